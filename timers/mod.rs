@@ -1,0 +1,24 @@
+//! Time for an event loop: a [`Wheel`] that orders deadlines and a [`Clock`] that reads the time.
+//!
+//! Knows integers and `std::time`; never mentions sockets, pollers or callbacks.
+//!
+//! The two are kept apart on purpose. The wheel counts *ticks* of one millisecond and is told what
+//! tick it is, so a test can hand it any history, a jump of forty days included. The clock is the
+//! only file that asks the operating system for the time, and it has a manual form that a program
+//! or a test moves by hand.
+//!
+//! ```text
+//!              deadlines round up                 now rounds down
+//!   Instant ─────────────────────▶ tick ◀──────────────────────── Instant
+//! ```
+//!
+//! Both roundings lean the same way: a timer may run up to one tick late and never early.
+//!
+//! # Read next
+//! [`wheel`](Wheel): how a deadline finds its slot.
+
+mod clock;
+mod wheel;
+
+pub use clock::{Clock, ManualClock, TICK, Timeline};
+pub use wheel::{TimerId, Wheel};
