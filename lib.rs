@@ -1,3 +1,6 @@
 #![doc = include_str!("README.md")]
 
+pub mod reactor;
 pub mod timers;
+
+pub use reactor::{Context, Reactor, SourceId};

@@ -1,0 +1,119 @@
+//! What holds the loop: references, and the list of them.
+//!
+//! `run` returns when nothing *referenced* is left (R8). Every source and timer counts unless it
+//! was told not to; so do remotes, and callbacks that wait in the queue. "Why does `run` not
+//! return?" is the question every loop of this kind gets, so this one answers it.
+
+use std::fmt;
+
+use super::source::RawId;
+use super::trace::Subject;
+use super::{Context, Place, SourceId};
+use crate::timers::TimerId;
+
+/// One reason why [`run`](super::Reactor::run) has not returned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Alive {
+    /// A source, and where it was registered.
+    Source(RawId, Place),
+    /// A timer, and where it was armed.
+    Timer(TimerId, Place),
+    /// A remote from which posts are expected, and where it was made.
+    Remote(Place),
+    /// Callbacks that are queued or posted.
+    Queued(usize),
+}
+
+impl fmt::Display for Alive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Alive::Source(id, place) => write!(f, "{id:?} registered at {place}"),
+            Alive::Timer(id, place) => write!(f, "{id:?} armed at {place}"),
+            Alive::Remote(place) => write!(f, "remote made at {place}"),
+            Alive::Queued(count) => write!(f, "{count} queued callbacks"),
+        }
+    }
+}
+
+impl From<TimerId> for Handle {
+    fn from(id: TimerId) -> Handle {
+        Handle(Subject::Timer(id))
+    }
+}
+
+impl From<RawId> for Handle {
+    fn from(id: RawId) -> Handle {
+        Handle(Subject::Source(id))
+    }
+}
+
+impl<T> From<SourceId<T>> for Handle {
+    fn from(id: SourceId<T>) -> Handle {
+        id.raw().into()
+    }
+}
+
+/// A source or a timer, where either will do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handle(Subject);
+
+impl<S: 'static> Context<S> {
+    /// Lets `run` return although this source or timer is there. False if the id is stale.
+    pub fn unref(&mut self, handle: impl Into<Handle>) -> bool {
+        self.set_referenced(handle.into(), false)
+    }
+
+    /// Takes [`unref`](Context::unref) back. False if the id is stale.
+    pub fn reref(&mut self, handle: impl Into<Handle>) -> bool {
+        self.set_referenced(handle.into(), true)
+    }
+
+    fn set_referenced(&mut self, Handle(subject): Handle, to: bool) -> bool {
+        let was = match subject {
+            Subject::Source(id) => match self.sources.get_mut(id) {
+                Some(entry) => std::mem::replace(&mut entry.referenced, to),
+                None => return false,
+            },
+            Subject::Timer(id) => match self.wheel.get_mut(id) {
+                Some(timer) => {
+                    let was = timer.held().is_some_and(|(referenced, _)| referenced);
+                    timer.set_referenced(to);
+                    was
+                }
+                None => return false,
+            },
+            Subject::None => return false,
+        };
+        self.referenced = self.referenced + usize::from(to) - usize::from(was);
+        true
+    }
+
+    /// Whether `run` has a reason not to return.
+    #[inline]
+    pub fn is_alive(&self) -> bool {
+        self.referenced > 0 || self.waiting_calls() > 0 || self.mailbox.is_expecting()
+    }
+
+    /// Every reason why `run` has not returned. O(sources + timers).
+    ///
+    /// ```
+    /// # use waterwheel::Reactor;
+    /// let mut reactor = Reactor::<()>::new().unwrap();
+    /// reactor.after(std::time::Duration::from_secs(60), |_, _| {});
+    /// println!("{}", reactor.why_alive()[0]); // timer#0.1 armed at examples/chat.rs:41:13
+    /// ```
+    pub fn why_alive(&self) -> Vec<Alive> {
+        let mut why = Vec::new();
+        let held = self.sources.iter().filter(|(_, entry)| entry.referenced);
+        why.extend(held.map(|(id, entry)| Alive::Source(id, entry.place)));
+        why.extend(self.wheel.iter().filter_map(|(id, timer)| match timer.held() {
+            Some((true, place)) => Some(Alive::Timer(id, place)),
+            _ => None,
+        }));
+        why.extend(self.mailbox.places().into_iter().map(Alive::Remote));
+        if self.waiting_calls() > 0 {
+            why.push(Alive::Queued(self.waiting_calls()));
+        }
+        why
+    }
+}

@@ -1,0 +1,253 @@
+//! What callbacks see of the loop: everything but the right to run it.
+//!
+//! Knows every part of the loop's state; the parts' own files hold most of its methods.
+//!
+//! # Read next
+//! `source.rs`: the objects the loop owns.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::hook::Hooks;
+use super::queue::{Call, EventQueue, Item};
+use super::remote::{Inbox, Mailbox};
+use super::source::{Callback, Object, RawId, Sources};
+use super::trace::{Kind, Subject, Trace};
+use super::{Place, Priority, Timer};
+use crate::timers::{Clock, Timeline, Wheel};
+
+/// The loop as its callbacks see it. [`Reactor`](super::Reactor) derefs to it.
+///
+/// All of its operations may be called from any callback, about any source or timer, the one that
+/// runs included, and take effect at once (R4). What is not here is `run`: a callback cannot turn
+/// the loop that is calling it (R1).
+///
+/// ```compile_fail,E0599
+/// # let mut reactor = waterwheel::Reactor::<()>::new().unwrap();
+/// reactor.defer(|reactor, state| reactor.run(state).unwrap());
+/// ```
+/// ```compile_fail,E0599
+/// # let mut reactor = waterwheel::Reactor::<()>::new().unwrap();
+/// reactor.after(std::time::Duration::ZERO, |reactor, state| {
+///     reactor.turn(state, None).unwrap();
+/// });
+/// ```
+pub struct Context<S> {
+    pub(super) sources: Sources<S>,
+    pub(super) wheel: Wheel<Timer<S>>,
+    pub(super) queue: EventQueue<S>,
+    /// What runs before the next event; in order.
+    pub(super) deferred: VecDeque<Call<S>>,
+    pub(super) hooks: Hooks<S>,
+    pub(super) time: Time,
+    pub(super) registry: mio::Registry,
+    pub(super) mailbox: Arc<Mailbox<S>>,
+    /// Whether a remote was ever made; without one the mailbox need not be looked at.
+    pub(super) remotes: bool,
+    pub(super) inbox: Inbox<S>,
+    /// Sources to be flushed in phase 1; each at most once.
+    pub(super) touched: Vec<RawId>,
+    /// Objects and callbacks that went in this turn, dropped in phase 7.
+    pub(super) removed: Vec<(Box<dyn Object>, Option<Callback<S>>)>,
+    pub(super) trace: Trace,
+    pub(super) statistics: Statistics,
+    /// Sources and timers that hold the loop.
+    pub(super) referenced: usize,
+    /// The source or timer whose callback runs now.
+    pub(super) running: Subject,
+    /// What is left of the turn's budget of deferred callbacks.
+    pub(super) deferred_left: usize,
+    pub(super) stopping: bool,
+    pub(super) scratch: Box<[u8]>,
+}
+
+/// Counters since the reactor was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Turns of the loop, which is also how often it asked the kernel.
+    pub turns: u64,
+    /// Callbacks run, hooks not counted.
+    pub callbacks: u64,
+    /// Events that reached nobody: their source or timer had gone, or the timer was put off (R4).
+    pub stale: u64,
+    /// Callbacks that panicked and were dropped by [`PanicPolicy::Drop`](super::PanicPolicy).
+    pub panicked: u64,
+}
+
+/// The clock, and what it showed in this turn.
+pub(super) struct Time {
+    pub(super) clock: Clock,
+    pub(super) timeline: Timeline,
+    /// The turn's `now`: read when somebody first asks, so that a turn which neither looks at a
+    /// timer nor at the time does not pay for the clock.
+    stamp: Cell<Option<(Instant, (u64, u32))>>,
+    /// Outside of a turn nothing is kept: time passes between turns, too.
+    pub(super) in_turn: bool,
+}
+
+impl Time {
+    pub(super) fn new(clock: Clock) -> Time {
+        let timeline = Timeline::new(clock.now());
+        Time { clock, timeline, stamp: Cell::new(None), in_turn: false }
+    }
+
+    pub(super) fn forget(&mut self) {
+        self.stamp.set(None);
+    }
+
+    #[inline]
+    fn stamp(&self) -> (Instant, (u64, u32)) {
+        if let Some(stamp) = self.stamp.get() {
+            return stamp;
+        }
+        let now = self.clock.now();
+        let stamp = (now, self.timeline.now(now));
+        self.stamp.set(self.in_turn.then_some(stamp));
+        stamp
+    }
+
+    #[inline]
+    pub(super) fn now(&self) -> Instant {
+        self.stamp().0
+    }
+
+    /// The turn's tick, and the nanoseconds since it began.
+    #[inline]
+    pub(super) fn split(&self) -> (u64, u32) {
+        self.stamp().1
+    }
+
+    /// Nanoseconds since the beginning, read from the clock and not from the stamp.
+    pub(super) fn nanos(&self) -> u64 {
+        self.timeline.nanos(self.clock.now())
+    }
+}
+
+/// The size of the buffer lent by [`Context::take_scratch`]: what a read takes at most.
+pub const SCRATCH_BYTES: usize = 64 * 1024;
+
+impl<S: 'static> Context<S> {
+    /// The time of this turn: read once, after the wait, and the same for all of its callbacks.
+    /// Between turns, the time now.
+    pub fn now(&self) -> Instant {
+        self.time.now()
+    }
+
+    /// Runs `callback` right after the callback that runs now, before the next event (R2).
+    ///
+    /// Deferred callbacks run in order and may defer more. Past
+    /// [`DEFERRED_PER_TURN`](super::DEFERRED_PER_TURN) of them in one turn the rest waits for the
+    /// next, so that a chain without end does not keep the loop from its sources.
+    #[track_caller]
+    #[inline]
+    pub fn defer<F>(&mut self, callback: F)
+    where
+        F: FnOnce(&mut Context<S>, &mut S) + 'static,
+    {
+        let place = Place::caller();
+        self.emit(Kind::Deferred, Subject::None, place, 0);
+        let cause = self.trace.running;
+        self.deferred.push_back(Call { run: Box::new(callback), place, cause });
+    }
+
+    /// Runs `callback` in the next turn, in the given lane (R2).
+    #[track_caller]
+    pub fn enqueue<F>(&mut self, priority: Priority, callback: F)
+    where
+        F: FnOnce(&mut Context<S>, &mut S) + 'static,
+    {
+        let place = Place::caller();
+        self.emit(Kind::Enqueued, Subject::None, place, 0);
+        let call = Call { run: Box::new(callback), place, cause: self.trace.running };
+        self.queue.push_call(priority, Item::Enqueued(call));
+    }
+
+    /// Lets this turn be the last: `run` returns when it is complete, with everything that is
+    /// queued for later kept for another `run`. Called before `run`, it makes that return at once.
+    #[track_caller]
+    pub fn stop(&mut self) {
+        self.emit(Kind::Stopped, Subject::None, Place::caller(), 0);
+        self.stopping = true;
+    }
+
+    /// Counters since the reactor was made.
+    pub fn statistics(&self) -> Statistics {
+        self.statistics
+    }
+
+    /// How many sources the loop owns.
+    pub fn sources(&self) -> usize {
+        self.sources.len()
+    }
+
+    /// How many timers are armed, deadlines of sources included.
+    pub fn timers(&self) -> usize {
+        self.wheel.len()
+    }
+
+    /// Callbacks that wait to be run and belong to no source or timer.
+    pub(super) fn waiting_calls(&self) -> usize {
+        let posted = usize::from(self.remotes && self.mailbox.is_waiting());
+        self.queue.calls() + self.deferred.len() + self.inbox.len() + posted
+    }
+
+    /// Whether anything waits to be run.
+    #[inline]
+    pub(super) fn is_queued(&self) -> bool {
+        !self.queue.is_empty()
+            || !self.deferred.is_empty()
+            || !self.inbox.is_empty()
+            || (self.remotes && self.mailbox.is_waiting())
+    }
+
+    /// Counts an event that reached nobody.
+    pub(super) fn drop_stale(&mut self, subject: Subject) {
+        self.statistics.stale += 1;
+        self.emit(Kind::Stale, subject, Place::caller(), 0);
+    }
+
+    /// Lends the loop's read buffer of [`SCRATCH_BYTES`]; give it back with
+    /// [`put_scratch`](Context::put_scratch). All sources read into this one, since only one
+    /// callback runs at a time; so an idle source has no buffer.
+    #[inline]
+    pub fn take_scratch(&mut self) -> Box<[u8]> {
+        let scratch = std::mem::take(&mut self.scratch);
+        if scratch.is_empty() { vec![0; SCRATCH_BYTES].into() } else { scratch }
+    }
+
+    /// Gives the loop's read buffer back.
+    #[inline]
+    pub fn put_scratch(&mut self, scratch: Box<[u8]>) {
+        self.scratch = scratch;
+    }
+
+    /// How long the loop may sleep: zero if callbacks wait, `None` if there is no deadline.
+    pub(super) fn sleep_limit(&self) -> Option<Duration> {
+        if self.is_queued() || !self.touched.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let deadline = self.wheel.next_deadline()?;
+        Some(self.time.timeline.until(deadline, self.time.clock.now()))
+    }
+}
+
+impl<S> Drop for Context<S> {
+    fn drop(&mut self) {
+        self.mailbox.close();
+    }
+}
+
+impl<S> fmt::Debug for Context<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("sources", &self.sources.len())
+            .field("timers", &self.wheel.len())
+            .field("queued", &self.queue.calls())
+            .field("deferred", &self.deferred.len())
+            .field("statistics", &self.statistics)
+            .finish_non_exhaustive()
+    }
+}

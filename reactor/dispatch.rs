@@ -1,0 +1,149 @@
+//! Phases 5 and 6 from the inside: what enters the queue, and how a callback is called.
+//!
+//! A callback leaves its slot while it runs and is put back when it ends, if the slot is still in
+//! the same use. So it may do anything to any source, itself included: there is no borrow of the
+//! slab on the stack while it runs.
+
+use std::any::Any;
+
+use super::queue::{Batch, Call, Item};
+use super::source::{Callback, RawId, Readiness};
+use super::timer::Timer;
+use super::trace::{Kind, Subject};
+use super::{Context, Place, TIMERS_PER_TURN};
+
+impl<S: 'static> Context<S> {
+    /// Puts what the kernel reported into the queue.
+    #[inline]
+    pub(super) fn collect_ready(&mut self, id: RawId, ready: Readiness) {
+        if !self.push_ready(id, ready) {
+            self.drop_stale(id.into());
+        } else if self.trace.is_on() {
+            let place = self.sources.get_mut(id).map_or_else(Place::caller, |entry| entry.place);
+            self.emit(Kind::Ready, id.into(), place, ready.bits());
+        }
+    }
+
+    /// Puts what has expired into the queue, in the order of deadlines.
+    #[inline]
+    pub(super) fn collect_timers(&mut self) {
+        if self.wheel.is_empty() {
+            return;
+        }
+        let now = self.tick();
+        for _ in 0..TIMERS_PER_TURN {
+            let Some(id) = self.wheel.expire(now) else { break };
+            self.queue.push_timer(id);
+            if self.trace.is_on() {
+                let held = self.wheel.get(id).and_then(Timer::held);
+                let place = held.map_or_else(Place::caller, |(_, place)| place);
+                self.emit(Kind::Expired, id.into(), place, 0);
+            }
+        }
+    }
+
+    /// Runs the batch: an event, what it deferred, the next event.
+    #[inline]
+    pub(super) fn run_batch(&mut self, batch: &mut Batch, state: &mut S) {
+        self.run_deferred(state);
+        while let Some(item) = self.queue.pop(batch) {
+            match item {
+                Item::Source(id) => self.run_source(id, state),
+                Item::Timer(id) => self.run_timer(id, state),
+                Item::Enqueued(call) => self.run_call(Kind::RunEnqueued, call, state),
+                Item::Posted(call) => self.run_call(Kind::RunPosted, call, state),
+            }
+            self.run_deferred(state);
+        }
+    }
+
+    /// Runs deferred callbacks until none is left, or the turn's budget of them is spent.
+    #[inline]
+    pub(super) fn run_deferred(&mut self, state: &mut S) {
+        while self.deferred_left > 0
+            && let Some(call) = self.deferred.pop_front()
+        {
+            self.deferred_left -= 1;
+            self.run_call(Kind::RunDeferred, call, state);
+        }
+    }
+
+    #[inline]
+    fn run_call(&mut self, kind: Kind, call: Call<S>, state: &mut S) {
+        self.begin_callback(kind, Subject::None, call.place, (0, call.cause));
+        (call.run)(self, state);
+        self.end_callback(Kind::Returned);
+    }
+
+    #[inline]
+    fn run_source(&mut self, id: RawId, state: &mut S) {
+        match self.take_ready(id) {
+            Some((ready, callback, place)) => {
+                self.begin_callback(Kind::RunSource, id.into(), place, (ready.bits(), 0));
+                self.call_source(id, callback, ready, state);
+                self.end_callback(Kind::Returned);
+            }
+            None => self.drop_stale(id.into()),
+        }
+    }
+
+    /// Runs a source whose deadline has passed.
+    pub(super) fn run_deadline(&mut self, id: RawId, state: &mut S) {
+        let Some((callback, place)) = self.take_callback(id) else { return };
+        let ready = Readiness::DEADLINE;
+        self.begin_callback(Kind::RunSource, id.into(), place, (ready.bits(), 0));
+        self.call_source(id, callback, ready, state);
+        self.end_callback(Kind::Returned);
+    }
+
+    /// Calls a source's callback, which has left its slot.
+    #[inline]
+    pub(super) fn call_source(
+        &mut self,
+        id: RawId,
+        callback: Callback<S>,
+        ready: Readiness,
+        state: &mut S,
+    ) {
+        self.running = id.into();
+        let mut lent = LentSource { context: self, id, callback: Some(callback) };
+        if let LentSource { context, callback: Some(callback), .. } = &mut lent {
+            callback(context, state, id, ready);
+        }
+        drop(lent);
+        self.running = Subject::None;
+    }
+
+    /// Drops what has panicked, by [`PanicPolicy::Drop`](super::PanicPolicy), and says so.
+    #[cold]
+    pub(super) fn drop_panicked(&mut self, panic: Box<dyn Any + Send>) {
+        let message = panic.downcast_ref::<String>().map(String::as_str);
+        let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("?");
+        let subject = std::mem::replace(&mut self.running, Subject::None);
+        log::error!("a callback panicked ({message}); {subject:?} is dropped");
+        self.statistics.panicked += 1;
+        self.end_callback(Kind::Panicked);
+        match subject {
+            Subject::Source(id) => drop(self.remove(id)),
+            Subject::Timer(id) => drop(self.cancel(id)),
+            Subject::None => {}
+        }
+    }
+}
+
+/// A source's callback while it runs: put back when it ends, also by a panic, unless the source has
+/// gone.
+struct LentSource<'a, S> {
+    context: &'a mut Context<S>,
+    id: RawId,
+    callback: Option<Callback<S>>,
+}
+
+impl<S> Drop for LentSource<'_, S> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(entry) = self.context.sources.get_mut(self.id) {
+            entry.callback = self.callback.take();
+        }
+    }
+}

@@ -1,0 +1,490 @@
+//! The reactor: a loop that waits for events and calls back, one callback at a time.
+//!
+//! Knows mio, the slab and the timer wheel; never mentions sockets.
+//!
+//! A *turn* is one pass of the loop:
+//!
+//! ```text
+//!  1 flush     every source that was written to hands its bytes to the kernel
+//!  2 wait      how long? zero if anything is queued, else until the nearest deadline
+//!  3 poll      the kernel says what is ready; the only place where the loop sleeps
+//!  4 stamp     `now` is read once; the whole turn uses it
+//!  5 collect   into the event queue, calling nobody: readiness, expired timers, posts
+//!  6 dispatch  what phase 5 left in the queue, High, Normal, Low, first in first out
+//!  7 idle      if nothing ran: idle hooks; then what was removed is dropped
+//! ```
+//!
+//! # Rules
+//! Each is asserted by the test of its name in `tests/contract.rs`.
+//!
+//! * **R1** Run to completion: no callback starts while another is on the stack.
+//! * **R2** What a callback *enqueues* waits for the next turn. What it *defers* runs right after
+//!   it, before the next event, until none is left or [`DEFERRED_PER_TURN`] have run in this turn;
+//!   the rest waits for the next.
+//! * **R3** I/O before timers: data that has arrived beats its own timeout. A timer cancelled or
+//!   re-armed by a callback of the same turn does not fire.
+//! * **R4** Effects are immediate. An event for a source or timer that has gone, or whose slot is in
+//!   use again, reaches nobody and is counted.
+//! * **R5** Never early: a timer runs at or after its deadline, one tick (1 ms) and one turn late at
+//!   most. The same deadline, the order of arming. Deadlines count from the turn's `now`.
+//! * **R6** Budgets: a turn takes so many timers and posts and no more, a source so many bytes or
+//!   connections. What is left is queued and the loop does not sleep over it.
+//! * **R7** Priorities order a turn; they do not lock out. A Low event collected in a turn runs in
+//!   that turn.
+//! * **R8** Keep-alive: `run` returns when nothing referenced is left, or on `stop`.
+//! * **R9** A panic unwinds out of `run` and loses nothing but itself, and `run` may be called again;
+//!   or by policy the source that panicked is dropped and the loop goes on.
+//! * **R10** One source's error never leaves `run`.
+//!
+//! # Left out
+//! Nested runs, which would break R1 and do not compile. Work stealing and `async`: one thread, one
+//! stack, callbacks. Level-triggered polling: mio has none; the resume queue gives its safety.
+//!
+//! # Read next
+//! `turn` below, then `context.rs` and `source.rs`.
+
+use std::fmt;
+use std::io;
+use std::mem;
+use std::ops::{Deref, DerefMut};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::timers::{Clock, Wheel};
+
+mod alive;
+mod builder;
+mod context;
+mod dispatch;
+#[cfg(unix)]
+mod fd;
+mod hook;
+mod queue;
+mod remote;
+mod script;
+mod source;
+mod timer;
+mod trace;
+
+pub use alive::{Alive, Handle};
+pub use builder::{Builder, PanicPolicy};
+pub use context::{Context, SCRATCH_BYTES, Statistics};
+#[cfg(unix)]
+pub use fd::Fd;
+pub use hook::HookId;
+/// What a source is watched for.
+pub use mio::Interest;
+pub use queue::Priority;
+pub use remote::{PostError, Remote};
+pub use script::{Script, Unplugged};
+pub use source::{Options, RawId, Readiness, Rejected, SourceId};
+pub use timer::{BURST_MAX, Missed, Occurrence};
+pub use trace::{Kind, LoopEvent, Recorder, Subject};
+
+use context::Time;
+use hook::{Hooks, Phase};
+use queue::EventQueue;
+use remote::{Inbox, Mailbox};
+use source::Sources;
+use timer::Timer;
+use trace::Trace;
+
+/// A place in the program, shown as `examples/chat.rs:41`: where something was handed to the loop.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Place(&'static Location<'static>);
+
+impl Place {
+    /// The place of the caller of the function that says `#[track_caller]`.
+    #[track_caller]
+    #[inline]
+    pub fn caller() -> Place {
+        Place(Location::caller())
+    }
+
+    /// The file, as the compiler was given it.
+    pub fn file(self) -> &'static str {
+        self.0.file()
+    }
+
+    /// The line, counted from 1.
+    pub fn line(self) -> u32 {
+        self.0.line()
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file(), self.line())
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Deferred callbacks that run in one turn; the rest waits for the next (R2).
+pub const DEFERRED_PER_TURN: usize = 1024;
+/// Expired timers that are collected in one turn; the rest waits for the next (R6).
+pub const TIMERS_PER_TURN: usize = 1024;
+/// Ready sources that the kernel reports in one turn; it keeps the rest for the next.
+const EVENTS_PER_TURN: usize = 1024;
+/// The longest single wait. The kernel takes milliseconds in 32 bits, 24.8 days; a day is simpler,
+/// and waking once a day costs nothing.
+const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// The token of the waker; no source has it (see `Sources::remove`).
+const WAKE: mio::Token = mio::Token(usize::MAX);
+
+/// A single-threaded event loop with a state of type `S`, which every callback is handed.
+///
+/// ```
+/// use std::time::Duration;
+/// use waterwheel::Reactor;
+///
+/// let mut reactor = Reactor::new()?;
+/// reactor.after(Duration::from_millis(2), |_, log: &mut Vec<&str>| log.push("later"));
+/// reactor.defer(|_, log| log.push("first"));
+/// let mut log = Vec::new();
+/// reactor.run(&mut log)?;
+/// assert_eq!(log, ["first", "later"]);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct Reactor<S: 'static> {
+    poll: mio::Poll,
+    events: mio::Events,
+    /// What the script reported, where there is a script.
+    scripted: Vec<(RawId, Readiness)>,
+    script: Option<Script>,
+    spin: Duration,
+    panic: PanicPolicy,
+    context: Context<S>,
+}
+
+impl<S: 'static> Reactor<S> {
+    /// A reactor with the system's clock and no limits but the documented ones.
+    ///
+    /// # Errors
+    /// The selector or its waker could not be made: out of descriptors or of memory.
+    pub fn new() -> io::Result<Reactor<S>> {
+        Reactor::builder().build()
+    }
+
+    /// Sets up a reactor that differs from the default.
+    pub fn builder() -> Builder<S> {
+        Builder::new()
+    }
+
+    fn from_builder(builder: Builder<S>) -> io::Result<Reactor<S>> {
+        let poll = mio::Poll::new()?;
+        let waker = mio::Waker::new(poll.registry(), WAKE)?;
+        let context = Context {
+            sources: Sources::new(),
+            wheel: Wheel::with_capacity(builder.timers),
+            queue: EventQueue::new(),
+            deferred: Default::default(),
+            hooks: Hooks::new(),
+            time: Time::new(builder.clock),
+            registry: poll.registry().try_clone()?,
+            mailbox: Arc::new(Mailbox::new(waker, builder.posts_max)),
+            remotes: false,
+            inbox: Inbox::new(),
+            touched: Vec::new(),
+            removed: Vec::new(),
+            trace: Trace::new(builder.observer),
+            statistics: Statistics::default(),
+            referenced: 0,
+            running: Subject::None,
+            deferred_left: DEFERRED_PER_TURN,
+            stopping: false,
+            scratch: Box::default(),
+        };
+        Ok(Reactor {
+            poll,
+            events: mio::Events::with_capacity(EVENTS_PER_TURN),
+            scripted: Vec::new(),
+            script: builder.script,
+            spin: builder.spin,
+            panic: builder.panic,
+            context,
+        })
+    }
+
+    /// Turns the loop until nothing referenced is left or it is stopped (R8).
+    ///
+    /// # Errors
+    /// The poll itself failed, which no source can cause (R10).
+    ///
+    /// # Panics
+    /// When a callback does, unless the [`PanicPolicy`] says otherwise; it may be called again (R9).
+    pub fn run(&mut self, state: &mut S) -> io::Result<()> {
+        while !self.take_stop() && self.context.is_alive() {
+            self.turn_once(state, None)?;
+        }
+        Ok(())
+    }
+
+    /// Turns the loop once and waits `max_wait` at most, for ever if `None`. Answers how many
+    /// callbacks ran.
+    ///
+    /// A host with a loop of its own watches the reactor's descriptor ([`AsFd`](std::os::fd::AsFd)),
+    /// waits [`next_wait`](Reactor::next_wait) at most and then calls this with a zero wait.
+    ///
+    /// # Errors
+    /// As [`run`](Reactor::run).
+    pub fn turn(&mut self, state: &mut S, max_wait: Option<Duration>) -> io::Result<usize> {
+        let ran = self.turn_once(state, max_wait);
+        if self.context.remotes {
+            // The host now sleeps for us: a post must reach our descriptor.
+            self.context.mailbox.set_asleep(true);
+        }
+        ran
+    }
+
+    /// How long a host may wait for the reactor's descriptor before it calls
+    /// [`turn`](Reactor::turn): zero if callbacks wait to be run, `None` if there is no deadline.
+    pub fn next_wait(&self) -> Option<Duration> {
+        self.context.sleep_limit()
+    }
+
+    /// Whether the last [`stop`](Context::stop) is still to be obeyed; takes it back.
+    ///
+    /// For hosts: `run` does this itself before each turn.
+    pub fn take_stop(&mut self) -> bool {
+        let remote = self.context.remotes && self.context.mailbox.take_stop();
+        mem::take(&mut self.context.stopping) || remote
+    }
+
+    /// One turn, a statement for each phase.
+    fn turn_once(&mut self, state: &mut S, max_wait: Option<Duration>) -> io::Result<usize> {
+        let turn = InTurn::begin(self);
+        turn.0.flush(state);
+        let wait = turn.0.wait(max_wait);
+        turn.0.poll(wait)?;
+        turn.0.stamp(state);
+        turn.0.collect();
+        let ran = turn.0.dispatch(state);
+        turn.0.idle(state, ran);
+        Ok(ran)
+    }
+
+    /// Phase 1. A source that fails here queues the news for itself: nobody is called back yet.
+    fn flush(&mut self, state: &mut S) {
+        let context = &mut self.context;
+        context.run_hooks(Phase::BeforePoll, state);
+        let mut at = 0;
+        while let Some(&id) = context.touched.get(at) {
+            at += 1;
+            if let Some(callback) = context.take_touched(id) {
+                context.call_source(id, callback, Readiness::FLUSH, state);
+            }
+        }
+        context.touched.clear();
+    }
+
+    /// Phase 2.
+    fn wait(&mut self, max_wait: Option<Duration>) -> Option<Duration> {
+        // Asked not to wait, there is no need to know how long it could be.
+        let wait = match max_wait {
+            Some(Duration::ZERO) => max_wait,
+            max_wait => match (self.context.sleep_limit(), max_wait) {
+                (Some(limit), Some(max_wait)) => Some(limit.min(max_wait)),
+                (limit, max_wait) => limit.or(max_wait),
+            },
+        };
+        if self.context.trace.is_on() {
+            let ms = wait.map_or(u128::MAX, |wait| wait.as_nanos().div_ceil(1_000_000));
+            let ms = u32::try_from(ms).unwrap_or(u32::MAX);
+            self.context.emit(Kind::Wait, Subject::None, Place::caller(), ms);
+        }
+        wait
+    }
+
+    /// Phase 3.
+    fn poll(&mut self, wait: Option<Duration>) -> io::Result<()> {
+        if let Some(scripted) = self.script.as_ref().and_then(Script::next) {
+            self.scripted = scripted;
+            return self.poll_kernel(Some(Duration::ZERO));
+        }
+        if wait == Some(Duration::ZERO) {
+            return self.poll_kernel(wait);
+        }
+        if let Clock::Manual(clock) = self.context.time.clock.clone() {
+            self.poll_kernel(Some(Duration::ZERO))?;
+            let nothing = self.events.is_empty() && !self.context.is_queued();
+            return match wait {
+                _ if !nothing => Ok(()),
+                Some(wait) if !clock.is_held() => {
+                    clock.advance(wait);
+                    Ok(())
+                }
+                // Time stands still, so a deadline ends no wait.
+                _ => self.sleep(None),
+            };
+        }
+        if !self.spin.is_zero() && self.spin(wait)? {
+            return Ok(());
+        }
+        self.sleep(wait)
+    }
+
+    /// Asks again and again without sleeping; true if that found something or used up the wait.
+    fn spin(&mut self, wait: Option<Duration>) -> io::Result<bool> {
+        let limit = wait.map_or(self.spin, |wait| wait.min(self.spin));
+        let start = self.context.time.clock.now();
+        loop {
+            self.poll_kernel(Some(Duration::ZERO))?;
+            if !self.events.is_empty() || self.context.is_queued() {
+                return Ok(true);
+            }
+            if self.context.time.clock.now() - start >= limit {
+                return Ok(wait == Some(limit));
+            }
+        }
+    }
+
+    /// Sleeps, and says so first, so that whoever posts from now on wakes the loop.
+    fn sleep(&mut self, wait: Option<Duration>) -> io::Result<()> {
+        if !self.context.remotes {
+            return self.poll_kernel(wait);
+        }
+        self.context.mailbox.set_asleep(true);
+        let waiting = self.context.mailbox.is_waiting();
+        let polled = self.poll_kernel(if waiting { Some(Duration::ZERO) } else { wait });
+        self.context.mailbox.set_asleep(false);
+        polled
+    }
+
+    /// Asks the kernel. A wait that a signal interrupts (EINTR) goes on with the time that is left.
+    fn poll_kernel(&mut self, wait: Option<Duration>) -> io::Result<()> {
+        let mut wait = wait.map(|wait| wait.min(WAIT_MAX));
+        let sleeps = wait.filter(|wait| !wait.is_zero());
+        let end = sleeps.map(|wait| self.context.time.clock.now() + wait);
+        loop {
+            match self.poll.poll(&mut self.events, wait) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    wait = end
+                        .map(|end| end.saturating_duration_since(self.context.time.clock.now()))
+                        .or(wait);
+                }
+                polled => return polled,
+            }
+        }
+    }
+
+    /// Phase 4. The clock is read when somebody first asks.
+    fn stamp(&mut self, state: &mut S) {
+        self.context.time.forget();
+        self.context.run_hooks(Phase::AfterPoll, state);
+    }
+
+    /// Phase 5.
+    fn collect(&mut self) {
+        let context = &mut self.context;
+        if context.trace.is_on() {
+            let ready = self.scripted.len() + self.events.iter().count();
+            context.emit(Kind::Polled, Subject::None, Place::caller(), ready as u32);
+        }
+        for (id, ready) in self.scripted.drain(..) {
+            context.collect_ready(id, ready);
+        }
+        for event in &self.events {
+            if event.token() != WAKE {
+                context.collect_ready(RawId::from_token(event.token()), Readiness::of(event));
+            }
+        }
+        context.collect_timers();
+        if context.remotes {
+            context.collect_posts();
+        }
+    }
+
+    /// Phase 6.
+    fn dispatch(&mut self, state: &mut S) -> usize {
+        let before = self.context.statistics.callbacks;
+        let mut batch = self.context.queue.batch();
+        match self.panic {
+            PanicPolicy::Propagate => self.context.run_batch(&mut batch, state),
+            PanicPolicy::Drop => {
+                // Caught once for the batch, not for each callback: unwinding costs the one that
+                // panics, the frame would cost them all.
+                while let Err(panic) = catch_unwind(AssertUnwindSafe(|| {
+                    self.context.run_batch(&mut batch, state);
+                })) {
+                    self.context.drop_panicked(panic);
+                }
+            }
+        }
+        (self.context.statistics.callbacks - before) as usize
+    }
+
+    /// Phase 7.
+    fn idle(&mut self, state: &mut S, ran: usize) {
+        if ran == 0 {
+            self.context.run_hooks(Phase::Idle, state);
+        }
+        self.context.removed.clear();
+    }
+}
+
+/// A turn under way. Ends also when a callback panics, so that the time between turns is not
+/// mistaken for the time of a turn.
+struct InTurn<'a, S: 'static>(&'a mut Reactor<S>);
+
+impl<S: 'static> InTurn<'_, S> {
+    fn begin(reactor: &mut Reactor<S>) -> InTurn<'_, S> {
+        let context = &mut reactor.context;
+        context.statistics.turns += 1;
+        context.deferred_left = DEFERRED_PER_TURN;
+        context.running = Subject::None;
+        context.trace.running = 0;
+        context.time.in_turn = true;
+        let number = context.statistics.turns as u32;
+        context.emit(Kind::Turn, Subject::None, Place::caller(), number);
+        InTurn(reactor)
+    }
+}
+
+impl<S: 'static> Drop for InTurn<'_, S> {
+    fn drop(&mut self) {
+        self.0.context.time.in_turn = false;
+        self.0.context.time.forget();
+    }
+}
+
+impl<S: 'static> Deref for Reactor<S> {
+    type Target = Context<S>;
+
+    fn deref(&self) -> &Context<S> {
+        &self.context
+    }
+}
+
+impl<S: 'static> DerefMut for Reactor<S> {
+    fn deref_mut(&mut self) -> &mut Context<S> {
+        &mut self.context
+    }
+}
+
+/// Becomes readable when a source is ready or another thread has posted. A host's loop that watches
+/// it level-triggered misses nothing.
+#[cfg(unix)]
+impl<S: 'static> std::os::fd::AsFd for Reactor<S> {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.context.registry.as_fd()
+    }
+}
+
+#[cfg(unix)]
+impl<S: 'static> std::os::fd::AsRawFd for Reactor<S> {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.context.registry.as_raw_fd()
+    }
+}
+
+impl<S: 'static> fmt::Debug for Reactor<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Reactor").field(&self.context).finish()
+    }
+}

@@ -1,0 +1,109 @@
+//! The event queue: what is to run, in three lanes, first in first out in each.
+//!
+//! Knows ids and boxed callbacks; never runs one.
+//!
+//! A turn collects into the queue and then runs what it holds at that moment, the *batch*. Whatever
+//! a callback adds stands behind the batch and waits for the next turn, so no callback, however
+//! often it enqueues itself, keeps the loop from looking at its sources (R2).
+//!
+//! ```text
+//!            ├──── batch, this turn ────┤├─ next turn ─┤
+//!   High      s#4  call                   call
+//!   Normal    s#1  s#9  t#2  post         s#1
+//!   Low       call
+//! ```
+//!
+//! Lanes order a batch and do not lock out: the Low lane of a batch runs in that turn, however much
+//! stood in High (R7).
+//!
+//! # Read next
+//! `../timers/wheel.rs`: where the timers in the queue come from.
+
+use std::collections::VecDeque;
+
+use super::source::RawId;
+use super::{Context, Place};
+use crate::timers::TimerId;
+
+/// The lane in which an event waits; orders the events of one turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Priority {
+    /// Before the rest of the turn.
+    High,
+    /// Sources, timers and posts, unless said otherwise.
+    #[default]
+    Normal,
+    /// After the rest of the turn.
+    Low,
+}
+
+/// A callback to be called once.
+pub(super) struct Call<S> {
+    pub(super) run: Box<dyn FnOnce(&mut Context<S>, &mut S)>,
+    pub(super) place: Place,
+    /// Sequence number of the trace record of the callback that asked for this one; 0 for none.
+    pub(super) cause: u64,
+}
+
+/// An entry of the queue. Sources and timers leave their callbacks where they are until they run,
+/// so an entry whose subject has gone in the meantime is recognised and dropped.
+pub(super) enum Item<S> {
+    Source(RawId),
+    Timer(TimerId),
+    Enqueued(Call<S>),
+    Posted(Call<S>),
+}
+
+/// How many entries of each lane belong to the turn.
+pub(super) struct Batch([usize; 3]);
+
+pub(super) struct EventQueue<S> {
+    lanes: [VecDeque<Item<S>>; 3],
+    /// Callbacks among the entries: they hold the loop, as nothing else stands for them.
+    calls: usize,
+}
+
+impl<S> EventQueue<S> {
+    pub(super) fn new() -> EventQueue<S> {
+        EventQueue { lanes: Default::default(), calls: 0 }
+    }
+
+    #[inline]
+    pub(super) fn push_source(&mut self, priority: Priority, id: RawId) {
+        self.lanes[priority as usize].push_back(Item::Source(id));
+    }
+
+    #[inline]
+    pub(super) fn push_timer(&mut self, id: TimerId) {
+        self.lanes[Priority::Normal as usize].push_back(Item::Timer(id));
+    }
+
+    pub(super) fn push_call(&mut self, priority: Priority, call: Item<S>) {
+        self.calls += 1;
+        self.lanes[priority as usize].push_back(call);
+    }
+
+    /// What the queue holds now.
+    pub(super) fn batch(&self) -> Batch {
+        Batch([0, 1, 2].map(|lane| self.lanes[lane].len()))
+    }
+
+    /// Takes the batch's next entry. An entry is gone from the queue before it runs, so a panic
+    /// loses none of the others (R9).
+    #[inline]
+    pub(super) fn pop(&mut self, batch: &mut Batch) -> Option<Item<S>> {
+        let lane = batch.0.iter().position(|left| *left > 0)?;
+        batch.0[lane] -= 1;
+        let item = self.lanes[lane].pop_front()?;
+        self.calls -= usize::from(matches!(item, Item::Enqueued(_) | Item::Posted(_)));
+        Some(item)
+    }
+
+    pub(super) fn calls(&self) -> usize {
+        self.calls
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.lanes.iter().all(VecDeque::is_empty)
+    }
+}

@@ -1,0 +1,304 @@
+//! Remote: how another thread gets a callback into the loop.
+//!
+//! Knows the waker and a lock; never touches the loop's own state, which belongs to one thread.
+//!
+//! A post is a boxed closure pushed under a lock; the loop takes all that wait with one swap. The
+//! costly part is waking a sleeping loop, a write to an eventfd, so it is done only when the loop
+//! has said that it sleeps. Both sides announce before they look, and the order of the two is
+//! total, so at least one of them sees the other:
+//!
+//! ```text
+//!   poster  push the post      waiting = true   then: asleep? ─▶ wake
+//!   loop    asleep = true                       then: waiting? ─▶ do not sleep
+//! ```
+//!
+//! # Read next
+//! `trace.rs`: what the loop tells of itself.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::mem;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::queue::{Call, Item};
+use super::trace::{Kind, Subject};
+use super::{Context, Place, Priority};
+
+/// Posts taken into one turn at most; the rest waits for the next, after the sources' events (R6).
+pub(super) const POSTS_PER_TURN: usize = 1024;
+
+type Post<S> = (Box<dyn FnOnce(&mut Context<S>, &mut S) + Send>, Place);
+
+/// What the loop and its [`Remote`]s share.
+pub(super) struct Mailbox<S> {
+    posts: Mutex<Posts<S>>,
+    /// There may be posts, or a stop. Set by posters, reset by the loop.
+    waiting: AtomicBool,
+    /// The loop sleeps or is about to. Reset by whoever wakes it.
+    asleep: AtomicBool,
+    stop: AtomicBool,
+    /// Remotes that hold the loop.
+    expected: AtomicUsize,
+    /// The loop owns it through this: a mio `Waker` that is dropped takes its last wake with it.
+    waker: mio::Waker,
+    /// Posts that may wait.
+    bound: usize,
+}
+
+struct Posts<S> {
+    waiting: Vec<Post<S>>,
+    /// The places of the remotes that hold the loop, for `why_alive`.
+    places: Vec<Place>,
+    /// The loop is gone.
+    closed: bool,
+}
+
+impl<S> Mailbox<S> {
+    pub(super) fn new(waker: mio::Waker, bound: usize) -> Mailbox<S> {
+        Mailbox {
+            posts: Mutex::new(Posts { waiting: Vec::new(), places: Vec::new(), closed: false }),
+            waiting: AtomicBool::new(false),
+            // Before its first turn the loop may be watched by a host through its descriptor.
+            asleep: AtomicBool::new(true),
+            stop: AtomicBool::new(false),
+            expected: AtomicUsize::new(0),
+            waker,
+            bound,
+        }
+    }
+
+    /// A poster that panicked between two statements left nothing half done.
+    fn lock(&self) -> MutexGuard<'_, Posts<S>> {
+        self.posts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn notify(&self) {
+        if self.waiting.load(Ordering::Relaxed) {
+            fence(Ordering::SeqCst);
+        } else {
+            self.waiting.store(true, Ordering::SeqCst);
+        }
+        if self.asleep.load(Ordering::SeqCst)
+            && self.asleep.swap(false, Ordering::SeqCst)
+            && let Err(error) = self.waker.wake()
+        {
+            log::error!("cannot wake the loop: {error}");
+        }
+    }
+
+    /// Whether posts or a stop wait.
+    #[inline]
+    pub(super) fn is_waiting(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn set_asleep(&self, asleep: bool) {
+        self.asleep.store(asleep, Ordering::SeqCst);
+    }
+
+    pub(super) fn take_stop(&self) -> bool {
+        self.stop.load(Ordering::Relaxed) && self.stop.swap(false, Ordering::SeqCst)
+    }
+
+    pub(super) fn is_expecting(&self) -> bool {
+        self.expected.load(Ordering::SeqCst) > 0
+    }
+
+    pub(super) fn places(&self) -> Vec<Place> {
+        self.lock().places.clone()
+    }
+
+    /// Refuses posts from now on and drops those that wait, outside of the lock.
+    pub(super) fn close(&self) {
+        let mut posts = self.lock();
+        posts.closed = true;
+        let waiting = mem::take(&mut posts.waiting);
+        drop(posts);
+        drop(waiting);
+    }
+}
+
+/// Posts taken from the mailbox and not yet queued.
+pub(super) struct Inbox<S>(VecDeque<Post<S>>);
+
+impl<S> Inbox<S> {
+    pub(super) fn new() -> Inbox<S> {
+        Inbox(VecDeque::new())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl<S: 'static> Context<S> {
+    /// A handle by which other threads post callbacks into this loop.
+    ///
+    /// While it or a clone of it lives, the loop is held: posts are expected. A handle that must
+    /// not hold it is made with [`Remote::unref`].
+    #[track_caller]
+    pub fn remote(&mut self) -> Remote<S> {
+        self.remotes = true;
+        let place = Place::caller();
+        self.mailbox.lock().places.push(place);
+        self.mailbox.expected.fetch_add(1, Ordering::SeqCst);
+        Remote {
+            mailbox: self.mailbox.clone(),
+            hold: Some(Arc::new(Hold(self.mailbox.clone(), place))),
+        }
+    }
+
+    /// The part of phase 5 that takes in posts.
+    pub(super) fn collect_posts(&mut self) {
+        if self.inbox.is_empty() {
+            if !self.mailbox.is_waiting() {
+                return;
+            }
+            self.mailbox.waiting.store(false, Ordering::SeqCst);
+            // The two buffers change places, so neither is allocated again in the steady state.
+            let mut empty = Vec::from(mem::take(&mut self.inbox.0));
+            mem::swap(&mut self.mailbox.lock().waiting, &mut empty);
+            self.inbox.0 = empty.into();
+        }
+        let count = self.inbox.0.len().min(POSTS_PER_TURN);
+        for (run, place) in self.inbox.0.drain(..count) {
+            self.queue.push_call(Priority::Normal, Item::Posted(Call { run, place, cause: 0 }));
+        }
+        if self.trace.is_on() {
+            for _ in 0..count {
+                self.emit(Kind::Collected, Subject::None, Place::caller(), 0);
+            }
+        }
+    }
+}
+
+/// A handle to a loop in another thread, `Clone` and `Send`.
+///
+/// ```
+/// # use waterwheel::Reactor;
+/// let mut reactor = Reactor::<Vec<u32>>::new().unwrap();
+/// let remote = reactor.remote();
+/// let thread = std::thread::spawn(move || remote.post(|_, list: &mut Vec<u32>| list.push(7)).unwrap());
+/// let mut list = Vec::new();
+/// reactor.run(&mut list).unwrap(); // until the remote is dropped
+/// thread.join().unwrap();
+/// assert_eq!(list, [7]);
+/// ```
+pub struct Remote<S> {
+    mailbox: Arc<Mailbox<S>>,
+    /// Shared by clones; the last to go lets the loop go.
+    hold: Option<Arc<Hold<S>>>,
+}
+
+impl<S> Clone for Remote<S> {
+    fn clone(&self) -> Remote<S> {
+        Remote { mailbox: self.mailbox.clone(), hold: self.hold.clone() }
+    }
+}
+
+impl<S> fmt::Debug for Remote<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remote").field("holds", &self.hold.is_some()).finish_non_exhaustive()
+    }
+}
+
+impl<S> Remote<S> {
+    /// Runs `callback` on the loop's thread in one of its next turns. Posts of one thread arrive in
+    /// order. Never blocks; many posts to a sleeping loop wake it once.
+    ///
+    /// # Errors
+    /// [`PostError::Full`] where as many wait as [`Builder::mailbox_posts_max`] allows,
+    /// [`PostError::Closed`] once the loop is gone. Both hand the callback back.
+    ///
+    /// [`Builder::mailbox_posts_max`]: super::Builder::mailbox_posts_max
+    #[track_caller]
+    pub fn post<F>(&self, callback: F) -> Result<(), PostError<F>>
+    where
+        F: FnOnce(&mut Context<S>, &mut S) + Send + 'static,
+    {
+        let place = Place::caller();
+        // Boxed before the lock is taken: the allocator may be slow.
+        let callback = Box::new(callback);
+        let mut posts = self.mailbox.lock();
+        if posts.closed {
+            return Err(PostError::Closed(*callback));
+        }
+        if posts.waiting.len() >= self.mailbox.bound {
+            return Err(PostError::Full(*callback));
+        }
+        posts.waiting.push((callback, place));
+        drop(posts);
+        self.mailbox.notify();
+        Ok(())
+    }
+
+    /// Lets the loop's current turn be its last, as [`Context::stop`] does.
+    ///
+    /// # Errors
+    /// [`PostError::Closed`] once the loop is gone.
+    pub fn stop(&self) -> Result<(), PostError<()>> {
+        if self.mailbox.lock().closed {
+            return Err(PostError::Closed(()));
+        }
+        self.mailbox.stop.store(true, Ordering::SeqCst);
+        self.mailbox.notify();
+        Ok(())
+    }
+
+    /// A handle to the same loop that does not hold it.
+    pub fn unref(&self) -> Remote<S> {
+        Remote { mailbox: self.mailbox.clone(), hold: None }
+    }
+}
+
+/// Holds the loop while it lives.
+struct Hold<S>(Arc<Mailbox<S>>, Place);
+
+impl<S> Drop for Hold<S> {
+    fn drop(&mut self) {
+        let Hold(mailbox, place) = self;
+        let mut posts = mailbox.lock();
+        if let Some(at) = posts.places.iter().position(|held| held == place) {
+            posts.places.swap_remove(at);
+        }
+        let closed = posts.closed;
+        drop(posts);
+        if mailbox.expected.fetch_sub(1, Ordering::SeqCst) == 1 && !closed {
+            mailbox.notify(); // so that a loop which waited only for posts returns
+        }
+    }
+}
+
+/// A post that was not taken, with what was to be posted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum PostError<F> {
+    /// The mailbox is full.
+    Full(F),
+    /// The loop is gone.
+    Closed(F),
+}
+
+impl<F> fmt::Debug for PostError<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PostError::Full(_) => "Full",
+            PostError::Closed(_) => "Closed",
+        })
+    }
+}
+
+impl<F> fmt::Display for PostError<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PostError::Full(_) => "the loop's mailbox is full",
+            PostError::Closed(_) => "the loop is gone",
+        })
+    }
+}
+
+impl<F> std::error::Error for PostError<F> {}

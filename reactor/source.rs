@@ -1,0 +1,588 @@
+//! Sources: the I/O objects the loop owns, and the typed ids that name them.
+//!
+//! Knows mio's `Source` and the slab; never mentions sockets.
+//!
+//! Registering moves an object into the slab and gives back a [`SourceId`]: an index and a
+//! generation. The index finds the slot in O(1); the generation tells whether the slot is still in
+//! the same use. The kernel hands the pair back with each event (it is mio's `Token`), so an event
+//! that was on its way when its source went is recognised, dropped and counted:
+//!
+//! ```text
+//!   slot    0        1        2        3          event for 1.4 arrives:
+//!         ┌────────┬────────┬────────┬────────┐   slot 1 is in its 5th use,
+//!         │ gen 1  │ gen 5  │  free  │ gen 2  │   5 ≠ 4, nobody is called
+//!         └────────┴────────┴────────┴────────┘
+//! ```
+//!
+//! A file descriptor number cannot do this: the kernel reuses the lowest free one at once.
+//!
+//! # Read next
+//! `queue.rs`: where events wait for their turn.
+
+use std::any::Any;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::io;
+use std::marker::PhantomData;
+use std::mem;
+use std::ops::{BitOr, BitOrAssign, Index, IndexMut};
+
+use mio::{Interest, Registry, Token};
+use slab::Slab;
+
+use super::trace::Kind;
+use super::{Context, Place, Priority};
+
+/// Bits of a token that hold the index; the rest holds the generation. 32 and 32, or on 32-bit
+/// targets 20 and 12: a million sources, and an id is stale for sure only 4,096 uses long.
+const INDEX_BITS: u32 = if usize::BITS >= 64 { 32 } else { 20 };
+/// The largest generation that a token can hold.
+const GENERATION_MAX: u32 = (usize::MAX >> INDEX_BITS) as u32;
+
+/// The untyped form of a [`SourceId`]: an index into the slab and a generation.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RawId {
+    index: u32,
+    generation: u32,
+}
+
+impl RawId {
+    /// Index and generation, for traces and displays.
+    pub fn parts(self) -> (u32, u32) {
+        (self.index, self.generation)
+    }
+
+    pub(super) fn token(self) -> Token {
+        Token((self.generation as usize) << INDEX_BITS | self.index as usize)
+    }
+
+    pub(super) fn from_token(Token(token): Token) -> RawId {
+        RawId {
+            index: (token & ((1 << INDEX_BITS) - 1)) as u32,
+            generation: (token >> INDEX_BITS) as u32,
+        }
+    }
+}
+
+impl fmt::Debug for RawId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "source#{}.{}", self.index, self.generation)
+    }
+}
+
+/// Names a source that the loop owns, and remembers its type. `Copy`, and harmless when stale.
+///
+/// `reactor[id]` is the object and panics when the id is stale, as indexing does;
+/// [`get_mut`](Context::get_mut) answers `None`.
+pub struct SourceId<T> {
+    raw: RawId,
+    /// A function's return type: the id is `Send` and `Copy` whatever `T` is.
+    of: PhantomData<fn() -> T>,
+}
+
+impl<T> SourceId<T> {
+    /// The same id without its type.
+    pub fn raw(self) -> RawId {
+        self.raw
+    }
+
+    pub(super) fn new(raw: RawId) -> SourceId<T> {
+        SourceId { raw, of: PhantomData }
+    }
+}
+
+// Derives would ask for `T: Copy` and so on.
+impl<T> Clone for SourceId<T> {
+    fn clone(&self) -> SourceId<T> {
+        *self
+    }
+}
+impl<T> Copy for SourceId<T> {}
+impl<T> PartialEq for SourceId<T> {
+    fn eq(&self, other: &SourceId<T>) -> bool {
+        self.raw == other.raw
+    }
+}
+impl<T> Eq for SourceId<T> {}
+impl<T> Hash for SourceId<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.raw.hash(state);
+    }
+}
+impl<T> fmt::Debug for SourceId<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.raw.fmt(f)
+    }
+}
+
+/// What a source is called for: a set of reasons, merged while they wait.
+///
+/// From the kernel they are hints, as always with epoll: a *spurious* readiness is possible, so a
+/// read may still answer `WouldBlock`.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct Readiness(u8);
+
+impl Readiness {
+    /// Nothing.
+    pub const NONE: Readiness = Readiness(0);
+    /// There may be something to read, or to accept.
+    pub const READABLE: Readiness = Readiness(1);
+    /// There may be room to write.
+    pub const WRITABLE: Readiness = Readiness(2);
+    /// The peer has finished writing, or is gone. Read on until 0 or an error.
+    pub const READ_CLOSED: Readiness = Readiness(4);
+    /// Writing has become impossible.
+    pub const WRITE_CLOSED: Readiness = Readiness(8);
+    /// The descriptor has an error pending.
+    pub const ERROR: Readiness = Readiness(16);
+    /// Priority (out-of-band) data.
+    pub const PRIORITY: Readiness = Readiness(32);
+    /// The source's own deadline has passed; see [`Context::set_deadline`].
+    pub const DEADLINE: Readiness = Readiness(64);
+    /// Phase 1 of the turn, for a source registered with [`Options::flush`] that was borrowed
+    /// mutably since it last ran. The one reason that comes outside of dispatch: a callback that
+    /// answers it writes out what it holds and calls nobody.
+    pub const FLUSH: Readiness = Readiness(128);
+
+    /// Whether all of `other` is in this set.
+    #[inline]
+    pub fn contains(self, other: Readiness) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Whether any of `other` is in this set.
+    #[inline]
+    pub fn intersects(self, other: Readiness) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Whether the set is empty.
+    pub fn is_none(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether reading is worth a try: data, or the news that no more will come.
+    #[inline]
+    pub fn is_readable(self) -> bool {
+        self.intersects(Readiness(1 | 4 | 16))
+    }
+
+    /// Whether writing is worth a try: room, or the news that there will be none.
+    #[inline]
+    pub fn is_writable(self) -> bool {
+        self.intersects(Readiness(2 | 8 | 16))
+    }
+
+    pub(super) fn bits(self) -> u32 {
+        u32::from(self.0)
+    }
+
+    pub(super) fn from_bits(bits: u32) -> Readiness {
+        Readiness(bits as u8)
+    }
+
+    #[inline]
+    pub(super) fn of(event: &mio::event::Event) -> Readiness {
+        let bit = |set: bool, bit: Readiness| if set { bit.0 } else { 0 };
+        Readiness(
+            bit(event.is_readable(), Readiness::READABLE)
+                | bit(event.is_writable(), Readiness::WRITABLE)
+                | bit(event.is_read_closed(), Readiness::READ_CLOSED)
+                | bit(event.is_write_closed(), Readiness::WRITE_CLOSED)
+                | bit(event.is_error(), Readiness::ERROR)
+                | bit(event.is_priority(), Readiness::PRIORITY),
+        )
+    }
+}
+
+impl BitOr for Readiness {
+    type Output = Readiness;
+    fn bitor(self, other: Readiness) -> Readiness {
+        Readiness(self.0 | other.0)
+    }
+}
+
+impl BitOrAssign for Readiness {
+    fn bitor_assign(&mut self, other: Readiness) {
+        self.0 |= other.0;
+    }
+}
+
+impl fmt::Debug for Readiness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const NAMES: [&str; 8] = [
+            "readable",
+            "writable",
+            "read-closed",
+            "write-closed",
+            "error",
+            "priority",
+            "deadline",
+            "flush",
+        ];
+        let set = NAMES.iter().enumerate().filter(|(bit, _)| self.0 & 1 << bit != 0);
+        let names: Vec<&str> = set.map(|(_, name)| *name).collect();
+        f.write_str(if names.is_empty() { "none" } else { "" })?;
+        f.write_str(&names.join("+"))
+    }
+}
+
+/// How a source is registered; `Options::default()` suits any mio source.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// The lane its events wait in.
+    pub priority: Priority,
+    /// Call it with [`Readiness::FLUSH`] before the loop waits, if it was borrowed mutably.
+    pub flush: bool,
+    /// Dropping the object closes its only descriptor, which ends the registration with it
+    /// (epoll(7), question 6). Saves one `epoll_ctl` for each source.
+    pub closes: bool,
+}
+
+/// A registration that failed: why, and the object, untouched.
+#[derive(Debug)]
+pub struct Rejected<T> {
+    /// What the selector said: `EEXIST`, `EPERM` for a regular file, `ENOSPC`, …
+    pub error: io::Error,
+    /// The object that was to be registered.
+    pub source: T,
+}
+
+impl<T> From<Rejected<T>> for io::Error {
+    fn from(rejected: Rejected<T>) -> io::Error {
+        rejected.error
+    }
+}
+
+impl<T> fmt::Display for Rejected<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot register the source: {}", self.error)
+    }
+}
+
+impl<T: fmt::Debug> std::error::Error for Rejected<T> {}
+
+/// What stands in a slot: any mio source, its type forgotten but not lost.
+pub(super) trait Object: Any {
+    fn leave(&mut self, registry: &Registry) -> io::Result<()>;
+    fn reregister(&mut self, r: &Registry, token: Token, interest: Interest) -> io::Result<()>;
+}
+
+impl<T: mio::event::Source + 'static> Object for T {
+    fn leave(&mut self, registry: &Registry) -> io::Result<()> {
+        self.deregister(registry)
+    }
+    fn reregister(&mut self, r: &Registry, token: Token, interest: Interest) -> io::Result<()> {
+        mio::event::Source::reregister(self, r, token, interest)
+    }
+}
+
+/// A source's callback, the type of its object forgotten.
+pub(super) type Callback<S> = Box<dyn FnMut(&mut Context<S>, &mut S, RawId, Readiness)>;
+
+/// One slot in use. 64 bytes; ten thousand idle connections are this times ten thousand.
+pub(super) struct Entry<S> {
+    pub(super) object: Box<dyn Object>,
+    /// `None` while it runs.
+    pub(super) callback: Option<Callback<S>>,
+    pub(super) place: Place,
+    /// The timer of [`Context::set_deadline`], if one is armed.
+    deadline: Option<crate::timers::TimerId>,
+    generation: u32,
+    /// Not empty exactly when the source is in the event queue.
+    pending: Readiness,
+    priority: Priority,
+    pub(super) referenced: bool,
+    flush: bool,
+    /// It is in `Context::touched`.
+    touched: bool,
+    closes: bool,
+}
+
+/// The slab, and the generation in which each of its slots is or will next be used.
+pub(super) struct Sources<S> {
+    slab: Slab<Entry<S>>,
+    generations: Vec<u32>,
+}
+
+impl<S> Sources<S> {
+    pub(super) fn new() -> Sources<S> {
+        Sources { slab: Slab::new(), generations: Vec::new() }
+    }
+
+    #[inline]
+    pub(super) fn get_mut(&mut self, id: RawId) -> Option<&mut Entry<S>> {
+        self.slab.get_mut(id.index as usize).filter(|entry| entry.generation == id.generation)
+    }
+
+    fn get(&self, id: RawId) -> Option<&Entry<S>> {
+        self.slab.get(id.index as usize).filter(|entry| entry.generation == id.generation)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (RawId, &Entry<S>)> {
+        self.slab.iter().map(|(index, entry)| {
+            (RawId { index: index as u32, generation: entry.generation }, entry)
+        })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    fn remove(&mut self, id: RawId) -> Option<Entry<S>> {
+        self.get(id)?;
+        let generation = &mut self.generations[id.index as usize];
+        // Generation GENERATION_MAX is skipped, so that no id packs to the waker's token.
+        *generation = if *generation + 1 >= GENERATION_MAX { 0 } else { *generation + 1 };
+        Some(self.slab.remove(id.index as usize))
+    }
+}
+
+impl<S: 'static> Context<S> {
+    /// Moves an I/O object into the loop, which calls `callback` whenever it is ready.
+    ///
+    /// Any `mio::event::Source` will do; a bare descriptor goes in as a [`Fd`](super::Fd). It is
+    /// watched edge-triggered: the callback is called once for each change. One that stops before
+    /// the kernel says `WouldBlock` asks to be called again with [`resume`](Context::resume).
+    ///
+    /// # Errors
+    /// What the selector says, with the object handed back and the loop as it was before.
+    #[track_caller]
+    pub fn register<T, F>(
+        &mut self,
+        source: T,
+        interest: Interest,
+        callback: F,
+    ) -> Result<SourceId<T>, Rejected<T>>
+    where
+        T: mio::event::Source + 'static,
+        F: FnMut(&mut Context<S>, &mut S, SourceId<T>, Readiness) + 'static,
+    {
+        self.register_with(source, interest, Options::default(), callback)
+    }
+
+    /// [`register`](Context::register) with [`Options`].
+    ///
+    /// # Errors
+    /// As `register`.
+    #[track_caller]
+    pub fn register_with<T, F>(
+        &mut self,
+        mut source: T,
+        interest: Interest,
+        options: Options,
+        mut callback: F,
+    ) -> Result<SourceId<T>, Rejected<T>>
+    where
+        T: mio::event::Source + 'static,
+        F: FnMut(&mut Context<S>, &mut S, SourceId<T>, Readiness) + 'static,
+    {
+        let place = Place::caller();
+        let vacant = self.sources.slab.vacant_entry();
+        let index = vacant.key();
+        if index >= 1 << (INDEX_BITS - 1) {
+            let error = io::Error::other("more sources than a token can number");
+            return Err(Rejected { error, source });
+        }
+        if index == self.sources.generations.len() {
+            self.sources.generations.push(0);
+        }
+        let id = RawId { index: index as u32, generation: self.sources.generations[index] };
+        if let Err(error) = source.register(&self.registry, id.token(), interest) {
+            return Err(Rejected { error, source });
+        }
+        vacant.insert(Entry {
+            object: Box::new(source),
+            callback: Some(Box::new(move |context, state, id, ready| {
+                callback(context, state, SourceId::new(id), ready);
+            })),
+            place,
+            deadline: None,
+            generation: id.generation,
+            pending: Readiness::NONE,
+            priority: options.priority,
+            referenced: true,
+            flush: options.flush,
+            touched: false,
+            closes: options.closes,
+        });
+        self.referenced += 1;
+        self.emit(Kind::Registered, id.into(), place, 0);
+        Ok(SourceId::new(id))
+    }
+
+    /// Takes an object out of the loop and hands it back, not closed: to hand it over, or to wrap
+    /// it. Its callback is dropped, whatever is queued for it reaches nobody, and the id is stale
+    /// from now on. `None` if it already was.
+    pub fn deregister<T: 'static>(&mut self, id: SourceId<T>) -> Option<T> {
+        let mut entry = self.take_entry(id.raw)?;
+        if let Err(error) = entry.object.leave(&self.registry) {
+            log::warn!("{:?} registered at {}: cannot deregister: {error}", id.raw, entry.place);
+        }
+        let object: Box<dyn Any> = entry.object;
+        object.downcast().ok().map(|object| *object)
+    }
+
+    /// Takes an object out of the loop and drops it at the end of the turn. The id is stale from
+    /// now on; false if it already was.
+    ///
+    /// The object lives on for the rest of the turn so that the kernel does not give its descriptor
+    /// number to a new one while events of this turn are still queued.
+    pub fn remove(&mut self, id: RawId) -> bool {
+        let Some(mut entry) = self.take_entry(id) else { return false };
+        if !entry.closes
+            && let Err(error) = entry.object.leave(&self.registry)
+        {
+            log::debug!("{id:?} registered at {}: cannot deregister: {error}", entry.place);
+        }
+        self.removed.push((entry.object, entry.callback));
+        true
+    }
+
+    fn take_entry(&mut self, id: RawId) -> Option<Entry<S>> {
+        let entry = self.sources.remove(id)?;
+        if let Some(timer) = entry.deadline {
+            self.wheel.cancel(timer);
+        }
+        self.referenced -= usize::from(entry.referenced);
+        self.emit(Kind::Deregistered, id.into(), entry.place, 0);
+        Some(entry)
+    }
+
+    /// Changes what a source is watched for. O(1), one `epoll_ctl`. False if the id is stale.
+    ///
+    /// # Errors
+    /// What the selector says; the old interest then stays.
+    pub fn set_interest(&mut self, id: RawId, interest: Interest) -> io::Result<bool> {
+        let Some(entry) = self.sources.get_mut(id) else { return Ok(false) };
+        entry.object.reregister(&self.registry, id.token(), interest)?;
+        Ok(true)
+    }
+
+    /// Changes the lane in which a source's events wait from now on. False if the id is stale.
+    pub fn set_priority(&mut self, id: RawId, priority: Priority) -> bool {
+        self.sources.get_mut(id).map(|entry| entry.priority = priority).is_some()
+    }
+
+    /// Calls a source's callback in the next turn with `ready`, as if the kernel had said so.
+    ///
+    /// This is the *resume queue*: a source that stopped early, to let others run, is not told again
+    /// by an edge-triggered kernel. While anyone waits to be resumed, the loop does not sleep.
+    /// False if the id is stale.
+    #[inline]
+    pub fn resume(&mut self, id: RawId, ready: Readiness) -> bool {
+        let queued = self.push_ready(id, ready);
+        if queued && self.trace.is_on() {
+            let place = self.sources.get(id).map_or_else(Place::caller, |entry| entry.place);
+            self.emit(Kind::Resumed, id.into(), place, ready.bits());
+        }
+        queued
+    }
+
+    /// Queues readiness for a source, or merges it into what is queued. False if the id is stale.
+    #[inline]
+    pub(super) fn push_ready(&mut self, id: RawId, ready: Readiness) -> bool {
+        let Some(entry) = self.sources.get_mut(id) else { return false };
+        if entry.pending.is_none() {
+            self.queue.push_source(entry.priority, id);
+        }
+        entry.pending |= ready;
+        true
+    }
+
+    /// Takes what a source is called for, and its callback; `None` if the id is stale.
+    #[inline]
+    pub(super) fn take_ready(&mut self, id: RawId) -> Option<(Readiness, Callback<S>, Place)> {
+        let entry = self.sources.get_mut(id)?;
+        let ready = mem::take(&mut entry.pending);
+        Some((ready, entry.callback.take()?, entry.place))
+    }
+
+    /// Takes a source's callback; `None` if the id is stale.
+    pub(super) fn take_callback(&mut self, id: RawId) -> Option<(Callback<S>, Place)> {
+        let entry = self.sources.get_mut(id)?;
+        Some((entry.callback.take()?, entry.place))
+    }
+
+    /// Calls the source with [`Readiness::DEADLINE`] at or after `tick` (see
+    /// [`tick_after`](Context::tick_after)); `None` disarms. Each source has one such deadline, it
+    /// goes with the source, and it does not hold the loop. O(1). False if the id is stale.
+    pub fn set_deadline(&mut self, id: RawId, tick: Option<u64>) -> bool {
+        let Some(entry) = self.sources.get_mut(id) else { return false };
+        match (entry.deadline, tick) {
+            (Some(timer), Some(tick)) => {
+                self.wheel.rearm(timer, tick);
+            }
+            (None, Some(tick)) => {
+                entry.deadline = Some(self.wheel.insert(tick, super::Timer::Source(id)));
+            }
+            (Some(timer), None) => {
+                self.wheel.cancel(timer);
+                entry.deadline = None;
+            }
+            (None, None) => {}
+        }
+        true
+    }
+
+    /// The object, or `None` if the id is stale.
+    pub fn get<T: 'static>(&self, id: SourceId<T>) -> Option<&T> {
+        let object: &dyn Any = &*self.sources.get(id.raw)?.object;
+        object.downcast_ref()
+    }
+
+    /// The object, or `None` if the id is stale.
+    #[inline]
+    pub fn get_mut<T: 'static>(&mut self, id: SourceId<T>) -> Option<&mut T> {
+        let entry = self.sources.get_mut(id.raw)?;
+        if entry.flush && !entry.touched && self.running != id.raw.into() {
+            entry.touched = true;
+            self.touched.push(id.raw);
+        }
+        let object: &mut dyn Any = &mut *entry.object;
+        object.downcast_mut()
+    }
+
+    /// Whether the id still names a source.
+    pub fn contains(&self, id: RawId) -> bool {
+        self.sources.get(id).is_some()
+    }
+
+    /// Takes the flush mark off; the callback, unless the source is gone or is itself running.
+    pub(super) fn take_touched(&mut self, id: RawId) -> Option<Callback<S>> {
+        let entry = self.sources.get_mut(id)?;
+        entry.touched = false;
+        entry.callback.take()
+    }
+}
+
+impl<S: 'static, T: 'static> Index<SourceId<T>> for Context<S> {
+    type Output = T;
+
+    #[track_caller]
+    fn index(&self, id: SourceId<T>) -> &T {
+        self.get(id).unwrap_or_else(|| panic!("{id:?} is stale: it was closed or deregistered"))
+    }
+}
+
+impl<S: 'static, T: 'static> IndexMut<SourceId<T>> for Context<S> {
+    #[track_caller]
+    #[inline]
+    fn index_mut(&mut self, id: SourceId<T>) -> &mut T {
+        self.get_mut(id).unwrap_or_else(|| panic!("{id:?} is stale: it was closed or deregistered"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_survives_the_token() {
+        for (index, generation) in [(0, 0), (1, 7), ((1 << (INDEX_BITS - 1)) - 1, GENERATION_MAX)] {
+            let id = RawId { index, generation };
+            assert_eq!(RawId::from_token(id.token()), id);
+            assert_ne!(id.token(), super::super::WAKE);
+        }
+    }
+}

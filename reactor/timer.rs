@@ -1,0 +1,263 @@
+//! Timers: closures on the wheel, once or again and again.
+//!
+//! Knows the wheel and the turn's `now`; never mentions sources.
+//!
+//! A repeating timer may be late: a callback took long, the machine slept. What becomes of the
+//! occurrences that were missed is the caller's choice, [`Missed`]:
+//!
+//! ```text
+//!   period 10, a callback that takes 25 begins at 10
+//!   due      10   20   30   40   50
+//!   Skip     10             35◂30 40   50     once for all that is past; the raster stays
+//!   Burst    10             35◂20 35◂30 40    every one, late ones a turn apart
+//!   Delay    10             35◂20    45   55  a full period from the start of the last
+//! ```
+//!
+//! # Read next
+//! `remote.rs`: how another thread gets a callback into this one.
+
+use std::time::{Duration, Instant};
+
+use super::source::RawId;
+use super::trace::{Kind, Subject};
+use super::{Context, Place};
+use crate::timers::{TICK, Timeline, TimerId};
+
+/// Occurrences a [`Missed::Burst`] makes up for at most; what is older is skipped and counted.
+/// A laptop that slept for a day owes an interval of a second 86,400 of them.
+pub const BURST_MAX: u64 = 100;
+
+/// What a repeating timer does about occurrences it could not run in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Missed {
+    /// Runs once for all that are past and goes on along the raster of the first deadline.
+    Skip,
+    /// Makes up for each, one a turn, [`BURST_MAX`] at most.
+    Burst,
+    /// Lets a full period pass from the turn in which it runs: a fixed delay, no raster.
+    Delay,
+}
+
+/// One run of a repeating timer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Occurrence {
+    /// When this run was due; earlier than [`Context::now`] by its lateness.
+    pub deadline: Instant,
+    /// Occurrences since the last run that nobody was or will be called for.
+    pub missed: u64,
+}
+
+type Repeating<S> = Box<dyn FnMut(&mut Context<S>, &mut S, Occurrence)>;
+
+/// A timer that repeats. Periods are whole ticks, rounded up, one at least.
+pub(super) struct Every<S> {
+    callback: Repeating<S>,
+    period: u64,
+    missed: Missed,
+}
+
+/// What the wheel holds for each timer.
+pub(super) enum Timer<S> {
+    Once {
+        callback: Box<dyn FnOnce(&mut Context<S>, &mut S)>,
+        place: Place,
+        referenced: bool,
+    },
+    /// `None` while it runs.
+    Every {
+        every: Option<Box<Every<S>>>,
+        place: Place,
+        referenced: bool,
+    },
+    /// The deadline of a source.
+    Source(RawId),
+}
+
+impl<S> Timer<S> {
+    /// Whether it holds the loop, and the place it was armed at. A source's deadline does not: the
+    /// source does.
+    pub(super) fn held(&self) -> Option<(bool, Place)> {
+        match self {
+            Timer::Once { place, referenced, .. } | Timer::Every { place, referenced, .. } => {
+                Some((*referenced, *place))
+            }
+            Timer::Source(_) => None,
+        }
+    }
+
+    pub(super) fn set_referenced(&mut self, to: bool) {
+        if let Timer::Once { referenced, .. } | Timer::Every { referenced, .. } = self {
+            *referenced = to;
+        }
+    }
+}
+
+impl<S: 'static> Context<S> {
+    /// Calls `callback` once, `delay` from [`now`](Context::now), never earlier and at most one
+    /// tick (1 ms) and one turn later. Any delay will do; zero means the next turn. O(1).
+    #[track_caller]
+    pub fn after<F>(&mut self, delay: Duration, callback: F) -> TimerId
+    where
+        F: FnOnce(&mut Context<S>, &mut S) + 'static,
+    {
+        self.arm_once(self.tick_after(delay), callback, Place::caller())
+    }
+
+    /// Calls `callback` once, at `deadline`. O(1).
+    #[track_caller]
+    pub fn at<F>(&mut self, deadline: Instant, callback: F) -> TimerId
+    where
+        F: FnOnce(&mut Context<S>, &mut S) + 'static,
+    {
+        let tick = self.time.timeline.deadline(deadline);
+        self.arm_once(tick, callback, Place::caller())
+    }
+
+    fn arm_once<F>(&mut self, tick: u64, callback: F, place: Place) -> TimerId
+    where
+        F: FnOnce(&mut Context<S>, &mut S) + 'static,
+    {
+        self.arm(tick, Timer::Once { callback: Box::new(callback), place, referenced: true }, place)
+    }
+
+    /// Calls `callback` again and again, first one `period` from now, until it is cancelled.
+    /// Occurrences stand on a raster of whole ticks and do not drift. O(1).
+    #[track_caller]
+    pub fn every<F>(&mut self, period: Duration, missed: Missed, callback: F) -> TimerId
+    where
+        F: FnMut(&mut Context<S>, &mut S, Occurrence) + 'static,
+    {
+        let place = Place::caller();
+        let ticks = Timeline::after((0, 0), period.max(TICK));
+        let tick = self.tick_after(period.max(TICK));
+        let every = Some(Box::new(Every { callback: Box::new(callback), period: ticks, missed }));
+        self.arm(tick, Timer::Every { every, place, referenced: true }, place)
+    }
+
+    fn arm(&mut self, tick: u64, timer: Timer<S>, place: Place) -> TimerId {
+        let id = self.wheel.insert(tick, timer);
+        self.referenced += 1;
+        if self.trace.is_on() {
+            let argument = self.millis_until(tick);
+            self.emit(Kind::Armed, id.into(), place, argument);
+        }
+        id
+    }
+
+    /// Moves a timer to `delay` from now, also one that has expired in this turn and has not run
+    /// yet, which then waits for its new deadline (R3). False if the id is stale. O(1).
+    #[inline]
+    pub fn rearm(&mut self, id: TimerId, delay: Duration) -> bool {
+        let tick = self.tick_after(delay);
+        let moved = self.wheel.rearm(id, tick);
+        if moved && self.trace.is_on() {
+            let place = self.wheel.get(id).and_then(Timer::held).map(|(_, place)| place);
+            let argument = self.millis_until(tick);
+            self.emit(Kind::Rearmed, id.into(), place.unwrap_or_else(Place::caller), argument);
+        }
+        moved
+    }
+
+    /// Cancels a timer and drops its callback at once, also one that has expired in this turn and
+    /// has not run yet, and a repeating one that is running. False if the id is stale. O(1).
+    pub fn cancel(&mut self, id: TimerId) -> bool {
+        let Some(timer) = self.wheel.cancel(id) else { return false };
+        if let Some((referenced, place)) = timer.held() {
+            self.referenced -= usize::from(referenced);
+            self.emit(Kind::Cancelled, id.into(), place, 0);
+        }
+        true
+    }
+
+    /// The time left until the timer is due; `None` if the id is stale.
+    pub fn time_left(&self, id: TimerId) -> Option<Duration> {
+        let deadline = self.wheel.deadline(id)?;
+        Some(self.time.timeline.until(deadline, self.now()))
+    }
+
+    /// The first tick at or after `delay` from now, as [`set_deadline`](Context::set_deadline)
+    /// takes it.
+    #[inline]
+    pub fn tick_after(&self, delay: Duration) -> u64 {
+        Timeline::after(self.time.split(), delay)
+    }
+
+    /// The tick that has begun last: milliseconds since the reactor was made, rounded down.
+    #[inline]
+    pub fn tick(&self) -> u64 {
+        self.time.split().0
+    }
+
+    fn millis_until(&self, tick: u64) -> u32 {
+        u32::try_from(tick.saturating_sub(self.tick())).unwrap_or(u32::MAX)
+    }
+
+    /// Runs a timer that was collected in this turn, unless it was cancelled or put off since.
+    pub(super) fn run_timer(&mut self, id: TimerId, state: &mut S) {
+        if !self.wheel.is_expired(id) {
+            return self.drop_stale(id.into());
+        }
+        let Some(timer) = self.wheel.get_mut(id) else { return };
+        match timer {
+            Timer::Source(source) => {
+                // The timer stays, expired, for the source to arm again.
+                let source = *source;
+                self.run_deadline(source, state);
+            }
+            Timer::Every { every, place, .. } => {
+                let (Some(every), place) = (every.take(), *place) else { return };
+                let occurrence = self.next_occurrence(id, &every);
+                self.begin_callback(Kind::RunTimer, id.into(), place, (0, 0));
+                self.running = id.into();
+                let mut lent = LentTimer { context: self, id, every: Some(every) };
+                if let LentTimer { context, every: Some(every), .. } = &mut lent {
+                    (every.callback)(context, state, occurrence);
+                }
+                drop(lent);
+                self.running = Subject::None;
+                self.end_callback(Kind::Returned);
+            }
+            Timer::Once { .. } => {
+                if let Some(Timer::Once { callback, place, referenced }) = self.wheel.cancel(id) {
+                    self.referenced -= usize::from(referenced);
+                    self.begin_callback(Kind::RunTimer, id.into(), place, (0, 0));
+                    callback(self, state);
+                    self.end_callback(Kind::Returned);
+                }
+            }
+        }
+    }
+
+    /// Arms the next occurrence before this one runs, so that the callback may cancel or move it.
+    fn next_occurrence(&mut self, id: TimerId, every: &Every<S>) -> Occurrence {
+        let now = self.tick();
+        let due = self.wheel.deadline(id).unwrap_or(now);
+        let behind = now.saturating_sub(due) / every.period;
+        let missed = match every.missed {
+            Missed::Skip => behind,
+            Missed::Burst => behind.saturating_sub(BURST_MAX - 1),
+            Missed::Delay => 0,
+        };
+        let due = due + missed * every.period;
+        let from = if every.missed == Missed::Delay { now } else { due };
+        self.wheel.rearm(id, from.saturating_add(every.period));
+        let deadline = self.time.timeline.instant(due).unwrap_or_else(|| self.now());
+        Occurrence { deadline, missed }
+    }
+}
+
+/// A repeating timer's callback while it runs: put back when it ends, also by a panic, unless the
+/// timer was cancelled.
+struct LentTimer<'a, S> {
+    context: &'a mut Context<S>,
+    id: TimerId,
+    every: Option<Box<Every<S>>>,
+}
+
+impl<S> Drop for LentTimer<'_, S> {
+    fn drop(&mut self) {
+        if let Some(Timer::Every { every, .. }) = self.context.wheel.get_mut(self.id) {
+            *every = self.every.take();
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! What the loop tells of itself: a record for each thing that happens, to an optional observer.
+//!
+//! Knows ids and places; never changes what it watches. With no observer the cost is one
+//! predictable branch and the clock is not read.
+//!
+//! The records are what the contract's tests compare, so they name everything a rule speaks of.
+//!
+//! # Read next
+//! `../tests/contract.rs`.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::fmt;
+use std::rc::Rc;
+
+use super::source::{RawId, Readiness};
+use super::{Context, Place};
+use crate::timers::TimerId;
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A turn began. Argument: its number, counted from 1.
+    Turn,
+    /// The loop is about to wait. Argument: milliseconds, rounded up; `u32::MAX` for no limit.
+    Wait,
+    /// The wait ended. Argument: how many sources are ready.
+    Polled,
+    /// A ready source was put into the event queue. Argument: the bits of its [`Readiness`].
+    Ready,
+    /// An expired timer was put into the event queue.
+    Expired,
+    /// A post was put into the event queue.
+    Collected,
+    /// A source's callback begins. Argument: the bits of its [`Readiness`].
+    RunSource,
+    /// A timer's callback begins.
+    RunTimer,
+    /// A deferred callback begins.
+    RunDeferred,
+    /// An enqueued callback begins.
+    RunEnqueued,
+    /// A posted callback begins.
+    RunPosted,
+    /// A hook begins.
+    RunHook,
+    /// The callback that began last has returned. Argument: microseconds, by the loop's clock.
+    Returned,
+    /// The callback that began last has panicked, and by policy was dropped.
+    Panicked,
+    /// An event reached nobody: its source or timer had gone, or the timer was put off (R4).
+    Stale,
+    /// A source was registered.
+    Registered,
+    /// A source was removed or deregistered.
+    Deregistered,
+    /// A source asked to be called again in the next turn. Argument: the bits of its [`Readiness`].
+    Resumed,
+    /// A timer was armed. Argument: milliseconds from now, `u32::MAX` for longer.
+    Armed,
+    /// A timer was re-armed. Argument as for `Armed`.
+    Rearmed,
+    /// A timer was cancelled.
+    Cancelled,
+    /// A callback was deferred.
+    Deferred,
+    /// A callback was enqueued.
+    Enqueued,
+    /// [`stop`](Context::stop) was called.
+    Stopped,
+}
+
+/// What a record is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Subject {
+    /// Neither a source nor a timer.
+    None,
+    /// A source.
+    Source(RawId),
+    /// A timer.
+    Timer(TimerId),
+}
+
+impl From<RawId> for Subject {
+    fn from(id: RawId) -> Subject {
+        Subject::Source(id)
+    }
+}
+
+impl From<TimerId> for Subject {
+    fn from(id: TimerId) -> Subject {
+        Subject::Timer(id)
+    }
+}
+
+/// One record. Its size is fixed and it owns nothing, so it can be kept in a ring.
+#[derive(Clone, Copy, Debug)]
+pub struct LoopEvent {
+    /// Counted from 1, without gaps.
+    pub sequence: u64,
+    /// Nanoseconds since the reactor was made, by its clock.
+    pub nanos: u64,
+    /// Why: the sequence number of the record of the callback during which this happened, or which
+    /// asked for the callback that begins here. 0 for none.
+    pub cause: u64,
+    /// Where in the program the source, timer or callback was handed to the loop.
+    pub place: Place,
+    /// Which source or timer.
+    pub subject: Subject,
+    /// What.
+    pub kind: Kind,
+    /// As [`Kind`] says.
+    pub argument: u32,
+}
+
+impl fmt::Display for LoopEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.kind)?;
+        match self.subject {
+            Subject::None => {}
+            Subject::Source(id) => write!(f, " {id:?}")?,
+            Subject::Timer(id) => write!(f, " {id:?}")?,
+        }
+        match self.kind {
+            Kind::Ready | Kind::RunSource | Kind::Resumed => {
+                write!(f, " {:?}", Readiness::from_bits(self.argument))
+            }
+            Kind::Wait if self.argument == u32::MAX => f.write_str(" for ever"),
+            Kind::Wait | Kind::Armed | Kind::Rearmed => write!(f, " {} ms", self.argument),
+            Kind::Turn | Kind::Polled => write!(f, " {}", self.argument),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The observer, and the numbers that tie records together.
+pub(super) struct Trace {
+    pub(super) observer: Option<Box<dyn FnMut(&LoopEvent)>>,
+    sequence: u64,
+    /// The record of the callback that runs now; 0 between callbacks.
+    pub(super) running: u64,
+    /// When it began, in nanoseconds.
+    began: u64,
+}
+
+impl Trace {
+    pub(super) fn new(observer: Option<Box<dyn FnMut(&LoopEvent)>>) -> Trace {
+        Trace { observer, sequence: 0, running: 0, began: 0 }
+    }
+
+    #[inline]
+    pub(super) fn is_on(&self) -> bool {
+        self.observer.is_some()
+    }
+}
+
+impl<S> Context<S> {
+    /// Tells the observer, if there is one, of something caused by the callback that runs now.
+    #[inline]
+    pub(super) fn emit(&mut self, kind: Kind, subject: Subject, place: Place, argument: u32) {
+        if self.trace.is_on() {
+            let cause = self.trace.running;
+            self.record(kind, subject, place, argument, cause);
+        }
+    }
+
+    /// Tells the observer that a callback begins; what is emitted until it ends names it as cause.
+    #[inline]
+    pub(super) fn begin_callback(
+        &mut self,
+        kind: Kind,
+        subject: Subject,
+        place: Place,
+        (argument, cause): (u32, u64),
+    ) {
+        self.statistics.callbacks += 1;
+        if self.trace.is_on() {
+            self.record(kind, subject, place, argument, cause);
+            self.trace.running = self.trace.sequence;
+            self.trace.began = self.time.nanos();
+        }
+    }
+
+    /// Tells the observer that the callback has ended.
+    #[inline]
+    pub(super) fn end_callback(&mut self, kind: Kind) {
+        if self.trace.is_on() {
+            let micros = (self.time.nanos() - self.trace.began) / 1000;
+            let argument = u32::try_from(micros).unwrap_or(u32::MAX);
+            self.emit(kind, Subject::None, Place::caller(), argument);
+            self.trace.running = 0;
+        }
+    }
+
+    #[cold]
+    fn record(&mut self, kind: Kind, subject: Subject, place: Place, argument: u32, cause: u64) {
+        self.trace.sequence += 1;
+        let nanos = self.time.nanos();
+        let sequence = self.trace.sequence;
+        if let Some(observer) = &mut self.trace.observer {
+            observer(&LoopEvent { sequence, nanos, cause, place, subject, kind, argument });
+        }
+    }
+}
+
+/// An observer that keeps the latest records. Clones share them.
+///
+/// ```
+/// use waterwheel::reactor::{Kind, Reactor, Recorder};
+/// let recorder = Recorder::new();
+/// let mut reactor = Reactor::builder().observer(recorder.observer()).build().unwrap();
+/// reactor.defer(|_, count: &mut u32| *count += 1);
+/// reactor.run(&mut 0).unwrap();
+/// assert!(recorder.take().iter().any(|event| event.kind == Kind::RunDeferred));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Recorder {
+    events: Rc<RefCell<VecDeque<LoopEvent>>>,
+    capacity: usize,
+}
+
+impl Recorder {
+    /// Records kept by [`new`](Recorder::new): a few seconds of a busy loop, 3.5 MB.
+    pub const CAPACITY: usize = 65_536;
+
+    /// A recorder that keeps [`CAPACITY`](Recorder::CAPACITY) records and forgets the oldest.
+    pub fn new() -> Recorder {
+        Recorder::with_capacity(Recorder::CAPACITY)
+    }
+
+    /// A recorder that keeps `capacity` records and forgets the oldest.
+    pub fn with_capacity(capacity: usize) -> Recorder {
+        Recorder { events: Rc::default(), capacity }
+    }
+
+    /// What to hand to [`Builder::observer`](super::Builder::observer).
+    pub fn observer(&self) -> impl FnMut(&LoopEvent) + 'static {
+        let recorder = self.clone();
+        move |event| {
+            let mut events = recorder.events.borrow_mut();
+            if events.len() == recorder.capacity {
+                events.pop_front();
+            }
+            events.push_back(*event);
+        }
+    }
+
+    /// Takes out what was recorded, oldest first.
+    pub fn take(&self) -> Vec<LoopEvent> {
+        self.events.borrow_mut().drain(..).collect()
+    }
+}
+
+impl Default for Recorder {
+    fn default() -> Recorder {
+        Recorder::new()
+    }
+}
