@@ -1,0 +1,68 @@
+//! What the tests share: a seeded generator, a ceiling on time, and traces as text.
+#![allow(dead_code)] // Each test file uses its own part of it.
+
+use std::time::Duration;
+use waterwheel::reactor::{Kind, LoopEvent, Recorder};
+
+/// xorshift64*: Vigna, *An experimental exploration of Marsaglia's xorshift generators*, 2014.
+pub struct Rng(u64);
+
+impl Rng {
+    /// Seeded from `WATERWHEEL_SEED` or with a fixed seed, which it prints: a failing test shows it.
+    pub fn new() -> Rng {
+        let given = std::env::var("WATERWHEEL_SEED").ok().and_then(|seed| seed.parse().ok());
+        let seed = given.unwrap_or(0x9E37_79B9_7F4A_7C15);
+        println!("replay with WATERWHEEL_SEED={seed}");
+        Rng::from_seed(seed)
+    }
+
+    pub fn from_seed(seed: u64) -> Rng {
+        Rng(seed.max(1))
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    /// A number below `n`.
+    pub fn below(&mut self, n: u64) -> u64 {
+        ((u128::from(self.next()) * u128::from(n)) >> 64) as u64
+    }
+}
+
+/// Ends the process if the test is still running after `limit`: a hang must fail, not hang CI.
+/// Keep the guard alive for the length of the test.
+pub fn ceiling(limit: Duration) -> impl Drop {
+    struct Guard(Option<std::sync::mpsc::Sender<()>>);
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            self.0.take();
+        }
+    }
+    let (running, ended) = std::sync::mpsc::channel::<()>();
+    let name = std::thread::current().name().unwrap_or("?").to_owned();
+    std::thread::spawn(move || {
+        if ended.recv_timeout(limit) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            eprintln!("test {name} is still running after {limit:?}");
+            std::process::abort();
+        }
+    });
+    Guard(Some(running))
+}
+
+pub const MS: Duration = Duration::from_millis(1);
+
+/// The kinds of what was recorded, without the bookkeeping of turns.
+pub fn kinds(recorder: &Recorder) -> Vec<Kind> {
+    let housekeeping = [Kind::Wait, Kind::Polled, Kind::Returned];
+    let events = recorder.take();
+    events.iter().map(|event| event.kind).filter(|kind| !housekeeping.contains(kind)).collect()
+}
+
+/// Only the records of these kinds.
+pub fn only(events: &[LoopEvent], kinds: &[Kind]) -> Vec<LoopEvent> {
+    events.iter().copied().filter(|event| kinds.contains(&event.kind)).collect()
+}
