@@ -1,5 +1,6 @@
 #![doc = include_str!("README.md")]
 
+pub mod net;
 pub mod reactor;
 pub mod timers;
 

@@ -69,7 +69,7 @@ mod trace;
 
 pub use alive::{Alive, Handle};
 pub use builder::{Builder, PanicPolicy};
-pub use context::{Context, SCRATCH_BYTES, Statistics};
+pub use context::{Context, Cork, SCRATCH_BYTES, Statistics};
 #[cfg(unix)]
 pub use fd::Fd;
 pub use hook::HookId;
@@ -199,6 +199,7 @@ impl<S: 'static> Reactor<S> {
             deferred_left: DEFERRED_PER_TURN,
             stopping: false,
             scratch: Box::default(),
+            cork: None,
         };
         Ok(Reactor {
             poll,

@@ -25,7 +25,7 @@ use std::hash::{Hash, Hasher};
 use std::io;
 use std::marker::PhantomData;
 use std::mem;
-use std::ops::{BitOr, BitOrAssign, Index, IndexMut};
+use std::ops::{BitAnd, BitOr, BitOrAssign, Index, IndexMut};
 
 use mio::{Interest, Registry, Token};
 use slab::Slab;
@@ -199,6 +199,13 @@ impl BitOr for Readiness {
     type Output = Readiness;
     fn bitor(self, other: Readiness) -> Readiness {
         Readiness(self.0 | other.0)
+    }
+}
+
+impl BitAnd for Readiness {
+    type Output = Readiness;
+    fn bitand(self, other: Readiness) -> Readiness {
+        Readiness(self.0 & other.0)
     }
 }
 

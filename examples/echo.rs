@@ -1,0 +1,57 @@
+//! Echo: whatever a client sends, it gets back.
+//!
+//! Run:  cargo run --release --example echo
+//! Then: nc 127.0.0.1 7001        and type; or, for a megabyte:
+//!       head -c 1000000 /dev/urandom | tee sent | nc -N 127.0.0.1 7001 | cmp - sent
+//! See:  each line come back. Any number of clients at once, on one thread.
+//! Look: the `match` in `main`. There is no loop here: the reactor has it.
+//! Next: count the bytes in the state; greet each client; close those that send nothing for a
+//!       minute (`Limits::idle_timeout`).
+
+use std::time::Duration;
+
+use waterwheel::net::{Event, Pressure, tcp};
+use waterwheel::{Context, Reactor, SourceId};
+
+mod cli;
+
+const USAGE: &str = "\
+Usage: echo [OPTIONS] [ADDR]
+
+Sends back whatever a client sends. ADDR is 127.0.0.1:7001 unless given;
+a bare port means 127.0.0.1.
+
+Options:
+  --spin MICROS   look for events this long before sleeping (default: 0)
+  -h, --help      show this";
+
+fn main() {
+    let args = cli::parse(USAGE, "127.0.0.1:7001", &["--spin"]);
+    cli::exit_on_error(run(&args));
+}
+
+fn run(args: &cli::Args) -> Result<(), String> {
+    let spin = Duration::from_micros(args.number("--spin")?.unwrap_or(0));
+    let mut reactor = Reactor::builder().spin(spin).build().map_err(|error| error.to_string())?;
+    let listener = tcp::listen(&mut reactor, &args.addr, |reactor, _, incoming| {
+        incoming.open(reactor, |reactor: &mut Context<()>, _, conn, event| match event {
+            Event::Data(bytes) => echo(reactor, conn, bytes),
+            Event::Drained => reactor[conn].resume(),
+            Event::Eof => {}
+            Event::Closed(why) => log::debug!("{conn:?}: {why}"),
+        });
+    })
+    .map_err(|error| format!("cannot listen on {}: {error}", args.addr))?;
+    println!("listening on {}", reactor[listener].local_addr().map_err(|error| error.to_string())?);
+    reactor.run(&mut ()).map_err(|error| error.to_string())
+}
+
+/// Sends bytes back. A client that does not read its echo is not read from either.
+fn echo(reactor: &mut Context<()>, conn: SourceId<waterwheel::net::Conn>, bytes: &[u8]) {
+    match reactor[conn].write(bytes) {
+        Pressure::Below => {}
+        Pressure::AboveHigh => reactor[conn].pause(),
+        // The outbox takes 4 MiB and we stop at 256 KiB, so only a closed connection refuses.
+        Pressure::Refused => {}
+    }
+}

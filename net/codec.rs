@@ -1,0 +1,281 @@
+//! Codecs: from a stream of bytes to frames.
+//!
+//! Knows byte slices; the codecs themselves never mention a connection (they are *sans-I/O*), so a
+//! test can cut a stream at every offset and expect the same frames. [`framed`] puts one between a
+//! connection and its handler.
+//!
+//! TCP keeps the order of bytes and nothing else: two writes may arrive as one read, one write as
+//! twenty. What is one message is for the two ends to agree on, and these are the two usual ways.
+//! Each has a maximum, because a peer that never ends its line must not get all our memory.
+
+use std::fmt;
+use std::ops::Range;
+
+use super::conn::{Conn, Event, Reason};
+use crate::reactor::{Context, SourceId};
+
+/// Where in the input a frame is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// The frame, without what marks its ends.
+    pub payload: Range<usize>,
+    /// Bytes of the input that are done with.
+    pub consumed: usize,
+}
+
+/// Why a stream is not a sequence of frames. There is no going on after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// A frame is longer than this many bytes.
+    TooLong {
+        /// The codec's limit.
+        bytes_max: usize,
+    },
+    /// The stream ended in the middle of a frame.
+    Truncated,
+    /// The codec's own rules are broken.
+    Malformed(&'static str),
+}
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FrameError::TooLong { bytes_max } => {
+                write!(f, "a frame is longer than {bytes_max} bytes")
+            }
+            FrameError::Truncated => f.write_str("the stream ended in the middle of a frame"),
+            FrameError::Malformed(what) => write!(f, "malformed frame: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for FrameError {}
+
+/// Finds frames in bytes, and makes bytes of frames.
+///
+/// For a protocol of one's own: `decode` is called with all bytes that are not consumed yet, again
+/// when more have come. It must not depend on where the stream was cut.
+pub trait Codec: 'static {
+    /// The first frame of `input`, or `None` if it is not complete.
+    ///
+    /// Called again with the same bytes and more behind them, it should not look at them all
+    /// again: work must stay linear in the bytes received.
+    ///
+    /// # Errors
+    /// The input is not, and will not become, a frame.
+    fn decode(&mut self, input: &[u8]) -> Result<Option<Frame>, FrameError>;
+
+    /// What the last bytes of a finished stream are, if they are not a complete frame. `rest` is
+    /// not empty.
+    ///
+    /// # Errors
+    /// [`FrameError::Truncated`] by default.
+    fn finish(&mut self, rest: &[u8]) -> Result<Option<Frame>, FrameError> {
+        let _ = rest;
+        Err(FrameError::Truncated)
+    }
+
+    /// Appends a frame to `out`.
+    ///
+    /// # Errors
+    /// It is too long, or cannot be told from two; `out` is as it was.
+    fn encode(&self, payload: &[u8], out: &mut Vec<u8>) -> Result<(), FrameError>;
+}
+
+/// Lines, ended by `\n` or `\r\n`; any bytes but these may stand in them. The last line of a stream
+/// need not be ended.
+#[derive(Clone, Debug)]
+pub struct Lines {
+    bytes_max: usize,
+    /// Bytes known to hold no end of line.
+    looked_at: usize,
+}
+
+impl Lines {
+    /// Lines of at most `bytes_max` bytes, their end not counted.
+    pub fn new(bytes_max: usize) -> Lines {
+        Lines { bytes_max, looked_at: 0 }
+    }
+
+    fn line(&self, input: &[u8], end: usize, consumed: usize) -> Result<Option<Frame>, FrameError> {
+        let end = end - usize::from(input[..end].ends_with(b"\r"));
+        if end > self.bytes_max {
+            return Err(FrameError::TooLong { bytes_max: self.bytes_max });
+        }
+        Ok(Some(Frame { payload: 0..end, consumed }))
+    }
+}
+
+impl Codec for Lines {
+    fn decode(&mut self, input: &[u8]) -> Result<Option<Frame>, FrameError> {
+        let new = &input[self.looked_at..];
+        if let Some(at) = new.iter().position(|byte| *byte == b'\n') {
+            let end = self.looked_at + at;
+            self.looked_at = 0;
+            return self.line(input, end, end + 1);
+        }
+        self.looked_at = input.len();
+        // One more may be a `\r` that belongs to the end.
+        if input.len() > self.bytes_max.saturating_add(1) {
+            return Err(FrameError::TooLong { bytes_max: self.bytes_max });
+        }
+        Ok(None)
+    }
+
+    fn finish(&mut self, rest: &[u8]) -> Result<Option<Frame>, FrameError> {
+        self.line(rest, rest.len(), rest.len())
+    }
+
+    fn encode(&self, payload: &[u8], out: &mut Vec<u8>) -> Result<(), FrameError> {
+        if payload.len() > self.bytes_max {
+            return Err(FrameError::TooLong { bytes_max: self.bytes_max });
+        }
+        if payload.contains(&b'\n') {
+            return Err(FrameError::Malformed("a line with an end of line in it"));
+        }
+        out.extend_from_slice(payload);
+        out.push(b'\n');
+        Ok(())
+    }
+}
+
+/// Frames with their length in front: 32 bits, big-endian, not counting themselves.
+///
+/// A declared length allocates nothing; memory is used as bytes arrive.
+#[derive(Clone, Debug)]
+pub struct LengthPrefix {
+    bytes_max: usize,
+}
+
+impl LengthPrefix {
+    /// Bytes of the length.
+    const PREFIX: usize = 4;
+
+    /// Frames of at most `bytes_max` bytes.
+    pub fn new(bytes_max: usize) -> LengthPrefix {
+        LengthPrefix { bytes_max }
+    }
+
+    fn check(&self, length: u64) -> Result<usize, FrameError> {
+        let too_long = FrameError::TooLong { bytes_max: self.bytes_max };
+        usize::try_from(length).ok().filter(|length| *length <= self.bytes_max).ok_or(too_long)
+    }
+}
+
+impl Codec for LengthPrefix {
+    fn decode(&mut self, input: &[u8]) -> Result<Option<Frame>, FrameError> {
+        let Some(prefix) = input.first_chunk::<{ LengthPrefix::PREFIX }>() else { return Ok(None) };
+        let length = self.check(u64::from(u32::from_be_bytes(*prefix)))?;
+        if input.len() - LengthPrefix::PREFIX < length {
+            return Ok(None);
+        }
+        let end = LengthPrefix::PREFIX + length;
+        Ok(Some(Frame { payload: LengthPrefix::PREFIX..end, consumed: end }))
+    }
+
+    fn encode(&self, payload: &[u8], out: &mut Vec<u8>) -> Result<(), FrameError> {
+        self.check(payload.len() as u64)?;
+        let too_long = FrameError::TooLong { bytes_max: u32::MAX as usize };
+        let length = u32::try_from(payload.len()).map_err(|_| too_long)?;
+        out.extend_from_slice(&length.to_be_bytes());
+        out.extend_from_slice(payload);
+        Ok(())
+    }
+}
+
+/// What a connection tells a handler of frames.
+#[derive(Debug)]
+pub enum Framed<'a> {
+    /// A frame, without what marks its ends.
+    Frame(&'a [u8]),
+    /// The stream is not a sequence of frames. The handler may still answer; the connection is
+    /// closed when this event returns, and `Closed` gives the same reason.
+    Error(FrameError),
+    /// As [`Event::Drained`].
+    Drained,
+    /// As [`Event::Eof`].
+    Eof,
+    /// As [`Event::Closed`].
+    Closed(Reason),
+}
+
+/// Makes a handler of frames into a handler of bytes.
+///
+/// ```no_run
+/// use waterwheel::{Reactor, net::{Framed, Lines, framed, tcp}};
+///
+/// let mut reactor = Reactor::new()?;
+/// tcp::listen(&mut reactor, "127.0.0.1:7001", |reactor, _, incoming| {
+///     incoming.open(reactor, framed(Lines::new(1024), |reactor, lines: &mut u32, conn, event| {
+///         if let Framed::Frame(line) = event {
+///             *lines += 1;
+///             let _ = reactor[conn].write(format!("{} bytes\n", line.len()).as_bytes());
+///         }
+///     }));
+/// })?;
+/// reactor.run(&mut 0)?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn framed<S, C, F>(
+    mut codec: C,
+    mut handler: F,
+) -> impl FnMut(&mut Context<S>, &mut S, SourceId<Conn>, Event<'_>) + 'static
+where
+    S: 'static,
+    C: Codec,
+    F: FnMut(&mut Context<S>, &mut S, SourceId<Conn>, Framed<'_>) + 'static,
+{
+    move |reactor, state, conn, event| match event {
+        Event::Data(input) => {
+            let mut at = 0;
+            // The handler may have closed the connection, or paused it, in answer to a frame.
+            let wants_more = |reactor: &Context<S>| {
+                reactor.get(conn).is_some_and(|conn| !conn.is_closing() && !conn.is_paused())
+            };
+            while at < input.len() && wants_more(reactor) {
+                match codec.decode(&input[at..]) {
+                    Ok(Some(frame)) => {
+                        let payload = at + frame.payload.start..at + frame.payload.end;
+                        at += frame.consumed;
+                        handler(reactor, state, conn, Framed::Frame(&input[payload]));
+                    }
+                    Ok(None) => break,
+                    Err(error) => return refuse(reactor, state, conn, error, &mut handler),
+                }
+            }
+            if let Some(conn) = reactor.get_mut(conn) {
+                conn.unread(input.len() - at);
+            }
+        }
+        Event::Drained => handler(reactor, state, conn, Framed::Drained),
+        Event::Eof => {
+            let rest = reactor[conn].backlog().to_vec();
+            if !rest.is_empty() {
+                match codec.finish(&rest) {
+                    Ok(None) => {}
+                    Ok(Some(frame)) => {
+                        handler(reactor, state, conn, Framed::Frame(&rest[frame.payload]));
+                    }
+                    Err(error) => return refuse(reactor, state, conn, error, &mut handler),
+                }
+            }
+            handler(reactor, state, conn, Framed::Eof);
+        }
+        Event::Closed(reason) => handler(reactor, state, conn, Framed::Closed(reason)),
+    }
+}
+
+/// Tells the handler that there will be no more frames, and closes.
+fn refuse<S: 'static>(
+    reactor: &mut Context<S>,
+    state: &mut S,
+    conn: SourceId<Conn>,
+    error: FrameError,
+    handler: &mut impl FnMut(&mut Context<S>, &mut S, SourceId<Conn>, Framed<'_>),
+) {
+    handler(reactor, state, conn, Framed::Error(error));
+    if let Some(conn) = reactor.get_mut(conn) {
+        conn.close_for(error);
+    }
+}

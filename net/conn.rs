@@ -1,0 +1,487 @@
+//! A connection: one buffered byte stream and what may be done with it.
+//!
+//! Knows its transport and its limits; the loop's side of it is in `drive.rs`.
+//!
+//! Two halves end on their own, and the connection when both have:
+//!
+//! ```text
+//!   sending     Open ──shutdown, close──▶ Finishing ──outbox sent: FIN──▶ Finished
+//!   receiving   Open ──FIN read: Eof told────────────────────────────────▶ Finished
+//!
+//!   both Finished ───────────────────────────────▶ Closed(Finished)
+//!   close, and the grace runs out ───────────────▶ Closed(Finished), Closed(Grace) if bytes are unsent
+//!   abort, a timeout, an error, a bad frame ─────▶ Closed(that)
+//! ```
+//!
+//! # Rules
+//! 1. `Closed` is told exactly once for each connection, whatever ended it, and is the last event;
+//!    its id is stale by then. One that was deregistered or dropped with the loop is told nothing.
+//! 2. `Data` carries every byte once, in order, but those given back with `unread`.
+//! 3. A refused write takes nothing. The outbox never holds more than its limit.
+//! 4. Methods take effect at once; their news (`Drained`, `Closed`) come as events, never from inside
+//!    the call.
+//!
+//! # Read next
+//! `drive.rs`.
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+
+use mio::event::Source;
+use mio::{Interest, Registry, Token};
+
+use super::codec::FrameError;
+use super::limits::{Limits, Seat};
+use super::transport::Io;
+use crate::reactor::{Context, Cork, SourceId};
+
+/// Bytes from which a write does not wait for the callback's end: with this much to send, a system
+/// call more costs less than copying it.
+const WRITE_THROUGH_BYTES: usize = 16 * 1024;
+
+/// What a connection tells its handler.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// Bytes have arrived. The slice is the loop's own buffer: copy what is to be kept, or give it
+    /// back with [`Conn::unread`].
+    Data(&'a [u8]),
+    /// After a write answered `AboveHigh` or `Refused`: there is room again.
+    Drained,
+    /// The peer has finished writing. Unless [`Limits::half_open`] says otherwise the connection is
+    /// closed when this event returns and what is unsent was sent.
+    Eof,
+    /// The connection is gone and its id stale. The last event.
+    Closed(Reason),
+}
+
+/// Why a connection is gone.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Reason {
+    /// In order: all was sent, and the peer closed or its time to do so was up.
+    Finished,
+    /// [`Conn::abort`].
+    Aborted,
+    /// The peer reset it, or was gone when written to.
+    Reset,
+    /// [`Limits::idle_timeout`].
+    IdleTimeout,
+    /// [`Limits::read_timeout`].
+    ReadTimeout,
+    /// [`Limits::write_timeout`].
+    WriteTimeout,
+    /// [`Limits::close_grace`] was up before all was sent.
+    Grace,
+    /// More bytes were left unread than [`Limits::backlog_bytes_max`].
+    Backlog,
+    /// The codec refused a frame.
+    Frame(FrameError),
+    /// Anything else the system said.
+    Error(io::Error),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Reason::Finished => "finished",
+            Reason::Aborted => "aborted",
+            Reason::Reset => "reset by the peer",
+            Reason::IdleTimeout => "idle for too long",
+            Reason::ReadTimeout => "the peer sent nothing useful for too long",
+            Reason::WriteTimeout => "the peer took nothing for too long",
+            Reason::Grace => "the peer did not take all before the close had to end",
+            Reason::Backlog => "too many bytes were left unread",
+            Reason::Frame(error) => return error.fmt(f),
+            Reason::Error(error) => return error.fmt(f),
+        })
+    }
+}
+
+impl From<io::Error> for Reason {
+    fn from(error: io::Error) -> Reason {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+        match error.kind() {
+            ConnectionReset | BrokenPipe | ConnectionAborted => Reason::Reset,
+            _ => Reason::Error(error),
+        }
+    }
+}
+
+/// What became of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a peer that reads slowly is told here; `let _ =` where that does not matter"]
+pub enum Pressure {
+    /// Taken.
+    Below,
+    /// Taken, and more is unsent than the high-water mark: stop until `Drained`.
+    AboveHigh,
+    /// Nothing was taken: it would exceed the limit, or the sending half has ended.
+    Refused,
+}
+
+/// A connection's handler as a struct; a closure over [`Event`] does the same.
+///
+/// ```no_run
+/// use waterwheel::{Context, Reactor, SourceId, net::{Conn, Handler, tcp}};
+///
+/// struct Counter { bytes: usize }
+///
+/// impl Handler<()> for Counter {
+///     fn data(&mut self, _: &mut Context<()>, _: &mut (), _: SourceId<Conn>, bytes: &[u8]) {
+///         self.bytes += bytes.len();
+///     }
+/// }
+///
+/// let mut reactor = Reactor::new()?;
+/// tcp::listen(&mut reactor, "127.0.0.1:0", |reactor, _, incoming| {
+///     incoming.open_with(reactor, Counter { bytes: 0 });
+/// })?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[allow(unused_variables)] // The defaults ignore what they are told.
+pub trait Handler<S>: 'static {
+    /// [`Event::Data`].
+    fn data(&mut self, reactor: &mut Context<S>, state: &mut S, conn: SourceId<Conn>, bytes: &[u8]);
+
+    /// [`Event::Drained`].
+    fn drained(&mut self, reactor: &mut Context<S>, state: &mut S, conn: SourceId<Conn>) {}
+
+    /// [`Event::Eof`].
+    fn eof(&mut self, reactor: &mut Context<S>, state: &mut S, conn: SourceId<Conn>) {}
+
+    /// [`Event::Closed`].
+    fn closed(
+        &mut self,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        conn: SourceId<Conn>,
+        why: Reason,
+    ) {
+    }
+}
+
+/// How far one half of a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Half {
+    Open,
+    /// Sending only: to be finished once the outbox is empty.
+    Finishing,
+    Finished,
+}
+
+/// Bits of `Conn::marks`.
+pub(super) mod mark {
+    /// Reading is paused by the handler.
+    pub(in crate::net) const PAUSED: u8 = 1;
+    /// Reading was resumed: the backlog is to be delivered again, and the kernel asked.
+    pub(in crate::net) const RESUMED: u8 = 2;
+    /// The kernel takes no more; it will say when it does.
+    pub(in crate::net) const BLOCKED: u8 = 4;
+    /// `Drained` is owed.
+    pub(in crate::net) const ABOVE: u8 = 8;
+    /// `close` was called: input is discarded.
+    pub(in crate::net) const CLOSING: u8 = 16;
+    /// The grace of a close has begun to run.
+    pub(in crate::net) const LINGERING: u8 = 32;
+    /// A deadline is armed, not later than any that the limits ask for.
+    pub(in crate::net) const ARMED: u8 = 64;
+    /// Sending failed; what the peer had sent before is still to be read.
+    pub(in crate::net) const LAST_WORDS: u8 = 128;
+}
+
+/// Bytes received and not consumed.
+#[derive(Debug, Default)]
+pub(super) struct Backlog {
+    pub(super) bytes: Vec<u8>,
+    /// How many of them, from the front, have been consumed.
+    pub(super) consumed: usize,
+}
+
+/// One buffered connection. 72 bytes: ten thousand idle ones are this times ten thousand.
+#[derive(Debug)]
+pub struct Conn {
+    pub(super) io: Io,
+    /// Unsent bytes; `None` if there are none, or the loop's own buffer during its own callback.
+    pub(super) outbox: Option<Box<Cork>>,
+    /// Unconsumed bytes; `None` if there are none.
+    pub(super) backlog: Option<Box<Backlog>>,
+    pub(super) seat: Seat,
+    /// Why it is over, from the moment that is known until it is told.
+    pub(super) end: Option<Box<Reason>>,
+    /// The tick of the last byte in either direction.
+    pub(super) heard: u64,
+    /// The tick at which the handler last consumed input, or at which the grace began.
+    pub(super) progress: u64,
+    /// How many of the bytes delivered last were given back. Written by `unread`.
+    pub(super) kept: u32,
+    pub(super) sending: Half,
+    pub(super) receiving: Half,
+    pub(super) marks: u8,
+}
+
+impl Conn {
+    pub(super) fn new(io: Io, seat: Seat, tick: u64) -> Conn {
+        Conn {
+            io,
+            outbox: None,
+            backlog: None,
+            seat,
+            end: None,
+            heard: tick,
+            progress: tick,
+            kept: 0,
+            sending: Half::Open,
+            receiving: Half::Open,
+            marks: 0,
+        }
+    }
+
+    /// Sends bytes, all or none of them. They leave when the callback that runs now returns, if it
+    /// is this connection's own, and else before the loop next waits; with others written until
+    /// then in one system call.
+    #[inline]
+    pub fn write(&mut self, bytes: &[u8]) -> Pressure {
+        let unsent = self.unsent();
+        if self.sending != Half::Open {
+            return Pressure::Refused;
+        }
+        let max = self.seat.outbox_bytes_max;
+        if unsent + bytes.len() > max {
+            // `Drained` would be a lie where it could never fit.
+            self.marks |= if bytes.len() <= max { mark::ABOVE } else { 0 };
+            return Pressure::Refused;
+        }
+        let taken = if unsent + bytes.len() < WRITE_THROUGH_BYTES || self.has(mark::BLOCKED) {
+            0
+        } else {
+            self.write_through(bytes)
+        };
+        if taken < bytes.len() {
+            self.outbox.get_or_insert_default().bytes.extend(&bytes[taken..]);
+        }
+        if self.unsent() > self.seat.outbox_bytes_high {
+            self.marks |= mark::ABOVE;
+            return Pressure::AboveHigh;
+        }
+        Pressure::Below
+    }
+
+    /// Bytes written and not yet taken by the kernel.
+    #[inline]
+    pub fn unsent(&self) -> usize {
+        self.outbox.as_ref().map_or(0, |outbox| outbox.bytes.len())
+    }
+
+    /// Gives back the last `count` bytes of the `Data` being handled: they come again, in front of
+    /// what arrives next. For incomplete frames; nothing is copied when it happens again and again.
+    pub fn unread(&mut self, count: usize) {
+        self.kept = u32::try_from(count).unwrap_or(u32::MAX);
+    }
+
+    /// Bytes that were given back, to be looked at when the peer finishes in the middle of a frame.
+    pub fn backlog(&self) -> &[u8] {
+        self.backlog.as_ref().map_or(&[], |backlog| &backlog.bytes[backlog.consumed..])
+    }
+
+    /// Delivers no more `Data` until [`resume`](Conn::resume). The peer is slowed down when the
+    /// kernel's buffer is full.
+    pub fn pause(&mut self) {
+        self.marks |= mark::PAUSED;
+        self.marks &= !mark::RESUMED;
+    }
+
+    /// Takes a [`pause`](Conn::pause) back, in the next turn.
+    pub fn resume(&mut self) {
+        if self.has(mark::PAUSED) {
+            self.marks &= !mark::PAUSED;
+            self.marks |= mark::RESUMED;
+        }
+    }
+
+    /// Whether reading is paused.
+    pub fn is_paused(&self) -> bool {
+        self.has(mark::PAUSED)
+    }
+
+    /// Finishes sending: FIN after what is unsent. Receiving goes on.
+    pub fn shutdown(&mut self) {
+        if self.sending == Half::Open {
+            self.sending = Half::Finishing;
+        }
+    }
+
+    /// Closes gracefully: no more `Data`; what is unsent is sent, then FIN, then it is waited for the
+    /// peer's. All within [`Limits::close_grace`].
+    ///
+    /// What the peer still sends is read and discarded meanwhile: closing a socket with unread input
+    /// would be a reset, and that may destroy the end of our answer at the peer (RFC 1122, 4.2.2.13).
+    pub fn close(&mut self) {
+        self.shutdown();
+        self.marks |= mark::CLOSING;
+    }
+
+    /// Closes at once: unsent bytes are dropped and the peer gets a reset.
+    pub fn abort(&mut self) {
+        if self.end.is_none() {
+            self.io.transport().reset_on_drop();
+            self.fail(Reason::Aborted);
+        }
+    }
+
+    /// Closes because of a bad frame; what is unsent is still sent.
+    pub(super) fn close_for(&mut self, error: FrameError) {
+        self.close();
+        self.end_with(Reason::Frame(error));
+    }
+
+    /// Whether no more `Data` will come: it is closed, closing or aborted.
+    pub fn is_closing(&self) -> bool {
+        self.has(mark::CLOSING) || self.end.is_some()
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> &Limits {
+        &self.seat
+    }
+
+    /// Changes this connection's limits. Its own copy of them costs some 130 bytes, so limits that
+    /// are the same for all belong to the listener.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.seat.set_limits(limits);
+        self.marks &= !mark::ARMED;
+    }
+
+    /// The peer's address.
+    ///
+    /// # Errors
+    /// `NotConnected` once the peer is gone; `Unsupported` where the transport has no addresses.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.io.peer_addr()
+    }
+
+    #[inline]
+    pub(super) fn has(&self, mark: u8) -> bool {
+        self.marks & mark != 0
+    }
+
+    /// Notes why the connection is over, unless something did before.
+    pub(super) fn end_with(&mut self, reason: Reason) {
+        self.end.get_or_insert_with(|| Box::new(reason));
+    }
+
+    /// Ends both halves at once.
+    pub(super) fn fail(&mut self, reason: Reason) {
+        self.end_with(reason);
+        self.outbox = None;
+        self.sending = Half::Finished;
+        self.receiving = Half::Finished;
+    }
+
+    /// Ends sending because a write failed. The peer may have sent something before it went.
+    fn fail_sending(&mut self, error: io::Error) {
+        self.end_with(error.into());
+        self.outbox = None;
+        self.sending = Half::Finished;
+        self.marks |= mark::LAST_WORDS;
+    }
+
+    /// Writes the outbox and `bytes` behind it; answers how many of `bytes` the kernel took.
+    fn write_through(&mut self, bytes: &[u8]) -> usize {
+        let unsent = self.unsent();
+        match self.write_once(bytes) {
+            Some(sent) => {
+                let own = sent.min(unsent);
+                if let Some(outbox) = &mut self.outbox {
+                    outbox.bytes.drain(..own);
+                }
+                sent - own
+            }
+            // Failed: told by `Closed`. The bytes go the way of those in the outbox.
+            None => bytes.len(),
+        }
+    }
+
+    /// Sends what is unsent, as much as goes. `tick` is now, for the write timeout.
+    #[inline]
+    pub(super) fn flush(&mut self, tick: u64) {
+        if let Some(outbox) = &mut self.outbox
+            && outbox.since == 0
+        {
+            outbox.since = tick;
+        }
+        while self.unsent() > 0 && !self.has(mark::BLOCKED) {
+            let Some(sent) = self.write_once(&[]) else { return };
+            if let Some(outbox) = &mut self.outbox {
+                outbox.bytes.drain(..sent);
+                outbox.since = tick;
+            }
+            self.heard = tick;
+        }
+    }
+
+    /// One write of outbox and `more`: how much went, or `None` if sending has failed.
+    #[inline]
+    fn write_once(&mut self, more: &[u8]) -> Option<usize> {
+        let (front, back) =
+            self.outbox.as_ref().map_or((&[][..], &[][..]), |o| o.bytes.as_slices());
+        let offered = front.len() + back.len() + more.len();
+        let mut pieces = [IoSlice::new(&[]); 3];
+        let mut count = 0;
+        for piece in [front, back, more] {
+            if !piece.is_empty() {
+                pieces[count] = IoSlice::new(piece);
+                count += 1;
+            }
+        }
+        loop {
+            match self.io.write(&pieces[..count]) {
+                Ok(sent) => {
+                    // Less than was offered means that the kernel is full and will say when it no
+                    // longer is (epoll(7), question 9). Not so on Windows.
+                    if sent < offered && cfg!(unix) {
+                        self.marks |= mark::BLOCKED;
+                    }
+                    return Some(sent);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.marks |= mark::BLOCKED;
+                    return Some(0);
+                }
+                Err(error) => {
+                    self.fail_sending(error);
+                    return None;
+                }
+            }
+        }
+    }
+}
+
+/// A connection that cannot be watched is over, and says so like any other: by `Closed`.
+impl Source for Conn {
+    fn register(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        interest: Interest,
+    ) -> io::Result<()> {
+        if let Err(error) = self.io.register(registry, token, interest) {
+            self.fail(Reason::Error(error));
+        }
+        Ok(())
+    }
+
+    fn reregister(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        interest: Interest,
+    ) -> io::Result<()> {
+        self.io.reregister(registry, token, interest)
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        self.io.deregister(registry)
+    }
+}

@@ -1,0 +1,462 @@
+//! The loop's side of a connection: what happens when its source is called.
+//!
+//! Knows the reactor and one connection; the same code drives accepted and connected ones.
+//!
+//! Each call goes the same way, however it came about:
+//!
+//! ```text
+//!   deadline?   see which limit is up
+//!   readable?   read and deliver, until drained, paused or over the turn's budget
+//!   writable?   the kernel has room again
+//!   settle      flush, tell Drained, send FIN, arm the deadline; tell Closed if both halves ended
+//! ```
+//!
+//! Reading comes before writing, so that a reset met while writing cannot swallow bytes which the
+//! peer sent before it.
+//!
+//! # Read next
+//! `tcp.rs`: where connections come from.
+
+use std::io;
+use std::net::SocketAddr;
+
+use super::conn::{Backlog, Conn, Event, Half, Handler, Reason, mark};
+use super::limits::{Limits, Seat, ticks};
+use super::transport::{Io, Transport};
+use crate::reactor::{Context, Interest, Options, Readiness, SCRATCH_BYTES, SourceId};
+
+/// What a source that is to look at everything is called for.
+const LOOK: Readiness = Readiness::WRITABLE;
+/// As [`LOOK`], and to read until the kernel has no more, since an edge may have been missed.
+const LOOK_AND_READ: Readiness = Readiness::READ_CLOSED;
+
+/// A connected stream that nobody handles yet: open it, or drop it and the peer is closed.
+#[derive(Debug)]
+#[must_use = "dropping it closes the connection"]
+pub struct Stream {
+    io: Io,
+    seat: Seat,
+    peer: Option<SocketAddr>,
+    /// Bytes to send first.
+    first: Vec<u8>,
+}
+
+impl Stream {
+    pub(super) fn tcp(stream: mio::net::TcpStream, seat: Seat, peer: Option<SocketAddr>) -> Stream {
+        Stream { io: Io::Tcp(stream), seat, peer, first: Vec::new() }
+    }
+
+    pub(super) fn sending_first(mut self, bytes: Vec<u8>) -> Stream {
+        self.first = bytes;
+        self
+    }
+
+    /// A stream over anything that can carry one.
+    pub fn over<T: Transport + 'static>(transport: T) -> Stream {
+        let io = Io::Other(Box::new(transport));
+        Stream { io, seat: Seat::first(Limits::default()), peer: None, first: Vec::new() }
+    }
+
+    /// The peer's address, where it has one.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    /// Sets the limits the connection begins with.
+    pub fn limits(mut self, limits: Limits) -> Stream {
+        self.seat.set_limits(limits);
+        self
+    }
+
+    /// Hands the stream to the loop and its events to `handler`. Should the system refuse to watch
+    /// it, the handler is told so by `Closed` in the next turn.
+    #[track_caller]
+    pub fn open<S, F>(self, reactor: &mut Context<S>, mut handler: F) -> SourceId<Conn>
+    where
+        S: 'static,
+        F: FnMut(&mut Context<S>, &mut S, SourceId<Conn>, Event<'_>) + 'static,
+    {
+        let Stream { io, seat, first, .. } = self;
+        let timed = seat.is_timed();
+        let tick = if timed { reactor.tick() } else { 0 };
+        let conn = Conn::new(io, seat, tick);
+        let options = Options { flush: true, closes: true, ..Options::default() };
+        let both = Interest::READABLE | Interest::WRITABLE;
+        let opened =
+            reactor.register_with(conn, both, options, move |reactor, state, id, ready| {
+                drive(reactor, state, id, ready, &mut handler);
+            });
+        let Ok(id) = opened else { unreachable!("a slab of 2^31 sources is full") };
+        let over = reactor.get(id).is_some_and(|conn| conn.end.is_some());
+        if over {
+            reactor.resume(id.raw(), LOOK);
+        }
+        if timed {
+            arm(reactor, id);
+        }
+        if !first.is_empty() {
+            let _ = reactor[id].write(&first); // What a failure means, `Closed` will tell.
+        }
+        id
+    }
+
+    /// [`open`](Stream::open) with a handler that is a struct.
+    #[track_caller]
+    pub fn open_with<S, H>(self, reactor: &mut Context<S>, mut handler: H) -> SourceId<Conn>
+    where
+        S: 'static,
+        H: Handler<S>,
+    {
+        self.open(reactor, move |reactor, state, conn, event| match event {
+            Event::Data(bytes) => handler.data(reactor, state, conn, bytes),
+            Event::Drained => handler.drained(reactor, state, conn),
+            Event::Eof => handler.eof(reactor, state, conn),
+            Event::Closed(why) => handler.closed(reactor, state, conn, why),
+        })
+    }
+}
+
+/// Calls the connection's handler, which may do anything to anything.
+trait Call<S>: FnMut(&mut Context<S>, &mut S, SourceId<Conn>, Event<'_>) {}
+impl<S, F: FnMut(&mut Context<S>, &mut S, SourceId<Conn>, Event<'_>)> Call<S> for F {}
+
+fn drive<S: 'static>(
+    reactor: &mut Context<S>,
+    state: &mut S,
+    id: SourceId<Conn>,
+    ready: Readiness,
+    handler: &mut impl Call<S>,
+) {
+    if ready.contains(Readiness::FLUSH) {
+        return flush_outside(reactor, id);
+    }
+    if ready.contains(Readiness::DEADLINE) {
+        check_deadlines(reactor, id);
+    }
+    if ready.is_writable()
+        && let Some(conn) = reactor.get_mut(id)
+    {
+        conn.marks &= !mark::BLOCKED;
+    }
+    if ready.is_readable() {
+        receive(reactor, state, id, ready, handler);
+    }
+    settle(reactor, state, id, handler);
+}
+
+/// Phase 1: somebody else's callback wrote to it, or closed, paused or resumed it. The handler's
+/// turn comes in dispatch.
+fn flush_outside<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
+    let tick = reactor.tick();
+    let Some(conn) = reactor.get_mut(id) else { return };
+    conn.flush(tick);
+    if conn.unsent() == 0 {
+        conn.outbox = None;
+    }
+    if conn.has(mark::RESUMED | mark::LAST_WORDS) || begins_to_linger(conn) {
+        reactor.resume(id.raw(), LOOK_AND_READ);
+    } else if owes_drained(conn) || conn.sending == Half::Finishing || is_over(conn) {
+        reactor.resume(id.raw(), LOOK);
+    } else if needs_arming(conn) {
+        arm(reactor, id);
+    }
+}
+
+fn is_over(conn: &Conn) -> bool {
+    conn.sending == Half::Finished && conn.receiving == Half::Finished
+}
+
+fn owes_drained(conn: &Conn) -> bool {
+    conn.has(mark::ABOVE)
+        && conn.sending == Half::Open
+        && conn.unsent() <= conn.seat.outbox_bytes_low
+}
+
+fn begins_to_linger(conn: &Conn) -> bool {
+    conn.has(mark::CLOSING) && !conn.has(mark::LINGERING)
+}
+
+/// Reads and delivers until the kernel has no more, the handler pauses, or the turn's budget is
+/// spent.
+fn receive<S: 'static>(
+    reactor: &mut Context<S>,
+    state: &mut S,
+    id: SourceId<Conn>,
+    ready: Readiness,
+    handler: &mut impl Call<S>,
+) {
+    let Some(conn) = reactor.get_mut(id) else { return };
+    let mut budget = conn.seat.read_bytes_per_turn;
+    if conn.has(mark::RESUMED) {
+        conn.marks &= !mark::RESUMED;
+        if conn.backlog.is_some() {
+            deliver(reactor, state, id, &[], handler);
+        }
+    }
+    // After a short read the kernel has no more. It is asked all the same when the peer has closed,
+    // whose news the next read brings, and on Windows, where only `WouldBlock` arms the next edge.
+    let to_the_end =
+        cfg!(windows) || ready != (ready & (Readiness::READABLE | Readiness::WRITABLE));
+    loop {
+        let Some(conn) = reactor.get_mut(id) else { return };
+        if conn.receiving != Half::Open {
+            return;
+        }
+        if conn.has(mark::PAUSED) && !conn.has(mark::CLOSING) {
+            return; // Resuming reads to the end.
+        }
+        if budget == 0 {
+            reactor.resume(id.raw(), ready | LOOK_AND_READ);
+            return;
+        }
+        let mut scratch = reactor.take_scratch();
+        let room = budget.min(SCRATCH_BYTES);
+        let read = reactor[id].io.read(&mut scratch[..room]);
+        let drained = match read {
+            Ok(0) => {
+                end_of_input(reactor, state, id, handler);
+                true
+            }
+            Ok(count) => {
+                budget -= count;
+                deliver(reactor, state, id, &scratch[..count], handler);
+                count < room && !to_the_end
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => false,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => true,
+            Err(error) => {
+                reactor[id].fail(error.into());
+                true
+            }
+        };
+        reactor.put_scratch(scratch);
+        if drained {
+            break;
+        }
+    }
+    if let Some(conn) = reactor.get_mut(id)
+        && conn.has(mark::LAST_WORDS)
+    {
+        conn.receiving = Half::Finished;
+    }
+}
+
+/// Hands bytes to the handler, behind those it gave back before, and keeps what it gives back now.
+fn deliver<S: 'static>(
+    reactor: &mut Context<S>,
+    state: &mut S,
+    id: SourceId<Conn>,
+    new: &[u8],
+    handler: &mut impl Call<S>,
+) {
+    let timed = reactor[id].seat.is_timed();
+    let tick = if timed { reactor.tick() } else { 0 };
+    let conn = &mut reactor[id];
+    conn.heard = tick;
+    if conn.has(mark::CLOSING) {
+        return;
+    }
+    conn.kept = 0;
+    let mut backlog = conn.backlog.take();
+    let bytes = match &mut backlog {
+        Some(backlog) => {
+            backlog.bytes.extend_from_slice(new);
+            &backlog.bytes[backlog.consumed..]
+        }
+        None => new,
+    };
+    call(reactor, state, id, Event::Data(bytes), handler);
+    let Some(conn) = reactor.get_mut(id) else { return };
+    let count = bytes.len();
+    let kept = count.min(conn.kept as usize);
+    if kept < count {
+        conn.progress = tick;
+    }
+    if kept > conn.seat.backlog_bytes_max {
+        conn.io.transport().reset_on_drop();
+        return conn.fail(Reason::Backlog);
+    }
+    if kept == 0 {
+        return;
+    }
+    let mut backlog = match backlog {
+        Some(backlog) => backlog,
+        None => Box::new(Backlog { bytes: new[count - kept..].to_vec(), consumed: 0 }),
+    };
+    backlog.consumed = backlog.bytes.len() - kept;
+    // Moved to the front when that moves less than was consumed: each byte moves once at most.
+    if backlog.consumed > kept {
+        backlog.bytes.drain(..backlog.consumed);
+        backlog.consumed = 0;
+    }
+    conn.backlog = Some(backlog);
+}
+
+/// The peer has finished. Unless the connection may stay half open, so do we.
+fn end_of_input<S: 'static>(
+    reactor: &mut Context<S>,
+    state: &mut S,
+    id: SourceId<Conn>,
+    handler: &mut impl Call<S>,
+) {
+    let conn = &mut reactor[id];
+    conn.receiving = Half::Finished;
+    if !conn.has(mark::CLOSING) {
+        call(reactor, state, id, Event::Eof, handler);
+    }
+    if let Some(conn) = reactor.get_mut(id) {
+        conn.backlog = None;
+        if !conn.seat.half_open {
+            conn.shutdown();
+            conn.marks |= mark::CLOSING;
+        }
+    }
+}
+
+/// Calls the handler with the loop's cork in place of an empty outbox.
+#[inline]
+fn call<S: 'static>(
+    reactor: &mut Context<S>,
+    state: &mut S,
+    id: SourceId<Conn>,
+    event: Event<'_>,
+    handler: &mut impl Call<S>,
+) {
+    if reactor[id].outbox.is_none() {
+        reactor[id].outbox = Some(reactor.take_cork());
+    }
+    handler(reactor, state, id, event);
+}
+
+/// What follows from what has happened: bytes out, `Drained`, FIN, deadline, `Closed`.
+fn settle<S: 'static>(
+    reactor: &mut Context<S>,
+    state: &mut S,
+    id: SourceId<Conn>,
+    handler: &mut impl Call<S>,
+) {
+    let mut told = false;
+    loop {
+        let Some(conn) = reactor.get(id) else { return };
+        let tick = if conn.seat.is_timed() { reactor.tick() } else { 0 };
+        let conn = &mut reactor[id];
+        conn.flush(tick);
+        if conn.unsent() == 0
+            && let Some(cork) = conn.outbox.take()
+        {
+            reactor.put_cork(cork);
+        }
+        let conn = &mut reactor[id];
+        if !owes_drained(conn) {
+            break;
+        }
+        if told {
+            // Once in a turn: a handler that fills the outbox each time lets others run between.
+            reactor.resume(id.raw(), LOOK);
+            break;
+        }
+        told = true;
+        conn.marks &= !mark::ABOVE;
+        call(reactor, state, id, Event::Drained, handler);
+    }
+    let conn = &mut reactor[id];
+    if conn.sending == Half::Finishing && conn.unsent() == 0 {
+        conn.sending = Half::Finished;
+        if let Err(error) = conn.io.transport().finish()
+            && error.kind() != io::ErrorKind::NotConnected
+        {
+            conn.fail(error.into());
+        }
+    }
+    if conn.has(mark::LAST_WORDS) && conn.receiving == Half::Open {
+        // Read what is left before telling: a paused handler has said that it does not want it.
+        if conn.has(mark::PAUSED) {
+            conn.receiving = Half::Finished;
+        } else {
+            reactor.resume(id.raw(), LOOK_AND_READ);
+            return;
+        }
+    }
+    let conn = &mut reactor[id];
+    if is_over(conn) {
+        let reason = conn.end.take().map_or(Reason::Finished, |reason| *reason);
+        reactor.remove(id.raw());
+        return handler(reactor, state, id, Event::Closed(reason));
+    }
+    if begins_to_linger(conn) {
+        reactor.resume(id.raw(), LOOK_AND_READ);
+        let tick = reactor.tick();
+        let conn = &mut reactor[id];
+        conn.progress = tick;
+        conn.marks |= mark::LINGERING;
+        conn.marks &= !mark::ARMED;
+    }
+    if needs_arming(&reactor[id]) {
+        arm(reactor, id);
+    }
+}
+
+/// Whether a limit may be up before the armed deadline. Traffic puts limits off; only the wait for
+/// the peer to take bytes begins anew.
+fn needs_arming(conn: &Conn) -> bool {
+    !conn.has(mark::ARMED) || conn.unsent() > 0 && conn.seat.write_timeout.is_some()
+}
+
+/// Arms the source's deadline for the first limit that could be up. It is armed once: traffic only
+/// puts limits off, so the deadline comes up early, looks, and is armed for what is left.
+fn arm<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
+    let Some(conn) = reactor.get_mut(id) else { return };
+    conn.marks |= mark::ARMED;
+    let earliest = deadlines(conn).into_iter().map(|(tick, _)| tick).min();
+    if let Some(tick) = earliest.filter(|tick| *tick < u64::MAX) {
+        reactor.set_deadline(id.raw(), Some(tick));
+    }
+}
+
+/// The limits on time that apply now, each with the tick at which it is up.
+fn deadlines(conn: &Conn) -> [(u64, fn(&mut Conn)); 4] {
+    let limits = &*conn.seat;
+    let up = |applies: bool, from: u64, after: u64| {
+        if applies { from.saturating_add(after) } else { u64::MAX }
+    };
+    let closing = conn.has(mark::CLOSING);
+    let reading = conn.receiving == Half::Open && !conn.has(mark::PAUSED) && !closing;
+    let since = conn.outbox.as_ref().filter(|outbox| !outbox.bytes.is_empty()).map(|o| o.since);
+    [
+        (up(conn.has(mark::LINGERING), conn.progress, ticks(Some(limits.close_grace))), end_grace),
+        (up(!closing, conn.heard, ticks(limits.idle_timeout)), |c| {
+            time_out(c, Reason::IdleTimeout)
+        }),
+        (up(reading, conn.progress, ticks(limits.read_timeout)), |c| {
+            time_out(c, Reason::ReadTimeout)
+        }),
+        (up(since.is_some(), since.unwrap_or(0), ticks(limits.write_timeout)), |c| {
+            time_out(c, Reason::WriteTimeout)
+        }),
+    ]
+}
+
+fn check_deadlines<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
+    let tick = reactor.tick();
+    let Some(conn) = reactor.get_mut(id) else { return };
+    conn.marks &= !mark::ARMED;
+    if let Some((_, end)) = deadlines(conn).into_iter().find(|(up, _)| *up <= tick) {
+        end(conn);
+    }
+}
+
+/// A graceful close has taken all the time it may.
+fn end_grace(conn: &mut Conn) {
+    if conn.unsent() > 0 {
+        conn.io.transport().reset_on_drop();
+        conn.end_with(Reason::Grace);
+    }
+    let reason = conn.end.take().map_or(Reason::Finished, |reason| *reason);
+    conn.fail(reason);
+}
+
+/// The peer gets a reset rather than a FIN, which would look like an answer that is complete.
+fn time_out(conn: &mut Conn, reason: Reason) {
+    conn.io.transport().reset_on_drop();
+    conn.fail(reason);
+}

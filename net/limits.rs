@@ -1,0 +1,122 @@
+//! The limits of a connection: names, units, defaults.
+
+use std::cell::Cell;
+use std::ops::Deref;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::timers::Timeline;
+
+/// What a connection may use, and how long it may take.
+///
+/// Set for all connections of a listener, or for one by [`Conn::set_limits`](super::Conn::set_limits).
+///
+/// ```
+/// # use std::time::Duration;
+/// # use waterwheel::net::Limits;
+/// let limits = Limits { idle_timeout: Some(Duration::from_secs(60)), ..Limits::default() };
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Unsent bytes above which [`write`](super::Conn::write) answers `AboveHigh`. 256 KiB.
+    pub outbox_bytes_high: usize,
+    /// Unsent bytes at which, after that, `Drained` is told. 64 KiB.
+    pub outbox_bytes_low: usize,
+    /// Unsent bytes that are never exceeded: a write that would is refused whole. 4 MiB.
+    pub outbox_bytes_max: usize,
+    /// Received bytes that a handler may leave for later, an incomplete frame. 1 MiB.
+    pub backlog_bytes_max: usize,
+    /// Bytes read in one turn; more waits for the next, so that others get theirs. 256 KiB.
+    pub read_bytes_per_turn: usize,
+    /// The longest time without a byte in either direction. None.
+    pub idle_timeout: Option<Duration>,
+    /// The longest time without input that the handler could use: a peer which sends a frame byte
+    /// by byte is not using its time. Stands still while reading is paused. None.
+    pub read_timeout: Option<Duration>,
+    /// The longest time that unsent bytes may wait without the peer taking any. None.
+    pub write_timeout: Option<Duration>,
+    /// How long a graceful close may take, to send what is unsent and hear the peer close. 5 s.
+    pub close_grace: Duration,
+    /// Whether the connection stays open for writing when the peer has finished. False: it is closed
+    /// after [`Eof`](super::Event::Eof) was told and what is unsent was sent.
+    pub half_open: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            outbox_bytes_high: 256 * 1024,
+            outbox_bytes_low: 64 * 1024,
+            outbox_bytes_max: 4 * 1024 * 1024,
+            backlog_bytes_max: 1024 * 1024,
+            read_bytes_per_turn: 256 * 1024,
+            idle_timeout: None,
+            read_timeout: None,
+            write_timeout: None,
+            close_grace: Duration::from_secs(5),
+            half_open: false,
+        }
+    }
+}
+
+impl Limits {
+    /// Whether the time of traffic must be noted.
+    pub(super) fn is_timed(&self) -> bool {
+        self.idle_timeout.is_some() || self.read_timeout.is_some() || self.write_timeout.is_some()
+    }
+}
+
+/// A number of ticks; endless for none.
+pub(super) fn ticks(duration: Option<Duration>) -> u64 {
+    duration.map_or(u64::MAX, |duration| Timeline::after((0, 0), duration))
+}
+
+/// A connection's place among those of its listener: counted while it lives. It holds the limits,
+/// too, which all of them share until one changes its own.
+#[derive(Debug)]
+pub(super) struct Seat(Rc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    limits: Limits,
+    taken: Rc<Cell<usize>>,
+}
+
+impl Seat {
+    /// The seat of the listener itself, not counted as a connection's.
+    pub(super) fn first(limits: Limits) -> Seat {
+        Seat(Rc::new(Shared { limits, taken: Rc::new(Cell::new(1)) }))
+    }
+
+    /// One more.
+    pub(super) fn next(&self) -> Seat {
+        self.0.taken.set(self.0.taken.get() + 1);
+        Seat(self.0.clone())
+    }
+
+    /// Seats taken beside the first.
+    pub(super) fn others(&self) -> usize {
+        self.0.taken.get() - 1
+    }
+
+    pub(super) fn set_limits(&mut self, limits: Limits) {
+        if self.0.limits != limits {
+            self.0 = Rc::new(Shared { limits, taken: self.0.taken.clone() });
+        }
+    }
+}
+
+impl Deref for Seat {
+    type Target = Limits;
+
+    #[inline]
+    fn deref(&self) -> &Limits {
+        &self.0.limits
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.taken.set(self.0.taken.get() - 1);
+    }
+}

@@ -1,0 +1,31 @@
+//! Sockets on the loop: buffered connections, listeners, connectors, codecs.
+//!
+//! Knows the reactor, mio's sockets and socket2; the reactor does not know it.
+//!
+//! [`Conn`] is the one buffered byte stream, whatever carries it. It is registered once for both
+//! directions and never again, and in the steady state a request costs one `read` and one `write`:
+//!
+//! ```text
+//!   kernel ──read──▶ loop's 64 KiB buffer ──Data(&[u8])──▶ your handler
+//!                                                              │ reactor[conn].write(…)
+//!   kernel ◀─write── loop's cork ◀─────────────────────────────┘ as often as it likes
+//! ```
+//!
+//! A connection owns bytes only while a frame is incomplete (its *backlog*) or its peer is slow (its
+//! *outbox*); an idle one owns none.
+//!
+//! # Read next
+//! `conn.rs`: the life of a connection.
+
+mod codec;
+mod conn;
+mod drive;
+mod limits;
+pub mod tcp;
+mod transport;
+
+pub use codec::{Codec, Frame, FrameError, Framed, LengthPrefix, Lines, framed};
+pub use conn::{Conn, Event, Handler, Pressure, Reason};
+pub use drive::Stream;
+pub use limits::Limits;
+pub use transport::Transport;

@@ -1,0 +1,140 @@
+//! What carries a connection's bytes.
+
+use std::fmt;
+use std::io::{self, IoSlice, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::time::Duration;
+
+use mio::event::Source;
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+
+/// A non-blocking byte stream: TCP, or whatever a [`Conn`](super::Conn) is to run over.
+///
+/// It reports readiness by edges, through the selector it registers with or by
+/// [`resume`](crate::reactor::Context::resume). A read that fills less than the buffer means that
+/// all there was has been read; a write that takes less than was offered means that it is full.
+pub trait Transport: Source + fmt::Debug {
+    /// Reads; 0 is the end of the stream.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is nothing now; any other ends the connection.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// Writes from several pieces, in order, as much as goes.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing goes now; any other ends the connection.
+    fn write(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// Tells the peer that nothing more will be written.
+    ///
+    /// # Errors
+    /// The peer is gone.
+    fn finish(&mut self) -> io::Result<()>;
+
+    /// Makes dropping it a reset, where there is such a thing.
+    fn reset_on_drop(&mut self) {}
+
+    /// The peer's address, where it has one.
+    ///
+    /// # Errors
+    /// `NotConnected` once the peer is gone.
+    fn peer_addr(&self) -> io::Result<SocketAddr> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+impl Transport for TcpStream {
+    #[inline]
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        Read::read(self, buffer)
+    }
+
+    #[inline]
+    fn write(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        match pieces {
+            [piece] => Write::write(self, piece),
+            pieces => self.write_vectored(pieces),
+        }
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+
+    fn reset_on_drop(&mut self) {
+        // close(2) of a socket with a linger time of zero sends RST; see socket(7).
+        if let Err(error) = socket2::SockRef::from(&*self).set_linger(Some(Duration::ZERO)) {
+            log::debug!("cannot set SO_LINGER: {error}");
+        }
+    }
+
+    fn peer_addr(&self) -> io::Result<SocketAddr> {
+        TcpStream::peer_addr(self)
+    }
+}
+
+/// TCP without an indirection, anything else behind one.
+#[derive(Debug)]
+pub(super) enum Io {
+    Tcp(TcpStream),
+    Other(Box<dyn Transport>),
+}
+
+impl Io {
+    #[inline]
+    pub(super) fn transport(&mut self) -> &mut dyn Transport {
+        match self {
+            Io::Tcp(stream) => stream,
+            Io::Other(other) => &mut **other,
+        }
+    }
+
+    #[inline]
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Io::Tcp(stream) => Transport::read(stream, buffer),
+            Io::Other(other) => other.read(buffer),
+        }
+    }
+
+    #[inline]
+    pub(super) fn write(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Io::Tcp(stream) => Transport::write(stream, pieces),
+            Io::Other(other) => other.write(pieces),
+        }
+    }
+
+    pub(super) fn peer_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Io::Tcp(stream) => Transport::peer_addr(stream),
+            Io::Other(other) => other.peer_addr(),
+        }
+    }
+}
+
+impl Source for Io {
+    fn register(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        interest: Interest,
+    ) -> io::Result<()> {
+        self.transport().register(registry, token, interest)
+    }
+
+    fn reregister(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        interest: Interest,
+    ) -> io::Result<()> {
+        self.transport().reregister(registry, token, interest)
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        self.transport().deregister(registry)
+    }
+}
