@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use waterwheel::net::{Event, Pressure, tcp};
+use waterwheel::net::{Event, Limits, Pressure, tcp};
 use waterwheel::{Context, Reactor, SourceId};
 
 mod cli;
@@ -22,26 +22,31 @@ Sends back whatever a client sends. ADDR is 127.0.0.1:7001 unless given;
 a bare port means 127.0.0.1.
 
 Options:
-  --spin MICROS   look for events this long before sleeping (default: 0)
-  -h, --help      show this";
+  --idle SECONDS   close clients that are silent for so long (default: never)
+  --spin MICROS    look for events this long before sleeping (default: 0)
+  -h, --help       show this";
 
 fn main() {
-    let args = cli::parse(USAGE, "127.0.0.1:7001", &["--spin"]);
+    let args = cli::parse(USAGE, "127.0.0.1:7001", &["--idle", "--spin"]);
     cli::exit_on_error(run(&args));
 }
 
 fn run(args: &cli::Args) -> Result<(), String> {
     let spin = Duration::from_micros(args.number("--spin")?.unwrap_or(0));
     let mut reactor = Reactor::builder().spin(spin).build().map_err(|error| error.to_string())?;
-    let listener = tcp::listen(&mut reactor, &args.addr, |reactor, _, incoming| {
-        incoming.open(reactor, |reactor: &mut Context<()>, _, conn, event| match event {
-            Event::Data(bytes) => echo(reactor, conn, bytes),
-            Event::Drained => reactor[conn].resume(),
-            Event::Eof => {}
-            Event::Closed(why) => log::debug!("{conn:?}: {why}"),
-        });
-    })
-    .map_err(|error| format!("cannot listen on {}: {error}", args.addr))?;
+    let idle_timeout = args.number("--idle")?.map(Duration::from_secs);
+    let limits = Limits { idle_timeout, ..Limits::default() };
+    let listen = tcp::Listen::new().limits(limits);
+    let listener = listen
+        .open(&mut reactor, &args.addr, |reactor, _, incoming| {
+            incoming.open(reactor, |reactor: &mut Context<()>, _, conn, event| match event {
+                Event::Data(bytes) => echo(reactor, conn, bytes),
+                Event::Drained => reactor[conn].resume(),
+                Event::Eof => {}
+                Event::Closed(why) => log::debug!("{conn:?}: {why}"),
+            });
+        })
+        .map_err(|error| format!("cannot listen on {}: {error}", args.addr))?;
     println!("listening on {}", reactor[listener].local_addr().map_err(|error| error.to_string())?);
     reactor.run(&mut ()).map_err(|error| error.to_string())
 }

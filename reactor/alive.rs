@@ -71,7 +71,11 @@ impl<S: 'static> Context<S> {
     fn set_referenced(&mut self, Handle(subject): Handle, to: bool) -> bool {
         let was = match subject {
             Subject::Source(id) => match self.sources.get_mut(id) {
-                Some(entry) => std::mem::replace(&mut entry.referenced, to),
+                Some(entry) => {
+                    let was = entry.is_referenced();
+                    entry.set_referenced(to);
+                    was
+                }
                 None => return false,
             },
             Subject::Timer(id) => match self.wheel.get_mut(id) {
@@ -104,7 +108,7 @@ impl<S: 'static> Context<S> {
     /// ```
     pub fn why_alive(&self) -> Vec<Alive> {
         let mut why = Vec::new();
-        let held = self.sources.iter().filter(|(_, entry)| entry.referenced);
+        let held = self.sources.iter().filter(|(_, entry)| entry.is_referenced());
         why.extend(held.map(|(id, entry)| Alive::Source(id, entry.place)));
         why.extend(self.wheel.iter().filter_map(|(id, timer)| match timer.held() {
             Some((true, place)) => Some(Alive::Timer(id, place)),

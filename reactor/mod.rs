@@ -134,7 +134,7 @@ const EVENTS_PER_TURN: usize = 1024;
 /// The longest single wait. The kernel takes milliseconds in 32 bits, 24.8 days; a day is simpler,
 /// and waking once a day costs nothing.
 const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-/// The token of the waker; no source has it (see `Sources::remove`).
+/// The token of the waker; no source has it, see `GENERATION_MAX`.
 const WAKE: mio::Token = mio::Token(usize::MAX);
 
 /// A single-threaded event loop with a state of type `S`, which every callback is handed.

@@ -3,14 +3,15 @@
 //! Knows mio's `Source` and the slab; never mentions sockets.
 //!
 //! Registering moves an object into the slab and gives back a [`SourceId`]: an index and a
-//! generation. The index finds the slot in O(1); the generation tells whether the slot is still in
-//! the same use. The kernel hands the pair back with each event (it is mio's `Token`), so an event
-//! that was on its way when its source went is recognised, dropped and counted:
+//! generation. The index finds the slot in O(1); the generation, which counts registrations, tells
+//! whether the slot is still in the same use. The kernel hands the pair back with each event (it is
+//! mio's `Token`), so an event that was on its way when its source went is recognised, dropped and
+//! counted:
 //!
 //! ```text
-//!   slot    0        1        2        3          event for 1.4 arrives:
-//!         ┌────────┬────────┬────────┬────────┐   slot 1 is in its 5th use,
-//!         │ gen 1  │ gen 5  │  free  │ gen 2  │   5 ≠ 4, nobody is called
+//!   slot    0        1        2        3          an event for 1.2 arrives:
+//!         ┌────────┬────────┬────────┬────────┐   slot 1 holds registration 5,
+//!         │ gen 1  │ gen 5  │  free  │ gen 4  │   5 ≠ 2, nobody is called
 //!         └────────┴────────┴────────┴────────┘
 //! ```
 //!
@@ -34,9 +35,10 @@ use super::trace::Kind;
 use super::{Context, Place, Priority};
 
 /// Bits of a token that hold the index; the rest holds the generation. 32 and 32, or on 32-bit
-/// targets 20 and 12: a million sources, and an id is stale for sure only 4,096 uses long.
+/// targets 20 and 12: a million sources, and a stale id is recognised for 4,095 registrations only.
 const INDEX_BITS: u32 = if usize::BITS >= 64 { 32 } else { 20 };
-/// The largest generation that a token can hold.
+/// The largest generation that a token can hold. It is never given, so that no id packs to the
+/// waker's token.
 const GENERATION_MAX: u32 = (usize::MAX >> INDEX_BITS) as u32;
 
 /// The untyped form of a [`SourceId`]: an index into the slab and a generation.
@@ -287,7 +289,19 @@ impl<T: mio::event::Source + 'static> Object for T {
 /// A source's callback, the type of its object forgotten.
 pub(super) type Callback<S> = Box<dyn FnMut(&mut Context<S>, &mut S, RawId, Readiness)>;
 
-/// One slot in use. 64 bytes; ten thousand idle connections are this times ten thousand.
+/// Bits of `Entry::marks`.
+mod mark {
+    /// It holds the loop.
+    pub(super) const REFERENCED: u8 = 1;
+    /// It is to be called with `FLUSH` when it was borrowed mutably.
+    pub(super) const FLUSH: u8 = 2;
+    /// It is in `Context::touched`.
+    pub(super) const TOUCHED: u8 = 4;
+    /// Dropping the object ends its registration.
+    pub(super) const CLOSES: u8 = 8;
+}
+
+/// One slot in use. 56 bytes; ten thousand idle connections are this times ten thousand.
 pub(super) struct Entry<S> {
     pub(super) object: Box<dyn Object>,
     /// `None` while it runs.
@@ -299,22 +313,33 @@ pub(super) struct Entry<S> {
     /// Not empty exactly when the source is in the event queue.
     pending: Readiness,
     priority: Priority,
-    pub(super) referenced: bool,
-    flush: bool,
-    /// It is in `Context::touched`.
-    touched: bool,
-    closes: bool,
+    marks: u8,
 }
 
-/// The slab, and the generation in which each of its slots is or will next be used.
+impl<S> Entry<S> {
+    fn has(&self, mark: u8) -> bool {
+        self.marks & mark != 0
+    }
+
+    pub(super) fn is_referenced(&self) -> bool {
+        self.has(mark::REFERENCED)
+    }
+
+    pub(super) fn set_referenced(&mut self, to: bool) {
+        self.marks &= !mark::REFERENCED;
+        self.marks |= u8::from(to) * mark::REFERENCED;
+    }
+}
+
+/// The slab, and the generation of the next registration.
 pub(super) struct Sources<S> {
     slab: Slab<Entry<S>>,
-    generations: Vec<u32>,
+    next: u32,
 }
 
 impl<S> Sources<S> {
     pub(super) fn new() -> Sources<S> {
-        Sources { slab: Slab::new(), generations: Vec::new() }
+        Sources { slab: Slab::new(), next: 0 }
     }
 
     #[inline]
@@ -338,9 +363,6 @@ impl<S> Sources<S> {
 
     fn remove(&mut self, id: RawId) -> Option<Entry<S>> {
         self.get(id)?;
-        let generation = &mut self.generations[id.index as usize];
-        // Generation GENERATION_MAX is skipped, so that no id packs to the waker's token.
-        *generation = if *generation + 1 >= GENERATION_MAX { 0 } else { *generation + 1 };
         Some(self.slab.remove(id.index as usize))
     }
 }
@@ -391,13 +413,12 @@ impl<S: 'static> Context<S> {
             let error = io::Error::other("more sources than a token can number");
             return Err(Rejected { error, source });
         }
-        if index == self.sources.generations.len() {
-            self.sources.generations.push(0);
-        }
-        let id = RawId { index: index as u32, generation: self.sources.generations[index] };
+        let id = RawId { index: index as u32, generation: self.sources.next };
         if let Err(error) = source.register(&self.registry, id.token(), interest) {
             return Err(Rejected { error, source });
         }
+        self.sources.next = (self.sources.next + 1) % GENERATION_MAX;
+        let mark = |set: bool, mark: u8| if set { mark } else { 0 };
         vacant.insert(Entry {
             object: Box::new(source),
             callback: Some(Box::new(move |context, state, id, ready| {
@@ -408,10 +429,9 @@ impl<S: 'static> Context<S> {
             generation: id.generation,
             pending: Readiness::NONE,
             priority: options.priority,
-            referenced: true,
-            flush: options.flush,
-            touched: false,
-            closes: options.closes,
+            marks: mark::REFERENCED
+                | mark(options.flush, mark::FLUSH)
+                | mark(options.closes, mark::CLOSES),
         });
         self.referenced += 1;
         self.emit(Kind::Registered, id.into(), place, 0);
@@ -437,7 +457,7 @@ impl<S: 'static> Context<S> {
     /// number to a new one while events of this turn are still queued.
     pub fn remove(&mut self, id: RawId) -> bool {
         let Some(mut entry) = self.take_entry(id) else { return false };
-        if !entry.closes
+        if !entry.has(mark::CLOSES)
             && let Err(error) = entry.object.leave(&self.registry)
         {
             log::debug!("{id:?} registered at {}: cannot deregister: {error}", entry.place);
@@ -451,7 +471,7 @@ impl<S: 'static> Context<S> {
         if let Some(timer) = entry.deadline {
             self.wheel.cancel(timer);
         }
-        self.referenced -= usize::from(entry.referenced);
+        self.referenced -= usize::from(entry.is_referenced());
         self.emit(Kind::Deregistered, id.into(), entry.place, 0);
         Some(entry)
     }
@@ -542,8 +562,10 @@ impl<S: 'static> Context<S> {
     #[inline]
     pub fn get_mut<T: 'static>(&mut self, id: SourceId<T>) -> Option<&mut T> {
         let entry = self.sources.get_mut(id.raw)?;
-        if entry.flush && !entry.touched && self.running != id.raw.into() {
-            entry.touched = true;
+        if entry.marks & (mark::FLUSH | mark::TOUCHED) == mark::FLUSH
+            && self.running != id.raw.into()
+        {
+            entry.marks |= mark::TOUCHED;
             self.touched.push(id.raw);
         }
         let object: &mut dyn Any = &mut *entry.object;
@@ -558,7 +580,7 @@ impl<S: 'static> Context<S> {
     /// Takes the flush mark off; the callback, unless the source is gone or is itself running.
     pub(super) fn take_touched(&mut self, id: RawId) -> Option<Callback<S>> {
         let entry = self.sources.get_mut(id)?;
-        entry.touched = false;
+        entry.marks &= !mark::TOUCHED;
         entry.callback.take()
     }
 }
@@ -586,7 +608,9 @@ mod tests {
 
     #[test]
     fn an_id_survives_the_token() {
-        for (index, generation) in [(0, 0), (1, 7), ((1 << (INDEX_BITS - 1)) - 1, GENERATION_MAX)] {
+        for (index, generation) in
+            [(0, 0), (1, 7), ((1 << (INDEX_BITS - 1)) - 1, GENERATION_MAX - 1)]
+        {
             let id = RawId { index, generation };
             assert_eq!(RawId::from_token(id.token()), id);
             assert_ne!(id.token(), super::super::WAKE);
