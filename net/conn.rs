@@ -209,7 +209,7 @@ pub struct Conn {
     pub(super) seat: Seat,
     /// Why it is over, from the moment that is known until it is told.
     pub(super) end: Option<Box<Reason>>,
-    /// The tick of the last byte in either direction.
+    /// The tick of the last byte in either direction; 0 while no limit asks.
     pub(super) heard: u64,
     /// The tick at which the handler last consumed input, or at which the grace began.
     pub(super) progress: u64,
@@ -221,15 +221,15 @@ pub struct Conn {
 }
 
 impl Conn {
-    pub(super) fn new(io: Io, seat: Seat, tick: u64) -> Conn {
+    pub(super) fn new(io: Io, seat: Seat) -> Conn {
         Conn {
             io,
             outbox: None,
             backlog: None,
             seat,
             end: None,
-            heard: tick,
-            progress: tick,
+            heard: 0,
+            progress: 0,
             kept: 0,
             sending: Half::Open,
             receiving: Half::Open,

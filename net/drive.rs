@@ -20,7 +20,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use super::conn::{Backlog, Conn, Event, Half, Handler, Reason, mark};
+use super::conn::{Backlog, Conn, Event, Half, Handler, Pressure, Reason, mark};
 use super::limits::{Limits, Seat, ticks};
 use super::transport::{Io, Transport};
 use crate::reactor::{Context, Interest, Options, Readiness, SCRATCH_BYTES, SourceId};
@@ -34,27 +34,19 @@ const LOOK_AND_READ: Readiness = Readiness::READ_CLOSED;
 #[derive(Debug)]
 #[must_use = "dropping it closes the connection"]
 pub struct Stream {
-    io: Io,
-    seat: Seat,
+    conn: Conn,
     peer: Option<SocketAddr>,
-    /// Bytes to send first.
-    first: Vec<u8>,
 }
 
 impl Stream {
     pub(super) fn tcp(stream: mio::net::TcpStream, seat: Seat, peer: Option<SocketAddr>) -> Stream {
-        Stream { io: Io::Tcp(stream), seat, peer, first: Vec::new() }
-    }
-
-    pub(super) fn sending_first(mut self, bytes: Vec<u8>) -> Stream {
-        self.first = bytes;
-        self
+        Stream { conn: Conn::new(Io::Tcp(stream), seat), peer }
     }
 
     /// A stream over anything that can carry one.
     pub fn over<T: Transport + 'static>(transport: T) -> Stream {
-        let io = Io::Other(Box::new(transport));
-        Stream { io, seat: Seat::first(Limits::default()), peer: None, first: Vec::new() }
+        let seat = Seat::first(Limits::default());
+        Stream { conn: Conn::new(Io::Other(Box::new(transport)), seat), peer: None }
     }
 
     /// The peer's address, where it has one.
@@ -64,8 +56,13 @@ impl Stream {
 
     /// Sets the limits the connection begins with.
     pub fn limits(mut self, limits: Limits) -> Stream {
-        self.seat.set_limits(limits);
+        self.conn.set_limits(limits);
         self
+    }
+
+    /// Sends bytes as soon as it is open, before any that are written then.
+    pub fn write(&mut self, bytes: &[u8]) -> Pressure {
+        self.conn.write(bytes)
     }
 
     /// Hands the stream to the loop and its events to `handler`. Should the system refuse to watch
@@ -76,26 +73,16 @@ impl Stream {
         S: 'static,
         F: FnMut(&mut Context<S>, &mut S, SourceId<Conn>, Event<'_>) + 'static,
     {
-        let Stream { io, seat, first, .. } = self;
-        let timed = seat.is_timed();
-        let tick = if timed { reactor.tick() } else { 0 };
-        let conn = Conn::new(io, seat, tick);
         let options = Options { flush: true, closes: true, ..Options::default() };
         let both = Interest::READABLE | Interest::WRITABLE;
-        let opened =
-            reactor.register_with(conn, both, options, move |reactor, state, id, ready| {
-                drive(reactor, state, id, ready, &mut handler);
-            });
-        let Ok(id) = opened else { unreachable!("a slab of 2^31 sources is full") };
-        let over = reactor.get(id).is_some_and(|conn| conn.end.is_some());
-        if over {
-            reactor.resume(id.raw(), LOOK);
-        }
-        if timed {
+        let drive = move |reactor: &mut _, state: &mut _, id, ready| {
+            drive(reactor, state, id, ready, &mut handler);
+        };
+        let Ok(id) = reactor.register_with(self.conn, both, options, drive) else {
+            unreachable!("a slab of 2^31 sources is full")
+        };
+        if reactor[id].seat.is_timed() {
             arm(reactor, id);
-        }
-        if !first.is_empty() {
-            let _ = reactor[id].write(&first); // What a failure means, `Closed` will tell.
         }
         id
     }
@@ -113,6 +100,16 @@ impl Stream {
             Event::Eof => handler.eof(reactor, state, conn),
             Event::Closed(why) => handler.closed(reactor, state, conn, why),
         })
+    }
+}
+
+/// A connection that was deregistered can be opened again, with another handler: its unsent and
+/// unread bytes are still there.
+impl From<Conn> for Stream {
+    fn from(mut conn: Conn) -> Stream {
+        conn.marks &= mark::PAUSED | mark::ABOVE | mark::CLOSING;
+        conn.marks |= mark::RESUMED;
+        Stream { peer: conn.peer_addr().ok(), conn }
     }
 }
 
@@ -147,7 +144,7 @@ fn drive<S: 'static>(
 /// Phase 1: somebody else's callback wrote to it, or closed, paused or resumed it. The handler's
 /// turn comes in dispatch.
 fn flush_outside<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
-    let tick = reactor.tick();
+    let tick = tick_for(reactor, id);
     let Some(conn) = reactor.get_mut(id) else { return };
     conn.flush(tick);
     if conn.unsent() == 0 {
@@ -159,6 +156,15 @@ fn flush_outside<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
         reactor.resume(id.raw(), LOOK);
     } else if needs_arming(conn) {
         arm(reactor, id);
+    }
+}
+
+/// The tick to note for traffic now; 0 where no limit asks, which saves reading the clock.
+#[inline]
+fn tick_for<S: 'static>(reactor: &Context<S>, id: SourceId<Conn>) -> u64 {
+    match reactor.get(id) {
+        Some(conn) if conn.seat.is_timed() => reactor.tick(),
+        _ => 0,
     }
 }
 
@@ -206,7 +212,7 @@ fn receive<S: 'static>(
             return; // Resuming reads to the end.
         }
         if budget == 0 {
-            reactor.resume(id.raw(), ready | LOOK_AND_READ);
+            reactor.resume(id.raw(), ready & (Readiness::READABLE | LOOK_AND_READ));
             return;
         }
         let mut scratch = reactor.take_scratch();
@@ -249,8 +255,7 @@ fn deliver<S: 'static>(
     new: &[u8],
     handler: &mut impl Call<S>,
 ) {
-    let timed = reactor[id].seat.is_timed();
-    let tick = if timed { reactor.tick() } else { 0 };
+    let tick = tick_for(reactor, id);
     let conn = &mut reactor[id];
     conn.heard = tick;
     if conn.has(mark::CLOSING) {
@@ -337,9 +342,8 @@ fn settle<S: 'static>(
 ) {
     let mut told = false;
     loop {
-        let Some(conn) = reactor.get(id) else { return };
-        let tick = if conn.seat.is_timed() { reactor.tick() } else { 0 };
-        let conn = &mut reactor[id];
+        let tick = tick_for(reactor, id);
+        let Some(conn) = reactor.get_mut(id) else { return };
         conn.flush(tick);
         if conn.unsent() == 0
             && let Some(cork) = conn.outbox.take()
@@ -362,7 +366,10 @@ fn settle<S: 'static>(
     let conn = &mut reactor[id];
     if conn.sending == Half::Finishing && conn.unsent() == 0 {
         conn.sending = Half::Finished;
-        if let Err(error) = conn.io.transport().finish()
+        // Where the peer has finished too, close(2) sends the FIN.
+        let needless = matches!(conn.io, Io::Tcp(_)) && conn.receiving == Half::Finished;
+        if !needless
+            && let Err(error) = conn.io.transport().finish()
             && error.kind() != io::ErrorKind::NotConnected
         {
             conn.fail(error.into());
@@ -405,7 +412,11 @@ fn needs_arming(conn: &Conn) -> bool {
 /// Arms the source's deadline for the first limit that could be up. It is armed once: traffic only
 /// puts limits off, so the deadline comes up early, looks, and is armed for what is left.
 fn arm<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
+    let tick = reactor.tick();
     let Some(conn) = reactor.get_mut(id) else { return };
+    if conn.heard == 0 {
+        (conn.heard, conn.progress) = (tick, tick); // Nobody has asked before.
+    }
     conn.marks |= mark::ARMED;
     let earliest = deadlines(conn).into_iter().map(|(tick, _)| tick).min();
     if let Some(tick) = earliest.filter(|tick| *tick < u64::MAX) {

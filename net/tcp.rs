@@ -27,6 +27,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Registry, Token};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
+use super::conn::Pressure;
 use super::drive::Stream;
 use super::limits::{Limits, Seat};
 use crate::reactor::{Context, Interest, Options, Readiness, SourceId};
@@ -243,7 +244,8 @@ impl Listen {
 pub enum Accept {
     /// A connection.
     Stream(Stream),
-    /// Descriptors or memory have run out: connections are closed as they come until that is over.
+    /// Descriptors or memory have run out, or accepting fails for a reason that is not one
+    /// connection's: connections are closed as they come until that is over.
     /// Told once each time it begins.
     Exhausted(io::Error),
 }
@@ -453,9 +455,14 @@ impl Connecting {
     }
 
     /// Bytes to be sent as soon as the connection is there, in the order in which they are written,
-    /// before any that are written to the open connection.
-    pub fn write(&mut self, bytes: &[u8]) {
+    /// before any that are written to the open connection. Refused, and none of them taken, past
+    /// the default of [`Limits::outbox_bytes_max`].
+    pub fn write(&mut self, bytes: &[u8]) -> Pressure {
+        if self.first.len() + bytes.len() > Limits::default().outbox_bytes_max {
+            return Pressure::Refused;
+        }
         self.first.extend_from_slice(bytes);
+        Pressure::Below
     }
 }
 
@@ -558,6 +565,10 @@ fn outcome<S: 'static>(
         if let Err(error) = SockRef::from(&socket).set_tcp_nodelay(true) {
             log::debug!("cannot set TCP_NODELAY: {error}");
         }
-        Stream::tcp(socket, Seat::first(Limits::default()), Some(peer)).sending_first(first)
+        let mut stream = Stream::tcp(socket, Seat::first(Limits::default()), Some(peer));
+        if !first.is_empty() {
+            let _ = stream.write(&first); // It fits; a failure is told by `Closed`.
+        }
+        stream
     }))
 }
