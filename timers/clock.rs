@@ -117,8 +117,12 @@ impl Timeline {
     /// The first tick at or after `delay` past the moment that [`now`](Timeline::now) split in two.
     ///
     /// Saturates at `u64::MAX`, 584 million years from the origin: a deadline out there is kept and
-    /// never reached, which is what whoever asked for `Duration::MAX` means.
+    /// never reached, which is what whoever asked for `Duration::MAX` means. Zero is the tick that
+    /// has begun: whoever looks next looks later, so there is nothing to round up.
     pub fn after(now: (u64, u32), delay: Duration) -> u64 {
+        if delay.is_zero() {
+            return now.0;
+        }
         let (ticks, rest) = split(delay);
         let rest = (u64::from(now.1) + rest).div_ceil(TICK_NANOS);
         now.0.saturating_add(ticks).saturating_add(rest)
@@ -162,6 +166,7 @@ mod tests {
         assert_eq!(Timeline::after((1, 999_999), Duration::from_nanos(1)), 2);
         assert_eq!(Timeline::after((1, 999_999), Duration::from_nanos(2)), 3);
         assert_eq!(Timeline::after((7, 0), Duration::ZERO), 7);
+        assert_eq!(Timeline::after((7, 999_999), Duration::ZERO), 7);
     }
 
     #[test]
