@@ -154,6 +154,8 @@ pub struct Wheel<T> {
     /// Where the generations of new nodes begin, so that a table that shrank and grew again does
     /// not repeat them.
     first_generation: NonZeroU32,
+    /// The highest generation of a node so far: a scan for it would make one cancel a long one.
+    highest_generation: NonZeroU32,
     /// Timers held, expired ones included.
     len: usize,
     /// Armings so far.
@@ -182,6 +184,7 @@ impl<T> Wheel<T> {
             nodes: Vec::with_capacity(timers),
             free: NONE,
             first_generation: NonZeroU32::MIN,
+            highest_generation: NonZeroU32::MIN,
             len: 0,
             armed: 0,
             due: Vec::new(),
@@ -231,6 +234,7 @@ impl<T> Wheel<T> {
         let value = node.value.take();
         node.place = FREE;
         node.generation = node.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
+        self.highest_generation = self.highest_generation.max(node.generation);
         node.position = mem::replace(&mut self.free, id.index);
         self.len -= 1;
         if self.len == 0 && self.nodes.capacity() > self.reserved.max(KEPT) {
@@ -444,8 +448,7 @@ impl<T> Wheel<T> {
 
     /// Shrinks an empty wheel to what was reserved. The generations go on from the highest.
     fn give_memory_back(&mut self) {
-        let last = self.nodes.iter().map(|node| node.generation).max();
-        self.first_generation = last.unwrap_or(NonZeroU32::MIN).max(self.first_generation);
+        self.first_generation = self.highest_generation;
         self.nodes.clear();
         self.nodes.shrink_to(self.reserved);
         self.free = NONE;
