@@ -377,16 +377,17 @@ impl<S: 'static> Reactor<S> {
     /// Phase 4. The clock is read when somebody first asks.
     fn stamp(&mut self, state: &mut S) {
         self.context.time.forget();
+        if self.context.trace.is_on() {
+            let woken = self.events.iter().filter(|event| event.token() == WAKE).count();
+            let ready = self.scripted.len() + self.events.iter().count() - woken;
+            self.context.emit(Kind::Polled, Subject::None, Place::caller(), ready as u32);
+        }
         self.context.run_hooks(Phase::AfterPoll, state);
     }
 
     /// Phase 5.
     fn collect(&mut self) {
         let context = &mut self.context;
-        if context.trace.is_on() {
-            let ready = self.scripted.len() + self.events.iter().count();
-            context.emit(Kind::Polled, Subject::None, Place::caller(), ready as u32);
-        }
         for (id, ready) in self.scripted.drain(..) {
             context.collect_ready(id, ready);
         }
