@@ -24,7 +24,8 @@ impl<S: 'static> Context<S> {
         }
     }
 
-    /// Puts what has expired into the queue, in the order of deadlines.
+    /// Puts what has expired into the queue, in the order of deadlines. The deadline of a source
+    /// goes into the source's lane, behind its data (R3).
     #[inline]
     pub(super) fn collect_timers(&mut self) {
         if self.wheel.is_empty() {
@@ -33,7 +34,11 @@ impl<S: 'static> Context<S> {
         let now = self.tick();
         for _ in 0..TIMERS_PER_TURN {
             let Some(id) = self.wheel.expire(now) else { break };
-            self.queue.push_timer(id);
+            let lane = match self.wheel.get(id) {
+                Some(&Timer::Source(source)) => self.sources.get_mut(source).map(|s| s.priority),
+                _ => None,
+            };
+            self.queue.push_timer(lane.unwrap_or_default(), id);
             if self.trace.is_on() {
                 let held = self.wheel.get(id).and_then(Timer::held);
                 let place = held.map_or_else(Place::caller, |(_, place)| place);

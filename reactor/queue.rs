@@ -74,8 +74,8 @@ impl<S> EventQueue<S> {
     }
 
     #[inline]
-    pub(super) fn push_timer(&mut self, id: TimerId) {
-        self.lanes[Priority::Normal as usize].push_back(Item::Timer(id));
+    pub(super) fn push_timer(&mut self, priority: Priority, id: TimerId) {
+        self.lanes[priority as usize].push_back(Item::Timer(id));
     }
 
     pub(super) fn push_call(&mut self, priority: Priority, call: Item<S>) {

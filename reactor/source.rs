@@ -312,7 +312,7 @@ pub(super) struct Entry<S> {
     generation: u32,
     /// Not empty exactly when the source is in the event queue.
     pending: Readiness,
-    priority: Priority,
+    pub(super) priority: Priority,
     marks: u8,
 }
 
