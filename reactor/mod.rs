@@ -452,6 +452,8 @@ impl<S: 'static> Drop for InTurn<'_, S> {
     fn drop(&mut self) {
         self.0.context.time.in_turn = false;
         self.0.context.time.forget();
+        self.0.context.running = Subject::None;
+        self.0.context.trace.running = 0;
     }
 }
 
