@@ -173,7 +173,7 @@ impl<S> Context<S> {
         place: Place,
         (argument, cause): (u32, u64),
     ) {
-        self.statistics.callbacks += 1;
+        self.statistics.callbacks += u64::from(kind != Kind::RunHook);
         if self.trace.is_on() {
             self.record(kind, subject, place, argument, cause);
             self.trace.running = self.trace.sequence;
