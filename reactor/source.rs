@@ -450,8 +450,8 @@ impl<S: 'static> Context<S> {
         object.downcast().ok().map(|object| *object)
     }
 
-    /// Takes an object out of the loop and drops it at the end of the turn. The id is stale from
-    /// now on; false if it already was.
+    /// Takes an object out of the loop and drops it at the end of the turn, between turns at once.
+    /// The id is stale from now on; false if it already was.
     ///
     /// The object lives on for the rest of the turn so that the kernel does not give its descriptor
     /// number to a new one while events of this turn are still queued.
@@ -462,7 +462,9 @@ impl<S: 'static> Context<S> {
         {
             log::debug!("{id:?} registered at {}: cannot deregister: {error}", entry.place);
         }
-        self.removed.push((entry.object, entry.callback));
+        if self.time.in_turn {
+            self.removed.push((entry.object, entry.callback));
+        }
         true
     }
 
