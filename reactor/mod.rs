@@ -236,16 +236,21 @@ impl<S: 'static> Reactor<S> {
     /// As [`run`](Reactor::run).
     pub fn turn(&mut self, state: &mut S, max_wait: Option<Duration>) -> io::Result<usize> {
         let ran = self.turn_once(state, max_wait);
+        self.announce_sleep();
+        ran
+    }
+
+    /// The host will sleep for us: a post must reach our descriptor.
+    fn announce_sleep(&self) {
         if self.context.remotes {
-            // The host now sleeps for us: a post must reach our descriptor.
             self.context.mailbox.set_asleep(true);
         }
-        ran
     }
 
     /// How long a host may wait for the reactor's descriptor before it calls
     /// [`turn`](Reactor::turn): zero if callbacks wait to be run, `None` if there is no deadline.
     pub fn next_wait(&self) -> Option<Duration> {
+        self.announce_sleep();
         self.context.sleep_limit()
     }
 
