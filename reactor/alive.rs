@@ -95,7 +95,9 @@ impl<S: 'static> Context<S> {
     /// Whether `run` has a reason not to return.
     #[inline]
     pub fn is_alive(&self) -> bool {
-        self.referenced > 0 || self.waiting_calls() > 0 || self.mailbox.is_expecting()
+        // Remotes before posts: a remote posts first and goes then, so once it is seen to have gone
+        // its last post is seen, too.
+        self.referenced > 0 || self.mailbox.is_expecting() || self.waiting_calls() > 0
     }
 
     /// Every reason why `run` has not returned. O(sources + timers).
