@@ -2,17 +2,20 @@
 
 mod support;
 
+use std::cell::RefCell;
+use std::io::{Read, Write};
 use std::os::fd::AsFd;
+use std::rc::Rc;
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use mio::net::UnixStream;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::io::{Read, Write};
 use support::{MS, ceiling, kinds};
 use waterwheel::reactor::{
-    Alive, Context, Interest, Kind, Missed, PostError, Reactor, Readiness, Recorder,
+    Alive, Context, Interest, Kind, LoopEvent, Missed, PostError, Reactor, Readiness, Recorder,
+    Remote, SourceId,
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -113,7 +116,7 @@ fn a_full_mailbox_says_so_at_once_and_loses_nothing() {
 #[test]
 fn the_last_post_of_the_last_remote_is_not_lost() {
     let _ceiling = ceiling(LIMIT);
-    let (give, take) = std::sync::mpsc::channel::<waterwheel::reactor::Remote<u32>>();
+    let (give, take) = std::sync::mpsc::channel::<Remote<u32>>();
     let poster = thread::spawn(move || {
         take.iter().for_each(|remote| remote.post(|_, count| *count += 1).unwrap());
     });
@@ -126,6 +129,25 @@ fn the_last_post_of_the_last_remote_is_not_lost() {
     }
     drop(give);
     poster.join().unwrap();
+}
+
+/// The observer posts at the worst moment: the loop has looked, found nothing, and not yet slept.
+#[test]
+fn a_post_between_the_look_and_the_sleep_is_not_slept_over() {
+    let _ceiling = ceiling(LIMIT);
+    let remote: Rc<RefCell<Option<Remote<()>>>> = Rc::default();
+    let poster = remote.clone();
+    let observer = move |event: &LoopEvent| {
+        if event.kind == Kind::Wait && event.argument > 1000 {
+            let posted = poster.take().map(|remote| remote.post(|reactor, ()| reactor.stop()));
+            assert!(posted.is_none_or(|posted| posted.is_ok()));
+        }
+    };
+    let mut reactor = Reactor::builder().observer(observer).build().unwrap();
+    *remote.borrow_mut() = Some(reactor.remote());
+    reactor.after(MS, |_, ()| {}); // one sleep before, so that the loop counts as awake
+    reactor.after(Duration::from_secs(5), |_, ()| panic!("slept over the post"));
+    reactor.run(&mut ()).unwrap();
 }
 
 #[test]
@@ -141,7 +163,9 @@ fn the_last_remote_to_go_ends_a_loop_that_slept_for_it_and_does_not_spin() {
         at_barrier.wait();
         drop(remote);
     });
-    reactor.defer(move |_, ()| drop(barrier.wait()));
+    reactor.defer(move |_, ()| {
+        barrier.wait();
+    });
     reactor.run(&mut ()).unwrap();
     thread.join().unwrap();
     assert!(reactor.statistics().turns <= 3, "{:?}", reactor.statistics());
@@ -211,7 +235,7 @@ fn a_host_that_watches_the_reactors_descriptor_misses_nothing() {
     let (mut peer, near) = UnixStream::pair().unwrap();
     peer.write_all(b"!").unwrap();
     let read = |reactor: &mut Context<u32>, count: &mut u32, id, _: Readiness| {
-        let id: waterwheel::SourceId<UnixStream> = id;
+        let id: SourceId<UnixStream> = id;
         *count += reactor[id].read(&mut [0; 8]).unwrap() as u32;
     };
     reactor.register(near, Interest::READABLE, read).unwrap();
