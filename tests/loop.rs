@@ -64,6 +64,7 @@ fn a_slot_used_seventy_thousand_times_still_refuses_its_first_id() {
     for _ in 0..70_000 {
         assert!(reactor.deregister(last).is_some());
         last = register(&mut reactor);
+        assert!(!reactor.contains(first.raw()), "generation {:?}", last.raw());
     }
     assert_eq!(first.raw().parts().0, last.raw().parts().0, "it is the same slot");
     assert!(reactor.get_mut(first).is_none() && reactor.deregister(first).is_none());
@@ -192,6 +193,9 @@ fn spurious_and_merged_readiness_loses_no_byte_and_calls_once() {
     script.report([(source, READABLE)]); // spurious
     turn(&mut reactor, &mut log);
     assert_eq!(log.split_off(0), [format!("{}, readable", ErrorKind::WouldBlock)]);
+    script.report([(source, Readiness::ERROR), (source, READABLE)]); // and merged: called once
+    turn(&mut reactor, &mut log);
+    assert_eq!(log.split_off(0), [format!("{}, readable+error", ErrorKind::WouldBlock)]);
     script.report([(source, Readiness::READ_CLOSED), (source, READABLE)]); // closed comes first
     peer.write_all(b"last words").unwrap();
     drop(peer);
