@@ -418,41 +418,52 @@ fn arm<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
         (conn.heard, conn.progress) = (tick, tick); // Nobody has asked before.
     }
     conn.marks |= mark::ARMED;
-    let earliest = deadlines(conn).into_iter().map(|(tick, _)| tick).min();
-    if let Some(tick) = earliest.filter(|tick| *tick < u64::MAX) {
-        reactor.set_deadline(id.raw(), Some(tick));
+    if let Some(up) = Limit::ALL.iter().filter_map(|limit| limit.up(conn)).min() {
+        reactor.set_deadline(id.raw(), Some(up));
     }
 }
 
-/// The limits on time that apply now, each with the tick at which it is up.
-fn deadlines(conn: &Conn) -> [(u64, fn(&mut Conn)); 4] {
-    let limits = &*conn.seat;
-    let up = |applies: bool, from: u64, after: u64| {
-        if applies { from.saturating_add(after) } else { u64::MAX }
-    };
-    let closing = conn.has(mark::CLOSING);
-    let reading = conn.receiving == Half::Open && !conn.has(mark::PAUSED) && !closing;
-    let since = conn.outbox.as_ref().filter(|outbox| !outbox.bytes.is_empty()).map(|o| o.since);
-    [
-        (up(conn.has(mark::LINGERING), conn.progress, ticks(Some(limits.close_grace))), end_grace),
-        (up(!closing, conn.heard, ticks(limits.idle_timeout)), |c| {
-            time_out(c, Reason::IdleTimeout)
-        }),
-        (up(reading, conn.progress, ticks(limits.read_timeout)), |c| {
-            time_out(c, Reason::ReadTimeout)
-        }),
-        (up(since.is_some(), since.unwrap_or(0), ticks(limits.write_timeout)), |c| {
-            time_out(c, Reason::WriteTimeout)
-        }),
-    ]
+/// The limits on time.
+#[derive(Clone, Copy)]
+enum Limit {
+    Grace,
+    Idle,
+    Read,
+    Write,
+}
+
+impl Limit {
+    const ALL: [Limit; 4] = [Limit::Grace, Limit::Idle, Limit::Read, Limit::Write];
+
+    /// The tick at which it is up, if it applies now.
+    fn up(self, conn: &Conn) -> Option<u64> {
+        let limits = &*conn.seat;
+        let closing = conn.has(mark::CLOSING);
+        let reading = conn.receiving == Half::Open && !conn.has(mark::PAUSED) && !closing;
+        let (applies, from, after) = match self {
+            Limit::Grace => (conn.has(mark::LINGERING), conn.progress, Some(limits.close_grace)),
+            Limit::Idle => (!closing, conn.heard, limits.idle_timeout),
+            Limit::Read => (reading, conn.progress, limits.read_timeout),
+            Limit::Write => {
+                let since = conn.outbox.as_ref().map_or(0, |outbox| outbox.since);
+                (conn.unsent() > 0, since, limits.write_timeout)
+            }
+        };
+        applies.then_some(from.saturating_add(ticks(after?)))
+    }
 }
 
 fn check_deadlines<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
     let tick = reactor.tick();
     let Some(conn) = reactor.get_mut(id) else { return };
     conn.marks &= !mark::ARMED;
-    if let Some((_, end)) = deadlines(conn).into_iter().find(|(up, _)| *up <= tick) {
-        end(conn);
+    let up = Limit::ALL.into_iter().find(|limit| limit.up(conn).is_some_and(|up| up <= tick));
+    match up {
+        Some(Limit::Grace) => end_grace(conn),
+        Some(Limit::Idle) => time_out(conn, Reason::IdleTimeout),
+        Some(Limit::Read) => time_out(conn, Reason::ReadTimeout),
+        Some(Limit::Write) => time_out(conn, Reason::WriteTimeout),
+        None => {}
     }
 }
 

@@ -66,9 +66,9 @@ impl Limits {
     }
 }
 
-/// A number of ticks; endless for none.
-pub(super) fn ticks(duration: Option<Duration>) -> u64 {
-    duration.map_or(u64::MAX, |duration| Timeline::after((0, 0), duration))
+/// A length of time in ticks.
+pub(super) fn ticks(duration: Duration) -> u64 {
+    Timeline::after((0, 0), duration)
 }
 
 /// A connection's place among those of its listener: counted while it lives. It holds the limits,

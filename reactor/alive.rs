@@ -80,7 +80,7 @@ impl<S: 'static> Context<S> {
             },
             Subject::Timer(id) => match self.wheel.get_mut(id) {
                 Some(timer) => {
-                    let was = timer.held().is_some_and(|(referenced, _)| referenced);
+                    let Some((was, _)) = timer.held() else { return false };
                     timer.set_referenced(to);
                     was
                 }

@@ -5,7 +5,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use super::trace::LoopEvent;
+use super::trace::{LoopEvent, Observer};
 use super::{Reactor, Script};
 use crate::timers::{Clock, ManualClock};
 
@@ -31,7 +31,7 @@ pub enum PanicPolicy {
 pub struct Builder<S> {
     pub(super) clock: Clock,
     pub(super) script: Option<Script>,
-    pub(super) observer: Option<Box<dyn FnMut(&LoopEvent)>>,
+    pub(super) observer: Option<Observer>,
     pub(super) panic: PanicPolicy,
     pub(super) spin: Duration,
     pub(super) posts_max: usize,

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use super::hook::Hooks;
 use super::queue::{Call, EventQueue, Item};
 use super::remote::{Inbox, Mailbox};
-use super::source::{Callback, Object, RawId, Sources};
+use super::source::{Entry, RawId, Sources};
 use super::trace::{Kind, Subject, Trace};
 use super::{Place, Priority, Timer};
 use crate::timers::{Clock, Timeline, Wheel};
@@ -49,9 +49,9 @@ pub struct Context<S> {
     pub(super) remotes: bool,
     pub(super) inbox: Inbox<S>,
     /// Sources to be flushed in phase 1; each at most once.
-    pub(super) touched: Vec<RawId>,
-    /// Objects and callbacks that went in this turn, dropped in phase 7.
-    pub(super) removed: Vec<(Box<dyn Object>, Option<Callback<S>>)>,
+    pub(super) touched: VecDeque<RawId>,
+    /// Sources that went in this turn, dropped in phase 7.
+    pub(super) removed: Vec<Entry<S>>,
     pub(super) trace: Trace,
     pub(super) statistics: Statistics,
     /// Sources and timers that hold the loop.

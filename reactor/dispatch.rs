@@ -125,13 +125,25 @@ impl<S: 'static> Context<S> {
         let message = panic.downcast_ref::<String>().map(String::as_str);
         let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("?");
         let subject = std::mem::replace(&mut self.running, Subject::None);
-        log::error!("a callback panicked ({message}); {subject:?} is dropped");
+        let hook = self.hooks.take_running();
+        log::error!("a callback panicked ({message}) and is dropped: {subject:?} {hook:?}");
         self.statistics.panicked += 1;
         self.end_callback(Kind::Panicked);
         match subject {
             Subject::Source(id) => drop(self.remove(id)),
             Subject::Timer(id) => drop(self.cancel(id)),
             Subject::None => {}
+        }
+        hook.map(|hook| self.remove_hook(hook));
+    }
+
+    /// Calls every source that was borrowed mutably since it last ran to write out what it holds.
+    pub(super) fn flush_touched(&mut self, state: &mut S) {
+        while let Some(id) = self.touched.pop_front() {
+            if let Some((callback, place)) = self.take_touched(id) {
+                self.emit(Kind::Flushed, id.into(), place, 0);
+                self.call_source(id, callback, Readiness::FLUSH, state);
+            }
         }
     }
 }

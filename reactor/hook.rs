@@ -15,10 +15,12 @@ pub(super) enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HookId(Phase, u64);
 
+type Callback<S> = Box<dyn FnMut(&mut Context<S>, &mut S)>;
+
 struct Hook<S> {
     number: u64,
     /// `None` while it runs.
-    callback: Option<Box<dyn FnMut(&mut Context<S>, &mut S)>>,
+    callback: Option<Callback<S>>,
     place: Place,
 }
 
@@ -26,11 +28,26 @@ struct Hook<S> {
 pub(super) struct Hooks<S> {
     of: [Vec<Hook<S>>; 3],
     added: u64,
+    /// In the phase that is under way: the last to run, and the hook that has run last.
+    last: u64,
+    done: u64,
+    /// The hook that runs now.
+    running: Option<HookId>,
 }
 
 impl<S> Hooks<S> {
     pub(super) fn new() -> Hooks<S> {
-        Hooks { of: Default::default(), added: 0 }
+        Hooks { of: Default::default(), added: 0, last: 0, done: 0, running: None }
+    }
+
+    /// Begins a phase: hooks that are added meanwhile wait for the next turn.
+    pub(super) fn begin(&mut self) {
+        (self.last, self.done) = (self.added, 0);
+    }
+
+    /// The hook that was running when a panic ended it.
+    pub(super) fn take_running(&mut self) -> Option<HookId> {
+        self.running.take()
     }
 }
 
@@ -69,8 +86,8 @@ impl<S: 'static> Context<S> {
     {
         self.hooks.added += 1;
         let number = self.hooks.added;
-        let callback: Option<Box<dyn FnMut(&mut Context<S>, &mut S)>> = Some(Box::new(callback));
-        self.hooks.of[phase as usize].push(Hook { number, callback, place });
+        let hook = Hook { number, callback: Some(Box::new(callback) as _), place };
+        self.hooks.of[phase as usize].push(hook);
         HookId(phase, number)
     }
 
@@ -81,30 +98,26 @@ impl<S: 'static> Context<S> {
         at.map(|at| hooks.remove(at)).is_some()
     }
 
-    /// Runs a phase's hooks; those added meanwhile begin with the next turn.
+    /// Runs what is left of a phase's hooks.
     #[inline]
     pub(super) fn run_hooks(&mut self, phase: Phase, state: &mut S) {
-        if !self.hooks.of[phase as usize].is_empty() {
-            self.run_hooks_up_to(phase, self.hooks.added, state);
-        }
-    }
-
-    #[cold]
-    fn run_hooks_up_to(&mut self, phase: Phase, last: u64, state: &mut S) {
-        let mut done = 0;
         // Hooks are numbered upwards and may remove each other, so the next is looked up by number.
-        while let Some(hook) = self.hooks.of[phase as usize]
-            .iter_mut()
-            .find(|hook| hook.number > done && hook.number <= last)
-        {
-            done = hook.number;
+        loop {
+            let (last, done) = (self.hooks.last, self.hooks.done);
+            let mut hooks = self.hooks.of[phase as usize].iter_mut();
+            let next = hooks.find(|hook| hook.number > done && hook.number <= last);
+            let Some(hook) = next else { break };
+            let id = HookId(phase, hook.number);
+            self.hooks.done = hook.number;
             let (callback, place) = (hook.callback.take(), hook.place);
-            let mut lent = LentHook { context: self, id: HookId(phase, done), callback };
+            self.hooks.running = Some(id);
+            let mut lent = LentHook { context: self, id, callback };
             lent.context.begin_callback(Kind::RunHook, Subject::None, place, (0, 0));
             if let LentHook { context, callback: Some(callback), .. } = &mut lent {
                 callback(context, state);
             }
             drop(lent);
+            self.hooks.running = None;
             self.end_callback(Kind::Returned);
             self.run_deferred(state);
         }
@@ -115,7 +128,7 @@ impl<S: 'static> Context<S> {
 struct LentHook<'a, S> {
     context: &'a mut Context<S>,
     id: HookId,
-    callback: Option<Box<dyn FnMut(&mut Context<S>, &mut S)>>,
+    callback: Option<Callback<S>>,
 }
 
 impl<S> Drop for LentHook<'_, S> {

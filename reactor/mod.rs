@@ -76,7 +76,7 @@ pub use hook::HookId;
 /// What a source is watched for.
 pub use mio::Interest;
 pub use queue::Priority;
-pub use remote::{PostError, Remote};
+pub use remote::{POSTS_PER_TURN, PostError, Remote};
 pub use script::{Script, Unplugged};
 pub use source::{Options, RawId, Readiness, Rejected, SourceId};
 pub use timer::{BURST_MAX, Missed, Occurrence};
@@ -190,7 +190,7 @@ impl<S: 'static> Reactor<S> {
             mailbox: Arc::new(Mailbox::new(waker, builder.posts_max)),
             remotes: false,
             inbox: Inbox::new(),
-            touched: Vec::new(),
+            touched: Default::default(),
             removed: Vec::new(),
             trace: Trace::new(builder.observer),
             statistics: Statistics::default(),
@@ -226,8 +226,8 @@ impl<S: 'static> Reactor<S> {
         Ok(())
     }
 
-    /// Turns the loop once and waits `max_wait` at most, for ever if `None`. Answers how many
-    /// callbacks ran.
+    /// Turns the loop once and waits `max_wait` at most; `None` is for ever, or not at all if nothing
+    /// holds the loop. Answers how many callbacks ran.
     ///
     /// A host with a loop of its own watches the reactor's descriptor ([`AsFd`](std::os::fd::AsFd)),
     /// waits [`next_wait`](Reactor::next_wait) at most and then calls this with a zero wait.
@@ -277,16 +277,28 @@ impl<S: 'static> Reactor<S> {
 
     /// Phase 1. A source that fails here queues the news for itself: nobody is called back yet.
     fn flush(&mut self, state: &mut S) {
+        self.hooks(Phase::BeforePoll, state);
+        self.guard(|context| context.flush_touched(state));
+    }
+
+    fn hooks(&mut self, phase: Phase, state: &mut S) {
+        self.context.hooks.begin();
+        self.guard(|context| context.run_hooks(phase, state));
+    }
+
+    /// Calls `run`, which calls back, until it ends without a panic or with one that is to leave
+    /// the loop. Caught once for all that `run` does, not for each callback: unwinding costs the one
+    /// that panics, a frame for each would cost them all.
+    fn guard(&mut self, mut run: impl FnMut(&mut Context<S>)) {
         let context = &mut self.context;
-        context.run_hooks(Phase::BeforePoll, state);
-        let mut at = 0;
-        while let Some(&id) = context.touched.get(at) {
-            at += 1;
-            if let Some(callback) = context.take_touched(id) {
-                context.call_source(id, callback, Readiness::FLUSH, state);
+        match self.panic {
+            PanicPolicy::Propagate => run(context),
+            PanicPolicy::Drop => {
+                while let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(context))) {
+                    context.drop_panicked(panic);
+                }
             }
         }
-        context.touched.clear();
     }
 
     /// Phase 2.
@@ -294,6 +306,8 @@ impl<S: 'static> Reactor<S> {
         // Asked not to wait, there is no need to know how long it could be.
         let wait = match max_wait {
             Some(Duration::ZERO) => max_wait,
+            // A hook may have taken away the last thing to wait for.
+            None if !self.context.is_alive() => Some(Duration::ZERO),
             max_wait => match (self.context.sleep_limit(), max_wait) {
                 (Some(limit), Some(max_wait)) => Some(limit.min(max_wait)),
                 (limit, max_wait) => limit.or(max_wait),
@@ -387,7 +401,7 @@ impl<S: 'static> Reactor<S> {
             let ready = self.scripted.len() + self.events.iter().count() - woken;
             self.context.emit(Kind::Polled, Subject::None, Place::caller(), ready as u32);
         }
-        self.context.run_hooks(Phase::AfterPoll, state);
+        self.hooks(Phase::AfterPoll, state);
     }
 
     /// Phase 5.
@@ -411,25 +425,14 @@ impl<S: 'static> Reactor<S> {
     fn dispatch(&mut self, state: &mut S) -> usize {
         let before = self.context.statistics.callbacks;
         let mut batch = self.context.queue.batch();
-        match self.panic {
-            PanicPolicy::Propagate => self.context.run_batch(&mut batch, state),
-            PanicPolicy::Drop => {
-                // Caught once for the batch, not for each callback: unwinding costs the one that
-                // panics, the frame would cost them all.
-                while let Err(panic) = catch_unwind(AssertUnwindSafe(|| {
-                    self.context.run_batch(&mut batch, state);
-                })) {
-                    self.context.drop_panicked(panic);
-                }
-            }
-        }
+        self.guard(|context| context.run_batch(&mut batch, state));
         (self.context.statistics.callbacks - before) as usize
     }
 
     /// Phase 7.
     fn idle(&mut self, state: &mut S, ran: usize) {
         if ran == 0 {
-            self.context.run_hooks(Phase::Idle, state);
+            self.hooks(Phase::Idle, state);
         }
         self.context.removed.clear();
     }
@@ -447,6 +450,7 @@ impl<S: 'static> InTurn<'_, S> {
         context.running = Subject::None;
         context.trace.running = 0;
         context.time.in_turn = true;
+        context.removed.clear(); // What a turn that ended with a panic has left.
         let number = context.statistics.turns as u32;
         context.emit(Kind::Turn, Subject::None, Place::caller(), number);
         InTurn(reactor)
@@ -476,8 +480,8 @@ impl<S: 'static> DerefMut for Reactor<S> {
     }
 }
 
-/// Becomes readable when a source is ready or another thread has posted. A host's loop that watches
-/// it level-triggered misses nothing.
+/// Becomes readable when a source is ready or another thread has posted. It knows nothing of what is
+/// queued or of deadlines: a host asks [`next_wait`](Reactor::next_wait) each time before it waits.
 #[cfg(unix)]
 impl<S: 'static> std::os::fd::AsFd for Reactor<S> {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {

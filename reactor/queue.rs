@@ -37,9 +37,12 @@ pub enum Priority {
     Low,
 }
 
+/// Called once.
+pub(super) type Once<S> = Box<dyn FnOnce(&mut Context<S>, &mut S)>;
+
 /// A callback to be called once.
 pub(super) struct Call<S> {
-    pub(super) run: Box<dyn FnOnce(&mut Context<S>, &mut S)>,
+    pub(super) run: Once<S>,
     pub(super) place: Place,
     /// Sequence number of the trace record of the callback that asked for this one; 0 for none.
     pub(super) cause: u64,

@@ -26,7 +26,7 @@ use super::trace::{Kind, Subject};
 use super::{Context, Place, Priority};
 
 /// Posts taken into one turn at most; the rest waits for the next, after the sources' events (R6).
-pub(super) const POSTS_PER_TURN: usize = 1024;
+pub const POSTS_PER_TURN: usize = 1024;
 
 type Post<S> = (Box<dyn FnOnce(&mut Context<S>, &mut S) + Send>, Place);
 
@@ -48,6 +48,8 @@ pub(super) struct Mailbox<S> {
 
 struct Posts<S> {
     waiting: Vec<Post<S>>,
+    /// Posts that the loop has taken out and could not queue in its last turn: they count, too.
+    taken: usize,
     /// The places of the remotes that hold the loop, for `why_alive`.
     places: Vec<Place>,
     /// The loop is gone.
@@ -57,7 +59,12 @@ struct Posts<S> {
 impl<S> Mailbox<S> {
     pub(super) fn new(waker: mio::Waker, bound: usize) -> Mailbox<S> {
         Mailbox {
-            posts: Mutex::new(Posts { waiting: Vec::new(), places: Vec::new(), closed: false }),
+            posts: Mutex::new(Posts {
+                waiting: Vec::new(),
+                taken: 0,
+                places: Vec::new(),
+                closed: false,
+            }),
             waiting: AtomicBool::new(false),
             // Before its first turn the loop may be watched by a host through its descriptor.
             asleep: AtomicBool::new(true),
@@ -98,7 +105,15 @@ impl<S> Mailbox<S> {
     }
 
     pub(super) fn take_stop(&self) -> bool {
-        self.stop.load(Ordering::Relaxed) && self.stop.swap(false, Ordering::SeqCst)
+        if !self.stop.load(Ordering::Relaxed) {
+            return false;
+        }
+        // Nothing else may have come with it.
+        let posts = self.lock();
+        if posts.waiting.is_empty() {
+            self.waiting.store(false, Ordering::SeqCst);
+        }
+        self.stop.swap(false, Ordering::SeqCst)
     }
 
     pub(super) fn is_expecting(&self) -> bool {
@@ -169,6 +184,9 @@ impl<S: 'static> Context<S> {
         for (run, place) in self.inbox.0.drain(..count) {
             self.queue.push_call(Priority::Normal, Item::Posted(Call { run, place, cause: 0 }));
         }
+        if self.mailbox.bound < usize::MAX {
+            self.mailbox.lock().taken = self.inbox.len();
+        }
         if self.trace.is_on() {
             for _ in 0..count {
                 self.emit(Kind::Collected, Subject::None, Place::caller(), 0);
@@ -228,7 +246,7 @@ impl<S> Remote<S> {
         if posts.closed {
             return Err(PostError::Closed(*callback));
         }
-        if posts.waiting.len() >= self.mailbox.bound {
+        if posts.waiting.len() + posts.taken >= self.mailbox.bound {
             return Err(PostError::Full(*callback));
         }
         posts.waiting.push((callback, place));

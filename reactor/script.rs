@@ -17,6 +17,8 @@ use mio::{Interest, Registry, Token};
 
 use super::source::{RawId, Readiness};
 
+type Report = Vec<(RawId, Readiness)>;
+
 /// What the poller is to report. Clones share it, so a test may go on writing while the loop reads.
 ///
 /// ```
@@ -33,7 +35,7 @@ use super::source::{RawId, Readiness};
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Script {
-    turns: Rc<RefCell<VecDeque<Vec<(RawId, Readiness)>>>>,
+    turns: Rc<RefCell<VecDeque<Report>>>,
 }
 
 impl Script {
@@ -47,7 +49,7 @@ impl Script {
         self.turns.borrow_mut().push_back(events.into_iter().collect());
     }
 
-    pub(super) fn next(&self) -> Option<Vec<(RawId, Readiness)>> {
+    pub(super) fn next(&self) -> Option<Report> {
         self.turns.borrow_mut().pop_front()
     }
 }

@@ -463,7 +463,7 @@ impl<S: 'static> Context<S> {
             log::debug!("{id:?} registered at {}: cannot deregister: {error}", entry.place);
         }
         if self.time.in_turn {
-            self.removed.push((entry.object, entry.callback));
+            self.removed.push(entry);
         }
         true
     }
@@ -568,7 +568,7 @@ impl<S: 'static> Context<S> {
             && self.running != id.raw.into()
         {
             entry.marks |= mark::TOUCHED;
-            self.touched.push(id.raw);
+            self.touched.push_back(id.raw);
         }
         let object: &mut dyn Any = &mut *entry.object;
         object.downcast_mut()
@@ -580,10 +580,10 @@ impl<S: 'static> Context<S> {
     }
 
     /// Takes the flush mark off; the callback, unless the source is gone or is itself running.
-    pub(super) fn take_touched(&mut self, id: RawId) -> Option<Callback<S>> {
+    pub(super) fn take_touched(&mut self, id: RawId) -> Option<(Callback<S>, Place)> {
         let entry = self.sources.get_mut(id)?;
         entry.marks &= !mark::TOUCHED;
-        entry.callback.take()
+        Some((entry.callback.take()?, entry.place))
     }
 }
 

@@ -18,6 +18,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::queue::Once;
 use super::source::RawId;
 use super::trace::{Kind, Subject};
 use super::{Context, Place};
@@ -41,6 +42,8 @@ pub enum Missed {
 /// One run of a repeating timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Occurrence {
+    /// The timer, for a callback that cancels or re-arms itself.
+    pub timer: TimerId,
     /// When this run was due; earlier than [`Context::now`] by its lateness.
     pub deadline: Instant,
     /// Occurrences since the last run that nobody was or will be called for.
@@ -59,7 +62,7 @@ pub(super) struct Every<S> {
 /// What the wheel holds for each timer.
 pub(super) enum Timer<S> {
     Once {
-        callback: Box<dyn FnOnce(&mut Context<S>, &mut S)>,
+        callback: Once<S>,
         place: Place,
         referenced: bool,
     },
@@ -145,7 +148,8 @@ impl<S: 'static> Context<S> {
     }
 
     /// Moves a timer to `delay` from now, also one that has expired in this turn and has not run
-    /// yet, which then waits for its new deadline (R3). False if the id is stale. O(1).
+    /// yet, which then waits for its new deadline (R3). False if the id is stale. O(1); to a later
+    /// time one store, for which the loop wakes at the old one once and finds nothing to do.
     #[inline]
     pub fn rearm(&mut self, id: TimerId, delay: Duration) -> bool {
         let tick = self.tick_after(delay);
@@ -161,11 +165,13 @@ impl<S: 'static> Context<S> {
     /// Cancels a timer and drops its callback at once, also one that has expired in this turn and
     /// has not run yet, and a repeating one that is running. False if the id is stale. O(1).
     pub fn cancel(&mut self, id: TimerId) -> bool {
-        let Some(timer) = self.wheel.cancel(id) else { return false };
-        if let Some((referenced, place)) = timer.held() {
-            self.referenced -= usize::from(referenced);
-            self.emit(Kind::Cancelled, id.into(), place, 0);
-        }
+        // The deadline of a source is the source's own business.
+        let Some((referenced, place)) = self.wheel.get(id).and_then(Timer::held) else {
+            return false;
+        };
+        self.referenced -= usize::from(referenced);
+        self.emit(Kind::Cancelled, id.into(), place, 0);
+        drop(self.wheel.cancel(id));
         true
     }
 
@@ -242,7 +248,7 @@ impl<S: 'static> Context<S> {
         let from = if every.missed == Missed::Delay { now } else { due };
         self.wheel.rearm(id, from.saturating_add(every.period));
         let deadline = self.time.timeline.instant(due).unwrap_or_else(|| self.now());
-        Occurrence { deadline, missed }
+        Occurrence { timer: id, deadline, missed }
     }
 }
 

@@ -24,6 +24,8 @@ pub enum Kind {
     Turn,
     /// The loop is about to wait. Argument: milliseconds, rounded up; `u32::MAX` for no limit.
     Wait,
+    /// A source that was written to is flushed, in phase 1.
+    Flushed,
     /// The wait ended. Argument: how many sources are ready.
     Polled,
     /// A ready source was put into the event queue. Argument: the bits of its [`Readiness`].
@@ -133,9 +135,11 @@ impl fmt::Display for LoopEvent {
     }
 }
 
+pub(super) type Observer = Box<dyn FnMut(&LoopEvent)>;
+
 /// The observer, and the numbers that tie records together.
 pub(super) struct Trace {
-    pub(super) observer: Option<Box<dyn FnMut(&LoopEvent)>>,
+    pub(super) observer: Option<Observer>,
     sequence: u64,
     /// The record of the callback that runs now; 0 between callbacks.
     pub(super) running: u64,
@@ -144,7 +148,7 @@ pub(super) struct Trace {
 }
 
 impl Trace {
-    pub(super) fn new(observer: Option<Box<dyn FnMut(&LoopEvent)>>) -> Trace {
+    pub(super) fn new(observer: Option<Observer>) -> Trace {
         Trace { observer, sequence: 0, running: 0, began: 0 }
     }
 
@@ -185,7 +189,7 @@ impl<S> Context<S> {
     #[inline]
     pub(super) fn end_callback(&mut self, kind: Kind) {
         if self.trace.is_on() {
-            let micros = (self.time.nanos() - self.trace.began) / 1000;
+            let micros = self.time.nanos().saturating_sub(self.trace.began) / 1000;
             let argument = u32::try_from(micros).unwrap_or(u32::MAX);
             self.emit(kind, Subject::None, Place::caller(), argument);
             self.trace.running = 0;
