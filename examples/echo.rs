@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use waterwheel::net::{Event, Limits, Pressure, tcp};
+use waterwheel::net::{Conn, Event, Limits, Pressure, tcp};
 use waterwheel::{Context, Reactor, SourceId};
 
 mod cli;
@@ -32,6 +32,7 @@ fn main() {
 }
 
 fn run(args: &cli::Args) -> Result<(), String> {
+    cli::raise_open_files();
     let spin = Duration::from_micros(args.number("--spin")?.unwrap_or(0));
     let mut reactor = Reactor::builder().spin(spin).build().map_err(|error| error.to_string())?;
     let idle_timeout = args.number("--idle")?.map(Duration::from_secs);
@@ -47,12 +48,13 @@ fn run(args: &cli::Args) -> Result<(), String> {
             });
         })
         .map_err(|error| format!("cannot listen on {}: {error}", args.addr))?;
-    println!("listening on {}", reactor[listener].local_addr().map_err(|error| error.to_string())?);
+    let addr = reactor[listener].local_addr().map_err(|error| error.to_string())?;
+    cli::print(format_args!("listening on {addr}"));
     reactor.run(&mut ()).map_err(|error| error.to_string())
 }
 
 /// Sends bytes back. A client that does not read its echo is not read from either.
-fn echo(reactor: &mut Context<()>, conn: SourceId<waterwheel::net::Conn>, bytes: &[u8]) {
+fn echo(reactor: &mut Context<()>, conn: SourceId<Conn>, bytes: &[u8]) {
     match reactor[conn].write(bytes) {
         Pressure::Below => {}
         Pressure::AboveHigh => reactor[conn].pause(),

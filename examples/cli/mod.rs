@@ -1,18 +1,22 @@
-//! What the examples' `main`s share: arguments, `--help`, and errors in one line.
+//! What the examples' `main`s share: arguments, `--help`, errors in one line, output that may end.
 #![allow(dead_code)] // Each example uses its own part of it.
 
+use std::fmt::Display;
+use std::io::{self, ErrorKind, Write};
 use std::process::exit;
 
 use lexopt::prelude::*;
 
 /// Arguments: an address, options with a value, and switches.
 pub struct Args {
+    /// The address given, or the default.
     pub addr: String,
     options: Vec<(String, String)>,
     switches: Vec<String>,
 }
 
 impl Args {
+    /// Whether a switch was given.
     pub fn has(&self, switch: &str) -> bool {
         self.switches.iter().any(|given| given == switch)
     }
@@ -27,12 +31,14 @@ impl Args {
     }
 }
 
-/// Reads the arguments. Options that take a value end in `=`: no, they are those not listed as
-/// switches; a mistake is one line on stderr and exit code 2, and `--help` goes to stdout.
+/// Reads the arguments of a program whose `options` all take a value. `addr` is the address unless
+/// one is given; if it is empty the program takes none. `--help` prints `usage` and ends the
+/// program; so does a mistake, with one line on stderr and exit code 2.
 pub fn parse(usage: &str, addr: &str, options: &[&str]) -> Args {
     parse_all(usage, addr, options, &[])
 }
 
+/// [`parse`] for a program that has `switches`, too: options without a value.
 pub fn parse_all(usage: &str, addr: &str, options: &[&str], switches: &[&str]) -> Args {
     env_logger::init();
     match read(usage, addr, options, switches) {
@@ -43,17 +49,17 @@ pub fn parse_all(usage: &str, addr: &str, options: &[&str], switches: &[&str]) -
 
 fn read(usage: &str, addr: &str, opts: &[&str], flags: &[&str]) -> Result<Args, lexopt::Error> {
     let mut args = Args { addr: addr.to_owned(), options: Vec::new(), switches: Vec::new() };
-    let mut given = false;
+    let mut wanted = !addr.is_empty();
     let mut parser = lexopt::Parser::from_env();
     while let Some(arg) = parser.next()? {
         let name = match &arg {
             Short('h') | Long("help") => {
-                println!("{usage}");
+                print(usage);
                 exit(0);
             }
             Long(name) => format!("--{name}"),
-            Value(addr) if !given => {
-                given = true;
+            Value(addr) if wanted => {
+                wanted = false;
                 args.addr = with_host(&addr.clone().string()?);
                 continue;
             }
@@ -76,7 +82,33 @@ fn with_host(addr: &str) -> String {
     if addr.parse::<u16>().is_ok() { format!("127.0.0.1:{addr}") } else { addr.to_owned() }
 }
 
-/// One clear line and exit code 2.
+/// Raises the soft limit on open files to the hard one, so that a server may have as many
+/// connections as the system grants: the soft one is 1,024 as a rule, for the sake of select(2).
+///
+/// A system that refuses (macOS does, where the hard limit is infinite) leaves it as it was, and a
+/// listener at the limit refuses connections and says so.
+pub fn raise_open_files() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, getrlimit, setrlimit};
+        let mut limit = getrlimit(Resource::Nofile);
+        limit.current = limit.maximum;
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            log::debug!("cannot raise the limit on open files: {error}");
+        }
+    }
+}
+
+/// Prints a line; ends the program quietly when its reader has gone (`… | head -1`).
+pub fn print(line: impl Display) {
+    match writeln!(io::stdout(), "{line}") {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => exit(0),
+        Err(error) => fail(&format!("cannot print: {error}")),
+    }
+}
+
+/// One clear line on stderr and exit code 2, if it is an error.
 pub fn exit_on_error(result: Result<(), String>) {
     if let Err(error) = result {
         fail(&error);
