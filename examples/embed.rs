@@ -1,0 +1,139 @@
+//! Embed: our loop inside another program's loop.
+//!
+//! Run:  cargo run --example embed
+//! Then: nc 127.0.0.1 7001        type there: it echoes; and type in the server's own terminal
+//! See:  what you type at the server arrives at every client; `remind 3000` prints a line three
+//!       seconds later; `quit` or Ctrl-D ends it. All of it on one thread, and nobody waits in vain.
+//! Look: `host`. The loop there belongs to poll(2); ours is one descriptor and one deadline in it.
+//! Next: the same under a GUI's or a game's loop; a third descriptor that only the host knows.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use waterwheel::net::{Conn, Event, Pressure, tcp};
+use waterwheel::{Context, Reactor, SourceId};
+
+mod cli;
+
+const USAGE: &str = "\
+Usage: embed [OPTIONS] [ADDR]
+
+Sends back whatever a client sends, from inside a loop of poll(2) that reads stdin.
+ADDR is 127.0.0.1:7001 unless given; a bare port means 127.0.0.1.
+
+On stdin:
+  remind MS       print a line MS milliseconds later
+  quit            end, as the end of stdin does
+  anything else   is sent to all clients
+
+Options:
+  -h, --help      show this";
+
+type Clients = Vec<SourceId<Conn>>;
+
+fn main() {
+    let args = cli::parse(USAGE, "127.0.0.1:7001", &[]);
+    cli::exit_on_error(run(&args));
+}
+
+fn run(args: &cli::Args) -> Result<(), String> {
+    cli::raise_open_files();
+    let mut reactor = Reactor::new().map_err(|error| error.to_string())?;
+    let listener =
+        tcp::listen(&mut reactor, &args.addr, |reactor, clients: &mut Clients, incoming| {
+            clients.push(incoming.open(reactor, serve));
+        })
+        .map_err(|error| format!("cannot listen on {}: {error}", args.addr))?;
+    let addr = reactor[listener].local_addr().map_err(|error| error.to_string())?;
+    cli::print(format_args!("listening on {addr}"));
+    host(&mut reactor).map_err(|error| error.to_string())
+}
+
+/// The host's loop: it waits for stdin and for the reactor, and no longer than the reactor allows.
+fn host(reactor: &mut Reactor<Clients>) -> io::Result<()> {
+    let mut clients = Clients::new();
+    let stdin = io::stdin();
+    let mut typed = Vec::new();
+    loop {
+        let wait = reactor.next_wait().and_then(|wait| Timespec::try_from(wait).ok());
+        let mut watched =
+            [stdin.as_fd(), reactor.as_fd()].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        match poll(&mut watched, wait.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let is_typing = !watched[0].revents().is_empty();
+        reactor.turn(&mut clients, Some(Duration::ZERO))?;
+        if is_typing && !read_lines(reactor, &clients, &mut typed)? {
+            reactor.turn(&mut clients, Some(Duration::ZERO))?; // Hands what is unsent to the kernel.
+            return Ok(());
+        }
+    }
+}
+
+/// Reads what was typed, once, so as not to wait for more; false at the end. Not with `BufRead`: it
+/// might keep a second line for itself, and poll(2) would never tell.
+fn read_lines(
+    reactor: &mut Reactor<Clients>,
+    clients: &Clients,
+    typed: &mut Vec<u8>,
+) -> io::Result<bool> {
+    let mut buffer = [0; 4096];
+    let count = match rustix::io::read(io::stdin(), &mut buffer) {
+        Ok(0) => return Ok(false),
+        Ok(count) => count,
+        Err(Errno::INTR | Errno::AGAIN) => return Ok(true),
+        Err(error) => return Err(error.into()),
+    };
+    typed.extend_from_slice(&buffer[..count]);
+    while let Some(end) = typed.iter().position(|byte| *byte == b'\n') {
+        let line: Vec<u8> = typed.drain(..=end).collect();
+        if !obey(reactor, clients, &String::from_utf8_lossy(&line)) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// What the host does with a line; false to end. It may use the reactor as a callback does.
+fn obey(reactor: &mut Reactor<Clients>, clients: &Clients, line: &str) -> bool {
+    match line.trim_end().split_once(' ').unwrap_or((line.trim_end(), "")) {
+        ("quit", "") => return false,
+        ("remind", ms) => match ms.parse() {
+            Ok(ms) => {
+                reactor.after(Duration::from_millis(ms), move |_, _| {
+                    cli::print(format_args!("{ms} ms are over"));
+                });
+            }
+            Err(_) => cli::print("remind wants a whole number of milliseconds"),
+        },
+        _ => {
+            for client in clients {
+                let _ = reactor[*client].write(line.as_bytes()); // Who reads nothing misses this.
+            }
+        }
+    }
+    true
+}
+
+/// Every client's handler: an echo, as in `echo.rs`.
+fn serve(
+    reactor: &mut Context<Clients>,
+    clients: &mut Clients,
+    conn: SourceId<Conn>,
+    event: Event<'_>,
+) {
+    match event {
+        Event::Data(bytes) => {
+            if reactor[conn].write(bytes) == Pressure::AboveHigh {
+                reactor[conn].pause();
+            }
+        }
+        Event::Drained => reactor[conn].resume(),
+        Event::Eof => {}
+        Event::Closed(_) => clients.retain(|client| *client != conn),
+    }
+}
