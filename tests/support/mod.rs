@@ -2,7 +2,10 @@
 #![allow(dead_code)] // Each test file uses its own part of it.
 
 use std::time::Duration;
+
 use waterwheel::reactor::{Kind, LoopEvent, Recorder};
+
+pub mod process;
 
 /// xorshift64*: Vigna, *An experimental exploration of Marsaglia's xorshift generators*, 2014.
 pub struct Rng(u64);
