@@ -73,7 +73,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
         chat.join(reactor, conn);
     })
     .map_err(|error| format!("cannot listen on {}: {error}", args.addr))?;
-    let addr = reactor[listener].local_addr().map_err(|error| error.to_string())?;
+    let addr = reactor[listener].local_addr();
     cli::print(format_args!("listening on {addr}"));
     reactor.run(&mut Chat::default()).map_err(|error| error.to_string())
 }

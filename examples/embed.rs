@@ -47,7 +47,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
             clients.push(incoming.open(reactor, serve));
         })
         .map_err(|error| format!("cannot listen on {}: {error}", args.addr))?;
-    let addr = reactor[listener].local_addr().map_err(|error| error.to_string())?;
+    let addr = reactor[listener].local_addr();
     cli::print(format_args!("listening on {addr}"));
     host(&mut reactor).map_err(|error| error.to_string())
 }

@@ -81,7 +81,7 @@ where
 ///     .connections_max(1000)
 ///     .limits(Limits { read_timeout: Some(std::time::Duration::from_secs(30)), ..Limits::default() })
 ///     .open(&mut reactor, "127.0.0.1:0", |_, _, incoming| drop(incoming))?;
-/// println!("listening on {}", reactor[listener].local_addr()?);
+/// println!("listening on {}", reactor[listener].local_addr());
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -195,8 +195,10 @@ impl Listen {
         S: 'static,
         F: FnMut(&mut Context<S>, &mut S, Accept) + 'static,
     {
+        let socket = self.bind_first(addr)?;
         let listener = Listener {
-            socket: self.bind_first(addr)?,
+            addr: socket.local_addr()?,
+            socket,
             seat: Seat::first(self.limits.clone()),
             options: self,
             spare: spare(),
@@ -254,6 +256,7 @@ pub enum Accept {
 #[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,
+    addr: SocketAddr,
     options: Listen,
     /// Its own; each connection takes the next.
     seat: Seat,
@@ -272,11 +275,8 @@ pub struct Listener {
 
 impl Listener {
     /// The address it listens on, with the port the system chose if it was asked for port 0.
-    ///
-    /// # Errors
-    /// What getsockname(2) says.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+    pub fn local_addr(&self) -> SocketAddr {
+        self.addr
     }
 
     /// Connections open now.
