@@ -21,7 +21,7 @@
 //! Written in base 64, a deadline first differs from the hand in some digit. That digit's place is
 //! its level, the digit its slot. When the hand reaches a slot of level n, the timers in it
 //! *cascade*: they now agree with the hand in that digit, so they belong to a lower level. A timer
-//! moves at most once for each level, and on level 0 it expires.
+//! moves once for each level at most, and expires from wherever the hand finds it due.
 //!
 //! The lowest level that holds anything holds the earliest deadline, because all its timers agree
 //! with the hand in every higher digit. No level wraps round, so a far timer never hides a near
@@ -37,7 +37,7 @@
 //! 1. A timer never expires before its deadline.
 //! 2. Timers expire in the order of their deadlines, and those with the same deadline in the order
 //!    in which they were armed; re-arming counts as arming.
-//!    What has begun to be handed out comes before what is armed meanwhile.
+//!    What is armed for a tick that `expire` was given before comes after what that made due.
 //! 3. Any `u64` is a deadline. A deadline in the past expires at once.
 //! 4. An id is never mistaken for another timer: a slot of the table that is used again has a new
 //!    generation.
@@ -290,7 +290,7 @@ impl<T> Wheel<T> {
             self.due.clear();
             self.due_next = 0;
             match self.first() {
-                Some((place, start)) if start <= now => self.visit(place, start),
+                Some((place, start)) if start <= now => self.visit(place, start, now),
                 _ => {
                     self.now = self.now.max(now);
                     return None;
@@ -299,8 +299,9 @@ impl<T> Wheel<T> {
         }
     }
 
-    /// The tick to wake at, or `None` where nothing is armed. Never after the earliest deadline;
-    /// before it only if a timer was cancelled or put off since (see `Slot::earliest`).
+    /// The tick to wake at, or `None` where nothing is armed; the hand's, if something is due. Never
+    /// after the earliest deadline; before it only if a timer was cancelled or put off since (see
+    /// `Slot::earliest`).
     #[inline]
     pub fn next_deadline(&self) -> Option<u64> {
         if self.due_next < self.due.len() && self.len > 0 {
@@ -370,14 +371,15 @@ impl<T> Wheel<T> {
         // The slot beyond spans many turns of level 5; it is visited when the first of them begins.
         let beyond = &self.slots[BEYOND as usize];
         let shift = DIGIT * LEVELS as u32;
-        (!beyond.nodes.is_empty())
-            .then(|| (BEYOND as usize, (beyond.earliest >> shift << shift).max(self.now)))
+        (!beyond.nodes.is_empty()).then(|| (BEYOND as usize, beyond.earliest >> shift << shift))
     }
 
-    /// Moves the hand to a slot and empties it: what is due goes to `due`, the rest cascades. On
-    /// level 0 the rest are timers that were put off while they stood there.
-    fn visit(&mut self, place: usize, start: u64) {
-        self.now = self.now.max(start);
+    /// Moves the hand into a slot, as far as `now`, and empties it: what is due goes to `due`, from
+    /// whatever level; the rest cascades. On level 0 the rest are timers that were put off while
+    /// they stood there.
+    fn visit(&mut self, place: usize, start: u64, now: u64) {
+        let last = start | ((1 << (DIGIT * (place / SLOTS) as u32)) - 1);
+        self.now = self.now.max(now.min(last));
         let mut nodes = mem::replace(&mut self.slots[place].nodes, mem::take(&mut self.spare));
         if let Some(occupied) = self.occupied.get_mut(place / SLOTS) {
             *occupied &= !(1 << (place % SLOTS));
