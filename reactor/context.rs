@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::hook::Hooks;
-use super::queue::{Call, EventQueue, Item};
+use super::queue::{Call, EventQueue};
 use super::remote::{Inbox, Mailbox};
 use super::source::{Entry, RawId, Sources};
 use super::trace::{Kind, Subject, Trace};
@@ -175,9 +175,9 @@ impl<S: 'static> Context<S> {
         F: FnOnce(&mut Context<S>, &mut S) + 'static,
     {
         let place = Place::caller();
-        self.emit(Kind::Enqueued, Subject::None, place, 0);
+        self.emit(Kind::Enqueued, Subject::None, place, priority as u32);
         let call = Call { run: Box::new(callback), place, cause: self.trace.running };
-        self.queue.push_call(priority, Item::Enqueued(call));
+        self.queue.enqueue(priority, call);
     }
 
     /// Lets this turn be the last: `run` returns when it is complete, with everything that is

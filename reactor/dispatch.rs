@@ -51,12 +51,12 @@ impl<S: 'static> Context<S> {
     #[inline]
     pub(super) fn run_batch(&mut self, batch: &mut Batch, state: &mut S) {
         self.run_deferred(state);
-        while let Some(item) = self.queue.pop(batch) {
+        while let Some((lane, item)) = self.queue.pop(batch) {
             match item {
                 Item::Source(id) => self.run_source(id, state),
                 Item::Timer(id) => self.run_timer(id, state),
-                Item::Enqueued(call) => self.run_call(Kind::RunEnqueued, call, state),
-                Item::Posted(call) => self.run_call(Kind::RunPosted, call, state),
+                Item::Enqueued => self.run_queued(Kind::RunEnqueued, lane, state),
+                Item::Posted => self.run_queued(Kind::RunPosted, lane, state),
             }
             self.run_deferred(state);
         }
@@ -69,13 +69,20 @@ impl<S: 'static> Context<S> {
             && let Some(call) = self.deferred.pop_front()
         {
             self.deferred_left -= 1;
-            self.run_call(Kind::RunDeferred, call, state);
+            self.run_call(Kind::RunDeferred, call, 0, state);
         }
     }
 
     #[inline]
-    fn run_call(&mut self, kind: Kind, call: Call<S>, state: &mut S) {
-        self.begin_callback(kind, Subject::None, call.place, (0, call.cause));
+    fn run_queued(&mut self, kind: Kind, lane: usize, state: &mut S) {
+        if let Some(call) = self.queue.pop_call(lane) {
+            self.run_call(kind, call, lane as u32, state);
+        }
+    }
+
+    #[inline]
+    fn run_call(&mut self, kind: Kind, call: Call<S>, argument: u32, state: &mut S) {
+        self.begin_callback(kind, Subject::None, call.place, (argument, call.cause));
         (call.run)(self, state);
         self.end_callback(Kind::Returned);
     }

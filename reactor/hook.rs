@@ -40,9 +40,14 @@ impl<S> Hooks<S> {
         Hooks { of: Default::default(), added: 0, last: 0, done: 0, running: None }
     }
 
-    /// Begins a phase: hooks that are added meanwhile wait for the next turn.
-    pub(super) fn begin(&mut self) {
-        (self.last, self.done) = (self.added, 0);
+    /// Begins a phase: hooks that are added meanwhile wait for the next turn. False if it has none.
+    #[inline]
+    pub(super) fn begin(&mut self, phase: Phase) -> bool {
+        let some = !self.of[phase as usize].is_empty();
+        if some {
+            (self.last, self.done) = (self.added, 0);
+        }
+        some
     }
 
     /// The hook that was running when a panic ended it.

@@ -278,12 +278,16 @@ impl<S: 'static> Reactor<S> {
     /// Phase 1. A source that fails here queues the news for itself: nobody is called back yet.
     fn flush(&mut self, state: &mut S) {
         self.hooks(Phase::BeforePoll, state);
-        self.guard(|context| context.flush_touched(state));
+        if !self.context.touched.is_empty() {
+            self.guard(|context| context.flush_touched(state));
+        }
     }
 
+    #[inline]
     fn hooks(&mut self, phase: Phase, state: &mut S) {
-        self.context.hooks.begin();
-        self.guard(|context| context.run_hooks(phase, state));
+        if self.context.hooks.begin(phase) {
+            self.guard(|context| context.run_hooks(phase, state));
+        }
     }
 
     /// Calls `run`, which calls back, until it ends without a panic or with one that is to leave
@@ -407,8 +411,10 @@ impl<S: 'static> Reactor<S> {
     /// Phase 5.
     fn collect(&mut self) {
         let context = &mut self.context;
-        for (id, ready) in self.scripted.drain(..) {
-            context.collect_ready(id, ready);
+        if self.script.is_some() {
+            for (id, ready) in self.scripted.drain(..) {
+                context.collect_ready(id, ready);
+            }
         }
         for event in &self.events {
             if event.token() != WAKE {

@@ -48,65 +48,87 @@ pub(super) struct Call<S> {
     pub(super) cause: u64,
 }
 
-/// An entry of the queue. Sources and timers leave their callbacks where they are until they run,
-/// so an entry whose subject has gone in the meantime is recognised and dropped.
-pub(super) enum Item<S> {
+/// An entry of a lane. Sources and timers leave their callbacks where they are until they run, so
+/// an entry whose subject has gone in the meantime is recognised and dropped.
+#[derive(Clone, Copy)]
+pub(super) enum Item {
     Source(RawId),
     Timer(TimerId),
-    Enqueued(Call<S>),
-    Posted(Call<S>),
+    /// The lane's next call, enqueued on this thread.
+    Enqueued,
+    /// The lane's next call, posted by another.
+    Posted,
 }
 
 /// How many entries of each lane belong to the turn.
 pub(super) struct Batch([usize; 3]);
 
+struct Lane<S> {
+    items: VecDeque<Item>,
+    /// The calls among the items, in the same order. Beside them, so that an item is 12 bytes: the
+    /// events of sources and timers, the most by far, would otherwise be moved in five words.
+    calls: VecDeque<Call<S>>,
+}
+
 pub(super) struct EventQueue<S> {
-    lanes: [VecDeque<Item<S>>; 3],
-    /// Callbacks among the entries: they hold the loop, as nothing else stands for them.
-    calls: usize,
+    lanes: [Lane<S>; 3],
 }
 
 impl<S> EventQueue<S> {
     pub(super) fn new() -> EventQueue<S> {
-        EventQueue { lanes: Default::default(), calls: 0 }
+        EventQueue {
+            lanes: [(); 3].map(|()| Lane { items: VecDeque::new(), calls: VecDeque::new() }),
+        }
     }
 
     #[inline]
     pub(super) fn push_source(&mut self, priority: Priority, id: RawId) {
-        self.lanes[priority as usize].push_back(Item::Source(id));
+        self.lanes[priority as usize].items.push_back(Item::Source(id));
     }
 
     #[inline]
     pub(super) fn push_timer(&mut self, priority: Priority, id: TimerId) {
-        self.lanes[priority as usize].push_back(Item::Timer(id));
+        self.lanes[priority as usize].items.push_back(Item::Timer(id));
     }
 
-    pub(super) fn push_call(&mut self, priority: Priority, call: Item<S>) {
-        self.calls += 1;
-        self.lanes[priority as usize].push_back(call);
+    pub(super) fn enqueue(&mut self, priority: Priority, call: Call<S>) {
+        self.lanes[priority as usize].items.push_back(Item::Enqueued);
+        self.lanes[priority as usize].calls.push_back(call);
+    }
+
+    pub(super) fn post(&mut self, call: Call<S>) {
+        self.lanes[Priority::Normal as usize].items.push_back(Item::Posted);
+        self.lanes[Priority::Normal as usize].calls.push_back(call);
     }
 
     /// What the queue holds now.
+    #[inline]
     pub(super) fn batch(&self) -> Batch {
-        Batch([0, 1, 2].map(|lane| self.lanes[lane].len()))
+        Batch([0, 1, 2].map(|lane| self.lanes[lane].items.len()))
     }
 
-    /// Takes the batch's next entry. An entry is gone from the queue before it runs, so a panic
-    /// loses none of the others (R9).
+    /// Takes the batch's next entry, and tells its lane. An entry is gone from the queue before it
+    /// runs, so a panic loses none of the others (R9).
     #[inline]
-    pub(super) fn pop(&mut self, batch: &mut Batch) -> Option<Item<S>> {
+    pub(super) fn pop(&mut self, batch: &mut Batch) -> Option<(usize, Item)> {
         let lane = batch.0.iter().position(|left| *left > 0)?;
         batch.0[lane] -= 1;
-        let item = self.lanes[lane].pop_front()?;
-        self.calls -= usize::from(matches!(item, Item::Enqueued(_) | Item::Posted(_)));
-        Some(item)
+        Some((lane, self.lanes[lane].items.pop_front()?))
     }
 
-    pub(super) fn calls(&self) -> usize {
-        self.calls
+    /// Takes the call that a popped entry of this lane stands for.
+    #[inline]
+    pub(super) fn pop_call(&mut self, lane: usize) -> Option<Call<S>> {
+        self.lanes[lane].calls.pop_front()
     }
 
+    #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.lanes.iter().all(VecDeque::is_empty)
+        self.lanes.iter().all(|lane| lane.items.is_empty())
+    }
+
+    /// Callbacks among the entries: they hold the loop, as nothing else stands for them.
+    pub(super) fn calls(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.calls.len()).sum()
     }
 }

@@ -21,9 +21,9 @@ use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::queue::{Call, Item};
+use super::queue::Call;
 use super::trace::{Kind, Subject};
-use super::{Context, Place, Priority};
+use super::{Context, Place};
 
 /// Posts taken into one turn at most; the rest waits for the next, after the sources' events (R6).
 pub const POSTS_PER_TURN: usize = 1024;
@@ -182,7 +182,7 @@ impl<S: 'static> Context<S> {
         }
         let count = self.inbox.0.len().min(POSTS_PER_TURN);
         for (run, place) in self.inbox.0.drain(..count) {
-            self.queue.push_call(Priority::Normal, Item::Posted(Call { run, place, cause: 0 }));
+            self.queue.post(Call { run, place, cause: 0 });
         }
         if self.mailbox.bound < usize::MAX {
             self.mailbox.lock().taken = self.inbox.len();

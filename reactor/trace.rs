@@ -40,7 +40,7 @@ pub enum Kind {
     RunTimer,
     /// A deferred callback begins.
     RunDeferred,
-    /// An enqueued callback begins.
+    /// An enqueued callback begins. Argument: its lane, 0 for High to 2 for Low.
     RunEnqueued,
     /// A posted callback begins.
     RunPosted,
@@ -66,7 +66,7 @@ pub enum Kind {
     Cancelled,
     /// A callback was deferred.
     Deferred,
-    /// A callback was enqueued.
+    /// A callback was enqueued. Argument: its lane, 0 for High to 2 for Low.
     Enqueued,
     /// [`stop`](Context::stop) was called.
     Stopped,
