@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use super::source::RawId;
+use super::RawId;
 use super::trace::Subject;
 use super::{Context, Place, SourceId};
 use crate::timers::TimerId;

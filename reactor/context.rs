@@ -11,10 +11,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::RawId;
 use super::hook::Hooks;
 use super::queue::{Call, EventQueue};
 use super::remote::{Inbox, Mailbox};
-use super::source::{Entry, RawId, Sources};
+use super::source::{Entry, Sources};
 use super::trace::{Kind, Subject, Trace};
 use super::{Place, Priority, Timer};
 use crate::timers::{Clock, Timeline, Wheel};

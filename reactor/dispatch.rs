@@ -7,10 +7,11 @@
 use std::any::Any;
 
 use super::queue::{Batch, Call, Item};
-use super::source::{Callback, RawId, Readiness};
+use super::source::Callback;
 use super::timer::Timer;
 use super::trace::{Kind, Subject};
 use super::{Context, Place, TIMERS_PER_TURN};
+use super::{RawId, Readiness};
 
 impl<S: 'static> Context<S> {
     /// Puts what the kernel reported into the queue.

@@ -47,11 +47,11 @@ use std::fmt;
 use std::io;
 use std::mem;
 use std::ops::{Deref, DerefMut};
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::timers::{Clock, Wheel};
+use crate::timers::Wheel;
 
 mod alive;
 mod builder;
@@ -60,7 +60,11 @@ mod dispatch;
 #[cfg(unix)]
 mod fd;
 mod hook;
+mod id;
+mod place;
+mod poll;
 mod queue;
+mod readiness;
 mod remote;
 mod script;
 mod source;
@@ -73,12 +77,15 @@ pub use context::{Context, Cork, SCRATCH_BYTES, Statistics};
 #[cfg(unix)]
 pub use fd::Fd;
 pub use hook::HookId;
+pub use id::{RawId, SourceId};
 /// What a source is watched for.
 pub use mio::Interest;
+pub use place::Place;
 pub use queue::Priority;
+pub use readiness::Readiness;
 pub use remote::{POSTS_PER_TURN, PostError, Remote};
 pub use script::{Script, Unplugged};
-pub use source::{Options, RawId, Readiness, Rejected, SourceId};
+pub use source::{Options, Rejected};
 pub use timer::{BURST_MAX, Missed, Occurrence};
 pub use trace::{Kind, LoopEvent, Recorder, Subject};
 
@@ -90,50 +97,12 @@ use source::Sources;
 use timer::Timer;
 use trace::Trace;
 
-/// A place in the program, shown as `examples/chat.rs:41`: where something was handed to the loop.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Place(&'static Location<'static>);
-
-impl Place {
-    /// The place of the caller of the function that says `#[track_caller]`.
-    #[track_caller]
-    #[inline]
-    pub fn caller() -> Place {
-        Place(Location::caller())
-    }
-
-    /// The file, as the compiler was given it.
-    pub fn file(self) -> &'static str {
-        self.0.file()
-    }
-
-    /// The line, counted from 1.
-    pub fn line(self) -> u32 {
-        self.0.line()
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.file(), self.line())
-    }
-}
-
-impl fmt::Debug for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
 /// Deferred callbacks that run in one turn; the rest waits for the next (R2).
 pub const DEFERRED_PER_TURN: usize = 1024;
 /// Expired timers that are collected in one turn; the rest waits for the next (R6).
 pub const TIMERS_PER_TURN: usize = 1024;
 /// Ready sources that the kernel reports in one turn; it keeps the rest for the next.
 const EVENTS_PER_TURN: usize = 1024;
-/// The longest single wait. The kernel takes milliseconds in 32 bits, 24.8 days; a day is simpler,
-/// and waking once a day costs nothing.
-const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// The token of the waker; no source has it, see `GENERATION_MAX`.
 const WAKE: mio::Token = mio::Token(usize::MAX);
 
@@ -323,78 +292,6 @@ impl<S: 'static> Reactor<S> {
             self.context.emit(Kind::Wait, Subject::None, Place::caller(), ms);
         }
         wait
-    }
-
-    /// Phase 3.
-    fn poll(&mut self, wait: Option<Duration>) -> io::Result<()> {
-        if let Some(scripted) = self.script.as_ref().and_then(Script::next) {
-            self.scripted = scripted;
-            return self.poll_kernel(Some(Duration::ZERO));
-        }
-        if wait == Some(Duration::ZERO) {
-            return self.poll_kernel(wait);
-        }
-        if let Clock::Manual(clock) = self.context.time.clock.clone() {
-            self.poll_kernel(Some(Duration::ZERO))?;
-            let nothing = self.events.is_empty() && !self.context.is_queued();
-            return match wait {
-                _ if !nothing => Ok(()),
-                Some(wait) if !clock.is_held() => {
-                    clock.advance(wait);
-                    Ok(())
-                }
-                // Time stands still, so a deadline ends no wait.
-                _ => self.sleep(None),
-            };
-        }
-        if !self.spin.is_zero() && self.spin(wait)? {
-            return Ok(());
-        }
-        self.sleep(wait)
-    }
-
-    /// Asks again and again without sleeping; true if that found something or used up the wait.
-    fn spin(&mut self, wait: Option<Duration>) -> io::Result<bool> {
-        let limit = wait.map_or(self.spin, |wait| wait.min(self.spin));
-        let start = self.context.time.clock.now();
-        loop {
-            self.poll_kernel(Some(Duration::ZERO))?;
-            if !self.events.is_empty() || self.context.is_queued() {
-                return Ok(true);
-            }
-            if self.context.time.clock.now() - start >= limit {
-                return Ok(wait == Some(limit));
-            }
-        }
-    }
-
-    /// Sleeps, and says so first, so that whoever posts from now on wakes the loop.
-    fn sleep(&mut self, wait: Option<Duration>) -> io::Result<()> {
-        if !self.context.remotes {
-            return self.poll_kernel(wait);
-        }
-        self.context.mailbox.set_asleep(true);
-        let waiting = self.context.mailbox.is_waiting();
-        let polled = self.poll_kernel(if waiting { Some(Duration::ZERO) } else { wait });
-        self.context.mailbox.set_asleep(false);
-        polled
-    }
-
-    /// Asks the kernel. A wait that a signal interrupts (EINTR) goes on with the time that is left.
-    fn poll_kernel(&mut self, wait: Option<Duration>) -> io::Result<()> {
-        let mut wait = wait.map(|wait| wait.min(WAIT_MAX));
-        let sleeps = wait.filter(|wait| !wait.is_zero());
-        let end = sleeps.map(|wait| self.context.time.clock.now() + wait);
-        loop {
-            match self.poll.poll(&mut self.events, wait) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                    wait = end
-                        .map(|end| end.saturating_duration_since(self.context.time.clock.now()))
-                        .or(wait);
-                }
-                polled => return polled,
-            }
-        }
     }
 
     /// Phase 4. The clock is read when somebody first asks.

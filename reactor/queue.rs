@@ -21,7 +21,7 @@
 
 use std::collections::VecDeque;
 
-use super::source::RawId;
+use super::RawId;
 use super::{Context, Place};
 use crate::timers::TimerId;
 

@@ -15,7 +15,7 @@ use std::rc::Rc;
 
 use mio::{Interest, Registry, Token};
 
-use super::source::{RawId, Readiness};
+use super::{RawId, Readiness};
 
 type Report = Vec<(RawId, Readiness)>;
 

@@ -1,240 +1,25 @@
-//! Sources: the I/O objects the loop owns, and the typed ids that name them.
+//! Sources: the I/O objects the loop owns.
 //!
 //! Knows mio's `Source` and the slab; never mentions sockets.
 //!
-//! Registering moves an object into the slab and gives back a [`SourceId`]: an index and a
-//! generation. The index finds the slot in O(1); the generation, which counts registrations, tells
-//! whether the slot is still in the same use. The kernel hands the pair back with each event (it is
-//! mio's `Token`), so an event that was on its way when its source went is recognised, dropped and
-//! counted:
-//!
-//! ```text
-//!   slot    0        1        2        3          an event for 1.2 arrives:
-//!         ┌────────┬────────┬────────┬────────┐   slot 1 holds registration 5,
-//!         │ gen 1  │ gen 5  │  free  │ gen 4  │   5 ≠ 2, nobody is called
-//!         └────────┴────────┴────────┴────────┘
-//! ```
-//!
-//! A file descriptor number cannot do this: the kernel reuses the lowest free one at once.
+//! Registering moves an object into the slab, so the loop can find it when the kernel names it, and
+//! gives back a typed id. Its callback stands beside it and leaves its place while it runs.
 //!
 //! # Read next
 //! `queue.rs`: where events wait for their turn.
 
 use std::any::Any;
 use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::io;
-use std::marker::PhantomData;
 use std::mem;
-use std::ops::{BitAnd, BitOr, BitOrAssign, Index, IndexMut};
+use std::ops::{Index, IndexMut};
 
 use mio::{Interest, Registry, Token};
 use slab::Slab;
 
+use super::id::{GENERATION_MAX, INDEX_BITS};
 use super::trace::Kind;
-use super::{Context, Place, Priority};
-
-/// Bits of a token that hold the index; the rest holds the generation. 32 and 32, or on 32-bit
-/// targets 20 and 12: a million sources, and a stale id is recognised for 4,095 registrations only.
-const INDEX_BITS: u32 = if usize::BITS >= 64 { 32 } else { 20 };
-/// The largest generation that a token can hold. It is never given, so that no id packs to the
-/// waker's token.
-const GENERATION_MAX: u32 = (usize::MAX >> INDEX_BITS) as u32;
-
-/// The untyped form of a [`SourceId`]: an index into the slab and a generation.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RawId {
-    index: u32,
-    generation: u32,
-}
-
-impl RawId {
-    /// Index and generation, for traces and displays.
-    pub fn parts(self) -> (u32, u32) {
-        (self.index, self.generation)
-    }
-
-    pub(super) fn token(self) -> Token {
-        Token((self.generation as usize) << INDEX_BITS | self.index as usize)
-    }
-
-    pub(super) fn from_token(Token(token): Token) -> RawId {
-        RawId {
-            index: (token & ((1 << INDEX_BITS) - 1)) as u32,
-            generation: (token >> INDEX_BITS) as u32,
-        }
-    }
-}
-
-impl fmt::Debug for RawId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "source#{}.{}", self.index, self.generation)
-    }
-}
-
-/// Names a source that the loop owns, and remembers its type. `Copy`, and harmless when stale.
-///
-/// `reactor[id]` is the object and panics when the id is stale, as indexing does;
-/// [`get_mut`](Context::get_mut) answers `None`.
-pub struct SourceId<T> {
-    raw: RawId,
-    /// A function's return type: the id is `Send` and `Copy` whatever `T` is.
-    of: PhantomData<fn() -> T>,
-}
-
-impl<T> SourceId<T> {
-    /// The same id without its type.
-    pub fn raw(self) -> RawId {
-        self.raw
-    }
-
-    pub(super) fn new(raw: RawId) -> SourceId<T> {
-        SourceId { raw, of: PhantomData }
-    }
-}
-
-// Derives would ask for `T: Copy` and so on.
-impl<T> Clone for SourceId<T> {
-    fn clone(&self) -> SourceId<T> {
-        *self
-    }
-}
-impl<T> Copy for SourceId<T> {}
-impl<T> PartialEq for SourceId<T> {
-    fn eq(&self, other: &SourceId<T>) -> bool {
-        self.raw == other.raw
-    }
-}
-impl<T> Eq for SourceId<T> {}
-impl<T> Hash for SourceId<T> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.raw.hash(state);
-    }
-}
-impl<T> fmt::Debug for SourceId<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.raw.fmt(f)
-    }
-}
-
-/// What a source is called for: a set of reasons, merged while they wait.
-///
-/// From the kernel they are hints, as always with epoll: a *spurious* readiness is possible, so a
-/// read may still answer `WouldBlock`.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
-pub struct Readiness(u8);
-
-impl Readiness {
-    /// Nothing.
-    pub const NONE: Readiness = Readiness(0);
-    /// There may be something to read, or to accept.
-    pub const READABLE: Readiness = Readiness(1);
-    /// There may be room to write.
-    pub const WRITABLE: Readiness = Readiness(2);
-    /// The peer has finished writing, or is gone. Read on until 0 or an error.
-    pub const READ_CLOSED: Readiness = Readiness(4);
-    /// Writing has become impossible.
-    pub const WRITE_CLOSED: Readiness = Readiness(8);
-    /// The descriptor has an error pending.
-    pub const ERROR: Readiness = Readiness(16);
-    /// Priority (out-of-band) data.
-    pub const PRIORITY: Readiness = Readiness(32);
-    /// The source's own deadline has passed; see [`Context::set_deadline`].
-    pub const DEADLINE: Readiness = Readiness(64);
-    /// Phase 1 of the turn, for a source registered with [`Options::flush`] that was borrowed
-    /// mutably since it last ran. The one reason that comes outside of dispatch: a callback that
-    /// answers it writes out what it holds and calls nobody.
-    pub const FLUSH: Readiness = Readiness(128);
-
-    /// Whether all of `other` is in this set.
-    #[inline]
-    pub fn contains(self, other: Readiness) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// Whether any of `other` is in this set.
-    #[inline]
-    pub fn intersects(self, other: Readiness) -> bool {
-        self.0 & other.0 != 0
-    }
-
-    /// Whether the set is empty.
-    pub fn is_none(self) -> bool {
-        self.0 == 0
-    }
-
-    /// Whether reading is worth a try: data, or the news that no more will come.
-    #[inline]
-    pub fn is_readable(self) -> bool {
-        self.intersects(Readiness(1 | 4 | 16))
-    }
-
-    /// Whether writing is worth a try: room, or the news that there will be none.
-    #[inline]
-    pub fn is_writable(self) -> bool {
-        self.intersects(Readiness(2 | 8 | 16))
-    }
-
-    pub(super) fn bits(self) -> u32 {
-        u32::from(self.0)
-    }
-
-    pub(super) fn from_bits(bits: u32) -> Readiness {
-        Readiness(bits as u8)
-    }
-
-    #[inline]
-    pub(super) fn of(event: &mio::event::Event) -> Readiness {
-        let bit = |set: bool, bit: Readiness| if set { bit.0 } else { 0 };
-        Readiness(
-            bit(event.is_readable(), Readiness::READABLE)
-                | bit(event.is_writable(), Readiness::WRITABLE)
-                | bit(event.is_read_closed(), Readiness::READ_CLOSED)
-                | bit(event.is_write_closed(), Readiness::WRITE_CLOSED)
-                | bit(event.is_error(), Readiness::ERROR)
-                | bit(event.is_priority(), Readiness::PRIORITY),
-        )
-    }
-}
-
-impl BitOr for Readiness {
-    type Output = Readiness;
-    fn bitor(self, other: Readiness) -> Readiness {
-        Readiness(self.0 | other.0)
-    }
-}
-
-impl BitAnd for Readiness {
-    type Output = Readiness;
-    fn bitand(self, other: Readiness) -> Readiness {
-        Readiness(self.0 & other.0)
-    }
-}
-
-impl BitOrAssign for Readiness {
-    fn bitor_assign(&mut self, other: Readiness) {
-        self.0 |= other.0;
-    }
-}
-
-impl fmt::Debug for Readiness {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const NAMES: [&str; 8] = [
-            "readable",
-            "writable",
-            "read-closed",
-            "write-closed",
-            "error",
-            "priority",
-            "deadline",
-            "flush",
-        ];
-        let set = NAMES.iter().enumerate().filter(|(bit, _)| self.0 & 1 << bit != 0);
-        let names: Vec<&str> = set.map(|(_, name)| *name).collect();
-        f.write_str(if names.is_empty() { "none" } else { "" })?;
-        f.write_str(&names.join("+"))
-    }
-}
+use super::{Context, Place, Priority, RawId, Readiness, SourceId};
 
 /// How a source is registered; `Options::default()` suits any mio source.
 #[derive(Clone, Copy, Debug, Default)]
@@ -442,9 +227,9 @@ impl<S: 'static> Context<S> {
     /// it. Its callback is dropped, whatever is queued for it reaches nobody, and the id is stale
     /// from now on. `None` if it already was.
     pub fn deregister<T: 'static>(&mut self, id: SourceId<T>) -> Option<T> {
-        let mut entry = self.take_entry(id.raw)?;
+        let mut entry = self.take_entry(id.raw())?;
         if let Err(error) = entry.object.leave(&self.registry) {
-            log::warn!("{:?} registered at {}: cannot deregister: {error}", id.raw, entry.place);
+            log::warn!("{:?} registered at {}: cannot deregister: {error}", id.raw(), entry.place);
         }
         let object: Box<dyn Any> = entry.object;
         object.downcast().ok().map(|object| *object)
@@ -556,19 +341,19 @@ impl<S: 'static> Context<S> {
 
     /// The object, or `None` if the id is stale.
     pub fn get<T: 'static>(&self, id: SourceId<T>) -> Option<&T> {
-        let object: &dyn Any = &*self.sources.get(id.raw)?.object;
+        let object: &dyn Any = &*self.sources.get(id.raw())?.object;
         object.downcast_ref()
     }
 
     /// The object, or `None` if the id is stale.
     #[inline]
     pub fn get_mut<T: 'static>(&mut self, id: SourceId<T>) -> Option<&mut T> {
-        let entry = self.sources.get_mut(id.raw)?;
+        let entry = self.sources.get_mut(id.raw())?;
         if entry.marks & (mark::FLUSH | mark::TOUCHED) == mark::FLUSH
-            && self.running != id.raw.into()
+            && self.running != id.raw().into()
         {
             entry.marks |= mark::TOUCHED;
-            self.touched.push_back(id.raw);
+            self.touched.push_back(id.raw());
         }
         let object: &mut dyn Any = &mut *entry.object;
         object.downcast_mut()
@@ -601,21 +386,5 @@ impl<S: 'static, T: 'static> IndexMut<SourceId<T>> for Context<S> {
     #[inline]
     fn index_mut(&mut self, id: SourceId<T>) -> &mut T {
         self.get_mut(id).unwrap_or_else(|| panic!("{id:?} is stale: it was closed or deregistered"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_id_survives_the_token() {
-        for (index, generation) in
-            [(0, 0), (1, 7), ((1 << (INDEX_BITS - 1)) - 1, GENERATION_MAX - 1)]
-        {
-            let id = RawId { index, generation };
-            assert_eq!(RawId::from_token(id.token()), id);
-            assert_ne!(id.token(), super::super::WAKE);
-        }
     }
 }

@@ -18,8 +18,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::RawId;
 use super::queue::Once;
-use super::source::RawId;
 use super::trace::{Kind, Subject};
 use super::{Context, Place};
 use crate::timers::{TICK, Timeline, TimerId};

@@ -13,8 +13,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::rc::Rc;
 
-use super::source::{RawId, Readiness};
 use super::{Context, Place};
+use super::{RawId, Readiness};
 use crate::timers::TimerId;
 
 /// What happened.

@@ -1,0 +1,126 @@
+//! Ids: how a source is named, by the program and by the kernel.
+//!
+//! Knows mio's `Token`; never touches the slab.
+//!
+//! Registering moves an object into the slab and gives back a [`SourceId`]: an index and a
+//! generation. The index finds the slot in O(1); the generation, which counts registrations, tells
+//! whether the slot is still in the same use. The kernel hands the pair back with each event (it is
+//! mio's `Token`), so an event that was on its way when its source went is recognised, dropped and
+//! counted:
+//!
+//! ```text
+//!   slot    0        1        2        3          an event for 1.2 arrives:
+//!         ┌────────┬────────┬────────┬────────┐   slot 1 holds registration 5,
+//!         │ gen 1  │ gen 5  │  free  │ gen 4  │   5 ≠ 2, nobody is called
+//!         └────────┴────────┴────────┴────────┘
+//! ```
+//!
+//! A file descriptor number cannot do this: the kernel reuses the lowest free one at once.
+//!
+//! # Read next
+//! `source.rs`: what the ids name.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::marker::PhantomData;
+
+use mio::Token;
+
+/// Bits of a token that hold the index; the rest holds the generation. 32 and 32, or on 32-bit
+/// targets 20 and 12: a million sources, and a stale id is recognised for 4,095 registrations only.
+pub(super) const INDEX_BITS: u32 = if usize::BITS >= 64 { 32 } else { 20 };
+/// The largest generation that a token can hold. It is never given, so that no id packs to the
+/// waker's token.
+pub(super) const GENERATION_MAX: u32 = (usize::MAX >> INDEX_BITS) as u32;
+
+/// The untyped form of a [`SourceId`]: an index into the slab and a generation.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RawId {
+    pub(super) index: u32,
+    pub(super) generation: u32,
+}
+
+impl RawId {
+    /// Index and generation, for traces and displays.
+    pub fn parts(self) -> (u32, u32) {
+        (self.index, self.generation)
+    }
+
+    pub(super) fn token(self) -> Token {
+        Token((self.generation as usize) << INDEX_BITS | self.index as usize)
+    }
+
+    pub(super) fn from_token(Token(token): Token) -> RawId {
+        RawId {
+            index: (token & ((1 << INDEX_BITS) - 1)) as u32,
+            generation: (token >> INDEX_BITS) as u32,
+        }
+    }
+}
+
+impl fmt::Debug for RawId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "source#{}.{}", self.index, self.generation)
+    }
+}
+
+/// Names a source that the loop owns, and remembers its type. `Copy`, and harmless when stale.
+///
+/// `reactor[id]` is the object and panics when the id is stale, as indexing does;
+/// [`get_mut`](super::Context::get_mut) answers `None`.
+pub struct SourceId<T> {
+    raw: RawId,
+    /// A function's return type: the id is `Send` and `Copy` whatever `T` is.
+    of: PhantomData<fn() -> T>,
+}
+
+impl<T> SourceId<T> {
+    /// The same id without its type.
+    pub fn raw(self) -> RawId {
+        self.raw
+    }
+
+    pub(super) fn new(raw: RawId) -> SourceId<T> {
+        SourceId { raw, of: PhantomData }
+    }
+}
+
+// Derives would ask for `T: Copy` and so on.
+impl<T> Clone for SourceId<T> {
+    fn clone(&self) -> SourceId<T> {
+        *self
+    }
+}
+impl<T> Copy for SourceId<T> {}
+impl<T> PartialEq for SourceId<T> {
+    fn eq(&self, other: &SourceId<T>) -> bool {
+        self.raw == other.raw
+    }
+}
+impl<T> Eq for SourceId<T> {}
+impl<T> Hash for SourceId<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.raw.hash(state);
+    }
+}
+impl<T> fmt::Debug for SourceId<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.raw.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_survives_the_token() {
+        for (index, generation) in
+            [(0, 0), (1, 7), ((1 << (INDEX_BITS - 1)) - 1, GENERATION_MAX - 1)]
+        {
+            let id = RawId { index, generation };
+            assert_eq!(RawId::from_token(id.token()), id);
+            assert_ne!(id.token(), super::super::WAKE);
+        }
+    }
+}

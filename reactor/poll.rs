@@ -1,0 +1,85 @@
+//! Phase 3 from the inside: asking the kernel what is ready, or sleeping until something is.
+
+use std::io;
+use std::time::Duration;
+
+use super::{Reactor, Script};
+use crate::timers::Clock;
+
+/// The longest single wait. The kernel takes milliseconds in 32 bits, 24.8 days; a day is simpler,
+/// and waking once a day costs nothing.
+const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl<S: 'static> Reactor<S> {
+    /// Phase 3.
+    pub(super) fn poll(&mut self, wait: Option<Duration>) -> io::Result<()> {
+        if let Some(scripted) = self.script.as_ref().and_then(Script::next) {
+            self.scripted = scripted;
+            return self.poll_kernel(Some(Duration::ZERO));
+        }
+        if wait == Some(Duration::ZERO) {
+            return self.poll_kernel(wait);
+        }
+        if let Clock::Manual(clock) = self.context.time.clock.clone() {
+            self.poll_kernel(Some(Duration::ZERO))?;
+            let nothing = self.events.is_empty() && !self.context.is_queued();
+            return match wait {
+                _ if !nothing => Ok(()),
+                Some(wait) if !clock.is_held() => {
+                    clock.advance(wait);
+                    Ok(())
+                }
+                // Time stands still, so a deadline ends no wait.
+                _ => self.sleep(None),
+            };
+        }
+        if !self.spin.is_zero() && self.spin(wait)? {
+            return Ok(());
+        }
+        self.sleep(wait)
+    }
+
+    /// Asks again and again without sleeping; true if that found something or used up the wait.
+    fn spin(&mut self, wait: Option<Duration>) -> io::Result<bool> {
+        let limit = wait.map_or(self.spin, |wait| wait.min(self.spin));
+        let start = self.context.time.clock.now();
+        loop {
+            self.poll_kernel(Some(Duration::ZERO))?;
+            if !self.events.is_empty() || self.context.is_queued() {
+                return Ok(true);
+            }
+            if self.context.time.clock.now() - start >= limit {
+                return Ok(wait == Some(limit));
+            }
+        }
+    }
+
+    /// Sleeps, and says so first, so that whoever posts from now on wakes the loop.
+    fn sleep(&mut self, wait: Option<Duration>) -> io::Result<()> {
+        if !self.context.remotes {
+            return self.poll_kernel(wait);
+        }
+        self.context.mailbox.set_asleep(true);
+        let waiting = self.context.mailbox.is_waiting();
+        let polled = self.poll_kernel(if waiting { Some(Duration::ZERO) } else { wait });
+        self.context.mailbox.set_asleep(false);
+        polled
+    }
+
+    /// Asks the kernel. A wait that a signal interrupts (EINTR) goes on with the time that is left.
+    fn poll_kernel(&mut self, wait: Option<Duration>) -> io::Result<()> {
+        let mut wait = wait.map(|wait| wait.min(WAIT_MAX));
+        let sleeps = wait.filter(|wait| !wait.is_zero());
+        let end = sleeps.map(|wait| self.context.time.clock.now() + wait);
+        loop {
+            match self.poll.poll(&mut self.events, wait) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    wait = end
+                        .map(|end| end.saturating_duration_since(self.context.time.clock.now()))
+                        .or(wait);
+                }
+                polled => return polled,
+            }
+        }
+    }
+}
