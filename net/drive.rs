@@ -390,7 +390,11 @@ fn settle<S: 'static>(
         reactor.remove(id.raw());
         return handler(reactor, state, id, Event::Closed(reason));
     }
-    if begins_to_linger(conn) {
+    if conn.has(mark::RESUMED) {
+        // By its own handler, after this turn's reading: no edge will come for what waits.
+        reactor.resume(id.raw(), LOOK_AND_READ);
+    }
+    if begins_to_linger(&reactor[id]) {
         reactor.resume(id.raw(), LOOK_AND_READ);
         let tick = reactor.tick();
         let conn = &mut reactor[id];
