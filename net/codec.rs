@@ -260,7 +260,9 @@ where
                     Err(error) => return refuse(reactor, state, conn, error, &mut handler),
                 }
             }
-            handler(reactor, state, conn, Framed::Eof);
+            if reactor.get(conn).is_some_and(|conn| !conn.is_closing()) {
+                handler(reactor, state, conn, Framed::Eof);
+            }
         }
         Event::Closed(reason) => handler(reactor, state, conn, Framed::Closed(reason)),
     }
