@@ -323,7 +323,7 @@ impl Conn {
 
     /// Closes at once: unsent bytes are dropped and the peer gets a reset.
     pub fn abort(&mut self) {
-        if self.end.is_none() {
+        if self.sending != Half::Finished || self.receiving != Half::Finished {
             self.io.transport().reset_on_drop();
             self.fail(Reason::Aborted);
         }
