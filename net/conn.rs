@@ -173,21 +173,23 @@ pub(super) enum Half {
 /// Bits of `Conn::marks`.
 pub(super) mod mark {
     /// Reading is paused by the handler.
-    pub(in crate::net) const PAUSED: u8 = 1;
+    pub(in crate::net) const PAUSED: u16 = 1;
     /// Reading was resumed: the backlog is to be delivered again, and the kernel asked.
-    pub(in crate::net) const RESUMED: u8 = 2;
+    pub(in crate::net) const RESUMED: u16 = 2;
     /// The kernel takes no more; it will say when it does.
-    pub(in crate::net) const BLOCKED: u8 = 4;
+    pub(in crate::net) const BLOCKED: u16 = 4;
     /// `Drained` is owed.
-    pub(in crate::net) const ABOVE: u8 = 8;
+    pub(in crate::net) const ABOVE: u16 = 8;
     /// `close` was called: input is discarded.
-    pub(in crate::net) const CLOSING: u8 = 16;
+    pub(in crate::net) const CLOSING: u16 = 16;
     /// The grace of a close has begun to run.
-    pub(in crate::net) const LINGERING: u8 = 32;
+    pub(in crate::net) const LINGERING: u16 = 32;
     /// A deadline is armed, not later than any that the limits ask for.
-    pub(in crate::net) const ARMED: u8 = 64;
+    pub(in crate::net) const ARMED: u16 = 64;
     /// Sending failed; what the peer had sent before is still to be read.
-    pub(in crate::net) const LAST_WORDS: u8 = 128;
+    pub(in crate::net) const LAST_WORDS: u16 = 128;
+    /// `Drained` is owed when all is sent: what was refused fits into an empty outbox only.
+    pub(in crate::net) const WHOLE: u16 = 256;
 }
 
 /// Bytes received and not consumed.
@@ -217,7 +219,7 @@ pub struct Conn {
     pub(super) kept: u32,
     pub(super) sending: Half,
     pub(super) receiving: Half,
-    pub(super) marks: u8,
+    pub(super) marks: u16,
 }
 
 impl Conn {
@@ -248,8 +250,15 @@ impl Conn {
         }
         let max = self.seat.outbox_bytes_max;
         if unsent + bytes.len() > max {
-            // `Drained` would be a lie where it could never fit.
-            self.marks |= if bytes.len() <= max { mark::ABOVE } else { 0 };
+            self.marks |= match bytes.len() {
+                // `Drained` would be a lie where it could never fit, and at the low-water mark
+                // where it does not fit yet.
+                count if count > max => 0,
+                count if count > max.saturating_sub(self.seat.outbox_bytes_low) => {
+                    mark::ABOVE | mark::WHOLE
+                }
+                _ => mark::ABOVE,
+            };
             return Pressure::Refused;
         }
         let taken = if unsent + bytes.len() < WRITE_THROUGH_BYTES || self.has(mark::BLOCKED) {
@@ -361,7 +370,7 @@ impl Conn {
     }
 
     #[inline]
-    pub(super) fn has(&self, mark: u8) -> bool {
+    pub(super) fn has(&self, mark: u16) -> bool {
         self.marks & mark != 0
     }
 

@@ -173,9 +173,8 @@ fn is_over(conn: &Conn) -> bool {
 }
 
 fn owes_drained(conn: &Conn) -> bool {
-    conn.has(mark::ABOVE)
-        && conn.sending == Half::Open
-        && conn.unsent() <= conn.seat.outbox_bytes_low
+    let low = if conn.has(mark::WHOLE) { 0 } else { conn.seat.outbox_bytes_low };
+    conn.has(mark::ABOVE) && conn.sending == Half::Open && conn.unsent() <= low
 }
 
 fn begins_to_linger(conn: &Conn) -> bool {
@@ -360,7 +359,7 @@ fn settle<S: 'static>(
             break;
         }
         told = true;
-        conn.marks &= !mark::ABOVE;
+        conn.marks &= !(mark::ABOVE | mark::WHOLE);
         call(reactor, state, id, Event::Drained, handler);
     }
     let conn = &mut reactor[id];
