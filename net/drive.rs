@@ -23,7 +23,7 @@ use std::net::SocketAddr;
 use super::conn::{Backlog, Conn, Event, Half, Handler, Pressure, Reason, mark};
 use super::limits::{Limits, Seat, ticks};
 use super::transport::{Io, Transport};
-use crate::reactor::{Context, Interest, Options, Readiness, SCRATCH_BYTES, SourceId};
+use crate::reactor::{Context, Interest, Options, RawId, Readiness, SCRATCH_BYTES, SourceId};
 
 /// What a source that is to look at everything is called for.
 const LOOK: Readiness = Readiness::WRITABLE;
@@ -329,7 +329,21 @@ fn call<S: 'static>(
     if reactor[id].outbox.is_none() {
         reactor[id].outbox = Some(reactor.take_cork());
     }
-    handler(reactor, state, id, event);
+    let lent = Lent(reactor, id.raw());
+    handler(lent.0, state, id, event);
+}
+
+/// The loop, lent to a handler. Should that panic, its source is called again: for what there was
+/// left to do no edge will come.
+pub(super) struct Lent<'a, S: 'static>(pub(super) &'a mut Context<S>, pub(super) RawId);
+
+impl<S: 'static> Drop for Lent<'_, S> {
+    #[inline]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.resume(self.1, Readiness::READABLE | LOOK_AND_READ);
+        }
+    }
 }
 
 /// What follows from what has happened: bytes out, `Drained`, FIN, deadline, `Closed`.

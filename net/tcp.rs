@@ -28,7 +28,7 @@ use mio::{Registry, Token};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use super::conn::Pressure;
-use super::drive::Stream;
+use super::drive::{Lent, Stream};
 use super::limits::{Limits, Seat};
 use crate::reactor::{Context, Interest, Options, Readiness, SourceId};
 
@@ -346,7 +346,8 @@ fn accept<S: 'static>(
                 }
                 set_options(&stream, &listener.options);
                 let stream = Stream::tcp(stream, listener.seat.next(), Some(peer));
-                on_accept(reactor, state, Accept::Stream(stream));
+                let lent = Lent(reactor, id.raw());
+                on_accept(lent.0, state, Accept::Stream(stream));
             }
             Err(error) => match classify(&error) {
                 Trouble::None => return,
