@@ -357,6 +357,9 @@ impl Conn {
     /// Changes this connection's limits. Its own copy of them costs some 130 bytes, so limits that
     /// are the same for all belong to the listener.
     pub fn set_limits(&mut self, limits: Limits) {
+        if !self.seat.is_timed() {
+            self.heard = 0; // Nobody has noted the traffic until now.
+        }
         self.seat.set_limits(limits);
         self.marks &= !mark::ARMED;
     }
