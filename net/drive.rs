@@ -190,10 +190,13 @@ fn receive<S: 'static>(
     ready: Readiness,
     handler: &mut impl Call<S>,
 ) {
+    let tick = tick_for(reactor, id);
     let Some(conn) = reactor.get_mut(id) else { return };
     let mut budget = conn.seat.read_bytes_per_turn;
     if conn.has(mark::RESUMED) {
-        conn.marks &= !mark::RESUMED;
+        // The read timeout begins anew; it may not even be armed.
+        conn.marks &= !(mark::RESUMED | mark::ARMED);
+        conn.progress = tick;
         if conn.backlog.is_some() {
             deliver(reactor, state, id, &[], handler);
         }
@@ -456,7 +459,8 @@ impl Limit {
     fn up(self, conn: &Conn) -> Option<u64> {
         let limits = &*conn.seat;
         let closing = conn.has(mark::CLOSING);
-        let reading = conn.receiving == Half::Open && !conn.has(mark::PAUSED) && !closing;
+        let pausing = conn.has(mark::PAUSED | mark::RESUMED);
+        let reading = conn.receiving == Half::Open && !pausing && !closing;
         let (applies, from, after) = match self {
             Limit::Grace => (conn.has(mark::LINGERING), conn.progress, Some(limits.close_grace)),
             Limit::Idle => (!closing, conn.heard, limits.idle_timeout),

@@ -31,7 +31,8 @@ pub struct Limits {
     /// The longest time without a byte in either direction. None.
     pub idle_timeout: Option<Duration>,
     /// The longest time without input that the handler could use: a peer which sends a frame byte
-    /// by byte is not using its time. Stands still while reading is paused. None.
+    /// by byte is not using its time. Does not run while reading is paused and begins anew when it
+    /// is resumed. None.
     pub read_timeout: Option<Duration>,
     /// The longest time that unsent bytes may wait without the peer taking any. None.
     pub write_timeout: Option<Duration>,
