@@ -190,6 +190,8 @@ pub(super) mod mark {
     pub(in crate::net) const LAST_WORDS: u16 = 128;
     /// `Drained` is owed when all is sent: what was refused fits into an empty outbox only.
     pub(in crate::net) const WHOLE: u16 = 256;
+    /// The kernel has taken bytes since the last flush.
+    pub(in crate::net) const SENT: u16 = 512;
 }
 
 /// Bytes received and not consumed.
@@ -426,9 +428,14 @@ impl Conn {
             let Some(sent) = self.write_once(&[]) else { return };
             if let Some(outbox) = &mut self.outbox {
                 outbox.bytes.drain(..sent);
+            }
+        }
+        if self.has(mark::SENT) {
+            self.marks &= !mark::SENT;
+            self.heard = tick;
+            if let Some(outbox) = &mut self.outbox {
                 outbox.since = tick;
             }
-            self.heard = tick;
         }
     }
 
@@ -454,6 +461,7 @@ impl Conn {
                     if sent < offered && cfg!(unix) {
                         self.marks |= mark::BLOCKED;
                     }
+                    self.marks |= if sent > 0 { mark::SENT } else { 0 };
                     return Some(sent);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
