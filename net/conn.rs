@@ -348,7 +348,7 @@ impl Conn {
 
     /// Whether no more `Data` will come: it is closed, closing or aborted.
     pub fn is_closing(&self) -> bool {
-        self.has(mark::CLOSING) || self.end.is_some()
+        self.has(mark::CLOSING) || self.end.is_some() && !self.has(mark::LAST_WORDS)
     }
 
     /// The limits in force.
@@ -390,6 +390,7 @@ impl Conn {
         self.outbox = None;
         self.sending = Half::Finished;
         self.receiving = Half::Finished;
+        self.marks &= !mark::LAST_WORDS;
     }
 
     /// Ends sending because a write failed. The peer may have sent something before it went.
