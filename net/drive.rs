@@ -193,6 +193,8 @@ fn receive<S: 'static>(
     let tick = tick_for(reactor, id);
     let Some(conn) = reactor.get_mut(id) else { return };
     let mut budget = conn.seat.read_bytes_per_turn;
+    // If sending fails only while this reads, more may have arrived since the last read.
+    let last_words = conn.has(mark::LAST_WORDS);
     if conn.has(mark::RESUMED) {
         // The read timeout begins anew; it may not even be armed.
         conn.marks &= !(mark::RESUMED | mark::ARMED);
@@ -242,9 +244,7 @@ fn receive<S: 'static>(
             break;
         }
     }
-    if let Some(conn) = reactor.get_mut(id)
-        && conn.has(mark::LAST_WORDS)
-    {
+    if last_words && let Some(conn) = reactor.get_mut(id) {
         conn.receiving = Half::Finished;
     }
 }
