@@ -1,0 +1,105 @@
+//! In the steady state nothing is allocated: not for a message, a timeout, or a turn.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use allocation_counter::measure;
+use waterwheel::Reactor;
+use waterwheel::net::{Event, Framed, Limits, Lines, Pressure, framed, tcp::Listen};
+
+mod support;
+
+/// A server whose connections answer what they are sent, and a client of it.
+fn served(limits: Limits, lines: bool) -> (Reactor<()>, TcpStream) {
+    let mut reactor = Reactor::new().unwrap();
+    let listener = Listen::new().limits(limits).open(&mut reactor, "127.0.0.1:0", {
+        move |reactor, _, incoming| {
+            if lines {
+                let answer = framed(Lines::new(100), |reactor, _, conn, event| {
+                    if let Framed::Frame(line) = event {
+                        let conn = reactor.get_mut(conn).expect("an open connection");
+                        assert_eq!(conn.write(line), Pressure::Below);
+                        assert_eq!(conn.write(b"\n"), Pressure::Below);
+                    }
+                });
+                incoming.open(reactor, answer);
+            } else {
+                incoming.open(reactor, |reactor, _, conn, event| {
+                    if let Event::Data(bytes) = event {
+                        assert_eq!(reactor[conn].write(bytes), Pressure::Below);
+                    }
+                });
+            }
+        }
+    });
+    let addr = reactor[listener.unwrap()].local_addr();
+    let client = TcpStream::connect(addr).unwrap();
+    client.set_nonblocking(true).unwrap();
+    client.set_nodelay(true).unwrap();
+    (reactor, client)
+}
+
+/// Sends the message so many times and each time awaits its echo.
+fn converse(reactor: &mut Reactor<()>, client: &mut TcpStream, message: &[u8], count: usize) {
+    let mut echo = [0; 64 * 1024];
+    for _ in 0..count {
+        client.write_all(message).unwrap();
+        let mut received = 0;
+        while received < message.len() {
+            reactor.turn(&mut (), Some(Duration::ZERO)).unwrap();
+            received += client.read(&mut echo[received..]).unwrap_or(0);
+        }
+        assert_eq!(&echo[..received], message);
+    }
+}
+
+/// Allocations of a thousand messages, after a hundred to get warm.
+fn allocations(limits: Limits, lines: bool, message: &[u8]) -> u64 {
+    let _ceiling = support::ceiling(Duration::from_secs(60));
+    let (mut reactor, mut client) = served(limits, lines);
+    converse(&mut reactor, &mut client, message, 100);
+    measure(|| converse(&mut reactor, &mut client, message, 1000)).count_total
+}
+
+fn timed() -> Limits {
+    let seconds = |count| Some(Duration::from_secs(count));
+    Limits {
+        idle_timeout: seconds(60),
+        read_timeout: seconds(30),
+        write_timeout: seconds(10),
+        ..Limits::default()
+    }
+}
+
+#[test]
+fn echoed_message_allocates_nothing() {
+    for size in [1, 100, 4096, 50_000] {
+        assert_eq!(allocations(Limits::default(), false, &vec![7; size]), 0, "{size} bytes");
+    }
+}
+
+#[test]
+fn echoed_message_of_a_connection_with_timeouts_allocates_nothing() {
+    for size in [1, 100, 4096, 50_000] {
+        assert_eq!(allocations(timed(), false, &vec![7; size]), 0, "{size} bytes");
+    }
+}
+
+#[test]
+fn answered_line_allocates_nothing() {
+    assert_eq!(allocations(Limits::default(), true, b"a line\n"), 0);
+    assert_eq!(allocations(timed(), true, b"one line\nand one more\n"), 0);
+}
+
+#[test]
+fn idle_turn_allocates_nothing() {
+    let (mut reactor, mut client) = served(timed(), false);
+    converse(&mut reactor, &mut client, b"x", 100);
+    let idle = measure(|| {
+        for _ in 0..1000 {
+            reactor.turn(&mut (), Some(Duration::ZERO)).unwrap();
+        }
+    });
+    assert_eq!(idle.count_total, 0);
+}
