@@ -11,7 +11,8 @@
 use std::fmt;
 use std::ops::Range;
 
-use super::conn::{Conn, Event, Reason};
+use super::conn::Conn;
+use super::event::{Event, Reason};
 use crate::reactor::{Context, SourceId};
 
 /// Where in the input a frame is.
@@ -201,6 +202,9 @@ pub enum Framed<'a> {
 }
 
 /// Makes a handler of frames into a handler of bytes.
+///
+/// An incomplete frame stays in the connection's backlog, so frames longer than
+/// [`Limits::backlog_bytes_max`](super::Limits::backlog_bytes_max) (1 MiB) want that raised, too.
 ///
 /// ```no_run
 /// use waterwheel::{Reactor, net::{Framed, Lines, framed, tcp}};

@@ -24,7 +24,6 @@
 //! # Read next
 //! `drive.rs`.
 
-use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 
@@ -32,134 +31,14 @@ use mio::event::Source;
 use mio::{Interest, Registry, Token};
 
 use super::codec::FrameError;
+use super::event::{Pressure, Reason};
 use super::limits::{Limits, Seat};
 use super::transport::Io;
-use crate::reactor::{Context, Cork, SourceId};
+use crate::reactor::Cork;
 
 /// Bytes from which a write does not wait for the callback's end: with this much to send, a system
 /// call more costs less than copying it.
 const WRITE_THROUGH_BYTES: usize = 16 * 1024;
-
-/// What a connection tells its handler.
-#[derive(Debug)]
-pub enum Event<'a> {
-    /// Bytes have arrived. The slice is the loop's own buffer: copy what is to be kept, or give it
-    /// back with [`Conn::unread`].
-    Data(&'a [u8]),
-    /// After a write answered `AboveHigh` or `Refused`: there is room again.
-    Drained,
-    /// The peer has finished writing. Unless [`Limits::half_open`] says otherwise the connection is
-    /// closed when this event returns and what is unsent was sent.
-    Eof,
-    /// The connection is gone and its id stale. The last event.
-    Closed(Reason),
-}
-
-/// Why a connection is gone.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Reason {
-    /// In order: all was sent, and the peer closed or its time to do so was up.
-    Finished,
-    /// [`Conn::abort`].
-    Aborted,
-    /// The peer reset it, or was gone when written to.
-    Reset,
-    /// [`Limits::idle_timeout`].
-    IdleTimeout,
-    /// [`Limits::read_timeout`].
-    ReadTimeout,
-    /// [`Limits::write_timeout`].
-    WriteTimeout,
-    /// [`Limits::close_grace`] was up before all was sent.
-    Grace,
-    /// More bytes were left unread than [`Limits::backlog_bytes_max`].
-    Backlog,
-    /// The codec refused a frame.
-    Frame(FrameError),
-    /// Anything else the system said.
-    Error(io::Error),
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Reason::Finished => "finished",
-            Reason::Aborted => "aborted",
-            Reason::Reset => "reset by the peer",
-            Reason::IdleTimeout => "idle for too long",
-            Reason::ReadTimeout => "the peer sent nothing useful for too long",
-            Reason::WriteTimeout => "the peer took nothing for too long",
-            Reason::Grace => "the peer did not take all before the close had to end",
-            Reason::Backlog => "too many bytes were left unread",
-            Reason::Frame(error) => return error.fmt(f),
-            Reason::Error(error) => return error.fmt(f),
-        })
-    }
-}
-
-impl From<io::Error> for Reason {
-    fn from(error: io::Error) -> Reason {
-        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
-        match error.kind() {
-            ConnectionReset | BrokenPipe | ConnectionAborted => Reason::Reset,
-            _ => Reason::Error(error),
-        }
-    }
-}
-
-/// What became of a write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "a peer that reads slowly is told here; `let _ =` where that does not matter"]
-pub enum Pressure {
-    /// Taken.
-    Below,
-    /// Taken, and more is unsent than the high-water mark: stop until `Drained`.
-    AboveHigh,
-    /// Nothing was taken: it would exceed the limit, or the sending half has ended.
-    Refused,
-}
-
-/// A connection's handler as a struct; a closure over [`Event`] does the same.
-///
-/// ```no_run
-/// use waterwheel::{Context, Reactor, SourceId, net::{Conn, Handler, tcp}};
-///
-/// struct Counter { bytes: usize }
-///
-/// impl Handler<()> for Counter {
-///     fn data(&mut self, _: &mut Context<()>, _: &mut (), _: SourceId<Conn>, bytes: &[u8]) {
-///         self.bytes += bytes.len();
-///     }
-/// }
-///
-/// let mut reactor = Reactor::new()?;
-/// tcp::listen(&mut reactor, "127.0.0.1:0", |reactor, _, incoming| {
-///     incoming.open_with(reactor, Counter { bytes: 0 });
-/// })?;
-/// # Ok::<(), std::io::Error>(())
-/// ```
-#[allow(unused_variables)] // The defaults ignore what they are told.
-pub trait Handler<S>: 'static {
-    /// [`Event::Data`].
-    fn data(&mut self, reactor: &mut Context<S>, state: &mut S, conn: SourceId<Conn>, bytes: &[u8]);
-
-    /// [`Event::Drained`].
-    fn drained(&mut self, reactor: &mut Context<S>, state: &mut S, conn: SourceId<Conn>) {}
-
-    /// [`Event::Eof`].
-    fn eof(&mut self, reactor: &mut Context<S>, state: &mut S, conn: SourceId<Conn>) {}
-
-    /// [`Event::Closed`].
-    fn closed(
-        &mut self,
-        reactor: &mut Context<S>,
-        state: &mut S,
-        conn: SourceId<Conn>,
-        why: Reason,
-    ) {
-    }
-}
 
 /// How far one half of a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -286,6 +165,9 @@ impl Conn {
 
     /// Gives back the last `count` bytes of the `Data` being handled: they come again, in front of
     /// what arrives next. For incomplete frames; nothing is copied when it happens again and again.
+    /// A handler that deregisters the connection hands the rest on by [`Stream::unread`] instead.
+    ///
+    /// [`Stream::unread`]: super::Stream::unread
     pub fn unread(&mut self, count: usize) {
         self.kept = u32::try_from(count).unwrap_or(u32::MAX);
     }
@@ -296,7 +178,7 @@ impl Conn {
     }
 
     /// Delivers no more `Data` until [`resume`](Conn::resume). The peer is slowed down when the
-    /// kernel's buffer is full.
+    /// kernel's buffer is full; that it has gone is noticed by a write, a timeout, or on resuming.
     pub fn pause(&mut self) {
         self.marks |= mark::PAUSED;
         self.marks &= !mark::RESUMED;

@@ -15,109 +15,27 @@
 //! peer sent before it.
 //!
 //! # Read next
-//! `tcp.rs`: where connections come from.
+//! `tcp/`: where connections come from.
 
 use std::io;
-use std::net::SocketAddr;
 
-use super::conn::{Backlog, Conn, Event, Half, Handler, Pressure, Reason, mark};
-use super::limits::{Limits, Seat, ticks};
-use super::transport::{Io, Transport};
-use crate::reactor::{Context, Interest, Options, RawId, Readiness, SCRATCH_BYTES, SourceId};
+use super::conn::{Backlog, Conn, Half, mark};
+use super::deadline::{arm, check_deadlines, needs_arming};
+use super::event::{Event, Reason};
+use super::transport::Io;
+use crate::reactor::{Context, RawId, Readiness, SCRATCH_BYTES, SourceId};
 
 /// What a source that is to look at everything is called for.
 const LOOK: Readiness = Readiness::WRITABLE;
 /// As [`LOOK`], and to read until the kernel has no more, since an edge may have been missed.
 const LOOK_AND_READ: Readiness = Readiness::READ_CLOSED;
 
-/// A connected stream that nobody handles yet: open it, or drop it and the peer is closed.
-#[derive(Debug)]
-#[must_use = "dropping it closes the connection"]
-pub struct Stream {
-    conn: Conn,
-    peer: Option<SocketAddr>,
-}
-
-impl Stream {
-    pub(super) fn tcp(stream: mio::net::TcpStream, seat: Seat, peer: Option<SocketAddr>) -> Stream {
-        Stream { conn: Conn::new(Io::Tcp(stream), seat), peer }
-    }
-
-    /// A stream over anything that can carry one.
-    pub fn over<T: Transport + 'static>(transport: T) -> Stream {
-        let seat = Seat::first(Limits::default());
-        Stream { conn: Conn::new(Io::Other(Box::new(transport)), seat), peer: None }
-    }
-
-    /// The peer's address, where it has one.
-    pub fn peer(&self) -> Option<SocketAddr> {
-        self.peer
-    }
-
-    /// Sets the limits the connection begins with.
-    pub fn limits(mut self, limits: Limits) -> Stream {
-        self.conn.set_limits(limits);
-        self
-    }
-
-    /// Sends bytes as soon as it is open, before any that are written then.
-    pub fn write(&mut self, bytes: &[u8]) -> Pressure {
-        self.conn.write(bytes)
-    }
-
-    /// Hands the stream to the loop and its events to `handler`. Should the system refuse to watch
-    /// it, the handler is told so by `Closed` in the next turn.
-    #[track_caller]
-    pub fn open<S, F>(self, reactor: &mut Context<S>, mut handler: F) -> SourceId<Conn>
-    where
-        S: 'static,
-        F: FnMut(&mut Context<S>, &mut S, SourceId<Conn>, Event<'_>) + 'static,
-    {
-        let options = Options { flush: true, closes: true, ..Options::default() };
-        let both = Interest::READABLE | Interest::WRITABLE;
-        let drive = move |reactor: &mut _, state: &mut _, id, ready| {
-            drive(reactor, state, id, ready, &mut handler);
-        };
-        let Ok(id) = reactor.register_with(self.conn, both, options, drive) else {
-            unreachable!("a slab of 2^31 sources is full")
-        };
-        if reactor[id].seat.is_timed() {
-            arm(reactor, id);
-        }
-        id
-    }
-
-    /// [`open`](Stream::open) with a handler that is a struct.
-    #[track_caller]
-    pub fn open_with<S, H>(self, reactor: &mut Context<S>, mut handler: H) -> SourceId<Conn>
-    where
-        S: 'static,
-        H: Handler<S>,
-    {
-        self.open(reactor, move |reactor, state, conn, event| match event {
-            Event::Data(bytes) => handler.data(reactor, state, conn, bytes),
-            Event::Drained => handler.drained(reactor, state, conn),
-            Event::Eof => handler.eof(reactor, state, conn),
-            Event::Closed(why) => handler.closed(reactor, state, conn, why),
-        })
-    }
-}
-
-/// A connection that was deregistered can be opened again, with another handler: its unsent and
-/// unread bytes are still there.
-impl From<Conn> for Stream {
-    fn from(mut conn: Conn) -> Stream {
-        conn.marks &= mark::PAUSED | mark::ABOVE | mark::CLOSING;
-        conn.marks |= mark::RESUMED;
-        Stream { peer: conn.peer_addr().ok(), conn }
-    }
-}
-
 /// Calls the connection's handler, which may do anything to anything.
-trait Call<S>: FnMut(&mut Context<S>, &mut S, SourceId<Conn>, Event<'_>) {}
+pub(super) trait Call<S>: FnMut(&mut Context<S>, &mut S, SourceId<Conn>, Event<'_>) {}
 impl<S, F: FnMut(&mut Context<S>, &mut S, SourceId<Conn>, Event<'_>)> Call<S> for F {}
 
-fn drive<S: 'static>(
+/// A connection's source is called.
+pub(super) fn drive<S: 'static>(
     reactor: &mut Context<S>,
     state: &mut S,
     id: SourceId<Conn>,
@@ -421,85 +339,4 @@ fn settle<S: 'static>(
     if needs_arming(&reactor[id]) {
         arm(reactor, id);
     }
-}
-
-/// Whether a limit may be up before the armed deadline. Traffic puts limits off; only the wait for
-/// the peer to take bytes begins anew.
-fn needs_arming(conn: &Conn) -> bool {
-    !conn.has(mark::ARMED) || conn.unsent() > 0 && conn.seat.write_timeout.is_some()
-}
-
-/// Arms the source's deadline for the first limit that could be up. It is armed once: traffic only
-/// puts limits off, so the deadline comes up early, looks, and is armed for what is left.
-fn arm<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
-    let tick = reactor.tick();
-    let Some(conn) = reactor.get_mut(id) else { return };
-    if conn.heard == 0 {
-        (conn.heard, conn.progress) = (tick, tick); // Nobody has asked before.
-    }
-    conn.marks |= mark::ARMED;
-    if let Some(up) = Limit::ALL.iter().filter_map(|limit| limit.up(conn)).min() {
-        reactor.set_deadline(id.raw(), Some(up));
-    }
-}
-
-/// The limits on time.
-#[derive(Clone, Copy)]
-enum Limit {
-    Grace,
-    Idle,
-    Read,
-    Write,
-}
-
-impl Limit {
-    const ALL: [Limit; 4] = [Limit::Grace, Limit::Idle, Limit::Read, Limit::Write];
-
-    /// The tick at which it is up, if it applies now.
-    fn up(self, conn: &Conn) -> Option<u64> {
-        let limits = &*conn.seat;
-        let closing = conn.has(mark::CLOSING);
-        let pausing = conn.has(mark::PAUSED | mark::RESUMED);
-        let reading = conn.receiving == Half::Open && !pausing && !closing;
-        let (applies, from, after) = match self {
-            Limit::Grace => (conn.has(mark::LINGERING), conn.progress, Some(limits.close_grace)),
-            Limit::Idle => (!closing, conn.heard, limits.idle_timeout),
-            Limit::Read => (reading, conn.progress, limits.read_timeout),
-            Limit::Write => {
-                let since = conn.outbox.as_ref().map_or(0, |outbox| outbox.since);
-                (conn.unsent() > 0, since, limits.write_timeout)
-            }
-        };
-        applies.then_some(from.saturating_add(ticks(after?)))
-    }
-}
-
-fn check_deadlines<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
-    let tick = reactor.tick();
-    let Some(conn) = reactor.get_mut(id) else { return };
-    conn.marks &= !mark::ARMED;
-    let up = Limit::ALL.into_iter().find(|limit| limit.up(conn).is_some_and(|up| up <= tick));
-    match up {
-        Some(Limit::Grace) => end_grace(conn),
-        Some(Limit::Idle) => time_out(conn, Reason::IdleTimeout),
-        Some(Limit::Read) => time_out(conn, Reason::ReadTimeout),
-        Some(Limit::Write) => time_out(conn, Reason::WriteTimeout),
-        None => {}
-    }
-}
-
-/// A graceful close has taken all the time it may.
-fn end_grace(conn: &mut Conn) {
-    if conn.unsent() > 0 {
-        conn.io.transport().reset_on_drop();
-        conn.end_with(Reason::Grace);
-    }
-    let reason = conn.end.take().map_or(Reason::Finished, |reason| *reason);
-    conn.fail(reason);
-}
-
-/// The peer gets a reset rather than a FIN, which would look like an answer that is complete.
-fn time_out(conn: &mut Conn, reason: Reason) {
-    conn.io.transport().reset_on_drop();
-    conn.fail(reason);
 }

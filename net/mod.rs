@@ -19,13 +19,17 @@
 
 mod codec;
 mod conn;
+mod deadline;
 mod drive;
+mod event;
 mod limits;
+mod stream;
 pub mod tcp;
 mod transport;
 
 pub use codec::{Codec, Frame, FrameError, Framed, LengthPrefix, Lines, framed};
-pub use conn::{Conn, Event, Handler, Pressure, Reason};
-pub use drive::Stream;
+pub use conn::Conn;
+pub use event::{Event, Handler, Pressure, Reason};
 pub use limits::Limits;
+pub use stream::Stream;
 pub use transport::Transport;

@@ -29,8 +29,8 @@ impl<S: 'static> Reactor<S> {
                     clock.advance(wait);
                     Ok(())
                 }
-                // Time stands still, so a deadline ends no wait.
-                _ => self.sleep(None),
+                // Time stands still, and yet nobody waits longer than was asked.
+                _ => self.sleep(wait),
             };
         }
         if !self.spin.is_zero() && self.spin(wait)? {

@@ -248,3 +248,21 @@ fn opening_and_closing_again_and_again_leaves_nothing_behind() {
     }
     assert_eq!((descriptors(), reactor.sources(), reactor.timers(), unclosed()), before);
 }
+
+#[test]
+fn options_of_a_listener_are_those_of_its_connections() {
+    let mut reactor = Reactor::new().unwrap();
+    let listen = Listen::new().send_buffer_bytes(8192).receive_buffer_bytes(8192).backlog(7);
+    let listen = listen.keepalive(Some(Duration::from_secs(60))).reuse_port(true);
+    let second = listen.clone();
+    let (listener, addr) = echo(&mut reactor, listen);
+    let (_, same) = {
+        let id = second.open(&mut reactor, addr, |_, _, _| {}).unwrap();
+        (id, reactor[id].local_addr())
+    };
+    assert_eq!(same, addr, "SO_REUSEPORT lets a second listener have the port");
+    // The kernel doubles what it is asked for, for its own bookkeeping; see socket(7).
+    let socket = socket2::SockRef::from(&reactor[listener]);
+    assert_eq!(socket.send_buffer_size().unwrap(), 2 * 8192);
+    assert_eq!(socket.recv_buffer_size().unwrap(), 2 * 8192);
+}

@@ -361,3 +361,24 @@ fn deregistered_connection_is_opened_again_with_its_unsent_and_unread_bytes() {
     turn_until(&mut reactor, &mut told, |_, told| told.closed.is_some());
     assert_eq!(unclosed(), 1, "the first handler was told that its connection is closed");
 }
+
+#[test]
+fn protocol_changes_in_the_middle_of_what_was_read() {
+    let (mut reactor, mut told) = (Reactor::new().unwrap(), Told::default());
+    let (_, mut peer) = pair(&mut reactor, &mut told, roomy(), |reactor, _, conn, event| {
+        if let Event::Data(bytes) = event {
+            let (line, rest) = bytes.split_at(bytes.iter().position(|b| *b == b'\n').unwrap() + 1);
+            assert_eq!(line, b"UPGRADE\n");
+            let _ = reactor[conn].write(b"OK\n");
+            let stream = Stream::from(reactor.deregister(conn).unwrap()).unread(rest);
+            stream.open(reactor, watched(note));
+        }
+    });
+    peer.send(b"UPGRADE\nfirst words");
+    turn_until(&mut reactor, &mut told, |_, told| {
+        let _ = peer.read_all();
+        told.bytes == b"first words" && peer.got == b"OK\n"
+    });
+    peer.send(b", and more");
+    turn_until(&mut reactor, &mut told, |_, told| told.bytes == b"first words, and more");
+}

@@ -52,6 +52,16 @@ fn scripted(clock: &ManualClock) -> (Reactor<World>, Script, SourceId<Unplugged>
 }
 
 #[test]
+fn held_clock_waits_no_longer_than_was_asked_and_fires_nothing() {
+    let _ceiling = ceiling(Duration::from_secs(10));
+    let mut reactor = Reactor::builder().clock(&ManualClock::held()).build().unwrap();
+    reactor.after(MS, |_, fired: &mut bool| *fired = true);
+    let mut fired = false;
+    reactor.turn(&mut fired, Some(20 * MS)).unwrap();
+    assert!(!fired, "time stands still");
+}
+
+#[test]
 fn every_random_delay_ends_within_a_tick_after_its_deadline() {
     let (clock, mut rng) = (ManualClock::new(), Rng::new());
     let mut reactor: Reactor<Vec<Instant>> = on(&clock);

@@ -1,0 +1,87 @@
+//! The limits on a connection's time, all on the one deadline of its source.
+
+use super::conn::{Conn, Half, mark};
+use super::event::Reason;
+use super::limits::ticks;
+use crate::reactor::{Context, SourceId};
+
+/// Whether a limit may be up before the armed deadline. Traffic puts limits off; only the wait for
+/// the peer to take bytes begins anew.
+pub(super) fn needs_arming(conn: &Conn) -> bool {
+    !conn.has(mark::ARMED) || conn.unsent() > 0 && conn.seat.write_timeout.is_some()
+}
+
+/// Arms the source's deadline for the first limit that could be up. It is armed once: traffic only
+/// puts limits off, so the deadline comes up early, looks, and is armed for what is left.
+pub(super) fn arm<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
+    let tick = reactor.tick();
+    let Some(conn) = reactor.get_mut(id) else { return };
+    if conn.heard == 0 {
+        (conn.heard, conn.progress) = (tick, tick); // Nobody has asked before.
+    }
+    conn.marks |= mark::ARMED;
+    if let Some(up) = Limit::ALL.iter().filter_map(|limit| limit.up(conn)).min() {
+        reactor.set_deadline(id.raw(), Some(up));
+    }
+}
+
+/// The limits on time.
+#[derive(Clone, Copy)]
+enum Limit {
+    Grace,
+    Idle,
+    Read,
+    Write,
+}
+
+impl Limit {
+    const ALL: [Limit; 4] = [Limit::Grace, Limit::Idle, Limit::Read, Limit::Write];
+
+    /// The tick at which it is up, if it applies now.
+    fn up(self, conn: &Conn) -> Option<u64> {
+        let limits = &*conn.seat;
+        let closing = conn.has(mark::CLOSING);
+        let pausing = conn.has(mark::PAUSED | mark::RESUMED);
+        let reading = conn.receiving == Half::Open && !pausing && !closing;
+        let (applies, from, after) = match self {
+            Limit::Grace => (conn.has(mark::LINGERING), conn.progress, Some(limits.close_grace)),
+            Limit::Idle => (!closing, conn.heard, limits.idle_timeout),
+            Limit::Read => (reading, conn.progress, limits.read_timeout),
+            Limit::Write => {
+                let since = conn.outbox.as_ref().map_or(0, |outbox| outbox.since);
+                (conn.unsent() > 0, since, limits.write_timeout)
+            }
+        };
+        applies.then_some(from.saturating_add(ticks(after?)))
+    }
+}
+
+pub(super) fn check_deadlines<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
+    let tick = reactor.tick();
+    let Some(conn) = reactor.get_mut(id) else { return };
+    conn.marks &= !mark::ARMED;
+    let up = Limit::ALL.into_iter().find(|limit| limit.up(conn).is_some_and(|up| up <= tick));
+    match up {
+        Some(Limit::Grace) => end_grace(conn),
+        Some(Limit::Idle) => time_out(conn, Reason::IdleTimeout),
+        Some(Limit::Read) => time_out(conn, Reason::ReadTimeout),
+        Some(Limit::Write) => time_out(conn, Reason::WriteTimeout),
+        None => {}
+    }
+}
+
+/// A graceful close has taken all the time it may.
+fn end_grace(conn: &mut Conn) {
+    if conn.unsent() > 0 {
+        conn.io.transport().reset_on_drop();
+        conn.end_with(Reason::Grace);
+    }
+    let reason = conn.end.take().map_or(Reason::Finished, |reason| *reason);
+    conn.fail(reason);
+}
+
+/// The peer gets a reset rather than a FIN, which would look like an answer that is complete.
+fn time_out(conn: &mut Conn, reason: Reason) {
+    conn.io.transport().reset_on_drop();
+    conn.fail(reason);
+}

@@ -1,0 +1,109 @@
+//! A stream on its way into the loop.
+
+use std::net::SocketAddr;
+
+use super::conn::{Conn, mark};
+use super::deadline::arm;
+use super::drive::drive;
+use super::event::{Event, Handler, Pressure};
+use super::limits::{Limits, Seat};
+use super::transport::{Io, Transport};
+use crate::reactor::{Context, Interest, Options, SourceId};
+
+/// A connected stream that nobody handles yet: open it, or drop it and the peer is closed.
+#[derive(Debug)]
+#[must_use = "dropping it closes the connection"]
+pub struct Stream {
+    conn: Conn,
+    peer: Option<SocketAddr>,
+}
+
+impl Stream {
+    pub(super) fn tcp(stream: mio::net::TcpStream, seat: Seat, peer: Option<SocketAddr>) -> Stream {
+        Stream { conn: Conn::new(Io::Tcp(stream), seat), peer }
+    }
+
+    /// A stream over anything that can carry one.
+    pub fn over<T: Transport + 'static>(transport: T) -> Stream {
+        let seat = Seat::first(Limits::default());
+        Stream { conn: Conn::new(Io::Other(Box::new(transport)), seat), peer: None }
+    }
+
+    /// The peer's address, where it has one.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    /// Sets the limits the connection begins with.
+    pub fn limits(mut self, limits: Limits) -> Stream {
+        self.conn.set_limits(limits);
+        self
+    }
+
+    /// Sends bytes as soon as it is open, before any that are written then.
+    pub fn write(&mut self, bytes: &[u8]) -> Pressure {
+        self.conn.write(bytes)
+    }
+
+    /// Delivers bytes as if they came from the peer, before any that do: for whoever takes over a
+    /// connection in the middle of its input.
+    pub fn unread(mut self, bytes: &[u8]) -> Stream {
+        if !bytes.is_empty() {
+            self.conn.backlog.get_or_insert_default().bytes.extend_from_slice(bytes);
+            self.conn.marks |= mark::RESUMED;
+        }
+        self
+    }
+
+    /// Hands the stream to the loop and its events to `handler`. Should the system refuse to watch
+    /// it, the handler is told so by `Closed` in the next turn.
+    #[track_caller]
+    pub fn open<S, F>(self, reactor: &mut Context<S>, mut handler: F) -> SourceId<Conn>
+    where
+        S: 'static,
+        F: FnMut(&mut Context<S>, &mut S, SourceId<Conn>, Event<'_>) + 'static,
+    {
+        let options = Options { flush: true, closes: true, ..Options::default() };
+        let both = Interest::READABLE | Interest::WRITABLE;
+        let drive = move |reactor: &mut _, state: &mut _, id, ready| {
+            drive(reactor, state, id, ready, &mut handler);
+        };
+        let Ok(id) = reactor.register_with(self.conn, both, options, drive) else {
+            unreachable!("a slab of 2^31 sources is full")
+        };
+        let conn = &reactor[id];
+        let (timed, waits) = (conn.seat.is_timed(), conn.has(mark::RESUMED) || conn.unsent() > 0);
+        if timed {
+            arm(reactor, id);
+        }
+        if waits {
+            reactor.get_mut(id); // Borrowed, so it is flushed and read before the loop sleeps.
+        }
+        id
+    }
+
+    /// [`open`](Stream::open) with a handler that is a struct.
+    #[track_caller]
+    pub fn open_with<S, H>(self, reactor: &mut Context<S>, mut handler: H) -> SourceId<Conn>
+    where
+        S: 'static,
+        H: Handler<S>,
+    {
+        self.open(reactor, move |reactor, state, conn, event| match event {
+            Event::Data(bytes) => handler.data(reactor, state, conn, bytes),
+            Event::Drained => handler.drained(reactor, state, conn),
+            Event::Eof => handler.eof(reactor, state, conn),
+            Event::Closed(why) => handler.closed(reactor, state, conn, why),
+        })
+    }
+}
+
+/// A connection that was deregistered can be opened again, with another handler: its unsent and
+/// unread bytes are still there.
+impl From<Conn> for Stream {
+    fn from(mut conn: Conn) -> Stream {
+        conn.marks &= mark::PAUSED | mark::ABOVE | mark::CLOSING;
+        conn.marks |= mark::RESUMED;
+        Stream { peer: conn.peer_addr().ok(), conn }
+    }
+}

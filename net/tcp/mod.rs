@@ -1,0 +1,15 @@
+//! TCP: listening and connecting.
+//!
+//! Knows mio's and socket2's sockets; every accepted or connected stream becomes a
+//! [`Conn`](super::Conn).
+//!
+//! # Read next
+//! `accept.rs`: what a listener does when descriptors run out.
+
+mod accept;
+mod connect;
+mod listen;
+
+pub use accept::{Accept, Listener};
+pub use connect::{Connecting, connect};
+pub use listen::{Listen, listen};
