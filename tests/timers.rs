@@ -505,8 +505,9 @@ fn the_loop_turns_at_most_twice_for_each_expiry_by_the_real_clock() {
     assert!(statistics.turns <= 2 * 200, "{statistics:?}");
 }
 
-/// Arms a million timers, cancels 99 of 100, runs the rest; answers the longest turn.
-fn longest_turn_of_a_million(rng: &mut Rng) -> Duration {
+/// Arms a million timers, cancels 99 of 100, runs the rest. Answers the longest turn, and the one
+/// that empties the wheel and hands 60 MB, some 14,000 pages, back to the kernel.
+fn turns_of_a_million(rng: &mut Rng) -> (Duration, Duration) {
     let mut reactor: Reactor<u32> = on(&ManualClock::new());
     let cancelled = allocation_counter::measure(|| {
         let arm = |_| {
@@ -522,17 +523,18 @@ fn longest_turn_of_a_million(rng: &mut Rng) -> Duration {
     // The table, the stack of its free places, and what is left: the closures of the cancelled are
     // gone.
     assert!(cancelled.bytes_current < (1 << 20) * (56 + 4) + 10_000 * 100, "{cancelled:?}");
-    let (mut fired, mut longest) = (0, Duration::ZERO);
+    let (mut fired, mut longest, mut last) = (0, Duration::ZERO, Duration::ZERO);
     let run = allocation_counter::measure(|| {
         while reactor.is_alive() {
+            longest = longest.max(last);
             let began = Instant::now();
             reactor.turn(&mut fired, None).unwrap();
-            longest = longest.max(began.elapsed());
+            last = began.elapsed();
         }
     });
     assert_eq!(fired, 10_000);
     assert!(cancelled.bytes_current + run.bytes_current < 100_000, "{run:?}");
-    longest
+    (longest, last)
 }
 
 #[test]
@@ -542,5 +544,8 @@ fn a_million_timers_mostly_cancelled_make_no_long_turn_and_leave_no_memory() {
     let limit = if cfg!(debug_assertions) { 100 * MS } else { 10 * MS };
     // The machine may be busy with something else for longer than a turn may take: one quiet run
     // of ten is enough.
-    assert!((0..10).any(|_| longest_turn_of_a_million(&mut rng) < limit));
+    assert!((0..10).any(|_| {
+        let (longest, last) = turns_of_a_million(&mut rng);
+        longest < limit && last < 4 * limit
+    }));
 }
