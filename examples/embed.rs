@@ -1,6 +1,6 @@
 //! Embed: our loop inside another program's loop.
 //!
-//! Run:  cargo run --example embed
+//! Run:  cargo run --release --example embed
 //! Then: nc 127.0.0.1 7001        type there: it echoes; and type in the server's own terminal
 //! See:  what you type at the server arrives at every client; `remind 3000` prints a line three
 //!       seconds later; `quit` or Ctrl-D ends it. All of it on one thread, and nobody waits in vain.

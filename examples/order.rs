@@ -1,6 +1,6 @@
 //! Order: a puzzle. What runs first?
 //!
-//! Run:  cargo run --example order | less
+//! Run:  cargo run --release --example order | less
 //! Then: write down the twelve letters in the order you expect, and read on.
 //! See:  the loop's own record of what ran, drawn in lanes, and the rule that decided each time.
 //! Look: `puzzle`, which is printed from this very file; the rules are in `reactor/mod.rs`.
@@ -24,7 +24,7 @@ Prints a short program, the order in which its callbacks run, and why.
 Options:
   -h, --help      show this";
 
-/// Twelve callbacks, each of which adds its letter. The pipe has something to read.
+/// Twelve callbacks, each with a letter to add. The pipe has something to read.
 #[rustfmt::skip]
 fn puzzle(reactor: &mut Reactor<String>, readable: PipeReader) -> Result<(), Box<dyn Error>> {
     let a = reactor.after(Duration::ZERO, |_, seen| seen.push('A'));

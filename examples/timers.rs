@@ -1,7 +1,7 @@
 //! Timers: once, again and again, cancelled, put off, and what happens when a callback takes long.
 //!
-//! Run:  cargo run --example timers
-//! Then: cargo run --example timers -- --fast        the same on a clock that jumps
+//! Run:  cargo run --release --example timers
+//! Then: cargo run --release --example timers -- --fast        the same on a clock that jumps
 //! See:  four repeating timers of 100 ms. The third run of `work` takes 250 ms, and nothing else
 //!       runs meanwhile: there is one thread. What is overdue then each policy makes up its way.
 //! Look: the three `Missed` in `arm`; and `take_time`, all that `--fast` changes besides the clock.

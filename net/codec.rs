@@ -7,6 +7,9 @@
 //! TCP keeps the order of bytes and nothing else: two writes may arrive as one read, one write as
 //! twenty. What is one message is for the two ends to agree on, and these are the two usual ways.
 //! Each has a maximum, because a peer that never ends its line must not get all our memory.
+//!
+//! # Read next
+//! `../tests/codecs.rs`, where streams are cut at every offset.
 
 use std::fmt;
 use std::ops::Range;

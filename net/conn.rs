@@ -5,18 +5,23 @@
 //! Two halves end on their own, and the connection when both have:
 //!
 //! ```text
-//!   sending     Open ──shutdown, close──▶ Finishing ──outbox sent: FIN──▶ Finished
-//!   receiving   Open ──FIN read: Eof told────────────────────────────────▶ Finished
+//!   sending     Open ──shutdown, close, Eof──▶ Finishing ──outbox sent: FIN──▶ Finished
+//!   receiving   Open ──FIN read: Eof told─────────────────────────────────────▶ Finished
 //!
 //!   both Finished ───────────────────────────────▶ Closed(Finished)
 //!   close, and the grace runs out ───────────────▶ Closed(Finished), Closed(Grace) if bytes are unsent
 //!   abort, a timeout, an error, a bad frame ─────▶ Closed(that)
 //! ```
 //!
+//! `Eof` finishes sending unless `Limits::half_open` says otherwise. Where a write fails, what the
+//! peer sent before is read first (its *last words*).
+//!
 //! # Rules
 //! 1. `Closed` is told exactly once for each connection, whatever ended it, and is the last event;
-//!    its id is stale by then. One that was deregistered or dropped with the loop is told nothing.
-//! 2. `Data` carries every byte once, in order, but those given back with `unread`.
+//!    its id is stale by then. One that was deregistered, removed, or dropped with the loop is told
+//!    nothing.
+//! 2. `Data` carries each byte once and in order until `close`, `abort` or an error; those given
+//!    back with `unread` come again.
 //! 3. A refused write takes nothing. The outbox never holds more than its limit.
 //! 4. Methods take effect at once; their news (`Drained`, `Closed`) come as events, never from inside
 //!    the call.
@@ -120,9 +125,9 @@ impl Conn {
         }
     }
 
-    /// Sends bytes, all or none of them. They leave when the callback that runs now returns, if it
-    /// is this connection's own, and else before the loop next waits; with others written until
-    /// then in one system call.
+    /// Sends all of the bytes, or none. They collect, and leave in one system call: when this
+    /// connection's own callback returns, else before the loop next waits. From 16 KiB unsent on
+    /// they are offered to the kernel at once.
     #[inline]
     pub fn write(&mut self, bytes: &[u8]) -> Pressure {
         let unsent = self.unsent();
@@ -204,8 +209,8 @@ impl Conn {
         }
     }
 
-    /// Closes gracefully: no more `Data`; what is unsent is sent, then FIN, then it is waited for the
-    /// peer's. All within [`Limits::close_grace`].
+    /// Closes gracefully: no more `Data`; what is unsent is sent, then FIN, and then the peer's FIN is
+    /// awaited. All within [`Limits::close_grace`].
     ///
     /// What the peer still sends is read and discarded meanwhile: closing a socket with unread input
     /// would be a reset, and that may destroy the end of our answer at the peer (RFC 1122, 4.2.2.13).

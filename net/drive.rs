@@ -25,14 +25,18 @@ use super::event::{Event, Reason};
 use super::transport::Io;
 use crate::reactor::{Context, RawId, Readiness, SCRATCH_BYTES, SourceId};
 
-/// What a source that is to look at everything is called for.
+/// What a connection resumes itself with to reach `settle`.
 const LOOK: Readiness = Readiness::WRITABLE;
-/// As [`LOOK`], and to read until the kernel has no more, since an edge may have been missed.
+/// And to read first, until the kernel has no more, since an edge may have been missed: the news
+/// that the peer has closed counts as readable and is not satisfied by a short read.
 const LOOK_AND_READ: Readiness = Readiness::READ_CLOSED;
 
 /// Calls the connection's handler, which may do anything to anything.
-pub(super) trait Call<S>: FnMut(&mut Context<S>, &mut S, SourceId<Conn>, Event<'_>) {}
-impl<S, F: FnMut(&mut Context<S>, &mut S, SourceId<Conn>, Event<'_>)> Call<S> for F {}
+pub(super) trait HandlerFn<S>:
+    FnMut(&mut Context<S>, &mut S, SourceId<Conn>, Event<'_>)
+{
+}
+impl<S, F: FnMut(&mut Context<S>, &mut S, SourceId<Conn>, Event<'_>)> HandlerFn<S> for F {}
 
 /// A connection's source is called.
 pub(super) fn drive<S: 'static>(
@@ -40,7 +44,7 @@ pub(super) fn drive<S: 'static>(
     state: &mut S,
     id: SourceId<Conn>,
     ready: Readiness,
-    handler: &mut impl Call<S>,
+    handler: &mut impl HandlerFn<S>,
 ) {
     if ready.contains(Readiness::FLUSH) {
         return flush_outside(reactor, id);
@@ -106,7 +110,7 @@ fn receive<S: 'static>(
     state: &mut S,
     id: SourceId<Conn>,
     ready: Readiness,
-    handler: &mut impl Call<S>,
+    handler: &mut impl HandlerFn<S>,
 ) {
     let tick = tick_for(reactor, id);
     let Some(conn) = reactor.get_mut(id) else { return };
@@ -173,7 +177,7 @@ fn deliver<S: 'static>(
     state: &mut S,
     id: SourceId<Conn>,
     new: &[u8],
-    handler: &mut impl Call<S>,
+    handler: &mut impl HandlerFn<S>,
 ) {
     let tick = tick_for(reactor, id);
     let conn = &mut reactor[id];
@@ -222,7 +226,7 @@ fn end_of_input<S: 'static>(
     reactor: &mut Context<S>,
     state: &mut S,
     id: SourceId<Conn>,
-    handler: &mut impl Call<S>,
+    handler: &mut impl HandlerFn<S>,
 ) {
     let conn = &mut reactor[id];
     conn.receiving = Half::Finished;
@@ -245,7 +249,7 @@ fn call<S: 'static>(
     state: &mut S,
     id: SourceId<Conn>,
     event: Event<'_>,
-    handler: &mut impl Call<S>,
+    handler: &mut impl HandlerFn<S>,
 ) {
     if reactor[id].outbox.is_none() {
         reactor[id].outbox = Some(reactor.take_cork());
@@ -272,7 +276,7 @@ fn settle<S: 'static>(
     reactor: &mut Context<S>,
     state: &mut S,
     id: SourceId<Conn>,
-    handler: &mut impl Call<S>,
+    handler: &mut impl HandlerFn<S>,
 ) {
     let mut told = false;
     loop {

@@ -1,5 +1,7 @@
 //! What connections tell, and to whom.
 //!
+//! Knows ids and codec errors; never mentions a socket.
+//!
 //! # Read next
 //! `conn.rs`: the life of a connection.
 

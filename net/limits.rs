@@ -30,8 +30,8 @@ pub struct Limits {
     pub read_bytes_per_turn: usize,
     /// The longest time without a byte in either direction. None.
     pub idle_timeout: Option<Duration>,
-    /// The longest time without input that the handler could use: a peer which sends a frame byte
-    /// by byte is not using its time. Does not run while reading is paused and begins anew when it
+    /// The longest time in which the handler consumes nothing; bytes given back as an incomplete
+    /// frame do not count, so a peer that sends a frame byte by byte is found out. Does not run while reading is paused and begins anew when it
     /// is resumed. None.
     pub read_timeout: Option<Duration>,
     /// The longest time that unsent bytes may wait without the peer taking any. None.

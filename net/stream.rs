@@ -1,4 +1,6 @@
-//! A stream on its way into the loop.
+//! A stream on its way into the loop: accepted, connected, or handed over, and not yet opened.
+//!
+//! Knows how to register a connection; what happens then is in `drive.rs`.
 
 use std::net::SocketAddr;
 
@@ -57,6 +59,9 @@ impl Stream {
 
     /// Hands the stream to the loop and its events to `handler`. Should the system refuse to watch
     /// it, the handler is told so by `Closed` in the next turn.
+    ///
+    /// # Panics
+    /// With more sources than a token can number: 2^31, or 2^19 on 32-bit targets.
     #[track_caller]
     pub fn open<S, F>(self, reactor: &mut Context<S>, mut handler: F) -> SourceId<Conn>
     where
@@ -69,7 +74,7 @@ impl Stream {
             drive(reactor, state, id, ready, &mut handler);
         };
         let Ok(id) = reactor.register_with(self.conn, both, options, drive) else {
-            unreachable!("a slab of 2^31 sources is full")
+            panic!("more sources than a token can number")
         };
         let conn = &reactor[id];
         let (timed, waits) = (conn.seat.is_timed(), conn.has(mark::RESUMED) || conn.unsent() > 0);

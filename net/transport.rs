@@ -1,4 +1,6 @@
 //! What carries a connection's bytes.
+//!
+//! Knows non-blocking streams; never mentions buffers or handlers.
 
 use std::fmt;
 use std::io::{self, IoSlice, Read, Write};

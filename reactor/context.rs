@@ -169,7 +169,8 @@ impl<S: 'static> Context<S> {
         self.deferred.push_back(Call { run: Box::new(callback), place, cause });
     }
 
-    /// Runs `callback` in the next turn, in the given lane (R2).
+    /// Runs `callback` in the next turn, in the given lane (R2); called between turns, or from a
+    /// hook, in the one that comes or is under way.
     #[track_caller]
     pub fn enqueue<F>(&mut self, priority: Priority, callback: F)
     where
@@ -225,7 +226,7 @@ impl<S: 'static> Context<S> {
         self.emit(Kind::Stale, subject, Place::caller(), 0);
     }
 
-    /// Lends the loop's read buffer of [`SCRATCH_BYTES`]; give it back with
+    /// For authors of sources: lends the loop's read buffer of [`SCRATCH_BYTES`]; give it back with
     /// [`put_scratch`](Context::put_scratch). All sources read into this one, since only one
     /// callback runs at a time; so an idle source has no buffer.
     #[inline]
@@ -240,7 +241,7 @@ impl<S: 'static> Context<S> {
         self.scratch = scratch;
     }
 
-    /// Lends the loop's buffer for writes; give it back, empty, with
+    /// For authors of sources: lends the loop's buffer for writes; give it back, empty, with
     /// [`put_cork`](Context::put_cork).
     #[inline]
     pub fn take_cork(&mut self) -> Box<Cork> {

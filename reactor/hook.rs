@@ -1,11 +1,13 @@
 //! Hooks: callbacks at fixed points of every turn.
+//!
+//! Knows the turn's phases by name only; `mod.rs` says when each point is reached.
 
 use super::trace::{Kind, Subject};
 use super::{Context, Place};
 
 /// The points of a turn that have hooks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Phase {
+pub(super) enum HookPoint {
     BeforePoll,
     AfterPoll,
     Idle,
@@ -13,7 +15,7 @@ pub(super) enum Phase {
 
 /// Names a hook, to remove it. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct HookId(Phase, u64);
+pub struct HookId(HookPoint, u64);
 
 type Callback<S> = Box<dyn FnMut(&mut Context<S>, &mut S)>;
 
@@ -42,7 +44,7 @@ impl<S> Hooks<S> {
 
     /// Begins a phase: hooks that are added meanwhile wait for the next turn. False if it has none.
     #[inline]
-    pub(super) fn begin(&mut self, phase: Phase) -> bool {
+    pub(super) fn begin(&mut self, phase: HookPoint) -> bool {
         let some = !self.of[phase as usize].is_empty();
         if some {
             (self.last, self.done) = (self.added, 0);
@@ -64,7 +66,7 @@ impl<S: 'static> Context<S> {
     where
         F: FnMut(&mut Context<S>, &mut S) + 'static,
     {
-        self.add_hook(Phase::BeforePoll, callback, Place::caller())
+        self.add_hook(HookPoint::BeforePoll, callback, Place::caller())
     }
 
     /// Calls `callback` in every turn after the wait, before its events are collected.
@@ -73,7 +75,7 @@ impl<S: 'static> Context<S> {
     where
         F: FnMut(&mut Context<S>, &mut S) + 'static,
     {
-        self.add_hook(Phase::AfterPoll, callback, Place::caller())
+        self.add_hook(HookPoint::AfterPoll, callback, Place::caller())
     }
 
     /// Calls `callback` at the end of every turn in which nothing ran.
@@ -82,10 +84,10 @@ impl<S: 'static> Context<S> {
     where
         F: FnMut(&mut Context<S>, &mut S) + 'static,
     {
-        self.add_hook(Phase::Idle, callback, Place::caller())
+        self.add_hook(HookPoint::Idle, callback, Place::caller())
     }
 
-    fn add_hook<F>(&mut self, phase: Phase, callback: F, place: Place) -> HookId
+    fn add_hook<F>(&mut self, phase: HookPoint, callback: F, place: Place) -> HookId
     where
         F: FnMut(&mut Context<S>, &mut S) + 'static,
     {
@@ -105,7 +107,7 @@ impl<S: 'static> Context<S> {
 
     /// Runs what is left of a phase's hooks.
     #[inline]
-    pub(super) fn run_hooks(&mut self, phase: Phase, state: &mut S) {
+    pub(super) fn run_hooks(&mut self, phase: HookPoint, state: &mut S) {
         // Hooks are numbered upwards and may remove each other, so the next is looked up by number.
         loop {
             let (last, done) = (self.hooks.last, self.hooks.done);

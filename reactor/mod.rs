@@ -5,10 +5,10 @@
 //! A *turn* is one pass of the loop:
 //!
 //! ```text
-//!  1 flush     every source that was written to hands its bytes to the kernel
+//!  1 flush     `before_poll` hooks; what was written to sources goes to the kernel
 //!  2 wait      how long? zero if anything is queued, else until the nearest deadline
 //!  3 poll      the kernel says what is ready; the only place where the loop sleeps
-//!  4 stamp     `now` is read once; the whole turn uses it
+//!  4 stamp     one `now` for the whole turn; `after_poll` hooks
 //!  5 collect   into the event queue, calling nobody: readiness, expired timers, posts
 //!  6 dispatch  what phase 5 left in the queue, High, Normal, Low, first in first out
 //!  7 idle      if nothing ran: idle hooks; then what was removed is dropped
@@ -18,20 +18,23 @@
 //! Each is asserted by the test of its name in `tests/contract.rs`.
 //!
 //! * **R1** Run to completion: no callback starts while another is on the stack.
-//! * **R2** What a callback *enqueues* waits for the next turn. What it *defers* runs right after
-//!   it, before the next event, until none is left or [`DEFERRED_PER_TURN`] have run in this turn;
-//!   the rest waits for the next.
+//! * **R2** What a callback *enqueues* in phase 6 waits for the next turn. What it *defers* runs
+//!   right after it, before the next event, until none is left or [`DEFERRED_PER_TURN`] have run in
+//!   this turn; the rest waits for the next. (What a hook enqueues joins the turn it is in.)
 //! * **R3** I/O before timers: data that has arrived beats its own timeout. A timer cancelled or
 //!   re-armed by a callback of the same turn does not fire.
 //! * **R4** Effects are immediate. An event for a source or timer that has gone, or whose slot is in
 //!   use again, reaches nobody and is counted.
-//! * **R5** Never early: a timer runs at or after its deadline, one tick (1 ms) and one turn late at
-//!   most. The same deadline, the order of arming. Deadlines count from the turn's `now`.
-//! * **R6** Budgets: a turn takes so many timers and posts and no more, a source so many bytes or
-//!   connections. What is left is queued and the loop does not sleep over it.
+//! * **R5** Never early: a timer runs at or after its deadline, late by a tick (1 ms) and a turn at
+//!   most, and by the turns that R6 makes of a crowd. The same deadline, the order of arming.
+//!   Delays count from the turn's `now`.
+//! * **R6** Budgets: a turn takes [`TIMERS_PER_TURN`] and [`POSTS_PER_TURN`], a connection reads
+//!   `read_bytes_per_turn`, a listener accepts `accepts_per_turn`. The loop does not sleep over what
+//!   is left.
 //! * **R7** Priorities order a turn; they do not lock out. A Low event collected in a turn runs in
 //!   that turn.
-//! * **R8** Keep-alive: `run` returns when nothing referenced is left, or on `stop`.
+//! * **R8** Keep-alive: `run` returns when nothing *holds* the loop, or on `stop`. Sources, timers,
+//!   queued callbacks and remotes hold it, unless they were told not to (`unref`).
 //! * **R9** A panic unwinds out of `run` and loses nothing but itself, and `run` may be called again;
 //!   or by policy the source that panicked is dropped and the loop goes on.
 //! * **R10** One source's error never leaves `run`.
@@ -41,7 +44,7 @@
 //! stack, callbacks. Level-triggered polling: mio has none; the resume queue gives its safety.
 //!
 //! # Read next
-//! `turn` below, then `context.rs` and `source.rs`.
+//! `turn_once` below, then `id.rs`.
 
 use std::fmt;
 use std::io;
@@ -90,7 +93,7 @@ pub use timer::{BURST_MAX, Missed, Occurrence};
 pub use trace::{Kind, LoopEvent, Recorder, Subject};
 
 use context::Time;
-use hook::{Hooks, Phase};
+use hook::{HookPoint, Hooks};
 use queue::EventQueue;
 use remote::{Inbox, Mailbox};
 use source::Sources;
@@ -244,16 +247,16 @@ impl<S: 'static> Reactor<S> {
         Ok(ran)
     }
 
-    /// Phase 1. A source that fails here queues the news for itself: nobody is called back yet.
+    /// HookPoint 1. A source that fails here queues the news for itself: nobody is called back yet.
     fn flush(&mut self, state: &mut S) {
-        self.hooks(Phase::BeforePoll, state);
+        self.hooks(HookPoint::BeforePoll, state);
         if !self.context.touched.is_empty() {
             self.guard(|context| context.flush_touched(state));
         }
     }
 
     #[inline]
-    fn hooks(&mut self, phase: Phase, state: &mut S) {
+    fn hooks(&mut self, phase: HookPoint, state: &mut S) {
         if self.context.hooks.begin(phase) {
             self.guard(|context| context.run_hooks(phase, state));
         }
@@ -274,7 +277,7 @@ impl<S: 'static> Reactor<S> {
         }
     }
 
-    /// Phase 2.
+    /// HookPoint 2.
     fn wait(&mut self, max_wait: Option<Duration>) -> Option<Duration> {
         // Asked not to wait, there is no need to know how long it could be.
         let wait = match max_wait {
@@ -294,7 +297,7 @@ impl<S: 'static> Reactor<S> {
         wait
     }
 
-    /// Phase 4. The clock is read when somebody first asks.
+    /// HookPoint 4. The clock is read when somebody first asks.
     fn stamp(&mut self, state: &mut S) {
         self.context.time.forget();
         if self.context.trace.is_on() {
@@ -302,10 +305,10 @@ impl<S: 'static> Reactor<S> {
             let ready = self.scripted.len() + self.events.iter().count() - woken;
             self.context.emit(Kind::Polled, Subject::None, Place::caller(), ready as u32);
         }
-        self.hooks(Phase::AfterPoll, state);
+        self.hooks(HookPoint::AfterPoll, state);
     }
 
-    /// Phase 5.
+    /// HookPoint 5.
     fn collect(&mut self) {
         let context = &mut self.context;
         if self.script.is_some() {
@@ -324,7 +327,7 @@ impl<S: 'static> Reactor<S> {
         }
     }
 
-    /// Phase 6.
+    /// HookPoint 6.
     fn dispatch(&mut self, state: &mut S) -> usize {
         let before = self.context.statistics.callbacks;
         let mut batch = self.context.queue.batch();
@@ -332,10 +335,10 @@ impl<S: 'static> Reactor<S> {
         (self.context.statistics.callbacks - before) as usize
     }
 
-    /// Phase 7.
+    /// HookPoint 7.
     fn idle(&mut self, state: &mut S, ran: usize) {
         if ran == 0 {
-            self.hooks(Phase::Idle, state);
+            self.hooks(HookPoint::Idle, state);
         }
         self.context.removed.clear();
     }

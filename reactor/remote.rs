@@ -320,3 +320,15 @@ impl<F> fmt::Display for PostError<F> {
 }
 
 impl<F> std::error::Error for PostError<F> {}
+
+/// `WouldBlock` for a full mailbox, `BrokenPipe` for a loop that is gone; what was to be posted is
+/// dropped.
+impl<F> From<PostError<F>> for std::io::Error {
+    fn from(error: PostError<F>) -> std::io::Error {
+        let kind = match error {
+            PostError::Full(_) => std::io::ErrorKind::WouldBlock,
+            PostError::Closed(_) => std::io::ErrorKind::BrokenPipe,
+        };
+        std::io::Error::new(kind, error.to_string())
+    }
+}

@@ -3,7 +3,7 @@
 //! Knows mio's `Source` and the slab; never mentions sockets.
 //!
 //! Registering moves an object into the slab, so the loop can find it when the kernel names it, and
-//! gives back a typed id. Its callback stands beside it and leaves its place while it runs.
+//! gives back a typed id. Its callback is stored beside it and taken out while it runs.
 //!
 //! # Read next
 //! `queue.rs`: where events wait for their turn.
@@ -194,6 +194,7 @@ impl<S: 'static> Context<S> {
         let place = Place::caller();
         let vacant = self.sources.slab.vacant_entry();
         let index = vacant.key();
+        // Half of what the bits can number, so that no index is ever taken for the waker's.
         if index >= 1 << (INDEX_BITS - 1) {
             let error = io::Error::other("more sources than a token can number");
             return Err(Rejected { error, source });
@@ -278,7 +279,8 @@ impl<S: 'static> Context<S> {
         self.sources.get_mut(id).map(|entry| entry.priority = priority).is_some()
     }
 
-    /// Calls a source's callback in the next turn with `ready`, as if the kernel had said so.
+    /// Calls a source's callback in the next turn with `ready`, as if the kernel had said so; or in
+    /// this one, if it is queued already.
     ///
     /// This is the *resume queue*: a source that stopped early, to let others run, is not told again
     /// by an edge-triggered kernel. While anyone waits to be resumed, the loop does not sleep.
@@ -364,7 +366,7 @@ impl<S: 'static> Context<S> {
         self.sources.get(id).is_some()
     }
 
-    /// Takes the flush mark off; the callback, unless the source is gone or is itself running.
+    /// Takes the touched mark off and the callback out; `None` if the source has gone or runs.
     pub(super) fn take_touched(&mut self, id: RawId) -> Option<(Callback<S>, Place)> {
         let entry = self.sources.get_mut(id)?;
         entry.marks &= !mark::TOUCHED;

@@ -8,7 +8,7 @@
 //! ```text
 //!   period 10, a callback that takes 25 begins at 10
 //!   due      10   20   30   40   50
-//!   Skip     10             35◂30 40   50     once for all that is past; the raster stays
+//!   Skip     10             35◂30 40   50     once for all that is past; the grid stays
 //!   Burst    10             35◂20 35◂30 40    every one, late ones a turn apart
 //!   Delay    10             35◂20    45   55  a full period from the start of the last
 //! ```
@@ -31,11 +31,11 @@ pub const BURST_MAX: u64 = 100;
 /// What a repeating timer does about occurrences it could not run in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Missed {
-    /// Runs once for all that are past and goes on along the raster of the first deadline.
+    /// Runs once for all that are past and goes on along the grid of the first deadline.
     Skip,
     /// Makes up for each, one a turn, [`BURST_MAX`] at most.
     Burst,
-    /// Lets a full period pass from the turn in which it runs: a fixed delay, no raster.
+    /// Lets a full period pass from the turn in which it runs: a fixed delay, no grid.
     Delay,
 }
 
@@ -96,8 +96,8 @@ impl<S> Timer<S> {
 }
 
 impl<S: 'static> Context<S> {
-    /// Calls `callback` once, `delay` from [`now`](Context::now), never earlier and at most one
-    /// tick (1 ms) and one turn later. Any delay will do; zero means the next turn. O(1).
+    /// Calls `callback` once, `delay` from [`now`](Context::now), never earlier, and late
+    /// as R5 says. Any delay will do; zero means the next turn. O(1).
     #[track_caller]
     pub fn after<F>(&mut self, delay: Duration, callback: F) -> TimerId
     where
@@ -124,7 +124,25 @@ impl<S: 'static> Context<S> {
     }
 
     /// Calls `callback` again and again, first one `period` from now, until it is cancelled.
-    /// Occurrences stand on a raster of whole ticks and do not drift. O(1).
+    /// Occurrences stand on a grid of whole ticks and do not drift. O(1).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use waterwheel::Reactor;
+    /// use waterwheel::reactor::Missed;
+    ///
+    /// let mut reactor = Reactor::<u32>::new()?;
+    /// reactor.every(Duration::from_millis(1), Missed::Skip, |reactor, runs, occurrence| {
+    ///     *runs += 1;
+    ///     if *runs == 3 {
+    ///         reactor.cancel(occurrence.timer);
+    ///     }
+    /// });
+    /// let mut runs = 0;
+    /// reactor.run(&mut runs)?;
+    /// assert_eq!(runs, 3);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     #[track_caller]
     pub fn every<F>(&mut self, period: Duration, missed: Missed, callback: F) -> TimerId
     where

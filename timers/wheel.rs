@@ -78,7 +78,7 @@ const KEPT: usize = 64;
 /// cache miss, and the processor waits for these together.
 const FETCHED: usize = 16;
 
-/// Names a timer: a place in the table and the generation of its use. Stale ids are harmless.
+/// Names a timer: an index into the table and the generation of its use. Stale ids are harmless.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TimerId {
     index: u32,
@@ -369,7 +369,7 @@ impl<T> Wheel<T> {
                 return Some((level * SLOTS + slot, above | (slot as u64) << shift));
             }
         }
-        // The slot beyond spans many turns of level 5; it is visited when the first of them begins.
+        // The slot beyond spans many revolutions of level 5; it is visited when the first begins.
         let beyond = &self.slots[BEYOND as usize];
         let shift = DIGIT * LEVELS as u32;
         (!beyond.nodes.is_empty()).then(|| (BEYOND as usize, beyond.earliest >> shift << shift))

@@ -66,8 +66,8 @@ pub struct Listener {
     /// `Exhausted` was told and nothing accepted since.
     exhausted: bool,
     refused: u64,
-    /// The tick of the last log line.
-    logged: Option<u64>,
+    /// No log line before this tick.
+    log_after: u64,
 }
 
 impl Listener {
@@ -82,7 +82,7 @@ impl Listener {
             rest: REST_FIRST,
             exhausted: false,
             refused: 0,
-            logged: None,
+            log_after: 0,
         })
     }
 
@@ -224,8 +224,8 @@ fn refuse<S: 'static>(reactor: &mut Context<S>, id: SourceId<Listener>, why: &st
     let (tick, again) = (reactor.tick(), reactor.tick_after(LOG_EVERY));
     let listener = &mut reactor[id];
     listener.refused += 1;
-    if listener.logged.is_none_or(|next| next <= tick) {
-        listener.logged = Some(again);
+    if listener.log_after <= tick {
+        listener.log_after = again;
         log::warn!("refusing connections: {why}; {} refused so far", listener.refused);
     }
 }
@@ -240,6 +240,9 @@ fn exhausted<S: 'static>(
 ) {
     let listener = &mut reactor[id];
     let news = !std::mem::replace(&mut listener.exhausted, true);
+    if news {
+        log::error!("cannot accept: {error}");
+    }
     let budget = listener.options.accepts_per_turn;
     listener.resting = true;
     let rest = listener.rest;
@@ -256,7 +259,6 @@ fn exhausted<S: 'static>(
     let tick = reactor.tick_after(rest);
     reactor.set_deadline(id.raw(), Some(tick));
     if news {
-        log::error!("cannot accept: {error}");
         on_accept(reactor, state, Accept::Exhausted(error));
     }
 }

@@ -1,4 +1,6 @@
 //! Connecting.
+//!
+//! Knows connect(2) and its errors; the stream it makes is opened like an accepted one.
 
 use std::io;
 use std::net::SocketAddr;
@@ -64,8 +66,8 @@ impl Source for Connecting {
     }
 }
 
-/// Connects to `addr` and calls `done` once: with the stream, or with the error of connect(2), or
-/// with `TimedOut` after `timeout`.
+/// Connects to `addr` (an address; looking a name up blocks) and calls `done` once: with the stream, or with the error of connect(2), or
+/// with `TimedOut` after `timeout`. [`Stream::limits`] sets timeouts and bounds before it is opened.
 ///
 /// ```no_run
 /// use std::time::Duration;

@@ -1,4 +1,6 @@
 //! Listening: where, and with which options.
+//!
+//! Knows addresses and socket options; what a listener then does is in `accept.rs`.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -99,7 +101,7 @@ impl Listen {
     }
 
     /// Connections open at a time; one more is accepted and closed at once, counted, and logged once
-    /// a second at most. No limit by default.
+    /// a second at most (by the `log` crate). No limit by default.
     pub fn connections_max(mut self, connections: usize) -> Listen {
         self.connections_max = connections;
         self
@@ -111,7 +113,7 @@ impl Listen {
         self
     }
 
-    /// Connections that wait in the kernel to be accepted; see listen(2), and `somaxconn`. 4096.
+    /// Connections that wait in the kernel to be accepted, the *backlog* of listen(2); see listen(2), and `somaxconn`. 4096.
     pub fn backlog(mut self, connections: u32) -> Listen {
         self.backlog = i32::try_from(connections).unwrap_or(i32::MAX);
         self
