@@ -17,7 +17,10 @@ pub(super) fn arm<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
     let tick = reactor.tick();
     let Some(conn) = reactor.get_mut(id) else { return };
     if conn.heard == 0 {
-        (conn.heard, conn.progress) = (tick, tick); // Nobody has asked before.
+        conn.heard = tick; // Nobody has asked before.
+        if !conn.has(mark::LINGERING) {
+            conn.progress = tick;
+        }
     }
     conn.marks |= mark::ARMED;
     if let Some(up) = Limit::ALL.iter().filter_map(|limit| limit.up(conn)).min() {

@@ -50,6 +50,8 @@ pub(super) fn drive<S: 'static>(
         return flush_outside(reactor, id);
     }
     if ready.contains(Readiness::DEADLINE) {
+        // The kernel may hold data that this turn's poll had no room to report (R3).
+        receive(reactor, state, id, LOOK_AND_READ, handler);
         check_deadlines(reactor, id);
     }
     if ready.is_writable()
@@ -59,6 +61,15 @@ pub(super) fn drive<S: 'static>(
     }
     if ready.is_readable() {
         receive(reactor, state, id, ready, handler);
+    }
+    // Of a reset behind the peer's FIN no read tells (it answers 0 again), and this edge is the last.
+    if ready.contains(Readiness::WRITE_CLOSED)
+        && let Some(conn) = reactor.get_mut(id)
+        && conn.seat.half_open
+        && (conn.sending, conn.receiving) == (Half::Open, Half::Finished)
+        && conn.unsent() == 0
+    {
+        conn.fail(Reason::Reset);
     }
     settle(reactor, state, id, handler);
 }
@@ -114,13 +125,16 @@ fn receive<S: 'static>(
 ) {
     let tick = tick_for(reactor, id);
     let Some(conn) = reactor.get_mut(id) else { return };
-    let mut budget = conn.seat.read_bytes_per_turn;
+    let mut budget = conn.seat.read_bytes_per_turn.max(1);
     // If sending fails only while this reads, more may have arrived since the last read.
     let last_words = conn.has(mark::LAST_WORDS);
     if conn.has(mark::RESUMED) {
         // The read timeout begins anew; it may not even be armed.
-        conn.marks &= !(mark::RESUMED | mark::ARMED);
-        conn.progress = tick;
+        conn.marks &= !mark::RESUMED;
+        if !conn.has(mark::LINGERING) {
+            conn.marks &= !mark::ARMED;
+            conn.progress = tick;
+        }
         if conn.backlog.is_some() {
             deliver(reactor, state, id, &[], handler);
         }
@@ -138,7 +152,8 @@ fn receive<S: 'static>(
             return; // Resuming reads to the end.
         }
         if budget == 0 {
-            reactor.resume(id.raw(), ready & (Readiness::READABLE | LOOK_AND_READ));
+            let on = if to_the_end { LOOK_AND_READ } else { Readiness::READABLE };
+            reactor.resume(id.raw(), on);
             return;
         }
         let mut scratch = reactor.take_scratch();
@@ -201,7 +216,7 @@ fn deliver<S: 'static>(
     if kept < count {
         conn.progress = tick;
     }
-    if kept > conn.seat.backlog_bytes_max {
+    if kept > conn.seat.backlog_bytes_max && !conn.has(mark::PAUSED) {
         conn.io.transport().reset_on_drop();
         return conn.fail(Reason::Backlog);
     }
@@ -235,10 +250,6 @@ fn end_of_input<S: 'static>(
     }
     if let Some(conn) = reactor.get_mut(id) {
         conn.backlog = None;
-        if !conn.seat.half_open {
-            conn.shutdown();
-            conn.marks |= mark::CLOSING;
-        }
     }
 }
 
@@ -302,6 +313,9 @@ fn settle<S: 'static>(
         call(reactor, state, id, Event::Drained, handler);
     }
     let conn = &mut reactor[id];
+    if conn.receiving == Half::Finished && !conn.seat.half_open {
+        conn.close();
+    }
     if conn.sending == Half::Finishing && conn.unsent() == 0 {
         conn.sending = Half::Finished;
         // Where the peer has finished too, close(2) sends the FIN.

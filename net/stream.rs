@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 
-use super::conn::{Conn, mark};
+use super::conn::{Conn, Half, mark};
 use super::deadline::arm;
 use super::drive::drive;
 use super::event::{Event, Handler, Pressure};
@@ -77,7 +77,7 @@ impl Stream {
             panic!("more sources than a token can number")
         };
         let conn = &reactor[id];
-        let (timed, waits) = (conn.seat.is_timed(), conn.has(mark::RESUMED) || conn.unsent() > 0);
+        let (timed, waits) = (conn.seat.is_timed(), conn.has(mark::RESUMED) || conn.unsent() > 0 || conn.sending == Half::Finished);
         if timed {
             arm(reactor, id);
         }
@@ -109,6 +109,10 @@ impl From<Conn> for Stream {
     fn from(mut conn: Conn) -> Stream {
         conn.marks &= mark::PAUSED | mark::ABOVE | mark::CLOSING;
         conn.marks |= mark::RESUMED;
+        conn.heard = 0; // Its time out of the loop does not count.
+        if let Some(outbox) = &mut conn.outbox {
+            outbox.since = 0;
+        }
         Stream { peer: conn.peer_addr().ok(), conn }
     }
 }

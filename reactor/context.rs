@@ -59,6 +59,8 @@ pub struct Context<S> {
     pub(super) referenced: usize,
     /// The source or timer whose callback runs now.
     pub(super) running: Subject,
+    /// Where the callback that ran last was handed to the loop.
+    pub(super) running_place: Place,
     /// What is left of the turn's budget of deferred callbacks.
     pub(super) deferred_left: usize,
     pub(super) stopping: bool,
@@ -69,7 +71,7 @@ pub struct Context<S> {
 /// Counters since the reactor was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
-    /// Turns of the loop, which is also how often it asked the kernel.
+    /// Turns of the loop.
     pub turns: u64,
     /// Callbacks run, hooks not counted.
     pub callbacks: u64,

@@ -134,7 +134,8 @@ impl<S: 'static> Context<S> {
         let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("?");
         let subject = std::mem::replace(&mut self.running, Subject::None);
         let hook = self.hooks.take_running();
-        log::error!("a callback panicked ({message}) and is dropped: {subject:?} {hook:?}");
+        let place = self.running_place;
+        log::error!("the callback from {place} panicked ({message}) and is dropped: {subject:?}");
         self.statistics.panicked += 1;
         self.end_callback(Kind::Panicked);
         match subject {
@@ -150,6 +151,7 @@ impl<S: 'static> Context<S> {
         while let Some(id) = self.touched.pop_front() {
             if let Some((callback, place)) = self.take_touched(id) {
                 self.emit(Kind::Flushed, id.into(), place, 0);
+                self.running_place = place;
                 self.call_source(id, callback, Readiness::FLUSH, state);
             }
         }

@@ -8,9 +8,10 @@
 //!  1 flush     `before_poll` hooks; what was written to sources goes to the kernel
 //!  2 wait      how long? zero if anything is queued, else until the nearest deadline
 //!  3 poll      the kernel says what is ready; the only place where the loop sleeps
-//!  4 stamp     one `now` for the whole turn; `after_poll` hooks
+//!  4 stamp     one `now` for the whole turn
 //!  5 collect   into the event queue, calling nobody: readiness, expired timers, posts
-//!  6 dispatch  what phase 5 left in the queue, High, Normal, Low, first in first out
+//!  6 dispatch  `after_poll` hooks; then what phase 5 left in the queue, High, Normal, Low, first
+//!              in first out
 //!  7 idle      if nothing ran: idle hooks; then what was removed is dropped
 //! ```
 //!
@@ -20,9 +21,9 @@
 //! * **R1** Run to completion: no callback starts while another is on the stack.
 //! * **R2** What a callback *enqueues* in phase 6 waits for the next turn. What it *defers* runs
 //!   right after it, before the next event, until none is left or [`DEFERRED_PER_TURN`] have run in
-//!   this turn; the rest waits for the next. (What a hook enqueues joins the turn it is in.)
-//! * **R3** I/O before timers: data that has arrived beats its own timeout. A timer cancelled or
-//!   re-armed by a callback of the same turn does not fire.
+//!   this turn; the rest waits for the next. (What is enqueued before phase 5 joins the turn.)
+//! * **R3** I/O before timers: readiness that the turn has collected beats a deadline that is up. A
+//!   timer cancelled or re-armed by a callback of the same turn does not fire.
 //! * **R4** Effects are immediate. An event for a source or timer that has gone, or whose slot is in
 //!   use again, reaches nobody and is counted.
 //! * **R5** Never early: a timer runs at or after its deadline, late by a tick (1 ms) and a turn at
@@ -168,6 +169,7 @@ impl<S: 'static> Reactor<S> {
             statistics: Statistics::default(),
             referenced: 0,
             running: Subject::None,
+            running_place: Place::caller(),
             deferred_left: DEFERRED_PER_TURN,
             stopping: false,
             scratch: Box::default(),
@@ -240,14 +242,14 @@ impl<S: 'static> Reactor<S> {
         turn.0.flush(state);
         let wait = turn.0.wait(max_wait);
         turn.0.poll(wait)?;
-        turn.0.stamp(state);
+        turn.0.stamp();
         turn.0.collect();
         let ran = turn.0.dispatch(state);
         turn.0.idle(state, ran);
         Ok(ran)
     }
 
-    /// HookPoint 1. A source that fails here queues the news for itself: nobody is called back yet.
+    /// Phase 1. A source that fails here queues the news for itself: nobody is called back yet.
     fn flush(&mut self, state: &mut S) {
         self.hooks(HookPoint::BeforePoll, state);
         if !self.context.touched.is_empty() {
@@ -277,11 +279,13 @@ impl<S: 'static> Reactor<S> {
         }
     }
 
-    /// HookPoint 2.
+    /// Phase 2.
     fn wait(&mut self, max_wait: Option<Duration>) -> Option<Duration> {
         // Asked not to wait, there is no need to know how long it could be.
         let wait = match max_wait {
             Some(Duration::ZERO) => max_wait,
+            // A hook has stopped the loop: the turn is completed without a sleep.
+            _ if self.context.stopping => Some(Duration::ZERO),
             // A hook may have taken away the last thing to wait for.
             None if !self.context.is_alive() => Some(Duration::ZERO),
             max_wait => match (self.context.sleep_limit(), max_wait) {
@@ -297,18 +301,17 @@ impl<S: 'static> Reactor<S> {
         wait
     }
 
-    /// HookPoint 4. The clock is read when somebody first asks.
-    fn stamp(&mut self, state: &mut S) {
+    /// Phase 4. The clock is read when somebody first asks.
+    fn stamp(&mut self) {
         self.context.time.forget();
         if self.context.trace.is_on() {
             let woken = self.events.iter().filter(|event| event.token() == WAKE).count();
             let ready = self.scripted.len() + self.events.iter().count() - woken;
             self.context.emit(Kind::Polled, Subject::None, Place::caller(), ready as u32);
         }
-        self.hooks(HookPoint::AfterPoll, state);
     }
 
-    /// HookPoint 5.
+    /// Phase 5.
     fn collect(&mut self) {
         let context = &mut self.context;
         if self.script.is_some() {
@@ -327,15 +330,16 @@ impl<S: 'static> Reactor<S> {
         }
     }
 
-    /// HookPoint 6.
+    /// Phase 6. Hooks that may panic come when the kernel's news are safe in the queue.
     fn dispatch(&mut self, state: &mut S) -> usize {
         let before = self.context.statistics.callbacks;
         let mut batch = self.context.queue.batch();
+        self.hooks(HookPoint::AfterPoll, state);
         self.guard(|context| context.run_batch(&mut batch, state));
         (self.context.statistics.callbacks - before) as usize
     }
 
-    /// HookPoint 7.
+    /// Phase 7.
     fn idle(&mut self, state: &mut S, ran: usize) {
         if ran == 0 {
             self.hooks(HookPoint::Idle, state);

@@ -299,7 +299,7 @@ impl<S: 'static> Context<S> {
     #[inline]
     pub(super) fn push_ready(&mut self, id: RawId, ready: Readiness) -> bool {
         let Some(entry) = self.sources.get_mut(id) else { return false };
-        if entry.pending.is_none() {
+        if entry.pending.is_none() && !ready.is_none() {
             self.queue.push_source(entry.priority, id);
         }
         entry.pending |= ready;

@@ -178,6 +178,7 @@ impl<S> Context<S> {
         (argument, cause): (u32, u64),
     ) {
         self.statistics.callbacks += u64::from(kind != Kind::RunHook);
+        self.running_place = place;
         if self.trace.is_on() {
             self.record(kind, subject, place, argument, cause);
             self.trace.running = self.trace.sequence;

@@ -73,8 +73,13 @@ impl ManualClock {
     }
 
     /// Moves time forward by `by`.
+    ///
+    /// # Panics
+    /// If that is later than an `Instant` can hold: on Linux, 292 thousand million years.
     pub fn advance(&self, by: Duration) {
-        self.elapsed.set(self.elapsed.get().saturating_add(by));
+        let elapsed = self.elapsed.get().saturating_add(by);
+        assert!(self.origin.checked_add(elapsed).is_some(), "time cannot move on by {by:?}");
+        self.elapsed.set(elapsed);
     }
 
     /// Whether only [`advance`](ManualClock::advance) may move this clock.

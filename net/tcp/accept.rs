@@ -159,6 +159,9 @@ pub(super) fn accept<S: 'static>(
             Ok((stream, peer)) => {
                 listener.exhausted = false;
                 listener.rest = REST_FIRST;
+                if listener.spare.is_none() {
+                    listener.spare = spare();
+                }
                 if listener.seat.others() >= listener.options.connections_max {
                     drop(stream);
                     refuse(reactor, id, "the limit on connections is reached");
