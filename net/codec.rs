@@ -207,7 +207,9 @@ pub enum Framed<'a> {
 /// Makes a handler of frames into a handler of bytes.
 ///
 /// An incomplete frame stays in the connection's backlog, so frames longer than
-/// [`Limits::backlog_bytes_max`](super::Limits::backlog_bytes_max) (1 MiB) want that raised, too.
+/// [`Limits::backlog_bytes_max`](super::Limits::backlog_bytes_max) (1 MiB) want that raised, too. A
+/// handler that deregisters its connection loses what was read behind the frame: to change the
+/// protocol in the middle of a stream, handle [`Event::Data`] and decode there.
 ///
 /// ```no_run
 /// use waterwheel::{Reactor, net::{Framed, Lines, framed, tcp}};

@@ -18,8 +18,8 @@
 //!
 //! # Rules
 //! 1. `Closed` is told exactly once for each connection, whatever ended it, and is the last event;
-//!    its id is stale by then. One that was deregistered, removed, or dropped with the loop is told
-//!    nothing.
+//!    its id is stale by then. One that was deregistered, removed, or dropped after a panic or with
+//!    the loop is told nothing.
 //! 2. `Data` carries each byte once and in order until `close`, `abort` or an error; those given
 //!    back with `unread` come again.
 //! 3. A refused write takes nothing. The outbox never holds more than its limit.

@@ -18,7 +18,7 @@ pub enum Event<'a> {
     /// Bytes have arrived. The slice is the loop's own buffer: copy what is to be kept, or give it
     /// back with [`Conn::unread`].
     Data(&'a [u8]),
-    /// After a write answered `AboveHigh` or `Refused`: there is room again.
+    /// After a write answered `AboveHigh`, or `Refused` for want of room: there is room again.
     Drained,
     /// The peer has finished writing. Unless [`Limits::half_open`](super::Limits::half_open) says otherwise the connection is
     /// closed when this event returns and what is unsent was sent.

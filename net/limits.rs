@@ -24,7 +24,8 @@ pub struct Limits {
     pub outbox_bytes_low: usize,
     /// Unsent bytes that are never exceeded: a write that would is refused whole. 4 MiB.
     pub outbox_bytes_max: usize,
-    /// Received bytes that a handler may leave for later, an incomplete frame. 1 MiB.
+    /// Received bytes that a handler may leave for later, an incomplete frame. 1 MiB. One read more,
+    /// 64 KiB, may stand behind a pause.
     pub backlog_bytes_max: usize,
     /// Bytes read in one turn; more waits for the next, so that others get theirs. 256 KiB.
     pub read_bytes_per_turn: usize,

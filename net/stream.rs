@@ -77,7 +77,10 @@ impl Stream {
             panic!("more sources than a token can number")
         };
         let conn = &reactor[id];
-        let (timed, waits) = (conn.seat.is_timed(), conn.has(mark::RESUMED) || conn.unsent() > 0 || conn.sending == Half::Finished);
+        let (timed, waits) = (
+            conn.seat.is_timed(),
+            conn.has(mark::RESUMED) || conn.unsent() > 0 || conn.sending == Half::Finished,
+        );
         if timed {
             arm(reactor, id);
         }

@@ -160,7 +160,7 @@ pub(super) fn accept<S: 'static>(
                 listener.exhausted = false;
                 listener.rest = REST_FIRST;
                 if listener.spare.is_none() {
-                    listener.spare = spare();
+                    listener.spare = spare(); // There were none left when it was last wanted.
                 }
                 if listener.seat.others() >= listener.options.connections_max {
                     drop(stream);
