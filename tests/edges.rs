@@ -12,7 +12,7 @@ use waterwheel::timers::ManualClock;
 use waterwheel::{Context, Reactor, SourceId};
 
 mod support;
-use support::{MS, ceiling};
+use support::{MS, ceiling, raise_open_files};
 
 type Told = Vec<String>;
 
@@ -113,8 +113,9 @@ fn data_of_a_crowd_that_one_poll_cannot_report_beats_its_idle_timeout() {
     let clock = ManualClock::held();
     let (mut reactor, mut told) = (Reactor::builder().clock(&clock).build().unwrap(), Told::new());
     let limits = Limits { idle_timeout: Some(Duration::from_secs(10)), ..Limits::default() };
-    // More than the 1,024 events that one poll takes.
+    // More than the 1,024 events that one poll takes; two descriptors each.
     const CROWD: usize = 1100;
+    raise_open_files();
     let listen = tcp::Listen::new().limits(limits);
     let listener = listen.open(&mut reactor, "127.0.0.1:0", |reactor, _, incoming| {
         incoming.open(reactor, tell);

@@ -13,7 +13,7 @@ use mio::net::UnixStream;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
-use support::{MS, ceiling};
+use support::{MS, ceiling, raise_open_files};
 use waterwheel::reactor::{
     Context, Fd, Interest, Missed, Options, RawId, Reactor, Rejected, SourceId,
 };
@@ -115,6 +115,7 @@ fn a_removed_source_is_closed_at_the_end_of_the_turn_or_at_once() {
 
 #[test]
 fn dropping_the_reactor_closes_and_drops_everything_and_calls_nobody() {
+    raise_open_files();
     /// Counts its drops.
     struct Capture(Rc<Cell<usize>>);
     impl Drop for Capture {
@@ -152,6 +153,7 @@ fn dropping_the_reactor_closes_and_drops_everything_and_calls_nobody() {
 
 #[test]
 fn more_ready_sources_than_one_poll_reports_are_each_served_once() {
+    raise_open_files();
     const SOURCES: usize = 2000; // the kernel reports 1,024 at a time
     let _ceiling = ceiling(LIMIT);
     let mut reactor = Reactor::new().unwrap();
@@ -169,6 +171,7 @@ fn more_ready_sources_than_one_poll_reports_are_each_served_once() {
 /// one into its slot.
 #[test]
 fn sources_that_close_each_other_in_one_batch_never_call_one_that_has_gone() {
+    raise_open_files();
     const SOURCES: usize = 2500;
     let _ceiling = ceiling(LIMIT);
     let mut reactor = Reactor::<Vec<RawId>>::new().unwrap();

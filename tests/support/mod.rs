@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use waterwheel::reactor::{Kind, LoopEvent, Recorder};
 
 pub mod process;
@@ -54,6 +55,12 @@ pub fn ceiling(limit: Duration) -> impl Drop {
         }
     });
     Guard(Some(running))
+}
+
+/// Lets this process have as many descriptors as it may: the usual soft limit is 1,024.
+pub fn raise_open_files() {
+    let most = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most }).unwrap();
 }
 
 pub const MS: Duration = Duration::from_millis(1);
