@@ -101,6 +101,14 @@ fn tick_for<S: 'static>(reactor: &Context<S>, id: SourceId<Conn>) -> u64 {
     }
 }
 
+/// Whether nothing follows from what has happened: an open connection, as after most events.
+fn is_settled(conn: &Conn) -> bool {
+    let usual = mark::ARMED | mark::BLOCKED | mark::PAUSED;
+    (conn.sending, conn.receiving) == (Half::Open, Half::Open)
+        && conn.marks & !usual == 0
+        && !needs_arming(conn)
+}
+
 fn is_over(conn: &Conn) -> bool {
     conn.sending == Half::Finished && conn.receiving == Half::Finished
 }
@@ -262,8 +270,12 @@ fn call<S: 'static>(
     event: Event<'_>,
     handler: &mut impl HandlerFn<S>,
 ) {
-    if reactor[id].outbox.is_none() {
-        reactor[id].outbox = Some(reactor.take_cork());
+    let cork = reactor.take_cork();
+    let conn = &mut reactor[id];
+    if conn.outbox.is_none() {
+        conn.outbox = Some(cork);
+    } else {
+        reactor.put_cork(cork);
     }
     let lent = Lent(reactor, id.raw());
     handler(lent.0, state, id, event);
@@ -294,10 +306,14 @@ fn settle<S: 'static>(
         let tick = tick_for(reactor, id);
         let Some(conn) = reactor.get_mut(id) else { return };
         conn.flush(tick);
+        let settled = is_settled(conn);
         if conn.unsent() == 0
             && let Some(cork) = conn.outbox.take()
         {
             reactor.put_cork(cork);
+        }
+        if settled {
+            return;
         }
         let conn = &mut reactor[id];
         if !owes_drained(conn) {
