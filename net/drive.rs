@@ -244,7 +244,8 @@ fn deliver<S: 'static>(
     conn.backlog = Some(backlog);
 }
 
-/// The peer has finished. Unless the connection may stay half open, so do we.
+/// The peer has finished. Our half follows in `settle`, also when the handler panics, unless the
+/// connection may stay half open.
 fn end_of_input<S: 'static>(
     reactor: &mut Context<S>,
     state: &mut S,

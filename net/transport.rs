@@ -77,6 +77,36 @@ impl Transport for TcpStream {
     }
 }
 
+/// Registers a struct with the selector by one of its fields.
+macro_rules! registers_by {
+    ($type:ty, $field:ident) => {
+        impl mio::event::Source for $type {
+            fn register(
+                &mut self,
+                registry: &mio::Registry,
+                token: mio::Token,
+                interest: mio::Interest,
+            ) -> io::Result<()> {
+                mio::event::Source::register(&mut self.$field, registry, token, interest)
+            }
+
+            fn reregister(
+                &mut self,
+                registry: &mio::Registry,
+                token: mio::Token,
+                interest: mio::Interest,
+            ) -> io::Result<()> {
+                mio::event::Source::reregister(&mut self.$field, registry, token, interest)
+            }
+
+            fn deregister(&mut self, registry: &mio::Registry) -> io::Result<()> {
+                mio::event::Source::deregister(&mut self.$field, registry)
+            }
+        }
+    };
+}
+pub(super) use registers_by;
+
 /// TCP without an indirection, anything else behind one.
 #[derive(Debug)]
 pub(super) enum Io {

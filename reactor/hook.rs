@@ -26,11 +26,11 @@ struct Hook<S> {
     place: Place,
 }
 
-/// The hooks of each phase, in the order in which they were added.
+/// The hooks of each point, in the order in which they were added.
 pub(super) struct Hooks<S> {
     of: [Vec<Hook<S>>; 3],
     added: u64,
-    /// In the phase that is under way: the last to run, and the hook that has run last.
+    /// At the point that is reached: the last to run, and the hook that has run last.
     last: u64,
     done: u64,
     /// The hook that runs now.
@@ -42,10 +42,10 @@ impl<S> Hooks<S> {
         Hooks { of: Default::default(), added: 0, last: 0, done: 0, running: None }
     }
 
-    /// Begins a phase: hooks that are added meanwhile wait for the next turn. False if it has none.
+    /// Begins with a point: hooks that are added meanwhile wait for the next turn. False if it has none.
     #[inline]
-    pub(super) fn begin(&mut self, phase: HookPoint) -> bool {
-        let some = !self.of[phase as usize].is_empty();
+    pub(super) fn begin(&mut self, point: HookPoint) -> bool {
+        let some = !self.of[point as usize].is_empty();
         if some {
             (self.last, self.done) = (self.added, 0);
         }
@@ -88,34 +88,34 @@ impl<S: 'static> Context<S> {
         self.add_hook(HookPoint::Idle, callback, Place::caller())
     }
 
-    fn add_hook<F>(&mut self, phase: HookPoint, callback: F, place: Place) -> HookId
+    fn add_hook<F>(&mut self, point: HookPoint, callback: F, place: Place) -> HookId
     where
         F: FnMut(&mut Context<S>, &mut S) + 'static,
     {
         self.hooks.added += 1;
         let number = self.hooks.added;
         let hook = Hook { number, callback: Some(Box::new(callback) as _), place };
-        self.hooks.of[phase as usize].push(hook);
-        HookId(phase, number)
+        self.hooks.of[point as usize].push(hook);
+        HookId(point, number)
     }
 
     /// Removes a hook, at once. False if it was removed before.
-    pub fn remove_hook(&mut self, HookId(phase, number): HookId) -> bool {
-        let hooks = &mut self.hooks.of[phase as usize];
+    pub fn remove_hook(&mut self, HookId(point, number): HookId) -> bool {
+        let hooks = &mut self.hooks.of[point as usize];
         let at = hooks.iter().position(|hook| hook.number == number);
         at.map(|at| hooks.remove(at)).is_some()
     }
 
-    /// Runs what is left of a phase's hooks.
+    /// Runs what is left of a point's hooks.
     #[inline]
-    pub(super) fn run_hooks(&mut self, phase: HookPoint, state: &mut S) {
+    pub(super) fn run_hooks(&mut self, point: HookPoint, state: &mut S) {
         // Hooks are numbered upwards and may remove each other, so the next is looked up by number.
         loop {
             let (last, done) = (self.hooks.last, self.hooks.done);
-            let mut hooks = self.hooks.of[phase as usize].iter_mut();
+            let mut hooks = self.hooks.of[point as usize].iter_mut();
             let next = hooks.find(|hook| hook.number > done && hook.number <= last);
             let Some(hook) = next else { break };
-            let id = HookId(phase, hook.number);
+            let id = HookId(point, hook.number);
             self.hooks.done = hook.number;
             let (callback, place) = (hook.callback.take(), hook.place);
             self.hooks.running = Some(id);
@@ -141,8 +141,8 @@ struct LentHook<'a, S> {
 
 impl<S> Drop for LentHook<'_, S> {
     fn drop(&mut self) {
-        let HookId(phase, number) = self.id;
-        let hooks = &mut self.context.hooks.of[phase as usize];
+        let HookId(point, number) = self.id;
+        let hooks = &mut self.context.hooks.of[point as usize];
         if let Some(hook) = hooks.iter_mut().find(|hook| hook.number == number) {
             hook.callback = self.callback.take();
         }

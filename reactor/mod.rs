@@ -258,9 +258,9 @@ impl<S: 'static> Reactor<S> {
     }
 
     #[inline]
-    fn hooks(&mut self, phase: HookPoint, state: &mut S) {
-        if self.context.hooks.begin(phase) {
-            self.guard(|context| context.run_hooks(phase, state));
+    fn hooks(&mut self, point: HookPoint, state: &mut S) {
+        if self.context.hooks.begin(point) {
+            self.guard(|context| context.run_hooks(point, state));
         }
     }
 

@@ -20,16 +20,15 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use mio::event::Source;
 use mio::net::{TcpListener, TcpStream};
-use mio::{Registry, Token};
 use socket2::{SockRef, TcpKeepalive};
 
 use super::listen::Listen;
 use crate::net::drive::Lent;
 use crate::net::limits::Seat;
 use crate::net::stream::Stream;
-use crate::reactor::{Context, Interest, Readiness, SourceId};
+use crate::net::transport::registers_by;
+use crate::reactor::{Context, Readiness, SourceId};
 
 /// The first rest after running out of descriptors; each next one is twice as long.
 const REST_FIRST: Duration = Duration::from_millis(100);
@@ -110,29 +109,7 @@ impl std::os::fd::AsFd for Listener {
     }
 }
 
-impl Source for Listener {
-    fn register(
-        &mut self,
-        registry: &Registry,
-        token: Token,
-        interest: Interest,
-    ) -> io::Result<()> {
-        self.socket.register(registry, token, interest)
-    }
-
-    fn reregister(
-        &mut self,
-        registry: &Registry,
-        token: Token,
-        interest: Interest,
-    ) -> io::Result<()> {
-        self.socket.reregister(registry, token, interest)
-    }
-
-    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        self.socket.deregister(registry)
-    }
-}
+registers_by!(Listener, socket);
 
 /// A descriptor that costs nothing else. None is not an error: then there is no spare.
 fn spare() -> Option<File> {

@@ -6,14 +6,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use mio::event::Source;
 use mio::net::TcpStream;
-use mio::{Registry, Token};
 use socket2::SockRef;
 
 use crate::net::event::Pressure;
 use crate::net::limits::{Limits, Seat};
 use crate::net::stream::Stream;
+use crate::net::transport::registers_by;
 use crate::reactor::{Context, Interest, Readiness, SourceId};
 
 /// A connection that is being made. Remove its source to cancel it; the callback is then not called.
@@ -42,29 +41,7 @@ impl Connecting {
     }
 }
 
-impl Source for Connecting {
-    fn register(
-        &mut self,
-        registry: &Registry,
-        token: Token,
-        interest: Interest,
-    ) -> io::Result<()> {
-        self.socket.register(registry, token, interest)
-    }
-
-    fn reregister(
-        &mut self,
-        registry: &Registry,
-        token: Token,
-        interest: Interest,
-    ) -> io::Result<()> {
-        self.socket.reregister(registry, token, interest)
-    }
-
-    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        self.socket.deregister(registry)
-    }
-}
+registers_by!(Connecting, socket);
 
 /// Connects to `addr` (an address; looking a name up blocks) and calls `done` once: with the stream, or with the error of connect(2), or
 /// with `TimedOut` after `timeout`. [`Stream::limits`] sets timeouts and bounds before it is opened.
