@@ -15,6 +15,7 @@ use super::RawId;
 use super::hook::Hooks;
 use super::queue::{Call, EventQueue};
 use super::remote::{Inbox, Mailbox};
+use super::resumer::Resumer;
 use super::source::{Entry, Sources};
 use super::trace::{Kind, Subject, Trace};
 use super::{Place, Priority, Timer};
@@ -49,6 +50,8 @@ pub struct Context<S> {
     /// Whether a remote was ever made; without one the mailbox need not be looked at.
     pub(super) remotes: bool,
     pub(super) inbox: Inbox<S>,
+    /// Sources resumed without a `Context`; `None` until someone may.
+    pub(super) resumer: Option<Resumer>,
     /// Sources to be flushed in phase 1; each at most once.
     pub(super) touched: VecDeque<RawId>,
     /// Sources that went in this turn, dropped in phase 7.
@@ -219,6 +222,7 @@ impl<S: 'static> Context<S> {
         !self.queue.is_empty()
             || !self.deferred.is_empty()
             || !self.inbox.is_empty()
+            || self.resumer.as_ref().is_some_and(Resumer::is_waiting)
             || (self.remotes && self.mailbox.is_waiting())
     }
 

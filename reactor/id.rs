@@ -46,11 +46,14 @@ impl RawId {
         (self.index, self.generation)
     }
 
-    pub(super) fn token(self) -> Token {
+    /// The token under which the selector knows the source.
+    pub fn token(self) -> Token {
         Token((self.generation as usize) << INDEX_BITS | self.index as usize)
     }
 
-    pub(super) fn from_token(Token(token): Token) -> RawId {
+    /// The id behind a token, for sources that want to know their own: a
+    /// [`Source`](mio::event::Source) is told its token when it is registered.
+    pub fn from_token(Token(token): Token) -> RawId {
         RawId {
             index: (token & ((1 << INDEX_BITS) - 1)) as u32,
             generation: (token >> INDEX_BITS) as u32,

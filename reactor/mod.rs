@@ -70,6 +70,7 @@ mod poll;
 mod queue;
 mod readiness;
 mod remote;
+mod resumer;
 mod script;
 mod source;
 mod timer;
@@ -88,6 +89,7 @@ pub use place::Place;
 pub use queue::Priority;
 pub use readiness::Readiness;
 pub use remote::{POSTS_PER_TURN, PostError, Remote};
+pub use resumer::Resumer;
 pub use script::{Script, Unplugged};
 pub use source::{Options, Rejected};
 pub use timer::{BURST_MAX, Missed, Occurrence};
@@ -163,6 +165,7 @@ impl<S: 'static> Reactor<S> {
             mailbox: Arc::new(Mailbox::new(waker, builder.posts_max)),
             remotes: false,
             inbox: Inbox::new(),
+            resumer: None,
             touched: Default::default(),
             removed: Vec::new(),
             trace: Trace::new(builder.observer),
@@ -324,6 +327,7 @@ impl<S: 'static> Reactor<S> {
                 context.collect_ready(RawId::from_token(event.token()), Readiness::of(event));
             }
         }
+        context.collect_resumed();
         context.collect_timers();
         if context.remotes {
             context.collect_posts();

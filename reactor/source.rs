@@ -361,6 +361,13 @@ impl<S: 'static> Context<S> {
         object.downcast_mut()
     }
 
+    /// The ids of all sources of type `T`, in the order of their slots. O(sources).
+    pub fn ids<T: 'static>(&self) -> Vec<SourceId<T>> {
+        let is_one = |entry: &Entry<S>| (&*entry.object as &dyn Any).is::<T>();
+        let of_type = self.sources.iter().filter(|(_, entry)| is_one(entry));
+        of_type.map(|(id, _)| SourceId::new(id)).collect()
+    }
+
     /// Whether the id still names a source.
     pub fn contains(&self, id: RawId) -> bool {
         self.sources.get(id).is_some()

@@ -1,0 +1,80 @@
+//! Resumer: how a source becomes ready without the kernel and without a `Context`.
+//!
+//! A source whose other end lives in the same loop is made ready by it: bytes written into one end
+//! of an in-memory pair make the other readable. The writer has no [`Context`] at hand, so it notes
+//! the readiness here and the next turn collects it, behind what the kernel reported.
+//!
+//! # Read next
+//! `trace.rs`: what the loop tells of itself.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::rc::Rc;
+
+use super::{Context, RawId, Readiness};
+
+/// Resumes sources of the loop it belongs to, from this thread. Clones share the list; it outlives
+/// the loop harmlessly.
+///
+/// A source learns its own id by [`RawId::from_token`] when it is registered.
+///
+/// ```
+/// use waterwheel::reactor::{Interest, Readiness, Reactor, Unplugged};
+/// let mut reactor = Reactor::new().unwrap();
+/// let resumer = reactor.resumer();
+/// let source = reactor
+///     .register(Unplugged, Interest::READABLE, |reactor, called: &mut bool, id, _| {
+///         *called = true;
+///         reactor.remove(id.raw());
+///     })
+///     .unwrap();
+/// resumer.resume(source.raw(), Readiness::READABLE);
+/// let mut called = false;
+/// reactor.run(&mut called).unwrap();
+/// assert!(called);
+/// ```
+#[derive(Clone, Default)]
+pub struct Resumer(Rc<RefCell<Vec<(RawId, Readiness)>>>);
+
+impl Resumer {
+    /// Calls the source's callback in the next turn, as [`Context::resume`] does; until then the
+    /// loop does not sleep. A stale id is dropped and counted when it is collected. O(1).
+    pub fn resume(&self, id: RawId, ready: Readiness) {
+        self.0.borrow_mut().push((id, ready));
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.0.borrow().is_empty()
+    }
+}
+
+impl fmt::Debug for Resumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Resumer").field(&self.0.borrow().len()).finish()
+    }
+}
+
+impl<S: 'static> Context<S> {
+    /// A handle by which sources of this thread resume each other; see [`Resumer`].
+    pub fn resumer(&mut self) -> Resumer {
+        self.resumer.get_or_insert_default().clone()
+    }
+
+    /// The part of phase 5 that takes in what was resumed.
+    #[inline]
+    pub(super) fn collect_resumed(&mut self) {
+        let Some(resumer) = &self.resumer else { return };
+        if !resumer.is_waiting() {
+            return;
+        }
+        let mut waiting = resumer.0.take();
+        for (id, ready) in waiting.drain(..) {
+            if !self.resume(id, ready) {
+                self.drop_stale(id.into());
+            }
+        }
+        if let Some(resumer) = &self.resumer {
+            *resumer.0.borrow_mut() = waiting; // For its capacity: nothing resumes meanwhile.
+        }
+    }
+}
