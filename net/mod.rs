@@ -17,19 +17,25 @@
 //! # Read next
 //! `conn.rs`: the life of a connection.
 
+mod accept;
 mod codec;
 mod conn;
+mod connect;
 mod deadline;
 mod drive;
 mod event;
 mod limits;
+mod listen;
 mod stream;
 pub mod tcp;
 mod transport;
 
+pub use accept::{Accept, Listener};
 pub use codec::{Codec, Frame, FrameError, Framed, LengthPrefix, Lines, framed};
 pub use conn::Conn;
+pub use connect::Connecting;
 pub use event::{Event, Handler, Pressure, Reason};
 pub use limits::Limits;
+pub use listen::Listen;
 pub use stream::Stream;
 pub use transport::Transport;

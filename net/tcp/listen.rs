@@ -1,18 +1,22 @@
 //! Listening: where, and with which options.
 //!
-//! Knows addresses and socket options; what a listener then does is in `accept.rs`.
+//! Knows addresses and socket options; what a listener then does is in `../accept.rs`.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
-use mio::net::TcpListener;
-use socket2::{Domain, Protocol, Socket, Type};
+use mio::net::{TcpListener, TcpStream};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
-use super::accept::{Accept, Listener, accept};
-use crate::net::limits::Limits;
+use crate::net::accept::{self, Accept, Acceptor};
+use crate::net::limits::Seat;
 use crate::net::stream::Stream;
-use crate::reactor::{Context, Interest, Options, SourceId};
+use crate::net::transport::registers_by;
+use crate::reactor::{Context, SourceId};
+
+/// A listening TCP socket.
+pub type Listener = accept::Listener<TcpAcceptor>;
 
 /// Listens on `addr` and calls `on_accept` with every stream that is accepted.
 ///
@@ -59,26 +63,21 @@ where
 /// println!("listening on {}", reactor[listener].local_addr());
 /// # Ok::<(), std::io::Error>(())
 /// ```
+pub type Listen = crate::net::listen::Listen<Options>;
+
+/// What [`Listen`] lets one choose for TCP only.
 #[derive(Clone, Debug)]
-pub struct Listen {
-    pub(super) limits: Limits,
-    pub(super) connections_max: usize,
-    pub(super) accepts_per_turn: usize,
-    backlog: i32,
+pub struct Options {
     reuse_port: bool,
     send_buffer_bytes: Option<usize>,
     receive_buffer_bytes: Option<usize>,
-    pub(super) nodelay: bool,
-    pub(super) keepalive: Option<Duration>,
+    nodelay: bool,
+    keepalive: Option<Duration>,
 }
 
-impl Default for Listen {
-    fn default() -> Listen {
-        Listen {
-            limits: Limits::default(),
-            connections_max: usize::MAX,
-            accepts_per_turn: 64,
-            backlog: 4096,
+impl Default for Options {
+    fn default() -> Options {
+        Options {
             reuse_port: false,
             send_buffer_bytes: None,
             receive_buffer_bytes: None,
@@ -89,64 +88,34 @@ impl Default for Listen {
 }
 
 impl Listen {
-    /// The defaults.
-    pub fn new() -> Listen {
-        Listen::default()
-    }
-
-    /// The limits of its connections.
-    pub fn limits(mut self, limits: Limits) -> Listen {
-        self.limits = limits;
-        self
-    }
-
-    /// Connections open at a time; one more is accepted and closed at once, counted, and logged once
-    /// a second at most (by the `log` crate). No limit by default.
-    pub fn connections_max(mut self, connections: usize) -> Listen {
-        self.connections_max = connections;
-        self
-    }
-
-    /// Connections accepted in one turn; more wait for the next, so that others get theirs. 64.
-    pub fn accepts_per_turn(mut self, accepts: usize) -> Listen {
-        self.accepts_per_turn = accepts.max(1);
-        self
-    }
-
-    /// Connections that wait in the kernel to be accepted, the *backlog* of listen(2); see listen(2), and `somaxconn`. 4096.
-    pub fn backlog(mut self, connections: u32) -> Listen {
-        self.backlog = i32::try_from(connections).unwrap_or(i32::MAX);
-        self
-    }
-
     /// Lets several listeners, each with its own loop, share the port (`SO_REUSEPORT`). Off.
     pub fn reuse_port(mut self, reuse: bool) -> Listen {
-        self.reuse_port = reuse;
+        self.kind.reuse_port = reuse;
         self
     }
 
     /// The kernel's buffer for bytes on their way out of each connection (`SO_SNDBUF`). The kernel's
     /// own choice, which grows with use.
     pub fn send_buffer_bytes(mut self, bytes: usize) -> Listen {
-        self.send_buffer_bytes = Some(bytes);
+        self.kind.send_buffer_bytes = Some(bytes);
         self
     }
 
     /// The kernel's buffer for bytes that wait to be read (`SO_RCVBUF`). The kernel's own choice.
     pub fn receive_buffer_bytes(mut self, bytes: usize) -> Listen {
-        self.receive_buffer_bytes = Some(bytes);
+        self.kind.receive_buffer_bytes = Some(bytes);
         self
     }
 
     /// Sends small writes at once (`TCP_NODELAY`). On: a callback's writes are one already.
     pub fn nodelay(mut self, nodelay: bool) -> Listen {
-        self.nodelay = nodelay;
+        self.kind.nodelay = nodelay;
         self
     }
 
     /// Lets the kernel ask a silent peer whether it is there, every so often (`SO_KEEPALIVE`). Off.
     pub fn keepalive(mut self, every: Option<Duration>) -> Listen {
-        self.keepalive = every;
+        self.kind.keepalive = every;
         self
     }
 
@@ -181,18 +150,16 @@ impl Listen {
         self,
         reactor: &mut Context<S>,
         addr: impl ToSocketAddrs,
-        mut on_accept: F,
+        on_accept: F,
     ) -> io::Result<SourceId<Listener>>
     where
         S: 'static,
         F: FnMut(&mut Context<S>, &mut S, Accept) + 'static,
     {
-        let listener = Listener::new(self.bind_first(addr)?, self)?;
-        let options = Options { closes: true, ..Options::default() };
-        let accept = move |reactor: &mut _, state: &mut _, id, ready| {
-            accept(reactor, state, id, ready, &mut on_accept);
-        };
-        Ok(reactor.register_with(listener, Interest::READABLE, options, accept)?)
+        let socket = self.bind_first(addr)?;
+        let addr = socket.local_addr()?;
+        let Options { nodelay, keepalive, .. } = self.kind;
+        accept::serve(reactor, TcpAcceptor { socket, addr, nodelay, keepalive }, &self, on_accept)
     }
 
     /// Binds the first of the addresses that will have it, as std does.
@@ -213,13 +180,64 @@ impl Listen {
         #[cfg(unix)]
         socket.set_reuse_address(true)?;
         #[cfg(unix)]
-        socket.set_reuse_port(self.reuse_port)?;
+        socket.set_reuse_port(self.kind.reuse_port)?;
         // Accepted sockets inherit these; the receive buffer must be set before a handshake.
-        self.send_buffer_bytes.map_or(Ok(()), |bytes| socket.set_send_buffer_size(bytes))?;
-        self.receive_buffer_bytes.map_or(Ok(()), |bytes| socket.set_recv_buffer_size(bytes))?;
+        let (out, into) = (self.kind.send_buffer_bytes, self.kind.receive_buffer_bytes);
+        out.map_or(Ok(()), |bytes| socket.set_send_buffer_size(bytes))?;
+        into.map_or(Ok(()), |bytes| socket.set_recv_buffer_size(bytes))?;
         socket.set_nonblocking(true)?;
         socket.bind(&addr.into())?;
         socket.listen(self.backlog)?;
         Ok(TcpListener::from_std(socket.into()))
+    }
+}
+
+/// What a TCP listener accepts from.
+#[derive(Debug)]
+pub struct TcpAcceptor {
+    socket: TcpListener,
+    addr: SocketAddr,
+    nodelay: bool,
+    keepalive: Option<Duration>,
+}
+
+impl Listener {
+    /// The address it listens on, with the port the system chose if it was asked for port 0.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.acceptor.addr
+    }
+}
+
+impl Acceptor for TcpAcceptor {
+    type Socket = (TcpStream, SocketAddr);
+
+    #[inline]
+    fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
+        self.socket.accept()
+    }
+
+    fn stream(&self, (stream, peer): (TcpStream, SocketAddr), seat: Seat) -> Stream {
+        let socket = SockRef::from(&stream);
+        if self.nodelay
+            && let Err(error) = socket.set_tcp_nodelay(true)
+        {
+            log::debug!("cannot set TCP_NODELAY: {error}"); // The peer may be gone already.
+        }
+        if let Some(every) = self.keepalive
+            && let Err(error) =
+                socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(every).with_interval(every))
+        {
+            log::debug!("cannot set SO_KEEPALIVE: {error}");
+        }
+        Stream::tcp(stream, seat, Some(peer))
+    }
+}
+
+registers_by!(TcpAcceptor, socket);
+
+#[cfg(unix)]
+impl std::os::fd::AsFd for TcpAcceptor {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }

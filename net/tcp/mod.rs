@@ -4,12 +4,11 @@
 //! [`Conn`](super::Conn).
 //!
 //! # Read next
-//! `accept.rs`: what a listener does when descriptors run out.
+//! `../accept.rs`: what a listener does when descriptors run out.
 
-mod accept;
 mod connect;
 mod listen;
 
-pub use accept::{Accept, Listener};
+pub use super::accept::Accept;
 pub use connect::{Connecting, connect};
-pub use listen::{Listen, listen};
+pub use listen::{Listen, Listener, Options, listen};

@@ -1,4 +1,6 @@
-//! Accepting.
+//! Accepting, whatever carries the connections.
+//!
+//! Knows the loop and what it may cost; what is accepted from is an [`Acceptor`]: TCP, Unix sockets.
 //!
 //! A listener that meets the limit on open files (EMFILE, accept(2)) must neither spin nor die. The
 //! kernel keeps the connection it could not hand over, and an edge-triggered selector says nothing
@@ -13,22 +15,21 @@
 //! ```
 //!
 //! # Read next
-//! `../codec.rs`: from bytes to frames.
+//! `codec.rs`: from bytes to frames.
 
+use std::fmt;
 use std::fs::File;
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use mio::net::{TcpListener, TcpStream};
-use socket2::{SockRef, TcpKeepalive};
+use mio::event::Source;
+use mio::{Registry, Token};
 
+use super::drive::Lent;
+use super::limits::Seat;
 use super::listen::Listen;
-use crate::net::drive::Lent;
-use crate::net::limits::Seat;
-use crate::net::stream::Stream;
-use crate::net::transport::registers_by;
-use crate::reactor::{Context, Readiness, SourceId};
+use super::stream::Stream;
+use crate::reactor::{Context, Interest, Options, Readiness, SourceId};
 
 /// The first rest after running out of descriptors; each next one is twice as long.
 const REST_FIRST: Duration = Duration::from_millis(100);
@@ -48,12 +49,29 @@ pub enum Accept {
     Exhausted(io::Error),
 }
 
+/// Where connections come from: a listening socket, or what stands for one.
+///
+/// It reports by edges, as a [`Transport`](super::Transport) does: `WouldBlock` arms the next.
+pub trait Acceptor: Source + fmt::Debug + 'static {
+    /// One accepted connection, as the system hands it over. Dropping it closes it.
+    type Socket;
+
+    /// Accepts the next connection.
+    ///
+    /// # Errors
+    /// As accept(2): `WouldBlock` when nobody waits.
+    fn accept(&mut self) -> io::Result<Self::Socket>;
+
+    /// Makes a stream of one that is to be served.
+    fn stream(&self, socket: Self::Socket, seat: Seat) -> Stream;
+}
+
 /// A listening socket. Remove or deregister its source to stop listening.
 #[derive(Debug)]
-pub struct Listener {
-    socket: TcpListener,
-    addr: SocketAddr,
-    options: Listen,
+pub struct Listener<A> {
+    pub(super) acceptor: A,
+    connections_max: usize,
+    accepts_per_turn: usize,
     /// Its own; each connection takes the next.
     seat: Seat,
     /// A descriptor to give up when there are no more; see the head of this file.
@@ -69,25 +87,20 @@ pub struct Listener {
     log_after: u64,
 }
 
-impl Listener {
-    pub(super) fn new(socket: TcpListener, options: Listen) -> io::Result<Listener> {
-        Ok(Listener {
-            addr: socket.local_addr()?,
-            socket,
-            seat: Seat::first(options.limits.clone()),
-            options,
+impl<A> Listener<A> {
+    fn new<K>(acceptor: A, listen: &Listen<K>) -> Listener<A> {
+        Listener {
+            acceptor,
+            connections_max: listen.connections_max,
+            accepts_per_turn: listen.accepts_per_turn,
+            seat: Seat::first(listen.limits.clone()),
             spare: spare(),
             resting: false,
             rest: REST_FIRST,
             exhausted: false,
             refused: 0,
             log_after: 0,
-        })
-    }
-
-    /// The address it listens on, with the port the system chose if it was asked for port 0.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.addr
+        }
     }
 
     /// Connections open now.
@@ -103,24 +116,57 @@ impl Listener {
 
 /// For options that are not here; see `socket2::SockRef`.
 #[cfg(unix)]
-impl std::os::fd::AsFd for Listener {
+impl<A: std::os::fd::AsFd> std::os::fd::AsFd for Listener<A> {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.acceptor.as_fd()
     }
 }
 
-registers_by!(Listener, socket);
+impl<A: Source> Source for Listener<A> {
+    fn register(&mut self, r: &Registry, token: Token, interest: Interest) -> io::Result<()> {
+        self.acceptor.register(r, token, interest)
+    }
+
+    fn reregister(&mut self, r: &Registry, token: Token, interest: Interest) -> io::Result<()> {
+        self.acceptor.reregister(r, token, interest)
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        self.acceptor.deregister(registry)
+    }
+}
 
 /// A descriptor that costs nothing else. None is not an error: then there is no spare.
 fn spare() -> Option<File> {
     cfg!(unix).then(|| File::open("/dev/null").ok()).flatten()
 }
 
+/// Hands a listener to the loop.
+#[track_caller]
+pub(super) fn serve<S, A, K, F>(
+    reactor: &mut Context<S>,
+    acceptor: A,
+    listen: &Listen<K>,
+    mut on_accept: F,
+) -> io::Result<SourceId<Listener<A>>>
+where
+    S: 'static,
+    A: Acceptor,
+    F: FnMut(&mut Context<S>, &mut S, Accept) + 'static,
+{
+    let options = Options { closes: true, ..Options::default() };
+    let listener = Listener::new(acceptor, listen);
+    let accept = move |reactor: &mut _, state: &mut _, id, ready| {
+        accept(reactor, state, id, ready, &mut on_accept);
+    };
+    Ok(reactor.register_with(listener, Interest::READABLE, options, accept)?)
+}
+
 /// Accepts until there is no more, or the turn's budget is spent.
-pub(super) fn accept<S: 'static>(
+fn accept<S: 'static, A: Acceptor>(
     reactor: &mut Context<S>,
     state: &mut S,
-    id: SourceId<Listener>,
+    id: SourceId<Listener<A>>,
     ready: Readiness,
     on_accept: &mut impl FnMut(&mut Context<S>, &mut S, Accept),
 ) {
@@ -129,23 +175,22 @@ pub(super) fn accept<S: 'static>(
     if listener.resting {
         return;
     }
-    for _ in 0..listener.options.accepts_per_turn {
+    for _ in 0..listener.accepts_per_turn {
         // The callback may have closed the listener.
         let Some(listener) = reactor.get_mut(id) else { return };
-        match listener.socket.accept() {
-            Ok((stream, peer)) => {
+        match listener.acceptor.accept() {
+            Ok(socket) => {
                 listener.exhausted = false;
                 listener.rest = REST_FIRST;
                 if listener.spare.is_none() {
                     listener.spare = spare(); // There were none left when it was last wanted.
                 }
-                if listener.seat.others() >= listener.options.connections_max {
-                    drop(stream);
+                if listener.seat.others() >= listener.connections_max {
+                    drop(socket);
                     refuse(reactor, id, "the limit on connections is reached");
                     continue;
                 }
-                set_options(&stream, &listener.options);
-                let stream = Stream::tcp(stream, listener.seat.next(), Some(peer));
+                let stream = listener.acceptor.stream(socket, listener.seat.next());
                 let lent = Lent(reactor, id.raw());
                 on_accept(lent.0, state, Accept::Stream(stream));
             }
@@ -157,21 +202,6 @@ pub(super) fn accept<S: 'static>(
         }
     }
     reactor.resume(id.raw(), Readiness::READABLE);
-}
-
-fn set_options(stream: &TcpStream, options: &Listen) {
-    let socket = SockRef::from(stream);
-    if options.nodelay
-        && let Err(error) = socket.set_tcp_nodelay(true)
-    {
-        log::debug!("cannot set TCP_NODELAY: {error}"); // The peer may be gone already.
-    }
-    if let Some(every) = options.keepalive
-        && let Err(error) =
-            socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(every).with_interval(every))
-    {
-        log::debug!("cannot set SO_KEEPALIVE: {error}");
-    }
 }
 
 /// What a failed accept says of the listener.
@@ -200,7 +230,7 @@ fn classify(error: &io::Error) -> Trouble {
 }
 
 /// Counts a refused connection and logs it, once a second at most.
-fn refuse<S: 'static>(reactor: &mut Context<S>, id: SourceId<Listener>, why: &str) {
+fn refuse<S: 'static, A: 'static>(reactor: &mut Context<S>, id: SourceId<Listener<A>>, why: &str) {
     let (tick, again) = (reactor.tick(), reactor.tick_after(LOG_EVERY));
     let listener = &mut reactor[id];
     listener.refused += 1;
@@ -211,10 +241,10 @@ fn refuse<S: 'static>(reactor: &mut Context<S>, id: SourceId<Listener>, why: &st
 }
 
 /// Closes whoever waits, with the spare descriptor, and rests.
-fn exhausted<S: 'static>(
+fn exhausted<S: 'static, A: Acceptor>(
     reactor: &mut Context<S>,
     state: &mut S,
-    id: SourceId<Listener>,
+    id: SourceId<Listener<A>>,
     error: io::Error,
     on_accept: &mut impl FnMut(&mut Context<S>, &mut S, Accept),
 ) {
@@ -223,13 +253,13 @@ fn exhausted<S: 'static>(
     if news {
         log::error!("cannot accept: {error}");
     }
-    let budget = listener.options.accepts_per_turn;
+    let budget = listener.accepts_per_turn;
     listener.resting = true;
     let rest = listener.rest;
     listener.rest = (2 * rest).min(REST_MAX);
     if listener.spare.take().is_some() {
         for _ in 0..budget {
-            if reactor[id].socket.accept().is_err() {
+            if reactor[id].acceptor.accept().is_err() {
                 break;
             }
             refuse(reactor, id, "out of file descriptors");

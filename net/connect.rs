@@ -1,0 +1,124 @@
+//! Connecting, whatever the address.
+//!
+//! Knows the wait and its timeout; what is connected is a [`Connector`]: TCP, Unix sockets. The
+//! stream it makes is opened like an accepted one.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use mio::event::Source;
+use mio::{Registry, Token};
+
+use super::event::Pressure;
+use super::limits::{Limits, Seat};
+use super::stream::Stream;
+use crate::reactor::{Context, Interest, Readiness, SourceId};
+
+/// A socket on its way to a peer.
+pub trait Connector: Source + fmt::Debug + 'static {
+    /// Whether it is connected, or the error of connect(2); `None` while neither is known, as after
+    /// a spurious event.
+    fn outcome(&mut self) -> Option<io::Result<()>>;
+
+    /// When to ask again although no event has come; `None` where events tell all.
+    fn ask_again(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Makes a stream of it.
+    fn stream(self, seat: Seat) -> Stream;
+}
+
+/// A connection that is being made. Remove its source to cancel it; the callback is then not called.
+#[derive(Debug)]
+pub struct Connecting<C> {
+    pub(super) connector: C,
+    first: Vec<u8>,
+    /// The tick at which it is given up.
+    until: u64,
+}
+
+impl<C> Connecting<C> {
+    /// Bytes to be sent as soon as the connection is there, in the order in which they are written,
+    /// before any that are written to the open connection. Refused, and none of them taken, past
+    /// the default of [`Limits::outbox_bytes_max`](crate::net::Limits::outbox_bytes_max).
+    pub fn write(&mut self, bytes: &[u8]) -> Pressure {
+        if self.first.len() + bytes.len() > Limits::default().outbox_bytes_max {
+            return Pressure::Refused;
+        }
+        self.first.extend_from_slice(bytes);
+        Pressure::Below
+    }
+}
+
+impl<C: Source> Source for Connecting<C> {
+    fn register(&mut self, r: &Registry, token: Token, interest: Interest) -> io::Result<()> {
+        self.connector.register(r, token, interest)
+    }
+
+    fn reregister(&mut self, r: &Registry, token: Token, interest: Interest) -> io::Result<()> {
+        self.connector.reregister(r, token, interest)
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        self.connector.deregister(registry)
+    }
+}
+
+/// Waits for the connector and calls `done` once.
+#[track_caller]
+pub(super) fn await_connection<S, C, F>(
+    reactor: &mut Context<S>,
+    connector: C,
+    timeout: Duration,
+    done: F,
+) -> io::Result<SourceId<Connecting<C>>>
+where
+    S: 'static,
+    C: Connector,
+    F: FnOnce(&mut Context<S>, &mut S, io::Result<Stream>) + 'static,
+{
+    let until = reactor.tick_after(timeout);
+    let connecting = Connecting { connector, first: Vec::new(), until };
+    let mut done = Some(done);
+    let both = Interest::READABLE | Interest::WRITABLE;
+    let id = reactor.register(connecting, both, move |reactor, state, id, ready| {
+        let Some(result) = outcome(reactor, id, ready) else { return };
+        if let Some(done) = done.take() {
+            done(reactor, state, result);
+        }
+    })?;
+    reactor.set_deadline(id.raw(), Some(until));
+    Ok(id)
+}
+
+/// How the connecting ended, and takes it out of the loop; `None` if it has not ended.
+fn outcome<S: 'static, C: Connector>(
+    reactor: &mut Context<S>,
+    id: SourceId<Connecting<C>>,
+    ready: Readiness,
+) -> Option<io::Result<Stream>> {
+    let connecting = &mut reactor[id];
+    let result = match connecting.connector.outcome() {
+        Some(result) => result,
+        None => {
+            let (until, again) = (connecting.until, connecting.connector.ask_again());
+            let up = ready.contains(Readiness::DEADLINE) && reactor.tick() >= until;
+            if !up {
+                let next = again.map_or(until, |delay| reactor.tick_after(delay).min(until));
+                reactor.set_deadline(id.raw(), Some(next));
+                return None;
+            }
+            Err(io::ErrorKind::TimedOut.into())
+        }
+    };
+    let Connecting { connector, first, .. } = reactor.deregister(id)?;
+    Some(result.map(|()| {
+        let mut stream = connector.stream(Seat::first(Limits::default()));
+        if !first.is_empty() {
+            let _ = stream.write(&first); // It fits; a failure is told by `Closed`.
+        }
+        stream
+    }))
+}
