@@ -23,12 +23,12 @@ use std::io;
 use std::time::Duration;
 
 use mio::event::Source;
-use mio::{Registry, Token};
 
 use super::drive::Lent;
 use super::limits::Seat;
 use super::listen::Listen;
 use super::stream::Stream;
+use super::transport::registers_by;
 use crate::reactor::{Context, Interest, Options, Readiness, SourceId};
 
 /// The first rest after running out of descriptors; each next one is twice as long.
@@ -122,19 +122,7 @@ impl<A: std::os::fd::AsFd> std::os::fd::AsFd for Listener<A> {
     }
 }
 
-impl<A: Source> Source for Listener<A> {
-    fn register(&mut self, r: &Registry, token: Token, interest: Interest) -> io::Result<()> {
-        self.acceptor.register(r, token, interest)
-    }
-
-    fn reregister(&mut self, r: &Registry, token: Token, interest: Interest) -> io::Result<()> {
-        self.acceptor.reregister(r, token, interest)
-    }
-
-    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        self.acceptor.deregister(registry)
-    }
-}
+registers_by!(Listener<A>, acceptor);
 
 /// A descriptor that costs nothing else. None is not an error: then there is no spare.
 fn spare() -> Option<File> {

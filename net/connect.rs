@@ -8,11 +8,11 @@ use std::io;
 use std::time::Duration;
 
 use mio::event::Source;
-use mio::{Registry, Token};
 
 use super::event::Pressure;
 use super::limits::{Limits, Seat};
 use super::stream::Stream;
+use super::transport::registers_by;
 use crate::reactor::{Context, Interest, Readiness, SourceId};
 
 /// A socket on its way to a peer.
@@ -52,19 +52,7 @@ impl<C> Connecting<C> {
     }
 }
 
-impl<C: Source> Source for Connecting<C> {
-    fn register(&mut self, r: &Registry, token: Token, interest: Interest) -> io::Result<()> {
-        self.connector.register(r, token, interest)
-    }
-
-    fn reregister(&mut self, r: &Registry, token: Token, interest: Interest) -> io::Result<()> {
-        self.connector.reregister(r, token, interest)
-    }
-
-    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        self.connector.deregister(registry)
-    }
-}
+registers_by!(Connecting<C>, connector);
 
 /// Waits for the connector and calls `done` once.
 #[track_caller]

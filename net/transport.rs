@@ -79,8 +79,8 @@ impl Transport for TcpStream {
 
 /// Registers a struct with the selector by one of its fields.
 macro_rules! registers_by {
-    ($type:ty, $field:ident) => {
-        impl mio::event::Source for $type {
+    ($type:ident $(<$of:ident>)?, $field:ident) => {
+        impl $(<$of: mio::event::Source>)? mio::event::Source for $type $(<$of>)? {
             fn register(
                 &mut self,
                 registry: &mio::Registry,
