@@ -1,14 +1,14 @@
 //! What holds the loop: references, and the list of them.
 //!
-//! `run` returns when nothing *referenced* is left (R8). Every source and timer counts unless it
-//! was told not to; so do remotes, and callbacks that wait in the queue. "Why does `run` not
+//! `run` returns when nothing *referenced* is left (R8). Every source, timer and job counts unless
+//! it was told not to; so do remotes, and callbacks that wait in the queue. "Why does `run` not
 //! return?" is the question every loop of this kind gets, so this one answers it.
 
 use std::fmt;
 
 use super::RawId;
 use super::trace::Subject;
-use super::{Context, Place, SourceId};
+use super::{Context, JobId, Place, SourceId};
 use crate::timers::TimerId;
 
 /// One reason why [`run`](super::Reactor::run) has not returned.
@@ -18,6 +18,8 @@ pub enum Alive {
     Source(RawId, Place),
     /// A timer, and where it was armed.
     Timer(TimerId, Place),
+    /// A job, and where it was handed over.
+    Job(JobId, Place),
     /// A remote from which posts are expected, and where it was made.
     Remote(Place),
     /// Callbacks that are queued or posted.
@@ -29,6 +31,7 @@ impl fmt::Display for Alive {
         match self {
             Alive::Source(id, place) => write!(f, "{id:?} registered at {place}"),
             Alive::Timer(id, place) => write!(f, "{id:?} armed at {place}"),
+            Alive::Job(id, place) => write!(f, "{id:?} offloaded at {place}"),
             Alive::Remote(place) => write!(f, "remote made at {place}"),
             Alive::Queued(count) => write!(f, "{count} queued callbacks"),
         }
@@ -38,6 +41,12 @@ impl fmt::Display for Alive {
 impl From<TimerId> for Handle {
     fn from(id: TimerId) -> Handle {
         Handle(Subject::Timer(id))
+    }
+}
+
+impl From<JobId> for Handle {
+    fn from(id: JobId) -> Handle {
+        Handle(Subject::Job(id))
     }
 }
 
@@ -53,12 +62,12 @@ impl<T> From<SourceId<T>> for Handle {
     }
 }
 
-/// A source or a timer, where either will do.
+/// A source, a timer or a job, where any will do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handle(Subject);
 
 impl<S: 'static> Context<S> {
-    /// Lets `run` return although this source or timer is there. False if the id is stale.
+    /// Lets `run` return although this source, timer or job is there. False if the id is stale.
     pub fn unref(&mut self, handle: impl Into<Handle>) -> bool {
         self.set_referenced(handle.into(), false)
     }
@@ -86,6 +95,10 @@ impl<S: 'static> Context<S> {
                 }
                 None => return false,
             },
+            Subject::Job(id) => match self.jobs.get_mut(id) {
+                Some(job) => std::mem::replace(&mut job.referenced, to),
+                None => return false,
+            },
             Subject::None => return false,
         };
         self.referenced = self.referenced + usize::from(to) - usize::from(was);
@@ -100,7 +113,7 @@ impl<S: 'static> Context<S> {
         self.referenced > 0 || self.mailbox.is_expecting() || self.waiting_calls() > 0
     }
 
-    /// Every reason why `run` has not returned. O(sources + timers).
+    /// Every reason why `run` has not returned. O(sources + timers + jobs).
     ///
     /// ```
     /// # use waterwheel::Reactor;
@@ -116,6 +129,8 @@ impl<S: 'static> Context<S> {
             Some((true, place)) => Some(Alive::Timer(id, place)),
             _ => None,
         }));
+        let held = self.jobs.iter().filter(|(_, job)| job.referenced);
+        why.extend(held.map(|(id, job)| Alive::Job(id, job.place)));
         why.extend(self.mailbox.places().into_iter().map(Alive::Remote));
         if self.waiting_calls() > 0 {
             why.push(Alive::Queued(self.waiting_calls()));

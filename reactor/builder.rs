@@ -36,6 +36,9 @@ pub struct Builder<S> {
     pub(super) spin: Duration,
     pub(super) posts_max: usize,
     pub(super) timers: usize,
+    pub(super) workers: usize,
+    pub(super) jobs_max: usize,
+    pub(super) worker_stack_bytes: Option<usize>,
     state: PhantomData<fn(&mut S)>,
 }
 
@@ -49,6 +52,9 @@ impl<S: 'static> Builder<S> {
             spin: Duration::ZERO,
             posts_max: usize::MAX,
             timers: 0,
+            workers: super::WORKERS,
+            jobs_max: super::JOBS_MAX,
+            worker_stack_bytes: None,
             state: PhantomData,
         }
     }
@@ -90,7 +96,8 @@ impl<S: 'static> Builder<S> {
     }
 
     /// Posts from other threads that may wait to be collected; one more is
-    /// [`PostError::Full`](super::PostError::Full). Default: no bound but memory.
+    /// [`PostError::Full`](super::PostError::Full). Default: no bound but memory. Results of jobs
+    /// are taken whatever the bound, and count while they wait.
     pub fn mailbox_posts_max(mut self, posts: usize) -> Builder<S> {
         self.posts_max = posts;
         self
@@ -99,6 +106,26 @@ impl<S: 'static> Builder<S> {
     /// Reserves memory for this many timers. Default: none.
     pub fn timers(mut self, timers: usize) -> Builder<S> {
         self.timers = timers;
+        self
+    }
+
+    /// Threads that do [`offload`](super::Context::offload)ed work, one at least; each is started
+    /// when it is first needed. Default: [`WORKERS`](super::WORKERS).
+    pub fn workers(mut self, threads: usize) -> Builder<S> {
+        self.workers = threads.max(1);
+        self
+    }
+
+    /// Jobs that may wait while every worker has one; one more is
+    /// [`JobError::Full`](super::JobError::Full). Default: [`JOBS_MAX`](super::JOBS_MAX).
+    pub fn jobs_max(mut self, jobs: usize) -> Builder<S> {
+        self.jobs_max = jobs;
+        self
+    }
+
+    /// The stack of each worker. Default: that of [`std::thread`], 2 MiB.
+    pub fn worker_stack_bytes(mut self, bytes: usize) -> Builder<S> {
+        self.worker_stack_bytes = Some(bytes);
         self
     }
 

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::RawId;
 use super::hook::Hooks;
+use super::offload::Jobs;
 use super::queue::{Call, EventQueue};
 use super::remote::{Inbox, Mailbox};
 use super::resumer::Resumer;
@@ -50,6 +51,7 @@ pub struct Context<S> {
     /// Whether a remote was ever made; without one the mailbox need not be looked at.
     pub(super) remotes: bool,
     pub(super) inbox: Inbox<S>,
+    pub(super) jobs: Jobs<S>,
     /// Sources resumed without a `Context`; `None` until someone may.
     pub(super) resumer: Option<Resumer>,
     /// Sources to be flushed in phase 1; each at most once.
@@ -58,7 +60,7 @@ pub struct Context<S> {
     pub(super) removed: Vec<Entry<S>>,
     pub(super) trace: Trace,
     pub(super) statistics: Statistics,
-    /// Sources and timers that hold the loop.
+    /// Sources, timers and jobs that hold the loop.
     pub(super) referenced: usize,
     /// The source or timer whose callback runs now.
     pub(super) running: Subject,
@@ -82,6 +84,10 @@ pub struct Statistics {
     pub stale: u64,
     /// Callbacks that panicked and were dropped by [`PanicPolicy::Drop`](super::PanicPolicy).
     pub panicked: u64,
+    /// Jobs handed over by [`Context::offload`].
+    pub jobs: u64,
+    /// Jobs among them that got [`JobError::Full`](super::JobError::Full).
+    pub jobs_refused: u64,
 }
 
 /// The clock, and what it showed in this turn.
@@ -276,6 +282,7 @@ impl<S: 'static> Context<S> {
 
 impl<S> Drop for Context<S> {
     fn drop(&mut self) {
+        self.jobs.close();
         self.mailbox.close();
     }
 }

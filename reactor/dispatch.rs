@@ -6,6 +6,7 @@
 
 use std::any::Any;
 
+use super::offload::panic_message;
 use super::queue::{Batch, Call, Item};
 use super::source::Callback;
 use super::timer::Timer;
@@ -56,6 +57,7 @@ impl<S: 'static> Context<S> {
             match item {
                 Item::Source(id) => self.run_source(id, state),
                 Item::Timer(id) => self.run_timer(id, state),
+                Item::Job(id) => self.run_job(id, state),
                 Item::Enqueued => self.run_queued(Kind::RunEnqueued, lane, state),
                 Item::Posted => self.run_queued(Kind::RunPosted, lane, state),
             }
@@ -130,8 +132,7 @@ impl<S: 'static> Context<S> {
     /// Drops what has panicked, by [`PanicPolicy::Drop`](super::PanicPolicy), and says so.
     #[cold]
     pub(super) fn drop_panicked(&mut self, panic: Box<dyn Any + Send>) {
-        let message = panic.downcast_ref::<String>().map(String::as_str);
-        let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("?");
+        let message = panic_message(&*panic);
         let subject = std::mem::replace(&mut self.running, Subject::None);
         let hook = self.hooks.take_running();
         let place = self.running_place;
@@ -141,7 +142,7 @@ impl<S: 'static> Context<S> {
         match subject {
             Subject::Source(id) => drop(self.remove(id)),
             Subject::Timer(id) => drop(self.cancel(id)),
-            Subject::None => {}
+            Subject::Job(_) | Subject::None => {}
         }
         hook.map(|hook| self.remove_hook(hook));
     }

@@ -29,13 +29,13 @@
 //! * **R5** Never early: a timer runs at or after its deadline, late by a tick (1 ms) and a turn at
 //!   most, and by the turns that R6 makes of a crowd. The same deadline, the order of arming.
 //!   Delays count from the turn's `now`.
-//! * **R6** Budgets: a turn takes [`TIMERS_PER_TURN`] and [`POSTS_PER_TURN`], a connection reads
-//!   `read_bytes_per_turn`, a listener accepts `accepts_per_turn`. The loop does not sleep over what
-//!   is left.
+//! * **R6** Budgets: a turn takes [`TIMERS_PER_TURN`] and [`POSTS_PER_TURN`] (results of jobs count),
+//!   a connection reads `read_bytes_per_turn`, a listener accepts `accepts_per_turn`. The loop does
+//!   not sleep over what is left.
 //! * **R7** Priorities order a turn; they do not lock out. A Low event collected in a turn runs in
 //!   that turn.
 //! * **R8** Keep-alive: `run` returns when nothing *holds* the loop, or on `stop`. Sources, timers,
-//!   queued callbacks and remotes hold it, unless they were told not to (`unref`).
+//!   jobs, queued callbacks and remotes hold it, unless they were told not to (`unref`).
 //! * **R9** A panic unwinds out of `run` and loses nothing but itself, and `run` may be called again;
 //!   or by policy the source that panicked is dropped and the loop goes on.
 //! * **R10** One source's error never leaves `run`.
@@ -65,8 +65,10 @@ mod dispatch;
 mod fd;
 mod hook;
 mod id;
+mod offload;
 mod place;
 mod poll;
+mod pool;
 mod queue;
 mod readiness;
 mod remote;
@@ -85,6 +87,7 @@ pub use hook::HookId;
 pub use id::{RawId, SourceId};
 /// What a source is watched for.
 pub use mio::Interest;
+pub use offload::{JOBS_MAX, JobError, JobId, WORKERS};
 pub use place::Place;
 pub use queue::Priority;
 pub use readiness::Readiness;
@@ -97,6 +100,7 @@ pub use trace::{Kind, LoopEvent, Recorder, Subject};
 
 use context::Time;
 use hook::{HookPoint, Hooks};
+use offload::Jobs;
 use queue::EventQueue;
 use remote::{Inbox, Mailbox};
 use source::Sources;
@@ -165,6 +169,7 @@ impl<S: 'static> Reactor<S> {
             mailbox: Arc::new(Mailbox::new(waker, builder.posts_max)),
             remotes: false,
             inbox: Inbox::new(),
+            jobs: Jobs::new(builder.workers, builder.jobs_max, builder.worker_stack_bytes),
             resumer: None,
             touched: Default::default(),
             removed: Vec::new(),

@@ -25,7 +25,7 @@ impl<S: 'static> Reactor<S> {
             let nothing = self.events.is_empty() && !self.context.is_queued();
             return match wait {
                 _ if !nothing => Ok(()),
-                Some(wait) if !clock.is_held() => {
+                Some(wait) if !clock.is_held() && !self.context.jobs.are_under_way() => {
                     clock.advance(wait);
                     Ok(())
                 }

@@ -21,8 +21,7 @@
 
 use std::collections::VecDeque;
 
-use super::RawId;
-use super::{Context, Place};
+use super::{Context, JobId, Place, RawId};
 use crate::timers::TimerId;
 
 /// The lane in which an event waits; orders the events of one turn.
@@ -54,6 +53,8 @@ pub(super) struct Call<S> {
 pub(super) enum Item {
     Source(RawId),
     Timer(TimerId),
+    /// A job that has a result.
+    Job(JobId),
     /// The lane's next call, enqueued on this thread.
     Enqueued,
     /// The lane's next call, posted by another.
@@ -89,6 +90,10 @@ impl<S> EventQueue<S> {
     #[inline]
     pub(super) fn push_timer(&mut self, priority: Priority, id: TimerId) {
         self.lanes[priority as usize].items.push_back(Item::Timer(id));
+    }
+
+    pub(super) fn push_job(&mut self, id: JobId) {
+        self.lanes[Priority::Normal as usize].items.push_back(Item::Job(id));
     }
 
     pub(super) fn enqueue(&mut self, priority: Priority, call: Call<S>) {

@@ -21,14 +21,22 @@ use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::offload::JobResult;
 use super::queue::Call;
 use super::trace::{Kind, Subject};
-use super::{Context, Place};
+use super::{Context, JobId, Place};
 
 /// Posts taken into one turn at most; the rest waits for the next, after the sources' events (R6).
 pub const POSTS_PER_TURN: usize = 1024;
 
-type Post<S> = (Box<dyn FnOnce(&mut Context<S>, &mut S) + Send>, Place);
+type Run<S> = Box<dyn FnOnce(&mut Context<S>, &mut S) + Send>;
+
+/// What waits in the mailbox.
+enum Post<S> {
+    Call(Run<S>, Place),
+    /// A job has ended. Boxed, so that a call's 24 bytes suffice.
+    Result(Box<(JobId, JobResult)>),
+}
 
 /// What the loop and its [`Remote`]s share.
 pub(super) struct Mailbox<S> {
@@ -124,6 +132,19 @@ impl<S> Mailbox<S> {
         self.lock().places.clone()
     }
 
+    /// Takes the result of a job in, whatever the bound: jobs have one of their own.
+    pub(super) fn deliver(&self, id: JobId, result: JobResult) {
+        let result = Box::new((id, result));
+        let mut posts = self.lock();
+        if posts.closed {
+            drop(posts); // First: the result may do anything when it is dropped.
+            return;
+        }
+        posts.waiting.push(Post::Result(result));
+        drop(posts);
+        self.notify();
+    }
+
     /// Refuses posts from now on and drops those that wait, outside of the lock.
     pub(super) fn close(&self) {
         let mut posts = self.lock();
@@ -181,16 +202,18 @@ impl<S: 'static> Context<S> {
             self.inbox.0 = empty.into();
         }
         let count = self.inbox.0.len().min(POSTS_PER_TURN);
-        for (run, place) in self.inbox.0.drain(..count) {
-            self.queue.post(Call { run, place, cause: 0 });
+        for _ in 0..count {
+            match self.inbox.0.pop_front() {
+                Some(Post::Call(run, place)) => {
+                    self.queue.post(Call { run, place, cause: 0 });
+                    self.emit(Kind::Collected, Subject::None, place, 0);
+                }
+                Some(Post::Result(result)) => self.collect_result(result.0, result.1),
+                None => {}
+            }
         }
         if self.mailbox.bound < usize::MAX {
             self.mailbox.lock().taken = self.inbox.len();
-        }
-        if self.trace.is_on() {
-            for _ in 0..count {
-                self.emit(Kind::Collected, Subject::None, Place::caller(), 0);
-            }
         }
     }
 }
@@ -249,7 +272,7 @@ impl<S> Remote<S> {
         if posts.waiting.len() + posts.taken >= self.mailbox.bound {
             return Err(PostError::Full(*callback));
         }
-        posts.waiting.push((callback, place));
+        posts.waiting.push(Post::Call(callback, place));
         drop(posts);
         self.mailbox.notify();
         Ok(())

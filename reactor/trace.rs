@@ -13,8 +13,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::rc::Rc;
 
-use super::{Context, Place};
-use super::{RawId, Readiness};
+use super::{Context, JobId, Place, RawId, Readiness};
 use crate::timers::TimerId;
 
 /// What happened.
@@ -32,7 +31,7 @@ pub enum Kind {
     Ready,
     /// An expired timer was put into the event queue.
     Expired,
-    /// A post was put into the event queue.
+    /// A post, or the result of a job, was put into the event queue.
     Collected,
     /// A source's callback begins. Argument: the bits of its [`Readiness`].
     RunSource,
@@ -44,6 +43,8 @@ pub enum Kind {
     RunEnqueued,
     /// A posted callback begins.
     RunPosted,
+    /// The callback of a job begins. Argument: 0 if there is a result, 1 for an error.
+    RunJob,
     /// A hook begins.
     RunHook,
     /// The callback that began last has returned. Argument: microseconds, by the loop's clock.
@@ -62,12 +63,14 @@ pub enum Kind {
     Armed,
     /// A timer was re-armed. Argument as for `Armed`.
     Rearmed,
-    /// A timer was cancelled.
+    /// A timer or a job was cancelled.
     Cancelled,
     /// A callback was deferred.
     Deferred,
     /// A callback was enqueued. Argument: its lane, 0 for High to 2 for Low.
     Enqueued,
+    /// A job was handed to the workers.
+    Offloaded,
     /// [`stop`](Context::stop) was called.
     Stopped,
 }
@@ -75,12 +78,14 @@ pub enum Kind {
 /// What a record is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Subject {
-    /// Neither a source nor a timer.
+    /// None of these.
     None,
     /// A source.
     Source(RawId),
     /// A timer.
     Timer(TimerId),
+    /// A job.
+    Job(JobId),
 }
 
 impl From<RawId> for Subject {
@@ -107,7 +112,7 @@ pub struct LoopEvent {
     pub cause: u64,
     /// Where in the program the source, timer or callback was handed to the loop.
     pub place: Place,
-    /// Which source or timer.
+    /// Which source, timer or job.
     pub subject: Subject,
     /// What.
     pub kind: Kind,
@@ -122,6 +127,7 @@ impl fmt::Display for LoopEvent {
             Subject::None => {}
             Subject::Source(id) => write!(f, " {id:?}")?,
             Subject::Timer(id) => write!(f, " {id:?}")?,
+            Subject::Job(id) => write!(f, " {id:?}")?,
         }
         match self.kind {
             Kind::Ready | Kind::RunSource | Kind::Resumed => {

@@ -1,0 +1,292 @@
+//! Jobs: work that would keep the loop waiting, done by a thread of its own.
+//!
+//! Knows the pool and the mailbox; what the work is does not matter.
+//!
+//! A callback that hashes a gigabyte, reads a file or looks up a name keeps everybody else waiting,
+//! and the kernel has no readiness for any of these. So the work goes to a worker, and what is to
+//! be done with its result stays here, in a slab, and need not be `Send`:
+//!
+//! ```text
+//!   loop     offload(work, done) ─▶ slab: done                     done(reactor, state, result)
+//!                 │                                                  ▲
+//!   worker        └──▶ waits ──▶ work() ──▶ result ──▶ mailbox ──▶ event queue
+//!                        │                                           ▲
+//!                        └──────── cancelled, or never taken ────────┘
+//! ```
+//!
+//! # Rules
+//! * `done` runs on the loop's thread, exactly once, never inside of `offload` or `cancel_job`.
+//!   Only a reactor that is dropped calls none: captures are dropped, work that waits too, and
+//!   nobody waits for work that has begun.
+//! * Jobs begin in the order in which they were handed over. They end in any.
+//! * Results count among the posts of a turn (R6), and a full mailbox takes them: there are never
+//!   more than jobs.
+//!
+//! # Left out
+//! Stopping work that has begun: a thread cannot be stopped from outside. Work that may take long
+//! looks at a flag of its own.
+//!
+//! # Read next
+//! `pool.rs`: the threads.
+
+use std::any::Any;
+use std::fmt;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use slab::Slab;
+
+use super::pool::Pool;
+use super::trace::{Kind, Subject};
+use super::{Context, Place};
+
+/// Default of [`Builder::workers`](super::Builder::workers). Not the number of cores: jobs wait for
+/// disks and name servers more often than they compute.
+pub const WORKERS: usize = 4;
+/// Default of [`Builder::jobs_max`](super::Builder::jobs_max). A job that waits costs some 300
+/// bytes and what it captured, so these are 5 MB.
+pub const JOBS_MAX: usize = 16_384;
+
+/// Names a job until its callback begins. `Copy`, and harmless when stale.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct JobId {
+    index: u32,
+    /// Counts jobs, and tells whether the slot is still in the same use.
+    generation: u32,
+}
+
+impl fmt::Debug for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "job#{}.{}", self.index, self.generation)
+    }
+}
+
+/// Why a job has no result.
+#[derive(Debug)]
+pub enum JobError {
+    /// As many jobs wait as [`Builder::jobs_max`](super::Builder::jobs_max) allows.
+    Full,
+    /// It was taken back by [`Context::cancel_job`] before it began.
+    Cancelled,
+    /// Its work panicked, with this message.
+    Panicked(String),
+    /// There is no worker, and the system would not start one: `EAGAIN`, see pthread_create(3).
+    NoWorker(io::Error),
+}
+
+impl fmt::Display for JobError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            JobError::Full => f.write_str("too many jobs wait for a worker"),
+            JobError::Cancelled => f.write_str("the job was cancelled"),
+            JobError::Panicked(message) => write!(f, "the job panicked: {message}"),
+            JobError::NoWorker(error) => write!(f, "cannot start a worker thread: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for JobError {}
+
+/// `WouldBlock` for too many, `Interrupted` for a job that was cancelled, the system's own kind for
+/// a thread that could not be started.
+impl From<JobError> for io::Error {
+    fn from(error: JobError) -> io::Error {
+        let kind = match &error {
+            JobError::Full => io::ErrorKind::WouldBlock,
+            JobError::Cancelled => io::ErrorKind::Interrupted,
+            JobError::Panicked(_) => io::ErrorKind::Other,
+            JobError::NoWorker(error) => error.kind(),
+        };
+        io::Error::new(kind, error)
+    }
+}
+
+/// What a job comes back with, its type forgotten.
+pub(super) type JobResult = Result<Box<dyn Any + Send>, JobError>;
+
+type Done<S> = Box<dyn FnOnce(&mut Context<S>, &mut S, JobResult)>;
+
+/// A job that was handed over and whose `done` has not begun.
+pub(super) struct Entry<S> {
+    done: Done<S>,
+    /// There is one exactly when the job is in the event queue.
+    result: Option<JobResult>,
+    /// By which the pool knows it.
+    number: u64,
+    pub(super) place: Place,
+    cause: u64,
+    generation: u32,
+    pub(super) referenced: bool,
+}
+
+/// The loop's side of its jobs.
+pub(super) struct Jobs<S> {
+    slab: Slab<Entry<S>>,
+    next: u32,
+    pool: Pool,
+}
+
+impl<S> Jobs<S> {
+    pub(super) fn new(workers: usize, jobs_max: usize, stack_bytes: Option<usize>) -> Jobs<S> {
+        Jobs { slab: Slab::new(), next: 0, pool: Pool::new(workers, jobs_max, stack_bytes) }
+    }
+
+    pub(super) fn get_mut(&mut self, id: JobId) -> Option<&mut Entry<S>> {
+        self.slab.get_mut(id.index as usize).filter(|entry| entry.generation == id.generation)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (JobId, &Entry<S>)> {
+        self.slab.iter().map(|(index, entry)| {
+            (JobId { index: index as u32, generation: entry.generation }, entry)
+        })
+    }
+
+    /// Whether results are still to come. On a manual clock time stands still until then, so that a
+    /// test does not depend on how fast its workers are.
+    pub(super) fn are_under_way(&self) -> bool {
+        self.pool.is_busy()
+    }
+
+    pub(super) fn close(&mut self) {
+        self.pool.close();
+    }
+}
+
+impl<S: 'static> Context<S> {
+    /// Does `work` on a worker thread, then calls `done` with what it returned, or with why it did
+    /// not. Jobs begin in this order and end in any; see [`JobError`] for what can go wrong, a
+    /// panic of `work` included.
+    ///
+    /// The job holds the loop until `done` has begun. Where more jobs are under way than there are
+    /// workers, and these are fewer than [`Builder::workers`](super::Builder::workers), one is
+    /// started first, which takes some 50 µs.
+    ///
+    /// ```
+    /// use waterwheel::Reactor;
+    /// let mut reactor = Reactor::new()?;
+    /// let sum = || (1..=1_000_000u64).sum();
+    /// reactor.offload(sum, |_, answer: &mut u64, result| *answer = result.unwrap_or(0));
+    /// let mut answer = 0;
+    /// reactor.run(&mut answer)?;
+    /// assert_eq!(answer, 500_000_500_000);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn offload<T, W, F>(&mut self, work: W, done: F) -> JobId
+    where
+        T: Send + 'static,
+        W: FnOnce() -> T + Send + 'static,
+        F: FnOnce(&mut Context<S>, &mut S, Result<T, JobError>) + 'static,
+    {
+        let done: Done<S> = Box::new(move |context, state, result| {
+            let own = |value: Box<dyn Any + Send>| *value.downcast().expect("this job's result");
+            done(context, state, result.map(own));
+        });
+        let id = self.insert_job(done, Place::caller());
+        self.statistics.jobs += 1;
+        if self.jobs.pool.is_full() {
+            self.statistics.jobs_refused += 1;
+            self.settle(id, Err(JobError::Full));
+            return id;
+        }
+        let mailbox = self.mailbox.clone();
+        let work = move || {
+            let (result, panic) = outcome(work);
+            mailbox.deliver(id, result);
+            drop(panic); // Last: its destructor may panic, too.
+        };
+        self.remotes = true; // From now on the mailbox is looked at.
+        match self.jobs.pool.push(Box::new(work)) {
+            Ok(number) => self.jobs.slab[id.index as usize].number = number,
+            Err(error) => self.settle(id, Err(JobError::NoWorker(error))),
+        }
+        id
+    }
+
+    fn insert_job(&mut self, done: Done<S>, place: Place) -> JobId {
+        let generation = self.jobs.next;
+        self.jobs.next = generation.wrapping_add(1);
+        let cause = self.trace.running;
+        let entry =
+            Entry { done, result: None, number: 0, place, cause, generation, referenced: true };
+        let index = self.jobs.slab.insert(entry);
+        let id = JobId { index: u32::try_from(index).expect("fewer than 2^32 jobs"), generation };
+        self.referenced += 1;
+        self.emit(Kind::Offloaded, id.into(), place, 0);
+        id
+    }
+
+    /// Takes a job back that has not begun: its work is dropped at once and its callback gets
+    /// [`JobError::Cancelled`] in the next turn. False if it has begun, or the id is stale.
+    /// O(log jobs).
+    pub fn cancel_job(&mut self, id: JobId) -> bool {
+        let Some(entry) = self.jobs.get_mut(id) else { return false };
+        let (number, place, settled) = (entry.number, entry.place, entry.result.is_some());
+        if settled {
+            return false;
+        }
+        let Some(work) = self.jobs.pool.remove(number) else { return false };
+        self.emit(Kind::Cancelled, id.into(), place, 0);
+        self.settle(id, Err(JobError::Cancelled));
+        drop(work);
+        true
+    }
+
+    /// How many jobs were handed over whose callbacks have not begun.
+    pub fn jobs(&self) -> usize {
+        self.jobs.slab.len()
+    }
+
+    /// Takes in a result that a worker has sent.
+    pub(super) fn collect_result(&mut self, id: JobId, result: JobResult) {
+        self.jobs.pool.ended();
+        self.settle(id, result);
+        if self.trace.is_on() {
+            let place = self.jobs.get_mut(id).map_or_else(Place::caller, |entry| entry.place);
+            self.emit(Kind::Collected, id.into(), place, 0);
+        }
+    }
+
+    /// Puts a job that has ended, or will never begin, into the event queue.
+    fn settle(&mut self, id: JobId, result: JobResult) {
+        if let Some(entry) = self.jobs.get_mut(id) {
+            entry.result = Some(result);
+            self.queue.push_job(id);
+        }
+    }
+
+    /// Calls the callback of a job that was queued; the job is gone before it begins.
+    pub(super) fn run_job(&mut self, id: JobId, state: &mut S) {
+        let entry = self.jobs.slab.remove(id.index as usize);
+        let Some(result) = entry.result else { unreachable!("{id:?} is queued with its result") };
+        self.referenced -= usize::from(entry.referenced);
+        let argument = u32::from(result.is_err());
+        self.begin_callback(Kind::RunJob, id.into(), entry.place, (argument, entry.cause));
+        (entry.done)(self, state, result);
+        self.end_callback(Kind::Returned);
+    }
+}
+
+/// Runs the work; what it returned, or the message of its panic, and the panic to be dropped.
+fn outcome<T, W>(work: W) -> (JobResult, Option<Box<dyn Any + Send>>)
+where
+    T: Send + 'static,
+    W: FnOnce() -> T,
+{
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(value) => (Ok(Box::new(value)), None),
+        Err(panic) => (Err(JobError::Panicked(panic_message(&*panic).to_owned())), Some(panic)),
+    }
+}
+
+/// What a panic has to say; `?` if its payload is not text.
+pub(super) fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let message = panic.downcast_ref::<String>().map(String::as_str);
+    message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("?")
+}
+
+impl From<JobId> for Subject {
+    fn from(id: JobId) -> Subject {
+        Subject::Job(id)
+    }
+}

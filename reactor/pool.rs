@@ -1,0 +1,163 @@
+//! Workers: threads that do what would keep the loop waiting.
+//!
+//! Knows threads and a lock; never mentions the loop, nor what its work is.
+//!
+//! ```text
+//!   loop ──push──▶ waiting, by number ──pop_first──▶ worker 0, worker 1, …
+//!        ◀─remove── until it has begun
+//! ```
+//!
+//! Threads are started one by one, when more work is under way than there are threads, and stay
+//! until the pool is closed: an idle one costs its stack's first pages and no time.
+//!
+//! # Read next
+//! `offload.rs`: the loop's side.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+/// Something to do, once.
+pub(super) type Work = Box<dyn FnOnce() + Send>;
+
+/// The threads, and the work that waits for them.
+pub(super) struct Pool {
+    shared: Arc<Shared>,
+    /// The number of the work that is pushed next.
+    next: u64,
+    threads: usize,
+    threads_max: usize,
+    /// Pushed, not taken back, and not known to have ended. The loop's view: by what the workers
+    /// know of it, a chain of jobs would start a second thread or not as chance has it.
+    under_way: usize,
+    under_way_max: usize,
+    stack_bytes: Option<usize>,
+    /// The last thread could not be started, and that was told.
+    warned: bool,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    /// Work has come, or the pool is closed.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// A tree, so that work may be taken back from the middle.
+    waiting: BTreeMap<u64, Work>,
+    closed: bool,
+}
+
+impl Pool {
+    pub(super) fn new(threads_max: usize, waiting_max: usize, stack_bytes: Option<usize>) -> Pool {
+        let shared = Shared { queue: Mutex::default(), changed: Condvar::new() };
+        Pool {
+            shared: Arc::new(shared),
+            next: 0,
+            threads: 0,
+            threads_max,
+            under_way: 0,
+            under_way_max: waiting_max.saturating_add(threads_max),
+            stack_bytes,
+            warned: false,
+        }
+    }
+
+    /// Whether every thread there may be has work, and as much waits as may.
+    pub(super) fn is_full(&self) -> bool {
+        self.under_way >= self.under_way_max
+    }
+
+    /// Whether the end of something is still to be heard of.
+    pub(super) fn is_busy(&self) -> bool {
+        self.under_way > 0
+    }
+
+    /// Something that was under way has ended.
+    pub(super) fn ended(&mut self) {
+        self.under_way -= 1;
+    }
+
+    /// Gives work to the next worker that is free; answers the number by which it is taken back.
+    ///
+    /// # Errors
+    /// There is no worker, and none could be started: the work is dropped.
+    pub(super) fn push(&mut self, work: Work) -> io::Result<u64> {
+        let number = self.next;
+        self.next += 1;
+        self.under_way += 1;
+        if self.threads < self.under_way.min(self.threads_max)
+            && let Err(error) = self.start()
+        {
+            if self.threads == 0 {
+                self.under_way -= 1;
+                return Err(error);
+            }
+            if !mem::replace(&mut self.warned, true) {
+                log::warn!("cannot start another worker, there are {}: {error}", self.threads);
+            }
+        }
+        self.shared.lock().waiting.insert(number, work);
+        self.shared.changed.notify_one();
+        Ok(number)
+    }
+
+    /// Takes work back that has not begun. O(log n).
+    pub(super) fn remove(&mut self, number: u64) -> Option<Work> {
+        let work = self.shared.lock().waiting.remove(&number)?;
+        self.under_way -= 1;
+        Some(work)
+    }
+
+    /// Drops the work that waits, and lets each thread end with what it is doing. Waits for none.
+    pub(super) fn close(&mut self) {
+        let mut queue = self.shared.lock();
+        queue.closed = true;
+        let waiting = mem::take(&mut queue.waiting);
+        drop(queue);
+        self.shared.changed.notify_all();
+        drop(waiting); // Outside of the lock: what it captured may do anything.
+    }
+
+    fn start(&mut self) -> io::Result<()> {
+        let name = format!("waterwheel-worker-{}", self.threads);
+        let mut thread = thread::Builder::new().name(name);
+        if let Some(bytes) = self.stack_bytes {
+            thread = thread.stack_size(bytes);
+        }
+        let shared = self.shared.clone();
+        thread.spawn(move || shared.work())?;
+        self.threads += 1;
+        self.warned = false;
+        Ok(())
+    }
+}
+
+impl Shared {
+    /// Nothing panics while it holds the lock.
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a thread does.
+    fn work(&self) {
+        let mut queue = self.lock();
+        while !queue.closed {
+            if let Some((_, work)) = queue.waiting.pop_first() {
+                drop(queue);
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
+                    // Work catches its own panics, so this one comes from a destructor, and its
+                    // payload's may be the next.
+                    mem::forget(panic);
+                }
+                queue = self.lock();
+            } else {
+                queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+    }
+}
