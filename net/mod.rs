@@ -26,9 +26,11 @@ mod drive;
 mod event;
 mod limits;
 mod listen;
+pub mod memory;
 mod stream;
 pub mod tcp;
 mod transport;
+mod wire;
 
 pub use accept::{Accept, Listener};
 pub use codec::{Codec, Frame, FrameError, Framed, LengthPrefix, Lines, framed};

@@ -28,7 +28,8 @@ impl Stream {
     /// A stream over anything that can carry one.
     pub fn over<T: Transport + 'static>(transport: T) -> Stream {
         let seat = Seat::first(Limits::default());
-        Stream { conn: Conn::new(Io::Other(Box::new(transport)), seat), peer: None }
+        let peer = transport.peer_addr().ok();
+        Stream { conn: Conn::new(Io::Other(Box::new(transport)), seat), peer }
     }
 
     /// The peer's address, where it has one.

@@ -1,0 +1,71 @@
+//! Two streams with nothing between them but memory.
+//!
+//! Knows the wire; it needs no kernel, no clock and no simulation.
+//!
+//! For a test of what runs over a connection, for two parts of one program that speak a protocol to
+//! each other, for a server that is its own client: each stream is opened like an accepted one, and
+//! the handlers cannot tell. Bytes that one writes make the other ready in the next turn.
+//!
+//! # Read next
+//! `sim/mod.rs`: the same wire with a network that misbehaves.
+
+use std::rc::Rc;
+
+use super::stream::Stream;
+use super::wire::{Carrier, Parcel, Wire};
+use crate::reactor::{Context, Resumer};
+
+/// Bytes that may wait in each direction to be read, unless said otherwise; a writer that has more
+/// finds it full, as it would the kernel's buffer. 64 KiB.
+pub const BUFFER_BYTES: usize = 64 * 1024;
+
+/// Two streams that are each other's peer, with [`BUFFER_BYTES`] in each direction. Both belong to
+/// this reactor's loop and to no other.
+///
+/// ```
+/// use waterwheel::{Reactor, net::{Event, memory}};
+///
+/// let mut reactor = Reactor::new()?;
+/// let (left, right) = memory::pair(&mut reactor);
+/// right.open(&mut reactor, |reactor, _, conn, event| {
+///     if let Event::Data(bytes) = event {
+///         let _ = reactor[conn].write(&bytes.to_ascii_uppercase());
+///     }
+/// });
+/// let left = left.open(&mut reactor, |reactor, heard: &mut Vec<u8>, conn, event| {
+///     if let Event::Data(bytes) = event {
+///         heard.extend(bytes);
+///         reactor[conn].close();
+///     }
+/// });
+/// let _ = reactor[left].write(b"hello");
+/// let mut heard = Vec::new();
+/// reactor.run(&mut heard)?;
+/// assert_eq!(heard, b"HELLO");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn pair<S: 'static>(reactor: &mut Context<S>) -> (Stream, Stream) {
+    pair_with(reactor, BUFFER_BYTES)
+}
+
+/// [`pair`] with room for `buffer_bytes` in each direction, 1 at least.
+pub fn pair_with<S: 'static>(reactor: &mut Context<S>, buffer_bytes: usize) -> (Stream, Stream) {
+    let wire = Wire::new(Rc::new(AtOnce(reactor.resumer())), buffer_bytes, None, true);
+    (Stream::over(wire.end(0)), Stream::over(wire.end(1)))
+}
+
+/// Whatever is sent has arrived.
+#[derive(Debug)]
+struct AtOnce(Resumer);
+
+impl Carrier for AtOnce {
+    fn carry(&self, wire: &Rc<Wire>, to: usize, parcel: Parcel) {
+        if let Some((id, ready)) = wire.arrive(to, parcel) {
+            self.0.resume(id, ready);
+        }
+    }
+
+    fn resumer(&self) -> &Resumer {
+        &self.0
+    }
+}

@@ -1,0 +1,371 @@
+//! A wire: two ends in one loop, and the bytes between them.
+//!
+//! Knows transports and the reactor's [`Resumer`]; never mentions sockets. How long a thing takes
+//! from end to end is its [`Carrier`]'s affair: none at all in `memory.rs`, as long as a seed says
+//! in `sim/`.
+//!
+//! What an end writes goes into its peer's buffer at once, and a *parcel* tells when it has arrived:
+//!
+//! ```text
+//!                ┌──────── buffer_bytes at most ────────┐
+//!   read() ◀──── │  arrived  │        under way         │ ◀──── write()
+//!                └───────────┴──────────────────────────┘
+//!                            ◀── Parcel::Bytes(n) moves this line
+//! ```
+//!
+//! So there is one bound, one copy in and one out, and a reset takes away what is right of the line.
+//!
+//! # Rules
+//! The ends behave as TCP's do, Linux in particular, for what runs over them to notice no difference:
+//! 1. An edge tells all that holds at that moment, as epoll's do, and registering is an edge. So one
+//!    that came while nobody was registered is not lost.
+//! 2. What has arrived before a reset can be read, then the reset is told, once, and then the end.
+//!    Behind a FIN reads answer 0, also when a reset follows it.
+//! 3. An end that is dropped sends FIN; with unread input, or after `reset_on_drop`, RST. Bytes that
+//!    arrive where nobody is are answered with RST, so a write to a gone peer succeeds and the next
+//!    does not.
+//!
+//! # Read next
+//! `memory.rs`: the carrier without a network.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::{self, ErrorKind, IoSlice};
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use mio::event::Source;
+use mio::{Interest, Registry, Token};
+
+use super::transport::Transport;
+use crate::reactor::{RawId, Readiness, Resumer};
+
+/// What travels to an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Parcel {
+    /// So many bytes have arrived.
+    Bytes(usize),
+    /// No more will come.
+    Fin,
+    /// The connection is gone.
+    Reset,
+    /// The peer has read: there is room again.
+    Room,
+    /// The peer has taken the connection.
+    Opened,
+    /// Nobody listens there.
+    Refused,
+}
+
+/// What brings parcels from one end of a wire to the other.
+pub(super) trait Carrier: fmt::Debug {
+    /// Hands a parcel to [`Wire::arrive`], now or later. Parcels for one end arrive in the order in
+    /// which they were sent, but for a reset, which may overtake.
+    fn carry(&self, wire: &Rc<Wire>, to: usize, parcel: Parcel);
+
+    /// How many of `count` bytes one read or write moves; 1 at least.
+    fn cut(&self, count: usize) -> usize {
+        count
+    }
+
+    /// What wakes the ends.
+    fn resumer(&self) -> &Resumer;
+}
+
+/// Both ends, 0 and 1: the one that connects and the one that accepts.
+#[derive(Debug)]
+pub(super) struct Wire {
+    carrier: Rc<dyn Carrier>,
+    line: RefCell<Line>,
+    addrs: Option<[SocketAddr; 2]>,
+}
+
+#[derive(Debug)]
+struct Line {
+    ends: [Side; 2],
+    /// Bytes under way and unread, in each direction.
+    buffer_bytes: usize,
+    /// Whether the peer has taken the connection, if that is known at end 0.
+    opened: Option<bool>,
+    /// When the last parcel for each end arrives. Written by the carrier, if it wants to.
+    due: [u64; 2],
+}
+
+/// What one end knows.
+#[derive(Debug, Default)]
+struct Side {
+    /// The source that it is, while it is registered.
+    id: Option<RawId>,
+    /// Bytes for it. Those behind the first `arrived` are under way.
+    bytes: VecDeque<u8>,
+    arrived: usize,
+    /// The peer's FIN has arrived.
+    ended: bool,
+    /// A reset has arrived; `Some(false)` while nobody was told.
+    reset: Option<bool>,
+    /// It has sent FIN.
+    finished: bool,
+    /// It has found no room, and is to be told of some.
+    starved: bool,
+    resets_on_drop: bool,
+    gone: bool,
+}
+
+impl Line {
+    /// Whether an end may write; it is told so when half of the buffer is free, not for each byte.
+    fn has_room(&self, end: usize) -> bool {
+        self.ends[1 - end].bytes.len() <= self.buffer_bytes / 2
+    }
+
+    /// Whether an end knows that it is connected.
+    fn is_open(&self, end: usize) -> bool {
+        end == 1 || self.opened == Some(true)
+    }
+
+    /// All that holds for an end now.
+    fn level(&self, end: usize) -> Readiness {
+        let side = &self.ends[end];
+        let when = |holds, ready| if holds { ready } else { Readiness::NONE };
+        let over = side.reset.is_some() || end == 0 && self.opened == Some(false);
+        let ended = side.ended || over;
+        when(side.arrived > 0 || ended, Readiness::READABLE)
+            | when(ended, Readiness::READ_CLOSED)
+            | when(over || self.is_open(end) && self.has_room(end), Readiness::WRITABLE)
+            | when(over || side.ended && side.finished, Readiness::WRITE_CLOSED)
+            | when(over && side.reset != Some(true), Readiness::ERROR)
+    }
+
+    /// The reset of which nobody was told, as connect(2), read(2) and write(2) name it.
+    fn take_reset(&mut self, end: usize) -> Option<io::Error> {
+        let side = &mut self.ends[end];
+        if side.reset != Some(false) {
+            return None;
+        }
+        side.reset = Some(true);
+        let kind = if side.ended { ErrorKind::BrokenPipe } else { ErrorKind::ConnectionReset };
+        Some(kind.into())
+    }
+}
+
+impl Wire {
+    /// A wire with `buffer_bytes` for each direction, 1 at least. End 0 is not connected before
+    /// `Opened` arrives there, unless `opened`.
+    pub(super) fn new(
+        carrier: Rc<dyn Carrier>,
+        buffer_bytes: usize,
+        addrs: Option<[SocketAddr; 2]>,
+        opened: bool,
+    ) -> Rc<Wire> {
+        let line = Line {
+            ends: Default::default(),
+            buffer_bytes: buffer_bytes.max(1),
+            opened: opened.then_some(true),
+            due: [0; 2],
+        };
+        Rc::new(Wire { carrier, line: RefCell::new(line), addrs })
+    }
+
+    /// An end of it. Each is made once: dropping it ends the connection.
+    pub(super) fn end(self: &Rc<Wire>, end: usize) -> End {
+        End { wire: self.clone(), end }
+    }
+
+    /// Arrival times in one direction never go back: the later of `due` and the last one.
+    pub(super) fn in_order(&self, to: usize, due: u64) -> u64 {
+        let last = &mut self.line.borrow_mut().due[to];
+        *last = due.max(*last);
+        *last
+    }
+
+    /// A parcel has arrived. Answers who is to be woken, and for what.
+    pub(super) fn arrive(self: &Rc<Wire>, to: usize, parcel: Parcel) -> Option<(RawId, Readiness)> {
+        let mut line = self.line.borrow_mut();
+        let side = &mut line.ends[to];
+        if side.gone {
+            drop(line);
+            if matches!(parcel, Parcel::Bytes(_) | Parcel::Opened) {
+                self.carrier.carry(self, 1 - to, Parcel::Reset);
+            }
+            return None;
+        }
+        if side.reset.is_some() {
+            return None;
+        }
+        match parcel {
+            Parcel::Bytes(count) => side.arrived = side.bytes.len().min(side.arrived + count),
+            Parcel::Fin => side.ended = true,
+            Parcel::Reset => {
+                side.reset = Some(false);
+                for side in &mut line.ends {
+                    side.bytes.truncate(side.arrived);
+                }
+            }
+            Parcel::Room => {}
+            Parcel::Opened => line.opened = Some(true),
+            Parcel::Refused => line.opened = Some(false),
+        }
+        Some((line.ends[to].id?, line.level(to)))
+    }
+}
+
+/// One end of a wire, which carries a connection.
+#[derive(Debug)]
+pub(super) struct End {
+    wire: Rc<Wire>,
+    end: usize,
+}
+
+impl End {
+    fn send(&self, parcel: Parcel) {
+        self.wire.carrier.carry(&self.wire, 1 - self.end, parcel);
+    }
+
+    /// Reports all that holds as an edge.
+    fn wake(&self) {
+        let line = self.wire.line.borrow();
+        let level = line.level(self.end);
+        if let Some(id) = line.ends[self.end].id
+            && !level.is_none()
+        {
+            self.wire.carrier.resumer().resume(id, level);
+        }
+    }
+
+    /// How connecting has ended, if it has.
+    pub(super) fn outcome(&self) -> Option<io::Result<()>> {
+        let mut line = self.wire.line.borrow_mut();
+        if let Some(error) = line.take_reset(self.end) {
+            return Some(Err(error));
+        }
+        let refused = || Err(ErrorKind::ConnectionRefused.into());
+        line.opened.map(|opened| if opened { Ok(()) } else { refused() })
+    }
+}
+
+impl Transport for End {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut line = self.wire.line.borrow_mut();
+        let side = &mut line.ends[self.end];
+        let most = side.arrived.min(buffer.len());
+        if most == 0 {
+            return match (side.ended, side.reset) {
+                (true, _) | (_, Some(true)) => Ok(0),
+                (false, None) => Err(ErrorKind::WouldBlock.into()),
+                (false, Some(false)) => line.take_reset(self.end).map_or(Ok(0), Err),
+            };
+        }
+        let count = self.wire.carrier.cut(most);
+        let (front, back) = side.bytes.as_slices();
+        let first = front.len().min(count);
+        buffer[..first].copy_from_slice(&front[..first]);
+        buffer[first..count].copy_from_slice(&back[..count - first]);
+        side.bytes.drain(..count);
+        side.arrived -= count;
+        let peer = 1 - self.end;
+        let feeds = line.ends[peer].starved && line.has_room(peer);
+        line.ends[peer].starved &= !feeds;
+        drop(line);
+        if feeds {
+            self.send(Parcel::Room);
+        }
+        if count < most {
+            self.wake(); // A short read says that there is no more, and there is.
+        }
+        Ok(count)
+    }
+
+    fn write(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut line = self.wire.line.borrow_mut();
+        if let Some(error) = line.take_reset(self.end) {
+            return Err(error);
+        }
+        if line.ends[self.end].finished || line.ends[self.end].reset.is_some() {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
+        let offered: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let room = line.buffer_bytes - line.ends[1 - self.end].bytes.len();
+        let count = match offered.min(room) {
+            0 => 0,
+            most => self.wire.carrier.cut(most),
+        };
+        let mut left = count;
+        for piece in pieces {
+            let piece = &piece[..left.min(piece.len())];
+            line.ends[1 - self.end].bytes.extend(piece);
+            left -= piece.len();
+        }
+        let has_room = line.has_room(self.end);
+        line.ends[self.end].starved |= count < offered && !has_room;
+        drop(line);
+        if count > 0 {
+            self.send(Parcel::Bytes(count));
+        }
+        if count < offered && has_room {
+            self.wake(); // A short write says that there is no room, and there is.
+        }
+        if count == 0 && offered > 0 { Err(ErrorKind::WouldBlock.into()) } else { Ok(count) }
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        let mut line = self.wire.line.borrow_mut();
+        let side = &mut line.ends[self.end];
+        if side.reset.is_some() {
+            return Err(ErrorKind::NotConnected.into());
+        }
+        if !std::mem::replace(&mut side.finished, true) {
+            drop(line);
+            self.send(Parcel::Fin);
+        }
+        Ok(())
+    }
+
+    fn reset_on_drop(&mut self) {
+        self.wire.line.borrow_mut().ends[self.end].resets_on_drop = true;
+    }
+
+    fn peer_addr(&self) -> io::Result<SocketAddr> {
+        let addrs = self.wire.addrs.ok_or(ErrorKind::Unsupported)?;
+        let reset = self.wire.line.borrow().ends[self.end].reset.is_some();
+        if reset { Err(ErrorKind::NotConnected.into()) } else { Ok(addrs[1 - self.end]) }
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let mut line = self.wire.line.borrow_mut();
+        let is_open = line.is_open(self.end);
+        let side = &mut line.ends[self.end];
+        side.gone = true;
+        side.id = None;
+        let unread = side.arrived > 0 || side.resets_on_drop || !is_open;
+        let last = match side {
+            Side { reset: Some(_), .. } => None,
+            _ if unread => Some(Parcel::Reset),
+            Side { finished: true, .. } => None,
+            _ => Some(Parcel::Fin),
+        };
+        // Of what nobody will read, what is under way stands for its parcels until they arrive.
+        drop(line);
+        if let Some(last) = last {
+            self.send(last);
+        }
+    }
+}
+
+impl Source for End {
+    fn register(&mut self, _: &Registry, token: Token, _: Interest) -> io::Result<()> {
+        self.wire.line.borrow_mut().ends[self.end].id = Some(RawId::from_token(token));
+        self.wake();
+        Ok(())
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, what: Interest) -> io::Result<()> {
+        self.register(registry, token, what)
+    }
+
+    fn deregister(&mut self, _: &Registry) -> io::Result<()> {
+        self.wire.line.borrow_mut().ends[self.end].id = None;
+        Ok(())
+    }
+}
