@@ -27,6 +27,7 @@ mod event;
 mod limits;
 mod listen;
 pub mod memory;
+pub mod sim;
 mod stream;
 pub mod tcp;
 mod transport;

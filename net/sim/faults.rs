@@ -1,0 +1,138 @@
+//! What goes wrong in a simulated network, and the dice that decide when.
+//!
+//! Knows integers; never mentions wires.
+//!
+//! # Read next
+//! `../../tests/sim.rs`: scenarios, each run for thousands of seeds.
+
+use std::time::Duration;
+
+/// What a [`Network`](super::Network) does to those who use it. The default is a network without
+/// faults, one to five milliseconds long; [`Faults::drawn`] has some of everything.
+///
+/// Bytes are delayed, cut up and held back, and a connection may be reset, which loses what was
+/// under way; but never are they lost, doubled or exchanged otherwise: that is what TCP is for.
+///
+/// ```
+/// use std::time::Duration;
+/// use waterwheel::net::sim::Faults;
+/// let faults = Faults { latency_max: Duration::from_millis(300), ..Faults::default() };
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Faults {
+    /// The shortest time from end to end. 1 ms, the resolution of all of these times.
+    pub latency_min: Duration,
+    /// The longest; each parcel has its own, but none overtakes another of its direction. 5 ms.
+    pub latency_max: Duration,
+    /// Bytes that each direction of a connection carries in a second. No limit.
+    pub bytes_per_second: Option<u64>,
+    /// Bytes that wait in each direction to be read, those under way included. 64 KiB.
+    pub buffer_bytes: usize,
+    /// Of a thousand reads and writes, so many move only some of the bytes they could. 0.
+    pub cut_per_mille: u16,
+    /// Of a thousand parcels, so many are lost at first and come later, by `resend_after`. 0.
+    pub resend_per_mille: u16,
+    /// How much later: TCP waits for an acknowledgement before it sends again. 200 ms.
+    pub resend_after: Duration,
+    /// The longest time by which a FIN is late, in addition. Zero.
+    pub fin_delay_max: Duration,
+    /// Of a thousand parcels with bytes, so many meet a reset of their connection, which both ends
+    /// hear of. 0.
+    pub reset_per_mille: u16,
+    /// Of a thousand attempts to connect, so many are refused. 0.
+    pub refuse_per_mille: u16,
+    /// Of a thousand attempts to connect, so many are never answered. 0.
+    pub lose_per_mille: u16,
+    /// Whether those who become ready at the same time are woken in an order that the seed chooses,
+    /// rather than in that of arrival. No.
+    pub shuffle: bool,
+}
+
+impl Default for Faults {
+    fn default() -> Faults {
+        Faults {
+            latency_min: Duration::from_millis(1),
+            latency_max: Duration::from_millis(5),
+            bytes_per_second: None,
+            buffer_bytes: crate::net::memory::BUFFER_BYTES,
+            cut_per_mille: 0,
+            resend_per_mille: 0,
+            resend_after: Duration::from_millis(200),
+            fin_delay_max: Duration::ZERO,
+            reset_per_mille: 0,
+            refuse_per_mille: 0,
+            lose_per_mille: 0,
+            shuffle: false,
+        }
+    }
+}
+
+impl Faults {
+    /// Faults that a seed has drawn, each present or absent and more or less of it.
+    ///
+    /// Absent in every other network on purpose: a fault that is always there hides the bugs that
+    /// show without it. (Groce, Zhang, Eide, Chen, Regehr, *Swarm Testing*, 2012.)
+    pub fn drawn(seed: u64) -> Faults {
+        let mut dice = Dice::new(seed);
+        let mut some = |most: u64| if dice.chance(500) { dice.below(most + 1) } else { 0 };
+        let latency_min = some(10);
+        Faults {
+            latency_min: Duration::from_millis(latency_min),
+            latency_max: Duration::from_millis(latency_min + some(40)),
+            bytes_per_second: Some(some(1 << 20)).filter(|bytes| *bytes > 0).map(|b| b + 50_000),
+            buffer_bytes: match some(4096) {
+                0 => Faults::default().buffer_bytes,
+                bytes => bytes as usize,
+            },
+            cut_per_mille: some(500) as u16,
+            resend_per_mille: some(50) as u16,
+            resend_after: Duration::from_millis(200),
+            fin_delay_max: Duration::from_millis(some(100)),
+            reset_per_mille: some(20) as u16,
+            refuse_per_mille: some(300) as u16,
+            lose_per_mille: some(200) as u16,
+            shuffle: some(1) == 1,
+        }
+    }
+
+    /// These faults without those that end a connection or keep it from being made: all that is
+    /// sent arrives.
+    pub fn lossless(self) -> Faults {
+        Faults { reset_per_mille: 0, refuse_per_mille: 0, lose_per_mille: 0, ..self }
+    }
+}
+
+/// The one source of chance: SplitMix64 (Steele, Lea, Flood, *Fast Splittable Pseudorandom Number
+/// Generators*, 2014). Its first numbers differ also between seeds as close as 1 and 2.
+#[derive(Clone, Debug)]
+pub(super) struct Dice(u64);
+
+impl Dice {
+    pub(super) fn new(seed: u64) -> Dice {
+        Dice(seed)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ mixed >> 31
+    }
+
+    /// A number below `n`; 0 for 0.
+    pub(super) fn below(&mut self, n: u64) -> u64 {
+        ((u128::from(self.next()) * u128::from(n)) >> 64) as u64
+    }
+
+    /// True so many times in a thousand.
+    pub(super) fn chance(&mut self, per_mille: u16) -> bool {
+        per_mille > 0 && self.below(1000) < u64::from(per_mille)
+    }
+
+    /// Any order of `items` is as likely as any other (Fisher and Yates).
+    pub(super) fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            items.swap(last, self.below(last as u64 + 1) as usize);
+        }
+    }
+}
