@@ -82,7 +82,7 @@ impl Faults {
             bytes_per_second: Some(some(1 << 20)).filter(|bytes| *bytes > 0).map(|b| b + 50_000),
             buffer_bytes: match some(4096) {
                 0 => Faults::default().buffer_bytes,
-                bytes => bytes as usize,
+                bytes => 255 + bytes as usize,
             },
             cut_per_mille: some(500) as u16,
             resend_per_mille: some(50) as u16,

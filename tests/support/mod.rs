@@ -9,6 +9,7 @@ use waterwheel::reactor::{Kind, LoopEvent, Recorder};
 pub mod process;
 
 /// xorshift64*: Vigna, *An experimental exploration of Marsaglia's xorshift generators*, 2014.
+#[derive(Debug)]
 pub struct Rng(u64);
 
 impl Rng {
