@@ -76,6 +76,9 @@ pub(super) mod mark {
     pub(in crate::net) const WHOLE: u16 = 256;
     /// The kernel has taken bytes since the last flush.
     pub(in crate::net) const SENT: u16 = 512;
+    /// Sending failed before the peer's FIN came, so none will: an end of input that is read is what
+    /// a reset has left.
+    pub(in crate::net) const CUT_OFF: u16 = 1024;
 }
 
 /// Bytes received and not consumed.
@@ -282,6 +285,11 @@ impl Conn {
 
     /// Ends sending because a write failed. The peer may have sent something before it went.
     fn fail_sending(&mut self, error: io::Error) {
+        // A reset is told once. Told to a write it is ECONNRESET, or EPIPE where FIN had come first
+        // (tcp_reset in Linux); reads then answer 0 either way.
+        if error.kind() != io::ErrorKind::BrokenPipe {
+            self.marks |= mark::CUT_OFF;
+        }
         self.end_with(error.into());
         self.outbox = None;
         self.sending = Half::Finished;

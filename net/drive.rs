@@ -254,7 +254,7 @@ fn end_of_input<S: 'static>(
 ) {
     let conn = &mut reactor[id];
     conn.receiving = Half::Finished;
-    if !conn.has(mark::CLOSING) {
+    if !conn.has(mark::CLOSING | mark::CUT_OFF) {
         call(reactor, state, id, Event::Eof, handler);
     }
     if let Some(conn) = reactor.get_mut(id) {

@@ -265,3 +265,17 @@ fn resume_of_a_closing_connection_leaves_its_grace_alone() {
     clock.advance(Duration::from_secs(5));
     until(&mut reactor, &mut told, &format!("Closed({:?})", Reason::Grace));
 }
+
+#[test]
+fn reset_that_a_write_meets_first_is_no_end_of_the_peers_answer() {
+    let _ceiling = ceiling(LIMIT);
+    let (mut reactor, mut told) = (Reactor::new().unwrap(), Told::new());
+    let (mut peer, conn) = client(&mut reactor, &mut told, Limits::default(), tell);
+    peer.write_all(b"half an ans").unwrap();
+    socket2::SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(peer);
+    // Flushed before the loop looks: the write takes the error, and the read behind it answers 0.
+    let _ = reactor[conn].write(b"another question");
+    until(&mut reactor, &mut told, "Closed");
+    assert_eq!(told, ["Data 11", "Closed(Reset)"]);
+}
