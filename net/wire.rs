@@ -197,9 +197,7 @@ impl Wire {
             Parcel::Fin => side.ended = true,
             Parcel::Reset => {
                 side.reset = Some(false);
-                for side in &mut line.ends {
-                    side.bytes.truncate(side.arrived);
-                }
+                side.bytes.truncate(side.arrived);
             }
             Parcel::Room => {}
             Parcel::Opened => line.opened = Some(true),

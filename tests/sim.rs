@@ -81,6 +81,8 @@ struct Echo {
 #[derive(Debug, Default)]
 struct Client {
     lane: Lane,
+    /// The peer's FIN has come.
+    ended: bool,
     failed: Option<io::Error>,
     closed: Option<Reason>,
 }
@@ -128,7 +130,7 @@ fn client_event<S: 'static>(
     match event {
         Event::Data(bytes) => client.lane.got.check(bytes),
         Event::Drained => feed(&mut reactor[conn], client),
-        Event::Eof => {}
+        Event::Eof => client.ended = true,
         Event::Closed(why) => client.closed = Some(why),
     }
 }
@@ -234,6 +236,8 @@ fn half_close() {
     explore("half_close", half_closed, |sim, halves| {
         for (one, other) in [(&halves.client, &halves.server), (&halves.server, &halves.client)] {
             assert!(one.lane.got.at <= other.lane.sent.at);
+            let all = one.lane.got.at == other.lane.bytes;
+            assert!(all || !one.ended, "FIN came behind lost bytes: {halves:?}");
             if sim.network.traffic().resets == 0 && halves.client.failed.is_none() {
                 assert!(finished(&one.closed), "{halves:?}");
                 assert_eq!(one.lane.got.at, other.lane.bytes, "{halves:?}");

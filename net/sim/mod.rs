@@ -334,8 +334,10 @@ impl State {
                 }
                 _ => {}
             }
+            // A reset may overtake, and nothing overtakes it: a FIN behind lost bytes would be a lie.
+            let in_order = wire.in_order(to, due);
             if !matches!(cargo, Cargo::Parcel(Parcel::Reset)) {
-                due = wire.in_order(to, due);
+                due = in_order;
             }
             self.fly(due, &wire, to, cargo);
         }
