@@ -58,8 +58,7 @@ where
     S: 'static,
     F: FnOnce(&mut Context<S>, &mut S, io::Result<Stream>) + 'static,
 {
-    let connector = TcpConnector { socket: TcpStream::connect(addr)?, peer: addr };
-    await_connection(reactor, connector, timeout, done)
+    await_connection(reactor, TcpConnector::to(addr)?, timeout, done)
 }
 
 /// A TCP socket on its way.
@@ -67,6 +66,12 @@ where
 pub struct TcpConnector {
     socket: TcpStream,
     peer: SocketAddr,
+}
+
+impl TcpConnector {
+    pub(super) fn to(addr: SocketAddr) -> io::Result<TcpConnector> {
+        Ok(TcpConnector { socket: TcpStream::connect(addr)?, peer: addr })
+    }
 }
 
 impl Connector for TcpConnector {

@@ -8,7 +8,9 @@
 
 mod connect;
 mod listen;
+mod name;
 
 pub use super::accept::Accept;
 pub use connect::{Connecting, connect};
 pub use listen::{Listen, Listener, Options, listen};
+pub use name::{Connect, Race, connect_name};

@@ -1,0 +1,441 @@
+//! Racing: connecting to whichever of several addresses answers first.
+//!
+//! Knows connectors and the order of addresses; `tcp/name.rs` finds the addresses.
+//!
+//! A name stands for several addresses, of two families as a rule, and one that is announced but
+//! not reachable costs a minute of silence if they are tried one by one. So each is tried a little
+//! after the one before it, at once if that has failed, and the first to answer is taken: RFC 8305,
+//! *Happy Eyeballs*, sections 4 and 5.
+//!
+//! ```text
+//!   0 ms      [2001:db8::1]:80 ···································
+//!   250 ms       192.0.2.1:80      ────▶ refused
+//!   at once   [2001:db8::2]:80           ──────▶ connected: taken, and the first one closed
+//!   never        192.0.2.2:80
+//! ```
+//!
+//! A race is one source, however many sockets it has: they are registered under its token, and its
+//! deadline is that of the next attempt or the end. So who removes it has removed all of it.
+//!
+//! # Left out
+//! Asking for the two families apart, and starting with the first that is there (section 3):
+//! getaddrinfo(3) asks for both and answers once. A memory of who answered last time.
+//!
+//! # Read next
+//! `tcp/name.rs`.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mio::event::Source;
+use mio::{Registry, Token};
+
+use super::connect::Connector;
+use super::limits::{Limits, Seat};
+use super::stream::Stream;
+use crate::reactor::{Context, Interest, Options, Readiness, SourceId};
+
+/// Addresses that are tried for one name at most, the first ones: how many there are is decided by
+/// whoever answers for the name.
+pub const ADDRESSES_MAX: usize = 16;
+
+const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
+
+/// A connection that is being made to one of several addresses. Remove its source to cancel all of
+/// it; the callback is then not called.
+#[derive(Debug)]
+pub struct Race<C> {
+    name: String,
+    addresses: Addresses,
+    attempts: Vec<Attempt<C>>,
+    failed: Vec<(SocketAddr, io::Error)>,
+    /// The time between two attempts.
+    delay: Duration,
+    /// The tick at which the next one begins, if there is one.
+    next: u64,
+    /// The tick at which it is given up.
+    until: u64,
+}
+
+#[derive(Debug)]
+enum Addresses {
+    /// Nobody has told them yet.
+    Awaited,
+    /// There are none, for this reason.
+    Missing(io::Error),
+    /// Those that have not been tried yet, in order.
+    Untried(VecDeque<SocketAddr>),
+}
+
+#[derive(Debug)]
+struct Attempt<C> {
+    addr: SocketAddr,
+    connector: C,
+    registered: bool,
+}
+
+impl<C> Race<C> {
+    /// Where to.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The addresses that are being tried at this moment, in the order in which they were begun.
+    pub fn trying(&self) -> impl Iterator<Item = SocketAddr> {
+        self.attempts.iter().map(|attempt| attempt.addr)
+    }
+
+    /// What to tell when nobody has answered: each address, and its error.
+    fn failure(self) -> io::Error {
+        let mut kind = ErrorKind::TimedOut;
+        let mut reasons = Vec::new();
+        for (addr, error) in self.failed {
+            kind = error.kind();
+            reasons.push(format!("{addr}: {error}"));
+        }
+        for attempt in self.attempts {
+            kind = ErrorKind::TimedOut;
+            reasons.push(format!("{}: timed out", attempt.addr));
+        }
+        match self.addresses {
+            Addresses::Awaited => reasons.push("looking it up timed out".into()),
+            Addresses::Missing(error) => {
+                kind = error.kind();
+                reasons.push(error.to_string());
+            }
+            Addresses::Untried(untried) => {
+                reasons.extend(untried.iter().map(|addr| format!("{addr}: not tried")));
+            }
+        }
+        io::Error::new(kind, format!("cannot connect to {}: {}", self.name, reasons.join("; ")))
+    }
+}
+
+impl<C> Race<C> {
+    /// Takes out the attempts that have ended; the one that is connected, if one is.
+    fn winner(&mut self, now: u64) -> Option<usize>
+    where
+        C: Connector,
+    {
+        let mut at = 0;
+        while let Some(attempt) = self.attempts.get_mut(at) {
+            match attempt.connector.outcome() {
+                None => at += 1,
+                Some(Ok(())) => return Some(at),
+                Some(Err(error)) => {
+                    // Dropping it closes it, which ends its registration, too.
+                    self.failed.push((self.attempts.remove(at).addr, error));
+                    self.next = now;
+                }
+            }
+        }
+        None
+    }
+
+    /// The next address, if there is one whose time has come.
+    fn next_address(&mut self, now: u64) -> Option<SocketAddr> {
+        match &mut self.addresses {
+            Addresses::Untried(untried) if now >= self.next => untried.pop_front(),
+            _ => None,
+        }
+    }
+
+    /// Whether there is nothing more to wait for.
+    fn is_lost(&self) -> bool {
+        let hopeless = match &self.addresses {
+            Addresses::Awaited => false,
+            Addresses::Missing(_) => true,
+            Addresses::Untried(untried) => untried.is_empty(),
+        };
+        hopeless && self.attempts.is_empty()
+    }
+
+    /// The tick at which it is to be looked at again, whether or not anything happens.
+    fn deadline(&self, tick_after: impl Fn(Duration) -> u64) -> u64
+    where
+        C: Connector,
+    {
+        let next = match &self.addresses {
+            Addresses::Untried(untried) if !untried.is_empty() => self.next,
+            _ => self.until,
+        };
+        let asks = self.attempts.iter().filter_map(|attempt| attempt.connector.ask_again());
+        asks.map(tick_after).fold(next.min(self.until), u64::min)
+    }
+}
+
+/// Starts a race to addresses that [`enter`] will tell, in which `connect` begins each attempt, and
+/// calls `done` once.
+#[track_caller]
+pub(super) fn race<S, C, N, F>(
+    reactor: &mut Context<S>,
+    name: String,
+    (timeout, delay): (Duration, Duration),
+    mut connect: N,
+    done: F,
+) -> io::Result<SourceId<Race<C>>>
+where
+    S: 'static,
+    C: Connector,
+    N: FnMut(SocketAddr) -> io::Result<C> + 'static,
+    F: FnOnce(&mut Context<S>, &mut S, io::Result<Stream>) + 'static,
+{
+    let race = Race {
+        name,
+        addresses: Addresses::Awaited,
+        attempts: Vec::new(),
+        failed: Vec::new(),
+        delay,
+        next: 0,
+        until: reactor.tick_after(timeout),
+    };
+    let until = race.until;
+    let mut done = Some(done);
+    let options = Options { closes: true, ..Options::default() };
+    let id = reactor.register_with(race, BOTH, options, move |reactor, state, id, _| {
+        let Some(result) = outcome(reactor, id, &mut connect) else { return };
+        if let Some(done) = done.take() {
+            done(reactor, state, result);
+        }
+    })?;
+    reactor.set_deadline(id.raw(), Some(until));
+    Ok(id)
+}
+
+/// Tells a race its addresses, in order of preference; it begins in the next turn. Nothing happens
+/// if it is no more.
+pub(super) fn enter<S: 'static, C: Connector>(
+    reactor: &mut Context<S>,
+    id: SourceId<Race<C>>,
+    addresses: io::Result<Vec<SocketAddr>>,
+) {
+    let Some(race) = reactor.get_mut(id) else { return };
+    race.addresses = match addresses {
+        Ok(found) if found.is_empty() => {
+            Addresses::Missing(io::Error::new(ErrorKind::NotFound, "it has no address"))
+        }
+        Ok(found) => Addresses::Untried(interleaved(found)),
+        Err(error) => Addresses::Missing(error),
+    };
+    reactor.resume(id.raw(), Readiness::WRITABLE);
+}
+
+/// How the race ended, and takes it out of the loop; `None` if it has not ended.
+fn outcome<S: 'static, C: Connector>(
+    reactor: &mut Context<S>,
+    id: SourceId<Race<C>>,
+    connect: &mut impl FnMut(SocketAddr) -> io::Result<C>,
+) -> Option<io::Result<Stream>> {
+    let now = reactor.tick();
+    if let Some(at) = reactor[id].winner(now) {
+        // All others are closed here.
+        let connector = reactor.deregister(id)?.attempts.swap_remove(at).connector;
+        return Some(Ok(connector.stream(Seat::first(Limits::default()))));
+    }
+    let up = now >= reactor[id].until;
+    if !up {
+        begin(reactor, id, now, connect);
+    }
+    if up || reactor[id].is_lost() {
+        return Some(Err(reactor.deregister(id)?.failure()));
+    }
+    let tick = reactor[id].deadline(|delay| reactor.tick_after(delay));
+    reactor.set_deadline(id.raw(), Some(tick));
+    None
+}
+
+/// Begins the attempt whose time has come; the next one, too, if it fails at once.
+fn begin<S: 'static, C: Connector>(
+    reactor: &mut Context<S>,
+    id: SourceId<Race<C>>,
+    now: u64,
+    connect: &mut impl FnMut(SocketAddr) -> io::Result<C>,
+) {
+    while let Some(addr) = reactor[id].next_address(now) {
+        let begun = connect(addr).and_then(|connector| {
+            reactor[id].attempts.push(Attempt { addr, connector, registered: false });
+            reactor.set_interest(id.raw(), BOTH) // Registers those that are not.
+        });
+        match begun {
+            Ok(_) => reactor[id].next = reactor.tick_after(reactor[id].delay),
+            Err(error) => {
+                let race = &mut reactor[id];
+                race.attempts.retain(|attempt| attempt.registered);
+                race.failed.push((addr, error));
+            }
+        }
+    }
+}
+
+/// The addresses in the order in which they are tried: the resolver has sorted them (RFC 6724), so
+/// its first one is the first, and from there on the families alternate while there are two.
+fn interleaved(found: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
+    let first = found.first().is_some_and(SocketAddr::is_ipv6);
+    let (mut ones, mut others) = (VecDeque::new(), VecDeque::new());
+    for addr in found {
+        let family = if addr.is_ipv6() == first { &mut ones } else { &mut others };
+        if !family.contains(&addr) && family.len() < ADDRESSES_MAX {
+            family.push_back(addr);
+        }
+    }
+    let mut order = VecDeque::new();
+    while order.len() < ADDRESSES_MAX && !(ones.is_empty() && others.is_empty()) {
+        order.extend(ones.pop_front());
+        order.extend(others.pop_front());
+    }
+    order.truncate(ADDRESSES_MAX);
+    order
+}
+
+/// Each attempt is registered by itself, under the token of the race.
+impl<C: Source> Source for Race<C> {
+    fn register(&mut self, r: &Registry, token: Token, interest: Interest) -> io::Result<()> {
+        self.reregister(r, token, interest)
+    }
+
+    fn reregister(&mut self, r: &Registry, token: Token, interest: Interest) -> io::Result<()> {
+        for attempt in self.attempts.iter_mut().filter(|attempt| !attempt.registered) {
+            attempt.connector.register(r, token, interest)?;
+            attempt.registered = true;
+        }
+        Ok(())
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        let registered = self.attempts.iter_mut().filter(|attempt| attempt.registered);
+        registered
+            .map(|attempt| attempt.connector.deregister(registry))
+            .fold(Ok(()), io::Result::and)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::reactor::Reactor;
+    use crate::timers::ManualClock;
+
+    /// Connects to a port that says how it goes: 0 not at all, 1 at once, 2 refused at once.
+    #[derive(Debug)]
+    struct Fake {
+        port: u16,
+        _lives: Rc<()>,
+    }
+
+    impl Connector for Fake {
+        fn outcome(&mut self) -> Option<io::Result<()>> {
+            [None, Some(Ok(())), Some(Err(ErrorKind::ConnectionRefused.into()))]
+                .into_iter()
+                .nth(usize::from(self.port))
+                .flatten()
+        }
+
+        fn stream(self, _: Seat) -> Stream {
+            let (one, _) = mio::net::UnixStream::pair().unwrap();
+            let one = std::os::fd::OwnedFd::from(one);
+            Stream::over(mio::net::TcpStream::from_std(std::net::TcpStream::from(one)))
+        }
+    }
+
+    impl Source for Fake {
+        fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+            Ok(())
+        }
+        fn reregister(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+            panic!("it is registered once")
+        }
+        fn deregister(&mut self, _: &Registry) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    type Answer = Option<io::Result<Stream>>;
+
+    /// A race to these ports on a clock that jumps; `lives` counts its connectors.
+    fn start(ports: &[u16], lives: &Rc<()>) -> (Reactor<Answer>, SourceId<Race<Fake>>) {
+        let mut reactor = Reactor::builder().clock(&ManualClock::new()).build().unwrap();
+        let times = (Duration::from_secs(10), Duration::from_millis(250));
+        let (name, counted) = ("name".to_owned(), lives.clone());
+        let connect =
+            move |addr: SocketAddr| Ok(Fake { port: addr.port(), _lives: counted.clone() });
+        let at_end = lives.clone();
+        let id = race(&mut reactor, name, times, connect, move |_, answer: &mut Answer, result| {
+            assert_eq!(Rc::strong_count(&at_end), 3, "every connector is gone");
+            *answer = Some(result);
+        });
+        let id = id.unwrap();
+        let addrs = (1..).zip(ports).map(|(n, port)| SocketAddr::from(([127, 0, 0, n], *port)));
+        enter(&mut reactor, id, Ok(addrs.collect()));
+        (reactor, id)
+    }
+
+    #[test]
+    fn losers_are_closed_before_the_winner_is_told() {
+        let (mut answer, lives) = (None, Rc::new(()));
+        let (mut reactor, _) = start(&[0, 2, 0, 1, 0], &lives);
+        let begin = reactor.now();
+        reactor.run(&mut answer).unwrap();
+        assert!(answer.unwrap().is_ok());
+        // No event comes from a fake, so each is looked at when the next one's time has come: the
+        // second at 500 ms, and as it is refused the third begins then; the fourth at 1000 ms.
+        assert_eq!(reactor.now() - begin, Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_spurious_event_changes_nothing() {
+        let (mut answer, lives) = (None, Rc::new(()));
+        let (mut reactor, id) = start(&[0, 0], &lives);
+        for _ in 0..5 {
+            reactor.resume(id.raw(), Readiness::WRITABLE);
+            reactor.turn(&mut answer, Some(Duration::ZERO)).unwrap();
+        }
+        assert_eq!(reactor[id].trying().count(), 1);
+        reactor.run(&mut answer).unwrap();
+        assert_eq!(answer.unwrap().unwrap_err().kind(), ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn removing_a_race_closes_its_attempts() {
+        let (mut answer, lives) = (None, Rc::new(()));
+        let (mut reactor, id) = start(&[0, 0, 0], &lives);
+        reactor.turn(&mut answer, None).unwrap();
+        reactor.turn(&mut answer, None).unwrap();
+        assert_eq!((reactor[id].trying().count(), Rc::strong_count(&lives)), (2, 5));
+        reactor.remove(id.raw());
+        assert_eq!(Rc::strong_count(&lives), 1);
+        assert!(answer.is_none() && !reactor.is_alive());
+    }
+
+    fn order(found: &[&str]) -> Vec<String> {
+        let found = found.iter().map(|addr| addr.parse().unwrap());
+        interleaved(found.collect()).iter().map(SocketAddr::to_string).collect()
+    }
+
+    #[test]
+    fn families_alternate_from_the_first_address_on() {
+        let found = ["[::1]:1", "[::2]:1", "[::3]:1", "1.0.0.1:1", "1.0.0.2:1"];
+        let expected = ["[::1]:1", "1.0.0.1:1", "[::2]:1", "1.0.0.2:1", "[::3]:1"];
+        assert_eq!(order(&found), expected);
+        let found = ["1.0.0.1:1", "1.0.0.2:1", "1.0.0.1:1", "[::1]:1"];
+        assert_eq!(order(&found), ["1.0.0.1:1", "[::1]:1", "1.0.0.2:1"]);
+        assert_eq!(order(&[]), [""; 0]);
+    }
+
+    #[test]
+    fn only_so_many_addresses_are_tried() {
+        for both in [false, true] {
+            let many = (0..200).map(|n| match both && n > 100 {
+                true => SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, n], 1)),
+                false => SocketAddr::from(([10, 0, 0, n as u8], 1)),
+            });
+            let order = interleaved(many.collect());
+            assert_eq!(order.len(), ADDRESSES_MAX);
+            let v6 = order.iter().filter(|addr| addr.is_ipv6()).count();
+            assert_eq!(v6, if both { ADDRESSES_MAX / 2 } else { 0 });
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Connecting by name.
+//!
+//! Knows names and who looks them up; what becomes of the addresses is in `../race.rs`.
+//!
+//! A lookup blocks, for seconds when a name server is silent, so it is a job
+//! ([`Context::offload`]). It does not hold the loop and a lookup that has begun cannot be stopped:
+//! its worker is busy until the system gives it up, and as many such lookups as there are workers
+//! keep other jobs waiting.
+
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use super::connect::TcpConnector;
+use crate::net::race::{self, enter, race};
+use crate::net::stream::Stream;
+use crate::reactor::{Context, SourceId};
+
+/// A TCP connection that is being made to a name.
+pub type Race = race::Race<TcpConnector>;
+
+/// The time between two attempts: what RFC 8305 (section 8) recommends.
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+/// The default of [`Connect::timeout`].
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+type Resolver = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+
+/// Connects to a name and a port, `example.org:80`, and calls `done` once: with the stream, or with
+/// an error that lists every address and what was wrong with it, or that the name has none. `timeout`
+/// is for all of it, the lookup included.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use waterwheel::{Reactor, net::{Event, tcp}};
+///
+/// let mut reactor = Reactor::new()?;
+/// let timeout = Duration::from_secs(5);
+/// tcp::connect_name(&mut reactor, "example.org:80", timeout, |reactor, _, result| match result {
+///     Ok(stream) => {
+///         let conn = stream.open(reactor, |_, _, _, event| println!("{event:?}"));
+///         let _ = reactor[conn].write(b"HEAD / HTTP/1.0\r\n\r\n");
+///     }
+///     Err(error) => eprintln!("{error}"),
+/// })?;
+/// reactor.run(&mut ())?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Errors
+/// `InvalidInput` for a name without a port. Nothing was begun, and `done` will not be called.
+#[track_caller]
+pub fn connect_name<S, F>(
+    reactor: &mut Context<S>,
+    name: &str,
+    timeout: Duration,
+    done: F,
+) -> io::Result<SourceId<Race>>
+where
+    S: 'static,
+    F: FnOnce(&mut Context<S>, &mut S, io::Result<Stream>) + 'static,
+{
+    Connect::new().timeout(timeout).open(reactor, name, done)
+}
+
+/// Sets up [`connect_name`].
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use waterwheel::{Reactor, net::tcp};
+///
+/// let mut reactor = Reactor::<()>::new()?;
+/// let connect = tcp::Connect::new()
+///     .timeout(Duration::from_secs(5))
+///     .resolver(|name| Ok(vec![format!("127.0.0.1:{}", name.len()).parse().unwrap()]));
+/// connect.open(&mut reactor, "service.internal:80", |_, _, result| println!("{result:?}"))?;
+/// reactor.run(&mut ())?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Connect {
+    timeout: Duration,
+    attempt_delay: Duration,
+    resolver: Arc<Resolver>,
+}
+
+impl Default for Connect {
+    fn default() -> Connect {
+        let resolver = |name: &str| Ok(name.to_socket_addrs()?.collect());
+        Connect { timeout: TIMEOUT, attempt_delay: ATTEMPT_DELAY, resolver: Arc::new(resolver) }
+    }
+}
+
+impl Connect {
+    /// The defaults.
+    pub fn new() -> Connect {
+        Connect::default()
+    }
+
+    /// How long all of it may take, from the lookup on. 10 s.
+    pub fn timeout(mut self, timeout: Duration) -> Connect {
+        self.timeout = timeout;
+        self
+    }
+
+    /// How long an address has for itself before the next one is tried, too. 250 ms.
+    pub fn attempt_delay(mut self, delay: Duration) -> Connect {
+        self.attempt_delay = delay;
+        self
+    }
+
+    /// Who finds the addresses of a name such as `example.org:80`, in order of preference. It is
+    /// called on a worker and may block. The system's getaddrinfo(3).
+    pub fn resolver<R>(mut self, resolver: R) -> Connect
+    where
+        R: Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
+    {
+        self.resolver = Arc::new(resolver);
+        self
+    }
+
+    /// Connects to `name`; see [`connect_name`]. An address such as `[::1]:80` is not looked up.
+    ///
+    /// # Errors
+    /// As [`connect_name`].
+    #[track_caller]
+    pub fn open<S, F>(
+        &self,
+        reactor: &mut Context<S>,
+        name: &str,
+        done: F,
+    ) -> io::Result<SourceId<Race>>
+    where
+        S: 'static,
+        F: FnOnce(&mut Context<S>, &mut S, io::Result<Stream>) + 'static,
+    {
+        let times = (self.timeout, self.attempt_delay);
+        let address = address(name)?;
+        // It dies with the callback, which the race drops when it is over or removed.
+        let wanted = Arc::new(());
+        let lives = Arc::downgrade(&wanted);
+        let done = move |reactor: &mut Context<S>, state: &mut S, result| {
+            drop(wanted);
+            done(reactor, state, result);
+        };
+        let id = race(reactor, name.to_owned(), times, TcpConnector::to, done)?;
+        match address {
+            Some(address) => enter(reactor, id, Ok(vec![address])),
+            None => self.look_up(reactor, id, lives),
+        }
+        Ok(id)
+    }
+
+    #[track_caller]
+    fn look_up<S: 'static>(&self, reactor: &mut Context<S>, id: SourceId<Race>, lives: Weak<()>) {
+        let (name, resolver) = (reactor[id].name().to_owned(), self.resolver.clone());
+        let look_up = move || match lives.strong_count() {
+            0 => Ok(Vec::new()), // Removed before its turn came: nobody will look.
+            _ => resolver(&name),
+        };
+        let job = reactor.offload(look_up, move |reactor, _, found| {
+            enter(reactor, id, found.unwrap_or_else(|error| Err(error.into())));
+        });
+        reactor.unref(job); // The race holds the loop; when it is removed, nothing does.
+    }
+}
+
+impl fmt::Debug for Connect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connect")
+            .field("timeout", &self.timeout)
+            .field("attempt_delay", &self.attempt_delay)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The address, if it is one and not a name.
+fn address(name: &str) -> io::Result<Option<SocketAddr>> {
+    if let Ok(address) = name.parse() {
+        return Ok(Some(address));
+    }
+    match name.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(None),
+        _ => {
+            let error = format!("no host and port: {name:?}");
+            Err(io::Error::new(ErrorKind::InvalidInput, error))
+        }
+    }
+}
