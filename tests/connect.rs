@@ -4,7 +4,6 @@ use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use socket2::{Domain, Socket, Type};
 use waterwheel::net::tcp::{Connecting, connect};
 use waterwheel::net::{Event, Limits, Pressure, Stream};
 use waterwheel::timers::ManualClock;
@@ -14,7 +13,7 @@ mod support;
 #[path = "support/tcp.rs"]
 mod tcp;
 
-use tcp::{Flow, await_readiness, turn_until, turns, unclosed, watched};
+use tcp::{Flow, await_readiness, full, nobody, turn_until, turns, unclosed, watched};
 
 const TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -37,28 +36,6 @@ fn answer(reactor: &mut Reactor<Answers>) -> io::Result<Stream> {
     turns(reactor, &mut answers, 10);
     assert_eq!((answers.len(), reactor.sources(), reactor.timers()), (1, 0, 0));
     answers.remove(0)
-}
-
-/// An address where nobody listens.
-fn nobody() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
-/// A listener that has no room for one more: who connects now is not answered.
-fn full() -> (Socket, Vec<Socket>, SocketAddr) {
-    let socket = || Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    let listener = socket();
-    listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-    listener.listen(0).unwrap();
-    let addr = listener.local_addr().unwrap();
-    let waiting = (0..4).map(|_| {
-        let socket = socket();
-        socket.set_nonblocking(true).unwrap();
-        let _ = socket.connect(&addr); // EINPROGRESS.
-        socket
-    });
-    let waiting = waiting.collect();
-    (listener, waiting, addr.as_socket().unwrap())
 }
 
 #[test]

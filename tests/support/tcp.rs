@@ -6,13 +6,14 @@
 
 use std::cell::Cell;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::rc::Rc;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use socket2::{Domain, Socket, Type};
 use waterwheel::net::{Conn, Event, Limits, Reason, tcp};
 use waterwheel::{Context, Reactor, SourceId};
 
@@ -138,6 +139,34 @@ pub fn turns<S: 'static>(reactor: &mut Reactor<S>, state: &mut S, count: usize) 
 pub fn await_readiness<S: 'static>(reactor: &Reactor<S>, wait_ms: i64) -> bool {
     let wait = Timespec { tv_sec: wait_ms / 1000, tv_nsec: wait_ms % 1000 * 1_000_000 };
     poll(&mut [PollFd::new(reactor, PollFlags::IN)], Some(&wait)).is_ok_and(|ready| ready > 0)
+}
+
+/// An address where nobody listens.
+pub fn nobody() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// A listener that has no room for one more: who connects now is not answered.
+pub fn full() -> (Socket, Vec<Socket>, SocketAddr) {
+    full_at("127.0.0.1:0")
+}
+
+/// [`full`], at this address.
+pub fn full_at(addr: &str) -> (Socket, Vec<Socket>, SocketAddr) {
+    let addr: SocketAddr = addr.parse().unwrap();
+    let socket = || Socket::new(Domain::for_address(addr), Type::STREAM, None).unwrap();
+    let listener = socket();
+    listener.bind(&addr.into()).unwrap();
+    listener.listen(0).unwrap();
+    let addr = listener.local_addr().unwrap();
+    let waiting = (0..4).map(|_| {
+        let socket = socket();
+        socket.set_nonblocking(true).unwrap();
+        let _ = socket.connect(&addr); // EINPROGRESS.
+        socket
+    });
+    let waiting = waiting.collect();
+    (listener, waiting, addr.as_socket().unwrap())
 }
 
 /// The other end: a socket of std's that never blocks.
