@@ -1,5 +1,5 @@
-//! What the tests share: a seeded generator, a ceiling on time, and traces as text.
-#![allow(dead_code)] // Each test file uses its own part of it.
+//! What the tests share: chance, a ceiling on time, and traces as text.
+#![allow(dead_code, unused_imports)] // Each test file uses its own part of it.
 
 use std::time::Duration;
 
@@ -7,6 +7,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use waterwheel::reactor::{Kind, LoopEvent, Recorder};
 
 pub mod process;
+mod rng;
 
 /// xorshift64*: Vigna, *An experimental exploration of Marsaglia's xorshift generators*, 2014.
 #[derive(Debug)]
@@ -37,6 +38,7 @@ impl Rng {
         ((u128::from(self.next()) * u128::from(n)) >> 64) as u64
     }
 }
+pub use rng::Rng;
 
 /// Ends the process if the test is still running after `limit`: a hang must fail, not hang CI.
 /// Keep the guard alive for the length of the test.
