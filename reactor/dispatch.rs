@@ -104,7 +104,7 @@ impl<S: 'static> Context<S> {
 
     /// Runs a source whose deadline has passed.
     pub(super) fn run_deadline(&mut self, id: RawId, state: &mut S) {
-        let Some((callback, place)) = self.take_callback(id) else { return };
+        let Some((callback, place)) = self.take_deadline(id) else { return };
         let ready = Readiness::DEADLINE;
         self.begin_callback(Kind::RunSource, id.into(), place, (ready.bits(), 0));
         self.call_source(id, callback, ready, state);

@@ -314,9 +314,12 @@ impl<S: 'static> Context<S> {
         Some((ready, entry.callback.take()?, entry.place))
     }
 
-    /// Takes a source's callback; `None` if the id is stale.
-    pub(super) fn take_callback(&mut self, id: RawId) -> Option<(Callback<S>, Place)> {
+    /// Takes the callback of a source whose deadline is up, and forgets that: each is told once.
+    pub(super) fn take_deadline(&mut self, id: RawId) -> Option<(Callback<S>, Place)> {
         let entry = self.sources.get_mut(id)?;
+        if let Some(timer) = entry.deadline.take() {
+            self.wheel.cancel(timer);
+        }
         Some((entry.callback.take()?, entry.place))
     }
 

@@ -224,7 +224,6 @@ impl<S: 'static> Context<S> {
         let Some(timer) = self.wheel.get_mut(id) else { return };
         match timer {
             Timer::Source(source) => {
-                // The timer stays, expired, for the source to arm again.
                 let source = *source;
                 self.run_deadline(source, state);
             }

@@ -435,6 +435,19 @@ fn r9_a_panic_unwinds_and_loses_nothing_but_itself() {
     assert!(sources.iter().all(|source| lab.reactor.contains(source.raw())));
 }
 
+/// R9. What a panic left in the queue is not told a second time when it becomes due again.
+#[test]
+fn r9_a_deadline_that_a_panic_left_over_and_was_armed_again_is_told_once() {
+    let (mut lab, [_, bad, late]) = panicking(PanicPolicy::Propagate);
+    lab.reactor.set_deadline(late.raw(), Some(0));
+    lab.report(&[bad]);
+    assert!(catch_unwind(AssertUnwindSafe(|| lab.reactor.run(&mut ()))).is_err());
+    lab.reactor.set_deadline(late.raw(), Some(0));
+    let turn = lab.turn(&[]);
+    assert_eq!(turn[..2], ["RunDeferred", "RunSource source#2.2 deadline"]);
+    assert!(turn[2..].iter().all(|line| line.starts_with("Stale")), "{turn:?}");
+}
+
 /// R9. Or, by policy, the source that panicked is dropped and the loop goes on.
 #[test]
 fn r9_by_policy_what_panicked_is_dropped_and_the_loop_goes_on() {
