@@ -1,0 +1,55 @@
+//! The fuzz targets without a fuzzer: what it has kept, and bytes from a seed.
+//!
+//! With a fuzzer, for as long as one likes:
+//! `cargo install cargo-fuzz --locked && cargo +nightly fuzz run reactor`
+
+#[path = "support/fuzz/mod.rs"]
+mod fuzz;
+mod support;
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::time::Duration;
+
+use fuzz::BYTES_MAX;
+use support::{Rng, ceiling};
+
+/// Runs a target over its corpus and over `rounds` inputs from a seed; an input that fails is
+/// printed, to be kept.
+fn replay(name: &str, rounds: usize, target: fn(&[u8])) {
+    let _ceiling = ceiling(Duration::from_secs(120));
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
+    let kept: Vec<_> = fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path()).collect();
+    assert!(!kept.is_empty(), "{} is empty", folder.display());
+    for file in kept {
+        let bytes = fs::read(&file).unwrap();
+        let ran = catch_unwind(|| target(&bytes));
+        assert!(ran.is_ok(), "{name} fails over {}", file.display());
+    }
+    let mut rng = Rng::new();
+    for round in 0..rounds {
+        let longest = if round % 10 == 0 { BYTES_MAX } else { 300 };
+        let length = rng.below(longest as u64);
+        // Half of them of few different bytes: those choose the same again and again.
+        let few = if rng.below(2) == 0 { 256 } else { 1 + rng.below(20) };
+        let bytes: Vec<u8> = (0..length).map(|_| rng.below(few) as u8).collect();
+        let ran = catch_unwind(AssertUnwindSafe(|| target(&bytes)));
+        assert!(ran.is_ok(), "{name} fails over {bytes:?}");
+    }
+}
+
+#[test]
+fn the_wheel_is_a_sorted_map_whatever_the_bytes_ask_of_it() {
+    replay("wheel", 3000, fuzz::wheel);
+}
+
+#[test]
+fn frames_are_those_of_the_definition_whatever_the_bytes_are() {
+    replay("codecs", 3000, fuzz::codecs);
+}
+
+#[test]
+fn the_loop_keeps_its_contract_whatever_the_bytes_ask_of_it() {
+    replay("reactor", 3000, fuzz::reactor);
+}
