@@ -9,35 +9,6 @@ use waterwheel::reactor::{Kind, LoopEvent, Recorder};
 pub mod process;
 mod rng;
 
-/// xorshift64*: Vigna, *An experimental exploration of Marsaglia's xorshift generators*, 2014.
-#[derive(Debug)]
-pub struct Rng(u64);
-
-impl Rng {
-    /// Seeded from `WATERWHEEL_SEED` or with a fixed seed, which it prints: a failing test shows it.
-    pub fn new() -> Rng {
-        let given = std::env::var("WATERWHEEL_SEED").ok().and_then(|seed| seed.parse().ok());
-        let seed = given.unwrap_or(0x9E37_79B9_7F4A_7C15);
-        println!("replay with WATERWHEEL_SEED={seed}");
-        Rng::from_seed(seed)
-    }
-
-    pub fn from_seed(seed: u64) -> Rng {
-        Rng(seed.max(1))
-    }
-
-    pub fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
-    }
-
-    /// A number below `n`.
-    pub fn below(&mut self, n: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(n)) >> 64) as u64
-    }
-}
 pub use rng::Rng;
 
 /// Ends the process if the test is still running after `limit`: a hang must fail, not hang CI.
