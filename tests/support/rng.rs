@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 /// Where the numbers come from.
+#[derive(Debug)]
 pub enum Rng {
     /// xorshift64*: Vigna, *An experimental exploration of Marsaglia's xorshift generators*, 2014.
     Seed(u64),
