@@ -74,14 +74,12 @@ pub(super) trait Carrier: fmt::Debug {
 }
 
 /// Both ends, 0 and 1: the one that connects and the one that accepts.
-#[derive(Debug)]
 pub(super) struct Wire {
     carrier: Rc<dyn Carrier>,
     line: RefCell<Line>,
     addrs: Option<[SocketAddr; 2]>,
 }
 
-#[derive(Debug)]
 struct Line {
     ends: [Side; 2],
     /// Bytes under way and unread, in each direction.
@@ -93,7 +91,7 @@ struct Line {
 }
 
 /// What one end knows.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Side {
     /// The source that it is, while it is registered.
     id: Option<RawId>,
@@ -208,7 +206,6 @@ impl Wire {
 }
 
 /// One end of a wire, which carries a connection.
-#[derive(Debug)]
 pub(super) struct End {
     wire: Rc<Wire>,
     end: usize,
@@ -238,6 +235,19 @@ impl End {
         }
         let refused = || Err(ErrorKind::ConnectionRefused.into());
         line.opened.map(|opened| if opened { Ok(()) } else { refused() })
+    }
+}
+
+impl fmt::Debug for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let line = self.wire.line.borrow();
+        let Side { arrived, ended, reset, finished, .. } = line.ends[self.end];
+        f.debug_struct("End")
+            .field("arrived", &arrived)
+            .field("ended", &ended)
+            .field("reset", &reset)
+            .field("finished", &finished)
+            .finish_non_exhaustive()
     }
 }
 
