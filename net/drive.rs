@@ -143,7 +143,8 @@ fn receive<S: 'static>(
             conn.marks &= !mark::ARMED;
             conn.progress = tick;
         }
-        if conn.backlog.is_some() {
+        // One that was taken out while it was paused still is.
+        if conn.backlog.is_some() && !conn.has(mark::PAUSED) {
             deliver(reactor, state, id, &[], handler);
         }
     }

@@ -6,7 +6,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use mio::{Interest, Registry, Token};
-use waterwheel::net::{Conn, Event, Framed, Limits, Lines, Reason, Stream, Transport, framed, tcp};
+use waterwheel::net::{
+    Conn, Event, Framed, Limits, Lines, Reason, Stream, Transport, framed, memory, tcp,
+};
 use waterwheel::reactor::{Readiness, Script, Unplugged};
 use waterwheel::timers::ManualClock;
 use waterwheel::{Context, Reactor, SourceId};
@@ -278,4 +280,28 @@ fn reset_that_a_write_meets_first_is_no_end_of_the_peers_answer() {
     let _ = reactor[conn].write(b"another question");
     until(&mut reactor, &mut told, "Closed");
     assert_eq!(told, ["Data 11", "Closed(Reset)"]);
+}
+
+#[test]
+fn paused_connection_that_is_opened_again_is_told_nothing_before_it_is_resumed() {
+    let _ceiling = ceiling(LIMIT);
+    let (mut reactor, mut told) = (Reactor::new().unwrap(), Told::new());
+    let (one, other) = memory::pair(&mut reactor);
+    let keep = |reactor: &mut Context<Told>, told: &mut Told, id, event: Event<'_>| {
+        if matches!(event, Event::Data(_)) {
+            let conn: &mut Conn = &mut reactor[id];
+            conn.unread(1);
+            conn.pause();
+        }
+        tell(reactor, told, id, event);
+    };
+    let (one, other) = (one.open(&mut reactor, tell), other.open(&mut reactor, keep));
+    let _ = reactor[one].write(b"two");
+    until(&mut reactor, &mut told, "Data 3");
+    let conn = reactor.deregister(other).unwrap();
+    let other = Stream::from(conn).open(&mut reactor, tell);
+    turns(&mut reactor, &mut told, 3);
+    assert_eq!(told, ["Data 3"]);
+    reactor[other].resume();
+    until(&mut reactor, &mut told, "Data 1");
 }
