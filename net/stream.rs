@@ -111,7 +111,12 @@ impl Stream {
 /// unread bytes are still there.
 impl From<Conn> for Stream {
     fn from(mut conn: Conn) -> Stream {
-        conn.marks &= mark::PAUSED | mark::ABOVE | mark::CLOSING;
+        conn.marks &= mark::PAUSED
+            | mark::ABOVE
+            | mark::WHOLE
+            | mark::CLOSING
+            | mark::LAST_WORDS
+            | mark::CUT_OFF;
         conn.marks |= mark::RESUMED;
         conn.heard = 0; // Its time out of the loop does not count.
         if let Some(outbox) = &mut conn.outbox {

@@ -305,3 +305,24 @@ fn paused_connection_that_is_opened_again_is_told_nothing_before_it_is_resumed()
     reactor[other].resume();
     until(&mut reactor, &mut told, "Data 1");
 }
+
+#[test]
+fn last_words_that_are_handed_over_are_no_data_of_a_closing_connection() {
+    let _ceiling = ceiling(LIMIT);
+    let (mut reactor, mut told) = (Reactor::new().unwrap(), Told::new());
+    let (one, other) = memory::pair(&mut reactor);
+    let open = |reactor: &mut Context<Told>, told: &mut Told, id, event: Event<'_>| {
+        assert!(reactor.get(id).is_none_or(|conn: &Conn| !conn.is_closing()));
+        tell(reactor, told, id, event);
+    };
+    let (one, other) = (one.open(&mut reactor, tell), other.open(&mut reactor, tell));
+    // Long enough to be sent at once; then the reset, at once, too.
+    let _ = reactor[one].write(&[7; 20_000]);
+    reactor[one].abort();
+    drop(reactor.deregister(one));
+    let _ = reactor[other].write(&[7; 20_000]); // Meets the reset before anything was read.
+    let conn = reactor.deregister(other).unwrap();
+    Stream::from(conn).open(&mut reactor, open);
+    until(&mut reactor, &mut told, "Closed");
+    assert_eq!(told, ["Data 20000", "Closed(Reset)"]);
+}
