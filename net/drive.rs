@@ -143,8 +143,8 @@ fn receive<S: 'static>(
             conn.marks &= !mark::ARMED;
             conn.progress = tick;
         }
-        // One that was taken out while it was paused still is.
-        if conn.backlog.is_some() && !conn.has(mark::PAUSED) {
+        // One that was taken out while it was paused still is; one may be aborted since.
+        if conn.backlog.is_some() && !conn.has(mark::PAUSED) && !conn.is_closing() {
             deliver(reactor, state, id, &[], handler);
         }
     }

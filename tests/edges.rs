@@ -326,3 +326,25 @@ fn last_words_that_are_handed_over_are_no_data_of_a_closing_connection() {
     until(&mut reactor, &mut told, "Closed");
     assert_eq!(told, ["Data 20000", "Closed(Reset)"]);
 }
+
+#[test]
+fn aborted_connection_is_told_no_data_that_was_given_back() {
+    let _ceiling = ceiling(LIMIT);
+    let (mut reactor, mut told) = (Reactor::new().unwrap(), Told::new());
+    let (one, other) = memory::pair(&mut reactor);
+    let keep = |reactor: &mut Context<Told>, told: &mut Told, id, event: Event<'_>| {
+        if matches!(event, Event::Data(_)) {
+            let conn: &mut Conn = &mut reactor[id];
+            conn.unread(1);
+            conn.pause();
+        }
+        tell(reactor, told, id, event);
+    };
+    let (one, other) = (one.open(&mut reactor, tell), other.open(&mut reactor, keep));
+    let _ = reactor[one].write(b"two");
+    until(&mut reactor, &mut told, "Data 3");
+    reactor[other].resume();
+    reactor[other].abort();
+    until(&mut reactor, &mut told, "Closed(Aborted)");
+    assert_eq!(told, ["Data 3", "Closed(Aborted)"]);
+}
