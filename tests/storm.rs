@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::panic::resume_unwind;
 use std::time::Duration;
 
 use waterwheel::net::{Conn, Event, Limits, Pressure, Reason, Stream};
@@ -13,15 +14,20 @@ mod support;
 #[path = "support/tcp.rs"]
 mod tcp;
 
-use sim::{Sim, explore};
+use sim::{OnPurpose, Sim, explore};
 use support::Rng;
 use tcp::Flow;
+
+/// As long as it takes.
+const GRACE: Duration = Duration::from_secs(24 * 3600);
 
 #[derive(Debug)]
 struct Storm {
     rng: Rng,
     limits: [Limits; 2],
     ends: [End; 2],
+    /// Handlers do so now and then.
+    panics: bool,
     /// Nobody was connected.
     failed: bool,
     /// Nothing is done any more but what ends it.
@@ -70,8 +76,11 @@ fn open(reactor: &mut Context<Storm>, storm: &mut Storm, index: usize, stream: S
                 };
                 end.got.check(&bytes[..bytes.len() - kept]);
                 conn.unread(kept);
-                // Who takes a connection out hands on by itself what it did not consume.
-                if kept > 0 { act_on(reactor, storm, index) } else { act(reactor, storm) }
+                // Who takes a connection out, or panics, loses what it gave back.
+                if kept > 0 {
+                    return act_on(reactor, storm, index);
+                }
+                act(reactor, storm);
             }
             Event::Eof => {
                 assert!(!std::mem::replace(&mut end.ended, true), "a second Eof");
@@ -79,6 +88,10 @@ fn open(reactor: &mut Context<Storm>, storm: &mut Storm, index: usize, stream: S
             }
             Event::Drained => act(reactor, storm),
             Event::Closed(why) => end.closed = Some(why),
+        }
+        if storm.panics && storm.rng.below(40) == 0 {
+            storm.note(format!("{index} panics"));
+            resume_unwind(Box::new(OnPurpose));
         }
     };
     storm.ends[index].conn = Some(stream.open(reactor, handler));
@@ -139,7 +152,8 @@ fn act_on(reactor: &mut Context<Storm>, storm: &mut Storm, index: usize) {
             });
         }
         _ => {
-            let bytes = end.sent.peek(1 + rng.below(3000) as usize);
+            let most = [10, 3000, 3000, 3000, 30_000][rng.below(5) as usize];
+            let bytes = end.sent.peek(rng.below(most) as usize);
             if conn.write(bytes) != Pressure::Refused {
                 end.sent.at += bytes.len();
             }
@@ -166,10 +180,10 @@ fn limits(rng: &mut Rng) -> Limits {
     Limits {
         outbox_bytes_high: rng.below(6000) as usize,
         outbox_bytes_low: rng.below(3000) as usize,
-        outbox_bytes_max: 3000 + rng.below(10_000) as usize,
+        outbox_bytes_max: 3000 + rng.below(100_000) as usize,
         read_bytes_per_turn: 1 + rng.below(5000) as usize,
         half_open: rng.below(2) == 0,
-        close_grace: Duration::from_secs(24 * 3600),
+        close_grace: if rng.below(4) == 0 { Duration::from_millis(rng.below(300)) } else { GRACE },
         ..Limits::default()
     }
 }
@@ -206,6 +220,7 @@ fn set_up(sim: &mut Sim<Storm>) -> Storm {
         limits: [limits(&mut sim.rng), limits(&mut sim.rng)],
         rng: Rng::from_seed(1 + sim.rng.next() / 2),
         ends: Default::default(),
+        panics: sim.rng.below(3) == 0,
         failed: false,
         over: false,
         shows: std::env::var_os("WATERWHEEL_SEED").is_some(),
@@ -216,7 +231,10 @@ fn check(sim: &Sim<Storm>, storm: &Storm) {
     if storm.failed {
         return;
     }
-    let calm = sim.network.traffic().resets == 0 && !storm.ends.iter().any(|end| end.broke);
+    let hurries = |limits: &Limits| limits.close_grace < GRACE;
+    let calm = !storm.limits.iter().any(hurries)
+        && sim.network.traffic().resets == 0
+        && !storm.ends.iter().any(|end| end.broke);
     for (end, other) in [(0, 1), (1, 0)].map(|(a, b)| (&storm.ends[a], &storm.ends[b])) {
         let all = end.got.at == other.sent.at;
         assert!(end.closed.is_some(), "{storm:#?}");

@@ -329,6 +329,7 @@ impl State {
                 }
                 Cargo::Knock(_) if self.dice.chance(self.faults.refuse_per_mille) => {
                     self.traffic.refused += 1;
+                    due = due.saturating_add(self.latency()); // There and back.
                     self.fly(due, &wire, 0, Cargo::Parcel(Parcel::Refused));
                     continue;
                 }
