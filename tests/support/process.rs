@@ -62,6 +62,12 @@ impl Process {
     /// Ends its stdin, reads the rest of its output and waits for its end; answers the exit code.
     pub fn finish(&mut self) -> (Vec<u8>, Option<i32>) {
         self.stdin = None;
+        self.rest()
+    }
+
+    /// Reads the rest of its output and waits for its end, with its stdin open if it was; answers
+    /// the exit code.
+    pub fn rest(&mut self) -> (Vec<u8>, Option<i32>) {
         let mut rest = Vec::new();
         self.stdout.read_to_end(&mut rest).expect("a pipe can be read");
         let status = self.child.lock().unwrap().wait().expect("it is our child");
