@@ -343,6 +343,18 @@ impl Model {
         true
     }
 
+    pub fn set_lane(&mut self, id: RawId, lane: usize) {
+        self.sources.get_mut(&id).into_iter().for_each(|source| source.lane = lane);
+    }
+
+    pub fn set_source_referenced(&mut self, id: RawId, to: bool) {
+        self.sources.get_mut(&id).into_iter().for_each(|source| source.referenced = to);
+    }
+
+    pub fn set_timer_referenced(&mut self, key: u64, to: bool) {
+        self.timers.get_mut(&key).into_iter().for_each(|timer| timer.referenced = to);
+    }
+
     /// Borrowed mutably: a source that is to be flushed will be, unless it is the one that runs.
     pub fn touch(&mut self, id: RawId) -> bool {
         let runs = matches!(self.running, Some(Run::Source(running, _)) if running == id);

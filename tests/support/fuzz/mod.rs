@@ -3,6 +3,7 @@
 //! `../../../fuzz` gives them to libFuzzer; `../../fuzz_corpus.rs` to `cargo test`, with what the
 //! fuzzer has kept and with bytes from a seed.
 
+mod acts;
 mod codecs;
 mod contract;
 mod reactor;

@@ -6,16 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use waterwheel::reactor::{
-    HookId, Interest, Missed, Occurrence, Options, PanicPolicy, Priority, Readiness, Remote,
-    Resumer, Script, SourceId, Unplugged,
+    HookId, PanicPolicy, Readiness, Remote, Resumer, Script, SourceId, Unplugged,
 };
 use waterwheel::timers::{ManualClock, TimerId};
 use waterwheel::{Context, Reactor};
 
-use super::contract::{Item, Model, Phase, Repeat, Run, Source};
+use super::acts::act;
+use super::contract::{Model, Phase, Repeat, Run};
 use crate::support::{MS, Rng};
-
-const LANES: [Priority; 3] = [Priority::High, Priority::Normal, Priority::Low];
 
 pub fn reactor(bytes: &[u8]) {
     let mut lab = Lab::new(Rng::from_bytes(bytes));
@@ -38,30 +36,30 @@ pub fn reactor(bytes: &[u8]) {
 struct OnPurpose;
 
 /// The loop's state: the model, and what a callback needs to act.
-struct World {
-    model: Model,
-    rng: Rng,
-    clock: ManualClock,
+pub(super) struct World {
+    pub(super) model: Model,
+    pub(super) rng: Rng,
+    pub(super) clock: ManualClock,
     /// The clock's time when the loop was made.
-    origin: std::time::Instant,
-    policy: PanicPolicy,
+    pub(super) origin: std::time::Instant,
+    pub(super) policy: PanicPolicy,
     /// Ids given out at some time.
-    sources: Vec<SourceId<Unplugged>>,
-    timers: Vec<(TimerId, u64)>,
-    hooks: Vec<(HookId, u64)>,
-    remotes: Vec<Remote<World>>,
-    posts_max: usize,
-    resumer: Resumer,
-    script: Script,
+    pub(super) sources: Vec<SourceId<Unplugged>>,
+    pub(super) timers: Vec<(TimerId, u64)>,
+    pub(super) hooks: Vec<(HookId, u64)>,
+    pub(super) remotes: Vec<Remote<World>>,
+    pub(super) posts_max: usize,
+    pub(super) resumer: Resumer,
+    pub(super) script: Script,
     /// The turn may sleep so long.
-    wait: Duration,
+    pub(super) wait: Duration,
     /// The clock's time when it was last looked at: in between, only the loop has moved it.
-    seen: Duration,
+    pub(super) seen: Duration,
     /// What every callback holds.
-    token: Arc<()>,
+    pub(super) token: Arc<()>,
 }
 
-type Loop = Context<World>;
+pub(super) type Loop = Context<World>;
 
 struct Lab {
     reactor: Reactor<World>,
@@ -192,12 +190,12 @@ fn end(mut reactor: Reactor<World>) {
 }
 
 impl World {
-    fn elapsed(&self) -> Duration {
+    pub(super) fn elapsed(&self) -> Duration {
         self.clock.now() - self.origin
     }
 
     /// The first tick at or after `delay` from the turn's now.
-    fn tick_after(&self, reactor: &Loop, delay: Duration) -> u64 {
+    pub(super) fn tick_after(&self, reactor: &Loop, delay: Duration) -> u64 {
         let now = reactor.now() - self.origin;
         if delay.is_zero() {
             return u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
@@ -208,7 +206,7 @@ impl World {
 
     /// What runs must be what the model says, and the loop must not have slept past a deadline
     /// nor over anything that waited.
-    fn expect(&mut self, reactor: &Loop, run: Option<Run>) {
+    pub(super) fn expect(&mut self, reactor: &Loop, run: Option<Run>) {
         let before = self.model.is_before_collect();
         assert_eq!(self.model.next(reactor.tick()), run);
         let slept = self.elapsed() - self.seen;
@@ -222,7 +220,7 @@ impl World {
     }
 
     /// A callback begins: is it the one? Then it does a few things, and may panic.
-    fn enter(&mut self, reactor: &mut Loop, run: Run) {
+    pub(super) fn enter(&mut self, reactor: &mut Loop, run: Run) {
         self.expect(reactor, Some(run));
         for _ in 0..self.rng.below(4) {
             act(reactor, self);
@@ -233,23 +231,23 @@ impl World {
         }
     }
 
-    fn some_source(&mut self) -> Option<SourceId<Unplugged>> {
+    pub(super) fn some_source(&mut self) -> Option<SourceId<Unplugged>> {
         let at = self.rng.below(self.sources.len() as u64) as usize;
         self.sources.get(at).copied()
     }
 
-    fn some_timer(&mut self) -> Option<(TimerId, u64)> {
+    pub(super) fn some_timer(&mut self) -> Option<(TimerId, u64)> {
         let at = self.rng.below(self.timers.len() as u64) as usize;
         self.timers.get(at).copied()
     }
 
-    fn some_readiness(&mut self) -> Readiness {
+    pub(super) fn some_readiness(&mut self) -> Readiness {
         let both = Readiness::READABLE | Readiness::WRITABLE;
         [Readiness::NONE, Readiness::READABLE, Readiness::WRITABLE, both]
             [self.rng.below(4) as usize]
     }
 
-    fn some_delay(&mut self) -> Duration {
+    pub(super) fn some_delay(&mut self) -> Duration {
         match self.rng.below(16) {
             0 => Duration::MAX,
             1 => Duration::from_millis(self.rng.next() >> self.rng.below(64)),
@@ -259,277 +257,12 @@ impl World {
         }
     }
 
-    fn drop_remote(&mut self) -> bool {
+    pub(super) fn drop_remote(&mut self) -> bool {
         let dropped = self.remotes.pop().is_some();
         if dropped {
             self.model.posts.remotes -= 1;
             self.model.posts.knocked |= self.model.posts.remotes == 0;
         }
         dropped
-    }
-}
-
-/// Does one thing to the loop and the same to the model, wherever it is called.
-fn act(reactor: &mut Loop, world: &mut World) {
-    match world.rng.below(32) {
-        0..3 => register(reactor, world),
-        3..5 => once(reactor, world),
-        5 => every(reactor, world),
-        6..8 => defer(reactor, world),
-        8..10 => enqueue(reactor, world),
-        10..12 => post(world),
-        12..18 => with_source(reactor, world),
-        18..23 => with_timer(reactor, world),
-        23 => hook(reactor, world),
-        24 => unhook(reactor, world),
-        25 => {
-            reactor.stop();
-            world.model.stopping = true;
-        }
-        26 => remote(reactor, world),
-        27 => drop(world.drop_remote()),
-        28 => {
-            // A slow callback: the turn's time stands still meanwhile.
-            let delay = world.rng.below(256) as u32 * MS / 7;
-            let now = reactor.now();
-            world.clock.advance(delay);
-            world.seen += delay;
-            if world.model.phase != Phase::Between {
-                assert_eq!(reactor.now(), now);
-            }
-        }
-        29 if world.rng.below(64) == 63 => crowd(reactor, world),
-        _ => {}
-    }
-}
-
-fn register(reactor: &mut Loop, world: &mut World) {
-    let lane = world.rng.below(3) as usize;
-    let flush = world.rng.below(4) == 3;
-    let options = Options { priority: LANES[lane], flush, closes: world.rng.below(2) == 1 };
-    let token = world.token.clone();
-    let callback = move |reactor: &mut Loop, world: &mut World, id: SourceId<_>, ready| {
-        let _ = &token;
-        world.enter(reactor, Run::Source(id.raw(), ready));
-    };
-    let id = reactor.register_with(Unplugged, Interest::READABLE, options, callback).expect("room");
-    let source = Source {
-        pending: Readiness::NONE,
-        lane,
-        referenced: true,
-        flush,
-        touched: false,
-        deadline: None,
-    };
-    assert!(world.model.sources.insert(id.raw(), source).is_none(), "{id:?} is in use");
-    world.sources.push(id);
-}
-
-fn once(reactor: &mut Loop, world: &mut World) {
-    let delay = world.some_delay();
-    let deadline = world.tick_after(reactor, delay);
-    let key = world.model.arm(deadline, Repeat::Once);
-    let token = world.token.clone();
-    let callback = move |reactor: &mut Loop, world: &mut World| {
-        let _ = &token;
-        world.enter(reactor, Run::Once(key));
-    };
-    let now = reactor.now();
-    let id = match now.checked_add(delay) {
-        Some(instant) if world.rng.below(2) == 1 && !delay.is_zero() => {
-            reactor.at(instant, callback)
-        }
-        _ => reactor.after(delay, callback),
-    };
-    world.timers.push((id, key));
-}
-
-fn every(reactor: &mut Loop, world: &mut World) {
-    let period = world.some_delay();
-    let missed = [Missed::Skip, Missed::Burst, Missed::Delay][world.rng.below(3) as usize];
-    let deadline = world.tick_after(reactor, period.max(MS));
-    let ticks = u64::try_from(period.max(MS).as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
-    let key = world.model.arm(deadline, Repeat::Every(ticks, missed));
-    let token = world.token.clone();
-    let callback = move |reactor: &mut Loop, world: &mut World, occurrence: Occurrence| {
-        let _ = &token;
-        let due = occurrence.deadline - world.origin;
-        world.enter(reactor, Run::Every(key, due.as_millis() as u64, occurrence.missed));
-    };
-    let id = reactor.every(period, missed, callback);
-    world.timers.push((id, key));
-}
-
-fn defer(reactor: &mut Loop, world: &mut World) {
-    let number = world.model.number();
-    world.model.deferred.push_back(number);
-    let token = world.token.clone();
-    reactor.defer(move |reactor, world| {
-        let _ = &token;
-        world.enter(reactor, Run::Deferred(number));
-    });
-}
-
-fn enqueue(reactor: &mut Loop, world: &mut World) {
-    let (number, lane) = (world.model.number(), world.rng.below(3) as usize);
-    world.model.lanes[lane].push_back(Item::Call(number));
-    let token = world.token.clone();
-    reactor.enqueue(LANES[lane], move |reactor, world| {
-        let _ = &token;
-        world.enter(reactor, Run::Call(number));
-    });
-}
-
-fn post(world: &mut World) {
-    let number = world.model.number();
-    let posts = &mut world.model.posts;
-    let (Some(remote), token) = (world.remotes.last(), world.token.clone()) else { return };
-    let posted = remote.post(move |reactor, world| {
-        let _ = &token;
-        world.enter(reactor, Run::Call(number));
-    });
-    let room = posts.waiting.len() + posts.taken < world.posts_max;
-    assert_eq!(posted.is_ok(), room, "{posted:?}");
-    if room {
-        posts.waiting.push(number);
-        posts.knocked = true;
-    }
-}
-
-fn with_source(reactor: &mut Loop, world: &mut World) {
-    let Some(id) = world.some_source() else { return };
-    let model = &mut world.model;
-    let is_there = model.sources.contains_key(&id.raw());
-    let done = match world.rng.below(12) {
-        0 => {
-            model.remove(id.raw());
-            reactor.remove(id.raw())
-        }
-        1 => {
-            model.remove(id.raw());
-            reactor.deregister(id).is_some()
-        }
-        2 | 3 => {
-            let ready = world.some_readiness();
-            world.model.resume(id.raw(), ready);
-            reactor.resume(id.raw(), ready)
-        }
-        4 => {
-            let ready = world.some_readiness();
-            world.model.resumed.push((id.raw(), ready));
-            world.resumer.resume(id.raw(), ready);
-            is_there
-        }
-        5 | 6 => {
-            let delay = world.some_delay();
-            let tick = Some(reactor.tick_after(delay));
-            assert_eq!(tick, Some(world.tick_after(reactor, delay)));
-            world.model.set_deadline(id.raw(), tick);
-            reactor.set_deadline(id.raw(), tick)
-        }
-        7 => {
-            model.set_deadline(id.raw(), None);
-            reactor.set_deadline(id.raw(), None)
-        }
-        8 => {
-            model.touch(id.raw());
-            reactor.get_mut(id).is_some()
-        }
-        9 => {
-            let lane = world.rng.below(3) as usize;
-            model.sources.get_mut(&id.raw()).map(|source| source.lane = lane);
-            reactor.set_priority(id.raw(), LANES[lane])
-        }
-        10 => {
-            model.sources.get_mut(&id.raw()).map(|source| source.referenced = false);
-            reactor.unref(id)
-        }
-        _ => {
-            model.sources.get_mut(&id.raw()).map(|source| source.referenced = true);
-            reactor.reref(id)
-        }
-    };
-    assert_eq!(done, is_there, "{id:?}");
-    assert_eq!(reactor.contains(id.raw()), world.model.sources.contains_key(&id.raw()));
-}
-
-fn with_timer(reactor: &mut Loop, world: &mut World) {
-    let Some((id, key)) = world.some_timer() else { return };
-    let is_there = world.model.timers.contains_key(&key);
-    let done = match world.rng.below(8) {
-        0..2 => {
-            world.model.forget(key);
-            reactor.cancel(id)
-        }
-        2..6 => {
-            let delay = world.some_delay();
-            let tick = world.tick_after(reactor, delay);
-            world.model.rearm(key, tick);
-            reactor.rearm(id, delay)
-        }
-        to => {
-            let to = to == 7;
-            world.model.timers.get_mut(&key).map(|timer| timer.referenced = to);
-            if to { reactor.reref(id) } else { reactor.unref(id) }
-        }
-    };
-    assert_eq!(done, is_there, "{id:?}");
-    let left = world.model.timers.get(&key).map(|timer| {
-        let now = reactor.now() - world.origin;
-        Duration::from_millis(timer.deadline).saturating_sub(now)
-    });
-    assert_eq!(reactor.time_left(id), left);
-}
-
-fn hook(reactor: &mut Loop, world: &mut World) {
-    if world.model.hooks.len() >= 8 {
-        return;
-    }
-    let (number, point) = (world.model.number(), world.rng.below(3) as usize);
-    let token = world.token.clone();
-    let callback = move |reactor: &mut Loop, world: &mut World| {
-        let _ = &token;
-        world.enter(reactor, Run::Hook(number));
-    };
-    let id = match point {
-        0 => reactor.before_poll(callback),
-        1 => reactor.after_poll(callback),
-        _ => reactor.on_idle(callback),
-    };
-    world.model.hooks.insert(number, point);
-    world.hooks.push((id, number));
-}
-
-fn unhook(reactor: &mut Loop, world: &mut World) {
-    let at = world.rng.below(world.hooks.len() as u64) as usize;
-    let Some(&(id, number)) = world.hooks.get(at) else { return };
-    assert_eq!(reactor.remove_hook(id), world.model.hooks.remove(&number).is_some());
-}
-
-/// Makes a remote, or stops the loop by one.
-fn remote(reactor: &mut Loop, world: &mut World) {
-    let posts = &mut world.model.posts;
-    match world.remotes.last() {
-        Some(remote) if world.rng.below(4) == 3 => {
-            remote.stop().expect("the loop is there");
-            (posts.stop, posts.knocked) = (true, true);
-        }
-        _ if world.remotes.len() < 4 => {
-            world.remotes.push(reactor.remote());
-            posts.remotes += 1;
-        }
-        _ => {}
-    }
-}
-
-/// More than a turn takes.
-fn crowd(reactor: &mut Loop, world: &mut World) {
-    let what = world.rng.below(3);
-    for _ in 0..1500 {
-        match what {
-            0 => defer(reactor, world),
-            1 => once(reactor, world),
-            _ => post(world),
-        }
     }
 }
