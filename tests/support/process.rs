@@ -48,9 +48,21 @@ impl Process {
         (server, addr.parse().expect("an address"))
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.lock().unwrap().id()
+    }
+
     /// The next line of its output, without the end; panics if there is none.
     pub fn line(&mut self) -> String {
         read_line(&mut self.stdout)
+    }
+
+    /// The next line of its output, or `None` if it has ended.
+    pub fn try_line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).expect("a pipe can be read");
+        line.strip_suffix('\n').map(str::to_owned)
     }
 
     /// Writes to its stdin.
