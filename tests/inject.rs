@@ -236,8 +236,10 @@ fn inject(
         let traced = Traced::start(&run, server, &inject);
         let trace = traced.trace.clone();
         let outcome = serve(traced, baseline);
-        // epoll_wait(2) fails for a reason of its own only if the loop's descriptor is broken.
-        let may_end = fault.starts || name == "epoll_wait" && *error != "EINTR";
+        // epoll_wait(2) fails for a reason of its own only if the loop's descriptor is broken; and
+        // who cannot print what it is to print says so and ends.
+        let breaks = name == "epoll_wait" && *error != "EINTR" || name == "write";
+        let may_end = fault.starts || breaks;
         if was_injected(&trace) {
             return match outcome {
                 Ok(outcome) if outcome != "serves" && !may_end => Err("it ended".to_owned()),
@@ -278,4 +280,12 @@ fn judge(tried: &[(Fault, Result<&'static str, String>)]) {
 #[ignore = "wants strace: cargo test --test inject -- --ignored"]
 fn echo_survives_every_failing_system_call() {
     survives(&["echo", "--idle", "1", "127.0.0.1:0"]);
+}
+
+#[test]
+#[ignore = "wants strace: cargo test --test inject -- --ignored"]
+fn proxy_survives_every_failing_system_call() {
+    let (_upstream, addr) =
+        Process::listening(example("echo").args(["--idle", "1", "127.0.0.1:0"]));
+    survives(&["proxy", "127.0.0.1:0", &addr.to_string()]);
 }
