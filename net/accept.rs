@@ -10,9 +10,13 @@
 //!
 //! ```text
 //!   accept ──EMFILE──▶ told once ──▶ close spare, accept + close all, reopen spare ──▶ rest
-//!      ▲                                                                                 │
+//!      ▲     twice                                                                       │
 //!      └───────────────────── accepts again: the spell is over ◀────────────────────────┘
 //! ```
+//!
+//! Twice in a row, because on Linux accept(2) also fails with what has befallen the one connection
+//! it was to hand over (EPROTO, EPERM of a firewall, …), and nobody else should pay for that. An
+//! error that is not one connection's comes again.
 //!
 //! # Read next
 //! `codec.rs`: from bytes to frames.
@@ -163,11 +167,13 @@ fn accept<S: 'static, A: Acceptor>(
     if listener.resting {
         return;
     }
+    let mut failed = false;
     for _ in 0..listener.accepts_per_turn {
         // The callback may have closed the listener.
         let Some(listener) = reactor.get_mut(id) else { return };
         match listener.acceptor.accept() {
             Ok(socket) => {
+                failed = false;
                 listener.exhausted = false;
                 listener.rest = REST_FIRST;
                 if listener.spare.is_none() {
@@ -185,6 +191,7 @@ fn accept<S: 'static, A: Acceptor>(
             Err(error) => match classify(&error) {
                 Trouble::None => return,
                 Trouble::OneConnection => {}
+                Trouble::Exhausted if !failed => failed = true,
                 Trouble::Exhausted => return exhausted(reactor, state, id, error, on_accept),
             },
         }
