@@ -32,7 +32,7 @@ Options:
   --rounds N    make each so slow (default: 5000000)
   -h, --help    show this";
 
-/// Somebody logs in as often as this. A hash of the default takes most of that time.
+/// Somebody logs in as often as this. A hash of the default takes about half of that time.
 const LOGIN_EVERY: Duration = Duration::from_millis(150);
 const LINE_EVERY: Duration = Duration::from_millis(5);
 

@@ -319,7 +319,8 @@ mod tests {
     use crate::reactor::Reactor;
     use crate::timers::ManualClock;
 
-    /// Connects to a port that says how it goes: 0 not at all, 1 at once, 2 refused at once.
+    /// Connects to a port that says how it goes: 0 not at all, 1 at once, 2 refused at once, 3 the
+    /// selector will not have it.
     #[derive(Debug)]
     struct Fake {
         port: u16,
@@ -343,7 +344,7 @@ mod tests {
 
     impl Source for Fake {
         fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
-            Ok(())
+            if self.port == 3 { Err(ErrorKind::StorageFull.into()) } else { Ok(()) }
         }
         fn reregister(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
             panic!("it is registered once")
@@ -383,6 +384,16 @@ mod tests {
         // No event comes from a fake, so each is looked at when the next one's time has come: the
         // second at 500 ms, and as it is refused the third begins then; the fourth at 1000 ms.
         assert_eq!(reactor.now() - begin, Duration::from_secs(1));
+    }
+
+    #[test]
+    fn an_attempt_that_cannot_be_watched_has_failed() {
+        let (mut answer, lives) = (None, Rc::new(()));
+        let (mut reactor, _) = start(&[3, 0, 3], &lives);
+        reactor.run(&mut answer).unwrap();
+        let error = answer.unwrap().unwrap_err().to_string();
+        assert_eq!(error.matches("no storage space").count(), 2, "{error}");
+        assert_eq!(error.matches("timed out").count(), 1, "{error}");
     }
 
     #[test]

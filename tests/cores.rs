@@ -83,6 +83,7 @@ fn multicore_ends_when_so_many_connections_have_come_and_gone() {
     assert!(four.line().ends_with(": still here"));
     drop(three);
     assert_eq!(four.rest(), "");
+    drop(four); // which is what the server waits for
     assert_eq!(server.rest(), (Vec::new(), Some(0)), "though its input goes on");
 }
 

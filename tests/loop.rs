@@ -113,6 +113,8 @@ fn everything(reactor: &mut Context<Acts>, acts: &mut Acts, from: &'static str) 
     reactor.defer(|_, acts| acts.echoes += 1);
     reactor.enqueue(Default::default(), |_, acts| acts.echoes += 1);
     reactor.remote().post(|_, acts| acts.echoes += 1).unwrap();
+    let job = reactor.offload(|| (), |_, acts, _| acts.echoes += 1);
+    assert!(reactor.unref(job) && reactor.reref(job) && !reactor.cancel_job(job));
     let hook = reactor.before_poll(|_, _| panic!("was removed"));
     assert!(reactor.remove_hook(hook) && !reactor.remove_hook(hook));
 }
@@ -120,7 +122,9 @@ fn everything(reactor: &mut Context<Acts>, acts: &mut Acts, from: &'static str) 
 #[test]
 fn every_operation_works_from_every_kind_of_callback() {
     let (script, clock, mut acts) = (Script::new(), ManualClock::held(), Acts::default());
-    let mut reactor = Reactor::builder().script(&script).clock(&clock).build().unwrap();
+    // No worker starts with such a stack: jobs end in the next turn, whatever the machine does.
+    let builder = Reactor::builder().script(&script).clock(&clock).worker_stack_bytes(1 << 60);
+    let mut reactor = builder.build().unwrap();
     let source = reactor
         .register(Unplugged, Interest::READABLE, |reactor, acts, id, ready| {
             let data = ready.contains(READABLE);
@@ -141,6 +145,7 @@ fn every_operation_works_from_every_kind_of_callback() {
     reactor.defer(|reactor, acts| everything(reactor, acts, "deferred"));
     reactor.enqueue(Default::default(), |reactor, acts| everything(reactor, acts, "enqueued"));
     reactor.remote().post(|reactor, acts| everything(reactor, acts, "posted")).unwrap();
+    reactor.offload(|| (), |reactor, acts, _| everything(reactor, acts, "job"));
     let hooks = Rc::new(RefCell::new(Vec::new()));
     let hook = |from: &'static str, at: usize| {
         let hooks = hooks.clone();
@@ -162,11 +167,11 @@ fn every_operation_works_from_every_kind_of_callback() {
         turn(&mut reactor, &mut acts);
     }
     acts.called_from.sort_unstable();
-    let kinds = "after before deadline deferred enqueued idle posted repeating source timer";
+    let kinds = "after before deadline deferred enqueued idle job posted repeating source timer";
     assert_eq!(acts.called_from, kinds.split(' ').collect::<Vec<_>>());
     assert_eq!((reactor.sources(), reactor.timers()), (1, 2), "what the last one made");
-    // Each deferred, enqueued and posted; and resumed a source, which the next one removed.
-    assert!(acts.echoes >= 30, "{}", acts.echoes);
+    // Each deferred, enqueued, posted and offloaded; and resumed a source, which the next one removed.
+    assert!(acts.echoes >= 44, "{}", acts.echoes);
 }
 
 #[test]

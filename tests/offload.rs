@@ -283,6 +283,31 @@ fn a_reactor_that_is_dropped_calls_nobody_waits_for_nobody_and_ends_its_threads(
 }
 
 #[test]
+fn a_reactor_may_be_dropped_at_any_moment_of_its_jobs() {
+    let _ceiling = ceiling(LIMIT);
+    let shared = Arc::new(());
+    for round in 0..1000 {
+        let mut reactor = Reactor::<()>::builder().workers(2).build().unwrap();
+        let local = Rc::new(());
+        for job in 0..6 {
+            let (result, captured) = (shared.clone(), local.clone());
+            let id = reactor.offload(move || result, move |_, (), _| drop(captured));
+            if job == round % 8 {
+                reactor.cancel_job(id);
+            }
+        }
+        for _ in 0..round % 4 {
+            reactor.turn(&mut (), Some(Duration::ZERO)).unwrap();
+        }
+        drop(reactor);
+        assert_eq!(Rc::strong_count(&local), 1);
+    }
+    while Arc::strong_count(&shared) > 1 {
+        thread::yield_now(); // until the last worker has dropped what it had in hand
+    }
+}
+
+#[test]
 fn an_idle_worker_ends_with_its_reactor() {
     let _ceiling = ceiling(LIMIT);
     let (end, ended) = channel();
