@@ -147,7 +147,8 @@ fn serve(
     reactor.run(&mut core).map_err(|error| error.to_string())
 }
 
-/// Every client's handler: a line goes to this core's other clients, and by post to all the others'.
+/// Every client's handler: a line goes to this core's other clients, and by post to those of the
+/// other cores.
 fn hear(reactor: &mut Context<Core>, core: &mut Core, conn: SourceId<Conn>, event: Framed<'_>) {
     match event {
         Framed::Frame(line) => {

@@ -29,9 +29,9 @@
 //! * **R5** Never early: a timer runs at or after its deadline, late by a tick (1 ms) and a turn at
 //!   most, and by the turns that R6 makes of a crowd. The same deadline, the order of arming.
 //!   Delays count from the turn's `now`.
-//! * **R6** Budgets: a turn takes [`TIMERS_PER_TURN`] and [`POSTS_PER_TURN`] (results of jobs count),
-//!   a connection reads `read_bytes_per_turn`, a listener accepts `accepts_per_turn`. The loop does
-//!   not sleep over what is left.
+//! * **R6** Budgets: a turn takes [`TIMERS_PER_TURN`] and [`POSTS_PER_TURN`] (results of jobs
+//!   count), a connection reads `read_bytes_per_turn`, a listener accepts `accepts_per_turn`. The
+//!   loop does not sleep over what is left.
 //! * **R7** Priorities order a turn; they do not lock out. A Low event collected in a turn runs in
 //!   that turn.
 //! * **R8** Keep-alive: `run` returns when nothing *holds* the loop, or on `stop`. Sources, timers,

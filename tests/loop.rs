@@ -170,7 +170,7 @@ fn every_operation_works_from_every_kind_of_callback() {
     let kinds = "after before deadline deferred enqueued idle job posted repeating source timer";
     assert_eq!(acts.called_from, kinds.split(' ').collect::<Vec<_>>());
     assert_eq!((reactor.sources(), reactor.timers()), (1, 2), "what the last one made");
-    // Each deferred, enqueued, posted and offloaded; and resumed a source, which the next one removed.
+    // Each deferred, enqueued, posted, offloaded; and resumed a source, which the next removed.
     assert!(acts.echoes >= 44, "{}", acts.echoes);
 }
 

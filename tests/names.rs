@@ -51,8 +51,8 @@ impl Lab {
         Lab { reactor, clock, answers: Answers::new() }
     }
 
-    /// Begins to connect to a name that has these addresses; returns when the first is tried, or all
-    /// is over.
+    /// Begins to connect to a name that has these addresses; returns when the first is tried, or
+    /// all is over.
     fn connect(&mut self, addrs: &[SocketAddr]) -> SourceId<Race> {
         let addrs = addrs.to_vec();
         let connect = Connect::new().resolver(move |_| Ok(addrs.clone()));

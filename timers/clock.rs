@@ -38,7 +38,7 @@ impl Clock {
 ///
 /// Given to a reactor, the loop moves it too: where it would have slept until the next deadline
 /// with nothing else to do, it jumps there instead, so a program of hours runs in milliseconds.
-/// Work that the loop has given to its workers takes no time by this clock: it stands until it ends.
+/// Work that the loop has given to its workers takes no time by this clock: it stands until then.
 /// A [`held`](ManualClock::held) clock is moved by [`advance`](ManualClock::advance) alone.
 ///
 /// ```

@@ -29,8 +29,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 type Resolver = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
 /// Connects to a name and a port, `example.org:80`, and calls `done` once: with the stream, or with
-/// an error that lists every address and what was wrong with it, or that the name has none. `timeout`
-/// is for all of it, the lookup included.
+/// an error that lists every address and what was wrong with it, or that the name has none.
+/// `timeout` is for all of it, the lookup included. [`Connect`] sets up the rest.
 ///
 /// ```no_run
 /// use std::time::Duration;
