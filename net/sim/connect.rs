@@ -9,7 +9,8 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::{Cargo, Flight, Network, State};
+use super::Network;
+use super::ether::{Cargo, Flight, State};
 use crate::net::stream::Stream;
 use crate::net::transport::registers_by;
 use crate::net::wire::{End, Wire};

@@ -15,7 +15,8 @@ use std::rc::Rc;
 use mio::event::Source;
 use mio::{Registry, Token};
 
-use super::{Ether, Network};
+use super::Network;
+use super::ether::Ether;
 use crate::net::drive::Lent;
 use crate::net::stream::Stream;
 use crate::net::wire::{Carrier, End, Parcel, Wire};

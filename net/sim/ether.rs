@@ -1,0 +1,212 @@
+//! The ether: what is under way, and when it arrives.
+//!
+//! Knows parcels and dice; never mentions streams.
+//!
+//! What is sent is noted and the network's source woken. When that runs, at the same tick on a
+//! manual clock, everything noted gets its time of arrival: here is every decision that the seed
+//! makes, but for how much a read or a write moves.
+//!
+//! # Read next
+//! `listen.rs`: where an attempt to connect arrives.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::rc::{Rc, Weak};
+
+use super::Traffic;
+use super::faults::{Dice, Faults};
+use super::listen::Queue;
+use crate::net::limits::ticks;
+use crate::net::wire::{Carrier, Parcel, Wire};
+use crate::reactor::{Context, RawId, Readiness, Resumer, SourceId, Unplugged};
+
+/// What the ends of all wires share. They hold it; it holds none of them, so that nothing is kept
+/// alive by what is under way.
+pub(super) struct Ether {
+    pub(super) resumer: Resumer,
+    pub(super) state: RefCell<State>,
+}
+
+pub(super) struct State {
+    pub(super) dice: Dice,
+    pub(super) faults: Faults,
+    /// The network's own source.
+    pub(super) source: Option<SourceId<Unplugged>>,
+    /// Sent since the source ran last.
+    pub(super) outgoing: Vec<Flight>,
+    /// Under way, by time of arrival, ties in the order of sending. What connections have under
+    /// way is bounded by their buffers, and attempts to connect by their makers.
+    pub(super) flights: BTreeMap<(u64, u64), Flight>,
+    pub(super) sent: u64,
+    pub(super) listeners: BTreeMap<SocketAddr, Weak<RefCell<Queue>>>,
+    /// The last port given to who did not ask for one.
+    pub(super) port: u16,
+    pub(super) traffic: Traffic,
+}
+
+/// Something under way.
+pub(super) struct Flight {
+    pub(super) wire: Weak<Wire>,
+    pub(super) to: usize,
+    pub(super) cargo: Cargo,
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum Cargo {
+    /// For an end.
+    Parcel(Parcel),
+    /// An attempt to connect, for whoever listens there.
+    Knock(SocketAddr),
+}
+
+impl Carrier for Ether {
+    fn carry(&self, wire: &Rc<Wire>, to: usize, parcel: Parcel) {
+        self.send(Flight { wire: Rc::downgrade(wire), to, cargo: Cargo::Parcel(parcel) });
+    }
+
+    fn cut(&self, count: usize) -> usize {
+        let State { dice, faults, .. } = &mut *self.state.borrow_mut();
+        let cuts = dice.chance(faults.cut_per_mille);
+        if cuts { 1 + dice.below(count as u64) as usize } else { count }
+    }
+
+    fn resumer(&self) -> &Resumer {
+        &self.resumer
+    }
+}
+
+impl Ether {
+    pub(super) fn new(resumer: Resumer, seed: u64, faults: Faults) -> Ether {
+        let state = State {
+            dice: Dice::new(seed),
+            faults,
+            source: None,
+            outgoing: Vec::new(),
+            flights: BTreeMap::new(),
+            sent: 0,
+            listeners: BTreeMap::new(),
+            port: 0,
+            traffic: Traffic::default(),
+        };
+        Ether { resumer, state: RefCell::new(state) }
+    }
+
+    /// Notes what is sent, and wakes the network.
+    pub(super) fn send(&self, flight: Flight) {
+        let state = &mut *self.state.borrow_mut();
+        if let Some(source) = state.source {
+            if state.outgoing.is_empty() {
+                self.resumer.resume(source.raw(), Readiness::READABLE);
+            }
+            state.outgoing.push(flight);
+        }
+    }
+
+    /// The network's turn: what was sent sets out, what is due arrives.
+    pub(super) fn turn<S: 'static>(&self, reactor: &mut Context<S>, id: RawId) {
+        let now = reactor.tick();
+        self.state.borrow_mut().set_out(now);
+        let mut woken = Vec::new();
+        while let Some(flight) = self.next_due(now) {
+            let Some(wire) = flight.wire.upgrade() else { continue };
+            woken.extend(match flight.cargo {
+                Cargo::Parcel(parcel) => wire.arrive(flight.to, parcel),
+                Cargo::Knock(addr) => self.knock(&wire, addr),
+            });
+        }
+        let next = self.state.borrow_mut().line_up(&mut woken);
+        for (source, ready) in woken {
+            reactor.resume(source, ready);
+        }
+        reactor.set_deadline(id, next);
+    }
+
+    fn next_due(&self, now: u64) -> Option<Flight> {
+        let state = &mut *self.state.borrow_mut();
+        let first = state.flights.first_entry().filter(|first| first.key().0 <= now)?;
+        let flight = first.remove();
+        state.traffic.parcels += 1;
+        if let Cargo::Parcel(Parcel::Bytes(count)) = flight.cargo {
+            state.traffic.bytes += count as u64;
+        }
+        Some(flight)
+    }
+}
+
+impl State {
+    /// Puts those to be woken into the order in which they are; answers when the next parcel is due.
+    fn line_up(&mut self, woken: &mut [(RawId, Readiness)]) -> Option<u64> {
+        if self.faults.shuffle {
+            self.dice.shuffle(woken);
+        }
+        self.flights.keys().next().map(|(due, _)| *due)
+    }
+
+    /// Draws the time of arrival of everything that was sent.
+    fn set_out(&mut self, now: u64) {
+        for flight in std::mem::take(&mut self.outgoing) {
+            let Some(wire) = flight.wire.upgrade() else { continue };
+            let Flight { to, mut cargo, .. } = flight;
+            let mut due = now.saturating_add(self.latency());
+            match cargo {
+                Cargo::Parcel(Parcel::Bytes(count)) => {
+                    if self.dice.chance(self.faults.reset_per_mille) {
+                        self.traffic.resets += 1;
+                        self.fly(due, &wire, 1 - to, Cargo::Parcel(Parcel::Reset));
+                        cargo = Cargo::Parcel(Parcel::Reset);
+                    } else if let Some(rate) = self.faults.bytes_per_second {
+                        // A line that is busy begins with this when it is done with the last.
+                        let ms = (count as u64).saturating_mul(1000).div_ceil(rate.max(1));
+                        due = wire.in_order(to, due).saturating_add(ms);
+                    }
+                }
+                Cargo::Parcel(Parcel::Fin) => {
+                    due += self.dice.below(ticks(self.faults.fin_delay_max) + 1);
+                }
+                Cargo::Knock(_) if self.dice.chance(self.faults.lose_per_mille) => {
+                    self.traffic.lost += 1;
+                    continue;
+                }
+                Cargo::Knock(_) if self.dice.chance(self.faults.refuse_per_mille) => {
+                    self.traffic.refused += 1;
+                    due = due.saturating_add(self.latency()); // There and back.
+                    self.fly(due, &wire, 0, Cargo::Parcel(Parcel::Refused));
+                    continue;
+                }
+                _ => {}
+            }
+            // A reset may overtake, and nothing overtakes it: a FIN behind lost bytes would be a lie.
+            let in_order = wire.in_order(to, due);
+            if !matches!(cargo, Cargo::Parcel(Parcel::Reset)) {
+                due = in_order;
+            }
+            self.fly(due, &wire, to, cargo);
+        }
+    }
+
+    fn latency(&mut self) -> u64 {
+        let Faults { latency_min, latency_max, resend_per_mille, resend_after, .. } = self.faults;
+        let (min, max) = (ticks(latency_min), ticks(latency_max));
+        let again = self.dice.chance(resend_per_mille);
+        let more = self.dice.below(max.saturating_sub(min) + 1);
+        min.saturating_add(more).saturating_add(if again { ticks(resend_after) } else { 0 })
+    }
+
+    fn fly(&mut self, due: u64, wire: &Rc<Wire>, to: usize, cargo: Cargo) {
+        self.sent += 1;
+        let flight = Flight { wire: Rc::downgrade(wire), to, cargo };
+        self.flights.insert((due, self.sent), flight);
+    }
+}
+
+impl fmt::Debug for Ether {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Ok(state) = self.state.try_borrow() else { return f.write_str("Network") };
+        f.debug_struct("Network")
+            .field("under_way", &(state.outgoing.len() + state.flights.len()))
+            .field("traffic", &state.traffic)
+            .finish_non_exhaustive()
+    }
+}
