@@ -1,13 +1,13 @@
 //! The simulated network itself: who is connected, refused, kept waiting, and when things arrive.
 
 use std::cell::RefCell;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use waterwheel::net::sim::{ACCEPTS_PER_TURN, BACKLOG_MAX, Faults, Network};
-use waterwheel::net::{Conn, Event, Reason, Stream, tcp as real};
+use waterwheel::net::{Conn, Event, Limits, Reason, Stream, tcp as real};
 use waterwheel::timers::ManualClock;
 use waterwheel::{Context, Reactor, SourceId};
 
@@ -56,20 +56,19 @@ impl World {
     /// Connects and then says `first`; what becomes of it is told.
     fn connect(&mut self, first: &'static [u8]) {
         let (tell, clock, begin) = (self.teller("client"), self.clock.clone(), self.clock.now());
-        let done = move |reactor: &mut Context<Told>,
-                         told: &mut Told,
-                         stream: Result<Stream, std::io::Error>| {
-            let at = (clock.now() - begin).as_millis();
-            match stream {
-                Ok(stream) => {
-                    told.push((at, format!("client connected to {:?}", stream.peer())));
-                    let conn = stream.open(reactor, watched(tell));
-                    let _ = reactor[conn].write(first);
-                    reactor[conn].shutdown();
+        let done =
+            move |reactor: &mut Context<Told>, told: &mut Told, stream: io::Result<Stream>| {
+                let at = (clock.now() - begin).as_millis();
+                match stream {
+                    Ok(stream) => {
+                        told.push((at, format!("client connected to {:?}", stream.peer())));
+                        let conn = stream.open(reactor, watched(tell));
+                        let _ = reactor[conn].write(first);
+                        reactor[conn].shutdown();
+                    }
+                    Err(error) => told.push((at, format!("client {:?}", error.kind()))),
                 }
-                Err(error) => told.push((at, format!("client {:?}", error.kind()))),
-            }
-        };
+            };
         self.network.connect(&mut self.reactor, addr(), PATIENCE, done).unwrap();
     }
 
@@ -187,6 +186,32 @@ fn fin_may_be_late() {
 }
 
 #[test]
+fn what_arrives_at_the_tick_of_a_timeout_beats_it() {
+    for late in [0, 1] {
+        let mut world = World::new(ms(10));
+        let tell = world.teller("server");
+        let limits = Limits { idle_timeout: Some(50 * MS), ..Limits::default() };
+        let on_accept = move |reactor: &mut Context<Told>, _: &mut Told, incoming: Stream| {
+            incoming.limits(limits.clone()).open(reactor, watched(tell.clone()));
+        };
+        let World { reactor, network, .. } = &mut world;
+        let listener = network.listen(reactor, addr(), on_accept).unwrap();
+        reactor.unref(listener);
+        // The server's connection is there at 10 ms and silent until 60.
+        let done = move |reactor: &mut Context<Told>, _: &mut Told, stream: io::Result<Stream>| {
+            let conn = stream.unwrap().open(reactor, |_, _, _, _| {});
+            reactor.after(Duration::from_millis(30 + late), move |reactor, _| {
+                let _ = reactor[conn].write(b"x");
+            });
+        };
+        network.connect(reactor, addr(), PATIENCE, done).unwrap();
+        let heard = world.run().contains(&(60, "server Data 1"));
+        let silent = world.run().contains(&(60, "server Closed(IdleTimeout)"));
+        assert_eq!((heard, silent), (late == 0, late == 1), "{:?}", world.told);
+    }
+}
+
+#[test]
 fn address_is_taken_once_and_free_again_when_the_listener_has_gone() {
     let mut world = World::new(ms(1));
     let World { reactor, network, told, .. } = &mut world;
@@ -226,8 +251,7 @@ fn crowd_is_accepted_in_budgets_and_past_the_backlog_not_answered() {
 fn cancelled_connecting_is_told_nothing_and_the_server_a_reset() {
     let mut world = World::new(ms(10));
     world.listen();
-    let done =
-        |_: &mut Context<Told>, _: &mut Told, _: std::io::Result<Stream>| panic!("cancelled");
+    let done = |_: &mut Context<Told>, _: &mut Told, _: io::Result<Stream>| panic!("cancelled");
     let World { reactor, network, .. } = &mut world;
     let connecting = network.connect(reactor, addr(), PATIENCE, done).unwrap();
     assert_eq!(reactor[connecting].peer(), addr());
@@ -262,7 +286,7 @@ fn network_holds_nothing_and_leaves_nothing() {
     world.network.unplug(&mut world.reactor); // Nothing more.
     let World { reactor, network, .. } = &mut world;
     assert_eq!((reactor.ids::<Conn>().len(), reactor.timers()), (0, 0));
-    let done = |_: &mut Context<Told>, told: &mut Told, result: std::io::Result<Stream>| {
+    let done = |_: &mut Context<Told>, told: &mut Told, result: io::Result<Stream>| {
         told.push((0, format!("{:?}", result.unwrap_err().kind())));
     };
     network.connect(reactor, addr(), PATIENCE, done).unwrap();
@@ -293,7 +317,7 @@ fn shout(reactor: &mut Context<Told>, _: &mut Told, incoming: Stream) {
     });
 }
 
-fn ask(reactor: &mut Context<Told>, _: &mut Told, stream: std::io::Result<Stream>) {
+fn ask(reactor: &mut Context<Told>, _: &mut Told, stream: io::Result<Stream>) {
     let mut heard = Vec::new();
     let conn =
         stream.unwrap().open(reactor, move |reactor, told: &mut Told, _, event| match event {

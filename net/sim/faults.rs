@@ -136,3 +136,61 @@ impl Dice {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_numbers_are_those_of_splitmix64() {
+        let mut dice = Dice::new(1_234_567);
+        let first = [(); 3].map(|()| dice.next());
+        assert_eq!(
+            first,
+            [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]
+        );
+    }
+
+    #[test]
+    fn chance_and_order_are_fair() {
+        let mut dice = Dice::new(1);
+        assert_eq!(
+            (dice.chance(0), dice.chance(1000), dice.below(0), dice.below(1)),
+            (false, true, 0, 0)
+        );
+        let hits = (0..10_000).filter(|_| dice.chance(300)).count();
+        assert!((2800..3200).contains(&hits), "{hits}");
+        let mut firsts = [0; 4];
+        for _ in 0..4000 {
+            let mut order = [0, 1, 2, 3];
+            dice.shuffle(&mut order);
+            firsts[order[0]] += 1;
+        }
+        assert!(firsts.iter().all(|count| (850..1150).contains(count)), "{firsts:?}");
+    }
+
+    #[test]
+    fn each_fault_is_drawn_by_some_seeds_and_not_by_others() {
+        let drawn: Vec<Faults> = (0..200).map(Faults::drawn).collect();
+        let present: [fn(&Faults) -> bool; 9] = [
+            |faults| faults.latency_min > Duration::ZERO,
+            |faults| faults.bytes_per_second.is_some(),
+            |faults| faults.buffer_bytes < Faults::default().buffer_bytes,
+            |faults| faults.cut_per_mille > 0,
+            |faults| faults.resend_per_mille > 0,
+            |faults| faults.fin_delay_max > Duration::ZERO,
+            |faults| faults.reset_per_mille > 0,
+            |faults| faults.refuse_per_mille > 0 || faults.lose_per_mille > 0,
+            |faults| faults.shuffle,
+        ];
+        for (number, present) in present.into_iter().enumerate() {
+            let count = drawn.iter().filter(|faults| present(faults)).count();
+            assert!((30..170).contains(&count), "fault {number}: {count} of 200");
+        }
+        let faults = drawn[0].clone().lossless();
+        assert_eq!(
+            (faults.reset_per_mille, faults.refuse_per_mille, faults.lose_per_mille),
+            (0, 0, 0)
+        );
+    }
+}
