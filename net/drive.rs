@@ -255,11 +255,21 @@ fn end_of_input<S: 'static>(
 ) {
     let conn = &mut reactor[id];
     conn.receiving = Half::Finished;
-    if !conn.has(mark::CLOSING | mark::CUT_OFF) {
-        call(reactor, state, id, Event::Eof, handler);
+    let tells = !conn.has(mark::CLOSING | mark::CUT_OFF);
+    let shown = Shown(reactor, id);
+    if tells {
+        call(shown.0, state, id, Event::Eof, handler);
     }
-    if let Some(conn) = reactor.get_mut(id) {
-        conn.backlog = None;
+}
+
+/// The backlog of a finished stream: shown to `Eof`, and gone after it, also if that panics.
+struct Shown<'a, S: 'static>(&'a mut Context<S>, SourceId<Conn>);
+
+impl<S: 'static> Drop for Shown<'_, S> {
+    fn drop(&mut self) {
+        if let Some(conn) = self.0.get_mut(self.1) {
+            conn.backlog = None;
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice, Write};
 use std::net::{Shutdown, TcpStream};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use mio::{Interest, Registry, Token};
@@ -347,4 +347,33 @@ fn aborted_connection_is_told_no_data_that_was_given_back() {
     reactor[other].abort();
     until(&mut reactor, &mut told, "Closed(Aborted)");
     assert_eq!(told, ["Data 3", "Closed(Aborted)"]);
+}
+
+#[test]
+fn handler_that_panics_in_eof_is_told_no_data_after_it() {
+    let _ceiling = ceiling(LIMIT);
+    let (mut reactor, mut told) = (Reactor::new().unwrap(), Told::new());
+    let (one, other) = memory::pair(&mut reactor);
+    let keep = |reactor: &mut Context<Told>, told: &mut Told, id, event: Event<'_>| {
+        let eof = matches!(event, Event::Eof);
+        if matches!(event, Event::Data(_)) {
+            let conn: &mut Conn = &mut reactor[id];
+            conn.unread(1);
+        }
+        tell(reactor, told, id, event);
+        if eof {
+            resume_unwind(Box::new("on purpose"));
+        }
+    };
+    let limits = Limits { half_open: true, ..Limits::default() };
+    let (one, other) =
+        (one.open(&mut reactor, tell), other.limits(limits).open(&mut reactor, keep));
+    let _ = reactor[one].write(b"two");
+    reactor[one].shutdown();
+    let turn = || until(&mut reactor, &mut told, "Never");
+    assert!(catch_unwind(AssertUnwindSafe(turn)).is_err());
+    reactor[other].pause();
+    reactor[other].resume();
+    turns(&mut reactor, &mut told, 3);
+    assert_eq!(told, ["Data 3", "Eof"]);
 }
