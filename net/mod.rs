@@ -14,6 +14,9 @@
 //! A connection owns bytes only while a frame is incomplete (its *backlog*) or its peer is slow (its
 //! *outbox*); an idle one owns none.
 //!
+//! What carries a connection is TCP, a pair of ends in [`memory`], or a simulated network ([`sim`]) in
+//! which everything goes wrong that a seed can think of.
+//!
 //! # Read next
 //! `conn.rs`: the life of a connection.
 

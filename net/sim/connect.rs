@@ -41,7 +41,8 @@ impl Network {
     /// `timeout`.
     ///
     /// # Errors
-    /// None that begins; like TCP's for code that runs on both.
+    /// More sources than a token can number. Otherwise there are none, as nothing is asked of the
+    /// system; code that runs on TCP, too, is used to them.
     #[track_caller]
     pub fn connect<S, F>(
         &self,
