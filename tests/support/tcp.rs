@@ -80,11 +80,23 @@ pub fn serve<S: 'static, F>(reactor: &mut Context<S>, limits: Limits, handler: F
 where
     F: FnMut(&mut Context<S>, &mut S, SourceId<Conn>, Event<'_>) + Clone + 'static,
 {
+    serve_with(reactor, tcp::Listen::new().limits(limits), handler)
+}
+
+/// [`serve`] with more to set than limits.
+pub fn serve_with<S: 'static, F>(
+    reactor: &mut Context<S>,
+    listen: tcp::Listen,
+    handler: F,
+) -> SocketAddr
+where
+    F: FnMut(&mut Context<S>, &mut S, SourceId<Conn>, Event<'_>) + Clone + 'static,
+{
     let on_accept =
         move |reactor: &mut Context<S>, _: &mut S, incoming: waterwheel::net::Stream| {
             incoming.open(reactor, watched(handler.clone()));
         };
-    let listener = tcp::Listen::new().limits(limits).open(reactor, "127.0.0.1:0", on_accept);
+    let listener = listen.open(reactor, "127.0.0.1:0", on_accept);
     let listener = listener.expect("a free port");
     reactor[listener].local_addr()
 }
