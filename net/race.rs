@@ -269,21 +269,21 @@ fn begin<S: 'static, C: Connector>(
     }
 }
 
-/// The addresses in the order in which they are tried: the resolver has sorted them (RFC 6724), so
-/// its first one is the first, and from there on the families alternate while there are two.
+/// The addresses in the order in which they are tried: IPv6 first, then the families in turn while
+/// there are two; within each, as the resolver has sorted them (RFC 6724). Where IPv6 has no route
+/// its attempts fail at once, and the next begins without a wait.
 fn interleaved(found: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
-    let first = found.first().is_some_and(SocketAddr::is_ipv6);
-    let (mut ones, mut others) = (VecDeque::new(), VecDeque::new());
+    let (mut sixes, mut fours) = (VecDeque::new(), VecDeque::new());
     for addr in found {
-        let family = if addr.is_ipv6() == first { &mut ones } else { &mut others };
+        let family = if addr.is_ipv6() { &mut sixes } else { &mut fours };
         if !family.contains(&addr) && family.len() < ADDRESSES_MAX {
             family.push_back(addr);
         }
     }
     let mut order = VecDeque::new();
-    while order.len() < ADDRESSES_MAX && !(ones.is_empty() && others.is_empty()) {
-        order.extend(ones.pop_front());
-        order.extend(others.pop_front());
+    while order.len() < ADDRESSES_MAX && !(sixes.is_empty() && fours.is_empty()) {
+        order.extend(sixes.pop_front());
+        order.extend(fours.pop_front());
     }
     order.truncate(ADDRESSES_MAX);
     order
@@ -427,12 +427,12 @@ mod tests {
     }
 
     #[test]
-    fn families_alternate_from_the_first_address_on() {
+    fn families_alternate_and_ipv6_comes_first() {
         let found = ["[::1]:1", "[::2]:1", "[::3]:1", "1.0.0.1:1", "1.0.0.2:1"];
         let expected = ["[::1]:1", "1.0.0.1:1", "[::2]:1", "1.0.0.2:1", "[::3]:1"];
         assert_eq!(order(&found), expected);
         let found = ["1.0.0.1:1", "1.0.0.2:1", "1.0.0.1:1", "[::1]:1"];
-        assert_eq!(order(&found), ["1.0.0.1:1", "[::1]:1", "1.0.0.2:1"]);
+        assert_eq!(order(&found), ["[::1]:1", "1.0.0.1:1", "1.0.0.2:1"]);
         assert_eq!(order(&[]), [""; 0]);
     }
 
