@@ -264,6 +264,15 @@ impl Conn {
         self.io.peer_addr()
     }
 
+    /// Who is at the other end, by process, user and group: of a Unix stream the kernel knows.
+    ///
+    /// # Errors
+    /// `Unsupported` for any other transport.
+    #[cfg(all(unix, feature = "peer-cred"))]
+    pub fn peer_cred(&self) -> io::Result<super::unix::Credentials> {
+        self.io.peer_cred()
+    }
+
     #[inline]
     pub(super) fn has(&self, mark: u16) -> bool {
         self.marks & mark != 0

@@ -26,6 +26,11 @@ pub trait Connector: Source + fmt::Debug + 'static {
         None
     }
 
+    /// An error with what there is to add.
+    fn explain(&self, error: io::Error) -> io::Error {
+        error
+    }
+
     /// Makes a stream of it.
     fn stream(self, seat: Seat) -> Stream;
 }
@@ -77,7 +82,7 @@ where
             done(reactor, state, result);
         }
     })?;
-    reactor.set_deadline(id.raw(), Some(until));
+    look_again(reactor, id);
     Ok(id)
 }
 
@@ -87,26 +92,35 @@ fn outcome<S: 'static, C: Connector>(
     id: SourceId<Connecting<C>>,
     ready: Readiness,
 ) -> Option<io::Result<Stream>> {
+    let tick = reactor.tick();
     let connecting = &mut reactor[id];
     let result = match connecting.connector.outcome() {
         Some(result) => result,
-        None => {
-            let (until, again) = (connecting.until, connecting.connector.ask_again());
-            let up = ready.contains(Readiness::DEADLINE) && reactor.tick() >= until;
-            if !up {
-                let next = again.map_or(until, |delay| reactor.tick_after(delay).min(until));
-                reactor.set_deadline(id.raw(), Some(next));
-                return None;
-            }
+        None if ready.contains(Readiness::DEADLINE) && connecting.until <= tick => {
             Err(io::ErrorKind::TimedOut.into())
+        }
+        None => {
+            look_again(reactor, id);
+            return None;
         }
     };
     let Connecting { connector, first, .. } = reactor.deregister(id)?;
-    Some(result.map(|()| {
-        let mut stream = connector.stream(Seat::first(Limits::default()));
-        if !first.is_empty() {
-            let _ = stream.write(&first); // It fits; a failure is told by `Closed`.
+    Some(match result {
+        Ok(()) => {
+            let mut stream = connector.stream(Seat::first(Limits::default()));
+            if !first.is_empty() {
+                let _ = stream.write(&first); // It fits; a failure is told by `Closed`.
+            }
+            Ok(stream)
         }
-        stream
-    }))
+        Err(error) => Err(connector.explain(error)),
+    })
+}
+
+/// Arms the deadline for the next look: the last is when it is given up.
+fn look_again<S: 'static, C: Connector>(reactor: &mut Context<S>, id: SourceId<Connecting<C>>) {
+    let connecting = &reactor[id];
+    let (until, again) = (connecting.until, connecting.connector.ask_again());
+    let next = again.map_or(until, |delay| reactor.tick_after(delay).min(until));
+    reactor.set_deadline(id.raw(), Some(next));
 }

@@ -36,6 +36,8 @@ mod stream;
 pub mod tcp;
 mod transport;
 mod wire;
+#[cfg(unix)]
+pub mod unix;
 
 pub use accept::{Accept, Listener};
 pub use codec::{Codec, Frame, FrameError, Framed, LengthPrefix, Lines, framed};

@@ -27,14 +27,26 @@ impl Stream {
 
     /// A stream over anything that can carry one.
     pub fn over<T: Transport + 'static>(transport: T) -> Stream {
-        let seat = Seat::first(Limits::default());
+        Stream::carried(Box::new(transport), Seat::first(Limits::default()))
+    }
+
+    pub(super) fn carried(transport: Box<dyn Transport>, seat: Seat) -> Stream {
         let peer = transport.peer_addr().ok();
-        Stream { conn: Conn::new(Io::Other(Box::new(transport)), seat), peer }
+        Stream { conn: Conn::new(Io::Other(transport), seat), peer }
     }
 
     /// The peer's address, where it has one.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.peer
+    }
+
+    /// Who is at the other end; see [`Conn::peer_cred`].
+    ///
+    /// # Errors
+    /// As there.
+    #[cfg(all(unix, feature = "peer-cred"))]
+    pub fn peer_cred(&self) -> std::io::Result<super::unix::Credentials> {
+        self.conn.peer_cred()
     }
 
     /// Sets the limits the connection begins with.

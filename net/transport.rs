@@ -45,6 +45,15 @@ pub trait Transport: Source + fmt::Debug {
     fn peer_addr(&self) -> io::Result<SocketAddr> {
         Err(io::ErrorKind::Unsupported.into())
     }
+
+    /// Who is at the other end, where the kernel knows.
+    ///
+    /// # Errors
+    /// `Unsupported` where it does not.
+    #[cfg(all(unix, feature = "peer-cred"))]
+    fn peer_cred(&self) -> io::Result<super::unix::Credentials> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 impl Transport for TcpStream {
@@ -143,6 +152,14 @@ impl Io {
         match self {
             Io::Tcp(stream) => Transport::peer_addr(stream),
             Io::Other(other) => other.peer_addr(),
+        }
+    }
+
+    #[cfg(all(unix, feature = "peer-cred"))]
+    pub(super) fn peer_cred(&self) -> io::Result<super::unix::Credentials> {
+        match self {
+            Io::Tcp(stream) => Transport::peer_cred(stream),
+            Io::Other(other) => other.peer_cred(),
         }
     }
 }

@@ -1,0 +1,32 @@
+//! Who is at the other end of a Unix stream.
+
+use std::io;
+
+use mio::net::UnixStream;
+
+/// The process at the other end, as it was when it connected or began to listen: the kernel
+/// vouches for it, so a peer cannot lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Credentials {
+    /// Its number, where the system tells (Linux) and it is one of ours: 0 stands for a process of
+    /// another namespace there. It may have ended since, and its number be another's.
+    pub pid: Option<u32>,
+    /// Its effective user.
+    pub uid: u32,
+    /// Its effective group.
+    pub gid: u32,
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(super) fn of(stream: &UnixStream) -> io::Result<Credentials> {
+    let peer = nix::sys::socket::getsockopt(stream, nix::sys::socket::sockopt::PeerCredentials)?;
+    let pid = u32::try_from(peer.pid()).ok().filter(|pid| *pid != 0);
+    Ok(Credentials { pid, uid: peer.uid(), gid: peer.gid() })
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(super) fn of(stream: &UnixStream) -> io::Result<Credentials> {
+    let (uid, gid) = nix::unistd::getpeereid(stream)?;
+    Ok(Credentials { pid: None, uid: uid.as_raw(), gid: gid.as_raw() })
+}

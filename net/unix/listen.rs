@@ -1,0 +1,179 @@
+//! Listening on a socket file or an abstract name.
+//!
+//! Knows the options of a Unix listener; what it then does is in `../accept.rs`.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use mio::net::{UnixListener, UnixStream};
+use socket2::{Domain, Socket, Type};
+
+use super::address::{Address, ToAddress};
+use super::file::{self, SocketFile};
+use crate::net::accept::{self, Accept, Acceptor};
+use crate::net::limits::Seat;
+use crate::net::stream::Stream;
+use crate::net::transport::registers_by;
+use crate::reactor::{Context, SourceId};
+
+/// A listening Unix socket. Its file is removed with it, if it is still its own.
+pub type Listener = accept::Listener<UnixAcceptor>;
+
+/// Listens on `addr`, a path or on Linux `@name`, and calls `on_accept` with every stream that is
+/// accepted. A socket file that somebody left behind is replaced.
+///
+/// ```
+/// use waterwheel::{Reactor, net::{Event, unix}};
+///
+/// let path = std::env::temp_dir().join(format!("echo-{}.sock", std::process::id()));
+/// let mut reactor = Reactor::<()>::new()?;
+/// unix::listen(&mut reactor, &path, |reactor, _, incoming| {
+///     incoming.open(reactor, |reactor, _, conn, event| {
+///         if let Event::Data(bytes) = event {
+///             let _ = reactor[conn].write(bytes);
+///         }
+///     });
+/// })?;
+/// // reactor.run(&mut ())?;
+/// drop(reactor);
+/// assert!(!path.exists(), "the file goes with its listener");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Errors
+/// `AddrInUse` if somebody listens there, `AlreadyExists` if the path is not a socket's (it is left
+/// alone), `InvalidInput` if it is too long; what the system says of the folder. All name the path.
+#[track_caller]
+pub fn listen<S, F>(
+    reactor: &mut Context<S>,
+    addr: impl ToAddress,
+    on_accept: F,
+) -> io::Result<SourceId<Listener>>
+where
+    S: 'static,
+    F: FnMut(&mut Context<S>, &mut S, Stream) + 'static,
+{
+    Listen::new().open(reactor, addr, on_accept)
+}
+
+/// Sets up a Unix listener.
+///
+/// ```no_run
+/// use waterwheel::{Reactor, net::unix};
+///
+/// let mut reactor = Reactor::<()>::new()?;
+/// unix::Listen::new()
+///     .mode(0o600)
+///     .connections_max(100)
+///     .open(&mut reactor, "/run/user/1000/control.sock", |_, _, incoming| drop(incoming))?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub type Listen = crate::net::listen::Listen<Options>;
+
+/// What [`Listen`] lets one choose for Unix sockets only.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    mode: Option<u32>,
+}
+
+impl Listen {
+    /// The permissions of the file: who may connect needs to be allowed to write (`0o600`: only its
+    /// owner). Set before it listens, so nobody gets in before. What the umask leaves by default. An
+    /// abstract name has no permissions, and is refused with them.
+    pub fn mode(mut self, mode: u32) -> Listen {
+        self.kind.mode = Some(mode);
+        self
+    }
+
+    /// Listens on `addr`; see [`listen`].
+    ///
+    /// # Errors
+    /// As [`listen`].
+    #[track_caller]
+    pub fn open<S, F>(
+        self,
+        reactor: &mut Context<S>,
+        addr: impl ToAddress,
+        mut on_accept: F,
+    ) -> io::Result<SourceId<Listener>>
+    where
+        S: 'static,
+        F: FnMut(&mut Context<S>, &mut S, Stream) + 'static,
+    {
+        self.open_with(reactor, addr, move |reactor, state, accepted| {
+            if let Accept::Stream(stream) = accepted {
+                on_accept(reactor, state, stream);
+            }
+        })
+    }
+
+    /// [`open`](Listen::open) for a callback that wants to hear of the listener's troubles, too.
+    ///
+    /// # Errors
+    /// As [`listen`].
+    #[track_caller]
+    pub fn open_with<S, F>(
+        self,
+        reactor: &mut Context<S>,
+        addr: impl ToAddress,
+        on_accept: F,
+    ) -> io::Result<SourceId<Listener>>
+    where
+        S: 'static,
+        F: FnMut(&mut Context<S>, &mut S, Accept) + 'static,
+    {
+        let acceptor = self.bind(addr.to_address()?)?;
+        accept::serve(reactor, acceptor, &self, on_accept)
+    }
+
+    fn bind(&self, addr: Address) -> io::Result<UnixAcceptor> {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        let listen = |socket: &Socket| socket.listen(self.backlog);
+        let file = file::bind(&socket, &addr, self.kind.mode, listen)?;
+        let socket = UnixListener::from(OwnedFd::from(socket));
+        Ok(UnixAcceptor { file, socket, addr })
+    }
+}
+
+/// What a Unix listener accepts from. Its fields are dropped in this order: the file is removed while
+/// the socket still holds the inode.
+#[derive(Debug)]
+pub struct UnixAcceptor {
+    file: Option<SocketFile>,
+    socket: UnixListener,
+    addr: Address,
+}
+
+impl Listener {
+    /// The address it listens on.
+    pub fn local_addr(&self) -> &Address {
+        &self.acceptor.addr
+    }
+
+    /// Whether clients still find it: false once somebody has removed or replaced its file. It then
+    /// serves whoever is connected, and nobody else comes.
+    pub fn is_reachable(&self) -> bool {
+        self.acceptor.file.as_ref().is_none_or(SocketFile::is_ours)
+    }
+}
+
+impl Acceptor for UnixAcceptor {
+    type Socket = UnixStream;
+
+    fn accept(&mut self) -> io::Result<UnixStream> {
+        self.socket.accept().map(|(stream, _)| stream)
+    }
+
+    fn stream(&self, stream: UnixStream, seat: Seat) -> Stream {
+        Stream::carried(Box::new(stream), seat)
+    }
+}
+
+registers_by!(UnixAcceptor, socket);
+
+impl AsFd for UnixAcceptor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}

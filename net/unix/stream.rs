@@ -1,0 +1,30 @@
+//! Unix streams as what carries a connection.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::net::Shutdown;
+
+use mio::net::UnixStream;
+
+use crate::net::transport::Transport;
+
+impl Transport for UnixStream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        Read::read(self, buffer)
+    }
+
+    fn write(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        match pieces {
+            [piece] => Write::write(self, piece),
+            pieces => self.write_vectored(pieces),
+        }
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+
+    #[cfg(feature = "peer-cred")]
+    fn peer_cred(&self) -> io::Result<super::Credentials> {
+        super::cred::of(self)
+    }
+}
