@@ -1,8 +1,14 @@
 //! Addresses of Unix sockets: a file, a name without one, or none.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::io::{self, ErrorKind};
+#[cfg(target_os = "android")]
+use std::os::android::net::SocketAddrExt;
+#[cfg(target_os = "linux")]
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use socket2::SockAddr;
@@ -17,8 +23,8 @@ const SUN_PATH_BYTES: usize = if cfg!(any(target_os = "linux", target_os = "andr
 pub(super) const NAME_BYTES_MAX: usize = SUN_PATH_BYTES - 1;
 
 /// The address of a Unix socket. Shown as one types it: a path, `@name`, or `unnamed`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Address(pub(super) SockAddr);
+#[derive(Clone)]
+pub struct Address(pub(super) SocketAddr);
 
 impl Address {
     /// A socket file.
@@ -32,23 +38,21 @@ impl Address {
         if bytes.contains(&0) {
             return Err(invalid(format!("{}: the path contains a zero byte", path.display())));
         }
-        Ok(Address(SockAddr::unix(path)?))
+        SocketAddr::from_pathname(path).map(Address)
     }
 
-    /// A name in the *abstract* namespace, which no file stands for: it is gone with its socket, and
+    /// A name in the *abstract* namespace, which no file stands for: it is gone with its socket and
     /// knows no permissions. Linux only.
     ///
     /// # Errors
     /// The name is empty or longer than 107 bytes; `Unsupported` on other systems.
     pub fn name(name: impl AsRef<[u8]>) -> io::Result<Address> {
         let name = name.as_ref();
-        if !cfg!(any(target_os = "linux", target_os = "android")) {
-            let error = "only Linux has abstract names for Unix sockets";
-            return Err(io::Error::new(ErrorKind::Unsupported, error));
-        }
         check(name, &format_args!("@{}", name.escape_ascii()))?;
-        let bytes = [b"\0", name].concat();
-        Ok(Address(SockAddr::unix(Path::new(std::ffi::OsStr::from_bytes(&bytes)))?))
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        return SocketAddr::from_abstract_name(name).map(Address);
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        Err(io::Error::new(ErrorKind::Unsupported, "only Linux has abstract names"))
     }
 
     /// Where its file is, if it has one.
@@ -58,12 +62,24 @@ impl Address {
 
     /// Its abstract name, if it has one.
     pub fn as_name(&self) -> Option<&[u8]> {
-        self.0.as_abstract_namespace()
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        return self.0.as_abstract_name();
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        None
     }
 
     /// Whether nobody can send to it: the address of a client that never bound its socket.
     pub fn is_unnamed(&self) -> bool {
         self.0.is_unnamed()
+    }
+
+    /// For bind(2) and connect(2): an abstract name has a zero in front.
+    pub(super) fn to_sock_addr(&self) -> io::Result<SockAddr> {
+        match (self.as_path(), self.as_name()) {
+            (Some(path), _) => SockAddr::unix(path),
+            (_, Some(name)) => SockAddr::unix(OsStr::from_bytes(&[b"\0", name].concat())),
+            _ => Err(ErrorKind::AddrNotAvailable.into()),
+        }
     }
 
     /// An error that says where.
@@ -86,6 +102,14 @@ fn invalid(error: String) -> io::Error {
     io::Error::new(ErrorKind::InvalidInput, error)
 }
 
+impl PartialEq for Address {
+    fn eq(&self, other: &Address) -> bool {
+        (self.as_path(), self.as_name()) == (other.as_path(), other.as_name())
+    }
+}
+
+impl Eq for Address {}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.as_path(), self.as_name()) {
@@ -103,8 +127,8 @@ impl fmt::Debug for Address {
 }
 
 /// What can be taken for the [`Address`] of a Unix socket. In a string, a `@` in front makes it an
-/// abstract name, on Linux, as ss(8) and socat(1) show it; a file of such a name is `./@name`. Paths
-/// are always files.
+/// abstract name, on Linux, as ss(8) shows it; a file of such a name is `./@name`. Paths are always
+/// files.
 pub trait ToAddress {
     /// The address.
     ///

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use mio::net::UnixStream;
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use super::address::{Address, ToAddress};
 use crate::net::connect::{self, Connector, await_connection};
@@ -71,7 +71,8 @@ where
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     let socket = UnixStream::from(OwnedFd::from(socket));
-    let mut connector = UnixConnector { socket, peer, known: None };
+    let to = peer.to_sock_addr()?;
+    let mut connector = UnixConnector { socket, peer, to, known: None };
     connector.known = connector.attempt();
     await_connection(reactor, connector, timeout, done)
 }
@@ -81,13 +82,14 @@ where
 pub struct UnixConnector {
     socket: UnixStream,
     peer: Address,
+    to: SockAddr,
     /// What connect(2) said, until it is told.
     known: Option<io::Result<()>>,
 }
 
 impl UnixConnector {
     fn attempt(&self) -> Option<io::Result<()>> {
-        match SockRef::from(&self.socket).connect(&self.peer.0) {
+        match SockRef::from(&self.socket).connect(&self.to) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => None,
             Err(error) => Some(Err(error)),
             Ok(()) => Some(Ok(())),

@@ -2,8 +2,8 @@
 //!
 //! Knows files and bind(2); never mentions the loop.
 //!
-//! A socket's file outlives a process that is killed, and bind(2) refuses a path that exists. So one
-//! that is in the way is asked whether anybody is behind it:
+//! A socket's file outlives a process that is killed, and bind(2) refuses a path that exists. So
+//! one that is in the way is asked whether anybody is behind it:
 //!
 //! ```text
 //!   bind ──EADDRINUSE──▶ no socket?            left alone: an error
@@ -23,8 +23,9 @@
 //! # Read next
 //! `listen.rs`.
 
-use std::fs::{self, Metadata, Permissions};
+use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -57,21 +58,23 @@ pub(super) fn bind(
     listen: impl FnOnce(&Socket) -> io::Result<()>,
 ) -> io::Result<Option<SocketFile>> {
     let named = |error: io::Error| address.error(&error);
+    let to = address.to_sock_addr()?;
     let Some(path) = address.as_path() else {
         if mode.is_some() {
             let error = format!("{address}: only a socket file has permissions");
             return Err(io::Error::new(ErrorKind::InvalidInput, error));
         }
-        socket.bind(&address.0).map_err(|error| match error.kind() {
+        socket.bind(&to).map_err(|error| match error.kind() {
             ErrorKind::AddrInUse => taken(address, "somebody is there already"),
             _ => named(error),
         })?;
         return listen(socket).map(|()| None).map_err(named);
     };
     let path = std::path::absolute(path).map_err(named)?;
+    mode.map_or(Ok(()), |mode| restrict(socket, mode)).map_err(named)?;
     let _lock = lock(&path);
     for _ in 0..ATTEMPTS_MAX {
-        match socket.bind(&address.0) {
+        match socket.bind(&to) {
             Ok(()) => {
                 let inode = inode(&fs::symlink_metadata(&path).map_err(named)?);
                 let file = SocketFile { path, inode };
@@ -137,9 +140,10 @@ fn remove_stale(socket: &Socket, address: &Address, path: &Path) -> io::Result<(
 fn lock(path: &Path) -> Option<Socket> {
     let (device, inode) = inode(&fs::metadata(path.parent()?).ok()?);
     let name = Address::name(format!("waterwheel/{device:x}/{inode:x}")).ok()?;
+    let to = name.to_sock_addr().ok()?;
     let socket = Socket::new(Domain::UNIX, Type::DGRAM, None).ok()?;
     (0..LOCK_ATTEMPTS_MAX).find(|_| {
-        let bound = socket.bind(&name.0).is_ok();
+        let bound = socket.bind(&to).is_ok();
         if !bound {
             std::thread::yield_now();
         }
@@ -148,12 +152,23 @@ fn lock(path: &Path) -> Option<Socket> {
     Some(socket)
 }
 
+/// Lets the file be made with no more permissions than `mode`: on Linux it gets those of the socket,
+/// as far as the umask leaves them. Where nobody listens yet this does not matter, but a datagram
+/// may come at any time.
+fn restrict(socket: &Socket, mode: u32) -> io::Result<()> {
+    if cfg!(target_os = "linux") {
+        let socket = File::from(OwnedFd::from(socket.try_clone()?));
+        socket.set_permissions(Permissions::from_mode(mode))?;
+    }
+    Ok(())
+}
+
 /// Whether somebody is behind the file: asked by connecting, with a socket of the same type, since
 /// the kernel refuses to connect to what nobody listens on.
 fn is_alive(socket: &Socket, address: &Address) -> io::Result<bool> {
     let probe = Socket::new(Domain::UNIX, socket.r#type()?, None)?;
     probe.set_nonblocking(true)?; // With a full backlog it would wait.
-    match probe.connect(&address.0) {
+    match probe.connect(&address.to_sock_addr()?) {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(false),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(error),
@@ -167,6 +182,18 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn file_never_has_more_permissions_than_it_will_have() {
+        let path = std::env::temp_dir().join(format!("waterwheel-made-{}", std::process::id()));
+        let socket = Socket::new(Domain::UNIX, Type::DGRAM, None).unwrap();
+        restrict(&socket, 0o600).unwrap();
+        socket.bind(&Address::path(&path).unwrap().to_sock_addr().unwrap()).unwrap();
+        let mode = fs::metadata(&path).unwrap().mode();
+        fs::remove_file(&path).unwrap();
+        assert_eq!(mode & 0o777 & !0o600, 0);
+    }
 
     #[test]
     fn permissions_are_set_before_anybody_can_connect() {

@@ -78,8 +78,8 @@ pub struct Options {
 
 impl Listen {
     /// The permissions of the file: who may connect needs to be allowed to write (`0o600`: only its
-    /// owner). Set before it listens, so nobody gets in before. What the umask leaves by default. An
-    /// abstract name has no permissions, and is refused with them.
+    /// owner). Set before it listens, so nobody gets in before. What the umask leaves by default.
+    /// An abstract name has no permissions, and is refused with them.
     pub fn mode(mut self, mode: u32) -> Listen {
         self.kind.mode = Some(mode);
         self
@@ -136,8 +136,8 @@ impl Listen {
     }
 }
 
-/// What a Unix listener accepts from. Its fields are dropped in this order: the file is removed while
-/// the socket still holds the inode.
+/// What a Unix listener accepts from. Its fields are dropped in this order: the file is removed
+/// while the socket still holds the inode.
 #[derive(Debug)]
 pub struct UnixAcceptor {
     file: Option<SocketFile>,
