@@ -2,6 +2,9 @@
 //!
 //! Knows limits and budgets; where to listen, and the options of a socket, are its kind's part.
 
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+
 use super::limits::Limits;
 
 /// Sets up a listener: [`tcp::Listen`](super::tcp::Listen) has an example. What can be chosen for
@@ -60,4 +63,19 @@ impl<K> Listen<K> {
         self.backlog = i32::try_from(connections).unwrap_or(i32::MAX);
         self
     }
+}
+
+/// Binds the first of the addresses that will have it, as std does.
+pub(super) fn bind_first<T>(
+    addr: impl ToSocketAddrs,
+    bind: impl Fn(SocketAddr) -> io::Result<T>,
+) -> io::Result<T> {
+    let mut refused = io::Error::new(io::ErrorKind::InvalidInput, "no address to listen on");
+    for addr in addr.to_socket_addrs()? {
+        match bind(addr) {
+            Ok(bound) => return Ok(bound),
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
 }

@@ -24,6 +24,7 @@ mod accept;
 mod codec;
 mod conn;
 mod connect;
+mod datagram;
 mod deadline;
 mod drive;
 mod event;
@@ -36,6 +37,7 @@ mod stream;
 pub mod tcp;
 mod transport;
 mod wire;
+pub mod udp;
 #[cfg(unix)]
 pub mod unix;
 
@@ -43,6 +45,7 @@ pub use accept::{Accept, Listener};
 pub use codec::{Codec, Frame, FrameError, Framed, LengthPrefix, Lines, framed};
 pub use conn::Conn;
 pub use connect::Connecting;
+pub use datagram::{Bind, Event as Datagram, Socket};
 pub use event::{Event, Handler, Pressure, Reason};
 pub use limits::Limits;
 pub use listen::Listen;

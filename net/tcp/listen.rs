@@ -11,6 +11,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::net::accept::{self, Accept, Acceptor};
 use crate::net::limits::Seat;
+use crate::net::listen::bind_first;
 use crate::net::stream::Stream;
 use crate::net::transport::registers_by;
 use crate::reactor::{Context, SourceId};
@@ -156,22 +157,10 @@ impl Listen {
         S: 'static,
         F: FnMut(&mut Context<S>, &mut S, Accept) + 'static,
     {
-        let socket = self.bind_first(addr)?;
+        let socket = bind_first(addr, |addr| self.bind(addr))?;
         let addr = socket.local_addr()?;
         let Options { nodelay, keepalive, .. } = self.kind;
         accept::serve(reactor, TcpAcceptor { socket, addr, nodelay, keepalive }, &self, on_accept)
-    }
-
-    /// Binds the first of the addresses that will have it, as std does.
-    fn bind_first(&self, addr: impl ToSocketAddrs) -> io::Result<TcpListener> {
-        let mut refused = io::Error::new(io::ErrorKind::InvalidInput, "no address to listen on");
-        for addr in addr.to_socket_addrs()? {
-            match self.bind(addr) {
-                Ok(listener) => return Ok(listener),
-                Err(error) => refused = error,
-            }
-        }
-        Err(refused)
     }
 
     fn bind(&self, addr: SocketAddr) -> io::Result<TcpListener> {

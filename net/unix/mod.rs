@@ -13,6 +13,7 @@ mod address;
 mod connect;
 #[cfg(feature = "peer-cred")]
 mod cred;
+pub mod datagram;
 mod file;
 mod listen;
 mod stream;

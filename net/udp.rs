@@ -1,0 +1,308 @@
+//! UDP: datagrams between hosts.
+//!
+//! Knows addresses, multicast groups and socket options; what the loop does with a socket is in
+//! `datagram.rs`.
+//!
+//! Nothing about a datagram is certain: it may be lost, doubled, overtaken, and its sender's address
+//! may be a lie. So whoever answers one with more bytes than it has can be made a weapon against the
+//! address it claims to come from.
+//!
+//! # Read next
+//! `examples/udp_chat.rs`.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+
+use mio::net::UdpSocket;
+use socket2::{Domain, Protocol, SockRef, Type};
+
+use super::datagram::{self, Carrier};
+use super::listen::bind_first;
+use super::transport::registers_by;
+use crate::reactor::{Context, SourceId};
+
+/// A UDP socket.
+pub type Socket = datagram::Socket<UdpCarrier>;
+/// What a UDP socket tells.
+pub type Event<'a> = datagram::Event<'a, SocketAddr>;
+
+/// Binds a socket to `addr` and calls `handler` with what it receives.
+///
+/// ```no_run
+/// use waterwheel::{Reactor, net::udp};
+///
+/// let mut reactor = Reactor::new()?;
+/// udp::bind(&mut reactor, "127.0.0.1:7001", |reactor, _, socket, event| {
+///     if let udp::Event::Received { from, bytes, .. } = event {
+///         let _ = reactor[socket].send_to(bytes, &from); // An echo may be lost like anything else.
+///     }
+/// })?;
+/// reactor.run(&mut ())?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Errors
+/// The address is taken, not ours, or no address. A host name is looked up, which blocks.
+#[track_caller]
+pub fn bind<S, F>(
+    reactor: &mut Context<S>,
+    addr: impl ToSocketAddrs,
+    handler: F,
+) -> io::Result<SourceId<Socket>>
+where
+    S: 'static,
+    F: FnMut(&mut Context<S>, &mut S, SourceId<Socket>, Event<'_>) + 'static,
+{
+    Bind::new().open(reactor, addr, handler)
+}
+
+/// Binds a socket to a port of the system's choice and connects it to `peer`, an address: it sends
+/// there with [`send`](Socket::send), hears nobody else, and is told when nobody is there.
+///
+/// # Errors
+/// No route, no free port.
+#[track_caller]
+pub fn connect<S, F>(
+    reactor: &mut Context<S>,
+    peer: SocketAddr,
+    handler: F,
+) -> io::Result<SourceId<Socket>>
+where
+    S: 'static,
+    F: FnMut(&mut Context<S>, &mut S, SourceId<Socket>, Event<'_>) + 'static,
+{
+    let any = match peer {
+        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    Bind::new().peer(peer).open(reactor, (any, 0), handler)
+}
+
+/// Sets up a UDP socket.
+///
+/// ```
+/// use std::net::Ipv4Addr;
+/// use waterwheel::{Reactor, net::udp};
+///
+/// let mut reactor = Reactor::<()>::new()?;
+/// let socket = udp::Bind::new()
+///     .reuse_address(true)
+///     .multicast_loop(true)
+///     .open(&mut reactor, "0.0.0.0:0", |_, _, _, event| println!("{event:?}"))?;
+/// let (group, interface) = (Ipv4Addr::new(239, 255, 0, 1), Ipv4Addr::LOCALHOST);
+/// reactor[socket].join_v4(&group, &interface)?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub type Bind = datagram::Bind<Options>;
+
+/// What [`Bind`] lets one choose for UDP only.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    peer: Option<SocketAddr>,
+    reuse_address: bool,
+    reuse_port: bool,
+    broadcast: bool,
+    only_v6: Option<bool>,
+    ttl: Option<u32>,
+    multicast_ttl: Option<u32>,
+    multicast_loop: Option<bool>,
+    multicast_interface_v4: Option<Ipv4Addr>,
+    multicast_interface_v6: Option<u32>,
+}
+
+impl Bind {
+    /// Connects the socket: it hears and sends to this address only.
+    pub fn peer(mut self, peer: SocketAddr) -> Bind {
+        self.kind.peer = Some(peer);
+        self
+    }
+
+    /// Lets several sockets have the address (`SO_REUSEADDR`): each gets what is sent to a group or
+    /// broadcast, and the last one bound the rest. Off.
+    pub fn reuse_address(mut self, reuse: bool) -> Bind {
+        self.kind.reuse_address = reuse;
+        self
+    }
+
+    /// Lets several sockets, each with its own loop, share the port; the kernel spreads the senders
+    /// over them (`SO_REUSEPORT`). Off.
+    pub fn reuse_port(mut self, reuse: bool) -> Bind {
+        self.kind.reuse_port = reuse;
+        self
+    }
+
+    /// Allows sending to broadcast addresses (`SO_BROADCAST`). Off.
+    pub fn broadcast(mut self, broadcast: bool) -> Bind {
+        self.kind.broadcast = broadcast;
+        self
+    }
+
+    /// Whether a socket bound to `[::]` leaves IPv4 alone (`IPV6_V6ONLY`). The system's choice.
+    pub fn only_v6(mut self, only: bool) -> Bind {
+        self.kind.only_v6 = Some(only);
+        self
+    }
+
+    /// Routers that a datagram to one host may pass (time to live, hop limit). The system's choice.
+    pub fn ttl(mut self, routers: u32) -> Bind {
+        self.kind.ttl = Some(routers);
+        self
+    }
+
+    /// Routers that a datagram to a group may pass. 1 on every system: it stays in the network.
+    pub fn multicast_ttl(mut self, routers: u32) -> Bind {
+        self.kind.multicast_ttl = Some(routers);
+        self
+    }
+
+    /// Whether this host hears what it sends to a group itself. Yes on every system.
+    pub fn multicast_loop(mut self, hears: bool) -> Bind {
+        self.kind.multicast_loop = Some(hears);
+        self
+    }
+
+    /// The interface, by its address, from which datagrams to IPv4 groups leave. The system's choice.
+    pub fn multicast_interface_v4(mut self, interface: Ipv4Addr) -> Bind {
+        self.kind.multicast_interface_v4 = Some(interface);
+        self
+    }
+
+    /// The interface, by its index, from which datagrams to IPv6 groups leave. The system's choice.
+    pub fn multicast_interface_v6(mut self, index: u32) -> Bind {
+        self.kind.multicast_interface_v6 = Some(index);
+        self
+    }
+
+    /// Binds the socket; see [`bind`].
+    ///
+    /// # Errors
+    /// As [`bind`]; an option does not fit the address.
+    #[track_caller]
+    pub fn open<S, F>(
+        self,
+        reactor: &mut Context<S>,
+        addr: impl ToSocketAddrs,
+        handler: F,
+    ) -> io::Result<SourceId<Socket>>
+    where
+        S: 'static,
+        F: FnMut(&mut Context<S>, &mut S, SourceId<Socket>, Event<'_>) + 'static,
+    {
+        let carrier = bind_first(addr, |addr| self.bind(addr))?;
+        self.serve(reactor, carrier, handler)
+    }
+
+    fn bind(&self, addr: SocketAddr) -> io::Result<UdpCarrier> {
+        let domain = Domain::for_address(addr);
+        let socket = socket2::Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+        socket.set_nonblocking(true)?;
+        self.set_buffers(&SockRef::from(&socket))?;
+        self.kind.set_on(&socket, addr.is_ipv6())?;
+        socket.bind(&addr.into())?;
+        self.kind.peer.map_or(Ok(()), |peer| socket.connect(&peer.into()))?;
+        let socket = UdpSocket::from_std(socket.into());
+        Ok(UdpCarrier { addr: socket.local_addr()?, socket })
+    }
+}
+
+/// Sets an option that was asked for.
+fn set<T>(asked: Option<T>, set: impl FnOnce(T) -> io::Result<()>) -> io::Result<()> {
+    asked.map_or(Ok(()), set)
+}
+
+impl Options {
+    fn set_on(&self, socket: &socket2::Socket, is_v6: bool) -> io::Result<()> {
+        socket.set_reuse_address(self.reuse_address)?;
+        #[cfg(unix)]
+        socket.set_reuse_port(self.reuse_port)?;
+        socket.set_broadcast(self.broadcast)?;
+        set(self.only_v6, |only| socket.set_only_v6(only))?;
+        set(self.multicast_interface_v4, |interface| socket.set_multicast_if_v4(&interface))?;
+        set(self.multicast_interface_v6, |index| socket.set_multicast_if_v6(index))?;
+        if is_v6 {
+            set(self.ttl, |routers| socket.set_unicast_hops_v6(routers))?;
+            set(self.multicast_ttl, |routers| socket.set_multicast_hops_v6(routers))?;
+            set(self.multicast_loop, |hears| socket.set_multicast_loop_v6(hears))
+        } else {
+            set(self.ttl, |routers| socket.set_ttl_v4(routers))?;
+            set(self.multicast_ttl, |routers| socket.set_multicast_ttl_v4(routers))?;
+            set(self.multicast_loop, |hears| socket.set_multicast_loop_v4(hears))
+        }
+    }
+}
+
+impl Socket {
+    /// The address it is bound to, with the port the system chose if it was asked for port 0.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.carrier.addr
+    }
+
+    /// Receives what is sent to an IPv4 group from now on, on the interface with that address;
+    /// `0.0.0.0` is the system's choice.
+    ///
+    /// # Errors
+    /// It is no group, or there is no such interface; it has been joined already.
+    pub fn join_v4(&self, group: &Ipv4Addr, interface: &Ipv4Addr) -> io::Result<()> {
+        self.carrier.socket.join_multicast_v4(group, interface)
+    }
+
+    /// Takes [`join_v4`](Socket::join_v4) back.
+    ///
+    /// # Errors
+    /// It was not joined on this interface.
+    pub fn leave_v4(&self, group: &Ipv4Addr, interface: &Ipv4Addr) -> io::Result<()> {
+        self.carrier.socket.leave_multicast_v4(group, interface)
+    }
+
+    /// Receives what is sent to an IPv6 group from now on, on the interface with that index; 0 is
+    /// the system's choice.
+    ///
+    /// # Errors
+    /// It is no group, or there is no such interface; it has been joined already.
+    pub fn join_v6(&self, group: &Ipv6Addr, interface: u32) -> io::Result<()> {
+        self.carrier.socket.join_multicast_v6(group, interface)
+    }
+
+    /// Takes [`join_v6`](Socket::join_v6) back.
+    ///
+    /// # Errors
+    /// It was not joined on this interface.
+    pub fn leave_v6(&self, group: &Ipv6Addr, interface: u32) -> io::Result<()> {
+        self.carrier.socket.leave_multicast_v6(group, interface)
+    }
+}
+
+/// What carries UDP datagrams.
+#[derive(Debug)]
+pub struct UdpCarrier {
+    socket: UdpSocket,
+    addr: SocketAddr,
+}
+
+impl Carrier for UdpCarrier {
+    type Address = SocketAddr;
+
+    #[inline]
+    fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        self.socket.recv_from(buffer)
+    }
+
+    #[inline]
+    fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.socket.send(bytes)
+    }
+
+    #[inline]
+    fn send_to(&self, bytes: &[u8], to: &SocketAddr) -> io::Result<usize> {
+        self.socket.send_to(bytes, *to)
+    }
+}
+
+registers_by!(UdpCarrier, socket);
+
+#[cfg(unix)]
+impl std::os::fd::AsFd for UdpCarrier {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
