@@ -1,6 +1,6 @@
 //! Accepting, whatever carries the connections.
 //!
-//! Knows the loop and what it may cost; what is accepted from is an [`Acceptor`]: TCP, Unix sockets.
+//! Knows the loop and what a turn may cost; what is accepted from is an [`Acceptor`]: TCP, Unix.
 //!
 //! A listener that meets the limit on open files (EMFILE, accept(2)) must neither spin nor die. The
 //! kernel keeps the connection it could not hand over, and an edge-triggered selector says nothing

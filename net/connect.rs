@@ -1,7 +1,7 @@
 //! Connecting, whatever the address.
 //!
-//! Knows the wait and its timeout; what is connected is a [`Connector`]: TCP, Unix sockets. The
-//! stream it makes is opened like an accepted one.
+//! Knows the wait and its timeout; what is connected is a [`Connector`]: TCP, Unix. The stream it
+//! makes is opened like an accepted one.
 
 use std::fmt;
 use std::io;
@@ -35,7 +35,7 @@ pub trait Connector: Source + fmt::Debug + 'static {
     fn stream(self, seat: Seat) -> Stream;
 }
 
-/// A connection that is being made. Remove its source to cancel it; the callback is then not called.
+/// A connection that is being made. Remove its source to cancel it; no callback comes then.
 #[derive(Debug)]
 pub struct Connecting<C> {
     pub(super) connector: C,

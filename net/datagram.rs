@@ -19,8 +19,8 @@
 //!    once), or fails. It never takes a part.
 //! 3. An error of the network, which ICMP brings in, is told and ends nothing. Met while sending it
 //!    is about an earlier datagram: it is told as an event, and this one is sent all the same.
-//! 4. Nobody but its owner ends a socket, so there is no last event: remove or deregister the source.
-//!    After that nothing more is told, however much is queued.
+//! 4. Nobody but its owner ends a socket, so there is no last event: remove or deregister its
+//!    source. After that nothing more is told, however much is queued.
 //!
 //! # Read next
 //! `udp.rs`.
@@ -50,7 +50,7 @@ pub enum Event<'a, A> {
     Received {
         /// Who sent it.
         from: A,
-        /// What it says; maybe nothing. The slice is the loop's own buffer: copy what is to be kept.
+        /// What it says; maybe nothing. The slice is the loop's own: copy what is to be kept.
         bytes: &'a [u8],
         /// It was longer than [`Bind::datagram_bytes_max`]; the rest is lost.
         truncated: bool,
@@ -182,8 +182,8 @@ fn is_of_the_network(kind: ErrorKind) -> bool {
     )
 }
 
-/// Sets up a datagram socket: [`udp::Bind`](super::udp::Bind) has an example. What can be chosen for
-/// one kind only is in the methods of that kind.
+/// Sets up a datagram socket: [`udp::Bind`](super::udp::Bind) has an example. What can be chosen
+/// for one kind only is in the methods of that kind.
 #[derive(Clone, Debug)]
 pub struct Bind<K> {
     budget: Budget,

@@ -44,8 +44,8 @@ impl<K> Listen<K> {
         self
     }
 
-    /// Connections open at a time; one more is accepted and closed at once, counted, and logged once
-    /// a second at most (by the `log` crate). No limit by default.
+    /// Connections open at a time; one more is accepted and closed at once, counted, and logged
+    /// once a second at most (by the `log` crate). No limit by default.
     pub fn connections_max(mut self, connections: usize) -> Listen<K> {
         self.connections_max = connections;
         self

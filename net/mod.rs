@@ -1,4 +1,4 @@
-//! Sockets on the loop: buffered connections, listeners, connectors, codecs.
+//! Sockets on the loop: buffered connections, listeners, connectors, codecs; and datagrams.
 //!
 //! Knows the reactor, mio's sockets and socket2; the reactor does not know it.
 //!
@@ -45,7 +45,7 @@ pub use accept::{Accept, Listener};
 pub use codec::{Codec, Frame, FrameError, Framed, LengthPrefix, Lines, framed};
 pub use conn::Conn;
 pub use connect::Connecting;
-pub use datagram::{Bind, Event as Datagram, Socket};
+pub use datagram::{Bind as BindDatagrams, Event as Datagram, Socket as DatagramSocket};
 pub use event::{Event, Handler, Pressure, Reason};
 pub use limits::Limits;
 pub use listen::Listen;

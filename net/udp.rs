@@ -3,9 +3,9 @@
 //! Knows addresses, multicast groups and socket options; what the loop does with a socket is in
 //! `datagram.rs`.
 //!
-//! Nothing about a datagram is certain: it may be lost, doubled, overtaken, and its sender's address
-//! may be a lie. So whoever answers one with more bytes than it has can be made a weapon against the
-//! address it claims to come from.
+//! Nothing about a datagram is certain: it may be lost, doubled, overtaken, and its sender's
+//! address may be a lie. So whoever answers one with more bytes than it has can be made a weapon
+//! against the address it claims to come from.
 //!
 //! # Read next
 //! `examples/udp_chat.rs`.
@@ -34,7 +34,7 @@ pub type Event<'a> = datagram::Event<'a, SocketAddr>;
 /// let mut reactor = Reactor::new()?;
 /// udp::bind(&mut reactor, "127.0.0.1:7001", |reactor, _, socket, event| {
 ///     if let udp::Event::Received { from, bytes, .. } = event {
-///         let _ = reactor[socket].send_to(bytes, &from); // An echo may be lost like anything else.
+///         let _ = reactor[socket].send_to(bytes, &from); // An echo may get lost, too.
 ///     }
 /// })?;
 /// reactor.run(&mut ())?;
@@ -161,13 +161,13 @@ impl Bind {
         self
     }
 
-    /// The interface, by its address, from which datagrams to IPv4 groups leave. The system's choice.
+    /// The interface, by its address, by which datagrams to IPv4 groups leave. The system's own.
     pub fn multicast_interface_v4(mut self, interface: Ipv4Addr) -> Bind {
         self.kind.multicast_interface_v4 = Some(interface);
         self
     }
 
-    /// The interface, by its index, from which datagrams to IPv6 groups leave. The system's choice.
+    /// The interface, by its index, by which datagrams to IPv6 groups leave. The system's own.
     pub fn multicast_interface_v6(mut self, index: u32) -> Bind {
         self.kind.multicast_interface_v6 = Some(index);
         self

@@ -19,7 +19,7 @@ mod support;
 mod tcp;
 
 use support::ceiling;
-use support::process::Process;
+use support::process::{Process, example, output};
 use tcp::{turn_until, turns};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -74,12 +74,102 @@ fn nc_is_answered() {
         *heard += 1;
     });
     let addr = reactor[socket.unwrap()].local_addr();
-    let port = addr.port().to_string();
-    let mut nc = Process::start(Command::new("nc").args(["-u", "127.0.0.1", &port]));
+    let mut nc = nc(addr);
     nc.type_in("hello\n");
     let mut heard = 0;
     turn_until(&mut reactor, &mut heard, |_, heard| *heard == 1);
     assert_eq!(nc.line(), "hello");
+}
+
+/// A client of lines.
+fn nc(addr: SocketAddr) -> Process {
+    Process::start(Command::new("nc").args(["-u", "127.0.0.1", &addr.port().to_string()]))
+}
+
+#[test]
+fn udp_chat_passes_lines_on_and_says_who_joins_and_leaves() {
+    let (_server, addr) = Process::serve("udp_chat");
+    let [mut one, mut two, mut third] = [(); 3].map(|()| nc(addr));
+    one.type_in("/who\n");
+    assert!(one.line().starts_with("* 1 are here, you are 127.0.0.1:"));
+    two.type_in("hello \x1b[2J\n");
+    let joined = one.line();
+    let name = joined.strip_prefix("* ").and_then(|rest| rest.strip_suffix(" joined"));
+    let name = name.expect("somebody joined");
+    assert_eq!(one.line(), format!("{name}: hello [2J"), "without control characters");
+    third.type_in("/quit\n"); // It never was there: nobody is told.
+    one.type_in("x".repeat(2000) + "\n");
+    assert!(two.line().ends_with(&format!(": {}", "x".repeat(512))), "cut off");
+    two.type_in("/quit\n");
+    assert_eq!(one.line(), format!("* {name} left"));
+    two.type_in("again\n");
+    assert_eq!(one.line(), format!("* {name} joined"));
+    assert_eq!(one.line(), format!("{name}: again"));
+}
+
+#[test]
+fn udp_chat_takes_the_silent_for_gone() {
+    let (_server, addr) =
+        Process::listening(example("udp_chat").args(["--timeout", "1", "127.0.0.1:0"]));
+    let [mut silent, mut other] = [nc(addr), nc(addr)];
+    silent.type_in("/who\n");
+    assert!(silent.line().starts_with("* 1 are here"));
+    // Who asks is not silent. On a busy machine the second comes too late to see the first at all.
+    let (mut seen, mut left) = (false, false);
+    loop {
+        other.type_in("/who\n");
+        let mut line = other.line();
+        while line.ends_with(" left") {
+            left = true;
+            line = other.line();
+        }
+        match &line[..7] {
+            "* 2 are" => seen = true,
+            "* 1 are" => break,
+            _ => panic!("{line}"),
+        }
+    }
+    assert_eq!(seen, left);
+}
+
+#[test]
+fn udp_chat_refuses_more_members_than_it_may_have() {
+    let (_server, addr) = Process::serve("udp_chat");
+    let peers: Vec<UdpSocket> = (0..101).map(|_| peer()).collect();
+    let said = |peer: &UdpSocket| {
+        let mut buffer = [0; 100];
+        let count = peer.recv(&mut buffer).unwrap();
+        String::from_utf8(buffer[..count].to_vec()).unwrap()
+    };
+    for (number, peer) in peers.iter().enumerate().take(100) {
+        peer.send_to(b"/who", addr).unwrap();
+        assert!(said(peer).starts_with(&format!("* {} are here", number + 1)));
+    }
+    peers[100].send_to(b"hello", addr).unwrap();
+    assert_eq!(said(&peers[100]), "! there are too many here\n");
+}
+
+#[test]
+fn udp_chat_refuses_bad_command_lines_in_one_line() {
+    let help = output("udp_chat", &["--help"]);
+    let usage = String::from_utf8(help.stdout).unwrap();
+    assert!(help.status.success() && usage.starts_with("Usage: udp_chat [OPTIONS]"), "{usage}");
+    let taken = peer().local_addr().unwrap().to_string();
+    let holder = UdpSocket::bind(&*taken).unwrap();
+    let cases: [(&[&str], &str); 4] = [
+        (&["--nonsense"], "'--nonsense'; try --help"),
+        (&["--timeout", "long"], "--timeout wants a whole number"),
+        (&["127.0.0.1:65536"], "cannot listen on 127.0.0.1:65536: "),
+        (&[&taken], "cannot listen on 127.0.0.1:"),
+    ];
+    for (args, because) in cases {
+        let refused = output("udp_chat", args);
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(2), "{args:?}: {said}");
+        assert!(refused.stdout.is_empty() && said.lines().count() == 1, "{args:?}: {said}");
+        assert!(said.starts_with("error: ") && said.contains(because), "{args:?}: {said}");
+    }
+    drop(holder);
 }
 
 #[test]
@@ -210,8 +300,8 @@ fn turn_takes_so_many_datagrams_and_bytes_and_does_not_sleep_over_the_rest() {
     }
 }
 
-/// An interval under a flood. Whether it is on time is counted in datagrams, not in time: the turn in
-/// which the deadline passes has read the clock before, and the turn that fires takes its budget
+/// An interval under a flood. Whether it is on time is counted in datagrams, not in time: the turn
+/// in which the deadline passes has read the clock before, and the turn that fires takes its budget
 /// first (R3). So a machine that is busy with something else does not count.
 #[test]
 fn interval_fires_on_time_while_a_peer_floods() {

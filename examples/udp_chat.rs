@@ -1,0 +1,122 @@
+//! UDP chat: what one types, all the others see, and nobody is connected.
+//!
+//! Run:  cargo run --release --example udp_chat
+//! Then: nc -u 127.0.0.1 7001     in three terminals, and type in each: lines, /who, /quit
+//! See:  who says something joins, who is silent for a minute (`--timeout SECONDS`) has left: there
+//!       is no other way to know. End a client with ^C: the others hear of it only then.
+//! Look: `Chat::heard`. A member is an address and a timer, and all that keeps the one is putting off
+//!       the other. There is no accept, no close, and no queue: a line that does not go is lost.
+//! Next: number the lines and let clients ask for those that they missed; names; ask whoever joins
+//!       for a word sent back before telling it anything: senders' addresses may be lies.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use waterwheel::net::udp;
+use waterwheel::timers::TimerId;
+use waterwheel::{Context, Reactor, SourceId};
+
+mod cli;
+
+const USAGE: &str = "\
+Usage: udp_chat [OPTIONS] [ADDR]
+
+Passes each datagram on to all the other senders. ADDR is 127.0.0.1:7001 unless given;
+a bare port means 127.0.0.1. Clients may say /who and /quit.
+
+Options:
+      --timeout SECONDS   how long one may be silent and still be sent lines [60]
+  -h, --help              show this";
+
+/// A line that all the others get is this long at most, so that one datagram cannot become more than
+/// this times [`MEMBERS_MAX`] bytes.
+const LINE_BYTES_MAX: usize = 512;
+/// Addresses cost their sender nothing, so he could fill our memory with them.
+const MEMBERS_MAX: usize = 100;
+
+struct Chat {
+    socket: SourceId<udp::Socket>,
+    /// Who said something lately, and when that will be too long ago.
+    members: HashMap<SocketAddr, TimerId>,
+    timeout: Duration,
+    lost: u64,
+}
+
+fn main() {
+    let args = cli::parse(USAGE, "127.0.0.1:7001", &["--timeout"]);
+    cli::exit_on_error(run(&args));
+}
+
+fn run(args: &cli::Args) -> Result<(), String> {
+    let timeout = Duration::from_secs(args.number("--timeout")?.unwrap_or(60));
+    let mut reactor = Reactor::new().map_err(|error| error.to_string())?;
+    let socket = udp::Bind::new()
+        .datagram_bytes_max(LINE_BYTES_MAX)
+        .open(&mut reactor, &args.addr, |reactor, chat: &mut Chat, _, event| match event {
+            udp::Event::Received { from, bytes, .. } => chat.heard(reactor, from, bytes),
+            udp::Event::Error(error) => log::warn!("the network says: {error}"),
+            udp::Event::Writable => {} // Nothing waits: what did not go is lost.
+        })
+        .map_err(|error| format!("cannot listen on {}: {error}", args.addr))?;
+    cli::print(format_args!("listening on {}", reactor[socket].local_addr()));
+    let mut chat = Chat { socket, members: HashMap::new(), timeout, lost: 0 };
+    reactor.run(&mut chat).map_err(|error| error.to_string())
+}
+
+impl Chat {
+    fn heard(&mut self, reactor: &mut Context<Chat>, from: SocketAddr, bytes: &[u8]) {
+        let line: String =
+            String::from_utf8_lossy(bytes).chars().filter(|char| !char.is_control()).collect();
+        match self.members.get(&from) {
+            Some(silence) => drop(reactor.rearm(*silence, self.timeout)),
+            None if line == "/quit" => return,
+            None => {
+                if self.members.len() == MEMBERS_MAX {
+                    return self.tell(reactor, from, "! there are too many here\n");
+                }
+                self.join(reactor, from);
+            }
+        }
+        match &*line {
+            "" => {} // Only to be heard of.
+            "/quit" => self.leave(reactor, from),
+            "/who" => {
+                let line = format!("* {} are here, you are {from}\n", self.members.len());
+                self.tell(reactor, from, &line);
+            }
+            _ => self.tell_all(reactor, from, &format!("{from}: {line}\n")),
+        }
+    }
+
+    fn join(&mut self, reactor: &mut Context<Chat>, member: SocketAddr) {
+        let silence = reactor.after(self.timeout, move |reactor, chat: &mut Chat| {
+            chat.leave(reactor, member);
+        });
+        self.members.insert(member, silence);
+        self.tell_all(reactor, member, &format!("* {member} joined\n"));
+    }
+
+    fn leave(&mut self, reactor: &mut Context<Chat>, member: SocketAddr) {
+        let Some(silence) = self.members.remove(&member) else { return };
+        reactor.cancel(silence); // It may be what has just run; then there is nothing to cancel.
+        self.tell_all(reactor, member, &format!("* {member} left\n"));
+    }
+
+    fn tell_all(&mut self, reactor: &mut Context<Chat>, but: SocketAddr, line: &str) {
+        let others: Vec<SocketAddr> =
+            self.members.keys().copied().filter(|member| *member != but).collect();
+        for member in others {
+            self.tell(reactor, member, line);
+        }
+    }
+
+    /// Sends a line, or counts it: no room, no route. The next one may go.
+    fn tell(&mut self, reactor: &mut Context<Chat>, to: SocketAddr, line: &str) {
+        use waterwheel::net::Pressure::Below;
+        if !matches!(reactor[self.socket].send_to(line.as_bytes(), &to), Ok(Below)) {
+            self.lost += 1;
+            log::info!("{} lines lost", self.lost);
+        }
+    }
+}
