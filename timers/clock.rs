@@ -1,11 +1,13 @@
 //! The clock: the one file of the project that asks what time it is.
 //!
-//! Knows `Instant`; never mentions the wall clock, which may be set back an hour without any
-//! effect here.
+//! Knows `Instant`, which measures, and the wall clock, which names a moment to people and may be set
+//! back an hour: no timer is kept by it. Only what was asked for by the hour and the day is, and that
+//! looks again when the wall clock was set.
 
 use std::cell::Cell;
+use std::fmt;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// The length of a tick, the resolution of every timer.
 ///
@@ -32,6 +34,71 @@ impl Clock {
             Clock::Manual(manual) => manual.now(),
         }
     }
+
+    /// What the wall clock shows now. # Cost: as [`now`](Clock::now).
+    pub fn wall(&self) -> WallTime {
+        match self {
+            Clock::Monotonic => SystemTime::now().into(),
+            Clock::Manual(manual) => manual.wall(),
+        }
+    }
+}
+
+/// A moment by the wall clock: whole milliseconds since 1970-01-01 00:00 UTC, rounded down.
+///
+/// Good for naming a moment. Not for measuring: the next one read may be earlier.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WallTime(i64);
+
+impl WallTime {
+    /// What a [`ManualClock`] shows first: 2026-01-01 00:00 UTC, a Thursday.
+    pub const MANUAL: WallTime = WallTime(1_767_225_600_000);
+
+    /// From milliseconds since 1970-01-01 00:00 UTC.
+    pub const fn from_unix_ms(ms: i64) -> WallTime {
+        WallTime(ms)
+    }
+
+    /// Milliseconds since 1970-01-01 00:00 UTC.
+    pub const fn unix_ms(self) -> i64 {
+        self.0
+    }
+
+    /// Milliseconds from `earlier` to this one; negative if that is later. Saturates.
+    pub const fn ms_since(self, earlier: WallTime) -> i64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// This moment and so many milliseconds. Saturates.
+    pub const fn plus_ms(self, ms: i64) -> WallTime {
+        WallTime(self.0.saturating_add(ms))
+    }
+}
+
+impl From<SystemTime> for WallTime {
+    fn from(time: SystemTime) -> WallTime {
+        let ms = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        WallTime(match time.duration_since(UNIX_EPOCH) {
+            Ok(since) => ms(since),
+            Err(before) => -ms(before.duration() + Duration::from_nanos(TICK_NANOS - 1)),
+        })
+    }
+}
+
+impl From<WallTime> for SystemTime {
+    /// # Panics
+    /// If that is earlier or later than a `SystemTime` can hold: on Linux, none is.
+    fn from(time: WallTime) -> SystemTime {
+        let ms = Duration::from_millis(time.0.unsigned_abs());
+        if time.0 < 0 { UNIX_EPOCH - ms } else { UNIX_EPOCH + ms }
+    }
+}
+
+impl fmt::Debug for WallTime {
+    /// As `date -d @…` takes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "@{}.{:03}", self.0.div_euclid(1000), self.0.rem_euclid(1000))
+    }
 }
 
 /// A clock that stands still until it is moved. Clones share the same time.
@@ -53,13 +120,16 @@ pub struct ManualClock {
     /// Where time began; only differences from it are ever looked at.
     origin: Instant,
     elapsed: Rc<Cell<Duration>>,
+    /// What the wall clock would have shown at the origin, had it not been set since.
+    wall_origin: Rc<Cell<WallTime>>,
     held: bool,
 }
 
 impl ManualClock {
     /// A clock that the loop may move to the next deadline when nothing else is left to do.
     pub fn new() -> ManualClock {
-        ManualClock { origin: Instant::now(), elapsed: Rc::default(), held: false }
+        let wall_origin = Rc::new(Cell::new(WallTime::MANUAL));
+        ManualClock { origin: Instant::now(), elapsed: Rc::default(), wall_origin, held: false }
     }
 
     /// A clock that only [`advance`](ManualClock::advance) moves, for tests that wait for real I/O
@@ -81,6 +151,21 @@ impl ManualClock {
         let elapsed = self.elapsed.get().saturating_add(by);
         assert!(self.origin.checked_add(elapsed).is_some(), "time cannot move on by {by:?}");
         self.elapsed.set(elapsed);
+    }
+
+    /// What its wall clock shows: [`WallTime::MANUAL`] at first, and from then on it goes with the
+    /// time of this clock.
+    pub fn wall(&self) -> WallTime {
+        self.wall_origin.get().plus_ms(self.elapsed_ms())
+    }
+
+    /// Sets its wall clock, as an administrator or NTP does. [`now`](ManualClock::now) is not moved.
+    pub fn set_wall(&self, to: impl Into<WallTime>) {
+        self.wall_origin.set(to.into().plus_ms(-self.elapsed_ms()));
+    }
+
+    fn elapsed_ms(&self) -> i64 {
+        i64::try_from(self.elapsed.get().as_millis()).unwrap_or(i64::MAX)
     }
 
     /// Whether only [`advance`](ManualClock::advance) may move this clock.
@@ -173,6 +258,33 @@ mod tests {
         assert_eq!(Timeline::after((1, 999_999), Duration::from_nanos(2)), 3);
         assert_eq!(Timeline::after((7, 0), Duration::ZERO), 7);
         assert_eq!(Timeline::after((7, 999_999), Duration::ZERO), 7);
+    }
+
+    #[test]
+    fn wall_time_rounds_down_before_and_after_1970() {
+        for (nanos, ms) in [(0, 0), (999_999, 0), (1_000_000, 1), (1_999_999, 1)] {
+            let time = UNIX_EPOCH + Duration::from_nanos(nanos);
+            assert_eq!(WallTime::from(time), WallTime(ms), "{nanos}");
+        }
+        for (nanos, ms) in [(1, -1), (1_000_000, -1), (1_000_001, -2)] {
+            let time = UNIX_EPOCH - Duration::from_nanos(nanos);
+            assert_eq!(WallTime::from(time), WallTime(ms), "-{nanos}");
+        }
+        let time = WallTime(-1_234);
+        assert_eq!(WallTime::from(SystemTime::from(time)), time);
+        assert_eq!(format!("{time:?} {:?}", WallTime::MANUAL), "@-2.766 @1767225600.000");
+    }
+
+    #[test]
+    fn a_wall_clock_that_is_set_moves_nothing_else() {
+        let clock = ManualClock::new();
+        clock.advance(TICK * 1500);
+        assert_eq!(clock.wall(), WallTime::MANUAL.plus_ms(1500));
+        let now = clock.now();
+        clock.set_wall(WallTime(5));
+        assert_eq!((clock.now(), clock.wall()), (now, WallTime(5)));
+        clock.advance(TICK);
+        assert_eq!(Clock::Manual(clock).wall(), WallTime(6));
     }
 
     #[test]

@@ -20,5 +20,5 @@
 mod clock;
 mod wheel;
 
-pub use clock::{Clock, ManualClock, TICK, Timeline};
+pub use clock::{Clock, ManualClock, TICK, Timeline, WallTime};
 pub use wheel::{TimerId, Wheel};
