@@ -4,9 +4,11 @@
 //! it was told not to; so do remotes, and callbacks that wait in the queue. "Why does `run` not
 //! return?" is the question every loop of this kind gets, so this one answers it.
 
+use std::any::Any;
 use std::fmt;
 
 use super::RawId;
+use super::tasks::TaskQueue;
 use super::trace::Subject;
 use super::{Context, JobId, Place, SourceId};
 use crate::timers::TimerId;
@@ -22,6 +24,8 @@ pub enum Alive {
     Job(JobId, Place),
     /// A remote from which posts are expected, and where it was made.
     Remote(Place),
+    /// A task with runs to come or under way, and where it was added.
+    Task(String, Place),
     /// Callbacks that are queued or posted.
     Queued(usize),
 }
@@ -33,6 +37,7 @@ impl fmt::Display for Alive {
             Alive::Timer(id, place) => write!(f, "{id:?} armed at {place}"),
             Alive::Job(id, place) => write!(f, "{id:?} offloaded at {place}"),
             Alive::Remote(place) => write!(f, "remote made at {place}"),
+            Alive::Task(name, place) => write!(f, "task {name:?} added at {place}"),
             Alive::Queued(count) => write!(f, "{count} queued callbacks"),
         }
     }
@@ -78,12 +83,12 @@ impl<S: 'static> Context<S> {
     }
 
     fn set_referenced(&mut self, Handle(subject): Handle, to: bool) -> bool {
-        let was = match subject {
+        let (was, is) = match subject {
             Subject::Source(id) => match self.sources.get_mut(id) {
                 Some(entry) => {
                     let was = entry.is_referenced();
                     entry.set_referenced(to);
-                    was
+                    (was, entry.is_referenced())
                 }
                 None => return false,
             },
@@ -91,7 +96,7 @@ impl<S: 'static> Context<S> {
                 Some(timer) => {
                     let Some((was, _)) = timer.held() else { return false };
                     timer.set_referenced(to);
-                    was
+                    (was, to)
                 }
                 None => return false,
             },
@@ -101,7 +106,7 @@ impl<S: 'static> Context<S> {
             },
             Subject::None => return false,
         };
-        self.referenced = self.referenced + usize::from(to) - usize::from(was);
+        self.referenced = self.referenced + usize::from(is) - usize::from(was);
         true
     }
 
@@ -124,7 +129,16 @@ impl<S: 'static> Context<S> {
     pub fn why_alive(&self) -> Vec<Alive> {
         let mut why = Vec::new();
         let held = self.sources.iter().filter(|(_, entry)| entry.is_referenced());
-        why.extend(held.map(|(id, entry)| Alive::Source(id, entry.place)));
+        for (id, entry) in held {
+            let object: &dyn Any = &*entry.object;
+            let holders = object.downcast_ref().map(TaskQueue::<S>::holders);
+            let tasks = holders.into_iter().flatten();
+            let before = why.len();
+            why.extend(tasks.map(|(name, place)| Alive::Task(name.to_owned(), place)));
+            if why.len() == before {
+                why.push(Alive::Source(id, entry.place));
+            }
+        }
         why.extend(self.wheel.iter().filter_map(|(id, timer)| match timer.held() {
             Some((true, place)) => Some(Alive::Timer(id, place)),
             _ => None,

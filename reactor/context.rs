@@ -20,7 +20,7 @@ use super::resumer::Resumer;
 use super::source::{Entry, Sources};
 use super::trace::{Kind, Subject, Trace};
 use super::{Place, Priority, Timer};
-use crate::timers::{Clock, Timeline, Wheel};
+use crate::timers::{Clock, Timeline, WallTime, Wheel};
 
 /// The loop as its callbacks see it. [`Reactor`](super::Reactor) derefs to it.
 ///
@@ -163,6 +163,14 @@ impl<S: 'static> Context<S> {
         self.time.now()
     }
 
+    /// What the wall clock showed at [`now`](Context::now), rounded down. It may be set: measure with
+    /// `now`.
+    pub fn wall(&self) -> WallTime {
+        let since = self.time.clock.now().saturating_duration_since(self.now());
+        let since = i64::try_from(since.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
+        self.time.clock.wall().plus_ms(-since)
+    }
+
     /// Runs `callback` right after the callback that runs now, before the next event (R2).
     ///
     /// Deferred callbacks run in order and may defer more. Past
@@ -187,7 +195,14 @@ impl<S: 'static> Context<S> {
     where
         F: FnOnce(&mut Context<S>, &mut S) + 'static,
     {
-        let place = Place::caller();
+        self.enqueue_at(priority, Place::caller(), callback);
+    }
+
+    /// [`enqueue`](Context::enqueue) for what was handed in elsewhere.
+    pub(super) fn enqueue_at<F>(&mut self, priority: Priority, place: Place, callback: F)
+    where
+        F: FnOnce(&mut Context<S>, &mut S) + 'static,
+    {
         self.emit(Kind::Enqueued, Subject::None, place, priority as u32);
         let call = Call { run: Box::new(callback), place, cause: self.trace.running };
         self.queue.enqueue(priority, call);

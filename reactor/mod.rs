@@ -75,6 +75,7 @@ mod remote;
 mod resumer;
 mod script;
 mod source;
+pub mod tasks;
 mod timer;
 mod trace;
 

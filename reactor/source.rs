@@ -84,6 +84,8 @@ mod mark {
     pub(super) const TOUCHED: u8 = 4;
     /// Dropping the object ends its registration.
     pub(super) const CLOSES: u8 = 8;
+    /// It would hold the loop, but has nothing to do.
+    pub(super) const IDLE: u8 = 16;
 }
 
 /// One slot in use. 56 bytes; ten thousand idle connections are this times ten thousand.
@@ -107,7 +109,7 @@ impl<S> Entry<S> {
     }
 
     pub(super) fn is_referenced(&self) -> bool {
-        self.has(mark::REFERENCED)
+        self.marks & (mark::REFERENCED | mark::IDLE) == mark::REFERENCED
     }
 
     pub(super) fn set_referenced(&mut self, to: bool) {
@@ -222,6 +224,16 @@ impl<S: 'static> Context<S> {
         self.referenced += 1;
         self.emit(Kind::Registered, id.into(), place, 0);
         Ok(SourceId::new(id))
+    }
+
+    /// Lets a source hold the loop only while it has something to do. False if the id is stale.
+    pub(super) fn set_idle(&mut self, id: RawId, idle: bool) -> bool {
+        let Some(entry) = self.sources.get_mut(id) else { return false };
+        let was = entry.is_referenced();
+        entry.marks = (entry.marks & !mark::IDLE) | (u8::from(idle) * mark::IDLE);
+        let is = entry.is_referenced();
+        self.referenced = self.referenced + usize::from(is) - usize::from(was);
+        true
     }
 
     /// Takes an object out of the loop and hands it back, not closed: to hand it over, or to wrap

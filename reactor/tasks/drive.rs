@@ -1,0 +1,168 @@
+//! The loop's side of a task queue: it acts on what the plan decides.
+//!
+//! Knows the plan, the turn's time and the loop's lanes; decides nothing itself.
+//!
+//! # Read next
+//! `../../tests/tasks.rs`.
+
+use std::mem;
+
+use super::run::Run;
+use super::{Callback, OnEnd, Outcome, RunId, TaskId, TaskQueue};
+use crate::reactor::trace::Subject;
+use crate::reactor::{Context, Readiness, SourceId};
+
+/// Occurrences, retries and timeouts that are taken in at a time; the rest is due in the next turn
+/// (R6).
+const WAKES_PER_TURN: usize = 1024;
+
+/// The queue is called: its deadline is up, a run has answered, or there is something to tell.
+pub(super) fn drive<S: 'static>(
+    reactor: &mut Context<S>,
+    state: &mut S,
+    id: SourceId<TaskQueue<S>>,
+    ready: Readiness,
+) {
+    // What its callbacks do is not the queue's doing: by `PanicPolicy::Drop` it would go with them.
+    let running = mem::replace(&mut reactor.running, Subject::None);
+    take_answers(reactor, id);
+    let now = reactor.moment();
+    let Some(queue) = reactor.get_mut(id) else { return };
+    if ready.contains(Readiness::DEADLINE) {
+        queue.armed = None;
+        queue.plan.advance(now, WAKES_PER_TURN);
+    }
+    let on_end = queue.on_end.take();
+    let mut telling = Telling { reactor, id, on_end };
+    telling.tell(state);
+    drop(telling);
+    reactor.running = running;
+}
+
+/// Ends the runs that have answered. An answer comes before a timeout of the same turn (R3).
+fn take_answers<S: 'static>(reactor: &mut Context<S>, id: SourceId<TaskQueue<S>>) {
+    let now = reactor.moment();
+    let Some(queue) = reactor.get_mut(id) else { return };
+    let Some(answers) = &queue.answers else { return };
+    answers.is_awaited.set(false);
+    let mut answered = answers.waiting.take();
+    for (task, run, outcome) in answered.drain(..) {
+        if !queue.plan.end(run, outcome, now) {
+            queue.plan.late(task);
+        }
+    }
+    let mut waiting = answers.waiting.borrow_mut();
+    if waiting.is_empty() {
+        *waiting = answered; // For its capacity.
+    }
+}
+
+/// Queues what may begin, arms the deadline, and holds the loop or lets it go.
+pub(super) fn pump<S: 'static>(reactor: &mut Context<S>, id: SourceId<TaskQueue<S>>) {
+    while let Some(chosen) = reactor.get_mut(id).and_then(|queue| queue.plan.choose()) {
+        let begin = move |reactor: &mut Context<S>, state: &mut S| {
+            begin(reactor, state, id, chosen.run);
+        };
+        reactor.enqueue_at(chosen.priority, chosen.place, begin);
+    }
+    let Some(queue) = reactor.get_mut(id) else { return };
+    let wake = queue.plan.next_wake();
+    let idle = !queue.plan.holds();
+    let news = queue.plan.news.as_ref().is_some_and(|news| !news.is_empty());
+    // To arm a deadline that is up puts it off to the next turn (R3): with a run to begin in each, it
+    // would never come.
+    if mem::replace(&mut queue.armed, wake) != wake {
+        reactor.set_deadline(id.raw(), wake);
+    }
+    reactor.set_idle(id.raw(), idle && !news);
+    if news {
+        reactor.resume(id.raw(), Readiness::READABLE);
+    }
+}
+
+/// A chosen run begins, as a callback of the loop like any other.
+fn begin<S: 'static>(
+    reactor: &mut Context<S>,
+    state: &mut S,
+    id: SourceId<TaskQueue<S>>,
+    run: RunId,
+) {
+    let now = reactor.moment();
+    let Some(queue) = reactor.get_mut(id) else { return };
+    let begun = queue.plan.begin(run, now);
+    if let (Some(begun), Some(answers)) = (begun, queue.answers.clone()) {
+        let task = begun.task;
+        answers.is_awaited.set(true);
+        let callback = queue.plan.take(task);
+        let mut lent = Lent { reactor, id, task, run, callback };
+        if let Lent { reactor, callback: Some(callback), .. } = &mut lent {
+            callback(reactor, state, Run::new(answers, run, begun));
+        }
+        return; // What follows, follows from dropping `lent`.
+    }
+    pump(reactor, id);
+}
+
+/// A task's callback while it runs. It is put back and its answer taken in when it ends, also by a
+/// panic, which is a failure whatever the run has answered before.
+struct Lent<'a, S: 'static> {
+    reactor: &'a mut Context<S>,
+    id: SourceId<TaskQueue<S>>,
+    task: TaskId,
+    run: RunId,
+    callback: Option<Callback<S>>,
+}
+
+impl<S: 'static> Drop for Lent<'_, S> {
+    fn drop(&mut self) {
+        let now = self.reactor.moment();
+        let callback = self.callback.take();
+        let Some(queue) = self.reactor.get_mut(self.id) else { return };
+        if let Some(callback) = callback {
+            queue.plan.put(self.task, callback);
+        }
+        if std::thread::panicking() {
+            if let Some(answers) = &queue.answers {
+                answers.waiting.borrow_mut().retain(|(_, run, _)| *run != self.run);
+            }
+            queue.plan.end(self.run, Outcome::Panicked, now);
+        }
+        take_answers(self.reactor, self.id);
+        pump(self.reactor, self.id);
+    }
+}
+
+/// The callback that is told of runs that ended, while it runs. What follows from the turn is done
+/// when it ends, also by a panic, which costs it the callback.
+struct Telling<'a, S: 'static> {
+    reactor: &'a mut Context<S>,
+    id: SourceId<TaskQueue<S>>,
+    on_end: Option<OnEnd<S>>,
+}
+
+impl<S: 'static> Telling<'_, S> {
+    /// What ends while this is told is told in the next turn.
+    fn tell(&mut self, state: &mut S) {
+        let Telling { reactor, id, on_end: Some(on_end) } = self else { return };
+        let news = |reactor: &mut Context<S>| Some(reactor.get_mut(*id)?.plan.news.as_mut()?.len());
+        for _ in 0..news(reactor).unwrap_or(0) {
+            let news = reactor.get_mut(*id).and_then(|queue| queue.plan.news.as_mut());
+            let Some(record) = news.and_then(|news| news.pop_front()) else { return };
+            on_end(reactor, state, &record);
+        }
+    }
+}
+
+impl<S: 'static> Drop for Telling<'_, S> {
+    fn drop(&mut self) {
+        if let Some(queue) = self.reactor.get_mut(self.id) {
+            let is_over = std::thread::panicking() || self.on_end.is_none();
+            match (&mut queue.on_end, self.on_end.take()) {
+                (Some(_), _) => {} // It has named another.
+                (None, _) if is_over => queue.plan.news = None,
+                (none, on_end) => *none = on_end,
+            }
+        }
+        pump(self.reactor, self.id);
+    }
+}

@@ -1,0 +1,346 @@
+//! Tasks: named work with a schedule, of which not too much runs at once.
+//!
+//! Knows the loop, its clock and its lanes; never mentions sockets.
+//!
+//! A timer calls back when its time has come, whatever else goes on. A task is what one would build
+//! around it: it has a name and a history, a run of it may take a while and may fail, is tried again,
+//! and must not pile up when it is slow.
+//!
+//! ```text
+//!   TaskQueue, a source without descriptor, with one deadline for all of its tasks
+//!
+//!   deadline or answer ─▶ plan: what is due? what may run? ─▶ a queued callback each, in the lane
+//!                                                             of the task's priority
+//!   callback(reactor, state, run) … run.ok() or run.fail(why), now or later ─▶ plan: what next?
+//! ```
+//!
+//! A run starts as a callback of its own in the turn after the one in which it was chosen, so the
+//! loop's rules hold for it: what it defers runs before the next one (R2), High is before Low (R7), a
+//! panic costs the run and not the queue (R9).
+//!
+//! # Rules
+//! 1. Each run ends once: with one [`Record`], and one call of [`on_end`](SourceId::on_end).
+//! 2. Occurrences that were missed, because the machine slept or a callback took long, are made up
+//!    for by one run, or by as many as [`Task::catch_up`] says.
+//! 3. A cron line is never due twice for the same occurrence, wherever the wall clock is set to. That
+//!    it was set is seen within [`WALL_LOOK`].
+//! 4. A pause holds what would begin. Occurrences go by as they would while the task is busy, so the
+//!    end of a pause finds one run, or what [`Overrun`] lets wait.
+//! 5. A task holds the loop (R8) while it has a run to come or under way, unless it was unref'd.
+//!
+//! # Left out
+//! Tasks that outlive the process; `plan.rs` is made so that they can be built on it. Ending a
+//! callback from outside, which nobody can.
+//!
+//! # Read next
+//! `plan.rs`: the decisions.
+
+use std::fmt;
+use std::io;
+use std::rc::Rc;
+
+use mio::{Registry, Token};
+
+use super::{Context, Interest, Place, SourceId};
+
+#[cfg(feature = "cron")]
+mod cron;
+mod drive;
+mod plan;
+mod record;
+mod retry;
+mod run;
+mod schedule;
+mod task;
+
+pub use record::{Counts, Outcome, Record, Status};
+pub use retry::Retry;
+pub use run::Run;
+pub use schedule::{CATCH_UP_MAX, Moment, Schedule, WALL_LOOK};
+pub use task::{Overrun, RunId, Task, TaskError, TaskId};
+
+use drive::{drive, pump};
+use plan::Plan;
+use retry::Random;
+use run::Answers;
+
+/// What a task does.
+type Callback<S> = Box<dyn FnMut(&mut Context<S>, &mut S, Run)>;
+/// Who is told how runs end.
+type OnEnd<S> = Box<dyn FnMut(&mut Context<S>, &mut S, &Record)>;
+
+/// The limits of a queue.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    runs_max: usize,
+    tasks_max: usize,
+    history_max: usize,
+}
+
+/// Tasks that share a limit on how many of them run at once.
+///
+/// Set up, opened in a loop, and from then on reached by its id: `reactor[queue]` shows what is there,
+/// and the methods of `SourceId<TaskQueue<S>>` change it.
+///
+/// ```
+/// use std::time::Duration;
+/// use waterwheel::Reactor;
+/// use waterwheel::reactor::tasks::{Schedule, Task, TaskQueue};
+///
+/// let mut reactor = Reactor::new()?;
+/// let queue = TaskQueue::new().runs_max(2).open(&mut reactor)?;
+/// let beat = Task::new("beat", Schedule::every(Duration::from_millis(1)));
+/// queue.add(&mut reactor, beat, move |reactor, beats: &mut u32, run| {
+///     *beats += 1;
+///     if *beats == 3 {
+///         queue.remove(reactor, run.task());
+///     }
+///     run.ok();
+/// })?;
+/// let mut beats = 0;
+/// reactor.run(&mut beats)?;
+/// assert_eq!(beats, 3);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct TaskQueue<S: 'static> {
+    plan: Plan<Callback<S>>,
+    /// The tick its deadline is armed for; `None` when it is not, or was called for it.
+    armed: Option<u64>,
+    /// `None` until it is opened.
+    answers: Option<Rc<Answers>>,
+    /// `None` also while it is called.
+    on_end: Option<OnEnd<S>>,
+}
+
+impl<S: 'static> TaskQueue<S> {
+    /// A queue with the default limits.
+    pub fn new() -> TaskQueue<S> {
+        let limits = Limits { runs_max: 64, tasks_max: 100_000, history_max: 1000 };
+        let plan = Plan::new(limits, Random::new());
+        TaskQueue { plan, armed: None, answers: None, on_end: None }
+    }
+
+    /// Runs under way at once, of all tasks together; for one task, see [`Overrun`]. 64.
+    pub fn runs_max(mut self, runs: usize) -> TaskQueue<S> {
+        self.plan.limits_mut().runs_max = runs.max(1);
+        self
+    }
+
+    /// Tasks it may have; one more is [`TaskError::Full`]. 100,000.
+    pub fn tasks_max(mut self, tasks: usize) -> TaskQueue<S> {
+        self.plan.limits_mut().tasks_max = tasks;
+        self
+    }
+
+    /// Records of runs that are kept, the latest. 1,000.
+    pub fn history_max(mut self, records: usize) -> TaskQueue<S> {
+        self.plan.limits_mut().history_max = records;
+        self
+    }
+
+    /// Makes the jitter of [`Retry`] the same each time. Another in each process.
+    pub fn seed(mut self, seed: u64) -> TaskQueue<S> {
+        self.plan.set_random(Random::from_seed(seed));
+        self
+    }
+
+    /// Puts it into the loop.
+    ///
+    /// # Errors
+    /// The loop has more sources than it can number.
+    #[track_caller]
+    pub fn open(self, reactor: &mut Context<S>) -> io::Result<SourceId<TaskQueue<S>>> {
+        // Nothing is ever readable here; mio wants an interest.
+        let queue =
+            reactor.register(self, Interest::READABLE, |reactor, state, queue, ready| {
+                drive(reactor, state, queue, ready);
+            })?;
+        let resumer = reactor.resumer();
+        reactor[queue].answers = Some(Rc::new(Answers::new(queue.raw(), resumer)));
+        reactor.set_idle(queue.raw(), true);
+        Ok(queue)
+    }
+
+    /// Its tasks, in the order of their names.
+    pub fn tasks(&self) -> impl Iterator<Item = Status<'_>> {
+        self.plan.statuses()
+    }
+
+    /// How a task stands; `None` if the id is stale.
+    pub fn task(&self, task: TaskId) -> Option<Status<'_>> {
+        self.plan.status(task)
+    }
+
+    /// The task of that name.
+    pub fn find(&self, name: &str) -> Option<TaskId> {
+        self.plan.find(name)
+    }
+
+    /// How many tasks there are.
+    pub fn len(&self) -> usize {
+        self.plan.len()
+    }
+
+    /// Whether there is no task.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The runs that ended last, oldest first.
+    pub fn history(&self) -> impl DoubleEndedIterator<Item = &Record> {
+        self.plan.history()
+    }
+
+    /// How many runs are under way, chosen ones included.
+    pub fn running(&self) -> usize {
+        self.plan.running()
+    }
+
+    /// Whether a run has begun and not ended; false for one that has timed out.
+    pub fn is_running(&self, run: RunId) -> bool {
+        self.plan.is_running(run)
+    }
+
+    /// Whether the queue as a whole is paused.
+    pub fn is_paused(&self) -> bool {
+        self.plan.is_paused()
+    }
+
+    /// How many timers it keeps: for tests that nothing is left.
+    pub fn timers(&self) -> usize {
+        self.plan.timers()
+    }
+
+    /// Names and places of the tasks that hold the loop.
+    pub(super) fn holders(&self) -> impl Iterator<Item = (&str, Place)> {
+        self.plan.holders()
+    }
+}
+
+/// What changes a queue. A stale queue or task is no error: nothing happens, and `false` says so.
+impl<S: 'static> SourceId<TaskQueue<S>> {
+    /// Adds a task. `callback` is called for each run and must see to it that the [`Run`] is answered.
+    ///
+    /// # Errors
+    /// The name is taken, the queue is full or gone.
+    #[track_caller]
+    pub fn add<F>(
+        self,
+        reactor: &mut Context<S>,
+        mut task: Task,
+        callback: F,
+    ) -> Result<TaskId, TaskError>
+    where
+        F: FnMut(&mut Context<S>, &mut S, Run) + 'static,
+    {
+        task.settings.place = Place::caller();
+        let add = |queue: &mut TaskQueue<S>, now| queue.plan.add(task, Box::new(callback), now);
+        self.change(reactor, add).unwrap_or(Err(TaskError::Gone))
+    }
+
+    /// Removes a task and drops its callback, also from inside its own run. A run that is under way
+    /// ends as [`Outcome::Removed`].
+    pub fn remove(self, reactor: &mut Context<S>, task: TaskId) -> bool {
+        self.change(reactor, |queue, now| queue.plan.remove(task, now)).unwrap_or(false)
+    }
+
+    /// Makes a task due now, beside its schedule. False also if it is under way and its [`Overrun`]
+    /// has no room. A paused one waits for the end of the pause.
+    pub fn run_now(self, reactor: &mut Context<S>, task: TaskId) -> bool {
+        self.change(reactor, |queue, now| queue.plan.run_now(task, now)).unwrap_or(false)
+    }
+
+    /// Gives a task another schedule, from now on. What is under way goes on.
+    pub fn set_schedule(self, reactor: &mut Context<S>, task: TaskId, schedule: Schedule) -> bool {
+        let set = |queue: &mut TaskQueue<S>, now| queue.plan.set_schedule(task, schedule, now);
+        self.change(reactor, set).unwrap_or(false)
+    }
+
+    /// Lets no run of a task begin until [`resume`](SourceId::resume).
+    pub fn pause(self, reactor: &mut Context<S>, task: TaskId) -> bool {
+        self.change(reactor, |queue, _| queue.plan.set_paused(task, true)).unwrap_or(false)
+    }
+
+    /// Takes [`pause`](SourceId::pause) back.
+    pub fn resume(self, reactor: &mut Context<S>, task: TaskId) -> bool {
+        self.change(reactor, |queue, _| queue.plan.set_paused(task, false)).unwrap_or(false)
+    }
+
+    /// Lets no run begin until [`resume_all`](SourceId::resume_all). What is running goes on.
+    pub fn pause_all(self, reactor: &mut Context<S>) -> bool {
+        self.change(reactor, |queue, _| queue.plan.set_all_paused(true)).is_some()
+    }
+
+    /// Takes [`pause_all`](SourceId::pause_all) back; a task that is paused itself stays so.
+    pub fn resume_all(self, reactor: &mut Context<S>) -> bool {
+        self.change(reactor, |queue, _| queue.plan.set_all_paused(false)).is_some()
+    }
+
+    /// Lets `run` return although this task has runs to come.
+    pub fn unref(self, reactor: &mut Context<S>, task: TaskId) -> bool {
+        self.change(reactor, |queue, _| queue.plan.set_referenced(task, false)).unwrap_or(false)
+    }
+
+    /// Takes [`unref`](SourceId::unref) back.
+    pub fn reref(self, reactor: &mut Context<S>, task: TaskId) -> bool {
+        self.change(reactor, |queue, _| queue.plan.set_referenced(task, true)).unwrap_or(false)
+    }
+
+    /// Calls `callback` with the record of every run that ends from now on, in the turn after that.
+    pub fn on_end<F>(self, reactor: &mut Context<S>, callback: F) -> bool
+    where
+        F: FnMut(&mut Context<S>, &mut S, &Record) + 'static,
+    {
+        let Some(queue) = reactor.get_mut(self) else { return false };
+        queue.on_end = Some(Box::new(callback));
+        queue.plan.news.get_or_insert_default();
+        true
+    }
+
+    /// Changes the queue and acts on what follows. `None` if the queue has gone.
+    fn change<R>(
+        self,
+        reactor: &mut Context<S>,
+        change: impl FnOnce(&mut TaskQueue<S>, Moment) -> R,
+    ) -> Option<R> {
+        let now = reactor.moment();
+        let result = change(reactor.get_mut(self)?, now);
+        pump(reactor, self);
+        Some(result)
+    }
+}
+
+impl<S: 'static> Context<S> {
+    fn moment(&self) -> Moment {
+        Moment { tick: self.tick(), wall: self.wall() }
+    }
+}
+
+/// Has no descriptor: it is woken by its deadline and by its runs.
+impl<S: 'static> mio::event::Source for TaskQueue<S> {
+    fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+        Ok(())
+    }
+    fn reregister(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+        Ok(())
+    }
+    fn deregister(&mut self, _: &Registry) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<S: 'static> Default for TaskQueue<S> {
+    fn default() -> TaskQueue<S> {
+        TaskQueue::new()
+    }
+}
+
+impl<S: 'static> fmt::Debug for TaskQueue<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskQueue")
+            .field("tasks", &self.len())
+            .field("running", &self.running())
+            .field("paused", &self.is_paused())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,555 @@
+//! The plan: what is due, what may run, what happened. The decisions of a task queue as plain data.
+//!
+//! Knows schedules, names and a wheel; never reads a clock and runs nothing. It is told what time it is
+//! and answers. What a task *is* it does not know, either: it keeps a value of type `T` for each, here
+//! a callback, so a queue that outlives its process can be built on it.
+//!
+//! ```text
+//!             advance                choose              begin           end
+//!   schedule ─────────▶ waiting ───────────────▶ chosen ───────▶ running ────▶ Record
+//!                 │        ▲   ▲ in the order of    │               │ failed, attempts left
+//!       no room:  ▼        │   │ priority and due   │ paused        ▼
+//!            skipped       │   └────────────────────┘           retrying
+//!                          └────────────────────────────────────────┘ advance
+//! ```
+//!
+//! What is under way for a task (waiting, chosen or running, retrying) is bounded by its
+//! [`Overrun`](super::Overrun); what is chosen or running also by the queue's limit.
+//!
+//! # Rules
+//! 1. Each run that began ends once, with one record. What is said of it later is counted as late.
+//! 2. An occurrence is run, skipped or missed, and counted as one of them.
+//! 3. What has gone leaves nothing on the wheel.
+//!
+//! # Read next
+//! `drive.rs`: how the loop acts on it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::mem;
+use std::sync::Arc;
+use std::time::Duration;
+
+use slab::Slab;
+
+use super::record::{Counts, Outcome, Record, Status};
+use super::retry::Random;
+use super::schedule::{Timetable, ticks};
+use super::task::{RunId, Settings, Task, TaskError, TaskId};
+use super::{Limits, Moment, Schedule};
+use crate::reactor::{Place, Priority};
+use crate::timers::{TimerId, Wheel};
+
+/// What the wheel wakes the plan for.
+enum Wake {
+    /// To look at a task's timetable.
+    Look(TaskId),
+    Retry(TaskId, Attempt),
+    Timeout(RunId),
+}
+
+/// One attempt at one occurrence.
+#[derive(Clone, Copy, Debug)]
+struct Attempt {
+    due: Moment,
+    number: u32,
+}
+
+/// A task's place among those that may start: priority, then due first, then asked first.
+type Rank = (Priority, u64, u64, u32);
+
+struct Planned<T> {
+    /// `None` while it is lent out.
+    value: Option<T>,
+    name: Arc<str>,
+    generation: u32,
+    settings: Settings,
+    timetable: Timetable,
+    /// The look at the timetable, if anything follows on it.
+    look: Option<TimerId>,
+    waiting: VecDeque<Attempt>,
+    /// Chosen or running, at most what `Overrun` lets run at once.
+    active: Vec<RunId>,
+    retries: Vec<TimerId>,
+    paused: bool,
+    /// Its entry in `Plan::ranks`.
+    rank: Option<Rank>,
+    /// Whether it is counted in `Plan::holding`.
+    holds: bool,
+    /// Occurrences skipped or missed since the last run began.
+    passed: u64,
+    last: Option<Outcome>,
+    counts: Counts,
+}
+
+impl<T> Planned<T> {
+    fn under_way(&self) -> usize {
+        self.waiting.len() + self.active.len() + self.retries.len()
+    }
+
+    fn has_future(&self) -> bool {
+        self.look.is_some() || self.under_way() > 0
+    }
+}
+
+/// A run that was chosen. It has its slot until it ends.
+struct Active {
+    task: TaskId,
+    attempt: Attempt,
+    generation: u32,
+    /// When it began; `None` while it is chosen.
+    started: Option<Moment>,
+    timeout: Option<TimerId>,
+}
+
+/// A run that is to begin.
+pub(super) struct Chosen {
+    pub(super) run: RunId,
+    pub(super) priority: Priority,
+    pub(super) place: Place,
+}
+
+/// A run that begins.
+pub(super) struct Begun {
+    pub(super) task: TaskId,
+    pub(super) name: Arc<str>,
+    pub(super) due: Moment,
+    pub(super) attempt: u32,
+    pub(super) passed: u64,
+}
+
+pub(super) struct Plan<T> {
+    limits: Limits,
+    tasks: Slab<Planned<T>>,
+    names: BTreeMap<Arc<str>, TaskId>,
+    wheel: Wheel<Wake>,
+    /// A task with something waiting that may start, once each.
+    ranks: BTreeSet<Rank>,
+    runs: Slab<Active>,
+    history: VecDeque<Record>,
+    /// Records that were not told yet; kept only if somebody is to be told.
+    pub(super) news: Option<VecDeque<Record>>,
+    /// Tasks that hold the loop.
+    holding: usize,
+    paused: bool,
+    random: Random,
+    /// Numbers ranks.
+    asked: u64,
+    /// The generation of the task or run that was made last.
+    generation: u32,
+    /// For what becomes due, kept for its memory.
+    due: Vec<Moment>,
+}
+
+impl<T> Plan<T> {
+    pub(super) fn new(limits: Limits, random: Random) -> Plan<T> {
+        Plan {
+            limits,
+            tasks: Slab::new(),
+            names: BTreeMap::new(),
+            wheel: Wheel::new(),
+            ranks: BTreeSet::new(),
+            runs: Slab::new(),
+            history: VecDeque::new(),
+            news: None,
+            holding: 0,
+            paused: false,
+            random,
+            asked: 0,
+            generation: 0,
+            due: Vec::new(),
+        }
+    }
+
+    pub(super) fn limits_mut(&mut self) -> &mut Limits {
+        &mut self.limits
+    }
+
+    pub(super) fn set_random(&mut self, random: Random) {
+        self.random = random;
+    }
+
+    /// Takes a task in; it is due by its schedule from now on.
+    pub(super) fn add(&mut self, task: Task, value: T, now: Moment) -> Result<TaskId, TaskError> {
+        if self.names.contains_key(&task.name) {
+            return Err(TaskError::Duplicate(task.name));
+        }
+        if self.tasks.len() >= self.limits.tasks_max {
+            return Err(TaskError::Full(self.limits.tasks_max));
+        }
+        let generation = self.generation();
+        let vacant = self.tasks.vacant_entry();
+        let id = TaskId { index: vacant.key() as u32, generation };
+        vacant.insert(Planned {
+            value: Some(value),
+            name: task.name.clone(),
+            generation,
+            settings: task.settings,
+            timetable: Timetable::new(task.schedule, now),
+            look: None,
+            waiting: VecDeque::new(),
+            active: Vec::new(),
+            retries: Vec::new(),
+            paused: false,
+            rank: None,
+            holds: false,
+            passed: 0,
+            last: None,
+            counts: Counts::default(),
+        });
+        self.names.insert(task.name, id);
+        self.arm_look(id);
+        self.settle(id);
+        Ok(id)
+    }
+
+    /// Takes a task out, with all that is under way for it; false if the id is stale.
+    pub(super) fn remove(&mut self, id: TaskId, now: Moment) -> bool {
+        let Some(task) = self.task_mut(id) else { return false };
+        let active = mem::take(&mut task.active);
+        for run in active {
+            self.finish(run, Outcome::Removed, now);
+        }
+        self.forget(id);
+        true
+    }
+
+    fn forget(&mut self, id: TaskId) {
+        let task = self.tasks.remove(id.index as usize);
+        self.names.remove(&task.name);
+        for timer in task.look.into_iter().chain(task.retries) {
+            self.wheel.cancel(timer);
+        }
+        if let Some(rank) = task.rank {
+            self.ranks.remove(&rank);
+        }
+        self.holding -= usize::from(task.holds);
+    }
+
+    /// Gives a task another schedule, from now on; what is under way goes on. False if stale.
+    pub(super) fn set_schedule(&mut self, id: TaskId, schedule: Schedule, now: Moment) -> bool {
+        let Some(task) = self.task_mut(id) else { return false };
+        task.timetable = Timetable::new(schedule, now);
+        self.arm_look(id);
+        self.settle(id);
+        true
+    }
+
+    /// Makes a task due now, too. False if the id is stale or there is no room for another run.
+    pub(super) fn run_now(&mut self, id: TaskId, now: Moment) -> bool {
+        let accepted = self.submit(id, now);
+        self.settle(id);
+        accepted
+    }
+
+    /// Lets nothing of a task begin, or lets it again. False if the id is stale.
+    pub(super) fn set_paused(&mut self, id: TaskId, paused: bool) -> bool {
+        let Some(task) = self.task_mut(id) else { return false };
+        task.paused = paused;
+        self.settle(id);
+        true
+    }
+
+    /// Lets nothing begin, or lets it again.
+    pub(super) fn set_all_paused(&mut self, paused: bool) {
+        self.paused = paused;
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// Whether a task holds the loop while it has a future. False if the id is stale.
+    pub(super) fn set_referenced(&mut self, id: TaskId, referenced: bool) -> bool {
+        let Some(task) = self.task_mut(id) else { return false };
+        task.settings.referenced = referenced;
+        self.settle(id);
+        true
+    }
+
+    /// Takes in what time has brought: occurrences, attempts to repeat, timeouts; `budget` at most.
+    /// What is left is due at once.
+    pub(super) fn advance(&mut self, now: Moment, budget: usize) {
+        for _ in 0..budget {
+            let Some(timer) = self.wheel.expire(now.tick) else { return };
+            match self.wheel.get(timer) {
+                Some(&Wake::Look(id)) => self.look(id, now),
+                Some(&Wake::Retry(id, attempt)) => {
+                    self.wheel.cancel(timer);
+                    if let Some(task) = self.task_mut(id) {
+                        task.retries.retain(|retry| *retry != timer);
+                        task.waiting.push_front(attempt);
+                    }
+                    self.settle(id);
+                }
+                Some(&Wake::Timeout(run)) => {
+                    self.end(run, Outcome::TimedOut, now);
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// The tick at which to advance again; `None` if nothing is to come.
+    pub(super) fn next_wake(&self) -> Option<u64> {
+        self.wheel.next_deadline()
+    }
+
+    fn look(&mut self, id: TaskId, now: Moment) {
+        let mut due = mem::take(&mut self.due);
+        if let Some(task) = self.task_mut(id) {
+            let missed = task.timetable.fire(now, task.settings.catch_up, &mut due);
+            task.counts.missed += missed;
+            task.passed += missed;
+        }
+        for due in due.drain(..) {
+            self.submit(id, due);
+        }
+        self.due = due;
+        self.arm_look(id);
+        self.settle(id);
+    }
+
+    fn submit(&mut self, id: TaskId, due: Moment) -> bool {
+        let Some(task) = self.task_mut(id) else { return false };
+        let room = task.under_way() < task.settings.overrun.most();
+        if room {
+            task.waiting.push_back(Attempt { due, number: 1 });
+        } else {
+            task.counts.skipped += 1;
+            task.passed += 1;
+        }
+        room
+    }
+
+    /// The run that may begin next; it counts as running from now on.
+    pub(super) fn choose(&mut self) -> Option<Chosen> {
+        if self.paused || self.runs.len() >= self.limits.runs_max {
+            return None;
+        }
+        let (priority, _, _, index) = *self.ranks.first()?;
+        let generation = self.generation();
+        let task = self.tasks.get_mut(index as usize)?;
+        let attempt = task.waiting.pop_front()?;
+        let id = TaskId { index, generation: task.generation };
+        let active = Active { task: id, attempt, generation, started: None, timeout: None };
+        let run = RunId { index: self.runs.insert(active) as u32, generation };
+        task.active.push(run);
+        let place = task.settings.place;
+        self.settle(id);
+        Some(Chosen { run, priority, place })
+    }
+
+    /// A chosen run begins. `None` if it must not: its task was removed, or a pause has come, and
+    /// then it waits again.
+    pub(super) fn begin(&mut self, run: RunId, now: Moment) -> Option<Begun> {
+        let all_paused = self.paused;
+        let active = self.runs.get_mut(run.index as usize);
+        let active = active.filter(|active| active.generation == run.generation)?;
+        let (id, attempt) = (active.task, active.attempt);
+        let task = self.tasks.get_mut(id.index as usize)?;
+        if task.paused || all_paused {
+            task.active.retain(|other| *other != run);
+            task.waiting.push_front(attempt);
+            self.runs.remove(run.index as usize);
+            self.settle(id);
+            return None;
+        }
+        active.started = Some(now);
+        active.timeout = task.settings.timeout.map(|timeout| {
+            self.wheel.insert(now.tick.saturating_add(ticks(timeout)), Wake::Timeout(run))
+        });
+        let passed = mem::take(&mut task.passed);
+        let (name, due) = (task.name.clone(), attempt.due);
+        Some(Begun { task: id, name, due, attempt: attempt.number, passed })
+    }
+
+    /// A run ends. False, and counted, if it had ended before.
+    pub(super) fn end(&mut self, run: RunId, outcome: Outcome, now: Moment) -> bool {
+        let Some(id) = self.finish(run, outcome, now) else { return false };
+        let task = &mut self.tasks[id.index as usize];
+        task.active.retain(|other| *other != run);
+        let is_over = task.timetable.schedule().is_once() && !task.has_future();
+        if is_over {
+            self.forget(id);
+        } else {
+            self.settle(id);
+        }
+        true
+    }
+
+    /// Counts an answer that nobody waited for.
+    pub(super) fn late(&mut self, id: TaskId) {
+        if let Some(task) = self.task_mut(id) {
+            task.counts.late += 1;
+        }
+    }
+
+    /// Writes a run's record, and plans the next attempt if there is one.
+    fn finish(&mut self, run: RunId, outcome: Outcome, now: Moment) -> Option<TaskId> {
+        let active = self.runs.get(run.index as usize);
+        active.filter(|active| active.generation == run.generation)?;
+        let Active { task: id, attempt, started, timeout, .. } =
+            self.runs.remove(run.index as usize);
+        timeout.map(|timer| self.wheel.cancel(timer));
+        let task = &mut self.tasks[id.index as usize];
+        let Some(started) = started else { return Some(id) };
+        let failed = outcome.is_failure();
+        let retry = task.settings.retry;
+        let wait = failed.then(|| retry.wait(attempt.number, &mut self.random)).flatten();
+        if let Some(wait) = wait {
+            let again = Attempt { number: attempt.number + 1, ..attempt };
+            let wake = Wake::Retry(id, again);
+            task.retries.push(self.wheel.insert(now.tick.saturating_add(wait), wake));
+        } else if failed {
+            let (name, place) = (&task.name, task.settings.place);
+            log::warn!("task {name:?} added at {place}: attempt {}: {outcome}", attempt.number);
+        }
+        task.counts.runs += 1;
+        task.counts.failures += u64::from(failed);
+        task.last = Some(outcome.clone());
+        let record = Record {
+            run,
+            task: id,
+            name: task.name.clone(),
+            due: attempt.due,
+            started,
+            ended: now,
+            attempt: attempt.number,
+            outcome,
+            again: wait.map(Duration::from_millis),
+        };
+        self.keep(record);
+        Some(id)
+    }
+
+    fn keep(&mut self, record: Record) {
+        if let Some(news) = &mut self.news {
+            news.push_back(record.clone());
+        }
+        if self.history.len() >= self.limits.history_max {
+            self.history.pop_front();
+        }
+        if self.limits.history_max > 0 {
+            self.history.push_back(record);
+        }
+    }
+
+    /// Arms the wheel for the next look at a timetable.
+    fn arm_look(&mut self, id: TaskId) {
+        let Some(task) = self.tasks.get_mut(id.index as usize) else { return };
+        match (task.timetable.look_at(), task.look) {
+            (Some(tick), Some(timer)) => {
+                self.wheel.rearm(timer, tick);
+            }
+            (Some(tick), None) => task.look = Some(self.wheel.insert(tick, Wake::Look(id))),
+            (None, Some(timer)) => {
+                self.wheel.cancel(timer);
+                task.look = None;
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// Brings what is derived from a task's state up to date: its rank, and whether it holds the
+    /// loop. O(log tasks).
+    fn settle(&mut self, id: TaskId) {
+        let Some(task) = self.tasks.get_mut(id.index as usize) else { return };
+        let Settings { priority, overrun, referenced, .. } = task.settings;
+        let may_start = !task.paused && task.active.len() + task.retries.len() < overrun.at_once();
+        let first = task.waiting.front().filter(|_| may_start);
+        let is = first.map(|first| (priority, first.due.tick));
+        if is != task.rank.map(|(priority, due, ..)| (priority, due)) {
+            if let Some(rank) = task.rank.take() {
+                self.ranks.remove(&rank);
+            }
+            if let Some((priority, due)) = is {
+                self.asked += 1;
+                let rank = (priority, due, self.asked, id.index);
+                self.ranks.insert(rank);
+                task.rank = Some(rank);
+            }
+        }
+        let holds = referenced && task.has_future();
+        self.holding = self.holding + usize::from(holds) - usize::from(task.holds);
+        task.holds = holds;
+    }
+
+    fn task_mut(&mut self, id: TaskId) -> Option<&mut Planned<T>> {
+        self.tasks.get_mut(id.index as usize).filter(|task| task.generation == id.generation)
+    }
+
+    fn generation(&mut self) -> u32 {
+        self.generation = self.generation.wrapping_add(1);
+        self.generation
+    }
+
+    /// Lends a task's value out; `None` if the id is stale or it is lent already.
+    pub(super) fn take(&mut self, id: TaskId) -> Option<T> {
+        self.task_mut(id)?.value.take()
+    }
+
+    /// Puts a value back, if its task is still there.
+    pub(super) fn put(&mut self, id: TaskId, value: T) {
+        if let Some(task) = self.task_mut(id) {
+            task.value = Some(value);
+        }
+    }
+
+    pub(super) fn is_running(&self, run: RunId) -> bool {
+        let active = self.runs.get(run.index as usize);
+        active.is_some_and(|active| active.generation == run.generation && active.started.is_some())
+    }
+
+    pub(super) fn find(&self, name: &str) -> Option<TaskId> {
+        self.names.get(name).copied()
+    }
+
+    /// Whether a task holds the loop.
+    pub(super) fn holds(&self) -> bool {
+        self.holding > 0
+    }
+
+    /// Names and places of the tasks that hold the loop.
+    pub(super) fn holders(&self) -> impl Iterator<Item = (&str, Place)> {
+        let holders = self.tasks.iter().filter(|(_, task)| task.holds);
+        holders.map(|(_, task)| (&*task.name, task.settings.place))
+    }
+
+    /// How many timers the wheel holds.
+    pub(super) fn timers(&self) -> usize {
+        self.wheel.len()
+    }
+
+    pub(super) fn running(&self) -> usize {
+        self.runs.len()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.tasks.len()
+    }
+
+    pub(super) fn history(&self) -> impl DoubleEndedIterator<Item = &Record> {
+        self.history.iter()
+    }
+
+    pub(super) fn statuses(&self) -> impl Iterator<Item = Status<'_>> {
+        self.names.values().filter_map(|id| self.status(*id))
+    }
+
+    pub(super) fn status(&self, id: TaskId) -> Option<Status<'_>> {
+        let task = self.tasks.get(id.index as usize);
+        let task = task.filter(|task| task.generation == id.generation)?;
+        Some(Status {
+            id,
+            name: &task.name,
+            place: task.settings.place,
+            next: task.timetable.next,
+            waiting: task.waiting.len(),
+            running: task.active.len(),
+            retrying: task.retries.len(),
+            paused: task.paused,
+            last: task.last.as_ref(),
+            counts: task.counts,
+        })
+    }
+}

@@ -1,0 +1,133 @@
+//! A run under way: the value that owes an answer.
+//!
+//! Knows the list of answers it shares with its queue; never the loop. So an answer may be given
+//! wherever the run has got to: at the end of the task's callback, in the callback of a timer or a
+//! connection, or by being dropped with one.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::mem;
+use std::rc::Rc;
+
+use super::plan::Begun;
+use super::{Moment, Outcome, RunId, TaskId};
+use crate::reactor::{RawId, Readiness, Resumer};
+
+/// What a queue shares with its runs.
+pub(super) struct Answers {
+    pub(super) waiting: RefCell<Vec<(TaskId, RunId, Outcome)>>,
+    /// A task's callback runs: what is answered now is taken in when it returns.
+    pub(super) is_awaited: Cell<bool>,
+    pub(super) queue: RawId,
+    pub(super) resumer: Resumer,
+}
+
+impl Answers {
+    pub(super) fn new(queue: RawId, resumer: Resumer) -> Answers {
+        Answers { waiting: RefCell::default(), is_awaited: Cell::new(false), queue, resumer }
+    }
+
+    fn answer(&self, task: TaskId, run: RunId, outcome: Outcome) {
+        let mut waiting = self.waiting.borrow_mut();
+        if waiting.is_empty() && !self.is_awaited.get() {
+            self.resumer.resume(self.queue, Readiness::READABLE);
+        }
+        waiting.push((task, run, outcome));
+    }
+}
+
+/// One run of a task. It ends when it is told [`ok`](Run::ok) or [`fail`](Run::fail): before the
+/// callback returns, or later, if the run is moved to whoever will know. Dropped, it has failed.
+///
+/// The queue takes the answer in when the task's callback returns; what is said later, in the next
+/// turn. What is said after a timeout, or after the task was removed, is counted and changes nothing.
+pub struct Run {
+    answers: Rc<Answers>,
+    id: RunId,
+    /// `None` when it was answered.
+    begun: Option<Begun>,
+}
+
+impl Run {
+    pub(super) fn new(answers: Rc<Answers>, id: RunId, begun: Begun) -> Run {
+        Run { answers, id, begun: Some(begun) }
+    }
+
+    /// It has done what it should.
+    pub fn ok(self) {
+        self.answer(Outcome::Done);
+    }
+
+    /// It has failed, and why. It is tried again if its task has a [`Retry`](super::Retry).
+    pub fn fail(self, why: impl fmt::Display) {
+        self.answer(Outcome::Failed(why.to_string().into()));
+    }
+
+    /// [`ok`](Run::ok) or [`fail`](Run::fail).
+    pub fn finish<T, E: fmt::Display>(self, result: Result<T, E>) {
+        match result {
+            Ok(_) => self.ok(),
+            Err(why) => self.fail(why),
+        }
+    }
+
+    fn answer(mut self, outcome: Outcome) {
+        if let Some(begun) = self.begun.take() {
+            self.answers.answer(begun.task, self.id, outcome);
+        }
+    }
+
+    /// Names this run; each attempt is one.
+    pub fn id(&self) -> RunId {
+        self.id
+    }
+
+    /// Its task.
+    pub fn task(&self) -> TaskId {
+        self.begun().task
+    }
+
+    /// The name of its task.
+    pub fn name(&self) -> &str {
+        &self.begun().name
+    }
+
+    /// For when it was scheduled; earlier than now by its lateness.
+    pub fn due(&self) -> Moment {
+        self.begun().due
+    }
+
+    /// Counted from 1.
+    pub fn attempt(&self) -> u32 {
+        self.begun().attempt
+    }
+
+    /// Occurrences since the last run began that nobody was or will be called for.
+    pub fn passed(&self) -> u64 {
+        self.begun().passed
+    }
+
+    fn begun(&self) -> &Begun {
+        self.begun.as_ref().expect("only an answer takes it, and consumes the run")
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        if let Some(begun) = mem::take(&mut self.begun) {
+            let panicked = std::thread::panicking();
+            let outcome = if panicked { Outcome::Panicked } else { Outcome::Unanswered };
+            self.answers.answer(begun.task, self.id, outcome);
+        }
+    }
+}
+
+impl fmt::Debug for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.id)?;
+        match &self.begun {
+            Some(begun) => write!(f, " of {:?}, attempt {}", begun.name, begun.attempt),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! Schedules: when a task is due, and what has become due by now.
+//!
+//! Knows two clocks by what they showed, a [`Moment`]; never reads one.
+//!
+//! An interval is kept by the monotonic clock and stands on a grid from its first occurrence. A cron
+//! line is kept by the wall clock, which may be set, and then:
+//!
+//! ```text
+//!   a line for 03:00                    the wall clock
+//!   goes on      ── 02:59 ─▶ 03:00      runs
+//!   is set on    ── 01:00 ═▶ 08:00      runs once, late: what was passed over was missed
+//!   is set back  ── 04:00 ═▶ 02:00 ─▶   does not run at 03:00 again; tomorrow
+//! ```
+//!
+//! # Read next
+//! `plan.rs`.
+
+use std::fmt;
+use std::time::Duration;
+
+#[cfg(feature = "cron")]
+use super::cron::Cron;
+use crate::timers::{Timeline, WallTime};
+
+/// Occurrences that [`Task::catch_up`](super::Task::catch_up) makes up for at most.
+pub const CATCH_UP_MAX: u32 = 100;
+/// How often a cron line that waits looks whether the wall clock was set.
+pub const WALL_LOOK: Duration = Duration::from_secs(60);
+/// A wall clock that is so much behind what the monotonic one expects was set back. Less is drift, or
+/// NTP slewing, at most half a millisecond a second.
+#[cfg(feature = "cron")]
+const SET_BACK_MS: i64 = 1000;
+
+/// One moment by both clocks. The tick orders and measures, the wall time tells people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Moment {
+    /// Milliseconds since the reactor was made.
+    pub tick: u64,
+    /// What the wall clock shows then, or showed.
+    pub wall: WallTime,
+}
+
+impl Moment {
+    /// The moment of a tick, if the wall clock is not set in between.
+    fn of_tick(self, tick: u64) -> Moment {
+        let ms = i128::from(tick) - i128::from(self.tick);
+        let ms = i64::try_from(ms).unwrap_or(i64::MAX);
+        Moment { tick, wall: self.wall.plus_ms(ms) }
+    }
+
+    /// The moment at which the wall clock shows `wall`, if it is not set in between.
+    #[cfg(feature = "cron")]
+    fn of_wall(self, wall: WallTime) -> Moment {
+        let tick = self.tick.saturating_add_signed(wall.ms_since(self.wall));
+        Moment { tick, wall }
+    }
+}
+
+/// When a task is due.
+///
+/// ```
+/// # use std::time::Duration;
+/// use waterwheel::reactor::tasks::Schedule;
+/// let once = Schedule::after(Duration::from_secs(5));
+/// let often = Schedule::every(Duration::from_secs(60)).first_after(Duration::ZERO);
+/// # #[cfg(feature = "cron")]
+/// let nightly = Schedule::cron_in("30 3 * * *", "Europe/Vienna")?;
+/// # Ok::<(), waterwheel::reactor::tasks::TaskError>(())
+/// ```
+#[derive(Clone)]
+pub struct Schedule(When);
+
+#[derive(Clone)]
+enum When {
+    OnDemand,
+    Once {
+        delay: u64,
+    },
+    Every {
+        period: u64,
+        first: u64,
+    },
+    #[cfg(feature = "cron")]
+    Cron(Box<Cron>),
+}
+
+impl Schedule {
+    /// Once, `delay` after it is added. The task is removed when that run has ended.
+    pub fn after(delay: Duration) -> Schedule {
+        Schedule(When::Once { delay: ticks(delay) })
+    }
+
+    /// Again and again, first one `period` after it is added. In whole ticks, one at least.
+    pub fn every(period: Duration) -> Schedule {
+        let period = ticks(period).max(1);
+        Schedule(When::Every { period, first: period })
+    }
+
+    /// Never by itself: only when it is told to run now.
+    pub fn on_demand() -> Schedule {
+        Schedule(When::OnDemand)
+    }
+
+    /// Moves the first occurrence of an interval, and its grid with it. Nothing for others.
+    pub fn first_after(mut self, delay: Duration) -> Schedule {
+        if let When::Every { first, .. } = &mut self.0 {
+            *first = ticks(delay);
+        }
+        self
+    }
+
+    /// By a cron line, in the time zone of the system.
+    ///
+    /// Five fields: minute, hour, day of the month, month, day of the week; a sixth before them is the
+    /// second, a seventh behind them the year. `*`, lists, ranges, steps, names of months and days,
+    /// `L`, `W`, `#`, `@daily` and its kin. Where day of the month and of the week are both given
+    /// either will do; a `+` before the latter asks for both.
+    ///
+    /// Where summer time skips an hour, a line with a fixed time in it is due at the first moment
+    /// after the gap, and one with a `*`, list or step skips what is not there. Where an hour comes
+    /// twice, a fixed time is due in the first and the others in both. (This is croner's doing.)
+    ///
+    /// # Errors
+    /// Names the field that is wrong. A line that never comes, as 30 February, is wrong, too.
+    #[cfg(feature = "cron")]
+    pub fn cron(line: &str) -> Result<Schedule, super::TaskError> {
+        Ok(Schedule(When::Cron(Box::new(Cron::parse(line, None)?))))
+    }
+
+    /// [`cron`](Schedule::cron) in the time zone of that IANA name, as `"Europe/Vienna"` or `"UTC"`.
+    ///
+    /// # Errors
+    /// As [`cron`](Schedule::cron), or there is no such zone.
+    #[cfg(feature = "cron")]
+    pub fn cron_in(line: &str, zone: &str) -> Result<Schedule, super::TaskError> {
+        Ok(Schedule(When::Cron(Box::new(Cron::parse(line, Some(zone))?))))
+    }
+
+    /// Whether nothing follows the first occurrence.
+    pub(super) fn is_once(&self) -> bool {
+        matches!(self.0, When::Once { .. })
+    }
+}
+
+/// A schedule under way: what comes next.
+#[derive(Debug)]
+pub(super) struct Timetable {
+    schedule: Schedule,
+    /// The next occurrence; `None` if there is none. What was due has always been fired before it.
+    pub(super) next: Option<Moment>,
+    /// When `next` was last compared with the clocks.
+    #[cfg(feature = "cron")]
+    looked: Moment,
+    /// What the wall clock showed when a cron line was last due: no occurrence before that is again.
+    #[cfg(feature = "cron")]
+    ran: Option<WallTime>,
+}
+
+impl Timetable {
+    pub(super) fn new(schedule: Schedule, now: Moment) -> Timetable {
+        let next = match &schedule.0 {
+            When::OnDemand => None,
+            When::Once { delay: first } | When::Every { first, .. } => {
+                Some(now.of_tick(now.tick.saturating_add(*first)))
+            }
+            #[cfg(feature = "cron")]
+            When::Cron(cron) => cron.next(now.wall).map(|wall| now.of_wall(wall)),
+        };
+        Timetable {
+            schedule,
+            next,
+            #[cfg(feature = "cron")]
+            looked: now,
+            #[cfg(feature = "cron")]
+            ran: None,
+        }
+    }
+
+    pub(super) fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    /// The tick at which to look whether the next occurrence has come; `None` if there is none.
+    pub(super) fn look_at(&self) -> Option<u64> {
+        let next = self.next?;
+        match &self.schedule.0 {
+            #[cfg(feature = "cron")]
+            When::Cron(_) => Some(next.tick.min(self.looked.tick + ticks(WALL_LOOK))),
+            _ => Some(next.tick),
+        }
+    }
+
+    /// Looks what has become due and moves on: pushes the latest of it, `most` at most, to `due`,
+    /// oldest first, and answers how many were passed over.
+    pub(super) fn fire(&mut self, now: Moment, most: u32, due: &mut Vec<Moment>) -> u64 {
+        let Some(next) = self.next else { return 0 };
+        #[cfg(feature = "cron")]
+        if let When::Cron(_) = self.schedule.0 {
+            return self.fire_cron(next, now, most as usize, due);
+        }
+        if next.tick > now.tick {
+            return 0;
+        }
+        let When::Every { period, .. } = self.schedule.0 else {
+            due.push(next);
+            self.next = None;
+            return 0;
+        };
+        let behind = (now.tick - next.tick) / period;
+        let missed = behind.saturating_sub(u64::from(most) - 1);
+        let at = |number: u64| now.of_tick(next.tick.saturating_add(number.saturating_mul(period)));
+        due.extend((missed..=behind).map(at));
+        self.next = Some(at(behind + 1));
+        missed
+    }
+
+    /// Those of a cron line: kept by the wall clock, whatever the ticks say.
+    #[cfg(feature = "cron")]
+    fn fire_cron(&mut self, next: Moment, now: Moment, most: usize, due: &mut Vec<Moment>) -> u64 {
+        let When::Cron(cron) = &self.schedule.0 else { return 0 };
+        let expected = self.looked.of_tick(now.tick).wall;
+        self.looked = now;
+        if now.wall < next.wall {
+            let mut wall = Some(next.wall);
+            if now.wall.ms_since(expected) < -SET_BACK_MS {
+                // What was behind is ahead again, and due again, but for what has been.
+                wall = cron.next(self.ran.map_or(now.wall, |ran| ran.max(now.wall)));
+            }
+            self.next = wall.map(|wall| now.of_wall(wall));
+            return 0;
+        }
+        let (count, latest) = cron.between(next.wall, now.wall, most);
+        self.ran = Some(now.wall);
+        due.extend(latest.iter().map(|wall| now.of_wall(*wall)));
+        self.next = cron.next(now.wall).map(|wall| now.of_wall(wall));
+        count - latest.len() as u64
+    }
+}
+
+/// A length of time in ticks, rounded up.
+pub(super) fn ticks(duration: Duration) -> u64 {
+    Timeline::after((0, 0), duration)
+}
+
+impl fmt::Debug for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            When::OnDemand => f.write_str("on demand"),
+            When::Once { delay } => write!(f, "once after {:?}", Duration::from_millis(*delay)),
+            When::Every { period, .. } => write!(f, "every {:?}", Duration::from_millis(*period)),
+            #[cfg(feature = "cron")]
+            When::Cron(cron) => write!(f, "{cron:?}"),
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! A task as it is handed in: a name, a schedule, and what is to happen when things go wrong.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{CATCH_UP_MAX, Retry, Schedule};
+use crate::reactor::{Place, Priority};
+
+/// Names a task of a queue. Stale ids are harmless.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TaskId {
+    pub(super) index: u32,
+    pub(super) generation: u32,
+}
+
+impl fmt::Debug for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "task#{}.{}", self.index, self.generation)
+    }
+}
+
+/// Names one run of a task. Stale ids are harmless.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RunId {
+    pub(super) index: u32,
+    pub(super) generation: u32,
+}
+
+impl fmt::Debug for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "run#{}.{}", self.index, self.generation)
+    }
+}
+
+/// What happens when a task is due again and its last run has not ended, be it that it still runs,
+/// waits to be started, or waits to be tried again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Overrun {
+    /// The new run is not made, and counted.
+    #[default]
+    Skip,
+    /// The new run waits for the other to end; so many may wait, one more is as with `Skip`.
+    Queue(u32),
+    /// They run side by side, so many at most in all; one more is as with `Skip`.
+    Parallel(u32),
+}
+
+impl Overrun {
+    /// Runs of a task that may be under way: waiting, running, or to be tried again.
+    pub(super) fn most(self) -> usize {
+        match self {
+            Overrun::Skip => 1,
+            Overrun::Queue(waiting) => (waiting as usize).saturating_add(1),
+            Overrun::Parallel(runs) => runs.max(1) as usize,
+        }
+    }
+
+    /// Runs of a task that may run at once.
+    pub(super) fn at_once(self) -> usize {
+        match self {
+            Overrun::Skip | Overrun::Queue(_) => 1,
+            Overrun::Parallel(runs) => runs.max(1) as usize,
+        }
+    }
+}
+
+/// A task to be added to a queue.
+///
+/// ```
+/// # use std::time::Duration;
+/// use waterwheel::reactor::Priority;
+/// use waterwheel::reactor::tasks::{Overrun, Retry, Schedule, Task};
+/// let backup = Task::new("backup", Schedule::every(Duration::from_secs(3600)))
+///     .priority(Priority::Low)
+///     .overrun(Overrun::Queue(1))
+///     .retry(Retry::new(3, Duration::from_secs(10)))
+///     .timeout(Duration::from_secs(600));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Task {
+    pub(super) name: Arc<str>,
+    pub(super) schedule: Schedule,
+    pub(super) settings: Settings,
+}
+
+/// What does not change while a task lives.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settings {
+    pub(super) priority: Priority,
+    pub(super) overrun: Overrun,
+    pub(super) retry: Retry,
+    pub(super) timeout: Option<Duration>,
+    pub(super) catch_up: u32,
+    pub(super) referenced: bool,
+    pub(super) place: Place,
+}
+
+impl Task {
+    /// A task of that name, which no other task of its queue may have.
+    #[track_caller]
+    pub fn new(name: impl Into<Arc<str>>, schedule: Schedule) -> Task {
+        let settings = Settings {
+            priority: Priority::default(),
+            overrun: Overrun::default(),
+            retry: Retry::default(),
+            timeout: None,
+            catch_up: 1,
+            referenced: true,
+            place: Place::caller(),
+        };
+        Task { name: name.into(), schedule, settings }
+    }
+
+    /// Which of the tasks that are due starts first, and in which lane of the loop. `Normal`. One of
+    /// a lower priority may wait for ever while the queue is full of higher ones.
+    pub fn priority(mut self, priority: Priority) -> Task {
+        self.settings.priority = priority;
+        self
+    }
+
+    /// What happens when it is due again too early. [`Overrun::Skip`].
+    pub fn overrun(mut self, overrun: Overrun) -> Task {
+        self.settings.overrun = overrun;
+        self
+    }
+
+    /// What happens when a run fails. Nothing.
+    pub fn retry(mut self, retry: Retry) -> Task {
+        self.settings.retry = retry;
+        self
+    }
+
+    /// How long a run may take, each attempt on its own. No limit. It ends the run for the queue; a
+    /// callback that blocks it cannot end, nor whatever was begun for the run.
+    pub fn timeout(mut self, timeout: Duration) -> Task {
+        self.settings.timeout = Some(timeout);
+        self
+    }
+
+    /// How many occurrences are made up for when several were missed: the machine slept, or a
+    /// callback took long. The latest of them, [`CATCH_UP_MAX`] at most; to run, they want the room
+    /// that [`Overrun`] leaves. 1.
+    pub fn catch_up(mut self, runs: u32) -> Task {
+        self.settings.catch_up = runs.clamp(1, CATCH_UP_MAX);
+        self
+    }
+
+    /// Lets [`Reactor::run`](crate::reactor::Reactor::run) return although this task has runs to
+    /// come. Without this it holds the loop while it has.
+    pub fn unref(mut self) -> Task {
+        self.settings.referenced = false;
+        self
+    }
+}
+
+/// Why a task was not added, or its schedule not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TaskError {
+    /// The queue has a task of that name.
+    Duplicate(Arc<str>),
+    /// The queue has as many tasks as it may.
+    Full(usize),
+    /// What is wrong with a schedule, and where.
+    Schedule(String),
+    /// The queue has gone.
+    Gone,
+}
+
+impl fmt::Display for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TaskError::Duplicate(name) => write!(f, "there is a task {name:?} already"),
+            TaskError::Full(tasks) => write!(f, "the queue is full: {tasks} tasks"),
+            TaskError::Schedule(why) => f.write_str(why),
+            TaskError::Gone => f.write_str("the task queue has gone"),
+        }
+    }
+}
+
+impl std::error::Error for TaskError {}
+
+impl From<TaskError> for io::Error {
+    fn from(error: TaskError) -> io::Error {
+        let kind = match error {
+            TaskError::Duplicate(_) => io::ErrorKind::AlreadyExists,
+            TaskError::Full(_) => io::ErrorKind::QuotaExceeded,
+            TaskError::Schedule(_) => io::ErrorKind::InvalidInput,
+            TaskError::Gone => io::ErrorKind::NotFound,
+        };
+        io::Error::new(kind, error)
+    }
+}
