@@ -151,6 +151,23 @@ fn a_clock_set_on_over_many_occurrences_makes_up_for_one_and_counts_the_rest() {
 }
 
 #[test]
+fn a_machine_that_slept_over_a_line_runs_it_once_within_a_minute_of_waking() {
+    let nightly = Schedule::cron_in("0 3 * * *", "UTC").unwrap();
+    let (clock, mut reactor, _) = with("2026-01-30 01:00:00", nightly);
+    let mut dues = Dues::new();
+    run_for(&mut reactor, &mut dues, MINUTE / 2);
+    // The monotonic clock of Linux stands still meanwhile.
+    clock.set_wall(at("2026-01-30 08:00:00"));
+    run_for(&mut reactor, &mut dues, MINUTE);
+    // The look of 01:01 finds it. Five hours late, but in ticks no more than the loop is old.
+    assert_eq!(dues, ["01-30 03:00:00 +60 s"]);
+    run_for(&mut reactor, &mut dues, HOUR * 18);
+    assert_eq!(dues.len(), 1);
+    run_for(&mut reactor, &mut dues, HOUR * 2);
+    assert_eq!(dues[1..], ["01-31 03:00:00"]);
+}
+
+#[test]
 fn a_year_is_passed_over_in_a_moment_with_the_latest_made_up_for() {
     let (clock, mut reactor, queue) = with("2026-01-30 02:00:00", Schedule::on_demand());
     clock.advance(Duration::from_secs(10));

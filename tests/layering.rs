@@ -11,7 +11,8 @@ const FORBIDDEN: [(&str, &[&str]); 3] = [
 ];
 const KEYWORDS: [&str; 3] = ["async", "await", "unsafe"];
 /// Only `timers/clock.rs` asks for the time.
-const CLOCK: [&str; 3] = ["Instant::now", "SystemTime", ".elapsed()"];
+const CLOCK: [&str; 5] =
+    ["Instant::now", "SystemTime", ".elapsed()", "Timestamp::now", "Zoned::now"];
 
 /// The word that a line of code of that file must not contain; comments may say anything.
 fn offence(layer: &str, file: &Path, line: &str) -> Option<&'static str> {

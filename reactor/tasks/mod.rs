@@ -147,9 +147,13 @@ impl<S: 'static> TaskQueue<S> {
     /// Puts it into the loop.
     ///
     /// # Errors
-    /// The loop has more sources than it can number.
+    /// The loop has more sources than it can number. The queue was open before and was deregistered:
+    /// its runs belong to where it was.
     #[track_caller]
     pub fn open(self, reactor: &mut Context<S>) -> io::Result<SourceId<TaskQueue<S>>> {
+        if self.answers.is_some() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a queue is opened once"));
+        }
         // Nothing is ever readable here; mio wants an interest.
         let queue =
             reactor.register(self, Interest::READABLE, |reactor, state, queue, ready| {

@@ -22,22 +22,24 @@
 //! 3. What has gone leaves nothing on the wheel.
 //!
 //! # Read next
-//! `drive.rs`: how the loop acts on it.
+//! `plan/runs.rs`: its other half. Then `drive.rs`: how the loop acts on it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
 use std::sync::Arc;
-use std::time::Duration;
 
 use slab::Slab;
 
-use super::record::{Counts, Outcome, Record, Status};
+use super::record::{Counts, Outcome, Record};
 use super::retry::Random;
-use super::schedule::{Timetable, ticks};
+use super::schedule::Timetable;
 use super::task::{RunId, Settings, Task, TaskError, TaskId};
 use super::{Limits, Moment, Schedule};
 use crate::reactor::{Place, Priority};
 use crate::timers::{TimerId, Wheel};
+
+mod runs;
+mod view;
 
 /// What the wheel wakes the plan for.
 enum Wake {
@@ -254,10 +256,6 @@ impl<T> Plan<T> {
         self.paused = paused;
     }
 
-    pub(super) fn is_paused(&self) -> bool {
-        self.paused
-    }
-
     /// Whether a task holds the loop while it has a future. False if the id is stale.
     pub(super) fn set_referenced(&mut self, id: TaskId, referenced: bool) -> bool {
         let Some(task) = self.task_mut(id) else { return false };
@@ -321,119 +319,6 @@ impl<T> Plan<T> {
         room
     }
 
-    /// The run that may begin next; it counts as running from now on.
-    pub(super) fn choose(&mut self) -> Option<Chosen> {
-        if self.paused || self.runs.len() >= self.limits.runs_max {
-            return None;
-        }
-        let (priority, _, _, index) = *self.ranks.first()?;
-        let generation = self.generation();
-        let task = self.tasks.get_mut(index as usize)?;
-        let attempt = task.waiting.pop_front()?;
-        let id = TaskId { index, generation: task.generation };
-        let active = Active { task: id, attempt, generation, started: None, timeout: None };
-        let run = RunId { index: self.runs.insert(active) as u32, generation };
-        task.active.push(run);
-        let place = task.settings.place;
-        self.settle(id);
-        Some(Chosen { run, priority, place })
-    }
-
-    /// A chosen run begins. `None` if it must not: its task was removed, or a pause has come, and
-    /// then it waits again.
-    pub(super) fn begin(&mut self, run: RunId, now: Moment) -> Option<Begun> {
-        let all_paused = self.paused;
-        let active = self.runs.get_mut(run.index as usize);
-        let active = active.filter(|active| active.generation == run.generation)?;
-        let (id, attempt) = (active.task, active.attempt);
-        let task = self.tasks.get_mut(id.index as usize)?;
-        if task.paused || all_paused {
-            task.active.retain(|other| *other != run);
-            task.waiting.push_front(attempt);
-            self.runs.remove(run.index as usize);
-            self.settle(id);
-            return None;
-        }
-        active.started = Some(now);
-        active.timeout = task.settings.timeout.map(|timeout| {
-            self.wheel.insert(now.tick.saturating_add(ticks(timeout)), Wake::Timeout(run))
-        });
-        let passed = mem::take(&mut task.passed);
-        let (name, due) = (task.name.clone(), attempt.due);
-        Some(Begun { task: id, name, due, attempt: attempt.number, passed })
-    }
-
-    /// A run ends. False, and counted, if it had ended before.
-    pub(super) fn end(&mut self, run: RunId, outcome: Outcome, now: Moment) -> bool {
-        let Some(id) = self.finish(run, outcome, now) else { return false };
-        let task = &mut self.tasks[id.index as usize];
-        task.active.retain(|other| *other != run);
-        let is_over = task.timetable.schedule().is_once() && !task.has_future();
-        if is_over {
-            self.forget(id);
-        } else {
-            self.settle(id);
-        }
-        true
-    }
-
-    /// Counts an answer that nobody waited for.
-    pub(super) fn late(&mut self, id: TaskId) {
-        if let Some(task) = self.task_mut(id) {
-            task.counts.late += 1;
-        }
-    }
-
-    /// Writes a run's record, and plans the next attempt if there is one.
-    fn finish(&mut self, run: RunId, outcome: Outcome, now: Moment) -> Option<TaskId> {
-        let active = self.runs.get(run.index as usize);
-        active.filter(|active| active.generation == run.generation)?;
-        let Active { task: id, attempt, started, timeout, .. } =
-            self.runs.remove(run.index as usize);
-        timeout.map(|timer| self.wheel.cancel(timer));
-        let task = &mut self.tasks[id.index as usize];
-        let Some(started) = started else { return Some(id) };
-        let failed = outcome.is_failure();
-        let retry = task.settings.retry;
-        let wait = failed.then(|| retry.wait(attempt.number, &mut self.random)).flatten();
-        if let Some(wait) = wait {
-            let again = Attempt { number: attempt.number + 1, ..attempt };
-            let wake = Wake::Retry(id, again);
-            task.retries.push(self.wheel.insert(now.tick.saturating_add(wait), wake));
-        } else if failed {
-            let (name, place) = (&task.name, task.settings.place);
-            log::warn!("task {name:?} added at {place}: attempt {}: {outcome}", attempt.number);
-        }
-        task.counts.runs += 1;
-        task.counts.failures += u64::from(failed);
-        task.last = Some(outcome.clone());
-        let record = Record {
-            run,
-            task: id,
-            name: task.name.clone(),
-            due: attempt.due,
-            started,
-            ended: now,
-            attempt: attempt.number,
-            outcome,
-            again: wait.map(Duration::from_millis),
-        };
-        self.keep(record);
-        Some(id)
-    }
-
-    fn keep(&mut self, record: Record) {
-        if let Some(news) = &mut self.news {
-            news.push_back(record.clone());
-        }
-        if self.history.len() >= self.limits.history_max {
-            self.history.pop_front();
-        }
-        if self.limits.history_max > 0 {
-            self.history.push_back(record);
-        }
-    }
-
     /// Arms the wheel for the next look at a timetable.
     fn arm_look(&mut self, id: TaskId) {
         let Some(task) = self.tasks.get_mut(id.index as usize) else { return };
@@ -493,63 +378,5 @@ impl<T> Plan<T> {
         if let Some(task) = self.task_mut(id) {
             task.value = Some(value);
         }
-    }
-
-    pub(super) fn is_running(&self, run: RunId) -> bool {
-        let active = self.runs.get(run.index as usize);
-        active.is_some_and(|active| active.generation == run.generation && active.started.is_some())
-    }
-
-    pub(super) fn find(&self, name: &str) -> Option<TaskId> {
-        self.names.get(name).copied()
-    }
-
-    /// Whether a task holds the loop.
-    pub(super) fn holds(&self) -> bool {
-        self.holding > 0
-    }
-
-    /// Names and places of the tasks that hold the loop.
-    pub(super) fn holders(&self) -> impl Iterator<Item = (&str, Place)> {
-        let holders = self.tasks.iter().filter(|(_, task)| task.holds);
-        holders.map(|(_, task)| (&*task.name, task.settings.place))
-    }
-
-    /// How many timers the wheel holds.
-    pub(super) fn timers(&self) -> usize {
-        self.wheel.len()
-    }
-
-    pub(super) fn running(&self) -> usize {
-        self.runs.len()
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.tasks.len()
-    }
-
-    pub(super) fn history(&self) -> impl DoubleEndedIterator<Item = &Record> {
-        self.history.iter()
-    }
-
-    pub(super) fn statuses(&self) -> impl Iterator<Item = Status<'_>> {
-        self.names.values().filter_map(|id| self.status(*id))
-    }
-
-    pub(super) fn status(&self, id: TaskId) -> Option<Status<'_>> {
-        let task = self.tasks.get(id.index as usize);
-        let task = task.filter(|task| task.generation == id.generation)?;
-        Some(Status {
-            id,
-            name: &task.name,
-            place: task.settings.place,
-            next: task.timetable.next,
-            waiting: task.waiting.len(),
-            running: task.active.len(),
-            retrying: task.retries.len(),
-            paused: task.paused,
-            last: task.last.as_ref(),
-            counts: task.counts,
-        })
     }
 }

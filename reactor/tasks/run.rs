@@ -41,6 +41,24 @@ impl Answers {
 ///
 /// The queue takes the answer in when the task's callback returns; what is said later, in the next
 /// turn. What is said after a timeout, or after the task was removed, is counted and changes nothing.
+///
+/// A run belongs to the loop's thread. Whoever works for it on another keeps it in the state and posts.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use waterwheel::Reactor;
+/// # use waterwheel::reactor::tasks::{Schedule, Task, TaskQueue};
+/// # let mut reactor = Reactor::<()>::new()?;
+/// # let queue = TaskQueue::new().open(&mut reactor)?;
+/// let fetch = Task::new("fetch", Schedule::after(Duration::ZERO)).timeout(Duration::from_secs(5));
+/// queue.add(&mut reactor, fetch, |reactor, _, run| {
+///     // Stands for a request; the place in the queue is taken until it is answered.
+///     reactor.after(Duration::from_millis(2), move |_, _| run.ok());
+/// })?;
+/// # reactor.run(&mut ())?;
+/// # assert_eq!(reactor[queue].history().count(), 1);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub struct Run {
     answers: Rc<Answers>,
     id: RunId,

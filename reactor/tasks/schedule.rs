@@ -109,7 +109,7 @@ impl Schedule {
         self
     }
 
-    /// By a cron line, in the time zone of the system.
+    /// By a cron line, in the time zone of the system; UTC if that is not known.
     ///
     /// Five fields: minute, hour, day of the month, month, day of the week; a sixth before them is the
     /// second, a seventh behind them the year. `*`, lists, ranges, steps, names of months and days,
