@@ -101,7 +101,7 @@ impl<S: 'static> Context<S> {
                 None => return false,
             },
             Subject::Job(id) => match self.jobs.get_mut(id) {
-                Some(job) => std::mem::replace(&mut job.referenced, to),
+                Some(job) => (std::mem::replace(&mut job.referenced, to), to),
                 None => return false,
             },
             Subject::None => return false,
