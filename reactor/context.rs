@@ -8,13 +8,15 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::RawId;
 use super::hook::Hooks;
 use super::offload::Jobs;
-use super::queue::{Call, EventQueue};
+use super::promise::Orphans;
+use super::queue::{Call, EventQueue, Once};
 use super::remote::{Inbox, Mailbox};
 use super::resumer::Resumer;
 use super::source::{Entry, Sources};
@@ -44,6 +46,8 @@ pub struct Context<S> {
     pub(super) queue: EventQueue<S>,
     /// What runs before the next event; in order.
     pub(super) deferred: VecDeque<Call<S>>,
+    /// What promises whose resolver was dropped have to tell; joins `deferred`.
+    pub(super) orphans: Rc<Orphans<S>>,
     pub(super) hooks: Hooks<S>,
     pub(super) time: Time,
     pub(super) registry: mio::Registry,
@@ -88,6 +92,8 @@ pub struct Statistics {
     pub jobs: u64,
     /// Jobs among them that got [`JobError::Full`](super::JobError::Full).
     pub jobs_refused: u64,
+    /// Promises that were rejected, with nobody to catch it; each is logged.
+    pub unhandled: u64,
 }
 
 /// The clock, and what it showed in this turn.
@@ -182,10 +188,14 @@ impl<S: 'static> Context<S> {
     where
         F: FnOnce(&mut Context<S>, &mut S) + 'static,
     {
-        let place = Place::caller();
+        self.defer_boxed(Box::new(callback), Place::caller());
+    }
+
+    #[inline]
+    pub(super) fn defer_boxed(&mut self, run: Once<S>, place: Place) {
         self.emit(Kind::Deferred, Subject::None, place, 0);
         let cause = self.trace.running;
-        self.deferred.push_back(Call { run: Box::new(callback), place, cause });
+        self.deferred.push_back(Call { run, place, cause });
     }
 
     /// Runs `callback` in the next turn, in the given lane (R2); called between turns, or from a
@@ -218,7 +228,7 @@ impl<S: 'static> Context<S> {
 
     /// Counters since the reactor was made.
     pub fn statistics(&self) -> Statistics {
-        self.statistics
+        Statistics { unhandled: self.orphans.unhandled_count(), ..self.statistics }
     }
 
     /// How many sources the loop owns.
@@ -234,7 +244,7 @@ impl<S: 'static> Context<S> {
     /// Callbacks that wait to be run and belong to no source or timer.
     pub(super) fn waiting_calls(&self) -> usize {
         let posted = usize::from(self.remotes && self.mailbox.is_waiting());
-        self.queue.calls() + self.deferred.len() + self.inbox.len() + posted
+        self.queue.calls() + self.deferred.len() + self.orphans.len() + self.inbox.len() + posted
     }
 
     /// Whether anything waits to be run.
@@ -242,6 +252,7 @@ impl<S: 'static> Context<S> {
     pub(super) fn is_queued(&self) -> bool {
         !self.queue.is_empty()
             || !self.deferred.is_empty()
+            || self.orphans.is_waiting()
             || !self.inbox.is_empty()
             || self.resumer.as_ref().is_some_and(Resumer::is_waiting)
             || (self.remotes && self.mailbox.is_waiting())
@@ -299,6 +310,7 @@ impl<S> Drop for Context<S> {
     fn drop(&mut self) {
         self.jobs.close();
         self.mailbox.close();
+        self.orphans.close();
     }
 }
 

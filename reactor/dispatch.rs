@@ -69,7 +69,7 @@ impl<S: 'static> Context<S> {
     #[inline]
     pub(super) fn run_deferred(&mut self, state: &mut S) {
         while self.deferred_left > 0
-            && let Some(call) = self.deferred.pop_front()
+            && let Some(call) = self.next_deferred()
         {
             self.deferred_left -= 1;
             self.run_call(Kind::RunDeferred, call, 0, state);

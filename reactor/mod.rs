@@ -52,6 +52,7 @@ use std::io;
 use std::mem;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,6 +70,7 @@ mod offload;
 mod place;
 mod poll;
 mod pool;
+mod promise;
 mod queue;
 mod readiness;
 mod remote;
@@ -90,6 +92,7 @@ pub use id::{RawId, SourceId};
 pub use mio::Interest;
 pub use offload::{JOBS_MAX, JobError, JobId, WORKERS};
 pub use place::Place;
+pub use promise::{Answer, Backoff, Broken, Promise, Rejection, Resolver};
 pub use queue::Priority;
 pub use readiness::Readiness;
 pub use remote::{POSTS_PER_TURN, PostError, Remote};
@@ -102,6 +105,7 @@ pub use trace::{Kind, LoopEvent, Recorder, Subject};
 use context::Time;
 use hook::{HookPoint, Hooks};
 use offload::Jobs;
+use promise::Orphans;
 use queue::EventQueue;
 use remote::{Inbox, Mailbox};
 use source::Sources;
@@ -164,6 +168,7 @@ impl<S: 'static> Reactor<S> {
             wheel: Wheel::with_capacity(builder.timers),
             queue: EventQueue::new(),
             deferred: Default::default(),
+            orphans: Rc::new(Orphans::new()),
             hooks: Hooks::new(),
             time: Time::new(builder.clock),
             registry: poll.registry().try_clone()?,

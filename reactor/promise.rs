@@ -1,0 +1,313 @@
+//! Promises: a value that comes later, and the callbacks that wait for it, one after the other.
+//!
+//! Knows deferred callbacks and timers; never mentions a kernel or a socket.
+//!
+//! A promise has two ends. Who makes the value holds the [`Resolver`] and settles it, once. Who
+//! wants the value holds the [`Promise`] and says what comes next: `then` takes the promise and
+//! gives back the promise of what its callback answers, so callbacks stand in a line, not in a
+//! nest. The resolver owns what waits for it, link by link:
+//!
+//! ```text
+//!   resolver ──▶ node ──▶ callback of `then` ──▶ node ──▶ callback of `catch` ──▶ node ◀── promise
+//!    (maker)                                                                               (user)
+//!
+//!            then, catch, …            the resolver settles it            its callback runs
+//!   open ──────────────────▶ waiting ─────────────────────────▶ settled ────────────────────▶ done
+//!    │ └─ settled before anybody asked ──────────────────────▶ settled ─ then: deferred at once ┘ ▲
+//!    └─ its end is dropped: detached; settled, it is done ──────────────────────────────────────┤
+//!   any of these ─ cancel ──────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! # Rules
+//! Each is cited by a test in `tests/promises.rs`.
+//!
+//! * **P1** A promise settles once: settling takes the resolver.
+//! * **P2** Nothing runs inside `resolve`, `reject`, `then` or `cancel`, but the hooks of
+//!   [`on_cancel`](Promise::on_cancel). A continuation is a deferred callback, in the order of
+//!   settling, so a chain settles within the turn that settles its head, as far as the turn's budget
+//!   of deferred callbacks goes (R2).
+//! * **P3** A resolver that is dropped rejects its promise, with [`Broken::Abandoned`]: a lost
+//!   callback is told, it does not hang. What waits for it runs after what the callback that dropped
+//!   it has deferred. A callback of a chain that panics abandons what follows in the same way.
+//! * **P4** Dropping a `Promise` cancels nothing: the work goes on and nobody asks how it ended.
+//!   A rejection that thus reaches nobody is logged with the place of the chain's last link, and
+//!   counted in [`Statistics::unhandled`](super::Statistics::unhandled).
+//! * **P5** [`cancel`](Promise::cancel) goes up the chain to its makers: no callback of it runs any
+//!   more, all are dropped at once, and the makers' hooks take back what would have settled it. The
+//!   combinators cancel what can no longer count: the losers of a race, the rest of a failed `all`.
+//! * **P6** A pending promise does not hold the loop (R8). What will settle it does.
+//! * **P7** Neither settling nor cancelling nor dropping recurses: chains may be of any length.
+//! * **P8** What is settled, abandoned or cancelled is freed, callbacks and values, without the
+//!   help of the loop's end. (A resolver that its own promise's callback owns is a cycle, as of
+//!   `Rc`: nobody can ever settle it.)
+//!
+//! # Left out
+//! `async` and `await`. The compiler would turn a function that awaits into a *state machine*, an
+//! enum with a variant for each `await` that holds the locals alive there, and `poll` would run it
+//! from one to the next; the last thing a pending `poll` does is to leave a *waker* with what it
+//! waits for, and when that calls the waker, an executor polls the machine again, from its outermost
+//! future inwards. So nothing is allocated for a link, and loops and `?` read as ever. The price: a
+//! second colour of functions, pinning, a waker that must be `Send`, and no `&mut S`, as a future
+//! cannot borrow across an `await` what others use meanwhile. Here a link costs two allocations
+//! and a callback is handed the state each time. A chain is the same machine, written by hand, with
+//! its variants in boxes.
+//!
+//! Several listeners of one promise: that would need `T: Clone`. The bus (`bus.rs`) has many.
+//!
+//! # Read next
+//! `promise/node.rs`: how two ends settle one value.
+
+use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::{Context, Place};
+use node::{Node, State, Up, cancel_up};
+
+mod combine;
+mod node;
+mod orphans;
+mod retry;
+mod settle;
+
+pub(super) use orphans::Orphans;
+pub use retry::Backoff;
+pub use settle::{Answer, Broken, Rejection, Resolver};
+
+/// A value of type `T` that comes later, or an error of type `E` instead of it.
+///
+/// Dropping it lets the work go on; [`cancel`](Promise::cancel) ends it. See the rules in the head
+/// of `reactor/promise.rs`.
+///
+/// ```
+/// use std::{io, time::Duration};
+/// use waterwheel::reactor::{Context, Promise, Reactor};
+///
+/// fn answer(reactor: &mut Context<String>) -> Promise<String, u32, io::Error> {
+///     let thinking = reactor.delay(Duration::from_millis(5));
+///     thinking.then(reactor, |_, _, ()| Ok(42))
+/// }
+///
+/// let mut reactor = Reactor::new()?;
+/// answer(&mut reactor)
+///     .timeout(&mut reactor, Duration::from_secs(1))
+///     .then(&mut reactor, |_, log: &mut String, number| log.push_str(&number.to_string()))
+///     .catch(&mut reactor, |_, log, error| log.push_str(&error.to_string()));
+/// let mut log = String::new();
+/// reactor.run(&mut log)?;
+/// assert_eq!(log, "42");
+/// # Ok::<(), io::Error>(())
+/// ```
+pub struct Promise<S: 'static, T: 'static, E: Rejection> {
+    /// `None` once it is handed on.
+    node: Option<Rc<Node<S, T, E>>>,
+}
+
+impl<S: 'static> Context<S> {
+    /// A promise, and the right to settle it. From callbacks to promises it is one step: move
+    /// [`Resolver::done`] to where a callback is wanted.
+    ///
+    /// ```
+    /// # use std::{io, time::Duration};
+    /// use waterwheel::{Context, net::{Stream, tcp}, reactor::Promise};
+    ///
+    /// fn connect<S: 'static>(
+    ///     reactor: &mut Context<S>,
+    ///     addr: std::net::SocketAddr,
+    /// ) -> io::Result<Promise<S, Stream, io::Error>> {
+    ///     let (promise, resolver) = reactor.promise();
+    ///     let id = tcp::connect(reactor, addr, Duration::from_secs(3), resolver.done())?;
+    ///     Ok(promise.on_cancel(move |reactor| {
+    ///         reactor.remove(id.raw());
+    ///     }))
+    /// }
+    /// ```
+    #[track_caller]
+    pub fn promise<T, E: Rejection>(&mut self) -> (Promise<S, T, E>, Resolver<S, T, E>) {
+        self.promise_at(Place::caller(), None)
+    }
+
+    fn promise_at<T, E: Rejection>(
+        &mut self,
+        place: Place,
+        up: Option<Up<S>>,
+    ) -> (Promise<S, T, E>, Resolver<S, T, E>) {
+        let node = Rc::new(Node::new(self.orphans.clone(), place, up));
+        (Promise { node: Some(node.clone()) }, Resolver::new(node))
+    }
+
+    /// A promise that is resolved after `delay`, as by [`after`](Context::after). Cancelled, it
+    /// takes its timer along.
+    #[track_caller]
+    pub fn delay<E: Rejection>(&mut self, delay: Duration) -> Promise<S, (), E> {
+        let (promise, resolver) = self.promise();
+        let timer = self.after(delay, |reactor, _| {
+            resolver.resolve(reactor, ());
+        });
+        promise.on_cancel(move |reactor| {
+            reactor.cancel(timer);
+        })
+    }
+}
+
+impl<S: 'static, T: 'static, E: Rejection> Promise<S, T, E> {
+    /// A promise that is resolved already: for a function that answers from its cache.
+    #[track_caller]
+    pub fn resolved(reactor: &mut Context<S>, value: T) -> Promise<S, T, E> {
+        let (promise, resolver) = reactor.promise();
+        resolver.resolve(reactor, value);
+        promise
+    }
+
+    /// A promise that is rejected already.
+    #[track_caller]
+    pub fn rejected(reactor: &mut Context<S>, error: E) -> Promise<S, T, E> {
+        let (promise, resolver) = reactor.promise();
+        resolver.reject(reactor, error);
+        promise
+    }
+
+    /// Calls `callback` with the value when it is there. What it answers settles the promise that
+    /// `then` gives back: nothing, a `Result`, or another promise, which is waited for. A rejection
+    /// passes by. O(1), two allocations.
+    #[track_caller]
+    pub fn then<A, F>(self, reactor: &mut Context<S>, callback: F) -> Promise<S, A::Value, E>
+    where
+        F: FnOnce(&mut Context<S>, &mut S, T) -> A + 'static,
+        A: Answer<S, E>,
+    {
+        self.link(reactor, Place::caller(), |reactor, state, result, resolver| match result {
+            Ok(value) => callback(reactor, state, value).settle(reactor, resolver),
+            Err(error) => {
+                resolver.reject(reactor, error);
+            }
+        })
+    }
+
+    /// Calls `callback` with the error if there is one; what it answers takes the value's place. A
+    /// value passes by.
+    #[track_caller]
+    pub fn catch<A, F>(self, reactor: &mut Context<S>, callback: F) -> Promise<S, T, E>
+    where
+        F: FnOnce(&mut Context<S>, &mut S, E) -> A + 'static,
+        A: Answer<S, E, Value = T>,
+    {
+        self.link(reactor, Place::caller(), |reactor, state, result, resolver| match result {
+            Ok(value) => {
+                resolver.resolve(reactor, value);
+            }
+            Err(error) => callback(reactor, state, error).settle(reactor, resolver),
+        })
+    }
+
+    /// Calls `callback` either way, and passes on what came. Not when the chain is cancelled: what
+    /// must be undone even then is the business of a captured value's `Drop`.
+    #[track_caller]
+    pub fn finally<F>(self, reactor: &mut Context<S>, callback: F) -> Promise<S, T, E>
+    where
+        F: FnOnce(&mut Context<S>, &mut S) + 'static,
+    {
+        self.link(reactor, Place::caller(), |reactor, state, result, resolver| {
+            callback(reactor, state);
+            resolver.settle(reactor, result);
+        })
+    }
+
+    /// Another type of error, so that promises of different makers can stand in one chain.
+    #[track_caller]
+    pub fn map_err<E2, F>(self, reactor: &mut Context<S>, convert: F) -> Promise<S, T, E2>
+    where
+        E2: Rejection,
+        F: FnOnce(E) -> E2 + 'static,
+    {
+        self.link(reactor, Place::caller(), |reactor, _, result, resolver| {
+            resolver.settle(reactor, result.map_err(convert));
+        })
+    }
+
+    /// Adds to what is done when the promise is cancelled while it is pending: take back what would
+    /// have settled it. For makers of promises; dropped when it settles. It runs inside `cancel`.
+    #[must_use = "dropping a promise detaches it"]
+    pub fn on_cancel<F>(self, hook: F) -> Promise<S, T, E>
+    where
+        F: FnOnce(&mut Context<S>) + 'static,
+    {
+        if let Some(node) = &self.node {
+            node.add_hook(Box::new(hook));
+        }
+        self
+    }
+
+    /// Ends the chain, as far up as it is pending: none of its callbacks is called any more, not
+    /// even one that was due in this turn; what they own is dropped; its maker's hook is called.
+    /// O(links).
+    pub fn cancel(mut self, reactor: &mut Context<S>) {
+        if let Some(node) = self.node.take() {
+            cancel_up(reactor, &*node);
+        }
+    }
+
+    /// One link of a chain: a continuation for this promise, and the promise that it settles.
+    fn link<U, E2, F>(
+        mut self,
+        reactor: &mut Context<S>,
+        place: Place,
+        callback: F,
+    ) -> Promise<S, U, E2>
+    where
+        U: 'static,
+        E2: Rejection,
+        F: FnOnce(&mut Context<S>, &mut S, Result<T, E>, Resolver<S, U, E2>) + 'static,
+    {
+        let up = self.up();
+        let (promise, resolver) = reactor.promise_at(place, up);
+        self.wait(reactor, place, |reactor, state, result| {
+            callback(reactor, state, result, resolver);
+        });
+        promise
+    }
+
+    /// Runs `next` as a deferred callback when the promise is settled.
+    #[inline]
+    fn wait<F>(&mut self, reactor: &mut Context<S>, place: Place, next: F)
+    where
+        F: FnOnce(&mut Context<S>, &mut S, Result<T, E>) + 'static,
+    {
+        let Some(node) = self.node.take() else { return };
+        // The node owns the callback and the callback the node, which holds the value until it is
+        // asked for. The cycle ends when the resolver does, and there is always one.
+        let settled = node.clone();
+        let run = Box::new(move |reactor: &mut Context<S>, state: &mut S| {
+            let result = settled.take();
+            drop(settled);
+            if let Some(result) = result {
+                next(reactor, state, result);
+            }
+        });
+        node.wait(reactor, run, place);
+    }
+
+    /// The way up for a cancel.
+    #[inline]
+    fn up(&self) -> Option<Up<S>> {
+        self.node.as_ref().map(|node| Rc::downgrade(node) as Up<S>)
+    }
+}
+
+/// P4.
+impl<S: 'static, T: 'static, E: Rejection> Drop for Promise<S, T, E> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(node) = self.node.take() {
+            node.detach();
+        }
+    }
+}
+
+impl<S: 'static, T: 'static, E: Rejection> fmt::Debug for Promise<S, T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(node) = &self.node else { return f.write_str("Promise") };
+        let settled = matches!(node.inner.borrow().state, State::Settled(_));
+        f.debug_struct("Promise").field("made", &node.place).field("settled", &settled).finish()
+    }
+}

@@ -1,0 +1,182 @@
+//! What the two ends of a promise share: the state, and the way up for a cancel.
+//!
+//! Knows one promise and the one above it; the callbacks it holds are closed boxes to it.
+//!
+//! # Read next
+//! `settle.rs`: the resolver.
+
+use std::cell::RefCell;
+use std::mem;
+use std::rc::{Rc, Weak};
+
+use super::{Orphans, Rejection, Resolver};
+use crate::reactor::queue::{Call, Once};
+use crate::reactor::{Context, Place};
+
+/// Where a promise stands; the picture is in the head of `promise.rs`.
+pub(super) enum State<S: 'static, T: 'static, E: Rejection> {
+    /// Pending, and nobody has said what comes next.
+    Open,
+    /// Pending, and nobody will: the promise was dropped.
+    Detached,
+    /// Pending: what runs when it is settled, and where that was said.
+    Waiting(Once<S>, Place),
+    /// Pending: a callback has answered with this promise, which stands for that of the callback.
+    Adopted(Resolver<S, T, E>),
+    /// The value, until it is asked for.
+    Settled(Result<T, E>),
+    /// The value was handed over, or the promise cancelled.
+    Done,
+}
+
+type Hook<S> = Box<dyn FnOnce(&mut Context<S>)>;
+
+pub(super) struct Inner<S: 'static, T: 'static, E: Rejection> {
+    pub(super) state: State<S, T, E>,
+    /// The promise whose callback settles this one; `None` for the head of a chain.
+    up: Option<Up<S>>,
+    /// What the maker does when it is cancelled.
+    hook: Option<Hook<S>>,
+}
+
+pub(super) struct Node<S: 'static, T: 'static, E: Rejection> {
+    pub(super) inner: RefCell<Inner<S, T, E>>,
+    pub(super) orphans: Rc<Orphans<S>>,
+    /// Where the promise was made, or `then` called.
+    pub(super) place: Place,
+}
+
+impl<S: 'static, T: 'static, E: Rejection> Node<S, T, E> {
+    #[inline]
+    pub(super) fn new(orphans: Rc<Orphans<S>>, place: Place, up: Option<Up<S>>) -> Node<S, T, E> {
+        let inner = Inner { state: State::Open, up, hook: None };
+        Node { inner: RefCell::new(inner), orphans, place }
+    }
+
+    /// Keeps `run` for the settling, or defers it if that has been.
+    #[inline]
+    pub(super) fn wait(&self, reactor: &mut Context<S>, run: Once<S>, place: Place) {
+        let mut inner = self.inner.borrow_mut();
+        if let State::Open = inner.state {
+            inner.state = State::Waiting(run, place);
+        } else {
+            drop(inner);
+            reactor.defer_boxed(run, place);
+        }
+    }
+
+    /// The value, if it is there: `None` if the promise was cancelled meanwhile.
+    #[inline]
+    pub(super) fn take(&self) -> Option<Result<T, E>> {
+        match mem::replace(&mut self.inner.borrow_mut().state, State::Done) {
+            State::Settled(result) => Some(result),
+            _ => None,
+        }
+    }
+
+    /// The promise was dropped without a word of what comes next.
+    pub(super) fn detach(&self) {
+        let mut inner = self.inner.borrow_mut();
+        match mem::replace(&mut inner.state, State::Done) {
+            State::Open => inner.state = State::Detached,
+            state => {
+                drop(inner);
+                if let State::Settled(Err(error)) = state {
+                    self.orphans.unhandled(self.place, &error);
+                }
+            }
+        }
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        matches!(self.inner.borrow().state, State::Done)
+    }
+
+    pub(super) fn add_hook(&self, hook: Hook<S>) {
+        let mut inner = self.inner.borrow_mut();
+        if let State::Settled(_) | State::Done = inner.state {
+            return; // Nothing is left to take back.
+        }
+        inner.hook = Some(match inner.hook.take() {
+            None => hook,
+            Some(first) => Box::new(|reactor| {
+                first(reactor);
+                hook(reactor);
+            }),
+        });
+    }
+
+    /// From now on a cancel goes up there.
+    pub(super) fn follow(&self, up: Option<Up<S>>) {
+        self.inner.borrow_mut().up = up;
+    }
+}
+
+/// Settles a promise, or the one it stands for, and so on up to the callback that first answered
+/// with a promise: a loop, as callbacks may answer with promises of each other to any depth (P7).
+/// Answers what is now due, which is not run (P2).
+#[inline]
+pub(super) fn settle<S: 'static, T: 'static, E: Rejection>(
+    mut node: Rc<Node<S, T, E>>,
+    result: Result<T, E>,
+) -> Option<Call<S>> {
+    loop {
+        let mut inner = node.inner.borrow_mut();
+        let hook = inner.hook.take();
+        inner.up = None;
+        let state = mem::replace(&mut inner.state, State::Done);
+        if let State::Open | State::Waiting(..) = state {
+            inner.state = State::Settled(result);
+            drop(inner);
+            drop(hook); // Its destructors may look at this promise.
+            return match state {
+                State::Waiting(run, place) => Some(Call { run, place, cause: 0 }),
+                _ => None,
+            };
+        }
+        drop(inner);
+        drop(hook);
+        match state {
+            State::Adopted(mut resolver) => node = resolver.node.take()?,
+            State::Detached => {
+                if let Err(error) = &result {
+                    node.orphans.unhandled(node.place, error);
+                }
+                return None;
+            }
+            _ => return None, // Cancelled: nobody wants it.
+        }
+    }
+}
+
+/// A promise of any type, for a cancel on its way up.
+pub(super) trait Link<S: 'static> {
+    /// Cancels this one; answers who is next. If there are several, they go to `others`.
+    fn cancel(&self, reactor: &mut Context<S>, others: &mut Vec<Up<S>>) -> Option<Up<S>>;
+}
+
+/// Weak, as owning goes down: an `Rc` up would be a cycle.
+pub(super) type Up<S> = Weak<dyn Link<S>>;
+
+impl<S: 'static, T: 'static, E: Rejection> Link<S> for Node<S, T, E> {
+    fn cancel(&self, reactor: &mut Context<S>, _: &mut Vec<Up<S>>) -> Option<Up<S>> {
+        let mut inner = self.inner.borrow_mut();
+        let state = mem::replace(&mut inner.state, State::Done);
+        let (up, hook) = (inner.up.take(), inner.hook.take());
+        drop(inner);
+        drop(state); // With its callback goes the resolver of the link below, which is done already.
+        if let Some(hook) = hook {
+            hook(reactor);
+        }
+        up
+    }
+}
+
+/// Cancels a promise and those that it waits for. A loop, as the way may be long (P7).
+pub(super) fn cancel_up<S: 'static>(reactor: &mut Context<S>, from: &dyn Link<S>) {
+    let mut others = Vec::new();
+    let mut next = from.cancel(reactor, &mut others);
+    while let Some(up) = next.or_else(|| others.pop()) {
+        next = up.upgrade().and_then(|link| link.cancel(reactor, &mut others));
+    }
+}

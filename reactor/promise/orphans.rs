@@ -1,0 +1,98 @@
+//! Orphans: what is due because an end of a promise was dropped, where no `Context` is at hand.
+//!
+//! A resolver is dropped with a timer that is cancelled, a connection that is removed, a callback
+//! that panics. Its `drop` is not handed the loop, so it leaves what is now due here, and the loop
+//! takes it over right after the callback that runs.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
+
+use crate::reactor::queue::Call;
+use crate::reactor::{Context, Place};
+
+/// Shared by the loop and all of its promises.
+pub(in crate::reactor) struct Orphans<S> {
+    calls: RefCell<VecDeque<Call<S>>>,
+    /// Rejections that nobody caught.
+    unhandled: Cell<u64>,
+    /// The loop has gone: what is due is dropped.
+    closed: Cell<bool>,
+    /// Calls are being dropped further up on the stack.
+    dropping: Cell<bool>,
+}
+
+impl<S> Orphans<S> {
+    pub(in crate::reactor) fn new() -> Orphans<S> {
+        Orphans {
+            calls: RefCell::default(),
+            unhandled: Cell::new(0),
+            closed: Cell::new(false),
+            dropping: Cell::new(false),
+        }
+    }
+
+    pub(super) fn push(&self, call: Call<S>) {
+        self.calls.borrow_mut().push_back(call);
+        if self.closed.get() {
+            self.drop_all();
+        }
+    }
+
+    pub(in crate::reactor) fn len(&self) -> usize {
+        self.calls.borrow().len()
+    }
+
+    #[inline]
+    pub(in crate::reactor) fn is_waiting(&self) -> bool {
+        !self.calls.borrow().is_empty()
+    }
+
+    pub(in crate::reactor) fn pop(&self) -> Option<Call<S>> {
+        self.calls.borrow_mut().pop_front()
+    }
+
+    /// The loop goes: nothing will run any more.
+    pub(in crate::reactor) fn close(&self) {
+        self.closed.set(true);
+        self.drop_all();
+    }
+
+    /// Dropping a callback drops the resolver of the next link, which puts its callback here: so a
+    /// long chain is dropped by this loop, and not each link inside of the one before (P7).
+    fn drop_all(&self) {
+        if self.dropping.replace(true) {
+            return;
+        }
+        while let Some(call) = self.pop() {
+            drop(call);
+        }
+        self.dropping.set(false);
+    }
+
+    /// Tells of a rejection that reached the end of its chain (P4).
+    #[cold]
+    pub(super) fn unhandled(&self, place: Place, error: &dyn fmt::Debug) {
+        if !self.closed.get() {
+            self.unhandled.set(self.unhandled.get() + 1);
+            log::error!("nobody catches what rejects the promise made at {place}: {error:?}");
+        }
+    }
+
+    pub(in crate::reactor) fn unhandled_count(&self) -> u64 {
+        self.unhandled.get()
+    }
+}
+
+impl<S: 'static> Context<S> {
+    /// The next deferred callback; orphans come behind those that are deferred already.
+    #[inline]
+    pub(in crate::reactor) fn next_deferred(&mut self) -> Option<Call<S>> {
+        while self.orphans.is_waiting()
+            && let Some(call) = self.orphans.pop()
+        {
+            self.defer_boxed(call.run, call.place);
+        }
+        self.deferred.pop_front()
+    }
+}
