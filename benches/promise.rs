@@ -37,19 +37,19 @@ fn promise(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(LINKS));
     group.bench_function("a chain, link by link", |bench| {
         // One link after the other, as a protocol makes them: the memory of the last is warm.
-        fn next(reactor: &mut Context<u64>, left: &mut u64) {
+        fn next(reactor: &mut Context<u64>) {
             let (promise, resolver) = reactor.promise::<u64, String>();
             promise.then(reactor, |reactor, left, one| {
                 *left -= one;
                 if *left > 0 {
-                    next(reactor, left);
+                    next(reactor);
                 }
             });
             resolver.resolve(reactor, 1);
         }
         bench.iter(|| {
             let mut left = LINKS;
-            next(&mut reactor, &mut left);
+            next(&mut reactor);
             reactor.turn(&mut left, Some(Duration::ZERO)).unwrap()
         });
     });

@@ -193,7 +193,7 @@ impl<S: 'static> Context<S> {
 
     #[inline]
     pub(super) fn defer_boxed(&mut self, run: Once<S>, place: Place) {
-        self.emit(Kind::Deferred, Subject::None, place, 0);
+        self.note(Kind::Deferred, Subject::None, place, 0);
         let cause = self.trace.running;
         self.deferred.push_back(Call { run, place, cause });
     }
@@ -213,7 +213,7 @@ impl<S: 'static> Context<S> {
     where
         F: FnOnce(&mut Context<S>, &mut S) + 'static,
     {
-        self.emit(Kind::Enqueued, Subject::None, place, priority as u32);
+        self.note(Kind::Enqueued, Subject::None, place, priority as u32);
         let call = Call { run: Box::new(callback), place, cause: self.trace.running };
         self.queue.enqueue(priority, call);
     }
@@ -222,7 +222,7 @@ impl<S: 'static> Context<S> {
     /// queued for later kept for another `run`. Called before `run`, it makes that return at once.
     #[track_caller]
     pub fn stop(&mut self) {
-        self.emit(Kind::Stopped, Subject::None, Place::caller(), 0);
+        self.note(Kind::Stopped, Subject::None, Place::caller(), 0);
         self.stopping = true;
     }
 
@@ -261,7 +261,7 @@ impl<S: 'static> Context<S> {
     /// Counts an event that reached nobody.
     pub(super) fn drop_stale(&mut self, subject: Subject) {
         self.statistics.stale += 1;
-        self.emit(Kind::Stale, subject, Place::caller(), 0);
+        self.note(Kind::Stale, subject, Place::caller(), 0);
     }
 
     /// For authors of sources: lends the loop's read buffer of [`SCRATCH_BYTES`]; give it back with

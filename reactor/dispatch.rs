@@ -22,7 +22,7 @@ impl<S: 'static> Context<S> {
             self.drop_stale(id.into());
         } else if self.trace.is_on() {
             let place = self.sources.get_mut(id).map_or_else(Place::caller, |entry| entry.place);
-            self.emit(Kind::Ready, id.into(), place, ready.bits());
+            self.note(Kind::Ready, id.into(), place, ready.bits());
         }
     }
 
@@ -44,7 +44,7 @@ impl<S: 'static> Context<S> {
             if self.trace.is_on() {
                 let held = self.wheel.get(id).and_then(Timer::held);
                 let place = held.map_or_else(Place::caller, |(_, place)| place);
-                self.emit(Kind::Expired, id.into(), place, 0);
+                self.note(Kind::Expired, id.into(), place, 0);
             }
         }
     }
@@ -151,7 +151,7 @@ impl<S: 'static> Context<S> {
     pub(super) fn flush_touched(&mut self, state: &mut S) {
         while let Some(id) = self.touched.pop_front() {
             if let Some((callback, place)) = self.take_touched(id) {
-                self.emit(Kind::Flushed, id.into(), place, 0);
+                self.note(Kind::Flushed, id.into(), place, 0);
                 self.running_place = place;
                 self.call_source(id, callback, Readiness::FLUSH, state);
             }

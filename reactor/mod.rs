@@ -310,7 +310,7 @@ impl<S: 'static> Reactor<S> {
         if self.context.trace.is_on() {
             let ms = wait.map_or(u128::MAX, |wait| wait.as_nanos().div_ceil(1_000_000));
             let ms = u32::try_from(ms).unwrap_or(u32::MAX);
-            self.context.emit(Kind::Wait, Subject::None, Place::caller(), ms);
+            self.context.note(Kind::Wait, Subject::None, Place::caller(), ms);
         }
         wait
     }
@@ -321,7 +321,7 @@ impl<S: 'static> Reactor<S> {
         if self.context.trace.is_on() {
             let woken = self.events.iter().filter(|event| event.token() == WAKE).count();
             let ready = self.scripted.len() + self.events.iter().count() - woken;
-            self.context.emit(Kind::Polled, Subject::None, Place::caller(), ready as u32);
+            self.context.note(Kind::Polled, Subject::None, Place::caller(), ready as u32);
         }
     }
 
@@ -377,7 +377,7 @@ impl<S: 'static> InTurn<'_, S> {
         context.time.in_turn = true;
         context.removed.clear(); // What a turn that ended with a panic has left.
         let number = context.statistics.turns as u32;
-        context.emit(Kind::Turn, Subject::None, Place::caller(), number);
+        context.note(Kind::Turn, Subject::None, Place::caller(), number);
         InTurn(reactor)
     }
 }

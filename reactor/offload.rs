@@ -212,7 +212,7 @@ impl<S: 'static> Context<S> {
         let index = self.jobs.slab.insert(entry);
         let id = JobId { index: u32::try_from(index).expect("fewer than 2^32 jobs"), generation };
         self.referenced += 1;
-        self.emit(Kind::Offloaded, id.into(), place, 0);
+        self.note(Kind::Offloaded, id.into(), place, 0);
         id
     }
 
@@ -226,7 +226,7 @@ impl<S: 'static> Context<S> {
             return false;
         }
         let Some(work) = self.jobs.pool.remove(number) else { return false };
-        self.emit(Kind::Cancelled, id.into(), place, 0);
+        self.note(Kind::Cancelled, id.into(), place, 0);
         self.settle(id, Err(JobError::Cancelled));
         drop(work);
         true
@@ -243,7 +243,7 @@ impl<S: 'static> Context<S> {
         self.settle(id, result);
         if self.trace.is_on() {
             let place = self.jobs.get_mut(id).map_or_else(Place::caller, |entry| entry.place);
-            self.emit(Kind::Collected, id.into(), place, 0);
+            self.note(Kind::Collected, id.into(), place, 0);
         }
     }
 

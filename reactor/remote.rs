@@ -206,7 +206,7 @@ impl<S: 'static> Context<S> {
             match self.inbox.0.pop_front() {
                 Some(Post::Call(run, place)) => {
                     self.queue.post(Call { run, place, cause: 0 });
-                    self.emit(Kind::Collected, Subject::None, place, 0);
+                    self.note(Kind::Collected, Subject::None, place, 0);
                 }
                 Some(Post::Result(result)) => self.collect_result(result.0, result.1),
                 None => {}

@@ -222,7 +222,7 @@ impl<S: 'static> Context<S> {
                 | mark(options.closes, mark::CLOSES),
         });
         self.referenced += 1;
-        self.emit(Kind::Registered, id.into(), place, 0);
+        self.note(Kind::Registered, id.into(), place, 0);
         Ok(SourceId::new(id))
     }
 
@@ -272,7 +272,7 @@ impl<S: 'static> Context<S> {
             self.wheel.cancel(timer);
         }
         self.referenced -= usize::from(entry.is_referenced());
-        self.emit(Kind::Deregistered, id.into(), entry.place, 0);
+        self.note(Kind::Deregistered, id.into(), entry.place, 0);
         Some(entry)
     }
 
@@ -302,7 +302,7 @@ impl<S: 'static> Context<S> {
         let queued = self.push_ready(id, ready);
         if queued && self.trace.is_on() {
             let place = self.sources.get(id).map_or_else(Place::caller, |entry| entry.place);
-            self.emit(Kind::Resumed, id.into(), place, ready.bits());
+            self.note(Kind::Resumed, id.into(), place, ready.bits());
         }
         queued
     }

@@ -160,7 +160,7 @@ impl<S: 'static> Context<S> {
         self.referenced += 1;
         if self.trace.is_on() {
             let argument = self.millis_until(tick);
-            self.emit(Kind::Armed, id.into(), place, argument);
+            self.note(Kind::Armed, id.into(), place, argument);
         }
         id
     }
@@ -175,7 +175,7 @@ impl<S: 'static> Context<S> {
         if moved && self.trace.is_on() {
             let place = self.wheel.get(id).and_then(Timer::held).map(|(_, place)| place);
             let argument = self.millis_until(tick);
-            self.emit(Kind::Rearmed, id.into(), place.unwrap_or_else(Place::caller), argument);
+            self.note(Kind::Rearmed, id.into(), place.unwrap_or_else(Place::caller), argument);
         }
         moved
     }
@@ -188,7 +188,7 @@ impl<S: 'static> Context<S> {
             return false;
         };
         self.referenced -= usize::from(referenced);
-        self.emit(Kind::Cancelled, id.into(), place, 0);
+        self.note(Kind::Cancelled, id.into(), place, 0);
         drop(self.wheel.cancel(id));
         true
     }

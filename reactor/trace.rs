@@ -167,14 +167,14 @@ impl Trace {
 impl<S> Context<S> {
     /// Tells the observer, if there is one, of something caused by the callback that runs now.
     #[inline]
-    pub(super) fn emit(&mut self, kind: Kind, subject: Subject, place: Place, argument: u32) {
+    pub(super) fn note(&mut self, kind: Kind, subject: Subject, place: Place, argument: u32) {
         if self.trace.is_on() {
             let cause = self.trace.running;
             self.record(kind, subject, place, argument, cause);
         }
     }
 
-    /// Tells the observer that a callback begins; what is emitted until it ends names it as cause.
+    /// Tells the observer that a callback begins; what is noted until it ends names it as cause.
     #[inline]
     pub(super) fn begin_callback(
         &mut self,
@@ -198,7 +198,7 @@ impl<S> Context<S> {
         if self.trace.is_on() {
             let micros = self.time.nanos().saturating_sub(self.trace.began) / 1000;
             let argument = u32::try_from(micros).unwrap_or(u32::MAX);
-            self.emit(kind, Subject::None, Place::caller(), argument);
+            self.note(kind, Subject::None, Place::caller(), argument);
             self.trace.running = 0;
         }
     }
