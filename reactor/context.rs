@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::RawId;
+use super::bus::Bus;
 use super::hook::Hooks;
 use super::offload::Jobs;
 use super::promise::Orphans;
@@ -49,6 +50,7 @@ pub struct Context<S> {
     /// What promises whose resolver was dropped have to tell; joins `deferred`.
     pub(super) orphans: Rc<Orphans<S>>,
     pub(super) hooks: Hooks<S>,
+    pub(super) bus: Bus,
     pub(super) time: Time,
     pub(super) registry: mio::Registry,
     pub(super) mailbox: Arc<Mailbox<S>>,
@@ -94,6 +96,8 @@ pub struct Statistics {
     pub jobs_refused: u64,
     /// Promises that were rejected, with nobody to catch it; each is logged.
     pub unhandled: u64,
+    /// Events of the bus that nobody heard.
+    pub unheard: u64,
 }
 
 /// The clock, and what it showed in this turn.

@@ -159,6 +159,12 @@ impl<S: 'static> Context<S> {
     }
 }
 
+/// What a panic said, if it was text.
+pub(super) fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let message = panic.downcast_ref::<String>().map(String::as_str);
+    message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("?")
+}
+
 /// A source's callback while it runs: put back when it ends, also by a panic, unless the source has
 /// gone.
 struct LentSource<'a, S> {

@@ -60,6 +60,7 @@ use crate::timers::Wheel;
 
 mod alive;
 mod builder;
+mod bus;
 mod context;
 mod dispatch;
 #[cfg(unix)]
@@ -83,6 +84,7 @@ mod trace;
 
 pub use alive::{Alive, Handle};
 pub use builder::{Builder, PanicPolicy};
+pub use bus::{LISTENERS_NESTED, ListenerId};
 pub use context::{Context, Cork, SCRATCH_BYTES, Statistics};
 #[cfg(unix)]
 pub use fd::Fd;
@@ -102,6 +104,7 @@ pub use source::{Options, Rejected};
 pub use timer::{BURST_MAX, Missed, Occurrence};
 pub use trace::{Kind, LoopEvent, Recorder, Subject};
 
+use bus::Bus;
 use context::Time;
 use hook::{HookPoint, Hooks};
 use offload::Jobs;
@@ -170,6 +173,7 @@ impl<S: 'static> Reactor<S> {
             deferred: Default::default(),
             orphans: Rc::new(Orphans::new()),
             hooks: Hooks::new(),
+            bus: Bus::new(builder.panic),
             time: Time::new(builder.clock),
             registry: poll.registry().try_clone()?,
             mailbox: Arc::new(Mailbox::new(waker, builder.posts_max)),

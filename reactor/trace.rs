@@ -47,7 +47,9 @@ pub enum Kind {
     RunJob,
     /// A hook begins.
     RunHook,
-    /// The callback that began last has returned. Argument: microseconds, by the loop's clock.
+    /// A listener of the bus begins, as a part of the callback that tells the event.
+    RunListener,
+    /// The callback that began last, of those that have not, has returned. Argument: microseconds, by the loop's clock.
     Returned,
     /// The callback that began last has panicked, and by policy was dropped.
     Panicked,
@@ -153,6 +155,13 @@ pub(super) struct Trace {
     began: u64,
 }
 
+/// A callback that has called another: its record, and when it began.
+#[derive(Clone, Copy)]
+pub(super) struct Outer {
+    running: u64,
+    began: u64,
+}
+
 impl Trace {
     pub(super) fn new(observer: Option<Observer>) -> Trace {
         Trace { observer, sequence: 0, running: 0, began: 0 }
@@ -200,6 +209,30 @@ impl<S> Context<S> {
             let argument = u32::try_from(micros).unwrap_or(u32::MAX);
             self.note(kind, Subject::None, Place::caller(), argument);
             self.trace.running = 0;
+        }
+    }
+
+    /// As `begin_callback`, for a callback that another calls. Answers what is to be restored when it
+    /// ends.
+    #[inline]
+    pub(super) fn begin_nested(&mut self, kind: Kind, place: Place) -> Outer {
+        let outer = Outer { running: self.trace.running, began: self.trace.began };
+        if self.trace.is_on() {
+            self.note(kind, Subject::None, place, 0);
+            self.trace.running = self.trace.sequence;
+            self.trace.began = self.time.nanos();
+        }
+        outer
+    }
+
+    /// Tells the observer that the inner callback has returned, if it has, and the outer one goes on.
+    #[inline]
+    pub(super) fn end_nested(&mut self, outer: Outer, returned: bool) {
+        if self.trace.is_on() {
+            if returned {
+                self.end_callback(Kind::Returned);
+            }
+            (self.trace.running, self.trace.began) = (outer.running, outer.began);
         }
     }
 

@@ -1,0 +1,420 @@
+//! The bus: events of the program's own, and who wants to hear of them.
+//!
+//! Knows types and callbacks; never mentions sources or timers.
+//!
+//! Parts of a program that should not know each other know an event: any type at all. Who wants to
+//! hear of it subscribes to the type. There are two ways to tell:
+//!
+//! ```text
+//!   publish(event)       into a lane of the event queue, heard in the next turn (R2, R7)
+//!   emit(state, &event)  heard now, inside this call
+//!
+//!   topics, by type            listeners, by priority, then in the order of subscribing
+//!   ┌─────────┐
+//!   │ Placed  │──▶ High stock · Normal mail · Normal once … · Low statistics
+//!   │ Paid    │──▶ Normal ledger
+//!   └─────────┘
+//! ```
+//!
+//! # Rules
+//! Each is cited by a test in `tests/bus.rs`.
+//!
+//! * **B1** Listeners are called by priority, and in the order of subscribing in each.
+//! * **B2** An event is heard by those who were subscribed when it was told and are when their turn
+//!   comes: one who is unsubscribed meanwhile, also by a listener of this event, is not called; one
+//!   who is subscribed meanwhile hears the next.
+//! * **B3** `emit` is a function that the caller calls, and the listeners are functions that it
+//!   calls: part of the callback that emits. A published event is one callback of the loop, with
+//!   its listeners as parts. What listeners defer runs after that callback (R1, R2).
+//! * **B4** A listener may emit, also the same event, which is then heard before the outer emit goes
+//!   on. A listener that runs has left its slot and is not entered again: it does not hear what is
+//!   emitted while it runs. At most [`LISTENERS_NESTED`] stand on each other.
+//! * **B5** A listener that panics loses nobody else an event. By [`PanicPolicy::Drop`] it is dropped,
+//!   the others are called and `emit` returns. Otherwise the panic passes through: through `emit`, to
+//!   its caller, as through any function; out of `run`, if the event was published, and the
+//!   listeners behind the one that panicked are called when the loop is run again (R9).
+//! * **B6** An event that nobody hears is counted in
+//!   [`Statistics::unheard`](super::Statistics::unheard) and costs neither an allocation nor a place
+//!   in the queue.
+//! * **B7** Listeners do not hold the loop (R8).
+//!
+//! # Left out
+//! Topics named by strings, wildcards: types are checked by the compiler. Vetoes: a listener that
+//! decides for the others is a function call in disguise. A bound on listeners: the program
+//! subscribes them, no peer can.
+//!
+//! # Read next
+//! `promise.rs`: one value, for one listener.
+
+use std::any::{Any, TypeId, type_name};
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use super::dispatch::panic_message;
+use super::queue::Call;
+use super::trace::{Kind, Outer, Subject};
+use super::{Context, PanicPolicy, Place, Priority};
+
+/// Listeners that may stand on each other on the stack, by emitting what the next one hears (B4).
+/// Far below what a thread's stack holds (2 MiB at least), far above what is meant to happen.
+pub const LISTENERS_NESTED: usize = 64;
+
+/// Names a listener, to unsubscribe it. `Copy`, never used twice, and harmless when stale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ListenerId {
+    topic: u32,
+    key: Key,
+}
+
+/// The order of listeners: priority, then the number of the subscription.
+type Key = (Priority, u64);
+type Callback<S, E> = Box<dyn FnMut(&mut Context<S>, &mut S, &E)>;
+
+struct Listener<S, E> {
+    key: Key,
+    /// `None` while it runs.
+    callback: Option<Callback<S, E>>,
+    once: bool,
+    place: Place,
+}
+
+/// The listeners of one type of event, in the order of their keys.
+struct Topic<S, E>(Vec<Listener<S, E>>);
+
+/// A topic, whatever its type.
+trait AnyTopic: Any {
+    fn len(&self) -> usize;
+    fn remove(&mut self, key: Key) -> bool;
+}
+
+impl<S: 'static, E: 'static> AnyTopic for Topic<S, E> {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn remove(&mut self, key: Key) -> bool {
+        let at = self.0.binary_search_by_key(&key, |listener| listener.key);
+        at.map(|at| self.0.remove(at)).is_ok()
+    }
+}
+
+/// An event on its way from one listener to the next.
+#[derive(Clone, Copy)]
+struct Delivery {
+    topic: u32,
+    /// The last subscription when the event was told (B2).
+    last: u64,
+    /// Whom it was handed to last.
+    at: Option<Key>,
+    /// Where that was subscribed.
+    place: Place,
+}
+
+pub(super) struct Bus {
+    /// Where each type's topic is. Topics stay, so an index is never stale.
+    types: HashMap<TypeId, u32, BuildHasherDefault<TypeHasher>>,
+    topics: Vec<Box<dyn AnyTopic>>,
+    /// Subscriptions so far.
+    numbered: u64,
+    /// Listeners on the stack.
+    nested: usize,
+    panic: PanicPolicy,
+}
+
+/// A `TypeId` is a hash already: it is used as it is.
+#[derive(Default)]
+struct TypeHasher(u64);
+
+impl Hasher for TypeHasher {
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    /// Not how a `TypeId` is hashed today; if it ever is, this will do.
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+impl Bus {
+    pub(super) fn new(panic: PanicPolicy) -> Bus {
+        Bus { types: HashMap::default(), topics: Vec::new(), numbered: 0, nested: 0, panic }
+    }
+
+    fn topic<S: 'static, E: 'static>(&mut self, index: u32) -> Option<&mut Topic<S, E>> {
+        let topic: &mut dyn Any = &mut **self.topics.get_mut(index as usize)?;
+        topic.downcast_mut()
+    }
+
+    /// Begins to deliver an event; `None` if nobody listens.
+    #[inline]
+    fn delivery<E: 'static>(&self) -> Option<Delivery> {
+        let topic = *self.types.get(&TypeId::of::<E>())?;
+        let is_heard = self.topics[topic as usize].len() > 0;
+        let (last, place) = (self.numbered, Place::caller());
+        is_heard.then_some(Delivery { topic, last, at: None, place })
+    }
+
+    /// Takes out the callback of the next listener; all of it, if it listens once.
+    #[inline]
+    fn next<S: 'static, E: 'static>(&mut self, delivery: &mut Delivery) -> Option<Callback<S, E>> {
+        let Topic(listeners) = self.topic::<S, E>(delivery.topic)?;
+        let mut index = listeners.partition_point(|listener| Some(listener.key) <= delivery.at);
+        loop {
+            let listener = listeners.get_mut(index)?;
+            if listener.key.1 <= delivery.last
+                && let Some(callback) = listener.callback.take()
+            {
+                delivery.at = Some(listener.key);
+                delivery.place = listener.place;
+                if listener.once {
+                    listeners.remove(index);
+                }
+                return Some(callback);
+            }
+            index += 1;
+        }
+    }
+}
+
+impl<S: 'static> Context<S> {
+    /// Calls `callback` with every event of type `E`, until it is unsubscribed.
+    ///
+    /// ```
+    /// use waterwheel::Reactor;
+    ///
+    /// struct Placed { order: u32 }
+    ///
+    /// let mut reactor = Reactor::new().unwrap();
+    /// reactor.subscribe(|_, mailed: &mut Vec<u32>, placed: &Placed| mailed.push(placed.order));
+    /// let mut mailed = Vec::new();
+    /// reactor.publish(Placed { order: 1 });
+    /// reactor.emit(&mut mailed, &Placed { order: 2 });
+    /// reactor.run(&mut mailed).unwrap();
+    /// assert_eq!(mailed, [2, 1]);
+    /// ```
+    #[track_caller]
+    pub fn subscribe<E: 'static>(
+        &mut self,
+        callback: impl FnMut(&mut Context<S>, &mut S, &E) + 'static,
+    ) -> ListenerId {
+        self.subscribe_with(Priority::Normal, callback)
+    }
+
+    /// [`subscribe`](Context::subscribe) with a place before or behind the other listeners.
+    /// O(listeners of `E`).
+    #[track_caller]
+    pub fn subscribe_with<E: 'static>(
+        &mut self,
+        priority: Priority,
+        callback: impl FnMut(&mut Context<S>, &mut S, &E) + 'static,
+    ) -> ListenerId {
+        self.listen(priority, false, Box::new(callback), Place::caller())
+    }
+
+    /// Calls `callback` with the next event of type `E`, and is unsubscribed before it does.
+    #[track_caller]
+    pub fn once<E: 'static>(
+        &mut self,
+        callback: impl FnOnce(&mut Context<S>, &mut S, &E) + 'static,
+    ) -> ListenerId {
+        let mut callback = Some(callback);
+        let call = move |reactor: &mut Context<S>, state: &mut S, event: &E| {
+            if let Some(callback) = callback.take() {
+                callback(reactor, state, event);
+            }
+        };
+        self.listen(Priority::Normal, true, Box::new(call), Place::caller())
+    }
+
+    fn listen<E: 'static>(
+        &mut self,
+        priority: Priority,
+        once: bool,
+        callback: Callback<S, E>,
+        place: Place,
+    ) -> ListenerId {
+        let Bus { types, topics, numbered, .. } = &mut self.bus;
+        *numbered += 1;
+        let key = (priority, *numbered);
+        let topic = *types.entry(TypeId::of::<E>()).or_insert_with(|| {
+            topics.push(Box::new(Topic::<S, E>(Vec::new())));
+            topics.len() as u32 - 1
+        });
+        if let Some(Topic(listeners)) = self.bus.topic::<S, E>(topic) {
+            let at = listeners.partition_point(|listener| listener.key < key);
+            listeners.insert(at, Listener { key, callback: Some(callback), once, place });
+        }
+        ListenerId { topic, key }
+    }
+
+    /// Ends a subscription, at once: also of a listener that was still to be called with the event
+    /// that is told now, and of one that runs. False if the id is stale. O(listeners of the type).
+    pub fn unsubscribe(&mut self, id: ListenerId) -> bool {
+        self.bus.topics.get_mut(id.topic as usize).is_some_and(|topic| topic.remove(id.key))
+    }
+
+    /// How many listen to events of type `E`.
+    pub fn listeners<E: 'static>(&self) -> usize {
+        let topic = self.bus.types.get(&TypeId::of::<E>());
+        topic.map_or(0, |topic| self.bus.topics[*topic as usize].len())
+    }
+
+    /// Tells an event in the next turn, in lane Normal: [`enqueue`](Context::enqueue) for whoever
+    /// listens. O(1), one allocation; none if nobody does.
+    #[track_caller]
+    pub fn publish<E: 'static>(&mut self, event: E) {
+        self.publish_at(Priority::Normal, event);
+    }
+
+    /// [`publish`](Context::publish) in another lane of the event queue.
+    #[track_caller]
+    pub fn publish_at<E: 'static>(&mut self, lane: Priority, event: E) {
+        match self.bus.delivery::<E>() {
+            Some(delivery) => self.enqueue(lane, move |reactor, state| {
+                reactor.deliver_published(state, event, delivery);
+            }),
+            None => self.statistics.unheard += 1,
+        }
+    }
+
+    /// Tells an event now: calls those who listen, in this call, and answers how many it called.
+    ///
+    /// # Panics
+    /// As a listener does, unless the [`PanicPolicy`] says otherwise; and when more than
+    /// [`LISTENERS_NESTED`] listeners stand on each other, which is a recursion without end.
+    pub fn emit<E: 'static>(&mut self, state: &mut S, event: &E) -> usize {
+        match self.bus.delivery::<E>() {
+            Some(mut delivery) => self.deliver(state, event, &mut delivery),
+            None => {
+                self.statistics.unheard += 1;
+                0
+            }
+        }
+    }
+
+    /// The callback that a published event is.
+    fn deliver_published<E: 'static>(&mut self, state: &mut S, event: E, mut delivery: Delivery) {
+        let place = self.running_place;
+        let deliver = || self.deliver(state, &event, &mut delivery);
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(deliver)) {
+            let cause = self.trace.running;
+            let rest = move |reactor: &mut Context<S>, state: &mut S| {
+                reactor.deliver_published(state, event, delivery);
+            };
+            self.deferred.push_front(Call { run: Box::new(rest), place, cause });
+            resume_unwind(panic);
+        }
+    }
+
+    /// Calls the listeners that are left; answers how many. If those who were there when the event
+    /// was told have all gone, nobody has heard it.
+    #[inline]
+    fn deliver<E>(&mut self, state: &mut S, event: &E, delivery: &mut Delivery) -> usize
+    where
+        E: 'static,
+    {
+        // A message and not the end of the stack, which would be the end of the process.
+        assert!(
+            self.bus.nested < LISTENERS_NESTED,
+            "{LISTENERS_NESTED} listeners emit to each other, the last a {}",
+            type_name::<E>()
+        );
+        let mut heard = 0;
+        match self.bus.panic {
+            PanicPolicy::Propagate => self.call_listeners(state, event, delivery, &mut heard),
+            PanicPolicy::Drop => {
+                while let Err(panic) = catch_unwind(AssertUnwindSafe(|| {
+                    self.call_listeners(state, event, delivery, &mut heard);
+                })) {
+                    self.drop_listener(delivery, &*panic);
+                }
+            }
+        }
+        self.statistics.unheard += u64::from(delivery.at.is_none());
+        heard
+    }
+
+    #[inline]
+    fn call_listeners<E>(
+        &mut self,
+        state: &mut S,
+        event: &E,
+        delivery: &mut Delivery,
+        heard: &mut usize,
+    ) where
+        E: 'static,
+    {
+        while let Some(callback) = self.bus.next::<S, E>(delivery) {
+            *heard += 1;
+            let mut lent = LentListener::begin(self, *delivery, callback);
+            if let LentListener { context, callback: Some(callback), .. } = &mut lent {
+                callback(context, state, event);
+            }
+            lent.returned = true;
+        }
+    }
+
+    /// Drops the listener that has panicked, by [`PanicPolicy::Drop`], and says so.
+    #[cold]
+    fn drop_listener(&mut self, delivery: &Delivery, panic: &(dyn Any + Send)) {
+        let (place, message) = (delivery.place, panic_message(panic));
+        log::error!("the listener from {place} panicked ({message}) and is dropped");
+        self.statistics.panicked += 1;
+        self.note(Kind::Panicked, Subject::None, place, 0);
+        if let Some(key) = delivery.at {
+            self.unsubscribe(ListenerId { topic: delivery.topic, key });
+        }
+    }
+}
+
+/// A listener while it runs: put back when it ends, also by a panic, unless it was unsubscribed.
+struct LentListener<'a, S: 'static, E: 'static> {
+    context: &'a mut Context<S>,
+    delivery: Delivery,
+    callback: Option<Callback<S, E>>,
+    /// It has not panicked.
+    returned: bool,
+    /// The callback that emits, for the trace.
+    outer: Outer,
+    outer_place: Place,
+}
+
+impl<'a, S: 'static, E: 'static> LentListener<'a, S, E> {
+    #[inline]
+    fn begin(
+        context: &'a mut Context<S>,
+        delivery: Delivery,
+        callback: Callback<S, E>,
+    ) -> LentListener<'a, S, E> {
+        context.bus.nested += 1;
+        let outer_place = mem::replace(&mut context.running_place, delivery.place);
+        let outer = context.begin_nested(Kind::RunListener, delivery.place);
+        let callback = Some(callback);
+        LentListener { context, delivery, callback, returned: false, outer, outer_place }
+    }
+}
+
+impl<S: 'static, E: 'static> Drop for LentListener<'_, S, E> {
+    #[inline]
+    fn drop(&mut self) {
+        let LentListener { context, delivery, callback, returned, outer, outer_place } = self;
+        context.bus.nested -= 1;
+        context.end_nested(*outer, *returned);
+        context.running_place = *outer_place;
+        if let Some(Topic(listeners)) = context.bus.topic::<S, E>(delivery.topic)
+            && let Some(key) = delivery.at
+            && let Ok(at) = listeners.binary_search_by_key(&key, |listener| listener.key)
+        {
+            listeners[at].callback = callback.take();
+        }
+    }
+}
