@@ -47,15 +47,20 @@
 //! `promise.rs`: one value, for one listener.
 
 use std::any::{Any, TypeId, type_name};
+use std::cell::RefCell;
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::BuildHasherDefault;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
 
 use super::dispatch::panic_message;
 use super::queue::Call;
 use super::trace::{Kind, Outer, Subject};
 use super::{Context, PanicPolicy, Place, Priority};
+use topic::{AnyTopic, Callback, Delivery, Key, Listener, Topic, TypeHasher};
+
+mod topic;
 
 /// Listeners that may stand on each other on the stack, by emitting what the next one hears (B4).
 /// Far below what a thread's stack holds (2 MiB at least), far above what is meant to happen.
@@ -64,58 +69,12 @@ pub const LISTENERS_NESTED: usize = 64;
 /// Names a listener, to unsubscribe it. `Copy`, never used twice, and harmless when stale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ListenerId {
-    topic: u32,
+    event: TypeId,
     key: Key,
-}
-
-/// The order of listeners: priority, then the number of the subscription.
-type Key = (Priority, u64);
-type Callback<S, E> = Box<dyn FnMut(&mut Context<S>, &mut S, &E)>;
-
-struct Listener<S, E> {
-    key: Key,
-    /// `None` while it runs.
-    callback: Option<Callback<S, E>>,
-    once: bool,
-    place: Place,
-}
-
-/// The listeners of one type of event, in the order of their keys.
-struct Topic<S, E>(Vec<Listener<S, E>>);
-
-/// A topic, whatever its type.
-trait AnyTopic: Any {
-    fn len(&self) -> usize;
-    fn remove(&mut self, key: Key) -> bool;
-}
-
-impl<S: 'static, E: 'static> AnyTopic for Topic<S, E> {
-    fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    fn remove(&mut self, key: Key) -> bool {
-        let at = self.0.binary_search_by_key(&key, |listener| listener.key);
-        at.map(|at| self.0.remove(at)).is_ok()
-    }
-}
-
-/// An event on its way from one listener to the next.
-#[derive(Clone, Copy)]
-struct Delivery {
-    topic: u32,
-    /// The last subscription when the event was told (B2).
-    last: u64,
-    /// Whom it was handed to last.
-    at: Option<Key>,
-    /// Where that was subscribed.
-    place: Place,
 }
 
 pub(super) struct Bus {
-    /// Where each type's topic is. Topics stay, so an index is never stale.
-    types: HashMap<TypeId, u32, BuildHasherDefault<TypeHasher>>,
-    topics: Vec<Box<dyn AnyTopic>>,
+    topics: HashMap<TypeId, Rc<dyn AnyTopic>, BuildHasherDefault<TypeHasher>>,
     /// Subscriptions so far.
     numbered: u64,
     /// Listeners on the stack.
@@ -123,65 +82,21 @@ pub(super) struct Bus {
     panic: PanicPolicy,
 }
 
-/// A `TypeId` is a hash already: it is used as it is.
-#[derive(Default)]
-struct TypeHasher(u64);
-
-impl Hasher for TypeHasher {
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-
-    /// Not how a `TypeId` is hashed today; if it ever is, this will do.
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
 impl Bus {
     pub(super) fn new(panic: PanicPolicy) -> Bus {
-        Bus { types: HashMap::default(), topics: Vec::new(), numbered: 0, nested: 0, panic }
-    }
-
-    fn topic<S: 'static, E: 'static>(&mut self, index: u32) -> Option<&mut Topic<S, E>> {
-        let topic: &mut dyn Any = &mut **self.topics.get_mut(index as usize)?;
-        topic.downcast_mut()
+        Bus { topics: HashMap::default(), numbered: 0, nested: 0, panic }
     }
 
     /// Begins to deliver an event; `None` if nobody listens.
     #[inline]
-    fn delivery<E: 'static>(&self) -> Option<Delivery> {
-        let topic = *self.types.get(&TypeId::of::<E>())?;
-        let is_heard = self.topics[topic as usize].len() > 0;
-        let (last, place) = (self.numbered, Place::caller());
-        is_heard.then_some(Delivery { topic, last, at: None, place })
-    }
-
-    /// Takes out the callback of the next listener; all of it, if it listens once.
-    #[inline]
-    fn next<S: 'static, E: 'static>(&mut self, delivery: &mut Delivery) -> Option<Callback<S, E>> {
-        let Topic(listeners) = self.topic::<S, E>(delivery.topic)?;
-        let mut index = listeners.partition_point(|listener| Some(listener.key) <= delivery.at);
-        loop {
-            let listener = listeners.get_mut(index)?;
-            if listener.key.1 <= delivery.last
-                && let Some(callback) = listener.callback.take()
-            {
-                delivery.at = Some(listener.key);
-                delivery.place = listener.place;
-                if listener.once {
-                    listeners.remove(index);
-                }
-                return Some(callback);
-            }
-            index += 1;
+    fn delivery<S: 'static, E: 'static>(&self) -> Option<Delivery<S, E>> {
+        let topic = self.topics.get(&TypeId::of::<E>())?;
+        if topic.len() == 0 {
+            return None;
         }
+        let topic: Rc<dyn Any> = topic.clone();
+        let (last, place) = (self.numbered, Place::caller());
+        Some(Delivery { topic: topic.downcast().ok()?, last, at: Key::FIRST, index: 0, place })
     }
 }
 
@@ -242,30 +157,28 @@ impl<S: 'static> Context<S> {
         callback: Callback<S, E>,
         place: Place,
     ) -> ListenerId {
-        let Bus { types, topics, numbered, .. } = &mut self.bus;
-        *numbered += 1;
-        let key = (priority, *numbered);
-        let topic = *types.entry(TypeId::of::<E>()).or_insert_with(|| {
-            topics.push(Box::new(Topic::<S, E>(Vec::new())));
-            topics.len() as u32 - 1
-        });
-        if let Some(Topic(listeners)) = self.bus.topic::<S, E>(topic) {
+        self.bus.numbered += 1;
+        let key = Key::new(priority, self.bus.numbered);
+        let event = TypeId::of::<E>();
+        let empty = || Rc::new(Topic::<S, E>(RefCell::default())) as Rc<dyn AnyTopic>;
+        let topic: &dyn Any = &**self.bus.topics.entry(event).or_insert_with(empty);
+        if let Some(Topic(listeners)) = topic.downcast_ref::<Topic<S, E>>() {
+            let mut listeners = listeners.borrow_mut();
             let at = listeners.partition_point(|listener| listener.key < key);
             listeners.insert(at, Listener { key, callback: Some(callback), once, place });
         }
-        ListenerId { topic, key }
+        ListenerId { event, key }
     }
 
     /// Ends a subscription, at once: also of a listener that was still to be called with the event
     /// that is told now, and of one that runs. False if the id is stale. O(listeners of the type).
     pub fn unsubscribe(&mut self, id: ListenerId) -> bool {
-        self.bus.topics.get_mut(id.topic as usize).is_some_and(|topic| topic.remove(id.key))
+        self.bus.topics.get(&id.event).is_some_and(|topic| topic.remove(id.key))
     }
 
     /// How many listen to events of type `E`.
     pub fn listeners<E: 'static>(&self) -> usize {
-        let topic = self.bus.types.get(&TypeId::of::<E>());
-        topic.map_or(0, |topic| self.bus.topics[*topic as usize].len())
+        self.bus.topics.get(&TypeId::of::<E>()).map_or(0, |topic| topic.len())
     }
 
     /// Tells an event in the next turn, in lane Normal: [`enqueue`](Context::enqueue) for whoever
@@ -278,7 +191,7 @@ impl<S: 'static> Context<S> {
     /// [`publish`](Context::publish) in another lane of the event queue.
     #[track_caller]
     pub fn publish_at<E: 'static>(&mut self, lane: Priority, event: E) {
-        match self.bus.delivery::<E>() {
+        match self.bus.delivery::<S, E>() {
             Some(delivery) => self.enqueue(lane, move |reactor, state| {
                 reactor.deliver_published(state, event, delivery);
             }),
@@ -292,7 +205,7 @@ impl<S: 'static> Context<S> {
     /// As a listener does, unless the [`PanicPolicy`] says otherwise; and when more than
     /// [`LISTENERS_NESTED`] listeners stand on each other, which is a recursion without end.
     pub fn emit<E: 'static>(&mut self, state: &mut S, event: &E) -> usize {
-        match self.bus.delivery::<E>() {
+        match self.bus.delivery::<S, E>() {
             Some(mut delivery) => self.deliver(state, event, &mut delivery),
             None => {
                 self.statistics.unheard += 1;
@@ -302,7 +215,10 @@ impl<S: 'static> Context<S> {
     }
 
     /// The callback that a published event is.
-    fn deliver_published<E: 'static>(&mut self, state: &mut S, event: E, mut delivery: Delivery) {
+    fn deliver_published<E>(&mut self, state: &mut S, event: E, mut delivery: Delivery<S, E>)
+    where
+        E: 'static,
+    {
         let place = self.running_place;
         let deliver = || self.deliver(state, &event, &mut delivery);
         if let Err(panic) = catch_unwind(AssertUnwindSafe(deliver)) {
@@ -318,7 +234,7 @@ impl<S: 'static> Context<S> {
     /// Calls the listeners that are left; answers how many. If those who were there when the event
     /// was told have all gone, nobody has heard it.
     #[inline]
-    fn deliver<E>(&mut self, state: &mut S, event: &E, delivery: &mut Delivery) -> usize
+    fn deliver<E>(&mut self, state: &mut S, event: &E, delivery: &mut Delivery<S, E>) -> usize
     where
         E: 'static,
     {
@@ -335,11 +251,11 @@ impl<S: 'static> Context<S> {
                 while let Err(panic) = catch_unwind(AssertUnwindSafe(|| {
                     self.call_listeners(state, event, delivery, &mut heard);
                 })) {
-                    self.drop_listener(delivery, &*panic);
+                    self.drop_listener::<E>(delivery.at, delivery.place, &*panic);
                 }
             }
         }
-        self.statistics.unheard += u64::from(delivery.at.is_none());
+        self.statistics.unheard += u64::from(delivery.at == Key::FIRST);
         heard
     }
 
@@ -348,14 +264,14 @@ impl<S: 'static> Context<S> {
         &mut self,
         state: &mut S,
         event: &E,
-        delivery: &mut Delivery,
+        delivery: &mut Delivery<S, E>,
         heard: &mut usize,
     ) where
         E: 'static,
     {
-        while let Some(callback) = self.bus.next::<S, E>(delivery) {
+        while let Some(callback) = delivery.next() {
             *heard += 1;
-            let mut lent = LentListener::begin(self, *delivery, callback);
+            let mut lent = LentListener::begin(self, delivery, callback);
             if let LentListener { context, callback: Some(callback), .. } = &mut lent {
                 callback(context, state, event);
             }
@@ -365,21 +281,19 @@ impl<S: 'static> Context<S> {
 
     /// Drops the listener that has panicked, by [`PanicPolicy::Drop`], and says so.
     #[cold]
-    fn drop_listener(&mut self, delivery: &Delivery, panic: &(dyn Any + Send)) {
-        let (place, message) = (delivery.place, panic_message(panic));
+    fn drop_listener<E: 'static>(&mut self, key: Key, place: Place, panic: &(dyn Any + Send)) {
+        let message = panic_message(panic);
         log::error!("the listener from {place} panicked ({message}) and is dropped");
         self.statistics.panicked += 1;
         self.note(Kind::Panicked, Subject::None, place, 0);
-        if let Some(key) = delivery.at {
-            self.unsubscribe(ListenerId { topic: delivery.topic, key });
-        }
+        self.unsubscribe(ListenerId { event: TypeId::of::<E>(), key });
     }
 }
 
 /// A listener while it runs: put back when it ends, also by a panic, unless it was unsubscribed.
 struct LentListener<'a, S: 'static, E: 'static> {
     context: &'a mut Context<S>,
-    delivery: Delivery,
+    delivery: &'a Delivery<S, E>,
     callback: Option<Callback<S, E>>,
     /// It has not panicked.
     returned: bool,
@@ -392,7 +306,7 @@ impl<'a, S: 'static, E: 'static> LentListener<'a, S, E> {
     #[inline]
     fn begin(
         context: &'a mut Context<S>,
-        delivery: Delivery,
+        delivery: &'a Delivery<S, E>,
         callback: Callback<S, E>,
     ) -> LentListener<'a, S, E> {
         context.bus.nested += 1;
@@ -410,11 +324,6 @@ impl<S: 'static, E: 'static> Drop for LentListener<'_, S, E> {
         context.bus.nested -= 1;
         context.end_nested(*outer, *returned);
         context.running_place = *outer_place;
-        if let Some(Topic(listeners)) = context.bus.topic::<S, E>(delivery.topic)
-            && let Some(key) = delivery.at
-            && let Ok(at) = listeners.binary_search_by_key(&key, |listener| listener.key)
-        {
-            listeners[at].callback = callback.take();
-        }
+        delivery.put_back(callback.take());
     }
 }

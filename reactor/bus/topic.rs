@@ -1,0 +1,134 @@
+//! Topics: the listeners of one type of event, and an event on its way along them.
+//!
+//! Knows lists of callbacks; never calls one.
+//!
+//! A listener may change the list it is in while it is called, so nothing is borrowed and no
+//! position is trusted from one listener to the next: the place in the list is found again by key.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::hash::Hasher;
+use std::rc::Rc;
+
+use crate::reactor::{Context, Place, Priority};
+
+/// The order of listeners: priority in the upper bits, then the number of the subscription, from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Key(u64);
+
+impl Key {
+    const NUMBER_BITS: u32 = 62;
+    /// Before every listener.
+    pub(super) const FIRST: Key = Key(0);
+
+    pub(super) fn new(priority: Priority, number: u64) -> Key {
+        Key((priority as u64) << Key::NUMBER_BITS | number)
+    }
+
+    pub(super) fn number(self) -> u64 {
+        self.0 & ((1 << Key::NUMBER_BITS) - 1)
+    }
+}
+
+pub(super) type Callback<S, E> = Box<dyn FnMut(&mut Context<S>, &mut S, &E)>;
+
+pub(super) struct Listener<S, E> {
+    pub(super) key: Key,
+    /// `None` while it runs.
+    pub(super) callback: Option<Callback<S, E>>,
+    pub(super) once: bool,
+    pub(super) place: Place,
+}
+
+/// The listeners of one type of event, in the order of their keys. Shared with the events on their
+/// way, which so find it once and not for each listener.
+pub(super) struct Topic<S, E>(pub(super) RefCell<Vec<Listener<S, E>>>);
+
+/// A topic, whatever its type.
+pub(super) trait AnyTopic: Any {
+    fn len(&self) -> usize;
+    fn remove(&self, key: Key) -> bool;
+}
+
+impl<S: 'static, E: 'static> AnyTopic for Topic<S, E> {
+    fn len(&self) -> usize {
+        self.0.borrow().len()
+    }
+
+    fn remove(&self, key: Key) -> bool {
+        let mut listeners = self.0.borrow_mut();
+        let at = listeners.binary_search_by_key(&key, |listener| listener.key);
+        at.map(|at| listeners.remove(at)).is_ok()
+    }
+}
+
+/// An event on its way from one listener to the next.
+pub(super) struct Delivery<S, E> {
+    pub(super) topic: Rc<Topic<S, E>>,
+    /// The last subscription when the event was told (B2).
+    pub(super) last: u64,
+    /// Whom it was handed to last; where that was in the list then, and where subscribed.
+    pub(super) at: Key,
+    pub(super) index: usize,
+    pub(super) place: Place,
+}
+
+impl<S, E> Delivery<S, E> {
+    /// Takes out the callback of the next listener; all of it, if it listens once.
+    #[inline]
+    pub(super) fn next(&mut self) -> Option<Callback<S, E>> {
+        let mut listeners = self.topic.0.borrow_mut();
+        // Where it was, unless a listener has changed the list.
+        let mut index = match listeners.get(self.index) {
+            Some(listener) if listener.key == self.at => self.index + 1,
+            _ => listeners.partition_point(|listener| listener.key <= self.at),
+        };
+        loop {
+            let listener = listeners.get_mut(index)?;
+            if listener.key.number() <= self.last
+                && let Some(callback) = listener.callback.take()
+            {
+                (self.at, self.index, self.place) = (listener.key, index, listener.place);
+                if listener.once {
+                    listeners.remove(index);
+                }
+                return Some(callback);
+            }
+            index += 1;
+        }
+    }
+
+    /// Puts the callback back, unless it was unsubscribed, or listens once.
+    #[inline]
+    pub(super) fn put_back(&self, callback: Option<Callback<S, E>>) {
+        let mut listeners = self.topic.0.borrow_mut();
+        let index = match listeners.get(self.index) {
+            Some(listener) if listener.key == self.at => Ok(self.index),
+            _ => listeners.binary_search_by_key(&self.at, |listener| listener.key),
+        };
+        if let Ok(index) = index {
+            listeners[index].callback = callback;
+        }
+    }
+}
+
+/// A `TypeId` is a hash already: it is used as it is.
+#[derive(Default)]
+pub(super) struct TypeHasher(u64);
+
+impl Hasher for TypeHasher {
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    /// Not how a `TypeId` is hashed today; if it ever is, this will do.
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
