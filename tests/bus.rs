@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
+use support::process::example;
 use support::{Rng, only};
 use waterwheel::reactor::{
     Context, Interest, Kind, LISTENERS_NESTED, ListenerId, Missed, PanicPolicy, Priority, Reactor,
@@ -502,4 +503,30 @@ fn random_changes_during_delivery_agree_with_a_model() {
             assert_eq!(world.called.contains(number), *number <= world.told_at);
         }
     }
+}
+
+#[test]
+fn the_example_prints_who_hears_what_in_which_turn() {
+    let output = example("bus").output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    let expected = "\
+turn 0  before anybody listens: order 0: a lamp
+turn 0  orders: order 1: a chair
+turn 0  orders: order 2: a lamp
+turn 0  orders: order 3: a lamp
+turn 1  stock, High: order 1: a chair is packed
+turn 1  mail, once: order 1 is our first: champagne!
+turn 1  advertising: chairs are all the rage!
+turn 1  audit, Low: order 1, 8 left
+turn 1  stock, High: order 2: a lamp is packed
+turn 1  advertising: lamps are all the rage!
+turn 1  audit, Low: order 2, 0 left
+turn 1  advertising, emitted by stock: no more lamps; stopped: true
+turn 1  stock, High: order 3: there is no lamp
+turn 1  audit, Low: order 3, 0 left
+turn 2  mail, published by stock: order 1 is on its way to you
+turn 2  mail, published by stock: order 2 is on its way to you
+turn 2  at the end: 1 events were heard by nobody
+";
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
 }

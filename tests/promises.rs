@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Once;
 use std::time::Duration;
 
+use support::process::example;
 use support::{MS, ceiling};
 use waterwheel::net::tcp;
 use waterwheel::reactor::{
@@ -946,4 +947,26 @@ fn a_hop_allocates_twice() {
     let counted = allocation_counter::measure(chain);
     // And the head of the chain, and what `Owned` is.
     assert_eq!((counted.count_total, counted.count_current), (202, 0));
+}
+
+#[test]
+fn the_example_prints_each_line_when_its_reason_has_come() {
+    let _ceiling = ceiling(LIMIT);
+    let output = example("promises").output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let (addr, story) = printed.split_once('\n').unwrap();
+    assert!(addr.starts_with("listening on 127.0.0.1:"), "{addr}");
+    let expected = "\
+salad after 20 ms, as all are cooked side by side
+cake after 40 ms, as all are cooked side by side
+soup after 60 ms, as all are cooked side by side
+all: soup after 60 ms, salad after 20 ms, cake after 40 ms, in the order of asking
+bread, attempt 1: the oven is cold, again in 10 ms
+bread, attempt 2: the oven is cold, again in 20, twice as long
+bread, attempt 3: the oven is warm
+race: snack after 10 ms, so nobody waits for the other
+kitchen: nobody wants the stew any more, so that is all
+";
+    assert_eq!(story, expected);
 }
