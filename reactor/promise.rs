@@ -8,18 +8,25 @@
 //! nest. The resolver owns what waits for it, link by link:
 //!
 //! ```text
-//!   resolver ──▶ node ──▶ callback of `then` ──▶ node ──▶ callback of `catch` ──▶ node ◀── promise
-//!    (maker)                                                                               (user)
+//!   resolver ─▶ node ─▶ callback of `then` ─▶ node ─▶ callback of `catch` ─▶ node ◀─ promise
+//!    (maker)                                                                          (user)
+//! ```
 //!
-//!            then, catch, …            the resolver settles it            its callback runs
-//!   open ──────────────────▶ waiting ─────────────────────────▶ settled ────────────────────▶ done
-//!    │ └─ settled before anybody asked ──────────────────────▶ settled ─ then: deferred at once ┘ ▲
-//!    └─ its end is dropped: detached; settled, it is done ──────────────────────────────────────┤
-//!   any of these ─ cancel ──────────────────────────────────────────────────────────────────────┘
+//! What a node goes through (`State` in `promise/node.rs`), and which function takes it there:
+//!
+//! ```text
+//!               ┌─────────── settle ──────────┐
+//!               │                             ▼
+//!   promise() ─▶ Open ── wait ─▶ Waiting ─ settle ─▶ Settled ── take, detach ─▶ Done
+//!                ├────── adopt ─▶ Adopted ─ settle: the promise that it stands for ─▶ Done
+//!                └───── detach ─▶ Detached ─ settle: a rejection is told ─▶ Done
+//!
+//!   any of them ── cancel ─▶ Done
 //! ```
 //!
 //! # Rules
-//! Each is cited by a test in `tests/promises.rs`.
+//! Each is cited by a test in `tests/promises.rs`; P1 by a program in the documentation of
+//! [`Resolver::resolve`] that does not compile.
 //!
 //! * **P1** A promise settles once: settling takes the resolver.
 //! * **P2** Nothing runs inside `resolve`, `reject`, `then` or `cancel`, but the hooks of
@@ -37,9 +44,9 @@
 //!   combinators cancel what can no longer count: the losers of a race, the rest of a failed `all`.
 //! * **P6** A pending promise does not hold the loop (R8). What will settle it does.
 //! * **P7** Neither settling nor cancelling nor dropping recurses: chains may be of any length.
-//! * **P8** What is settled, abandoned or cancelled is freed, callbacks and values, without the
-//!   help of the loop's end. (A resolver that its own promise's callback owns is a cycle, as of
-//!   `Rc`: nobody can ever settle it.)
+//! * **P8** What is settled, abandoned or cancelled is freed at once, callbacks and values; what is
+//!   pending goes with its resolver or with the loop. (But a promise that waits for itself, as its
+//!   callback owns its resolver, is a cycle, as of `Rc`: nobody can ever settle it.)
 //!
 //! # Left out
 //! `async` and `await`. The compiler would turn a function that awaits into a *state machine*, an

@@ -267,6 +267,8 @@ fn p3_a_resolver_is_lost_with_whatever_owned_it_and_the_loop_neither_hangs_nor_e
         let (promise, resolver) = pending(&mut reactor);
         tell(&mut reactor, promise);
         shape(&mut reactor, resolver);
+        assert!(reactor.is_alive());
+        assert!(number > 0 || reactor.next_wait() == Some(Duration::ZERO), "a host turns at once");
         let log = run(&mut reactor);
         assert!(log.len() == 1 && log[0].ends_with("was abandoned"), "{number}: {log:?}");
     }
@@ -861,6 +863,7 @@ fn retry_with_a_seed_draws_the_same_pauses_each_time_from_the_upper_half() {
 
 #[test]
 fn retry_never_overflows_and_makes_one_attempt_at_least() {
+    assert_eq!(Backoff::new(9).without_jitter().pause(1), 100 * MS);
     let mut backoff = Backoff::new(u32::MAX).without_jitter().first(Duration::MAX);
     assert_eq!(backoff.pause(u32::MAX), 30_000 * MS);
     let mut backoff = Backoff::new(9).first(Duration::MAX).most(Duration::MAX);

@@ -14,6 +14,8 @@ use crate::reactor::{Context, Place};
 /// Shared by the loop and all of its promises.
 pub(in crate::reactor) struct Orphans<S> {
     calls: RefCell<VecDeque<Call<S>>>,
+    /// How many, for the loop, which asks before every deferred callback.
+    waiting: Cell<usize>,
     /// Rejections that nobody caught.
     unhandled: Cell<u64>,
     /// The loop has gone: what is due is dropped.
@@ -26,6 +28,7 @@ impl<S> Orphans<S> {
     pub(in crate::reactor) fn new() -> Orphans<S> {
         Orphans {
             calls: RefCell::default(),
+            waiting: Cell::new(0),
             unhandled: Cell::new(0),
             closed: Cell::new(false),
             dropping: Cell::new(false),
@@ -34,22 +37,25 @@ impl<S> Orphans<S> {
 
     pub(super) fn push(&self, call: Call<S>) {
         self.calls.borrow_mut().push_back(call);
+        self.waiting.set(self.waiting.get() + 1);
         if self.closed.get() {
             self.drop_all();
         }
     }
 
     pub(in crate::reactor) fn len(&self) -> usize {
-        self.calls.borrow().len()
+        self.waiting.get()
     }
 
     #[inline]
     pub(in crate::reactor) fn is_waiting(&self) -> bool {
-        !self.calls.borrow().is_empty()
+        self.waiting.get() > 0
     }
 
-    pub(in crate::reactor) fn pop(&self) -> Option<Call<S>> {
-        self.calls.borrow_mut().pop_front()
+    fn pop(&self) -> Option<Call<S>> {
+        let call = self.calls.borrow_mut().pop_front()?;
+        self.waiting.set(self.waiting.get() - 1);
+        Some(call)
     }
 
     /// The loop goes: nothing will run any more.
@@ -88,11 +94,16 @@ impl<S: 'static> Context<S> {
     /// The next deferred callback; orphans come behind those that are deferred already.
     #[inline]
     pub(in crate::reactor) fn next_deferred(&mut self) -> Option<Call<S>> {
-        while self.orphans.is_waiting()
-            && let Some(call) = self.orphans.pop()
-        {
-            self.defer_boxed(call.run, call.place);
+        if self.orphans.is_waiting() {
+            self.adopt_orphans();
         }
         self.deferred.pop_front()
+    }
+
+    #[cold]
+    fn adopt_orphans(&mut self) {
+        while let Some(call) = self.orphans.pop() {
+            self.defer_boxed(call.run, call.place);
+        }
     }
 }
