@@ -6,7 +6,6 @@
 
 use std::any::Any;
 
-use super::offload::panic_message;
 use super::queue::{Batch, Call, Item};
 use super::source::Callback;
 use super::timer::Timer;

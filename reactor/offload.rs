@@ -36,6 +36,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use slab::Slab;
 
+use super::dispatch::panic_message;
 use super::pool::Pool;
 use super::trace::{Kind, Subject};
 use super::{Context, Place};
@@ -277,12 +278,6 @@ where
         Ok(value) => (Ok(Box::new(value)), None),
         Err(panic) => (Err(JobError::Panicked(panic_message(&*panic).to_owned())), Some(panic)),
     }
-}
-
-/// What a panic has to say; `?` if its payload is not text.
-pub(super) fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    let message = panic.downcast_ref::<String>().map(String::as_str);
-    message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("?")
 }
 
 impl From<JobId> for Subject {
