@@ -4,7 +4,8 @@
 //! from end to end is its [`Carrier`]'s affair: none at all in `memory.rs`, as long as a seed says
 //! in `sim/`.
 //!
-//! What an end writes goes into its peer's buffer at once, and a *parcel* tells when it has arrived:
+//! What an end writes goes into its peer's buffer at once, and a *parcel* tells when it has
+//! arrived:
 //!
 //! ```text
 //!                ┌──────── buffer_bytes at most ────────┐
@@ -13,17 +14,18 @@
 //!                            ◀── Parcel::Bytes(n) moves this line
 //! ```
 //!
-//! So there is one bound, one copy in and one out, and a reset takes away what is right of the line.
+//! So there is one bound, one copy in and one out, and a reset takes away what is right of the
+//! line.
 //!
 //! # Rules
-//! The ends behave as TCP's do, Linux in particular, for what runs over them to notice no difference:
-//! 1. An edge tells all that holds at that moment, as epoll's do, and registering is an edge. So one
-//!    that came while nobody was registered is not lost.
+//! The ends behave as TCP's do, Linux's in particular, so that what runs over them notices nothing:
+//! 1. An edge tells all that holds at that moment, as epoll's do, and registering is an edge. So
+//!    one that came while nobody was registered is not lost.
 //! 2. What has arrived before a reset can be read, then the reset is told, once, and then the end.
 //!    Behind a FIN reads answer 0, also when a reset follows it.
-//! 3. An end that is dropped sends FIN; with unread input, or after `reset_on_drop`, RST. Bytes that
-//!    arrive where nobody is are answered with RST, so a write to a gone peer succeeds and the next
-//!    does not.
+//! 3. An end that is dropped sends FIN; with unread input, or after `reset_on_drop`, RST. Bytes
+//!    that arrive where nobody is are answered with RST, so a write to a gone peer succeeds and the
+//!    next does not.
 //!
 //! # Read next
 //! `memory.rs`: the carrier without a network.

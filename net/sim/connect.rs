@@ -19,7 +19,8 @@ use crate::reactor::{Context, Interest, Readiness, SourceId};
 /// The first port of those given to who does not ask for one (RFC 6335, section 6).
 const FIRST_FREE_PORT: u16 = 49152;
 
-/// A connection that is being made. Remove its source to cancel it; the callback is then not called.
+/// A connection that is being made. Remove its source to cancel it; the callback is then not
+/// called.
 #[derive(Debug)]
 pub struct Connecting {
     end: End,
@@ -36,9 +37,9 @@ impl Connecting {
 registers_by!(Connecting, end);
 
 impl Network {
-    /// Connects to `addr` and calls `done` once, as [`tcp::connect`](crate::net::tcp::connect) does:
-    /// with the stream, with `ConnectionRefused` or `ConnectionReset`, or with `TimedOut` after
-    /// `timeout`.
+    /// Connects to `addr` and calls `done` once, as [`tcp::connect`](crate::net::tcp::connect)
+    /// does: with the stream, with `ConnectionRefused` or `ConnectionReset`, or with `TimedOut`
+    /// after `timeout`.
     ///
     /// # Errors
     /// More sources than a token can number. Otherwise there are none, as nothing is asked of the

@@ -136,7 +136,8 @@ impl Ether {
 }
 
 impl State {
-    /// Puts those to be woken into the order in which they are; answers when the next parcel is due.
+    /// Puts those to be woken into the order in which they are; answers when the next parcel is
+    /// due.
     fn line_up(&mut self, woken: &mut [(RawId, Readiness)]) -> Option<u64> {
         if self.faults.shuffle {
             self.dice.shuffle(woken);
@@ -177,7 +178,8 @@ impl State {
                 }
                 _ => {}
             }
-            // A reset may overtake, and nothing overtakes it: a FIN behind lost bytes would be a lie.
+            // A reset may overtake, and nothing overtakes it: a FIN behind lost bytes would be a
+            // lie.
             let in_order = wire.in_order(to, due);
             if !matches!(cargo, Cargo::Parcel(Parcel::Reset)) {
                 due = in_order;

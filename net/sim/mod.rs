@@ -3,13 +3,13 @@
 //!
 //! Knows wires and the reactor; never mentions a socket.
 //!
-//! What breaks a server is seldom one message, it is an order of events: a reset between two writes,
-//! a FIN that comes with the last byte, a reader that stops when the buffer is full to the byte. A
-//! real network shows each of them once in a while and never twice. So the network is replaced by one
-//! in memory, the clock by one that jumps to the next event, and every choice (how long, how many
-//! bytes, who first, who is cut off) is drawn from a generator with a known seed. A thousand networks
-//! a second are tried, and one that fails is tried again, step by step, as often as it takes:
-//! nothing in a run depends on anything but the seed.
+//! What breaks a server is seldom one message, it is an order of events: a reset between two
+//! writes, a FIN that comes with the last byte, a reader that stops when the buffer is full to the
+//! byte. A real network shows each of them once in a while and never twice. So the network is
+//! replaced by one in memory, the clock by one that jumps to the next event, and every choice (how
+//! long, how many bytes, who first, who is cut off) is drawn from a generator with a known seed. A
+//! thousand networks a second are tried, and one that fails is tried again, step by step, as often
+//! as it takes: nothing in a run depends on anything but the seed.
 //!
 //! FoundationDB is tested like this, a whole cluster in one thread
 //! (<https://apple.github.io/foundationdb/testing.html>), and so is every release of TigerBeetle
@@ -35,10 +35,11 @@
 //! what the handlers are told, and read backwards from the first thing that is wrong.
 //!
 //! # Rules
-//! 1. The same seed, faults and program: the same run, record for record. No order of a hash map, no
-//!    address in memory and no real time decides anything.
+//! 1. The same seed, faults and program: the same run, record for record. No order of a hash map,
+//!    no address in memory and no real time decides anything.
 //! 2. Whatever arrives is a prefix of what was sent; only a reset makes it a shorter one.
-//! 3. The network does not hold the loop (R8): where nobody waits for what is under way, it is lost.
+//! 3. The network does not hold the loop (R8): where nobody waits for what is under way, it is
+//!    lost.
 //!
 //! # Left out
 //! Datagrams, hosts that crash, disks: what is here is what this crate's connections need.
