@@ -195,10 +195,7 @@ impl Wire {
         match parcel {
             Parcel::Bytes(count) => side.arrived = side.bytes.len().min(side.arrived + count),
             Parcel::Fin => side.ended = true,
-            Parcel::Reset => {
-                side.reset = Some(false);
-                side.bytes.truncate(side.arrived);
-            }
+            Parcel::Reset => side.reset = Some(false), // From now on nothing arrives.
             Parcel::Room => {}
             Parcel::Opened => line.opened = Some(true),
             Parcel::Refused => line.opened = Some(false),

@@ -216,6 +216,21 @@ fn stream_that_is_dropped_unopened_closes_its_peer() {
 }
 
 #[test]
+fn write_to_a_peer_that_has_gone_is_taken_and_answered_with_a_reset() {
+    let _ceiling = ceiling(LIMIT);
+    let limits = Limits { half_open: true, ..Limits::default() };
+    let (mut reactor, mut both, one, other) = pair(limits);
+    drop(reactor.deregister(other));
+    turns(&mut reactor, &mut both, 3);
+    assert!(both.left.eof && both.left.closed.is_none());
+    assert_eq!(reactor[one].write(b"anybody?"), Pressure::Below);
+    while both.left.closed.is_none() {
+        turns(&mut reactor, &mut both, 1);
+    }
+    assert!(matches!(both.left.closed, Some(Reason::Reset)));
+}
+
+#[test]
 fn unread_input_makes_dropping_a_reset() {
     let _ceiling = ceiling(LIMIT);
     let (mut reactor, mut both, one, other) = pair(Limits::default());
