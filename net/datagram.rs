@@ -291,11 +291,12 @@ fn drive<S: 'static, C: Carrier>(
     }
     let has_room = ready.intersects(Readiness::WRITABLE | Readiness::DEADLINE) && socket.blocked;
     socket.blocked &= !has_room;
-    if let Some(error) = socket.trouble.take() {
-        handler(Lent(reactor, id.raw()).0, state, id, Event::Error(error));
-    }
-    if has_room && reactor.contains(id.raw()) {
+    if has_room {
         handler(Lent(reactor, id.raw()).0, state, id, Event::Writable);
+    }
+    // Second: should a handler panic, this is still there, and room would not be told again.
+    if let Some(error) = reactor.get_mut(id).and_then(|socket| socket.trouble.take()) {
+        handler(Lent(reactor, id.raw()).0, state, id, Event::Error(error));
     }
     if ready.is_readable() {
         receive(reactor, state, id, handler);

@@ -608,6 +608,28 @@ mod unix {
     }
 
     #[test]
+    fn handler_that_panics_at_the_news_of_room_hears_of_the_next_room() {
+        let (temp, mut reactor) = (Temp::new("dgram-panic"), Reactor::new().unwrap());
+        let receiver = UnixDatagram::bind(&temp.0).unwrap();
+        receiver.set_nonblocking(true).unwrap();
+        let socket = datagram::connect(&mut reactor, &temp.0, |reactor, told, socket, _| {
+            *told += 1;
+            fill(|| reactor[socket].send(b"more").unwrap());
+            assert!(*told != 1, "the handler's own fault");
+        });
+        let (socket, mut told) = (socket.unwrap(), 0);
+        fill(|| reactor[socket].send(b"x").unwrap());
+        turns(&mut reactor, &mut told, 2);
+        while receiver.recv(&mut [0; 10]).is_ok() {}
+        let turn = AssertUnwindSafe(|| reactor.turn(&mut told, Some(MINUTE)));
+        assert!(catch_unwind(turn).is_err());
+        turns(&mut reactor, &mut told, 3);
+        assert_eq!(told, 1, "there is no room");
+        while receiver.recv(&mut [0; 10]).is_ok() {}
+        turn_until(&mut reactor, &mut told, |_, told| *told == 2);
+    }
+
+    #[test]
     fn without_a_connection_room_is_asked_for_by_the_clock() {
         let (temp, clock) = (Temp::new("dgram-clock"), ManualClock::new());
         let mut reactor = Reactor::builder().clock(&clock).build().unwrap();

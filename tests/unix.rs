@@ -333,6 +333,19 @@ fn of_two_that_replace_the_same_stale_file_at_once_one_is_reachable_and_one_is_t
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn lock_that_somebody_holds_for_ever_keeps_nobody_from_listening() {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+    let (folder, mut reactor) = (Folder::new(), Reactor::new().unwrap());
+    let about = fs::metadata(&folder.0).unwrap();
+    let name = format!("waterwheel/{:x}/{:x}", about.dev(), about.ino());
+    let name = SocketAddr::from_abstract_name(name).unwrap();
+    let _held = UnixDatagram::bind_addr(&name).unwrap();
+    echo(&mut reactor, folder.stale("stale"));
+}
+
 #[test]
 fn connections_past_the_limit_are_refused_and_counted() {
     let (folder, mut reactor) = (Folder::new(), Reactor::new().unwrap());

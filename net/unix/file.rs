@@ -16,7 +16,7 @@
 //! 2. One at a time: between bind(2) and listen(2) a stream socket refuses connections like a stale
 //!    one, and between the question and the removal another may have replaced the file. So all of
 //!    that happens under a lock, on Linux: an abstract name, which a crash cannot leave behind. It
-//!    is advice among ourselves; one that somebody else holds for ever costs us no more than it.
+//!    is advice among ourselves; one that is held for ever is done without.
 //! 3. A file is removed with its socket only if it is still the socket's own. While the socket
 //!    lives nobody else can have its inode number.
 //!
