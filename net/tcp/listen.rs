@@ -205,8 +205,16 @@ impl Acceptor for TcpAcceptor {
         self.socket.accept()
     }
 
+    #[inline]
     fn stream(&self, (stream, peer): (TcpStream, SocketAddr), seat: Seat) -> Stream {
-        let socket = SockRef::from(&stream);
+        self.set_options(&stream);
+        Stream::tcp(stream, seat, Some(peer))
+    }
+}
+
+impl TcpAcceptor {
+    fn set_options(&self, stream: &TcpStream) {
+        let socket = SockRef::from(stream);
         if self.nodelay
             && let Err(error) = socket.set_tcp_nodelay(true)
         {
@@ -218,7 +226,6 @@ impl Acceptor for TcpAcceptor {
         {
             log::debug!("cannot set SO_KEEPALIVE: {error}");
         }
-        Stream::tcp(stream, seat, Some(peer))
     }
 }
 

@@ -153,8 +153,8 @@ fn lock(path: &Path) -> Option<Socket> {
 }
 
 /// Lets the file be made with no more permissions than `mode`: on Linux it gets those of the
-/// socket, as far as the umask leaves them. Where nobody listens yet this does not matter, but a datagram
-/// may come at any time.
+/// socket, as far as the umask leaves them. Where nobody listens yet this does not matter, but a
+/// datagram may come at any time.
 fn restrict(socket: &Socket, mode: u32) -> io::Result<()> {
     if cfg!(target_os = "linux") {
         let socket = File::from(OwnedFd::from(socket.try_clone()?));
