@@ -79,6 +79,8 @@ pub(super) mod mark {
     /// Sending failed before the peer's FIN came, so none will: an end of input that is read is what
     /// a reset has left.
     pub(in crate::net) const CUT_OFF: u16 = 1024;
+    /// One end of a link: it may be half open, whatever its limits say.
+    pub(in crate::net) const LINKED: u16 = 2048;
 }
 
 /// Bytes received and not consumed.
@@ -133,6 +135,31 @@ impl Conn {
     /// they are offered to the kernel at once.
     #[inline]
     pub fn write(&mut self, bytes: &[u8]) -> Pressure {
+        self.put(bytes, WRITE_THROUGH_BYTES)
+    }
+
+    /// [`write`](Conn::write) for a link: there is nothing to wait for, so it goes at once.
+    #[inline]
+    pub(super) fn pass(&mut self, bytes: &[u8]) -> Pressure {
+        self.put(bytes, 1)
+    }
+
+    /// As much of `bytes` as there is room for, where all of them were refused: how many, and
+    /// `Drained` comes when all is sent. `None` if there will never be room.
+    pub(super) fn pass_some(&mut self, bytes: &[u8]) -> Option<usize> {
+        let max = self.seat.outbox_bytes_max;
+        if self.sending != Half::Open || max == 0 {
+            return self.end.is_some().then_some(0); // `Closed` is on its way.
+        }
+        let room = max.saturating_sub(self.unsent()).min(bytes.len());
+        let _ = self.put(&bytes[..room], 1); // It fits; a failure is told by `Closed`.
+        self.marks |= mark::ABOVE | mark::WHOLE;
+        Some(room)
+    }
+
+    /// Takes all of the bytes or none; from `through` unsent on they are offered to the kernel.
+    #[inline]
+    fn put(&mut self, bytes: &[u8], through: usize) -> Pressure {
         let unsent = self.unsent();
         if self.sending != Half::Open {
             return Pressure::Refused;
@@ -150,7 +177,7 @@ impl Conn {
             };
             return Pressure::Refused;
         }
-        let taken = if unsent + bytes.len() < WRITE_THROUGH_BYTES || self.has(mark::BLOCKED) {
+        let taken = if unsent + bytes.len() < through || self.has(mark::BLOCKED) {
             0
         } else {
             self.write_through(bytes)
@@ -239,6 +266,21 @@ impl Conn {
     /// Whether no more `Data` will come: it is closed, closing or aborted.
     pub fn is_closing(&self) -> bool {
         self.has(mark::CLOSING) || self.end.is_some() && !self.has(mark::LAST_WORDS)
+    }
+
+    /// Whether the peer has finished, and all that it sent was delivered.
+    pub(super) fn is_read_out(&self) -> bool {
+        self.receiving == Half::Finished
+    }
+
+    /// Whether it is known why this is over; it is told soon.
+    pub(super) fn has_failed(&self) -> bool {
+        self.end.is_some()
+    }
+
+    /// Whether it stays open for writing when the peer has finished.
+    pub(super) fn may_be_half_open(&self) -> bool {
+        self.seat.half_open || self.has(mark::LINKED)
     }
 
     /// The limits in force.

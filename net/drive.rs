@@ -65,7 +65,7 @@ pub(super) fn drive<S: 'static>(
     // Of a reset behind the peer's FIN no read tells (it answers 0 again), and this edge is the last.
     if ready.contains(Readiness::WRITE_CLOSED)
         && let Some(conn) = reactor.get_mut(id)
-        && conn.seat.half_open
+        && conn.may_be_half_open()
         && (conn.sending, conn.receiving) == (Half::Open, Half::Finished)
         && conn.unsent() == 0
     {
@@ -341,7 +341,7 @@ fn settle<S: 'static>(
         call(reactor, state, id, Event::Drained, handler);
     }
     let conn = &mut reactor[id];
-    if conn.receiving == Half::Finished && !conn.seat.half_open {
+    if conn.receiving == Half::Finished && !conn.may_be_half_open() {
         conn.close();
     }
     if conn.sending == Half::Finishing && conn.unsent() == 0 {

@@ -70,6 +70,17 @@ impl Stream {
         self
     }
 
+    /// As one end of a link: half open, not paused, and told again that the peer has finished if
+    /// whoever had it was told already.
+    pub(super) fn linked(mut self) -> Stream {
+        self.conn.marks |= mark::LINKED;
+        self.conn.marks &= !mark::PAUSED;
+        if self.conn.is_read_out() && !self.conn.has_failed() {
+            self.conn.receiving = Half::Open; // Reading past the end answers 0 again.
+        }
+        self
+    }
+
     /// Hands the stream to the loop and its events to `handler`. Should the system refuse to watch
     /// it, the handler is told so by `Closed` in the next turn.
     ///

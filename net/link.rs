@@ -1,0 +1,264 @@
+//! A link: two streams joined, so that what comes from one goes to the other.
+//!
+//! Knows connections and the loop; never mentions what the bytes mean.
+//!
+//! Each side is an ordinary connection with a handler of ours, and all that a proxy has to get right
+//! is in four events:
+//!
+//! ```text
+//!   a tells      b does
+//!   Data ──────▶ write; above its high-water mark: a pauses until b tells Drained
+//!   Eof ───────▶ FIN behind the last byte; the other direction goes on
+//!   Closed ────▶ in order: finish, too; by force, whatever it was: reset
+//!
+//!   both Closed: the link's source is called, and hands over the report
+//! ```
+//!
+//! Bytes go from the loop's read buffer to the other socket without a copy; only what the kernel does
+//! not take is kept, `outbox_bytes_high` and one read at most in each direction.
+//!
+//! # Rules
+//! 1. The report comes exactly once, when both ends are gone. A link that was removed, or dropped
+//!    with the loop, reports nothing; its ends are reset when they next have something to tell.
+//! 2. What arrives is a prefix of what was sent, and all of it when both sides have finished.
+//! 3. A reset overtakes what is unsent, as it does in TCP (RFC 9293, 3.10.7.4).
+//!
+//! # Left out
+//! splice(2): it wants `unsafe` and a pipe for each direction.
+//!
+//! # Read next
+//! `rate.rs`: how fast a connection may be.
+
+use std::cell::Cell;
+use std::io;
+use std::time::{Duration, Instant};
+
+use super::conn::Conn;
+use super::event::{Event, Pressure, Reason};
+use super::stream::Stream;
+use super::transport::registers_by;
+use crate::reactor::{Context, Interest, Options, Readiness, SourceId, Unplugged};
+
+/// Two connections that pass on to each other all they are sent; made by [`link`].
+#[derive(Debug)]
+pub struct Link {
+    /// `None` while they are being opened.
+    ends: Option<[SourceId<Conn>; 2]>,
+    /// Bytes from each. Behind a `Cell`, so that counting does not ask for a flush.
+    bytes: [Cell<u64>; 2],
+    /// Why each is gone.
+    reasons: [Option<Reason>; 2],
+    begun: Instant,
+    aborted: bool,
+    /// No selector is needed: its ends call it.
+    unplugged: Unplugged,
+}
+
+/// How a link has ended.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct LinkReport {
+    /// The side that was given first.
+    pub a: LinkEnd,
+    /// The other.
+    pub b: LinkEnd,
+    /// From the link's beginning until both sides were gone.
+    pub duration: Duration,
+}
+
+/// How one side of a link has ended.
+#[derive(Debug)]
+pub struct LinkEnd {
+    /// Bytes that came from this side and were passed on.
+    pub bytes: u64,
+    /// Why it is gone. [`Reason::Aborted`] if that was the other side's doing, or
+    /// [`Link::abort`]'s.
+    pub reason: Reason,
+}
+
+impl Link {
+    /// The two connections, to look at or to limit. Do not write to them.
+    pub fn ends(&self) -> [SourceId<Conn>; 2] {
+        self.ends.expect("nobody else has the id before both are open")
+    }
+
+    /// Bytes passed on so far: those that came from the first side, and from the second.
+    pub fn bytes(&self) -> [u64; 2] {
+        [self.bytes[0].get(), self.bytes[1].get()]
+    }
+
+    /// Ends it at once: both peers get a reset. The report comes as always.
+    pub fn abort(&mut self) {
+        self.aborted = true;
+    }
+}
+
+registers_by!(Link, unplugged);
+
+/// Joins two streams until both have ended, then calls `done` with the report.
+///
+/// Each is a [`Stream`] that was accepted or connected, or a [`Conn`] that was deregistered: its
+/// unread and unsent bytes go first. The limits of each stay in force; both may be half open. Give
+/// them a `write_timeout`: a peer that neither reads nor goes otherwise keeps the link for ever.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use waterwheel::{Reactor, net::{self, tcp}};
+///
+/// let upstream = "127.0.0.1:7001".parse().unwrap();
+/// let mut reactor = Reactor::<()>::new()?;
+/// tcp::listen(&mut reactor, "127.0.0.1:7002", move |reactor, _, client| {
+///     let patience = Duration::from_secs(3);
+///     let connecting = tcp::connect(reactor, upstream, patience, |reactor, _, server| {
+///         match server {
+///             Ok(server) => {
+///                 net::link(reactor, client, server, |_, _, report| println!("{report:?}"));
+///             }
+///             Err(error) => eprintln!("cannot connect: {error}"),
+///         }
+///     });
+///     connecting.inspect_err(|error| eprintln!("cannot connect: {error}")).ok();
+/// })?;
+/// reactor.run(&mut ())?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Panics
+/// As [`Stream::open`], with more sources than a token can number.
+#[track_caller]
+pub fn link<S, F>(
+    reactor: &mut Context<S>,
+    a: impl Into<Stream>,
+    b: impl Into<Stream>,
+    done: F,
+) -> SourceId<Link>
+where
+    S: 'static,
+    F: FnOnce(&mut Context<S>, &mut S, LinkReport) + 'static,
+{
+    let link = Link {
+        ends: None,
+        bytes: Default::default(),
+        reasons: [None, None],
+        begun: reactor.now(),
+        aborted: false,
+        unplugged: Unplugged,
+    };
+    let options = Options { flush: true, closes: true, ..Options::default() };
+    let mut done = Some(done);
+    let call = move |reactor: &mut Context<S>, state: &mut S, id, ready: Readiness| {
+        if ready.contains(Readiness::FLUSH) {
+            return flush(reactor, id);
+        }
+        if let Some(report) = report(reactor, id)
+            && let Some(done) = done.take()
+        {
+            done(reactor, state, report);
+        }
+    };
+    let Ok(id) = reactor.register_with(link, Interest::READABLE, options, call) else {
+        panic!("more sources than a token can number")
+    };
+    let a = a.into().linked().open(reactor, passing(id, 0));
+    let b = b.into().linked().open(reactor, passing(id, 1));
+    reactor[id].ends = Some([a, b]);
+    id
+}
+
+/// The handler of one side.
+fn passing<S: 'static>(
+    link: SourceId<Link>,
+    side: usize,
+) -> impl FnMut(&mut Context<S>, &mut S, SourceId<Conn>, Event<'_>) + 'static {
+    move |reactor, _, own, event| {
+        let Some(other) = reactor.get(link).map(|link| link.ends()[1 - side]) else {
+            return abort(reactor, own);
+        };
+        match event {
+            Event::Data(bytes) => {
+                let taken = pass(reactor, own, other, bytes);
+                let count = &reactor[link].bytes[side];
+                count.set(count.get() + taken as u64);
+            }
+            Event::Drained => {
+                reactor.get_mut(other).map(Conn::resume);
+            }
+            Event::Eof => {
+                reactor.get_mut(other).map(Conn::shutdown);
+            }
+            Event::Closed(reason) => closed(reactor, (link, side), other, reason),
+        }
+    }
+}
+
+/// Gives bytes to the other side; answers how many it took. The rest waits here with ours paused.
+fn pass<S: 'static>(
+    reactor: &mut Context<S>,
+    own: SourceId<Conn>,
+    other: SourceId<Conn>,
+    bytes: &[u8],
+) -> usize {
+    let taken = match reactor.get_mut(other).map(|sink| (sink.pass(bytes), sink)) {
+        Some((Pressure::Below, _)) => return bytes.len(),
+        Some((Pressure::AboveHigh, _)) => Some(bytes.len()),
+        // Its limits are less than a read, or it is on its way out.
+        Some((Pressure::Refused, sink)) => sink.pass_some(bytes),
+        None => None,
+    };
+    let source = &mut reactor[own];
+    match taken {
+        Some(taken) => {
+            source.unread(bytes.len() - taken);
+            source.pause();
+        }
+        None => source.abort(), // Somebody has shut the other side down, or removed it, under us.
+    }
+    taken.unwrap_or(0)
+}
+
+/// One side is gone.
+fn closed<S: 'static>(
+    reactor: &mut Context<S>,
+    (link, side): (SourceId<Link>, usize),
+    other: SourceId<Conn>,
+    reason: Reason,
+) {
+    let in_order = matches!(reason, Reason::Finished);
+    reactor[link].reasons[side] = Some(reason);
+    match reactor.get_mut(other) {
+        // It may have much to send still, and takes the time its own limits give it.
+        Some(other) if in_order && other.is_read_out() => other.shutdown(),
+        Some(other) if in_order => other.close(),
+        Some(other) => other.abort(),
+        None => {
+            reactor.resume(link.raw(), Readiness::WRITABLE);
+        }
+    }
+}
+
+fn abort<S: 'static>(reactor: &mut Context<S>, conn: SourceId<Conn>) {
+    reactor.get_mut(conn).map(Conn::abort);
+}
+
+/// Phase 1: the link was borrowed mutably, perhaps to abort it.
+fn flush<S: 'static>(reactor: &mut Context<S>, id: SourceId<Link>) {
+    if let Some(&Link { aborted: true, ends: Some([a, b]), .. }) = reactor.get(id) {
+        abort(reactor, a);
+        abort(reactor, b);
+    }
+}
+
+/// Takes the link out of the loop, if it has ended.
+fn report<S: 'static>(reactor: &mut Context<S>, id: SourceId<Link>) -> Option<LinkReport> {
+    if reactor.get(id)?.ends().iter().any(|end| reactor.contains(end.raw())) {
+        return None;
+    }
+    let now = reactor.now();
+    let Link { bytes: [from_a, from_b], reasons: [a, b], begun, .. } = reactor.deregister(id)?;
+    // One that was removed has told nothing.
+    let end = |bytes: Cell<u64>, reason: Option<Reason>| LinkEnd {
+        bytes: bytes.get(),
+        reason: reason.unwrap_or(Reason::Aborted),
+    };
+    Some(LinkReport { a: end(from_a, a), b: end(from_b, b), duration: now.duration_since(begun) })
+}
