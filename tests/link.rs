@@ -87,7 +87,7 @@ fn what_comes_from_each_side_goes_to_the_other() {
         received.iter().map(|flow| flow.at).sum::<usize>() == 2 * SENT + 77
     });
     assert_eq!(reactor[link].bytes(), [SENT as u64; 2]);
-    peers.each_mut().map(Peer::finish);
+    peers.iter_mut().for_each(Peer::finish);
     let report = ended(&mut reactor, &mut hub);
     assert_eq!((bytes(&report), reasons(&report)), ([SENT as u64; 2], finished()));
     assert_eq!(peers.each_mut().map(|peer| peer.read_all()), [Some(Ok(())); 2]);

@@ -11,6 +11,8 @@ use lexopt::prelude::*;
 pub struct Args {
     /// The address given, or the default.
     pub addr: String,
+    /// The second address, of a program that takes two.
+    pub second: String,
     options: Vec<(String, String)>,
     switches: Vec<String>,
 }
@@ -40,16 +42,28 @@ pub fn parse(usage: &str, addr: &str, options: &[&str]) -> Args {
 
 /// [`parse`] for a program that has `switches`, too: options without a value.
 pub fn parse_all(usage: &str, addr: &str, options: &[&str], switches: &[&str]) -> Args {
+    let addrs = [addr, ""];
+    parse_any(usage, if addr.is_empty() { &[] } else { &addrs[..1] }, options, switches)
+}
+
+/// [`parse`] for a program that takes two addresses.
+pub fn parse_two(usage: &str, addrs: [&str; 2], options: &[&str]) -> Args {
+    parse_any(usage, &addrs, options, &[])
+}
+
+fn parse_any(usage: &str, addrs: &[&str], options: &[&str], switches: &[&str]) -> Args {
     env_logger::init();
-    match read(usage, addr, options, switches) {
+    match read(usage, addrs, options, switches) {
         Ok(args) => args,
         Err(error) => fail(&format!("{error}; try --help")),
     }
 }
 
-fn read(usage: &str, addr: &str, opts: &[&str], flags: &[&str]) -> Result<Args, lexopt::Error> {
-    let mut args = Args { addr: addr.to_owned(), options: Vec::new(), switches: Vec::new() };
-    let mut wanted = !addr.is_empty();
+fn read(usage: &str, addrs: &[&str], opts: &[&str], flags: &[&str]) -> Result<Args, lexopt::Error> {
+    let default = |at: usize| addrs.get(at).copied().unwrap_or_default().to_owned();
+    let (options, switches) = (Vec::new(), Vec::new());
+    let mut args = Args { addr: default(0), second: default(1), options, switches };
+    let mut given = 0;
     let mut parser = lexopt::Parser::from_env();
     while let Some(arg) = parser.next()? {
         let name = match &arg {
@@ -58,9 +72,10 @@ fn read(usage: &str, addr: &str, opts: &[&str], flags: &[&str]) -> Result<Args, 
                 exit(0);
             }
             Long(name) => format!("--{name}"),
-            Value(addr) if wanted => {
-                wanted = false;
-                args.addr = with_host(&addr.clone().string()?);
+            Value(addr) if given < addrs.len() => {
+                let to = if given == 0 { &mut args.addr } else { &mut args.second };
+                *to = with_host(&addr.clone().string()?);
+                given += 1;
                 continue;
             }
             _ => return Err(arg.unexpected()),

@@ -53,6 +53,13 @@ impl Process {
         self.child.lock().unwrap().id()
     }
 
+    /// The most memory it has had resident so far, as Linux counts it (proc_pid_status(5)).
+    pub fn resident_kib_max(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
     /// The next line of its output, without the end; panics if there is none.
     pub fn line(&mut self) -> String {
         read_line(&mut self.stdout)

@@ -1,0 +1,92 @@
+//! Proxy: everything that comes in on one address goes to another, and back.
+//!
+//! Run:  cargo run --release --example echo & cargo run --release --example proxy
+//! Then: nc 127.0.0.1 7002        and type; or, for a megabyte:
+//!       head -c 1000000 /dev/urandom > sent; nc -N 127.0.0.1 7002 < sent | cmp - sent
+//! See:  the echo of 7001, and a line for each connection that has ended.
+//! Look: `net::link`. It pauses whoever sends faster than the other reads, passes each FIN on as a
+//!       FIN and each reset as a reset.
+//! Next: choose among several upstreams, and leave out for a while those that refuse; greet the
+//!       upstream with the client's address (the PROXY protocol) by `Stream::write`.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use waterwheel::net::{self, Limits, LinkReport, Stream, tcp};
+use waterwheel::{Context, Reactor};
+
+mod cli;
+
+const USAGE: &str = "\
+Usage: proxy [OPTIONS] [LISTEN [UPSTREAM]]
+
+Passes each connection on to UPSTREAM (127.0.0.1:7001 unless given). LISTEN is
+127.0.0.1:7002 unless given; a bare port means 127.0.0.1.
+
+Options:
+  -h, --help       show this";
+
+/// How long the upstream may take to accept.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long either side may read nothing while there is something for it.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+
+fn main() {
+    let args = cli::parse_two(USAGE, ["127.0.0.1:7002", "127.0.0.1:7001"], &[]);
+    cli::exit_on_error(run(&args));
+}
+
+fn run(args: &cli::Args) -> Result<(), String> {
+    cli::raise_open_files();
+    let upstream = resolve(&args.second)?;
+    let mut reactor = Reactor::new().map_err(|error| error.to_string())?;
+    let limits = Limits { write_timeout: Some(WRITE_TIMEOUT), ..Limits::default() };
+    let listener = tcp::Listen::new()
+        .limits(limits.clone())
+        .open(&mut reactor, &args.addr, move |reactor, _, client| {
+            pass_on(reactor, client, upstream, limits.clone());
+        })
+        .map_err(|error| format!("cannot listen on {}: {error}", args.addr))?;
+    cli::print(format_args!("listening on {}", reactor[listener].local_addr()));
+    reactor.run(&mut ()).map_err(|error| error.to_string())
+}
+
+/// Looking a name up blocks, which does no harm before the loop runs.
+fn resolve(addr: &str) -> Result<SocketAddr, String> {
+    let found =
+        addr.to_socket_addrs().map_err(|error| format!("cannot look up {addr}: {error}"))?;
+    found.into_iter().next().ok_or_else(|| format!("no address for {addr}"))
+}
+
+/// Connects a client to the upstream. Where that fails the client is dropped, which closes it.
+fn pass_on(reactor: &mut Context<()>, client: Stream, upstream: SocketAddr, limits: Limits) {
+    let peer = client.peer();
+    let refuse = move |error| cli::print(format_args!("{}: {error}", name(peer)));
+    let begun =
+        tcp::connect(reactor, upstream, CONNECT_TIMEOUT, move |reactor, _, server| match server {
+            Ok(server) => {
+                let done = move |_: &mut _, _: &mut _, report| tell(peer, &report);
+                net::link(reactor, client, server.limits(limits), done);
+            }
+            Err(error) => refuse(error),
+        });
+    // Out of descriptors or of local ports, or there is no route.
+    begun.map_err(refuse).ok();
+}
+
+fn tell(peer: Option<SocketAddr>, report: &LinkReport) {
+    let LinkReport { a: client, b: server, duration, .. } = report;
+    cli::print(format_args!(
+        "{}: {} bytes there, {} back, {} ms; client {}, upstream {}",
+        name(peer),
+        client.bytes,
+        server.bytes,
+        duration.as_millis(),
+        client.reason,
+        server.reason,
+    ));
+}
+
+fn name(peer: Option<SocketAddr>) -> String {
+    peer.map_or_else(|| "?".to_owned(), |peer| peer.to_string())
+}
