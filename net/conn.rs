@@ -76,11 +76,15 @@ pub(super) mod mark {
     pub(in crate::net) const WHOLE: u16 = 256;
     /// The kernel has taken bytes since the last flush.
     pub(in crate::net) const SENT: u16 = 512;
+    /// One end of a link: it may be half open, whatever its limits say.
+    pub(in crate::net) const LINKED: u16 = 1024;
+    /// The rate holds reading up, until the tick in `progress`.
+    pub(in crate::net) const SLOWED_IN: u16 = 2048;
+    /// The rate holds sending up, until the tick in the outbox's `since`.
+    pub(in crate::net) const SLOWED_OUT: u16 = 4096;
     /// Sending failed before the peer's FIN came, so none will: an end of input that is read is what
     /// a reset has left.
-    pub(in crate::net) const CUT_OFF: u16 = 1024;
-    /// One end of a link: it may be half open, whatever its limits say.
-    pub(in crate::net) const LINKED: u16 = 2048;
+    pub(in crate::net) const CUT_OFF: u16 = 8192;
 }
 
 /// Bytes received and not consumed.
@@ -104,7 +108,8 @@ pub struct Conn {
     pub(super) end: Option<Box<Reason>>,
     /// The tick of the last byte in either direction; 0 while no limit asks.
     pub(super) heard: u64,
-    /// The tick at which the handler last consumed input, or at which the grace began.
+    /// The tick at which the handler last consumed input, or at which the grace began; or at which
+    /// the rate lets reading go on.
     pub(super) progress: u64,
     /// How many of the bytes delivered last were given back. Written by `unread`.
     pub(super) kept: u32,
@@ -138,28 +143,9 @@ impl Conn {
         self.put(bytes, WRITE_THROUGH_BYTES)
     }
 
-    /// [`write`](Conn::write) for a link: there is nothing to wait for, so it goes at once.
-    #[inline]
-    pub(super) fn pass(&mut self, bytes: &[u8]) -> Pressure {
-        self.put(bytes, 1)
-    }
-
-    /// As much of `bytes` as there is room for, where all of them were refused: how many, and
-    /// `Drained` comes when all is sent. `None` if there will never be room.
-    pub(super) fn pass_some(&mut self, bytes: &[u8]) -> Option<usize> {
-        let max = self.seat.outbox_bytes_max;
-        if self.sending != Half::Open || max == 0 {
-            return self.end.is_some().then_some(0); // `Closed` is on its way.
-        }
-        let room = max.saturating_sub(self.unsent()).min(bytes.len());
-        let _ = self.put(&bytes[..room], 1); // It fits; a failure is told by `Closed`.
-        self.marks |= mark::ABOVE | mark::WHOLE;
-        Some(room)
-    }
-
     /// Takes all of the bytes or none; from `through` unsent on they are offered to the kernel.
     #[inline]
-    fn put(&mut self, bytes: &[u8], through: usize) -> Pressure {
+    pub(super) fn put(&mut self, bytes: &[u8], through: usize) -> Pressure {
         let unsent = self.unsent();
         if self.sending != Half::Open {
             return Pressure::Refused;
@@ -177,11 +163,10 @@ impl Conn {
             };
             return Pressure::Refused;
         }
-        let taken = if unsent + bytes.len() < through || self.has(mark::BLOCKED) {
-            0
-        } else {
-            self.write_through(bytes)
-        };
+        // The rate is asked in `flush`, which knows the time.
+        let later = self.has(mark::BLOCKED) || self.seat.write_rate.is_some();
+        let taken =
+            if unsent + bytes.len() < through || later { 0 } else { self.write_through(bytes) };
         if taken < bytes.len() {
             self.outbox.get_or_insert_default().bytes.extend(&bytes[taken..]);
         }
@@ -296,6 +281,7 @@ impl Conn {
         }
         self.seat.set_limits(limits);
         self.marks &= !mark::ARMED;
+        self.forget_rates();
     }
 
     /// The peer's address.
@@ -350,7 +336,7 @@ impl Conn {
     /// Writes the outbox and `bytes` behind it; answers how many of `bytes` the kernel took.
     fn write_through(&mut self, bytes: &[u8]) -> usize {
         let unsent = self.unsent();
-        match self.write_once(bytes) {
+        match self.write_once(bytes, usize::MAX) {
             Some(sent) => {
                 let own = sent.min(unsent);
                 if let Some(outbox) = &mut self.outbox {
@@ -372,32 +358,41 @@ impl Conn {
             outbox.since = tick;
         }
         while self.unsent() > 0 && !self.has(mark::BLOCKED) {
-            let Some(sent) = self.write_once(&[]) else { return };
+            let Some(most) = self.may_send(tick) else { break };
+            let Some(sent) = self.write_once(&[], most) else { return };
             if let Some(outbox) = &mut self.outbox {
                 outbox.bytes.drain(..sent);
+            }
+            if let Some(rate) = &self.seat.write_rate {
+                rate.spend(sent);
             }
         }
         if self.has(mark::SENT) {
             self.marks &= !mark::SENT;
             self.heard = tick;
-            if let Some(outbox) = &mut self.outbox {
+            if !self.has(mark::SLOWED_OUT)
+                && let Some(outbox) = &mut self.outbox
+            {
                 outbox.since = tick;
             }
         }
     }
 
-    /// One write of outbox and `more`: how much went, or `None` if sending has failed.
+    /// One write of outbox and `more`, of `most` bytes together: how much went, or `None` if sending
+    /// has failed.
     #[inline]
-    fn write_once(&mut self, more: &[u8]) -> Option<usize> {
+    fn write_once(&mut self, more: &[u8], most: usize) -> Option<usize> {
         let (front, back) =
             self.outbox.as_ref().map_or((&[][..], &[][..]), |o| o.bytes.as_slices());
-        let offered = front.len() + back.len() + more.len();
+        let mut offered = 0;
         let mut pieces = [IoSlice::new(&[]); 3];
         let mut count = 0;
         for piece in [front, back, more] {
+            let piece = &piece[..piece.len().min(most - offered)];
             if !piece.is_empty() {
                 pieces[count] = IoSlice::new(piece);
                 count += 1;
+                offered += piece.len();
             }
         }
         loop {

@@ -1,8 +1,11 @@
 //! The limits on a connection's time, all on the one deadline of its source.
 
+use std::time::Duration;
+
 use super::conn::{Conn, Half, mark};
 use super::event::Reason;
 use super::limits::ticks;
+use super::rate::LOOK_AGAIN_TICKS;
 use crate::reactor::{Context, SourceId};
 
 /// Whether a limit may be up before the armed deadline. Traffic puts limits off; only the wait for
@@ -18,12 +21,14 @@ pub(super) fn arm<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
     let Some(conn) = reactor.get_mut(id) else { return };
     if conn.heard == 0 {
         conn.heard = tick; // Nobody has asked before.
-        if !conn.has(mark::LINGERING) {
+        if !conn.has(mark::LINGERING | mark::SLOWED_IN) {
             conn.progress = tick;
         }
     }
     conn.marks |= mark::ARMED;
     if let Some(up) = Limit::ALL.iter().filter_map(|limit| limit.up(conn)).min() {
+        let slowed = conn.has(mark::SLOWED_IN | mark::SLOWED_OUT);
+        let up = if slowed { up.min(tick + LOOK_AGAIN_TICKS) } else { up };
         reactor.set_deadline(id.raw(), Some(up));
     }
 }
@@ -35,10 +40,14 @@ enum Limit {
     Idle,
     Read,
     Write,
+    /// Not limits on time, but on what may pass until then.
+    ReadRate,
+    WriteRate,
 }
 
 impl Limit {
-    const ALL: [Limit; 4] = [Limit::Grace, Limit::Idle, Limit::Read, Limit::Write];
+    const ALL: [Limit; 6] =
+        [Limit::Grace, Limit::Idle, Limit::Read, Limit::Write, Limit::ReadRate, Limit::WriteRate];
 
     /// The tick at which it is up, if it applies now.
     fn up(self, conn: &Conn) -> Option<u64> {
@@ -46,14 +55,16 @@ impl Limit {
         let closing = conn.has(mark::CLOSING);
         let pausing = conn.has(mark::PAUSED | mark::RESUMED);
         let reading = conn.receiving == Half::Open && !pausing && !closing;
+        let [slow_in, slow_out] = [mark::SLOWED_IN, mark::SLOWED_OUT].map(|mark| conn.has(mark));
+        let since = conn.outbox.as_ref().map_or(0, |outbox| outbox.since);
+        let sending = conn.unsent() > 0;
         let (applies, from, after) = match self {
             Limit::Grace => (conn.has(mark::LINGERING), conn.progress, Some(limits.close_grace)),
-            Limit::Idle => (!closing, conn.heard, limits.idle_timeout),
-            Limit::Read => (reading, conn.progress, limits.read_timeout),
-            Limit::Write => {
-                let since = conn.outbox.as_ref().map_or(0, |outbox| outbox.since);
-                (conn.unsent() > 0, since, limits.write_timeout)
-            }
+            Limit::Idle => (!closing && !slow_in && !slow_out, conn.heard, limits.idle_timeout),
+            Limit::Read => (reading && !slow_in, conn.progress, limits.read_timeout),
+            Limit::Write => (sending && !slow_out, since, limits.write_timeout),
+            Limit::ReadRate => (reading && slow_in, conn.progress, Some(Duration::ZERO)),
+            Limit::WriteRate => (sending && slow_out, since, Some(Duration::ZERO)),
         };
         applies.then_some(from.saturating_add(ticks(after?)))
     }
@@ -69,7 +80,8 @@ pub(super) fn check_deadlines<S: 'static>(reactor: &mut Context<S>, id: SourceId
         Some(Limit::Idle) => time_out(conn, Reason::IdleTimeout),
         Some(Limit::Read) => time_out(conn, Reason::ReadTimeout),
         Some(Limit::Write) => time_out(conn, Reason::WriteTimeout),
-        None => {}
+        // `receive` has asked already, and `settle` will.
+        Some(Limit::ReadRate | Limit::WriteRate) | None => {}
     }
 }
 

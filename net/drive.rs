@@ -103,7 +103,8 @@ fn tick_for<S: 'static>(reactor: &Context<S>, id: SourceId<Conn>) -> u64 {
 
 /// Whether nothing follows from what has happened: an open connection, as after most events.
 fn is_settled(conn: &Conn) -> bool {
-    let usual = mark::ARMED | mark::BLOCKED | mark::PAUSED;
+    let slowed = mark::SLOWED_IN | mark::SLOWED_OUT;
+    let usual = mark::ARMED | mark::BLOCKED | mark::PAUSED | mark::LINKED | slowed;
     (conn.sending, conn.receiving) == (Half::Open, Half::Open)
         && conn.marks & !usual == 0
         && !needs_arming(conn)
@@ -139,10 +140,10 @@ fn receive<S: 'static>(
     if conn.has(mark::RESUMED) {
         // The read timeout begins anew; it may not even be armed.
         conn.marks &= !mark::RESUMED;
-        if !conn.has(mark::LINGERING) {
-            conn.marks &= !mark::ARMED;
+        if !conn.has(mark::LINGERING | mark::SLOWED_IN) {
             conn.progress = tick;
         }
+        conn.marks &= !mark::ARMED;
         // One that was taken out while it was paused still is; one may be aborted since.
         if conn.backlog.is_some() && !conn.has(mark::PAUSED) && !conn.is_closing() {
             deliver(reactor, state, id, &[], handler);
@@ -165,8 +166,8 @@ fn receive<S: 'static>(
             reactor.resume(id.raw(), on);
             return;
         }
+        let Some(room) = conn.may_read(tick, budget.min(SCRATCH_BYTES)) else { return };
         let mut scratch = reactor.take_scratch();
-        let room = budget.min(SCRATCH_BYTES);
         let read = reactor[id].io.read(&mut scratch[..room]);
         let drained = match read {
             Ok(0) => {
@@ -175,6 +176,9 @@ fn receive<S: 'static>(
             }
             Ok(count) => {
                 budget -= count;
+                if let Some(rate) = &reactor[id].seat.read_rate {
+                    rate.spend(count);
+                }
                 deliver(reactor, state, id, &scratch[..count], handler);
                 count < room && !to_the_end
             }
@@ -222,7 +226,7 @@ fn deliver<S: 'static>(
     let Some(conn) = reactor.get_mut(id) else { return };
     let count = bytes.len();
     let kept = count.min(conn.kept as usize);
-    if kept < count {
+    if kept < count && !conn.has(mark::SLOWED_IN) {
         conn.progress = tick;
     }
     if kept > conn.seat.backlog_bytes_max && !conn.has(mark::PAUSED) {
@@ -380,7 +384,7 @@ fn settle<S: 'static>(
         let conn = &mut reactor[id];
         conn.progress = tick;
         conn.marks |= mark::LINGERING;
-        conn.marks &= !mark::ARMED;
+        conn.marks &= !(mark::ARMED | mark::SLOWED_IN);
     }
     if needs_arming(&reactor[id]) {
         arm(reactor, id);

@@ -5,6 +5,7 @@ use std::ops::Deref;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::rate::Rate;
 use crate::timers::Timeline;
 
 /// What a connection may use, and how long it may take.
@@ -42,6 +43,12 @@ pub struct Limits {
     /// Whether the connection stays open for writing when the peer has finished. False: it is closed
     /// after [`Eof`](super::Event::Eof) was told and what is unsent was sent.
     pub half_open: bool,
+    /// How fast bytes are read; input that a close discards is not held up. While it holds reading
+    /// up no idle or read timeout runs. None.
+    pub read_rate: Option<Rate>,
+    /// How fast bytes are sent. While it holds sending up no idle or write timeout runs; the grace
+    /// of a close does. None.
+    pub write_rate: Option<Rate>,
 }
 
 impl Default for Limits {
@@ -57,6 +64,8 @@ impl Default for Limits {
             write_timeout: None,
             close_grace: Duration::from_secs(5),
             half_open: false,
+            read_rate: None,
+            write_rate: None,
         }
     }
 }
@@ -64,7 +73,11 @@ impl Default for Limits {
 impl Limits {
     /// Whether the time of traffic must be noted.
     pub(super) fn is_timed(&self) -> bool {
-        self.idle_timeout.is_some() || self.read_timeout.is_some() || self.write_timeout.is_some()
+        self.idle_timeout.is_some()
+            || self.read_timeout.is_some()
+            || self.write_timeout.is_some()
+            || self.read_rate.is_some()
+            || self.write_rate.is_some()
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Knows connections and the loop; never mentions what the bytes mean.
 //!
-//! Each side is an ordinary connection with a handler of ours, and all that a proxy has to get right
-//! is in four events:
+//! Each side is an ordinary connection with a handler of ours, and all that a proxy has to get
+//! right is in four events:
 //!
 //! ```text
 //!   a tells      b does
@@ -14,8 +14,8 @@
 //!   both Closed: the link's source is called, and hands over the report
 //! ```
 //!
-//! Bytes go from the loop's read buffer to the other socket without a copy; only what the kernel does
-//! not take is kept, `outbox_bytes_high` and one read at most in each direction.
+//! Bytes go from the loop's read buffer to the other socket without a copy; only what the kernel
+//! does not take is kept, `outbox_bytes_high` and one read at most in each direction.
 //!
 //! # Rules
 //! 1. The report comes exactly once, when both ends are gone. A link that was removed, or dropped
@@ -33,7 +33,7 @@ use std::cell::Cell;
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::conn::Conn;
+use super::conn::{Conn, Half, mark};
 use super::event::{Event, Pressure, Reason};
 use super::stream::Stream;
 use super::transport::registers_by;
@@ -261,4 +261,25 @@ fn report<S: 'static>(reactor: &mut Context<S>, id: SourceId<Link>) -> Option<Li
         reason: reason.unwrap_or(Reason::Aborted),
     };
     Some(LinkReport { a: end(from_a, a), b: end(from_b, b), duration: now.duration_since(begun) })
+}
+
+impl Conn {
+    /// [`write`](Conn::write) for a link: there is nothing to wait for, so it goes at once.
+    #[inline]
+    pub(super) fn pass(&mut self, bytes: &[u8]) -> Pressure {
+        self.put(bytes, 1)
+    }
+
+    /// As much of `bytes` as there is room for, where all of them were refused: how many, and
+    /// `Drained` comes when all is sent. `None` if there will never be room.
+    pub(super) fn pass_some(&mut self, bytes: &[u8]) -> Option<usize> {
+        let max = self.seat.outbox_bytes_max;
+        if self.sending != Half::Open || max == 0 {
+            return self.end.is_some().then_some(0); // `Closed` is on its way.
+        }
+        let room = max.saturating_sub(self.unsent()).min(bytes.len());
+        let _ = self.put(&bytes[..room], 1); // It fits; a failure is told by `Closed`.
+        self.marks |= mark::ABOVE | mark::WHOLE;
+        Some(room)
+    }
 }
