@@ -12,7 +12,7 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
-use waterwheel::net::{self, Limits, LinkReport, Stream, tcp};
+use waterwheel::net::{self, Limits, LinkReport, Rate, Stream, tcp};
 use waterwheel::{Context, Reactor};
 
 mod cli;
@@ -24,6 +24,8 @@ Passes each connection on to UPSTREAM (127.0.0.1:7001 unless given). LISTEN is
 127.0.0.1:7002 unless given; a bare port means 127.0.0.1.
 
 Options:
+  --rate BYTES     read so many a second, from all clients together and from
+                   all upstreams (default: as many as there are)
   -h, --help       show this";
 
 /// How long the upstream may take to accept.
@@ -32,7 +34,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
 fn main() {
-    let args = cli::parse_two(USAGE, ["127.0.0.1:7002", "127.0.0.1:7001"], &[]);
+    let args = cli::parse_two(USAGE, ["127.0.0.1:7002", "127.0.0.1:7001"], &["--rate"]);
     cli::exit_on_error(run(&args));
 }
 
@@ -40,11 +42,17 @@ fn run(args: &cli::Args) -> Result<(), String> {
     cli::raise_open_files();
     let upstream = resolve(&args.second)?;
     let mut reactor = Reactor::new().map_err(|error| error.to_string())?;
-    let limits = Limits { write_timeout: Some(WRITE_TIMEOUT), ..Limits::default() };
+    let rate = args.number("--rate")?;
+    // Two buckets, one for each direction; each is shared by all connections with these limits.
+    let [clients, servers] = [(); 2].map(|()| Limits {
+        write_timeout: Some(WRITE_TIMEOUT),
+        read_rate: rate.map(|rate| Rate::new(rate, rate / 10)),
+        ..Limits::default()
+    });
     let listener = tcp::Listen::new()
-        .limits(limits.clone())
+        .limits(clients)
         .open(&mut reactor, &args.addr, move |reactor, _, client| {
-            pass_on(reactor, client, upstream, limits.clone());
+            pass_on(reactor, client, upstream, servers.clone());
         })
         .map_err(|error| format!("cannot listen on {}: {error}", args.addr))?;
     cli::print(format_args!("listening on {}", reactor[listener].local_addr()));

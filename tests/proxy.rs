@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -162,4 +162,23 @@ fn upstream_that_refuses_or_cannot_be_reached_ends_the_client_and_not_the_proxy(
         let _ = client.0.read_to_end(&mut Vec::new());
         proxy.line();
     }
+}
+
+#[test]
+fn rate_is_kept() {
+    let (_echo, echo) = Process::serve("echo");
+    let (_proxy, addr) = proxy(echo, &["--rate", "1000000"]);
+    let client = Client::connect(addr).0.into_inner();
+    let begun = Instant::now();
+    let mut got = Vec::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            (&client).write_all(&[7; 500_000]).unwrap();
+            client.shutdown(Shutdown::Write).unwrap();
+        });
+        (&client).read_to_end(&mut got).unwrap();
+    });
+    assert_eq!(got.len(), 500_000);
+    // All but the burst, a tenth of a second's worth, took its time; a machine may be slow.
+    assert!(begun.elapsed() >= Duration::from_millis(400), "{:?}", begun.elapsed());
 }
