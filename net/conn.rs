@@ -85,6 +85,10 @@ pub(super) mod mark {
     /// Sending failed before the peer's FIN came, so none will: an end of input that is read is what
     /// a reset has left.
     pub(in crate::net) const CUT_OFF: u16 = 8192;
+    /// The handler will answer later.
+    pub(in crate::net) const HELD: u16 = 16384;
+    /// To be closed as soon as it is idle.
+    pub(in crate::net) const DRAINING: u16 = 32768;
 }
 
 /// Bytes received and not consumed.

@@ -49,9 +49,10 @@ pub(super) fn drive<S: 'static>(
     if ready.contains(Readiness::FLUSH) {
         return flush_outside(reactor, id);
     }
+    let mut more = false;
     if ready.contains(Readiness::DEADLINE) {
         // The kernel may hold data that this turn's poll had no room to report (R3).
-        receive(reactor, state, id, LOOK_AND_READ, handler);
+        more |= receive(reactor, state, id, LOOK_AND_READ, handler);
         check_deadlines(reactor, id);
     }
     if ready.is_writable()
@@ -60,7 +61,7 @@ pub(super) fn drive<S: 'static>(
         conn.marks &= !mark::BLOCKED;
     }
     if ready.is_readable() {
-        receive(reactor, state, id, ready, handler);
+        more |= receive(reactor, state, id, ready, handler);
     }
     // Of a reset behind the peer's FIN no read tells (it answers 0 again), and this edge is the last.
     if ready.contains(Readiness::WRITE_CLOSED)
@@ -71,7 +72,7 @@ pub(super) fn drive<S: 'static>(
     {
         conn.fail(Reason::Reset);
     }
-    settle(reactor, state, id, handler);
+    settle(reactor, state, id, handler, more);
 }
 
 /// Phase 1: somebody else's callback wrote to it, or closed, paused or resumed it. The handler's
@@ -85,7 +86,11 @@ fn flush_outside<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
     }
     if conn.has(mark::RESUMED | mark::LAST_WORDS) || begins_to_linger(conn) {
         reactor.resume(id.raw(), LOOK_AND_READ);
-    } else if owes_drained(conn) || conn.sending == Half::Finishing || is_over(conn) {
+    } else if conn.is_drained()
+        || owes_drained(conn)
+        || conn.sending == Half::Finishing
+        || is_over(conn)
+    {
         reactor.resume(id.raw(), LOOK);
     } else if needs_arming(conn) {
         arm(reactor, id);
@@ -104,7 +109,7 @@ fn tick_for<S: 'static>(reactor: &Context<S>, id: SourceId<Conn>) -> u64 {
 /// Whether nothing follows from what has happened: an open connection, as after most events.
 fn is_settled(conn: &Conn) -> bool {
     let slowed = mark::SLOWED_IN | mark::SLOWED_OUT;
-    let usual = mark::ARMED | mark::BLOCKED | mark::PAUSED | mark::LINKED | slowed;
+    let usual = mark::ARMED | mark::BLOCKED | mark::PAUSED | mark::LINKED | mark::HELD | slowed;
     (conn.sending, conn.receiving) == (Half::Open, Half::Open)
         && conn.marks & !usual == 0
         && !needs_arming(conn)
@@ -124,16 +129,16 @@ fn begins_to_linger(conn: &Conn) -> bool {
 }
 
 /// Reads and delivers until the kernel has no more, the handler pauses, or the turn's budget is
-/// spent.
+/// spent; whether the last, so that there may be more.
 fn receive<S: 'static>(
     reactor: &mut Context<S>,
     state: &mut S,
     id: SourceId<Conn>,
     ready: Readiness,
     handler: &mut impl HandlerFn<S>,
-) {
+) -> bool {
     let tick = tick_for(reactor, id);
-    let Some(conn) = reactor.get_mut(id) else { return };
+    let Some(conn) = reactor.get_mut(id) else { return false };
     let mut budget = conn.seat.read_bytes_per_turn.max(1);
     // If sending fails only while this reads, more may have arrived since the last read.
     let last_words = conn.has(mark::LAST_WORDS);
@@ -154,19 +159,19 @@ fn receive<S: 'static>(
     let to_the_end =
         cfg!(windows) || ready != (ready & (Readiness::READABLE | Readiness::WRITABLE));
     loop {
-        let Some(conn) = reactor.get_mut(id) else { return };
+        let Some(conn) = reactor.get_mut(id) else { return false };
         if conn.receiving != Half::Open {
-            return;
+            return false;
         }
         if conn.has(mark::PAUSED) && !conn.has(mark::CLOSING) {
-            return; // Resuming reads to the end.
+            return false; // Resuming reads to the end.
         }
         if budget == 0 {
             let on = if to_the_end { LOOK_AND_READ } else { Readiness::READABLE };
             reactor.resume(id.raw(), on);
-            return;
+            return true;
         }
-        let Some(room) = conn.may_read(tick, budget.min(SCRATCH_BYTES)) else { return };
+        let Some(room) = conn.may_read(tick, budget.min(SCRATCH_BYTES)) else { return false };
         let mut scratch = reactor.take_scratch();
         let read = reactor[id].io.read(&mut scratch[..room]);
         let drained = match read {
@@ -197,6 +202,7 @@ fn receive<S: 'static>(
     if last_words && let Some(conn) = reactor.get_mut(id) {
         conn.receiving = Half::Finished;
     }
+    false
 }
 
 /// Hands bytes to the handler, behind those it gave back before, and keeps what it gives back now.
@@ -310,12 +316,14 @@ impl<S: 'static> Drop for Lent<'_, S> {
     }
 }
 
-/// What follows from what has happened: bytes out, `Drained`, FIN, deadline, `Closed`.
+/// What follows from what has happened: bytes out, `Drained`, FIN, deadline, `Closed`. `more` is
+/// whether there is input that was left for the next turn.
 fn settle<S: 'static>(
     reactor: &mut Context<S>,
     state: &mut S,
     id: SourceId<Conn>,
     handler: &mut impl HandlerFn<S>,
+    more: bool,
 ) {
     let mut told = false;
     loop {
@@ -345,7 +353,8 @@ fn settle<S: 'static>(
         call(reactor, state, id, Event::Drained, handler);
     }
     let conn = &mut reactor[id];
-    if conn.receiving == Half::Finished && !conn.may_be_half_open() {
+    let ended = conn.receiving == Half::Finished && !conn.may_be_half_open();
+    if ended || conn.is_drained() && !more {
         conn.close();
     }
     if conn.sending == Half::Finishing && conn.unsent() == 0 {

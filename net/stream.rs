@@ -139,7 +139,8 @@ impl From<Conn> for Stream {
             | mark::WHOLE
             | mark::CLOSING
             | mark::LAST_WORDS
-            | mark::CUT_OFF;
+            | mark::CUT_OFF
+            | mark::DRAINING;
         conn.marks |= mark::RESUMED;
         conn.heard = 0; // Its time out of the loop does not count.
         if let Some(outbox) = &mut conn.outbox {

@@ -1,0 +1,219 @@
+//! Draining: how a server ends without cutting anybody off.
+//!
+//! Knows listeners and connections; never mentions what they serve.
+//!
+//! ```text
+//!   listeners     removed at once: who is not accepted yet is refused by the kernel
+//!   connections   read once more, then: idle ────────────▶ closed in order
+//!                                       in flight ─ done ─▶ closed in order
+//!   the deadline  ─────────────────────────────────────────▶ aborted, whoever is left
+//!   the report    when the last of them has been told Closed
+//! ```
+//!
+//! A connection is *in flight* while it has unsent bytes or an unfinished frame, while its handler
+//! said that it will answer later ([`Conn::hold`]) or paused it, while a rate holds its input up, and
+//! as one end of a link, which knows no frames. It closes itself when that is over: the loop looks
+//! whenever it has called a connection, nobody goes through a list.
+//!
+//! # Rules
+//! 1. The report comes exactly once, and its numbers add up. A drain whose source was removed reports
+//!    nothing and aborts nobody; what it has closed stays closed.
+//! 2. What the program itself began goes on: timers, offloaded work, connecting, connections opened
+//!    after the drain began. To end with the last connection, unref them or call `stop` in the report.
+//! 3. Two drains at a time do not know of each other: what is found by both is counted by both, and
+//!    the earlier deadline is kept. So a second with less grace is a way to hurry.
+//!
+//! # Read next
+//! `codec.rs`: from bytes to frames.
+
+use std::cell::Cell;
+use std::fmt;
+use std::io;
+use std::mem;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::conn::{Conn, Half, mark};
+use super::transport::registers_by;
+use super::{sim, tcp};
+use crate::reactor::{Context, Interest, Options, RawId, Readiness, SourceId, Unplugged};
+
+/// A drain that is under way; made by [`drain`].
+#[derive(Debug)]
+pub struct Drain {
+    /// Those that were found and have not been seen to be gone.
+    left: Vec<(SourceId<Conn>, Fate)>,
+    report: DrainReport,
+    /// No selector is needed: a hook calls it.
+    unplugged: Unplugged,
+}
+
+/// What a connection will be counted as.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    Idle,
+    Finished,
+    Aborted,
+}
+
+/// What became of whom: `connections` is the sum of those below it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DrainReport {
+    /// Listeners that were closed.
+    pub listeners: usize,
+    /// Connections that were open when the drain began.
+    pub connections: usize,
+    /// Of these, idle ones that have gone before the deadline.
+    pub idle: usize,
+    /// Those in flight that have gone before the deadline.
+    pub finished: usize,
+    /// Those that were aborted at the deadline.
+    pub aborted: usize,
+}
+
+impl fmt::Display for DrainReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let DrainReport { listeners, connections, idle, finished, aborted } = self;
+        write!(f, "{listeners} listeners closed; of {connections} connections ")?;
+        write!(f, "{idle} were idle, {finished} finished, {aborted} aborted")
+    }
+}
+
+registers_by!(Drain, unplugged);
+
+/// Ends a server: closes its listeners, lets what is in flight finish, closes each connection when it
+/// is idle, aborts those that are left after `grace`, and then calls `done` with the report.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use waterwheel::{Reactor, net};
+///
+/// let mut reactor = Reactor::<()>::new()?;
+/// net::drain(&mut reactor, Duration::from_secs(30), |reactor, _, report| {
+///     println!("{report}");
+///     reactor.stop();
+/// });
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Cost
+/// O(sources) at the beginning and at the deadline, and a hook that looks at one connection in each
+/// turn.
+#[track_caller]
+pub fn drain<S, F>(reactor: &mut Context<S>, grace: Duration, done: F) -> SourceId<Drain>
+where
+    S: 'static,
+    F: FnOnce(&mut Context<S>, &mut S, DrainReport) + 'static,
+{
+    let listeners = listeners(reactor);
+    for listener in &listeners {
+        reactor.remove(*listener);
+    }
+    let left: Vec<_> = reactor.ids().into_iter().map(|conn| (conn, begin(reactor, conn))).collect();
+    let (listeners, connections) = (listeners.len(), left.len());
+    let report = DrainReport { listeners, connections, ..DrainReport::default() };
+    let drain = Drain { left, report, unplugged: Unplugged };
+    let mut done = Some(done);
+    let options = Options { closes: true, ..Options::default() };
+    let call = move |reactor: &mut Context<S>, state: &mut S, id: SourceId<Drain>, ready| {
+        if Readiness::contains(ready, Readiness::DEADLINE) {
+            abort(reactor, id);
+        }
+        if reactor[id].left.is_empty()
+            && let Some(drain) = reactor.deregister(id)
+            && let Some(done) = done.take()
+        {
+            done(reactor, state, drain.report);
+        }
+    };
+    let Ok(id) = reactor.register_with(drain, Interest::READABLE, options, call) else {
+        panic!("more sources than a token can number")
+    };
+    let tick = reactor.tick_after(grace);
+    reactor.set_deadline(id.raw(), Some(tick));
+    watch(reactor, id);
+    id
+}
+
+/// Every type of listener there is.
+fn listeners<S: 'static>(reactor: &Context<S>) -> Vec<RawId> {
+    let of_tcp = reactor.ids::<tcp::Listener>().into_iter().map(SourceId::raw);
+    let simulated = reactor.ids::<sim::Listener>().into_iter().map(SourceId::raw);
+    of_tcp.chain(simulated).collect()
+}
+
+/// Lets a connection close when it is idle, which it may be; what it was sent so far is read first.
+fn begin<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> Fate {
+    // The kernel may hold data that the next poll has no room to report.
+    reactor.resume(id.raw(), Readiness::READ_CLOSED);
+    let conn = &mut reactor[id];
+    conn.marks |= mark::DRAINING;
+    if conn.is_idle() { Fate::Idle } else { Fate::Finished }
+}
+
+/// Calls the drain when all of its connections are gone, by a hook that lives as long.
+fn watch<S: 'static>(reactor: &mut Context<S>, id: SourceId<Drain>) {
+    let own = Rc::new(Cell::new(None));
+    let hook = own.clone();
+    let look = move |reactor: &mut Context<S>, _: &mut S| {
+        let Some(drain) = reactor.get_mut(id) else {
+            hook.take().map(|hook| reactor.remove_hook(hook));
+            return;
+        };
+        // All have to go, so it is enough to look at one as long as that is there.
+        let mut left = mem::take(&mut drain.left);
+        let mut report = drain.report;
+        while let Some((conn, fate)) = left.pop_if(|(conn, _)| !reactor.contains(conn.raw())) {
+            let _: SourceId<Conn> = conn;
+            *match fate {
+                Fate::Idle => &mut report.idle,
+                Fate::Finished => &mut report.finished,
+                Fate::Aborted => &mut report.aborted,
+            } += 1;
+        }
+        if left.is_empty() {
+            reactor.resume(id.raw(), Readiness::READABLE);
+        }
+        let drain = &mut reactor[id];
+        (drain.left, drain.report) = (left, report);
+    };
+    own.set(Some(reactor.before_poll(look)));
+}
+
+/// The deadline.
+fn abort<S: 'static>(reactor: &mut Context<S>, id: SourceId<Drain>) {
+    let mut left = mem::take(&mut reactor[id].left);
+    for (conn, fate) in &mut left {
+        if let Some(conn) = reactor.get_mut(*conn) {
+            conn.abort();
+            *fate = Fate::Aborted;
+        }
+    }
+    reactor[id].left = left;
+}
+
+impl Conn {
+    /// Says that an answer is still to come, though nothing is unsent: a [`drain`] waits for it. For
+    /// handlers that answer from a timer, a worker, another connection.
+    pub fn hold(&mut self) {
+        self.marks |= mark::HELD;
+    }
+
+    /// Takes [`hold`](Conn::hold) back, however often that was called: the answer is written, or
+    /// there will be none.
+    pub fn release(&mut self) {
+        self.marks &= !mark::HELD;
+    }
+
+    /// Whether nothing is in flight.
+    pub(super) fn is_idle(&self) -> bool {
+        let busy = mark::HELD | mark::PAUSED | mark::RESUMED | mark::SLOWED_IN | mark::LINKED;
+        self.unsent() == 0 && self.backlog.is_none() && !self.has(busy)
+    }
+
+    /// Whether it is being drained, and idle by now.
+    pub(super) fn is_drained(&self) -> bool {
+        self.has(mark::DRAINING) && self.sending == Half::Open && self.is_idle()
+    }
+}
