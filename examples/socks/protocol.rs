@@ -1,0 +1,95 @@
+//! SOCKS5 as a server hears and speaks it (RFC 1928): bytes in, bytes out, no socket.
+//!
+//! ```text
+//!   client                               server
+//!   5 count method…                ───▶
+//!                                  ◀───  5 method
+//!   5 command 0 kind address port  ───▶
+//!                                  ◀───  5 code 0 kind address port
+//! ```
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// "No authentication required" is the one method.
+pub const WELCOME: [u8; 2] = [5, 0];
+
+/// Why a request is not served, or that it is: the codes of section 6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Code {
+    Succeeded = 0,
+    Failed = 1,
+    NetworkUnreachable = 3,
+    HostUnreachable = 4,
+    Refused = 5,
+    CommandUnknown = 7,
+    AddressUnknown = 8,
+}
+
+/// What the client gets before it is closed; nothing, if it does not speak SOCKS5.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Refused(pub Vec<u8>);
+
+/// What is in front of the input and how many bytes it takes; `None` if more are to come.
+pub type Parsed<T> = Result<Option<(T, usize)>, Refused>;
+
+/// Section 3: the methods that the client offers, of which we know one.
+pub fn greeting(input: &[u8]) -> Parsed<()> {
+    version(input)?;
+    let [_, count, methods @ ..] = input else { return Ok(None) };
+    match methods.get(..usize::from(*count)) {
+        None => Ok(None),
+        Some(methods) if methods.contains(&0) => Ok(Some(((), 2 + methods.len()))),
+        Some(_) => Err(Refused(vec![5, 0xff])),
+    }
+}
+
+/// Section 4: where to connect to, as `host:port`.
+pub fn request(input: &[u8]) -> Parsed<String> {
+    version(input)?;
+    let [_, command, _, kind, address @ ..] = input else { return Ok(None) };
+    if *command != 1 {
+        return Err(refused(Code::CommandUnknown));
+    }
+    let length = match (kind, address) {
+        (1, _) => 4,
+        (4, _) => 16,
+        (3, [length, ..]) => 1 + usize::from(*length),
+        (3, []) => return Ok(None),
+        _ => return Err(refused(Code::AddressUnknown)),
+    };
+    let Some((address, rest)) = address.split_at_checked(length) else { return Ok(None) };
+    let Some(port) = rest.first_chunk() else { return Ok(None) };
+    let port = u16::from_be_bytes(*port);
+    let name = match address.first_chunk::<4>().filter(|_| *kind == 1) {
+        Some(v4) => SocketAddr::from((Ipv4Addr::from(*v4), port)).to_string(),
+        None => match address.first_chunk::<16>().filter(|_| *kind == 4) {
+            Some(v6) => SocketAddr::from((Ipv6Addr::from(*v6), port)).to_string(),
+            None => format!("{}:{port}", host(&address[1..])?),
+        },
+    };
+    Ok(Some((name, 4 + length + 2)))
+}
+
+/// Section 6: the answer. Where we are bound nobody asks but for commands that we do not serve.
+pub fn reply(code: Code) -> [u8; 10] {
+    [5, code as u8, 0, 1, 0, 0, 0, 0, 0, 0]
+}
+
+pub fn refused(code: Code) -> Refused {
+    Refused(reply(code).to_vec())
+}
+
+fn version(input: &[u8]) -> Result<(), Refused> {
+    if input.first().is_some_and(|version| *version != 5) {
+        return Err(Refused(Vec::new()));
+    }
+    Ok(())
+}
+
+/// A domain name; it must not bring a port of its own.
+fn host(name: &[u8]) -> Result<&str, Refused> {
+    let is_one = |name: &&str| !name.is_empty() && !name.contains([':', '\0']);
+    let name = std::str::from_utf8(name).ok().filter(is_one);
+    name.ok_or_else(|| refused(Code::HostUnreachable))
+}
