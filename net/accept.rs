@@ -97,7 +97,7 @@ impl<A> Listener<A> {
             acceptor,
             connections_max: listen.connections_max,
             accepts_per_turn: listen.accepts_per_turn,
-            seat: Seat::first(listen.limits.clone()),
+            seat: Seat::first(listen.limits.clone()).accepted(),
             spare: spare(),
             resting: false,
             rest: REST_FIRST,

@@ -4,8 +4,8 @@
 //!
 //! ```text
 //!   listeners     removed at once: who is not accepted yet is refused by the kernel
-//!   connections   read once more, then: idle ────────────▶ closed in order
-//!                                       in flight ─ done ─▶ closed in order
+//!   accepted      read once more, then: idle ────────────▶ closed in order
+//!   connections                         in flight ─ done ─▶ closed in order
 //!   the deadline  ─────────────────────────────────────────▶ aborted, whoever is left
 //!   the report    when the last of them has been told Closed
 //! ```
@@ -18,8 +18,9 @@
 //! # Rules
 //! 1. The report comes exactly once, and its numbers add up. A drain whose source was removed reports
 //!    nothing and aborts nobody; what it has closed stays closed.
-//! 2. What the program itself began goes on: timers, offloaded work, connecting, connections opened
-//!    after the drain began. To end with the last connection, unref them or call `stop` in the report.
+//! 2. What the program itself began goes on: timers, offloaded work, connecting, and connections it
+//!    made, over which the answer may come that somebody waits for. So does what is opened after the
+//!    drain began. To end with the last connection, call `stop` in the report.
 //! 3. Two drains at a time do not know of each other: what is found by both is counted by both, and
 //!    the earlier deadline is kept. So a second with less grace is a way to hurry.
 //!
@@ -62,7 +63,7 @@ enum Fate {
 pub struct DrainReport {
     /// Listeners that were closed.
     pub listeners: usize,
-    /// Connections that were open when the drain began.
+    /// Accepted connections that were open when the drain began.
     pub connections: usize,
     /// Of these, idle ones that have gone before the deadline.
     pub idle: usize,
@@ -110,7 +111,8 @@ where
     for listener in &listeners {
         reactor.remove(*listener);
     }
-    let left: Vec<_> = reactor.ids().into_iter().map(|conn| (conn, begin(reactor, conn))).collect();
+    let conns = reactor.ids::<Conn>().into_iter();
+    let left: Vec<_> = conns.filter_map(|id| Some((id, begin(reactor, id)?))).collect();
     let (listeners, connections) = (listeners.len(), left.len());
     let report = DrainReport { listeners, connections, ..DrainReport::default() };
     let drain = Drain { left, report, unplugged: Unplugged };
@@ -144,12 +146,16 @@ fn listeners<S: 'static>(reactor: &Context<S>) -> Vec<RawId> {
 }
 
 /// Lets a connection close when it is idle, which it may be; what it was sent so far is read first.
-fn begin<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> Fate {
+/// `None` for one that was not accepted.
+fn begin<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> Option<Fate> {
+    if !reactor[id].seat.is_accepted() {
+        return None;
+    }
     // The kernel may hold data that the next poll has no room to report.
     reactor.resume(id.raw(), Readiness::READ_CLOSED);
     let conn = &mut reactor[id];
     conn.marks |= mark::DRAINING;
-    if conn.is_idle() { Fate::Idle } else { Fate::Finished }
+    Some(if conn.is_idle() { Fate::Idle } else { Fate::Finished })
 }
 
 /// Calls the drain when all of its connections are gone, by a hook that lives as long.

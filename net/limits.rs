@@ -95,12 +95,26 @@ pub(super) struct Seat(Rc<Shared>);
 struct Shared {
     limits: Limits,
     taken: Rc<Cell<usize>>,
+    /// They are a server's: a listener accepted them, or whoever made the stream says so.
+    accepted: Cell<bool>,
 }
 
 impl Seat {
     /// The seat of the listener itself, not counted as a connection's.
     pub(super) fn first(limits: Limits) -> Seat {
-        Seat(Rc::new(Shared { limits, taken: Rc::new(Cell::new(1)) }))
+        let taken = Rc::new(Cell::new(1));
+        Seat(Rc::new(Shared { limits, taken, accepted: Cell::new(false) }))
+    }
+
+    /// Makes it that of a server. All that share it are.
+    pub(super) fn accepted(self) -> Seat {
+        self.0.accepted.set(true);
+        self
+    }
+
+    /// Whether it is that of a server.
+    pub(super) fn is_accepted(&self) -> bool {
+        self.0.accepted.get()
     }
 
     /// One more.
@@ -116,7 +130,9 @@ impl Seat {
 
     pub(super) fn set_limits(&mut self, limits: Limits) {
         if self.0.limits != limits {
-            self.0 = Rc::new(Shared { limits, taken: self.0.taken.clone() });
+            let Shared { taken, accepted, .. } = &*self.0;
+            let (taken, accepted) = (taken.clone(), accepted.clone());
+            self.0 = Rc::new(Shared { limits, taken, accepted });
         }
     }
 }

@@ -55,6 +55,13 @@ impl Stream {
         self
     }
 
+    /// Counts it among a server's connections, which a [`drain`](super::drain()) ends. Those that a
+    /// listener has accepted are; one over a transport that wraps such a one needs to be told.
+    pub fn accepted(mut self) -> Stream {
+        self.conn.seat = self.conn.seat.accepted();
+        self
+    }
+
     /// Sends bytes as soon as it is open, before any that are written then.
     pub fn write(&mut self, bytes: &[u8]) -> Pressure {
         self.conn.write(bytes)

@@ -420,6 +420,8 @@ fn what_the_program_began_itself_goes_on() {
     turn_until(&mut reactor, &mut server, |_, server| server.conns.len() == 1);
     clock.advance(SECOND);
     turns(&mut reactor, &mut server, 5);
+    net::drain(&mut reactor, Duration::ZERO, |_, _, report| assert_eq!(report.connections, 0));
+    turns(&mut reactor, &mut server, 5);
     assert_eq!((server.lines, reactor.sources()), (1, 1));
     let conn = server.conns[0];
     reactor[conn].abort();

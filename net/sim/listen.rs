@@ -104,7 +104,7 @@ fn accept<S: 'static>(
         let Some(listener) = reactor.get(id) else { return };
         let Some(end) = listener.queue.borrow_mut().ends.pop_front() else { return };
         let lent = Lent(reactor, id.raw());
-        on_accept(lent.0, state, Stream::over(end));
+        on_accept(lent.0, state, Stream::over(end).accepted());
     }
     reactor.resume(id.raw(), Readiness::READABLE);
 }
