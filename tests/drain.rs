@@ -461,3 +461,20 @@ fn loop_that_is_dropped_in_the_middle_reports_nothing() {
     drop(reactor);
     assert!(server.reports.is_empty());
 }
+
+#[test]
+fn stream_over_something_else_is_drained_if_it_was_called_accepted() {
+    let (mut reactor, mut server, _clock) = reactor();
+    let (one, other) = net::memory::pair(&mut reactor);
+    let closed = |_: &mut _, server: &mut Server, _, event: Event<'_>| {
+        if let Event::Closed(why) = event {
+            server.closed.push(why);
+        }
+    };
+    one.accepted().open(&mut reactor, closed);
+    other.open(&mut reactor, closed);
+    net::drain(&mut reactor, SECOND, note);
+    assert_eq!(report(&mut reactor, &mut server), [0, 1, 1, 0, 0]);
+    // The other heard the end, and ended.
+    assert_eq!(format!("{:?}", server.closed), "[Finished, Finished]");
+}
