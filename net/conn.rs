@@ -233,9 +233,13 @@ impl Conn {
     ///
     /// What the peer still sends is read and discarded meanwhile: closing a socket with unread input
     /// would be a reset, and that may destroy the end of our answer at the peer (RFC 1122, 4.2.2.13).
+    /// A pipe or a terminal is closed as soon as all is sent.
     pub fn close(&mut self) {
         self.shutdown();
         self.marks |= mark::CLOSING;
+        if !self.io.is_one_peer() {
+            self.receiving = Half::Finished; // Input is not ours to discard, and harms nobody.
+        }
     }
 
     /// Closes at once: unsent bytes are dropped and the peer gets a reset.
@@ -269,7 +273,7 @@ impl Conn {
 
     /// Whether it stays open for writing when the peer has finished.
     pub(super) fn may_be_half_open(&self) -> bool {
-        self.seat.half_open || self.has(mark::LINKED)
+        self.seat.half_open || self.has(mark::LINKED) || self.io.is_one_way()
     }
 
     /// The limits in force.
@@ -326,6 +330,9 @@ impl Conn {
 
     /// Ends sending because a write failed. The peer may have sent something before it went.
     fn fail_sending(&mut self, error: io::Error) {
+        if !self.io.is_one_peer() {
+            return self.fail(error.into());
+        }
         // A reset is told once. Told to a write it is ECONNRESET, or EPIPE where FIN had come first
         // (tcp_reset in Linux); reads then answer 0 either way.
         if error.kind() != io::ErrorKind::BrokenPipe {

@@ -69,6 +69,8 @@ pub(super) fn drive<S: 'static>(
         && conn.may_be_half_open()
         && (conn.sending, conn.receiving) == (Half::Open, Half::Finished)
         && conn.unsent() == 0
+        // Of two descriptors, one hangs up when the input ends; the other has an error.
+        && (conn.io.is_one_peer() || ready.contains(Readiness::ERROR))
     {
         conn.fail(Reason::Reset);
     }

@@ -27,23 +27,27 @@ mod conn;
 mod connect;
 mod datagram;
 mod deadline;
+#[cfg(unix)]
+pub mod descriptor;
 mod drain;
 mod drive;
 mod event;
 mod limits;
+mod link;
 mod listen;
 pub mod memory;
 mod race;
-pub mod sim;
-mod link;
 mod rate;
+pub mod sim;
+#[cfg(unix)]
+mod stdio;
 mod stream;
 pub mod tcp;
 mod transport;
-mod wire;
 pub mod udp;
 #[cfg(unix)]
 pub mod unix;
+mod wire;
 
 pub use accept::{Accept, Listener};
 pub use codec::{Codec, Frame, FrameError, Framed, LengthPrefix, Lines, framed};
@@ -53,9 +57,11 @@ pub use datagram::{Bind as BindDatagrams, Event as Datagram, Socket as DatagramS
 pub use drain::{Drain, DrainReport, drain};
 pub use event::{Event, Handler, Pressure, Reason};
 pub use limits::Limits;
+pub use link::{Link, LinkEnd, LinkReport, link};
 pub use listen::Listen;
 pub use race::{ADDRESSES_MAX, Race};
-pub use link::{Link, LinkEnd, LinkReport, link};
 pub use rate::Rate;
+#[cfg(unix)]
+pub use stdio::{stderr, stdin, stdio, stdout};
 pub use stream::Stream;
 pub use transport::Transport;

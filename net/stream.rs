@@ -35,6 +35,16 @@ impl Stream {
         Stream { conn: Conn::new(Io::Other(transport), seat), peer }
     }
 
+    /// A stream that has one half only. Nobody hears the other one end: a reader refuses writes, and
+    /// is closed after `Eof`; a writer is told neither `Data` nor `Eof`.
+    #[cfg(unix)]
+    pub(super) fn one_way<T: Transport + 'static>(transport: T, reads: bool) -> Stream {
+        let mut stream = Stream::over(transport);
+        let absent = if reads { &mut stream.conn.sending } else { &mut stream.conn.receiving };
+        *absent = Half::Finished;
+        stream
+    }
+
     /// The peer's address, where it has one.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.peer
@@ -82,7 +92,7 @@ impl Stream {
     pub(super) fn linked(mut self) -> Stream {
         self.conn.marks |= mark::LINKED;
         self.conn.marks &= !mark::PAUSED;
-        if self.conn.is_read_out() && !self.conn.has_failed() {
+        if self.conn.is_read_out() && !self.conn.has_failed() && !self.conn.io.is_one_way() {
             self.conn.receiving = Half::Open; // Reading past the end answers 0 again.
         }
         self
@@ -99,7 +109,8 @@ impl Stream {
         S: 'static,
         F: FnMut(&mut Context<S>, &mut S, SourceId<Conn>, Event<'_>) + 'static,
     {
-        let options = Options { flush: true, closes: true, ..Options::default() };
+        let closes = self.conn.io.is_one_peer();
+        let options = Options { flush: true, closes, ..Options::default() };
         let both = Interest::READABLE | Interest::WRITABLE;
         let drive = move |reactor: &mut _, state: &mut _, id, ready| {
             drive(reactor, state, id, ready, &mut handler);

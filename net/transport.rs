@@ -54,6 +54,20 @@ pub trait Transport: Source + fmt::Debug {
     fn peer_cred(&self) -> io::Result<super::unix::Credentials> {
         Err(io::ErrorKind::Unsupported.into())
     }
+
+    /// Whether both directions lead to one peer, as a socket's do, and nobody else has this end.
+    ///
+    /// Not so for a pair of pipes or a terminal. There, closing does not wait for the other side to
+    /// close, a failed write says nothing of what is to be read, a hang-up is one direction's, and
+    /// dropping may leave the descriptor registered, since another one may keep its file open.
+    fn is_one_peer(&self) -> bool {
+        true
+    }
+
+    /// Whether it has one direction only: the other does not end, since it never was.
+    fn is_one_way(&self) -> bool {
+        false
+    }
 }
 
 impl Transport for TcpStream {
@@ -145,6 +159,23 @@ impl Io {
         match self {
             Io::Tcp(stream) => Transport::write(stream, pieces),
             Io::Other(other) => other.write(pieces),
+        }
+    }
+
+    /// See [`Transport::is_one_way`].
+    pub(super) fn is_one_way(&self) -> bool {
+        match self {
+            Io::Tcp(_) => false,
+            Io::Other(other) => other.is_one_way(),
+        }
+    }
+
+    /// See [`Transport::is_one_peer`].
+    #[inline]
+    pub(super) fn is_one_peer(&self) -> bool {
+        match self {
+            Io::Tcp(_) => true,
+            Io::Other(other) => other.is_one_peer(),
         }
     }
 
