@@ -60,6 +60,9 @@ pub struct Context<S> {
     pub(super) jobs: Jobs<S>,
     /// Sources resumed without a `Context`; `None` until someone may.
     pub(super) resumer: Option<Resumer>,
+    /// Takes signals in; `None` until someone wants one.
+    #[cfg(all(unix, feature = "process"))]
+    pub(super) signals: Option<super::SourceId<super::signal::Hub>>,
     /// Sources to be flushed in phase 1; each at most once.
     pub(super) touched: VecDeque<RawId>,
     /// Sources that went in this turn, dropped in phase 7.

@@ -77,6 +77,8 @@ mod readiness;
 mod remote;
 mod resumer;
 mod script;
+#[cfg(all(unix, feature = "process"))]
+mod signal;
 mod source;
 pub mod tasks;
 mod timer;
@@ -100,6 +102,8 @@ pub use readiness::Readiness;
 pub use remote::{POSTS_PER_TURN, PostError, Remote};
 pub use resumer::Resumer;
 pub use script::{Script, Unplugged};
+#[cfg(all(unix, feature = "process"))]
+pub use signal::{OnSignal, Signal, SignalId};
 pub use source::{Options, Rejected};
 pub use timer::{BURST_MAX, Missed, Occurrence};
 pub use trace::{Kind, LoopEvent, Recorder, Subject};
@@ -181,6 +185,8 @@ impl<S: 'static> Reactor<S> {
             inbox: Inbox::new(),
             jobs: Jobs::new(builder.workers, builder.jobs_max, builder.worker_stack_bytes),
             resumer: None,
+            #[cfg(all(unix, feature = "process"))]
+            signals: None,
             touched: Default::default(),
             removed: Vec::new(),
             trace: Trace::new(builder.observer),

@@ -1,0 +1,247 @@
+//! Signals: what interrupts a process, as events in the queue.
+//!
+//! Knows signal-hook, which does the part that needs care; never mentions what a signal is for.
+//!
+//! A signal handler proper may run between any two instructions, and so may do next to nothing
+//! (signal-safety(7)). signal-hook's notes the number and writes a byte to a socket of the loop's;
+//! the rest is ordinary sources:
+//!
+//! ```text
+//!   SIGINT ─▶ signal-hook: noted, one byte ─▶ hub, a source ─resume─▶ handler, handler, …
+//!             in any thread, at any time      one turn                the next, in order
+//! ```
+//!
+//! # Rules
+//! 1. Signals merge, as the kernel's do: one that arrives again before its handlers have run is one.
+//! 2. Handlers of a signal run in the order in which they were added, each as a callback of its own.
+//! 3. Every loop of the process that handles a signal is told.
+//! 4. A handler does not hold the loop, unless it is told to by [`reref`](Context::reref): what waits for
+//!    Ctrl-C waits for something else as well.
+//! 5. A signal that was ever handled does not do what it did before, also when its last handler has
+//!    gone: it does nothing. [`Signal::default_action`] does what it used to.
+//!
+//! # Read next
+//! `../net/child.rs`: what SIGCHLD is good for.
+
+use std::fmt;
+use std::io;
+use std::mem;
+
+use mio::{Interest, Registry, Token};
+use signal_hook::consts::{FORBIDDEN, signal};
+use signal_hook::low_level;
+use signal_hook_mio::v1_0::Signals;
+
+use super::{Context, RawId, Readiness, SourceId};
+
+/// The highest number of any system; the kernel refuses those that it does not have.
+const SIGNAL_MAX: i32 = 127;
+
+/// A signal, see signal(7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Signal(i32);
+
+impl Signal {
+    /// The terminal has hung up; for a daemon, by custom: read the configuration again.
+    pub const HUP: Signal = Signal(signal::SIGHUP);
+    /// Ctrl-C.
+    pub const INT: Signal = Signal(signal::SIGINT);
+    /// Ctrl-\.
+    pub const QUIT: Signal = Signal(signal::SIGQUIT);
+    /// Please end.
+    pub const TERM: Signal = Signal(signal::SIGTERM);
+    /// Ends the process. Can be sent, not handled.
+    pub const KILL: Signal = Signal(signal::SIGKILL);
+    /// The program's own.
+    pub const USR1: Signal = Signal(signal::SIGUSR1);
+    /// The program's own.
+    pub const USR2: Signal = Signal(signal::SIGUSR2);
+    /// A child has ended, or was stopped or continued.
+    pub const CHLD: Signal = Signal(signal::SIGCHLD);
+    /// Goes on after a stop.
+    pub const CONT: Signal = Signal(signal::SIGCONT);
+    /// Ctrl-Z.
+    pub const TSTP: Signal = Signal(signal::SIGTSTP);
+    /// Stops the process. Can be sent, not handled.
+    pub const STOP: Signal = Signal(signal::SIGSTOP);
+    /// The terminal has another size.
+    pub const WINCH: Signal = Signal(signal::SIGWINCH);
+
+    /// The signal of that number, which need not exist.
+    pub fn from_raw(number: i32) -> Signal {
+        Signal(number)
+    }
+
+    /// Its number.
+    pub fn as_raw(self) -> i32 {
+        self.0
+    }
+
+    /// Does what this signal does where nobody handles it: most end the process, so that its
+    /// parent sees by which signal. For a second Ctrl-C, say.
+    ///
+    /// # Errors
+    /// There is no such signal.
+    pub fn default_action(self) -> io::Result<()> {
+        low_level::emulate_default_handler(self.0)
+    }
+
+    fn refuse(self, why: impl fmt::Display) -> io::Error {
+        io::Error::new(io::ErrorKind::InvalidInput, format!("cannot handle {self}: {why}"))
+    }
+
+    /// Whether it can be handled. signal-hook panics where it cannot.
+    fn check(self) -> io::Result<()> {
+        match self.0 {
+            signal::SIGKILL | signal::SIGSTOP => Err(self.refuse("no process can")),
+            _ if FORBIDDEN.contains(&self.0) => {
+                Err(self.refuse("it tells of a fault in the program that is running"))
+            }
+            1..=SIGNAL_MAX => Ok(()),
+            _ => Err(self.refuse("there is no such signal")),
+        }
+    }
+}
+
+/// `SIGINT`, or `signal 34` where there is no name.
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match low_level::signal_name(self.0) {
+            Some(name) => f.write_str(name),
+            None => write!(f, "signal {}", self.0),
+        }
+    }
+}
+
+/// A signal's handler, as a source of the loop. Remove it to handle the signal no more.
+#[derive(Debug)]
+pub struct OnSignal(Signal);
+
+impl OnSignal {
+    /// Which signal.
+    pub fn signal(&self) -> Signal {
+        self.0
+    }
+}
+
+/// Names a handler of a signal.
+pub type SignalId = SourceId<OnSignal>;
+
+/// Nothing to register: it is resumed.
+impl mio::event::Source for OnSignal {
+    fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+        Ok(())
+    }
+    fn reregister(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+        Ok(())
+    }
+    fn deregister(&mut self, _: &Registry) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Where a loop's signals arrive.
+pub(super) struct Hub {
+    signals: Signals,
+    /// Who is resumed, in order. Ids that have become stale stay until somebody looks.
+    resumes: Vec<(Signal, RawId)>,
+}
+
+impl mio::event::Source for Hub {
+    fn register(&mut self, registry: &Registry, token: Token, to: Interest) -> io::Result<()> {
+        self.signals.register(registry, token, to)
+    }
+    fn reregister(&mut self, registry: &Registry, token: Token, to: Interest) -> io::Result<()> {
+        self.signals.reregister(registry, token, to)
+    }
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        self.signals.deregister(registry)
+    }
+}
+
+impl<S: 'static> Context<S> {
+    /// Calls `callback` whenever the process gets `signal`. It does not hold the loop; the head of
+    /// `reactor/signal.rs` has the rules.
+    ///
+    /// ```
+    /// use waterwheel::{Reactor, reactor::Signal};
+    ///
+    /// let mut reactor = Reactor::<()>::new()?;
+    /// for signal in [Signal::INT, Signal::TERM] {
+    ///     reactor.on_signal(signal, |reactor, _, signal| {
+    ///         println!("{signal}: good bye");
+    ///         reactor.stop();
+    ///     })?;
+    /// }
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The signal cannot be handled or does not exist; out of descriptors.
+    #[track_caller]
+    pub fn on_signal<F>(&mut self, signal: Signal, mut callback: F) -> io::Result<SignalId>
+    where
+        F: FnMut(&mut Context<S>, &mut S, Signal) + 'static,
+    {
+        self.signal_hub(signal)?;
+        let handler = OnSignal(signal);
+        let id = self.register(handler, Interest::READABLE, move |reactor, state, _, _| {
+            callback(reactor, state, signal);
+        })?;
+        self.unref(id);
+        self.resume_on_signal(signal, id.raw())?;
+        Ok(id)
+    }
+
+    /// For authors of sources: resumes a source with [`Readiness::READABLE`] whenever the process
+    /// gets `signal`, until the source has gone. O(sources that wait for a signal).
+    ///
+    /// # Errors
+    /// As [`on_signal`](Context::on_signal).
+    #[track_caller]
+    pub fn resume_on_signal(&mut self, signal: Signal, id: RawId) -> io::Result<()> {
+        let hub = self.signal_hub(signal)?;
+        let mut resumes = mem::take(&mut self[hub].resumes);
+        resumes.retain(|(_, id)| self.contains(*id));
+        resumes.push((signal, id));
+        self[hub].resumes = resumes;
+        Ok(())
+    }
+
+    /// The hub, which is made when it is first wanted, listening for `signal`.
+    #[track_caller]
+    fn signal_hub(&mut self, signal: Signal) -> io::Result<SourceId<Hub>> {
+        signal.check()?;
+        let hub = match self.signals.filter(|hub| self.contains(hub.raw())) {
+            Some(hub) => hub,
+            None => {
+                let hub = Hub { signals: Signals::new([0; 0])?, resumes: Vec::new() };
+                let hub = self.register(hub, Interest::READABLE, |reactor, _, hub, _| {
+                    take_signals(reactor, hub);
+                })?;
+                self.unref(hub);
+                *self.signals.insert(hub)
+            }
+        };
+        // Once; again does nothing.
+        match self[hub].signals.add_signal(signal.0) {
+            Ok(()) => Ok(hub),
+            Err(error) => Err(signal.refuse(error)),
+        }
+    }
+}
+
+/// Resumes whoever waits for the signals that have come.
+fn take_signals<S: 'static>(reactor: &mut Context<S>, id: SourceId<Hub>) {
+    let hub = &mut reactor[id];
+    let came: Vec<i32> = hub.signals.pending().collect();
+    let mut resumes = mem::take(&mut hub.resumes);
+    resumes.retain(|(signal, id)| {
+        if came.contains(&signal.0) {
+            reactor.resume(*id, Readiness::READABLE)
+        } else {
+            reactor.contains(*id)
+        }
+    });
+    reactor[id].resumes = resumes;
+}
