@@ -116,6 +116,9 @@ pub(super) struct Descriptor {
     one_way: bool,
     /// Known from the registration on.
     id: Option<RawId>,
+    /// Dropped behind the descriptors.
+    #[cfg(feature = "process")]
+    pub(super) held: Option<super::child::Held>,
 }
 
 impl Descriptor {
@@ -124,8 +127,15 @@ impl Descriptor {
         reader: Option<Side>,
         writer: Option<Side>,
     ) -> Descriptor {
-        let one_way = reader.is_some() != writer.is_some();
-        Descriptor { reader, writer, resumer: reactor.resumer(), one_way, id: None }
+        Descriptor {
+            one_way: reader.is_some() != writer.is_some(),
+            reader,
+            writer,
+            resumer: reactor.resumer(),
+            id: None,
+            #[cfg(feature = "process")]
+            held: None,
+        }
     }
 
     fn resume(&self, ready: Readiness) {

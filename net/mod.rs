@@ -22,6 +22,8 @@
 //! `conn.rs`: the life of a connection.
 
 mod accept;
+#[cfg(all(unix, feature = "process"))]
+pub mod child;
 mod codec;
 mod conn;
 mod connect;

@@ -21,7 +21,7 @@
 //!    gone: it does nothing. [`Signal::default_action`] does what it used to.
 //!
 //! # Read next
-//! `../net/child.rs`: what SIGCHLD is good for.
+//! `../net/child/mod.rs`: what SIGCHLD is good for.
 
 use std::fmt;
 use std::io;
@@ -206,6 +206,12 @@ impl<S: 'static> Context<S> {
         resumes.push((signal, id));
         self[hub].resumes = resumes;
         Ok(())
+    }
+
+    /// Lets the process survive `signal` from now on, before anybody waits for it.
+    #[track_caller]
+    pub(crate) fn catch_signal(&mut self, signal: Signal) -> io::Result<()> {
+        self.signal_hub(signal).map(drop)
     }
 
     /// The hub, which is made when it is first wanted, listening for `signal`.

@@ -1,0 +1,293 @@
+//! Children: other programs, their pipes as streams, and how they ended.
+//!
+//! Knows SIGCHLD, pipes and the loop. Not part of the reactor, which knows no streams.
+//!
+//! A child that ends, and the end of what it wrote, are two pieces of news that come in any order.
+//! Here its end is told last, and once:
+//!
+//! ```text
+//!   spawn ──▶ runs ──exits──▶ a zombie: its pid is still ours ──▶ reaped, Exit told, id stale
+//!               ▲                │                                 ▲
+//!    kill, terminate             └── stdout and stderr are closed ─┤
+//!                                    drain_grace is up ────────────┘
+//! ```
+//!
+//! A pipe ends when the last one who has it open is gone, and that may be a grandchild which lives
+//! for ever. So the wait for pipes has a bound ([`Spawn::drain_grace`], a second); what comes later
+//! still comes, after the [`Exit`], which then says `drained: false`.
+//!
+//! # Rules
+//! 1. The end is told exactly once for every child that was started, and not for one that was not.
+//! 2. Nobody's children are waited for but our own, each by its pid, never "any": a library or another
+//!    loop may have some.
+//! 3. A child is reaped when its end is told. Until then its pid is not used again, so a signal
+//!    cannot hit a stranger.
+//! 4. A child inherits stdin, stdout and stderr, and no other descriptor of this library or of std:
+//!    they all close on exec (open(2), `O_CLOEXEC`).
+//! 5. Dropping the loop, or removing the source, leaves a child running, as std does, and reaps it
+//!    only if it has ended; [`Spawn::kill_on_drop`] kills it instead and waits for that.
+//!
+//! SIGCHLD says that some child has ended, not which, so each costs a waitid(2) for every child of
+//! the loop.
+//!
+//! # Read next
+//! `spawn.rs`: how one is started.
+
+use std::cell::Cell;
+use std::fmt;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::rc::Rc;
+use std::time::Duration;
+
+use mio::{Interest, Registry, Token};
+use rustix::process::{Pid, WaitId, WaitIdOptions};
+
+use crate::reactor::{Context, RawId, Readiness, Resumer, Signal, SourceId};
+
+mod spawn;
+
+pub use spawn::{Spawn, Spawned, spawn};
+
+/// A running program that this one started.
+#[derive(Debug)]
+pub struct Child {
+    process: std::process::Child,
+    pid: Pid,
+    name: String,
+    /// It leads a process group of its own.
+    is_group: bool,
+    kills_on_drop: bool,
+    drain_grace: Duration,
+    pipes: Rc<Pipes>,
+    /// It has ended and is not reaped.
+    has_exited: bool,
+    /// The grace that `terminate` asked for and that has not begun to run.
+    asked: Option<Duration>,
+    due: Due,
+    /// Whatever is left of its group is to go with it.
+    takes_group: bool,
+}
+
+/// What its deadline is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    Nothing,
+    Kill,
+    Told,
+}
+
+/// The output pipes of a child that are still open, and how their streams say that they are not.
+#[derive(Debug)]
+pub(super) struct Pipes {
+    open: Cell<usize>,
+    child: Cell<Option<RawId>>,
+    resumer: Resumer,
+}
+
+/// Held by each output stream; the last to go wakes the child.
+#[derive(Debug)]
+pub(super) struct Held(Rc<Pipes>);
+
+impl Held {
+    fn new(pipes: &Rc<Pipes>) -> Held {
+        pipes.open.set(pipes.open.get() + 1);
+        Held(pipes.clone())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let open = self.0.open.get() - 1;
+        self.0.open.set(open);
+        if open == 0
+            && let Some(child) = self.0.child.get()
+        {
+            self.0.resumer.resume(child, Readiness::READABLE);
+        }
+    }
+}
+
+/// How a child ended.
+#[derive(Debug)]
+pub struct Exit {
+    /// Its exit code, or the signal that killed it. An error where somebody else has waited for it,
+    /// and nobody knows.
+    pub status: io::Result<ExitStatus>,
+    /// All of its output was told before. False where a pipe was still open when its time was up.
+    pub drained: bool,
+}
+
+impl Exit {
+    /// Whether it ended with code 0.
+    pub fn is_success(&self) -> bool {
+        self.status.as_ref().is_ok_and(ExitStatus::success)
+    }
+
+    /// A code as shells give it: the child's own, 128 and the signal's number, or 127 for unknown.
+    pub fn code(&self) -> i32 {
+        let code = |status: &ExitStatus| {
+            status.code().or_else(|| status.signal().map(|signal| 128 + signal))
+        };
+        self.status.as_ref().ok().and_then(code).unwrap_or(127)
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.status {
+            Ok(status) => status.fmt(f),
+            Err(error) => write!(f, "unknown exit status: {error}"),
+        }
+    }
+}
+
+impl Child {
+    /// Its process id, valid until its end is told.
+    pub fn pid(&self) -> u32 {
+        self.pid.as_raw_pid().unsigned_abs()
+    }
+
+    /// The program, as it was given.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Sends it a signal; with [`Spawn::group`], to its whole group. One that has ended already takes it and does nothing.
+    ///
+    /// # Errors
+    /// The signal does not exist, or it runs as somebody else (a set-user-id program).
+    pub fn kill(&mut self, signal: Signal) -> io::Result<()> {
+        let Some(raw) = rustix::process::Signal::from_named_raw(signal.as_raw()) else {
+            let error = format!("cannot send {signal}: there is no such signal");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, error));
+        };
+        let sent = if self.is_group {
+            rustix::process::kill_process_group(self.pid, raw)
+        } else {
+            rustix::process::kill_process(self.pid, raw)
+        };
+        match sent {
+            // It has ended, and somebody else has waited for it.
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Asks it to end (SIGTERM), and kills it (SIGKILL) if it has not after `grace`. With
+    /// [`Spawn::group`] that goes for the group, and what is left of it when the end is told is killed, too.
+    /// A child that is stopped is continued, so that it hears of it.
+    ///
+    /// # Errors
+    /// As [`kill`](Child::kill). It will still be killed.
+    pub fn terminate(&mut self, grace: Duration) -> io::Result<()> {
+        self.asked = Some(grace);
+        self.takes_group = self.is_group;
+        self.kill(Signal::TERM)?;
+        self.kill(Signal::CONT)
+    }
+
+    /// Whether it has ended. It is not reaped by that.
+    fn look(&self) -> bool {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        loop {
+            match rustix::process::waitid(WaitId::Pid(self.pid), options) {
+                Ok(status) => return status.is_some(),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return true, // Not our child any more: `reap` gives the error.
+            }
+        }
+    }
+
+    /// Its status, which makes its pid free to be used again.
+    fn reap(&mut self) -> io::Result<ExitStatus> {
+        if self.takes_group
+            && let Err(error) = self.kill(Signal::KILL)
+        {
+            log::warn!("cannot kill what is left of {:?}: {error}", self.name);
+        }
+        self.kills_on_drop = false;
+        self.process.try_wait()?.ok_or_else(|| io::ErrorKind::WouldBlock.into())
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let done = if self.kills_on_drop {
+            self.kill(Signal::KILL).and_then(|()| self.process.wait().map(Some))
+        } else {
+            self.process.try_wait()
+        };
+        if let Err(error) = done {
+            log::debug!("{:?} with pid {}: {error}", self.name, self.pid());
+        }
+    }
+}
+
+/// Nothing to register: SIGCHLD and the pipes resume it.
+impl mio::event::Source for Child {
+    fn register(&mut self, _: &Registry, token: Token, _: Interest) -> io::Result<()> {
+        self.pipes.child.set(Some(RawId::from_token(token)));
+        Ok(())
+    }
+    fn reregister(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+        Ok(())
+    }
+    fn deregister(&mut self, _: &Registry) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A child's source is called: some child has ended, its pipes have, its time is up, or somebody
+/// asked for its end.
+fn drive<S: 'static, F>(
+    reactor: &mut Context<S>,
+    state: &mut S,
+    id: SourceId<Child>,
+    ready: Readiness,
+    on_exit: &mut Option<F>,
+) where
+    F: FnOnce(&mut Context<S>, &mut S, SourceId<Child>, Exit),
+{
+    let child = &mut reactor[id];
+    if let Some(grace) = child.asked.take() {
+        arm(reactor, id, Due::Kill, grace);
+    }
+    if ready.contains(Readiness::FLUSH) {
+        return;
+    }
+    let child = &mut reactor[id];
+    let up = if ready.contains(Readiness::DEADLINE) { child.due } else { Due::Nothing };
+    let had_exited = child.has_exited;
+    child.has_exited = had_exited || child.look();
+    if up == Due::Kill {
+        child.due = Due::Nothing;
+        if let Err(error) = child.kill(Signal::KILL) {
+            log::error!("cannot kill {:?} with pid {}: {error}", child.name, child.pid());
+        }
+    }
+    if !child.has_exited {
+        return;
+    }
+    let drained = child.pipes.open.get() == 0;
+    if !drained && up != Due::Told {
+        if child.due == Due::Nothing {
+            let grace = child.drain_grace;
+            arm(reactor, id, Due::Told, grace);
+        }
+        return;
+    }
+    let Some(mut child) = reactor.deregister(id) else { return };
+    let exit = Exit { status: child.reap(), drained };
+    drop(child);
+    if let Some(on_exit) = on_exit.take() {
+        on_exit(reactor, state, id, exit);
+    }
+}
+
+fn arm<S: 'static>(reactor: &mut Context<S>, id: SourceId<Child>, due: Due, after: Duration) {
+    reactor[id].due = due;
+    let tick = reactor.tick_after(after);
+    reactor.set_deadline(id.raw(), Some(tick));
+}
