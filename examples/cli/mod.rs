@@ -13,6 +13,8 @@ pub struct Args {
     pub addr: String,
     /// The second address, of a program that takes two.
     pub second: String,
+    /// Everything else, of a program that takes values of its own instead.
+    pub values: Vec<String>,
     options: Vec<(String, String)>,
     switches: Vec<String>,
 }
@@ -51,18 +53,35 @@ pub fn parse_two(usage: &str, addrs: [&str; 2], options: &[&str]) -> Args {
     parse_any(usage, &addrs, options, &[])
 }
 
+/// [`parse_all`] for a program that takes any number of values, none of them an address.
+pub fn parse_values(usage: &str, options: &[&str], switches: &[&str]) -> Args {
+    parse_with(usage, None, options, switches)
+}
+
 fn parse_any(usage: &str, addrs: &[&str], options: &[&str], switches: &[&str]) -> Args {
+    parse_with(usage, Some(addrs), options, switches)
+}
+
+fn parse_with(usage: &str, addrs: Option<&[&str]>, opts: &[&str], flags: &[&str]) -> Args {
     env_logger::init();
-    match read(usage, addrs, options, switches) {
+    match read(usage, addrs, opts, flags) {
         Ok(args) => args,
         Err(error) => fail(&format!("{error}; try --help")),
     }
 }
 
-fn read(usage: &str, addrs: &[&str], opts: &[&str], flags: &[&str]) -> Result<Args, lexopt::Error> {
+fn read(
+    usage: &str,
+    addrs: Option<&[&str]>,
+    opts: &[&str],
+    flags: &[&str],
+) -> Result<Args, lexopt::Error> {
+    let takes_values = addrs.is_none();
+    let addrs = addrs.unwrap_or_default();
     let default = |at: usize| addrs.get(at).copied().unwrap_or_default().to_owned();
     let (options, switches) = (Vec::new(), Vec::new());
-    let mut args = Args { addr: default(0), second: default(1), options, switches };
+    let (addr, second) = (default(0), default(1));
+    let mut args = Args { addr, second, values: Vec::new(), options, switches };
     let mut given = 0;
     let mut parser = lexopt::Parser::from_env();
     while let Some(arg) = parser.next()? {
@@ -72,6 +91,11 @@ fn read(usage: &str, addrs: &[&str], opts: &[&str], flags: &[&str]) -> Result<Ar
                 exit(0);
             }
             Long(name) => format!("--{name}"),
+            Short(name) => format!("-{name}"),
+            Value(value) if takes_values => {
+                args.values.push(value.clone().string()?);
+                continue;
+            }
             Value(addr) if given < addrs.len() => {
                 let to = if given == 0 { &mut args.addr } else { &mut args.second };
                 *to = with_host(&addr.clone().string()?);

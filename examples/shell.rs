@@ -1,0 +1,205 @@
+//! Shell: a small supervisor. Runs commands side by side, and again if they fail.
+//!
+//! Run:  cargo run --release --features process --example shell -- \
+//!           'ping -c 3 localhost' 'sleep 1; echo hi' 'sleep 2; exit 3'
+//! Then: Ctrl-C, which is passed on; a second one kills
+//! See:  their lines as they come, with a number in front. The third fails and is started again
+//!       after 0.1 s, 0.2 s, 0.4 s, and then given up, with its exit code for ours.
+//! Look: `ended`. The end of a child comes behind the last of its output, and once, so what is to
+//!       be done about it stands in one place.
+//! Next: start a job when another has printed "ready"; pass Ctrl-Z on; restart on SIGHUP.
+
+use std::io;
+use std::process::{Command, Stdio, exit};
+use std::time::Duration;
+
+use waterwheel::net::child::{Child, Spawn};
+use waterwheel::net::{self, Conn, Event, Framed, Lines, Pressure, framed};
+use waterwheel::reactor::Signal;
+use waterwheel::timers::TimerId;
+use waterwheel::{Context, Reactor, SourceId};
+
+mod cli;
+
+const USAGE: &str = "\
+Usage: shell [OPTIONS] COMMAND...
+
+Runs each COMMAND with sh, all at the same time, and prints what they print with the
+command's number in front. One that fails is started again. SIGINT and SIGTERM are
+passed on, and nothing is started after that; the second one kills.
+
+The exit code is 0 if all ended with success, else that of the first that was given up,
+or 128 and the signal's number.
+
+Options:
+  --restarts N     start a command again at most so often (default: 3)
+  --backoff MS     wait so long before the first time, then twice as long each
+                   time, 10 s at most (default: 100)
+  -h, --help       show this";
+
+/// What a line may have. A command that prints a longer one is not read any further.
+const LINE_BYTES_MAX: usize = 64 * 1024;
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
+
+struct Shell {
+    jobs: Vec<Job>,
+    out: SourceId<Conn>,
+    restarts: u64,
+    backoff: Duration,
+    /// The signal by which we were told to end.
+    ending: Option<Signal>,
+    code: i32,
+}
+
+struct Job {
+    command: String,
+    stage: Stage,
+    failures: u64,
+    /// Its stdout and stderr, which are paused while nobody reads ours.
+    pipes: Vec<SourceId<Conn>>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Stage {
+    Runs(SourceId<Child>),
+    Waits(TimerId),
+    Over,
+}
+
+fn main() {
+    let args = cli::parse_values(USAGE, &["--restarts", "--backoff"], &[]);
+    let mut code = 0;
+    cli::exit_on_error(run(&args).map(|of_jobs| code = of_jobs));
+    exit(code);
+}
+
+fn run(args: &cli::Args) -> Result<i32, String> {
+    let text = |error: io::Error| error.to_string();
+    if args.values.is_empty() {
+        return Err("no command to run; try --help".to_owned());
+    }
+    let restarts = args.number("--restarts")?.unwrap_or(3);
+    let backoff = Duration::from_millis(args.number("--backoff")?.unwrap_or(100));
+    let mut reactor = Reactor::new().map_err(text)?;
+    for signal in [Signal::INT, Signal::TERM] {
+        reactor.on_signal(signal, pass_on).map_err(text)?;
+    }
+    let stdout = net::stdout(&mut reactor).map_err(text)?;
+    let out = stdout.open(&mut reactor, |reactor, shell: &mut Shell, _, event| match event {
+        Event::Drained => each_pipe(reactor, shell, Conn::resume),
+        // Of no interest at the end; before, nobody reads us any more (`shell … | head -3`).
+        Event::Closed(_) => pass_on(reactor, shell, Signal::TERM),
+        Event::Data(_) | Event::Eof => {}
+    });
+    let jobs = args.values.iter().enumerate().map(|(number, command)| Job {
+        command: command.clone(),
+        stage: start_after(&mut reactor, number, Duration::ZERO),
+        failures: 0,
+        pipes: Vec::new(),
+    });
+    let jobs = jobs.collect();
+    let mut shell = Shell { jobs, out, restarts, backoff, ending: None, code: 0 };
+    reactor.run(&mut shell).map_err(text)?;
+    Ok(shell.ending.map_or(shell.code, |signal| 128 + signal.as_raw()))
+}
+
+fn start_after(reactor: &mut Context<Shell>, number: usize, wait: Duration) -> Stage {
+    Stage::Waits(reactor.after(wait, move |reactor, shell| start(reactor, shell, number)))
+}
+
+/// Starts a job, in a group of its own, so that a signal reaches whatever it starts itself.
+fn start(reactor: &mut Context<Shell>, shell: &mut Shell, number: usize) {
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(&shell.jobs[number].command).stdin(Stdio::null());
+    let spawn = Spawn::new(command).stdout().stderr().group().kill_on_drop();
+    let spawned = spawn.open(reactor, move |reactor, shell: &mut Shell, _, exit| {
+        ended(reactor, shell, number, &exit.to_string(), exit.code());
+    });
+    match spawned {
+        Ok(spawned) => {
+            let pipes = [spawned.stdout, spawned.stderr].into_iter().flatten();
+            let pipes = pipes.map(|pipe| {
+                pipe.open(
+                    reactor,
+                    framed(Lines::new(LINE_BYTES_MAX), {
+                        move |reactor, shell, _, frame| match frame {
+                            Framed::Frame(line) => print(reactor, shell, number, "| ", line),
+                            Framed::Error(error) => {
+                                note(reactor, shell, number, &error.to_string())
+                            }
+                            _ => {}
+                        }
+                    }),
+                )
+            });
+            shell.jobs[number].pipes = pipes.collect();
+            shell.jobs[number].stage = Stage::Runs(spawned.id);
+        }
+        Err(error) => ended(reactor, shell, number, &error.to_string(), 127),
+    }
+}
+
+/// What becomes of a job that has ended, or could not be started. The last one to be over closes
+/// our stdout, which is then all that still holds the loop.
+fn ended(reactor: &mut Context<Shell>, shell: &mut Shell, number: usize, how: &str, code: i32) {
+    let job = &mut shell.jobs[number];
+    if code != 0 && shell.ending.is_none() && job.failures < shell.restarts {
+        let wait = shell.backoff.saturating_mul(1 << job.failures.min(20)).min(BACKOFF_MAX);
+        job.failures += 1;
+        job.stage = start_after(reactor, number, wait);
+        return note(reactor, shell, number, &format!("{how}; again in {wait:?}"));
+    }
+    job.stage = Stage::Over;
+    if shell.code == 0 {
+        shell.code = code;
+    }
+    note(reactor, shell, number, how);
+    if shell.jobs.iter().all(|job| job.stage == Stage::Over)
+        && let Some(out) = reactor.get_mut(shell.out)
+    {
+        out.close();
+    }
+}
+
+/// The first signal goes on to all that run; the second kills them.
+fn pass_on(reactor: &mut Context<Shell>, shell: &mut Shell, signal: Signal) {
+    if shell.jobs.iter().all(|job| job.stage == Stage::Over) {
+        return;
+    }
+    let signal = if shell.ending.is_none() { signal } else { Signal::KILL };
+    shell.ending.get_or_insert(signal);
+    for number in 0..shell.jobs.len() {
+        match shell.jobs[number].stage {
+            Stage::Runs(child) => match reactor[child].kill(signal) {
+                Ok(()) => note(reactor, shell, number, &format!("{signal} sent")),
+                Err(error) => note(reactor, shell, number, &format!("{signal} not sent: {error}")),
+            },
+            Stage::Waits(timer) => {
+                reactor.cancel(timer);
+                ended(reactor, shell, number, "not started again", 0);
+            }
+            Stage::Over => {}
+        }
+    }
+}
+
+fn note(reactor: &mut Context<Shell>, shell: &Shell, number: usize, what: &str) {
+    print(reactor, shell, number, ": ", what.as_bytes());
+}
+
+/// Prints a line; who prints more than is read waits. Stale is the id of a stdout that has gone.
+fn print(reactor: &mut Context<Shell>, shell: &Shell, number: usize, mark: &str, line: &[u8]) {
+    let Some(out) = reactor.get_mut(shell.out) else { return };
+    let head = format!("{}{mark}", number + 1);
+    if out.write(&[head.as_bytes(), line, b"\n"].concat()) == Pressure::AboveHigh {
+        each_pipe(reactor, shell, Conn::pause);
+    }
+}
+
+fn each_pipe(reactor: &mut Context<Shell>, shell: &Shell, act: fn(&mut Conn)) {
+    for pipe in shell.jobs.iter().flat_map(|job| &job.pipes) {
+        if let Some(pipe) = reactor.get_mut(*pipe) {
+            act(pipe);
+        }
+    }
+}
