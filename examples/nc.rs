@@ -1,0 +1,235 @@
+//! Nc: stdin and stdout joined to a connection, as netcat does.
+//!
+//! Run:  cargo run --release --example nc -- -l 7001
+//! Then: cargo run --release --example nc -- localhost 7001      and type in both; or the real one:
+//!       nc -N 127.0.0.1 7001 < sent      and `> got` behind the first, then: cmp sent got
+//! See:  what is typed in one appear in the other. Ctrl-D: without -N nothing happens, since that
+//!       ends our input and not what the peer has to say.
+//! Look: `is_over`. The two directions end apart, and when both have is all there is to decide.
+//! Next: -k, to go on listening; -z, to see whether anybody does; a progress line on stderr.
+
+use std::process::exit;
+use std::time::Duration;
+
+use waterwheel::net::{self, Conn, Event, Limits, Pressure, Reason, Stream, tcp, unix};
+use waterwheel::timers::TimerId;
+use waterwheel::{Context, Reactor, SourceId};
+
+mod cli;
+
+const USAGE: &str = "\
+Usage: nc [OPTIONS] HOST PORT
+       nc [OPTIONS] -l [HOST] PORT
+       nc [OPTIONS] [-l] -U PATH
+
+Sends stdin to a connection and prints what comes from there, until both sides have
+finished; with -l, until the peer has. A port alone means 127.0.0.1. The exit code is 1
+if there was no connection or it broke.
+
+Options:
+  -l               wait for a connection, and say where on stderr
+  -N               at the end of stdin, tell the peer so (half-close)
+  -U               a Unix socket
+  -w SECONDS       give up connecting after so long, and end when so long nothing
+                   is sent or comes
+  -h, --help       show this";
+
+/// What connect(2) would take at most, with Linux's defaults.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(127);
+
+struct Nc {
+    listens: bool,
+    half_closes: bool,
+    patience: Option<Duration>,
+    /// Once connected: the connection, stdin with stdout, and the end of the patience.
+    net: Option<SourceId<Conn>>,
+    stdio: Option<SourceId<Conn>>,
+    timer: Option<TimerId>,
+    net_ended: bool,
+    stdin_ended: bool,
+    error: Option<String>,
+}
+
+fn main() {
+    let args = cli::parse_values(USAGE, &["-w"], &["-l", "-N", "-U"]);
+    let mut error = None;
+    cli::exit_on_error(run(&args).map(|end| error = end));
+    if let Some(error) = error {
+        eprintln!("error: {error}");
+        exit(1);
+    }
+}
+
+/// What is wrong with the command line is an `Err`; what went wrong then is its answer.
+fn run(args: &cli::Args) -> Result<Option<String>, String> {
+    let mut reactor = Reactor::new().map_err(|error| error.to_string())?;
+    let mut nc = Nc {
+        listens: args.has("-l"),
+        half_closes: args.has("-N"),
+        patience: args.number("-w")?.map(Duration::from_secs),
+        net: None,
+        stdio: None,
+        timer: None,
+        net_ended: false,
+        stdin_ended: false,
+        error: None,
+    };
+    let begun = match (&args.values[..], args.has("-U"), nc.listens) {
+        ([path], true, false) => connect_unix(&mut reactor, path, &nc),
+        ([path], true, true) => listen_unix(&mut reactor, path),
+        ([host, port], false, false) => connect(&mut reactor, &name(host, port), &nc),
+        ([host, port], false, true) => listen(&mut reactor, &name(host, port)),
+        ([port], false, true) => listen(&mut reactor, &name("127.0.0.1", port)),
+        _ => return Err("wants HOST PORT, or -U PATH; try --help".to_owned()),
+    };
+    if let Err(error) = begun {
+        return Ok(Some(error));
+    }
+    reactor.run(&mut nc).map_err(|error| error.to_string())?;
+    Ok(nc.error)
+}
+
+/// Host and port as one name; an IPv6 address has colons of its own.
+fn name(host: &str, port: &str) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+type Begun = Result<(), String>;
+
+fn connect(reactor: &mut Reactor<Nc>, to: &str, nc: &Nc) -> Begun {
+    let timeout = nc.patience.unwrap_or(CONNECT_TIMEOUT);
+    let begun = tcp::connect_name(reactor, to, timeout, connected);
+    begun.map(drop).map_err(|error| error.to_string())
+}
+
+fn connect_unix(reactor: &mut Reactor<Nc>, path: &str, nc: &Nc) -> Begun {
+    let timeout = nc.patience.unwrap_or(CONNECT_TIMEOUT);
+    let begun = unix::connect(reactor, path, timeout, connected);
+    begun.map(drop).map_err(|error| error.to_string())
+}
+
+fn connected(reactor: &mut Context<Nc>, nc: &mut Nc, result: std::io::Result<Stream>) {
+    match result {
+        Ok(stream) => join(reactor, nc, stream),
+        Err(error) => nc.error = Some(error.to_string()),
+    }
+}
+
+fn listen(reactor: &mut Reactor<Nc>, at: &str) -> Begun {
+    let listener = tcp::listen(reactor, at, |reactor, nc: &mut Nc, stream| {
+        for listener in reactor.ids::<tcp::Listener>() {
+            reactor.remove(listener.raw());
+        }
+        join(reactor, nc, stream);
+    });
+    let listener = listener.map_err(|error| format!("cannot listen on {at}: {error}"))?;
+    eprintln!("listening on {}", reactor[listener].local_addr());
+    Ok(())
+}
+
+fn listen_unix(reactor: &mut Reactor<Nc>, path: &str) -> Begun {
+    let listener = unix::listen(reactor, path, |reactor, nc: &mut Nc, stream| {
+        for listener in reactor.ids::<unix::Listener>() {
+            reactor.remove(listener.raw());
+        }
+        join(reactor, nc, stream);
+    });
+    listener.map_err(|error| format!("cannot listen on {error}"))?;
+    eprintln!("listening on {path}");
+    Ok(())
+}
+
+/// Joins the connection to stdin and stdout, which nobody reads before.
+fn join(reactor: &mut Context<Nc>, nc: &mut Nc, stream: Stream) {
+    if nc.net.is_some() {
+        return; // A second one, accepted in the same turn.
+    }
+    // What is left to print is printed, however slowly it is read.
+    let limits = Limits { half_open: true, close_grace: Duration::MAX, ..Limits::default() };
+    match net::stdio(reactor) {
+        Ok(stdio) => nc.stdio = Some(stdio.limits(limits.clone()).open(reactor, from_stdin)),
+        Err(error) => {
+            nc.error = Some(format!("stdin or stdout: {error}"));
+            return;
+        }
+    }
+    nc.net = Some(stream.limits(limits).open(reactor, from_net));
+    if let Some(patience) = nc.patience {
+        let timer = reactor.after(patience, |reactor, _| reactor.stop());
+        reactor.unref(timer);
+        nc.timer = Some(timer);
+    }
+}
+
+fn from_stdin(reactor: &mut Context<Nc>, nc: &mut Nc, stdio: SourceId<Conn>, event: Event<'_>) {
+    match event {
+        Event::Data(bytes) => pass(reactor, nc, bytes, stdio, nc.net),
+        Event::Drained => resume(reactor, nc.net),
+        Event::Eof => {
+            nc.stdin_ended = true;
+            if nc.half_closes
+                && let Some(net) = nc.net.and_then(|net| reactor.get_mut(net))
+            {
+                net.shutdown();
+            }
+            end_if_over(reactor, nc);
+        }
+        Event::Closed(Reason::Finished) => {}
+        Event::Closed(_) => reactor.stop(), // Nobody reads our stdout any more.
+    }
+}
+
+fn from_net(reactor: &mut Context<Nc>, nc: &mut Nc, net: SourceId<Conn>, event: Event<'_>) {
+    match event {
+        Event::Data(bytes) => pass(reactor, nc, bytes, net, nc.stdio),
+        Event::Drained => resume(reactor, nc.stdio),
+        Event::Eof => {
+            nc.net_ended = true;
+            end_if_over(reactor, nc);
+        }
+        Event::Closed(why) => {
+            if !matches!(why, Reason::Finished) {
+                nc.error = Some(format!("the connection broke: {why}"));
+            }
+            if let Some(stdio) = nc.stdio.and_then(|stdio| reactor.get_mut(stdio)) {
+                stdio.close();
+            }
+        }
+    }
+}
+
+/// Passes bytes on. The side they come from waits while the other takes no more.
+fn pass(
+    reactor: &mut Context<Nc>,
+    nc: &Nc,
+    bytes: &[u8],
+    from: SourceId<Conn>,
+    to: Option<SourceId<Conn>>,
+) {
+    if let (Some(timer), Some(patience)) = (nc.timer, nc.patience) {
+        reactor.rearm(timer, patience);
+    }
+    let Some(to) = to.and_then(|to| reactor.get_mut(to)) else { return };
+    if to.write(bytes) == Pressure::AboveHigh {
+        reactor[from].pause();
+    }
+}
+
+fn resume(reactor: &mut Context<Nc>, from: Option<SourceId<Conn>>) {
+    if let Some(from) = from.and_then(|from| reactor.get_mut(from)) {
+        from.resume();
+    }
+}
+
+/// It is over when neither side has more to say. A server's user is not asked: the peer was
+/// served. What is unsent still goes, both ways.
+fn end_if_over(reactor: &mut Context<Nc>, nc: &Nc) {
+    if nc.net_ended && (nc.stdin_ended || nc.listens) {
+        if let Some(net) = nc.net.and_then(|net| reactor.get_mut(net)) {
+            net.shutdown();
+        }
+        if let Some(stdio) = nc.stdio.and_then(|stdio| reactor.get_mut(stdio)) {
+            stdio.close();
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! The example `nc`, with the real nc and socat at the other end, in both roles.
+#![cfg(unix)]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use support::process::{example, output};
+use support::{Rng, ceiling};
+
+mod support;
+
+const LIMIT: Duration = Duration::from_secs(100);
+const MUCH: usize = 10_000_000;
+
+/// A netcat of any make, which does not outlive its test.
+struct Cat {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: Option<ChildStdout>,
+    /// What it says on stderr.
+    said: BufReader<std::process::ChildStderr>,
+}
+
+impl Cat {
+    fn start(mut command: Command) -> Cat {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+        let said = BufReader::new(child.stderr.take().unwrap());
+        Cat { child, stdin, stdout, said }
+    }
+
+    fn ours(args: &[&str]) -> Cat {
+        let mut command = example("nc");
+        command.args(args);
+        Cat::start(command)
+    }
+
+    fn other(words: &str) -> Cat {
+        let mut words = words.split_whitespace();
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words);
+        Cat::start(command)
+    }
+
+    /// Waits until it listens, and answers on which port, if it has one.
+    fn port(&mut self) -> String {
+        let mut line = String::new();
+        while !line.to_lowercase().contains("listening on") {
+            line.clear();
+            assert_ne!(self.said.read_line(&mut line).unwrap(), 0, "it ended: {}", self.errors());
+        }
+        line.trim().rsplit([' ', ':']).next().unwrap().to_owned()
+    }
+
+    fn errors(&mut self) -> String {
+        let mut rest = String::new();
+        self.said.read_to_string(&mut rest).unwrap();
+        rest
+    }
+
+    fn write(&mut self, text: &str) {
+        self.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Reads from its stdout exactly what is expected.
+    fn expect(&mut self, text: &str) {
+        let mut got = vec![0; text.len()];
+        self.stdout.as_mut().unwrap().read_exact(&mut got).unwrap();
+        assert_eq!(String::from_utf8_lossy(&got), text);
+    }
+
+    /// The rest of its stdout, and its exit code; stdin stays as it is.
+    fn end(&mut self) -> (Vec<u8>, i32) {
+        let mut rest = Vec::new();
+        if let Some(mut stdout) = self.stdout.take() {
+            stdout.read_to_end(&mut rest).unwrap();
+        }
+        (rest, self.child.wait().unwrap().code().expect("it was not killed"))
+    }
+
+    fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Cat {
+    fn drop(&mut self) {
+        let _ = self.child.kill(); // It may have ended.
+        let _ = self.child.wait();
+    }
+}
+
+/// A path for a socket; it is removed first.
+fn path(name: &str) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("waterwheel-nc-{}-{name}", std::process::id()));
+    let _ = fs::remove_file(&path); // As a rule there is none.
+    path
+}
+
+fn bytes(seed: u64, count: usize) -> Vec<u8> {
+    let mut rng = Rng::from_seed(seed);
+    let mut bytes: Vec<u8> =
+        (0..count.div_ceil(8)).flat_map(|_| rng.next().to_ne_bytes()).collect();
+    bytes.truncate(count);
+    bytes
+}
+
+/// Sends `MUCH` both ways at the same time, and checks every bit of it.
+fn exchange(mut a: Cat, mut b: Cat, between: &str) {
+    let (from_a, from_b) = (bytes(1, MUCH), bytes(2, MUCH));
+    let (mut a_in, mut b_in) = (a.stdin.take().unwrap(), b.stdin.take().unwrap());
+    thread::scope(|scope| {
+        let (sent_a, sent_b) = (&from_a, &from_b);
+        scope.spawn(move || a_in.write_all(sent_a).unwrap());
+        scope.spawn(move || b_in.write_all(sent_b).unwrap());
+        let (got_a, got_b) = (scope.spawn(|| a.end()), scope.spawn(|| b.end()));
+        let ((got_a, code_a), (got_b, code_b)) = (got_a.join().unwrap(), got_b.join().unwrap());
+        assert_eq!((got_a.len(), got_b.len()), (MUCH, MUCH), "{between}");
+        assert!(got_a == from_b && got_b == from_a, "{between}");
+        assert_eq!((code_a, code_b), (0, 0), "{between}");
+    });
+}
+
+// A listening nc ends when its peer has finished, so in these the listener finishes first (-N), and
+// the other when both have.
+
+#[test]
+fn ten_megabytes_go_both_ways_to_a_listening_nc() {
+    let _ceiling = ceiling(LIMIT);
+    let mut listener = Cat::other("nc -v -N -l 127.0.0.1 0");
+    let port = listener.port();
+    exchange(Cat::ours(&["127.0.0.1", &port]), listener, "ours, nc -l");
+}
+
+#[test]
+fn ten_megabytes_go_both_ways_to_a_listening_socat() {
+    let _ceiling = ceiling(LIMIT);
+    let mut listener = Cat::other("socat -d -d -t 60 - TCP-LISTEN:0,bind=127.0.0.1");
+    let port = listener.port();
+    exchange(Cat::ours(&["localhost", &port]), listener, "ours, socat");
+}
+
+#[test]
+fn ten_megabytes_go_both_ways_from_nc_when_we_listen() {
+    let _ceiling = ceiling(LIMIT);
+    let mut listener = Cat::ours(&["-N", "-l", "127.0.0.1", "0"]);
+    let port = listener.port();
+    exchange(listener, Cat::other(&format!("nc 127.0.0.1 {port}")), "ours -l, nc");
+}
+
+#[test]
+fn ten_megabytes_go_both_ways_from_ours_when_we_listen() {
+    let _ceiling = ceiling(LIMIT);
+    let mut listener = Cat::ours(&["-Nl", "0"]);
+    let port = listener.port();
+    exchange(listener, Cat::ours(&["localhost", &port]), "ours -l, ours");
+}
+
+#[test]
+fn ten_megabytes_go_both_ways_over_a_unix_socket() {
+    let _ceiling = ceiling(LIMIT);
+    let name = path("listening");
+    let name = name.to_str().unwrap();
+    let mut listener = Cat::other(&format!("nc -v -N -l -U {name}"));
+    listener.port();
+    exchange(Cat::ours(&["-U", name]), listener, "ours -U, nc -lU");
+    fs::remove_file(name).unwrap();
+    let mut listener = Cat::ours(&["-NlU", name]);
+    listener.port();
+    exchange(listener, Cat::other(&format!("nc -U {name}")), "ours -lU, nc -U");
+    assert!(!fs::exists(name).unwrap(), "the socket's file is left behind");
+    let mut listener = Cat::other(&format!("socat -d -d -t 60 - UNIX-LISTEN:{name}"));
+    listener.port();
+    exchange(Cat::ours(&["-U", name]), listener, "ours -U, socat");
+}
+
+#[test]
+fn peer_hears_of_the_end_of_stdin_with_capital_n_only() {
+    let _ceiling = ceiling(LIMIT);
+    for (half_closes, flags) in [(true, &["-N"][..]), (false, &[])] {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = server.local_addr().unwrap().port().to_string();
+        let mut cat = Cat::ours(&[flags, &["127.0.0.1", &port]].concat());
+        let mut peer = server.accept().unwrap().0;
+        cat.write("question");
+        cat.stdin = None;
+        let mut got = [0; 8];
+        peer.read_exact(&mut got).unwrap();
+        peer.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        let end = peer.read(&mut got);
+        assert_eq!(end.is_ok_and(|count| count == 0), half_closes, "{flags:?}");
+        peer.write_all(b"answer").unwrap(); // After the end of our input: still printed.
+        cat.expect("answer");
+        drop(peer);
+        assert_eq!(cat.end(), (Vec::new(), 0));
+    }
+}
+
+#[test]
+fn client_goes_on_sending_when_the_server_has_finished() {
+    let _ceiling = ceiling(LIMIT);
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = server.local_addr().unwrap().port().to_string();
+    let mut cat = Cat::ours(&["127.0.0.1", &port]);
+    let mut peer = server.accept().unwrap().0;
+    peer.write_all(b"that is all").unwrap();
+    peer.shutdown(Shutdown::Write).unwrap();
+    cat.expect("that is all");
+    cat.write("not yet");
+    let mut got = [0; 7];
+    peer.read_exact(&mut got).unwrap();
+    assert_eq!(&got, b"not yet");
+    cat.stdin = None;
+    assert_eq!(cat.end(), (Vec::new(), 0));
+    assert_eq!(peer.read(&mut got).unwrap(), 0);
+}
+
+#[test]
+fn listener_ends_with_its_peer_though_stdin_is_open() {
+    let _ceiling = ceiling(LIMIT);
+    let mut cat = Cat::ours(&["-l", "0"]);
+    let addr = format!("127.0.0.1:{}", cat.port());
+    let mut peer = TcpStream::connect(&addr).unwrap();
+    peer.write_all(b"x").unwrap();
+    cat.expect("x");
+    assert!(TcpStream::connect(&addr).is_err(), "one connection is what it was for");
+    drop(peer);
+    assert_eq!(cat.end(), (Vec::new(), 0));
+}
+
+#[test]
+fn silence_ends_it_after_w_seconds_and_traffic_puts_that_off() {
+    let _ceiling = ceiling(LIMIT);
+    let mut cat = Cat::ours(&["-w", "1", "-l", "0"]);
+    let mut peer = TcpStream::connect(format!("127.0.0.1:{}", cat.port())).unwrap();
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_millis(1500) {
+        peer.write_all(b"x").unwrap();
+        cat.expect("x");
+    }
+    assert!(cat.is_running());
+    assert_eq!(cat.end(), (Vec::new(), 0));
+    assert!(begin.elapsed() >= Duration::from_millis(2500), "{:?}", begin.elapsed());
+}
+
+#[test]
+fn reset_is_an_error() {
+    let _ceiling = ceiling(LIMIT);
+    let mut cat = Cat::ours(&["-l", "0"]);
+    let mut peer = TcpStream::connect(format!("127.0.0.1:{}", cat.port())).unwrap();
+    peer.write_all(b"half of").unwrap();
+    cat.expect("half of");
+    socket2::SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(peer);
+    assert_eq!(cat.end(), (Vec::new(), 1));
+    assert_eq!(cat.errors(), "error: the connection broke: reset by the peer\n");
+}
+
+#[test]
+fn it_ends_when_nobody_reads_its_stdout() {
+    let _ceiling = ceiling(LIMIT);
+    let mut cat = Cat::ours(&["-l", "0"]);
+    let mut peer = TcpStream::connect(format!("127.0.0.1:{}", cat.port())).unwrap();
+    peer.write_all(b"x").unwrap();
+    cat.expect("x");
+    cat.stdout = None;
+    while peer.write_all(b"more").is_ok() {}
+    assert_eq!(cat.end().1, 0);
+}
+
+#[test]
+fn slow_reader_of_stdout_holds_the_sender_up_and_loses_nothing() {
+    let _ceiling = ceiling(LIMIT);
+    let mut cat = Cat::ours(&["-l", "0"]);
+    let mut peer = TcpStream::connect(format!("127.0.0.1:{}", cat.port())).unwrap();
+    peer.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+    let all = bytes(3, 3 * MUCH);
+    let mut left = &all[..];
+    // Nobody reads yet, so it is not long until there is no room anywhere.
+    while let Ok(sent) = peer.write(left) {
+        left = &left[sent..];
+        assert!(!left.is_empty(), "{} bytes fit into no buffer of ours", all.len());
+    }
+    let status = fs::read_to_string(format!("/proc/{}/status", cat.child.id())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak: usize = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(peak < 20_000, "{peak} KiB");
+    thread::scope(|scope| {
+        let reading = scope.spawn(|| cat.end());
+        peer.set_write_timeout(Some(LIMIT)).unwrap();
+        peer.write_all(left).unwrap();
+        drop(peer);
+        let (got, code) = reading.join().unwrap();
+        assert!(got == all && code == 0);
+    });
+}
+
+#[test]
+fn connections_that_cannot_be_made_are_told_in_one_line() {
+    let refused = |args: &[&str], code: i32, because: &str| {
+        let output = output("nc", args);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), said.lines().count()), (Some(code), 1), "{said}");
+        assert!(said.starts_with("error: ") && said.contains(because), "{said}");
+    };
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    refused(&["127.0.0.1", &nobody], 1, "Connection refused");
+    refused(&["name.invalid", "7001"], 1, "error: cannot connect to name.invalid:7001: ");
+    refused(&["-U", "/no/such/socket"], 1, "error: /no/such/socket: No such file");
+    refused(&["-l", "192.0.2.1", "7001"], 1, "error: cannot listen on 192.0.2.1:7001: ");
+    refused(&[], 2, "wants HOST PORT, or -U PATH; try --help");
+    refused(&["7001"], 2, "wants HOST PORT");
+    refused(&["-w", "soon", "-l", "7001"], 2, "-w wants a whole number");
+    refused(&["-x"], 2, "'-x'; try --help");
+}
