@@ -1,17 +1,19 @@
-//! Nc: stdin and stdout joined to a connection, as netcat does.
+//! Nc: stdin and stdout joined to a connection, as netcat does it.
 //!
 //! Run:  cargo run --release --example nc -- -l 7001
 //! Then: cargo run --release --example nc -- localhost 7001      and type in both; or the real one:
 //!       nc -N 127.0.0.1 7001 < sent      and `> got` behind the first, then: cmp sent got
 //! See:  what is typed in one appear in the other. Ctrl-D: without -N nothing happens, since that
 //!       ends our input and not what the peer has to say.
-//! Look: `is_over`. The two directions end apart, and when both have is all there is to decide.
+//! Look: `end_if_over`. The two directions end apart, and when both have is all there is to decide.
 //! Next: -k, to go on listening; -z, to see whether anybody does; a progress line on stderr.
 
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::exit;
 use std::time::Duration;
 
-use waterwheel::net::{self, Conn, Event, Limits, Pressure, Reason, Stream, tcp, unix};
+use waterwheel::net::{self, Conn, Event, Limits, Pressure, Reason, Stream, tcp, udp, unix};
 use waterwheel::timers::TimerId;
 use waterwheel::{Context, Reactor, SourceId};
 
@@ -23,12 +25,14 @@ Usage: nc [OPTIONS] HOST PORT
        nc [OPTIONS] [-l] -U PATH
 
 Sends stdin to a connection and prints what comes from there, until both sides have
-finished; with -l, until the peer has. A port alone means 127.0.0.1. The exit code is 1
-if there was no connection or it broke.
+finished; with -l, until the peer has; with -u, until -w ends it. A port alone means
+127.0.0.1. The exit code is 1 if there was no connection or it broke.
 
 Options:
   -l               wait for a connection, and say where on stderr
   -N               at the end of stdin, tell the peer so (half-close)
+  -u               UDP: a datagram for each piece of stdin; with -l, from and to
+                   whoever sends the first
   -U               a Unix socket
   -w SECONDS       give up connecting after so long, and end when so long nothing
                    is sent or comes
@@ -36,22 +40,27 @@ Options:
 
 /// What connect(2) would take at most, with Linux's defaults.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(127);
+/// What of stdin goes into one datagram.
+const DATAGRAM_BYTES_MAX: usize = 16 * 1024;
 
+#[derive(Default)]
 struct Nc {
     listens: bool,
     half_closes: bool,
     patience: Option<Duration>,
-    /// Once connected: the connection, stdin with stdout, and the end of the patience.
-    net: Option<SourceId<Conn>>,
-    stdio: Option<SourceId<Conn>>,
+    /// The end of the patience.
     timer: Option<TimerId>,
+    stdio: Option<SourceId<Conn>>,
+    net: Option<SourceId<Conn>>,
+    /// With -u, in place of `net`.
+    udp: Option<(SourceId<udp::Socket>, SocketAddr)>,
     net_ended: bool,
     stdin_ended: bool,
     error: Option<String>,
 }
 
 fn main() {
-    let args = cli::parse_values(USAGE, &["-w"], &["-l", "-N", "-U"]);
+    let args = cli::parse_values(USAGE, &["-w"], &["-l", "-N", "-u", "-U"]);
     let mut error = None;
     cli::exit_on_error(run(&args).map(|end| error = end));
     if let Some(error) = error {
@@ -67,19 +76,20 @@ fn run(args: &cli::Args) -> Result<Option<String>, String> {
         listens: args.has("-l"),
         half_closes: args.has("-N"),
         patience: args.number("-w")?.map(Duration::from_secs),
-        net: None,
-        stdio: None,
-        timer: None,
-        net_ended: false,
-        stdin_ended: false,
-        error: None,
+        ..Nc::default()
     };
-    let begun = match (&args.values[..], args.has("-U"), nc.listens) {
-        ([path], true, false) => connect_unix(&mut reactor, path, &nc),
-        ([path], true, true) => listen_unix(&mut reactor, path),
-        ([host, port], false, false) => connect(&mut reactor, &name(host, port), &nc),
-        ([host, port], false, true) => listen(&mut reactor, &name(host, port)),
-        ([port], false, true) => listen(&mut reactor, &name("127.0.0.1", port)),
+    let is_udp = args.has("-u");
+    let begun = match (&args.values[..], args.has("-U")) {
+        ([path], true) if !is_udp && nc.listens => listen_unix(&mut reactor, path),
+        ([path], true) if !is_udp => connect_unix(&mut reactor, path, &nc),
+        ([host, port], false) if !nc.listens && is_udp => {
+            connect_udp(&mut reactor, name(host, port))
+        }
+        ([host, port], false) if !nc.listens => connect(&mut reactor, &name(host, port), &nc),
+        ([host @ .., port], false) if nc.listens && host.len() < 2 => {
+            let at = name(host.first().map_or("127.0.0.1", String::as_str), port);
+            if is_udp { listen_udp(&mut reactor, &at) } else { listen(&mut reactor, &at) }
+        }
         _ => return Err("wants HOST PORT, or -U PATH; try --help".to_owned()),
     };
     if let Err(error) = begun {
@@ -108,7 +118,7 @@ fn connect_unix(reactor: &mut Reactor<Nc>, path: &str, nc: &Nc) -> Begun {
     begun.map(drop).map_err(|error| error.to_string())
 }
 
-fn connected(reactor: &mut Context<Nc>, nc: &mut Nc, result: std::io::Result<Stream>) {
+fn connected(reactor: &mut Context<Nc>, nc: &mut Nc, result: io::Result<Stream>) {
     match result {
         Ok(stream) => join(reactor, nc, stream),
         Err(error) => nc.error = Some(error.to_string()),
@@ -139,21 +149,57 @@ fn listen_unix(reactor: &mut Reactor<Nc>, path: &str) -> Begun {
     Ok(())
 }
 
-/// Joins the connection to stdin and stdout, which nobody reads before.
+/// Looking a name up blocks, so a worker does it.
+fn connect_udp(reactor: &mut Reactor<Nc>, to: String) -> Begun {
+    let look_up = {
+        let to = to.clone();
+        move || to.to_socket_addrs().map(|mut addrs| addrs.next())
+    };
+    reactor.offload(look_up, move |reactor, nc: &mut Nc, found| {
+        let joined = match found {
+            Ok(Ok(Some(peer))) => udp::connect(reactor, peer, from_udp).map(|udp| (udp, peer)),
+            Ok(Ok(None)) => Err(io::Error::other("it has no address")),
+            Ok(Err(error)) => Err(error),
+            Err(error) => Err(io::Error::other(error.to_string())),
+        };
+        match joined {
+            Ok(udp) => {
+                nc.udp = Some(udp);
+                open_stdio(reactor, nc);
+            }
+            Err(error) => nc.error = Some(format!("cannot connect to {to}: {error}")),
+        }
+    });
+    Ok(())
+}
+
+fn listen_udp(reactor: &mut Reactor<Nc>, at: &str) -> Begun {
+    let socket = udp::bind(reactor, at, from_udp);
+    let socket = socket.map_err(|error| format!("cannot listen on {at}: {error}"))?;
+    eprintln!("listening on {}", reactor[socket].local_addr());
+    Ok(())
+}
+
+/// Joins the connection to stdin and stdout.
 fn join(reactor: &mut Context<Nc>, nc: &mut Nc, stream: Stream) {
-    if nc.net.is_some() {
-        return; // A second one, accepted in the same turn.
-    }
+    if nc.net.is_none() {
+        let limits = Limits { half_open: true, ..Limits::default() };
+        nc.net = Some(stream.limits(limits).open(reactor, from_net));
+        open_stdio(reactor, nc);
+    } // Else it is a second one, accepted in the same turn.
+}
+
+/// Nobody reads stdin before there is somebody to send it to.
+fn open_stdio(reactor: &mut Context<Nc>, nc: &mut Nc) {
     // What is left to print is printed, however slowly it is read.
     let limits = Limits { half_open: true, close_grace: Duration::MAX, ..Limits::default() };
     match net::stdio(reactor) {
-        Ok(stdio) => nc.stdio = Some(stdio.limits(limits.clone()).open(reactor, from_stdin)),
+        Ok(stdio) => nc.stdio = Some(stdio.limits(limits).open(reactor, from_stdin)),
         Err(error) => {
             nc.error = Some(format!("stdin or stdout: {error}"));
-            return;
+            reactor.stop();
         }
     }
-    nc.net = Some(stream.limits(limits).open(reactor, from_net));
     if let Some(patience) = nc.patience {
         let timer = reactor.after(patience, |reactor, _| reactor.stop());
         reactor.unref(timer);
@@ -163,6 +209,7 @@ fn join(reactor: &mut Context<Nc>, nc: &mut Nc, stream: Stream) {
 
 fn from_stdin(reactor: &mut Context<Nc>, nc: &mut Nc, stdio: SourceId<Conn>, event: Event<'_>) {
     match event {
+        Event::Data(bytes) if nc.udp.is_some() => send(reactor, nc, bytes, stdio),
         Event::Data(bytes) => pass(reactor, nc, bytes, stdio, nc.net),
         Event::Drained => resume(reactor, nc.net),
         Event::Eof => {
@@ -198,6 +245,61 @@ fn from_net(reactor: &mut Context<Nc>, nc: &mut Nc, net: SourceId<Conn>, event: 
     }
 }
 
+fn from_udp(
+    reactor: &mut Context<Nc>,
+    nc: &mut Nc,
+    udp: SourceId<udp::Socket>,
+    event: udp::Event<'_>,
+) {
+    match event {
+        udp::Event::Received { from, bytes, .. } => {
+            if nc.udp.is_none() {
+                nc.udp = Some((udp, from));
+                open_stdio(reactor, nc);
+            }
+            // A datagram that nobody prints in time is lost, as datagrams may be.
+            if nc.udp.is_some_and(|(_, peer)| peer == from)
+                && let Some(stdio) = nc.stdio.and_then(|stdio| reactor.get_mut(stdio))
+            {
+                let _ = stdio.write(bytes);
+                be_patient(reactor, nc);
+            }
+        }
+        udp::Event::Writable => resume(reactor, nc.stdio),
+        udp::Event::Error(error) => give_up(reactor, nc, &error),
+    }
+}
+
+/// Sends a piece of stdin as datagrams; what there is no room for comes again.
+fn send(reactor: &mut Context<Nc>, nc: &mut Nc, bytes: &[u8], stdio: SourceId<Conn>) {
+    let Some((udp, peer)) = nc.udp else { return };
+    be_patient(reactor, nc);
+    let mut sent = 0;
+    for piece in bytes.chunks(DATAGRAM_BYTES_MAX) {
+        let socket = &mut reactor[udp];
+        match if nc.listens { socket.send_to(piece, &peer) } else { socket.send(piece) } {
+            Ok(Pressure::Refused) => {
+                reactor[stdio].unread(bytes.len() - sent);
+                return reactor[stdio].pause();
+            }
+            Ok(_) => sent += piece.len(),
+            Err(error) => return give_up(reactor, nc, &error),
+        }
+    }
+}
+
+fn give_up(reactor: &mut Context<Nc>, nc: &mut Nc, error: &io::Error) {
+    nc.error = Some(format!("the connection broke: {error}"));
+    reactor.stop();
+}
+
+/// Something was sent or has come.
+fn be_patient(reactor: &mut Context<Nc>, nc: &Nc) {
+    if let (Some(timer), Some(patience)) = (nc.timer, nc.patience) {
+        reactor.rearm(timer, patience);
+    }
+}
+
 /// Passes bytes on. The side they come from waits while the other takes no more.
 fn pass(
     reactor: &mut Context<Nc>,
@@ -206,9 +308,7 @@ fn pass(
     from: SourceId<Conn>,
     to: Option<SourceId<Conn>>,
 ) {
-    if let (Some(timer), Some(patience)) = (nc.timer, nc.patience) {
-        reactor.rearm(timer, patience);
-    }
+    be_patient(reactor, nc);
     let Some(to) = to.and_then(|to| reactor.get_mut(to)) else { return };
     if to.write(bytes) == Pressure::AboveHigh {
         reactor[from].pause();

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread;
@@ -301,6 +301,85 @@ fn slow_reader_of_stdout_holds_the_sender_up_and_loses_nothing() {
     });
 }
 
+/// Lines to and fro, one at a time: datagrams that nobody waits for may get lost.
+fn talk(a: &mut Cat, b: &mut Cat) {
+    for round in 0..50 {
+        let line = format!("round {round}\n");
+        a.write(&line);
+        b.expect(&line);
+        b.write(&line);
+        a.expect(&line);
+    }
+}
+
+#[test]
+fn datagrams_go_both_ways_to_and_from_the_real_ones() {
+    let _ceiling = ceiling(LIMIT);
+    let mut listener = Cat::other("nc -v -u -l 127.0.0.1 0");
+    let mut line = String::new();
+    listener.said.read_line(&mut line).unwrap(); // Bound on localhost 40123
+    let port = line.trim().rsplit(' ').next().unwrap().to_owned();
+    talk(&mut Cat::ours(&["-u", "127.0.0.1", &port]), &mut listener);
+    let mut listener = Cat::ours(&["-u", "-l", "0"]);
+    let port = listener.port();
+    talk(&mut Cat::other(&format!("nc -u 127.0.0.1 {port}")), &mut listener);
+    let mut listener = Cat::ours(&["-u", "-l", "0"]);
+    let port = listener.port();
+    talk(&mut Cat::other(&format!("socat - UDP:127.0.0.1:{port}")), &mut listener);
+}
+
+#[test]
+fn datagrams_end_by_patience_only_and_stdin_is_cut_into_pieces() {
+    let _ceiling = ceiling(LIMIT);
+    let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+    peer.set_read_timeout(Some(LIMIT)).unwrap();
+    let port = peer.local_addr().unwrap().port().to_string();
+    let mut cat = Cat::ours(&["-w", "1", "-u", "127.0.0.1", &port]);
+    let sent = bytes(4, 40_000);
+    cat.stdin.take().unwrap().write_all(&sent).unwrap();
+    let mut got: Vec<u8> = Vec::new();
+    let mut datagram = [0; 65_536];
+    let mut from = None;
+    while got.len() < sent.len() {
+        let (count, sender) = peer.recv_from(&mut datagram).unwrap();
+        assert!(count <= 16 * 1024, "{count}");
+        got.extend(&datagram[..count]);
+        from = Some(sender);
+    }
+    assert!(got == sent);
+    peer.send_to(b"thanks", from.unwrap()).unwrap();
+    cat.expect("thanks"); // The end of stdin is not the end.
+    assert_eq!(cat.end(), (Vec::new(), 0));
+}
+
+#[test]
+fn listener_hears_the_first_sender_only() {
+    let _ceiling = ceiling(LIMIT);
+    let mut cat = Cat::ours(&["-ul", "0"]);
+    let addr = format!("127.0.0.1:{}", cat.port());
+    let [first, other] = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+    first.send_to(b"one ", &addr).unwrap();
+    cat.expect("one ");
+    other.send_to(b"not me ", &addr).unwrap();
+    first.send_to(b"two", &addr).unwrap();
+    cat.expect("two");
+    cat.write("answer");
+    first.set_read_timeout(Some(LIMIT)).unwrap();
+    let mut got = [0; 100];
+    assert_eq!(first.recv(&mut got).unwrap(), 6);
+    assert_eq!(&got[..6], b"answer");
+}
+
+#[test]
+fn datagrams_to_nobody_are_an_error() {
+    let _ceiling = ceiling(LIMIT);
+    let nobody = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let mut cat = Cat::ours(&["-u", "127.0.0.1", &nobody]);
+    cat.write("anybody?");
+    assert_eq!(cat.end(), (Vec::new(), 1));
+    assert!(cat.errors().starts_with("error: the connection broke: Connection refused"));
+}
+
 #[test]
 fn connections_that_cannot_be_made_are_told_in_one_line() {
     let refused = |args: &[&str], code: i32, because: &str| {
@@ -316,6 +395,8 @@ fn connections_that_cannot_be_made_are_told_in_one_line() {
     refused(&["-l", "192.0.2.1", "7001"], 1, "error: cannot listen on 192.0.2.1:7001: ");
     refused(&[], 2, "wants HOST PORT, or -U PATH; try --help");
     refused(&["7001"], 2, "wants HOST PORT");
+    refused(&["-u", "-U", "/tmp/socket"], 2, "wants HOST PORT");
+    refused(&["-u", "name.invalid", "7001"], 1, "error: cannot connect to name.invalid:7001: ");
     refused(&["-w", "soon", "-l", "7001"], 2, "-w wants a whole number");
     refused(&["-x"], 2, "'-x'; try --help");
 }
