@@ -142,7 +142,11 @@ where
 fn listeners<S: 'static>(reactor: &Context<S>) -> Vec<RawId> {
     let of_tcp = reactor.ids::<tcp::Listener>().into_iter().map(SourceId::raw);
     let simulated = reactor.ids::<sim::Listener>().into_iter().map(SourceId::raw);
-    of_tcp.chain(simulated).collect()
+    #[cfg(unix)]
+    let of_unix = reactor.ids::<super::unix::Listener>().into_iter().map(SourceId::raw);
+    #[cfg(not(unix))]
+    let of_unix = std::iter::empty();
+    of_tcp.chain(of_unix).chain(simulated).collect()
 }
 
 /// Lets a connection close when it is idle, which it may be; what it was sent so far is read first.

@@ -1,7 +1,7 @@
 //! Ending a server: nobody is cut off who can be helped, and the deadline is kept.
 
 use std::cell::Cell;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
 use std::time::Duration;
@@ -477,4 +477,23 @@ fn stream_over_something_else_is_drained_if_it_was_called_accepted() {
     assert_eq!(report(&mut reactor, &mut server), [0, 1, 1, 0, 0]);
     // The other heard the end, and ended.
     assert_eq!(format!("{:?}", server.closed), "[Finished, Finished]");
+}
+
+#[cfg(unix)]
+#[test]
+fn listeners_on_unix_sockets_are_drained_too() {
+    let (mut reactor, mut server, _clock) = reactor();
+    let path = std::env::temp_dir().join(format!("waterwheel-drain-{}", std::process::id()));
+    net::unix::listen(&mut reactor, &*path, |reactor, server: &mut Server, stream| {
+        server.conns.push(stream.open(reactor, |_, _, _, _| {}));
+    })
+    .unwrap();
+    let mut peer = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    turn_until(&mut reactor, &mut server, |_, server| !server.conns.is_empty());
+    net::drain(&mut reactor, SECOND, note);
+    turns(&mut reactor, &mut server, 3);
+    assert_eq!(peer.read(&mut [0]).unwrap(), 0);
+    drop(peer);
+    assert_eq!(report(&mut reactor, &mut server), [1, 1, 1, 0, 0]);
+    assert!(!path.exists() && !reactor.is_alive());
 }
