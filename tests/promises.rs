@@ -893,6 +893,25 @@ fn retry_is_cancelled_before_its_first_attempt_in_one_and_in_a_pause() {
 }
 
 #[test]
+fn an_attempt_that_cancels_the_retry_it_belongs_to_leaves_nothing_behind() {
+    let mut reactor = lab();
+    let end = Rc::new(Cell::new(None));
+    let own = end.clone();
+    end.set(Some(Promise::retry(&mut reactor, Backoff::new(9), move |reactor, log, attempt| {
+        log.push(format!("attempt {attempt}"));
+        if let Some(end) = own.take() {
+            Said::<()>::cancel(end, reactor);
+        }
+        reactor.delay(MS)
+    })));
+    let mut log = Log::new();
+    turn(&mut reactor, &mut log);
+    assert_eq!((reactor.timers(), Rc::strong_count(&end)), (0, 1));
+    reactor.run(&mut log).unwrap();
+    assert_eq!(log, ["attempt 1"]);
+}
+
+#[test]
 fn an_attempt_that_panics_ends_the_retry_as_abandoned() {
     let mut reactor = Reactor::builder().panic_policy(PanicPolicy::Drop).build().unwrap();
     let end: Said<()> = Promise::retry(&mut reactor, Backoff::new(9), |_, _, attempt| {
