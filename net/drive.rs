@@ -183,9 +183,6 @@ fn receive<S: 'static>(
             }
             Ok(count) => {
                 budget -= count;
-                if let Some(rate) = &reactor[id].seat.read_rate {
-                    rate.spend(count);
-                }
                 deliver(reactor, state, id, &scratch[..count], handler);
                 count < room && !to_the_end
             }
@@ -220,6 +217,9 @@ fn deliver<S: 'static>(
     conn.heard = tick;
     if conn.has(mark::CLOSING) {
         return;
+    }
+    if let Some(rate) = &conn.seat.read_rate {
+        rate.spend(new.len());
     }
     conn.kept = 0;
     let mut backlog = conn.backlog.take();

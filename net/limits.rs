@@ -43,7 +43,7 @@ pub struct Limits {
     /// Whether the connection stays open for writing when the peer has finished. False: it is closed
     /// after [`Eof`](super::Event::Eof) was told and what is unsent was sent.
     pub half_open: bool,
-    /// How fast bytes are read; input that a close discards is not held up. While it holds reading
+    /// How fast bytes are read; input that a close discards does not count. While it holds reading
     /// up no idle or read timeout runs. None.
     pub read_rate: Option<Rate>,
     /// How fast bytes are sent. While it holds sending up no idle or write timeout runs; the grace

@@ -459,3 +459,22 @@ fn connection_without_a_rate_has_no_room_for_one() {
     let noted = if cfg!(debug_assertions) { 8 } else { 0 };
     assert_eq!(size_of::<Conn>(), 72 + noted);
 }
+
+#[test]
+fn what_a_close_discards_is_not_at_the_expense_of_others() {
+    let (mut world, rate) = (World::new(), Rate::new(1000, 1000));
+    let (closing, _) = world.open(read_rate(&rate));
+    let (_, line) = world.open(read_rate(&rate));
+    world.run_to(1000, |_, _| {});
+    let before = line.read.get();
+    world.reactor[closing].close();
+    for ms in 1001..1500 {
+        world.reactor.resume(closing.raw(), Readiness::READABLE);
+        world.clock.advance(MS);
+        for _ in 0..3 {
+            world.reactor.turn(&mut world.told, Some(Duration::ZERO)).unwrap();
+        }
+        assert!(world.reactor.contains(closing.raw()), "at {ms}");
+    }
+    assert!(line.read.get() - before >= 400, "{}", line.read.get() - before);
+}
