@@ -18,10 +18,12 @@
 //! # Rules
 //! Each is asserted by the test of its name in `tests/contract.rs`.
 //!
-//! * **R1** Run to completion: no callback starts while another is on the stack.
+//! * **R1** Run to completion: no callback starts while another is on the stack. (A listener that
+//!   [`emit`](Context::emit) calls is part of the callback that emits.)
 //! * **R2** What a callback *enqueues* in phase 6 waits for the next turn. What it *defers* runs
 //!   right after it, before the next event, until none is left or [`DEFERRED_PER_TURN`] have run in
-//!   this turn; the rest waits for the next. (What is enqueued before phase 5 joins the turn.)
+//!   this turn; the rest waits for the next. What follows a promise is deferred. (What is enqueued
+//!   before phase 5 joins the turn.)
 //! * **R3** I/O before timers: readiness that the turn has collected beats a deadline that is up. A
 //!   timer cancelled or re-armed by a callback of the same turn does not fire.
 //! * **R4** Effects are immediate. An event for a source or timer that has gone, or whose slot is in
@@ -35,7 +37,8 @@
 //! * **R7** Priorities order a turn; they do not lock out. A Low event collected in a turn runs in
 //!   that turn.
 //! * **R8** Keep-alive: `run` returns when nothing *holds* the loop, or on `stop`. Sources, timers,
-//!   jobs, queued callbacks and remotes hold it, unless they were told not to (`unref`).
+//!   jobs, queued callbacks and remotes hold it, unless they were told not to (`unref`). Hooks,
+//!   listeners and promises do not.
 //! * **R9** A panic unwinds out of `run` and loses nothing but itself, and `run` may be called again;
 //!   or by policy the source that panicked is dropped and the loop goes on.
 //! * **R10** One source's error never leaves `run`.
