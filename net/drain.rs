@@ -11,16 +11,16 @@
 //! ```
 //!
 //! A connection is *in flight* while it has unsent bytes or an unfinished frame, while its handler
-//! said that it will answer later ([`Conn::hold`]) or paused it, while a rate holds its input up, and
-//! as one end of a link, which knows no frames. It closes itself when that is over: the loop looks
-//! whenever it has called a connection, nobody goes through a list.
+//! said that it will answer later ([`Conn::hold`]) or paused it, while a rate holds its input up,
+//! and as one end of a link, which knows no frames. It closes itself when that is over: the loop
+//! looks whenever it has called a connection, nobody goes through a list.
 //!
 //! # Rules
-//! 1. The report comes exactly once, and its numbers add up. A drain whose source was removed reports
-//!    nothing and aborts nobody; what it has closed stays closed.
+//! 1. The report comes exactly once, and its numbers add up. A drain whose source was removed
+//!    reports nothing and aborts nobody; what it has closed stays closed.
 //! 2. What the program itself began goes on: timers, offloaded work, connecting, and connections it
-//!    made, over which the answer may come that somebody waits for. So does what is opened after the
-//!    drain began. To end with the last connection, call `stop` in the report.
+//!    made, over which the answer may come that somebody waits for. So does what is opened after
+//!    the drain began. To end with the last connection, call `stop` in the report.
 //! 3. Two drains at a time do not know of each other: what is found by both is counted by both, and
 //!    the earlier deadline is kept. So a second with less grace is a way to hurry.
 //!
@@ -83,8 +83,8 @@ impl fmt::Display for DrainReport {
 
 registers_by!(Drain, unplugged);
 
-/// Ends a server: closes its listeners, lets what is in flight finish, closes each connection when it
-/// is idle, aborts those that are left after `grace`, and then calls `done` with the report.
+/// Ends a server: closes its listeners, lets what is in flight finish, closes each connection when
+/// it is idle, aborts those that are left after `grace`, and then calls `done` with the report.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -204,8 +204,8 @@ fn abort<S: 'static>(reactor: &mut Context<S>, id: SourceId<Drain>) {
 }
 
 impl Conn {
-    /// Says that an answer is still to come, though nothing is unsent: a [`drain`] waits for it. For
-    /// handlers that answer from a timer, a worker, another connection.
+    /// Says that an answer is still to come, though nothing is unsent: a [`drain`] waits for it.
+    /// For handlers that answer from a timer, a worker, another connection.
     pub fn hold(&mut self) {
         self.marks |= mark::HELD;
     }

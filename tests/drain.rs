@@ -34,8 +34,8 @@ fn reactor() -> (Reactor<Server>, Server, ManualClock) {
     (Reactor::builder().clock(&clock).build().unwrap(), Server::default(), clock)
 }
 
-/// Answers each line with one; `later` in a second, `never` not at all, `big` at length, `wait` when
-/// the connection is resumed.
+/// Answers each line with one; `later` in a second, `never` not at all, `big` at length; `wait`
+/// pauses the connection.
 fn serve(reactor: &mut Reactor<Server>) -> SocketAddr {
     let limits = Limits { outbox_bytes_max: 64 << 20, ..Limits::default() };
     let listener = tcp::Listen::new().limits(limits).open(
