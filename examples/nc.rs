@@ -78,22 +78,23 @@ fn run(args: &cli::Args) -> Result<Option<String>, String> {
         patience: args.number("-w")?.map(Duration::from_secs),
         ..Nc::default()
     };
-    let is_udp = args.has("-u");
-    let begun = match (&args.values[..], args.has("-U")) {
-        ([path], true) if !is_udp && nc.listens => listen_unix(&mut reactor, path),
-        ([path], true) if !is_udp => connect_unix(&mut reactor, path, &nc),
-        ([host, port], false) if !nc.listens && is_udp => {
-            connect_udp(&mut reactor, name(host, port))
+    let timeout = nc.patience.unwrap_or(CONNECT_TIMEOUT);
+    let local = "127.0.0.1".to_owned();
+    let begun = match (&args.values[..], args.has("-U"), args.has("-u"), nc.listens) {
+        ([path], true, false, false) => {
+            unix::connect(&mut reactor, path, timeout, connected).map(drop)
         }
-        ([host, port], false) if !nc.listens => connect(&mut reactor, &name(host, port), &nc),
-        ([host @ .., port], false) if nc.listens && host.len() < 2 => {
-            let at = name(host.first().map_or("127.0.0.1", String::as_str), port);
-            if is_udp { listen_udp(&mut reactor, &at) } else { listen(&mut reactor, &at) }
+        ([path], true, false, true) => listen_unix(&mut reactor, path),
+        ([host, port], false, false, false) => {
+            tcp::connect_name(&mut reactor, &name(host, port), timeout, connected).map(drop)
         }
+        ([host, port], false, true, false) => connect_udp(&mut reactor, name(host, port)),
+        ([host, port], false, is_udp, true) => listen(&mut reactor, &name(host, port), is_udp),
+        ([port], false, is_udp, true) => listen(&mut reactor, &name(&local, port), is_udp),
         _ => return Err("wants HOST PORT, or -U PATH; try --help".to_owned()),
     };
     if let Err(error) = begun {
-        return Ok(Some(error));
+        return Ok(Some(error.to_string()));
     }
     reactor.run(&mut nc).map_err(|error| error.to_string())?;
     Ok(nc.error)
@@ -104,20 +105,6 @@ fn name(host: &str, port: &str) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
-type Begun = Result<(), String>;
-
-fn connect(reactor: &mut Reactor<Nc>, to: &str, nc: &Nc) -> Begun {
-    let timeout = nc.patience.unwrap_or(CONNECT_TIMEOUT);
-    let begun = tcp::connect_name(reactor, to, timeout, connected);
-    begun.map(drop).map_err(|error| error.to_string())
-}
-
-fn connect_unix(reactor: &mut Reactor<Nc>, path: &str, nc: &Nc) -> Begun {
-    let timeout = nc.patience.unwrap_or(CONNECT_TIMEOUT);
-    let begun = unix::connect(reactor, path, timeout, connected);
-    begun.map(drop).map_err(|error| error.to_string())
-}
-
 fn connected(reactor: &mut Context<Nc>, nc: &mut Nc, result: io::Result<Stream>) {
     match result {
         Ok(stream) => join(reactor, nc, stream),
@@ -125,36 +112,39 @@ fn connected(reactor: &mut Context<Nc>, nc: &mut Nc, result: io::Result<Stream>)
     }
 }
 
-fn listen(reactor: &mut Reactor<Nc>, at: &str) -> Begun {
-    let listener = tcp::listen(reactor, at, |reactor, nc: &mut Nc, stream| {
-        for listener in reactor.ids::<tcp::Listener>() {
-            reactor.remove(listener.raw());
-        }
-        join(reactor, nc, stream);
-    });
-    let listener = listener.map_err(|error| format!("cannot listen on {at}: {error}"))?;
-    eprintln!("listening on {}", reactor[listener].local_addr());
+fn listen(reactor: &mut Reactor<Nc>, at: &str, is_udp: bool) -> io::Result<()> {
+    let addr = if is_udp {
+        udp::bind(reactor, at, from_udp).map(|socket| reactor[socket].local_addr())
+    } else {
+        let listener = tcp::listen(reactor, at, |reactor, nc: &mut Nc, stream| {
+            for listener in reactor.ids::<tcp::Listener>() {
+                reactor.remove(listener.raw()); // One connection is what it was for.
+            }
+            join(reactor, nc, stream);
+        });
+        listener.map(|listener| reactor[listener].local_addr())
+    };
+    let refuse = |error| io::Error::other(format!("cannot listen on {at}: {error}"));
+    eprintln!("listening on {}", addr.map_err(refuse)?);
     Ok(())
 }
 
-fn listen_unix(reactor: &mut Reactor<Nc>, path: &str) -> Begun {
+fn listen_unix(reactor: &mut Reactor<Nc>, path: &str) -> io::Result<()> {
     let listener = unix::listen(reactor, path, |reactor, nc: &mut Nc, stream| {
         for listener in reactor.ids::<unix::Listener>() {
             reactor.remove(listener.raw());
         }
         join(reactor, nc, stream);
     });
-    listener.map_err(|error| format!("cannot listen on {error}"))?;
+    listener.map_err(|error| io::Error::other(format!("cannot listen on {error}")))?;
     eprintln!("listening on {path}");
     Ok(())
 }
 
 /// Looking a name up blocks, so a worker does it.
-fn connect_udp(reactor: &mut Reactor<Nc>, to: String) -> Begun {
-    let look_up = {
-        let to = to.clone();
-        move || to.to_socket_addrs().map(|mut addrs| addrs.next())
-    };
+fn connect_udp(reactor: &mut Reactor<Nc>, to: String) -> io::Result<()> {
+    let addr = to.clone();
+    let look_up = move || addr.to_socket_addrs().map(|mut addrs| addrs.next());
     reactor.offload(look_up, move |reactor, nc: &mut Nc, found| {
         let joined = match found {
             Ok(Ok(Some(peer))) => udp::connect(reactor, peer, from_udp).map(|udp| (udp, peer)),
@@ -170,13 +160,6 @@ fn connect_udp(reactor: &mut Reactor<Nc>, to: String) -> Begun {
             Err(error) => nc.error = Some(format!("cannot connect to {to}: {error}")),
         }
     });
-    Ok(())
-}
-
-fn listen_udp(reactor: &mut Reactor<Nc>, at: &str) -> Begun {
-    let socket = udp::bind(reactor, at, from_udp);
-    let socket = socket.map_err(|error| format!("cannot listen on {at}: {error}"))?;
-    eprintln!("listening on {}", reactor[socket].local_addr());
     Ok(())
 }
 

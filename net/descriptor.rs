@@ -15,16 +15,17 @@
 //! ```
 //!
 //! What is always ready is read like everything else in pieces of a turn's budget, so others get
-//! their turn between. It does block, though, while a disk or a network file system is slow, and the
-//! loop with it: a file that is large, or far away, is work for another thread.
+//! their turn between. It does block, though, while a disk or a network file system is slow, and
+//! the loop with it: a file that is large, or far away, is work for a worker
+//! ([`Context::offload`]).
 //!
-//! The two directions are two descriptors under one token. `finish` closes the writing one, and that
-//! is all a pipe has for a FIN. A pipe whose reader has gone answers a write with `EPIPE`, told as
+//! The two directions are two descriptors under one token. `finish` closes the writing one, and
+//! that is all a pipe has for a FIN. A pipe whose reader has gone answers a write with `EPIPE`, told as
 //! [`Reason::Reset`](super::Reason::Reset); std has the signal `SIGPIPE` ignored.
 //!
 //! # Left out
-//! Datagram sockets and pipes in packet mode (`O_DIRECT`, pipe(2)), which are no streams. Raw mode: the
-//! terminal does the line editing.
+//! Datagram sockets and pipes in packet mode (`O_DIRECT`, pipe(2)), which are no streams. Raw mode:
+//! the terminal does the line editing.
 //!
 //! # Read next
 //! `stdio.rs`: descriptors that others have, too.

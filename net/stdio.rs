@@ -16,8 +16,8 @@
 //! ```
 //!
 //! Where that does not work (not Linux, no `/proc`, somebody else's terminal after su(1), a socket)
-//! the shared one is changed, and put back when the stream is dropped; a process that is killed puts
-//! nothing back. Regular files are never opened anew: the position belongs to the description.
+//! the shared one is changed, and put back when the stream is dropped; a process that is killed
+//! puts nothing back. Regular files are never opened anew: the position belongs to the description.
 //!
 //! # Read next
 //! `tcp/`: where connections come from.
@@ -53,9 +53,10 @@ const PTMX: u64 = 5 << 8 | 2;
 /// Stdin and stdout as one stream: what is typed arrives as `Data`, what is written is printed.
 ///
 /// It begins with [`Limits::half_open`]: after the end of stdin (Ctrl-D) it may be written to until
-/// it is closed. Closing it ends the stream and not the process's stdin and stdout: whoever reads our
-/// stdout hears of the end when the process ends (a socket is shut down, though). Bytes that `std::io::stdin` has buffered are not
-/// seen here, and the other way round.
+/// it is closed. Closing it ends the stream and not the process's stdin and stdout: whoever reads
+/// our stdout hears of the end when the process ends (a socket is shut down, though).
+///
+/// Bytes that `std::io::stdin` has buffered are not seen here, and the other way round.
 ///
 /// ```no_run
 /// use waterwheel::{Reactor, net::{self, Event}};
@@ -91,7 +92,8 @@ pub fn stdin<S: 'static>(reactor: &mut Context<S>) -> io::Result<Stream> {
     Ok(Stream::one_way(Descriptor::new(reactor, Some(reader), None), true))
 }
 
-/// Stdout as a stream that is only written to; see [`descriptor::writer`](super::descriptor::writer).
+/// Stdout as a stream that is only written to; see
+/// [`descriptor::writer`](super::descriptor::writer).
 ///
 /// # Errors
 /// As [`stdio`].

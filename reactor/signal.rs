@@ -12,11 +12,12 @@
 //! ```
 //!
 //! # Rules
-//! 1. Signals merge, as the kernel's do: one that arrives again before its handlers have run is one.
-//! 2. Handlers of a signal run in the order in which they were added, each as a callback of its own.
+//! 1. Signals merge, as the kernel's do: one that comes again before its handlers have run is one.
+//! 2. Handlers of a signal run in the order in which they were added, each as a callback of its
+//!    own.
 //! 3. Every loop of the process that handles a signal is told.
-//! 4. A handler does not hold the loop, unless it is told to by [`reref`](Context::reref): what waits for
-//!    Ctrl-C waits for something else as well.
+//! 4. A handler does not hold the loop, unless it is told to by [`reref`](Context::reref): what
+//!    waits for Ctrl-C waits for something else as well.
 //! 5. A signal that was ever handled does not do what it did before, also when its last handler has
 //!    gone: it does nothing. [`Signal::default_action`] does what it used to.
 //!

@@ -399,6 +399,31 @@ fn child_inherits_no_descriptor() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn children_leave_no_descriptor_behind() {
+    let _ceiling = ceiling(LIMIT);
+    if !alone("children_leave_no_descriptor_behind") {
+        return;
+    }
+    let open = || fs::read_dir("/proc/self/fd").unwrap().count();
+    let (mut reactor, mut log) = (Reactor::new().unwrap(), Log::new());
+    let mut counts = Vec::new();
+    for _ in 0..3 {
+        for _ in 0..40 {
+            let spawn = sh("read word; echo out; exit 1").stdin().stdout().stderr();
+            let child = spawn.open(&mut reactor, exit).unwrap();
+            let stdin = child.stdin.unwrap().open(&mut reactor, watched(|_, _, _, _| {}));
+            reactor[stdin].close();
+            note(&mut reactor, "", child.stdout);
+        }
+        reactor.run(&mut log).unwrap();
+        counts.push((open(), reactor.sources()));
+    }
+    assert!(counts[0] == counts[1] && counts[1] == counts[2], "{counts:?}");
+    assert_eq!(unclosed(), 0);
+}
+
+#[test]
 fn dropping_the_loop_leaves_a_child_running_unless_it_was_to_be_killed() {
     let _ceiling = ceiling(LIMIT);
     for killed in [false, true] {

@@ -18,8 +18,8 @@
 //!
 //! # Rules
 //! 1. The end is told exactly once for every child that was started, and not for one that was not.
-//! 2. Nobody's children are waited for but our own, each by its pid, never "any": a library or another
-//!    loop may have some.
+//! 2. Nobody's children are waited for but our own, each by its pid, never "any": a library or
+//!    another loop may have some.
 //! 3. A child is reaped when its end is told. Until then its pid is not used again, so a signal
 //!    cannot hit a stranger.
 //! 4. A child inherits stdin, stdout and stderr, and no other descriptor of this library or of std:
@@ -154,7 +154,8 @@ impl Child {
         &self.name
     }
 
-    /// Sends it a signal; with [`Spawn::group`], to its whole group. One that has ended already takes it and does nothing.
+    /// Sends it a signal; with [`Spawn::group`], to its whole group. One that has ended already does
+    /// nothing about it, and that is no error.
     ///
     /// # Errors
     /// The signal does not exist, or it runs as somebody else (a set-user-id program).
@@ -176,8 +177,8 @@ impl Child {
     }
 
     /// Asks it to end (SIGTERM), and kills it (SIGKILL) if it has not after `grace`. With
-    /// [`Spawn::group`] that goes for the group, and what is left of it when the end is told is killed, too.
-    /// A child that is stopped is continued, so that it hears of it.
+    /// [`Spawn::group`] that goes for the group, and what is left of it when the end is told is
+    /// killed, too. A child that is stopped is continued, so that it hears of it.
     ///
     /// # Errors
     /// As [`kill`](Child::kill). It will still be killed.

@@ -115,15 +115,17 @@ impl Spawn {
         self
     }
 
-    /// Lets it lead a process group of its own, to which all that it starts belongs as well: signals
-    /// go to them all, and those of our terminal (Ctrl-C) do not. Nor may they read from it then.
+    /// Lets it lead a process group of its own, to which all that it starts belongs as well:
+    /// signals go to them all, and those of our terminal (Ctrl-C) do not. Nor may they read from it
+    /// then.
     pub fn group(mut self) -> Spawn {
         self.group = true;
         self
     }
 
     /// Kills it, with its group if it has one, when its source is dropped, and waits until it is
-    /// gone, which a killed process is as soon as the kernel lets go of it. Off: it is left running.
+    /// gone, which a killed process is as soon as the kernel lets go of it. Off: it is left
+    /// running.
     pub fn kill_on_drop(mut self) -> Spawn {
         self.kill_on_drop = true;
         self
