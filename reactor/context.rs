@@ -9,7 +9,6 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::RawId;
@@ -21,6 +20,7 @@ use super::queue::{Call, EventQueue, Once};
 use super::remote::{Inbox, Mailbox};
 use super::resumer::Resumer;
 use super::source::{Entry, Sources};
+use super::sync::Arc;
 use super::trace::{Kind, Subject, Trace};
 use super::{Place, Priority, Timer};
 use crate::timers::{Clock, Timeline, WallTime, Wheel};

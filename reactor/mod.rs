@@ -56,7 +56,6 @@ use std::mem;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::timers::Wheel;
@@ -71,6 +70,8 @@ mod fd;
 mod hook;
 mod id;
 mod offload;
+#[cfg(all(test, loom))]
+mod model;
 mod place;
 mod poll;
 mod pool;
@@ -84,6 +85,7 @@ mod script;
 mod signal;
 mod source;
 pub mod tasks;
+mod sync;
 mod timer;
 mod trace;
 
@@ -119,6 +121,7 @@ use promise::Orphans;
 use queue::EventQueue;
 use remote::{Inbox, Mailbox};
 use source::Sources;
+use sync::{Arc, Waker};
 use timer::Timer;
 use trace::Trace;
 
@@ -146,6 +149,7 @@ const WAKE: mio::Token = mio::Token(usize::MAX);
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct Reactor<S: 'static> {
+    #[cfg_attr(all(test, loom), allow(dead_code))] // The model has no kernel.
     poll: mio::Poll,
     events: mio::Events,
     /// What the script reported, where there is a script.
@@ -172,7 +176,7 @@ impl<S: 'static> Reactor<S> {
 
     fn from_builder(builder: Builder<S>) -> io::Result<Reactor<S>> {
         let poll = mio::Poll::new()?;
-        let waker = mio::Waker::new(poll.registry(), WAKE)?;
+        let waker = Waker::new(poll.registry(), WAKE)?;
         let context = Context {
             sources: Sources::new(),
             wheel: Wheel::with_capacity(builder.timers),
@@ -244,7 +248,7 @@ impl<S: 'static> Reactor<S> {
     /// The host will sleep for us: a post must reach our descriptor.
     fn announce_sleep(&self) {
         if self.context.remotes {
-            self.context.mailbox.set_asleep(true);
+            self.context.mailbox.fall_asleep();
         }
     }
 

@@ -8,6 +8,7 @@ use crate::timers::Clock;
 
 /// The longest single wait. The kernel takes milliseconds in 32 bits, 24.8 days; a day is simpler,
 /// and waking once a day costs nothing.
+#[cfg(not(all(test, loom)))]
 const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl<S: 'static> Reactor<S> {
@@ -59,14 +60,15 @@ impl<S: 'static> Reactor<S> {
         if !self.context.remotes {
             return self.poll_kernel(wait);
         }
-        self.context.mailbox.set_asleep(true);
+        self.context.mailbox.fall_asleep();
         let waiting = self.context.mailbox.is_waiting();
         let polled = self.poll_kernel(if waiting { Some(Duration::ZERO) } else { wait });
-        self.context.mailbox.set_asleep(false);
+        self.context.mailbox.be_awake();
         polled
     }
 
     /// Asks the kernel. A wait that a signal interrupts (EINTR) goes on with the time that is left.
+    #[cfg(not(all(test, loom)))]
     fn poll_kernel(&mut self, wait: Option<Duration>) -> io::Result<()> {
         let mut wait = wait.map(|wait| wait.min(WAIT_MAX));
         let sleeps = wait.filter(|wait| !wait.is_zero());

@@ -4,13 +4,15 @@
 //!
 //! A post is a boxed closure pushed under a lock; the loop takes all that wait with one swap. The
 //! costly part is waking a sleeping loop, a write to an eventfd, so it is done only when the loop
-//! has said that it sleeps. Both sides announce before they look, and the order of the two is
-//! total, so at least one of them sees the other:
+//! has said that it sleeps. Both sides announce before they look, with a fence between, and the
+//! order of fences is total, so at least one of them sees the other:
 //!
 //! ```text
-//!   poster  push the post      waiting = true   then: asleep? ─▶ wake
-//!   loop    asleep = true                       then: waiting? ─▶ do not sleep
+//!   poster  push the post      waiting = true   fence   asleep? ─▶ wake
+//!   loop    asleep = true                       fence   waiting? ─▶ do not sleep
 //! ```
+//!
+//! `model.rs` has a model checker try the orders in which this can happen.
 //!
 //! # Read next
 //! `trace.rs`: what the loop tells of itself.
@@ -18,11 +20,12 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::mem;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use super::offload::JobResult;
 use super::queue::Call;
+use super::sync::{AcqRel, Acquire, Relaxed, SeqCst, fence};
+use super::sync::{Arc, AtomicBool, AtomicUsize, Mutex, MutexGuard, Waker};
 use super::trace::{Kind, Subject};
 use super::{Context, JobId, Place};
 
@@ -49,7 +52,7 @@ pub(super) struct Mailbox<S> {
     /// Remotes that hold the loop.
     expected: AtomicUsize,
     /// The loop owns it through this: a mio `Waker` that is dropped takes its last wake with it.
-    waker: mio::Waker,
+    waker: Waker,
     /// Posts that may wait.
     bound: usize,
 }
@@ -65,7 +68,7 @@ struct Posts<S> {
 }
 
 impl<S> Mailbox<S> {
-    pub(super) fn new(waker: mio::Waker, bound: usize) -> Mailbox<S> {
+    pub(super) fn new(waker: Waker, bound: usize) -> Mailbox<S> {
         Mailbox {
             posts: Mutex::new(Posts {
                 waiting: Vec::new(),
@@ -88,14 +91,30 @@ impl<S> Mailbox<S> {
         self.posts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Says that something was left for the loop, and wakes it if it sleeps.
+    ///
+    /// `waiting` is swapped, by whoever sets or resets it, and never just stored: a swap follows on
+    /// all before it, so the loop that resets it sees everything that it was ever set for.
     fn notify(&self) {
-        if self.waiting.load(Ordering::Relaxed) {
-            fence(Ordering::SeqCst);
-        } else {
-            self.waiting.store(true, Ordering::SeqCst);
+        self.waiting.swap(true, AcqRel);
+        self.wake();
+    }
+
+    /// [`notify`](Mailbox::notify) for what was left under the lock, which the loop takes after each
+    /// reset: where `waiting` is still set, the loop has yet to come.
+    #[inline]
+    fn notify_of_post(&self) {
+        if !self.waiting.load(Relaxed) {
+            self.waiting.swap(true, AcqRel);
         }
-        if self.asleep.load(Ordering::SeqCst)
-            && self.asleep.swap(false, Ordering::SeqCst)
+        self.wake();
+    }
+
+    #[inline]
+    fn wake(&self) {
+        fence(SeqCst); // Between what was announced and a look at the other side.
+        if self.asleep.load(Relaxed)
+            && self.asleep.swap(false, Relaxed)
             && let Err(error) = self.waker.wake()
         {
             log::error!("cannot wake the loop: {error}");
@@ -105,27 +124,34 @@ impl<S> Mailbox<S> {
     /// Whether posts or a stop wait.
     #[inline]
     pub(super) fn is_waiting(&self) -> bool {
-        self.waiting.load(Ordering::SeqCst)
+        self.waiting.load(Relaxed)
     }
 
-    pub(super) fn set_asleep(&self, asleep: bool) {
-        self.asleep.store(asleep, Ordering::SeqCst);
+    /// Announces that the loop is about to sleep: from now on it is woken, and what was left before
+    /// is seen by [`is_waiting`](Mailbox::is_waiting).
+    pub(super) fn fall_asleep(&self) {
+        self.asleep.swap(true, Relaxed);
+        fence(SeqCst); // As in `wake`.
+    }
+
+    pub(super) fn be_awake(&self) {
+        self.asleep.swap(false, Relaxed);
     }
 
     pub(super) fn take_stop(&self) -> bool {
-        if !self.stop.load(Ordering::Relaxed) {
+        if !self.stop.load(Relaxed) {
             return false;
         }
         // Nothing else may have come with it.
         let posts = self.lock();
         if posts.waiting.is_empty() {
-            self.waiting.store(false, Ordering::SeqCst);
+            self.waiting.swap(false, AcqRel);
         }
-        self.stop.swap(false, Ordering::SeqCst)
+        self.stop.swap(false, Relaxed)
     }
 
     pub(super) fn is_expecting(&self) -> bool {
-        self.expected.load(Ordering::SeqCst) > 0
+        self.expected.load(Acquire) > 0
     }
 
     pub(super) fn places(&self) -> Vec<Place> {
@@ -142,7 +168,12 @@ impl<S> Mailbox<S> {
         }
         posts.waiting.push(Post::Result(result));
         drop(posts);
-        self.notify();
+        self.notify_of_post();
+    }
+
+    #[cfg(all(test, loom))]
+    pub(super) fn waker(&self) -> &Waker {
+        &self.waker
     }
 
     /// Refuses posts from now on and drops those that wait, outside of the lock.
@@ -182,7 +213,7 @@ impl<S: 'static> Context<S> {
         self.remotes = true;
         let place = Place::caller();
         self.mailbox.lock().places.push(place);
-        self.mailbox.expected.fetch_add(1, Ordering::SeqCst);
+        self.mailbox.expected.fetch_add(1, Relaxed);
         Remote {
             mailbox: self.mailbox.clone(),
             hold: Some(Arc::new(Hold(self.mailbox.clone(), place))),
@@ -195,7 +226,7 @@ impl<S: 'static> Context<S> {
             if !self.mailbox.is_waiting() {
                 return;
             }
-            self.mailbox.waiting.store(false, Ordering::SeqCst);
+            self.mailbox.waiting.swap(false, AcqRel);
             // The two buffers change places, so neither is allocated again in the steady state.
             let mut empty = Vec::from(mem::take(&mut self.inbox.0));
             mem::swap(&mut self.mailbox.lock().waiting, &mut empty);
@@ -274,7 +305,7 @@ impl<S> Remote<S> {
         }
         posts.waiting.push(Post::Call(callback, place));
         drop(posts);
-        self.mailbox.notify();
+        self.mailbox.notify_of_post();
         Ok(())
     }
 
@@ -286,7 +317,7 @@ impl<S> Remote<S> {
         if self.mailbox.lock().closed {
             return Err(PostError::Closed(()));
         }
-        self.mailbox.stop.store(true, Ordering::SeqCst);
+        self.mailbox.stop.swap(true, Relaxed);
         self.mailbox.notify();
         Ok(())
     }
@@ -309,7 +340,7 @@ impl<S> Drop for Hold<S> {
         }
         let closed = posts.closed;
         drop(posts);
-        if mailbox.expected.fetch_sub(1, Ordering::SeqCst) == 1 && !closed {
+        if mailbox.expected.fetch_sub(1, AcqRel) == 1 && !closed {
             mailbox.notify(); // so that a loop which waited only for posts returns
         }
     }
