@@ -1,7 +1,7 @@
 //! What threads meet by: the standard library's, or a model checker's that tries every order.
 //!
-//! The mailbox is the one place where two threads share anything. `model.rs` runs it, and the loop
-//! around it, under loom: `RUSTFLAGS="--cfg loom" cargo test --lib model`.
+//! Where two threads share anything it is the mailbox, or the pool's queue, which is one lock.
+//! `model.rs` runs the mailbox, and the loop around it, under loom: `RUSTFLAGS="--cfg loom" cargo test --lib model`.
 
 #[cfg(not(all(test, loom)))]
 mod real {
