@@ -41,7 +41,7 @@ pub(super) fn act(reactor: &mut Loop, world: &mut World) {
                 assert_eq!(reactor.now(), now);
             }
         }
-        29 if world.rng.below(64) == 63 => crowd(reactor, world),
+        29 if world.rng.below(16) == 15 => crowd(reactor, world),
         _ => {}
     }
 }
@@ -268,6 +268,7 @@ fn remote(reactor: &mut Loop, world: &mut World) {
 /// More than a turn takes.
 fn crowd(reactor: &mut Loop, world: &mut World) {
     let what = world.rng.below(3);
+    remote(reactor, world);
     for _ in 0..1500 {
         match what {
             0 => defer(reactor, world),
