@@ -11,7 +11,7 @@ use support::process::{Client, Process, example, output};
 mod support;
 
 const SERVERS: [&str; 3] = ["chat", "echo", "embed"];
-const OTHERS: [&str; 2] = ["order", "timers"];
+const OTHERS: [&str; 4] = ["bus", "order", "promises", "timers"];
 
 /// That it failed as a bad command line does: one line on stderr, nothing else, code 2.
 fn assert_refused(name: &str, args: &[&str], because: &str) {
