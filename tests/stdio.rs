@@ -442,6 +442,32 @@ fn stream_handed_on_to_another_reactor_goes_on_there() {
     assert_eq!((&told.bytes[..], first.get(again).is_none()), (&b"onetwo"[..], true));
 }
 
+#[test]
+fn pipes_can_be_linked_and_each_direction_ends_alone() {
+    let _ceiling = ceiling(LIMIT);
+    let (mut reactor, mut told) = (Reactor::new().unwrap(), Vec::new());
+    let [a_in, a_out, b_in, b_out] = [(); 4].map(|()| pipe().unwrap());
+    let a = descriptor::pair(&mut reactor, a_in.0, a_out.1).unwrap();
+    let b = descriptor::pair(&mut reactor, b_in.0, b_out.1).unwrap();
+    net::link(&mut reactor, a, b, |_, told: &mut Vec<String>, report| {
+        told.push(format!("{report:?}"))
+    });
+    let (mut to_a, mut to_b, mut from_a, mut from_b) = (a_in.1, b_in.1, a_out.0, b_out.0);
+    to_a.write_all(b"there").unwrap();
+    drop(to_a);
+    for _ in 0..10 {
+        reactor.turn(&mut told, Some(Duration::ZERO)).unwrap();
+    }
+    let mut got = String::new();
+    from_b.read_to_string(&mut got).unwrap(); // Ends, while the other direction is open.
+    to_b.write_all(b" and back").unwrap();
+    drop(to_b);
+    reactor.run(&mut told).unwrap();
+    from_a.read_to_string(&mut got).unwrap();
+    assert_eq!((&got[..], told.len()), ("there and back", 1));
+    assert_eq!(told[0].matches("reason: Finished").count(), 2, "{told:?}");
+}
+
 /// Set in a process of its own, in which a test runs again with a stdin and stdout of its choice.
 const CHILD: &str = "WATERWHEEL_STDIO_CHILD";
 
