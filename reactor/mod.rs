@@ -69,9 +69,9 @@ mod dispatch;
 mod fd;
 mod hook;
 mod id;
-mod offload;
 #[cfg(all(test, loom))]
 mod model;
+mod offload;
 mod place;
 mod poll;
 mod pool;
@@ -84,8 +84,8 @@ mod script;
 #[cfg(all(unix, feature = "process"))]
 mod signal;
 mod source;
-pub mod tasks;
 mod sync;
+pub mod tasks;
 mod timer;
 mod trace;
 
