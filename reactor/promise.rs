@@ -69,7 +69,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::{Context, Place};
-use node::{Node, State, Up, cancel_up};
+use node::{Node, Up, cancel_up};
 
 mod combine;
 mod node;
@@ -314,7 +314,9 @@ impl<S: 'static, T: 'static, E: Rejection> Drop for Promise<S, T, E> {
 impl<S: 'static, T: 'static, E: Rejection> fmt::Debug for Promise<S, T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(node) = &self.node else { return f.write_str("Promise") };
-        let settled = matches!(node.inner.borrow().state, State::Settled(_));
-        f.debug_struct("Promise").field("made", &node.place).field("settled", &settled).finish()
+        f.debug_struct("Promise")
+            .field("made", &node.place)
+            .field("settled", &node.is_settled())
+            .finish()
     }
 }

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use lab::{Log, Said, lab, pending, run, tell, turn};
 use support::MS;
-use waterwheel::reactor::{Backoff, Context, PanicPolicy, Promise, Reactor};
+use waterwheel::reactor::{
+    Backoff, Context, DEFERRED_PER_TURN, PanicPolicy, Priority, Promise, Reactor,
+};
 use waterwheel::timers::ManualClock;
 
 #[test]
@@ -154,6 +156,24 @@ fn a_value_of_the_same_turn_beats_a_timeout_that_is_up() {
     reactor.enqueue(Default::default(), |reactor, _| assert!(resolver.resolve(reactor, 1)));
     clock.advance(5 * MS);
     assert_eq!(run(&mut reactor), ["1"]);
+}
+
+#[test]
+fn a_value_that_waits_for_the_next_turns_budget_is_not_timed_out() {
+    let clock = ManualClock::new();
+    let mut reactor = Reactor::builder().clock(&clock).build().unwrap();
+    let (promise, resolver) = pending(&mut reactor);
+    let promise = promise.timeout(&mut reactor, MS);
+    tell(&mut reactor, promise);
+    reactor.enqueue(Priority::High, |reactor, _| {
+        for _ in 0..DEFERRED_PER_TURN {
+            reactor.defer(|_, _| {});
+        }
+        assert!(resolver.resolve(reactor, 1));
+    });
+    clock.advance(5 * MS);
+    assert_eq!(run(&mut reactor), ["1"]);
+    assert_eq!(reactor.timers(), 0);
 }
 
 /// The first attempt and those after each pause, as (attempt, milliseconds since the start).

@@ -84,13 +84,16 @@ impl<S: 'static, T: 'static, E: Rejection> Promise<S, T, E> {
     /// rejected with [`Broken::TimedOut`].
     #[track_caller]
     pub fn timeout(mut self, reactor: &mut Context<S>, delay: Duration) -> Promise<S, T, E> {
-        let (place, up) = (Place::caller(), self.up());
-        let (promise, resolver) = reactor.promise_at(place, up.clone());
+        let place = Place::caller();
+        let (promise, resolver) = reactor.promise_at(place, self.up());
         let resolver = Rc::new(Cell::new(Some(resolver)));
-        let late = resolver.clone();
+        let (late, input) = (resolver.clone(), self.node.as_ref().map(Rc::downgrade));
         let timer = reactor.after(delay, move |reactor, _| {
-            if let Some(pending) = up.and_then(|up| up.upgrade()) {
-                cancel_up(reactor, &*pending);
+            if let Some(input) = input.and_then(|input| input.upgrade()) {
+                if input.is_settled() {
+                    return; // In time: what follows waits for the next turn's budget (R2).
+                }
+                cancel_up(reactor, &*input);
             }
             if let Some(resolver) = late.take() {
                 resolver.reject(reactor, Broken::TimedOut(place).into());

@@ -92,6 +92,10 @@ impl<S: 'static, T: 'static, E: Rejection> Node<S, T, E> {
         matches!(self.inner.borrow().state, State::Done)
     }
 
+    pub(super) fn is_settled(&self) -> bool {
+        matches!(self.inner.borrow().state, State::Settled(_))
+    }
+
     pub(super) fn add_hook(&self, hook: Hook<S>) {
         let mut inner = self.inner.borrow_mut();
         if let State::Settled(_) | State::Done = inner.state {
