@@ -239,6 +239,29 @@ fn a_panic_of_who_is_told_costs_nothing_else() {
     }
 }
 
+struct RunsInDrop<'a>(&'a mut World);
+
+impl Drop for RunsInDrop<'_> {
+    fn drop(&mut self) {
+        let mut reactor = on(&ManualClock::new());
+        let queue = open(&mut reactor, TaskQueue::new());
+        queue.on_end(&mut reactor, |_, world, record| world.told.push(tell(record)));
+        queue.add(&mut reactor, once("last", 1), ok).unwrap();
+        reactor.run(self.0).unwrap();
+    }
+}
+
+#[test]
+fn a_loop_that_runs_while_its_thread_unwinds_takes_no_run_for_a_panic() {
+    let mut world = World::default();
+    let unwound = catch_unwind(AssertUnwindSafe(|| {
+        let _guard = RunsInDrop(&mut world);
+        panic!("somewhere else");
+    }));
+    assert!(unwound.is_err());
+    assert_eq!(world.told, ["last 1 [1-1] done"]);
+}
+
 #[test]
 fn a_day_asleep_costs_an_interval_one_run_or_as_many_as_it_asked_for() {
     let clock = ManualClock::new();

@@ -33,8 +33,9 @@ pub(super) fn drive<S: 'static>(
         queue.plan.advance(now, WAKES_PER_TURN);
     }
     let on_end = queue.on_end.take();
-    let mut telling = Telling { reactor, id, on_end };
+    let mut telling = Telling { reactor, id, on_end, returned: false };
     telling.tell(state);
+    telling.returned = true;
     drop(telling);
     reactor.running = running;
 }
@@ -94,10 +95,11 @@ fn begin<S: 'static>(
         let task = begun.task;
         answers.is_awaited.set(true);
         let callback = queue.plan.take(task);
-        let mut lent = Lent { reactor, id, task, run, callback };
+        let mut lent = Lent { reactor, id, task, run, callback, returned: false };
         if let Lent { reactor, callback: Some(callback), .. } = &mut lent {
             callback(reactor, state, Run::new(answers, run, begun));
         }
+        lent.returned = true;
         return; // What follows, follows from dropping `lent`.
     }
     pump(reactor, id);
@@ -111,6 +113,8 @@ struct Lent<'a, S: 'static> {
     task: TaskId,
     run: RunId,
     callback: Option<Callback<S>>,
+    /// It has not panicked. (The thread may unwind for another reason: the loop runs in a `drop`.)
+    returned: bool,
 }
 
 impl<S: 'static> Drop for Lent<'_, S> {
@@ -121,7 +125,7 @@ impl<S: 'static> Drop for Lent<'_, S> {
         if let Some(callback) = callback {
             queue.plan.put(self.task, callback);
         }
-        if std::thread::panicking() {
+        if !self.returned {
             if let Some(answers) = &queue.answers {
                 answers.waiting.borrow_mut().retain(|(_, run, _)| *run != self.run);
             }
@@ -138,12 +142,14 @@ struct Telling<'a, S: 'static> {
     reactor: &'a mut Context<S>,
     id: SourceId<TaskQueue<S>>,
     on_end: Option<OnEnd<S>>,
+    /// It has not panicked.
+    returned: bool,
 }
 
 impl<S: 'static> Telling<'_, S> {
     /// What ends while this is told is told in the next turn.
     fn tell(&mut self, state: &mut S) {
-        let Telling { reactor, id, on_end: Some(on_end) } = self else { return };
+        let Telling { reactor, id, on_end: Some(on_end), .. } = self else { return };
         let news = |reactor: &mut Context<S>| Some(reactor.get_mut(*id)?.plan.news.as_mut()?.len());
         for _ in 0..news(reactor).unwrap_or(0) {
             let news = reactor.get_mut(*id).and_then(|queue| queue.plan.news.as_mut());
@@ -156,7 +162,7 @@ impl<S: 'static> Telling<'_, S> {
 impl<S: 'static> Drop for Telling<'_, S> {
     fn drop(&mut self) {
         if let Some(queue) = self.reactor.get_mut(self.id) {
-            let is_over = std::thread::panicking() || self.on_end.is_none();
+            let is_over = !self.returned || self.on_end.is_none();
             match (&mut queue.on_end, self.on_end.take()) {
                 (Some(_), _) => {} // It has named another.
                 (None, _) if is_over => queue.plan.news = None,
