@@ -79,12 +79,11 @@ pub(super) struct Bus {
     numbered: u64,
     /// Listeners on the stack.
     nested: usize,
-    panic: PanicPolicy,
 }
 
 impl Bus {
-    pub(super) fn new(panic: PanicPolicy) -> Bus {
-        Bus { topics: HashMap::default(), numbered: 0, nested: 0, panic }
+    pub(super) fn new() -> Bus {
+        Bus { topics: HashMap::default(), numbered: 0, nested: 0 }
     }
 
     /// Begins to deliver an event; `None` if nobody listens.
@@ -245,7 +244,7 @@ impl<S: 'static> Context<S> {
             type_name::<E>()
         );
         let mut heard = 0;
-        match self.bus.panic {
+        match self.panic {
             PanicPolicy::Propagate => self.call_listeners(state, event, delivery, &mut heard),
             PanicPolicy::Drop => {
                 while let Err(panic) = catch_unwind(AssertUnwindSafe(|| {

@@ -22,7 +22,7 @@ use super::resumer::Resumer;
 use super::source::{Entry, Sources};
 use super::sync::Arc;
 use super::trace::{Kind, Subject, Trace};
-use super::{Place, Priority, Timer};
+use super::{PanicPolicy, Place, Priority, Timer};
 use crate::timers::{Clock, Timeline, WallTime, Wheel};
 
 /// The loop as its callbacks see it. [`Reactor`](super::Reactor) derefs to it.
@@ -51,6 +51,7 @@ pub struct Context<S> {
     pub(super) orphans: Rc<Orphans<S>>,
     pub(super) hooks: Hooks<S>,
     pub(super) bus: Bus,
+    pub(super) panic: PanicPolicy,
     pub(super) time: Time,
     pub(super) registry: mio::Registry,
     pub(super) mailbox: Arc<Mailbox<S>>,

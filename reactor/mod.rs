@@ -156,7 +156,6 @@ pub struct Reactor<S: 'static> {
     scripted: Vec<(RawId, Readiness)>,
     script: Option<Script>,
     spin: Duration,
-    panic: PanicPolicy,
     context: Context<S>,
 }
 
@@ -184,7 +183,8 @@ impl<S: 'static> Reactor<S> {
             deferred: Default::default(),
             orphans: Rc::new(Orphans::new()),
             hooks: Hooks::new(),
-            bus: Bus::new(builder.panic),
+            bus: Bus::new(),
+            panic: builder.panic,
             time: Time::new(builder.clock),
             registry: poll.registry().try_clone()?,
             mailbox: Arc::new(Mailbox::new(waker, builder.posts_max)),
@@ -212,7 +212,6 @@ impl<S: 'static> Reactor<S> {
             scripted: Vec::new(),
             script: builder.script,
             spin: builder.spin,
-            panic: builder.panic,
             context,
         })
     }
@@ -300,7 +299,7 @@ impl<S: 'static> Reactor<S> {
     /// that panics, a frame for each would cost them all.
     fn guard(&mut self, mut run: impl FnMut(&mut Context<S>)) {
         let context = &mut self.context;
-        match self.panic {
+        match context.panic {
             PanicPolicy::Propagate => run(context),
             PanicPolicy::Drop => {
                 while let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(context))) {

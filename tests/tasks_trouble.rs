@@ -225,17 +225,22 @@ fn a_panic_costs_the_run_and_not_the_queue_under_both_policies() {
 }
 
 #[test]
-fn a_panic_of_who_is_told_costs_nothing_else() {
+fn a_panic_of_who_is_told_costs_nothing_else_and_by_policy_the_callback() {
     for policy in [PanicPolicy::Propagate, PanicPolicy::Drop] {
         let builder = Reactor::builder().clock(&ManualClock::new()).panic_policy(policy);
         let mut reactor = builder.build().unwrap();
         let queue = open(&mut reactor, TaskQueue::new());
-        queue.on_end(&mut reactor, |_, _, _| panic!("told"));
+        queue.on_end(&mut reactor, |_, world, record| {
+            world.told.push(tell(record));
+            panic!("told");
+        });
         let task = queue.add(&mut reactor, every("beat", 10), ok).unwrap();
         reactor.after(35 * MS, move |reactor, _| _ = queue.remove(reactor, task));
         let mut world = World::default();
         while catch_unwind(AssertUnwindSafe(|| reactor.run(&mut world).unwrap())).is_err() {}
         assert_eq!(world.log(), [("beat", 10), ("beat", 20), ("beat", 30)], "{policy:?}");
+        let expected = if policy == PanicPolicy::Drop { 1 } else { 3 };
+        assert_eq!(world.told.len(), expected, "{:?}", world.told);
     }
 }
 

@@ -10,7 +10,7 @@ use std::mem;
 use super::run::Run;
 use super::{Callback, OnEnd, Outcome, RunId, TaskId, TaskQueue};
 use crate::reactor::trace::Subject;
-use crate::reactor::{Context, Readiness, SourceId};
+use crate::reactor::{Context, PanicPolicy, Readiness, SourceId};
 
 /// Occurrences, retries and timeouts that are taken in at a time; the rest is due in the next turn
 /// (R6).
@@ -137,7 +137,7 @@ impl<S: 'static> Drop for Lent<'_, S> {
 }
 
 /// The callback that is told of runs that ended, while it runs. What follows from the turn is done
-/// when it ends, also by a panic, which costs it the callback.
+/// when it ends, also by a panic, which costs it the callback by [`PanicPolicy::Drop`] (R9).
 struct Telling<'a, S: 'static> {
     reactor: &'a mut Context<S>,
     id: SourceId<TaskQueue<S>>,
@@ -161,8 +161,9 @@ impl<S: 'static> Telling<'_, S> {
 
 impl<S: 'static> Drop for Telling<'_, S> {
     fn drop(&mut self) {
+        let is_dropped = !self.returned && self.reactor.panic == PanicPolicy::Drop;
         if let Some(queue) = self.reactor.get_mut(self.id) {
-            let is_over = !self.returned || self.on_end.is_none();
+            let is_over = self.on_end.is_none() || is_dropped;
             match (&mut queue.on_end, self.on_end.take()) {
                 (Some(_), _) => {} // It has named another.
                 (None, _) if is_over => queue.plan.news = None,

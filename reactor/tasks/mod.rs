@@ -290,7 +290,9 @@ impl<S: 'static> SourceId<TaskQueue<S>> {
         self.change(reactor, |queue, _| queue.plan.set_referenced(task, true)).unwrap_or(false)
     }
 
-    /// Calls `callback` with the record of every run that ends from now on, in the turn after that.
+    /// Calls `callback` with the record of every run that ends from now on, in the turn after that;
+    /// it takes the place of the one before. By [`PanicPolicy::Drop`](super::PanicPolicy) it is
+    /// dropped when it panics.
     pub fn on_end<F>(self, reactor: &mut Context<S>, callback: F) -> bool
     where
         F: FnMut(&mut Context<S>, &mut S, &Record) + 'static,
