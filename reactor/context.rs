@@ -316,9 +316,10 @@ impl<S: 'static> Context<S> {
 
 impl<S> Drop for Context<S> {
     fn drop(&mut self) {
-        self.jobs.close();
-        self.mailbox.close();
+        // All are closed before anything is dropped that may panic, or reach for what is closed.
+        let left = (self.jobs.close(), self.mailbox.close());
         self.orphans.close();
+        drop(left);
     }
 }
 

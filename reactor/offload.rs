@@ -148,8 +148,8 @@ impl<S> Jobs<S> {
         self.pool.is_busy()
     }
 
-    pub(super) fn close(&mut self) {
-        self.pool.close();
+    pub(super) fn close(&mut self) -> impl Sized + use<S> {
+        self.pool.close()
     }
 }
 

@@ -113,14 +113,13 @@ impl Pool {
         Some(work)
     }
 
-    /// Drops the work that waits, and lets each thread end with what it is doing. Waits for none.
-    pub(super) fn close(&mut self) {
+    /// Lets each thread end with what it is doing, and waits for none. Answers the work that waits,
+    /// to be dropped.
+    pub(super) fn close(&mut self) -> impl Sized + use<> {
         let mut queue = self.shared.lock();
         queue.closed = true;
-        let waiting = mem::take(&mut queue.waiting);
-        drop(queue);
         self.shared.changed.notify_all();
-        drop(waiting); // Outside of the lock: what it captured may do anything.
+        mem::take(&mut queue.waiting)
     }
 
     fn start(&mut self) -> io::Result<()> {

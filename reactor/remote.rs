@@ -176,13 +176,11 @@ impl<S> Mailbox<S> {
         &self.waker
     }
 
-    /// Refuses posts from now on and drops those that wait, outside of the lock.
-    pub(super) fn close(&self) {
+    /// Refuses posts from now on. Answers those that wait, to be dropped: outside of the lock.
+    pub(super) fn close(&self) -> impl Sized + use<S> {
         let mut posts = self.lock();
         posts.closed = true;
-        let waiting = mem::take(&mut posts.waiting);
-        drop(posts);
-        drop(waiting);
+        mem::take(&mut posts.waiting)
     }
 }
 
