@@ -124,6 +124,20 @@ fn combinators_of_nothing_settle_too() {
 }
 
 #[test]
+fn a_losers_hook_that_panics_does_not_take_the_winner_along() {
+    let builder = Reactor::builder().clock(&ManualClock::new()).panic_policy(PanicPolicy::Drop);
+    let mut reactor = builder.build().unwrap();
+    let (first, winner) = pending(&mut reactor);
+    let (loser, _held) = pending(&mut reactor);
+    let loser = loser.on_cancel(|_| panic!("hook"));
+    let race = Promise::race(&mut reactor, [first, loser]);
+    tell(&mut reactor, race);
+    winner.resolve(&mut reactor, 1);
+    assert_eq!(run(&mut reactor), ["1"]);
+    assert_eq!(reactor.statistics().panicked, 1);
+}
+
+#[test]
 fn timeout_rejects_what_is_pending_cancels_it_and_leaves_no_timer() {
     let mut reactor = lab();
     let pause: Said<()> = reactor.delay(1000 * MS);

@@ -89,14 +89,15 @@ impl<S: 'static, T: 'static, E: Rejection> Promise<S, T, E> {
         let resolver = Rc::new(Cell::new(Some(resolver)));
         let (late, input) = (resolver.clone(), self.node.as_ref().map(Rc::downgrade));
         let timer = reactor.after(delay, move |reactor, _| {
-            if let Some(input) = input.and_then(|input| input.upgrade()) {
-                if input.is_settled() {
-                    return; // In time: what follows waits for the next turn's budget (R2).
-                }
-                cancel_up(reactor, &*input);
+            let input = input.and_then(|input| input.upgrade());
+            if input.as_ref().is_some_and(|input| input.is_settled()) {
+                return; // In time: what follows waits for the next turn's budget (R2).
             }
             if let Some(resolver) = late.take() {
                 resolver.reject(reactor, Broken::TimedOut(place).into());
+            }
+            if let Some(input) = input {
+                cancel_up(reactor, &*input);
             }
         });
         self.wait(reactor, place, move |reactor, _, result| {
@@ -158,10 +159,11 @@ where
             let Some(outcome) = step(so_far, index, result) else { return };
             let decided = undecided.take();
             drop(undecided);
-            cancel_up(reactor, &*inputs);
+            // Before the losers are cancelled: a hook of theirs may panic.
             if let Some((resolver, _)) = decided {
                 resolver.settle(reactor, outcome);
             }
+            cancel_up(reactor, &*inputs);
         });
     }
     gathered
