@@ -136,6 +136,19 @@ fn a_clock_set_back_makes_a_line_due_for_what_it_did_not_run_before() {
 }
 
 #[test]
+fn a_clock_that_was_wrong_by_years_does_not_silence_a_line_when_it_is_set_right() {
+    let (clock, mut reactor, _) =
+        with("2026-01-30 02:00:00", Schedule::cron_in("0 3 * * *", "UTC").unwrap());
+    let mut dues = Dues::new();
+    clock.set_wall(at("2036-01-30 02:58:00"));
+    run_for(&mut reactor, &mut dues, MINUTE * 3);
+    assert_eq!(dues, ["01-29 03:00:00 +60 s", "01-30 03:00:00"], "of 2036");
+    clock.set_wall(at("2026-01-30 02:10:00"));
+    run_for(&mut reactor, &mut dues, HOUR * 24);
+    assert_eq!(dues[2..], ["01-30 03:00:00"], "of 2026");
+}
+
+#[test]
 fn a_clock_set_on_over_many_occurrences_makes_up_for_one_and_counts_the_rest() {
     let (clock, mut reactor, queue) =
         with("2026-01-30 02:00:30", Schedule::cron_in("* * * * *", "UTC").unwrap());

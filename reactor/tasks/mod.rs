@@ -22,8 +22,8 @@
 //! 1. Each run ends once: with one [`Record`], and one call of [`on_end`](SourceId::on_end).
 //! 2. Occurrences that were missed, because the machine slept or a callback took long, are made up
 //!    for by one run, or by as many as [`Task::catch_up`] says.
-//! 3. A cron line is never due twice for the same occurrence, wherever the wall clock is set to. That
-//!    it was set is seen within [`WALL_LOOK`].
+//! 3. A cron line is never due twice for the same occurrence, wherever the wall clock is set to,
+//!    unless it is set back by more than a day. That it was set is seen within [`WALL_LOOK`].
 //! 4. A pause holds what would begin. Occurrences go by as they would while the task is busy, so the
 //!    end of a pause finds one run, or what [`Overrun`] lets wait.
 //! 5. A task holds the loop (R8) while it has a run to come or under way, unless it was unref'd.

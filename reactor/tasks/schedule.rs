@@ -10,6 +10,7 @@
 //!   goes on      ── 02:59 ─▶ 03:00      runs
 //!   is set on    ── 01:00 ═▶ 08:00      runs once, late: what was passed over was missed
 //!   is set back  ── 04:00 ═▶ 02:00 ─▶   does not run at 03:00 again; tomorrow
+//!   was wrong    ── 2036  ═▶ 2026  ─▶   runs at 03:00, whatever ran by the wrong time
 //! ```
 //!
 //! # Read next
@@ -30,6 +31,10 @@ pub const WALL_LOOK: Duration = Duration::from_secs(60);
 /// NTP slewing, at most half a millisecond a second.
 #[cfg(feature = "cron")]
 const SET_BACK_MS: i64 = 1000;
+/// One that was set back by so much, a day, was wrong before: what ran by it does not count. A zone
+/// taken for another is less, a bad battery or a wrong year is more.
+#[cfg(feature = "cron")]
+const WAS_WRONG_MS: i64 = 24 * 3600 * 1000;
 
 /// One moment by both clocks. The tick orders and measures, the wall time tells people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -222,7 +227,9 @@ impl Timetable {
         self.looked = now;
         if now.wall < next.wall {
             let mut wall = Some(next.wall);
-            if now.wall.ms_since(expected) < -SET_BACK_MS {
+            let back_ms = expected.ms_since(now.wall);
+            if back_ms > SET_BACK_MS {
+                self.ran = self.ran.filter(|_| back_ms <= WAS_WRONG_MS);
                 // What was behind is ahead again, and due again, but for what has been.
                 wall = cron.next(self.ran.map_or(now.wall, |ran| ran.max(now.wall)));
             }
