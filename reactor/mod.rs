@@ -61,6 +61,7 @@ use std::time::Duration;
 use crate::timers::Wheel;
 
 mod alive;
+mod backoff;
 mod builder;
 mod bus;
 mod context;

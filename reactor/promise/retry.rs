@@ -1,14 +1,14 @@
 //! Retrying: the same work again, later and later.
 //!
-//! Many clients that lost the same server at the same moment would all come back at the same
-//! moments, so a pause is drawn at random (Brooker, *Exponential Backoff And Jitter*, AWS
-//! Architecture Blog, 2015). Here from the upper half: never less than half of what was asked for.
+//! A pause is drawn at random from its upper half: never less than half of what was asked for.
+//!
+//! # Read next
+//! `../backoff.rs`: why at random.
 
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
 use std::time::Duration;
 
 use super::{Answer, Promise, Rejection, Resolver};
+use crate::reactor::backoff::{Random, doubled};
 use crate::reactor::{Context, Place};
 
 /// How often, and with which pauses, something is tried again.
@@ -27,7 +27,7 @@ pub struct Backoff {
     first: Duration,
     most: Duration,
     jitter: bool,
-    random: u64,
+    random: Random,
 }
 
 impl Backoff {
@@ -39,7 +39,7 @@ impl Backoff {
             first: Duration::from_millis(100),
             most: Duration::from_secs(30),
             jitter: true,
-            random: RandomState::new().build_hasher().finish(),
+            random: Random::new(),
         }
     }
 
@@ -55,7 +55,7 @@ impl Backoff {
 
     /// Draws the jitter from this seed, so that a test has the same pauses each time.
     pub fn seed(self, seed: u64) -> Backoff {
-        Backoff { random: seed, ..self }
+        Backoff { random: Random::from_seed(seed), ..self }
     }
 
     /// Pauses exactly, for one client alone.
@@ -66,23 +66,13 @@ impl Backoff {
     /// The pause after so many attempts: `first · 2^(attempt − 1)`, at most the longest, of which at
     /// least half.
     pub fn pause(&mut self, attempt: u32) -> Duration {
-        let doubled = 1u32.checked_shl(attempt.saturating_sub(1)).unwrap_or(u32::MAX);
-        let pause = self.first.saturating_mul(doubled).min(self.most);
+        let pause = doubled(self.first, attempt, self.most);
         if !self.jitter {
             return pause;
         }
         let half = pause / 2;
-        half + (pause - half).mul_f64(self.draw())
-    }
-
-    /// A number from 0 to 1. SplitMix64: Steele, Lea, Flood, *Fast splittable pseudorandom number
-    /// generators*, 2014; it takes any seed, also 0.
-    fn draw(&mut self) -> f64 {
-        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+        let rest = u64::try_from((pause - half).as_nanos()).unwrap_or(u64::MAX);
+        half + Duration::from_nanos(self.random.up_to(rest))
     }
 }
 

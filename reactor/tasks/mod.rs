@@ -41,6 +41,7 @@ use std::rc::Rc;
 
 use mio::{Registry, Token};
 
+use super::backoff::Random;
 use super::{Context, Interest, Place, SourceId};
 
 #[cfg(feature = "cron")]
@@ -61,7 +62,6 @@ pub use task::{Overrun, RunId, Task, TaskError, TaskId};
 
 use drive::{drive, pump};
 use plan::Plan;
-use retry::Random;
 use run::Answers;
 
 /// What a task does.

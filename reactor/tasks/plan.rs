@@ -31,10 +31,10 @@ use std::sync::Arc;
 use slab::Slab;
 
 use super::record::{Counts, Outcome, Record};
-use super::retry::Random;
 use super::schedule::Timetable;
 use super::task::{RunId, Settings, Task, TaskError, TaskId};
 use super::{Limits, Moment, Schedule};
+use crate::reactor::backoff::Random;
 use crate::reactor::{Place, Priority};
 use crate::timers::{TimerId, Wheel};
 

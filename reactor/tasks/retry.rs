@@ -1,12 +1,12 @@
 //! Retries: how often a run that failed is tried again, and how long to wait before.
 //!
-//! Exponential back-off with jitter: without jitter all that failed together comes back together,
-//! and fails together again (Brooker, *Exponential Backoff And Jitter*, 2015).
+//! # Read next
+//! `../backoff.rs`: why the waits are cut short at random.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 use super::schedule::ticks;
+use crate::reactor::backoff::{Random, doubled};
 
 /// What becomes of a run that failed. By default nothing: it is not tried again.
 ///
@@ -56,35 +56,10 @@ impl Retry {
         if attempt >= self.attempts {
             return None;
         }
-        let factor = 1u32.checked_shl(attempt - 1).unwrap_or(u32::MAX);
-        let whole = ticks(self.first.saturating_mul(factor).min(self.cap));
+        let whole = ticks(doubled(self.first, attempt, self.cap));
         let cut = u128::from(whole) * u128::from(self.jitter_percent) / 100;
         let cut = u64::try_from(cut).unwrap_or(u64::MAX);
         Some(whole - random.up_to(cut))
-    }
-}
-
-/// xorshift64*: Vigna, *An experimental exploration of Marsaglia's xorshift generators*, 2014.
-#[derive(Debug)]
-pub(super) struct Random(u64);
-
-impl Random {
-    pub(super) fn from_seed(seed: u64) -> Random {
-        Random(seed.max(1))
-    }
-
-    /// Another sequence in each process: std seeds its hash maps for us.
-    pub(super) fn new() -> Random {
-        Random::from_seed(RandomState::new().build_hasher().finish())
-    }
-
-    /// A number up to `most`, and that included.
-    fn up_to(&mut self, most: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        let random = self.0.wrapping_mul(0x2545_F491_4F6C_DD1D);
-        ((u128::from(random) * (u128::from(most) + 1)) >> 64) as u64
     }
 }
 
