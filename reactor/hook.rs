@@ -42,7 +42,8 @@ impl<S> Hooks<S> {
         Hooks { of: Default::default(), added: 0, last: 0, done: 0, running: None }
     }
 
-    /// Begins with a point: hooks that are added meanwhile wait for the next turn. False if it has none.
+    /// Begins with a point: hooks that are added meanwhile wait for the next turn. False if it has
+    /// none.
     #[inline]
     pub(super) fn begin(&mut self, point: HookPoint) -> bool {
         let some = !self.of[point as usize].is_empty();

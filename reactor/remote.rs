@@ -253,7 +253,9 @@ impl<S: 'static> Context<S> {
 /// # use waterwheel::Reactor;
 /// let mut reactor = Reactor::<Vec<u32>>::new().unwrap();
 /// let remote = reactor.remote();
-/// let thread = std::thread::spawn(move || remote.post(|_, list: &mut Vec<u32>| list.push(7)).unwrap());
+/// let thread = std::thread::spawn(move || {
+///     remote.post(|_, list: &mut Vec<u32>| list.push(7)).unwrap();
+/// });
 /// let mut list = Vec::new();
 /// reactor.run(&mut list).unwrap(); // until the remote is dropped
 /// thread.join().unwrap();

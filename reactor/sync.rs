@@ -1,7 +1,8 @@
 //! What threads meet by: the standard library's, or a model checker's that tries every order.
 //!
 //! Where two threads share anything it is the mailbox, or the pool's queue, which is one lock.
-//! `model.rs` runs the mailbox, and the loop around it, under loom: `RUSTFLAGS="--cfg loom" cargo test --lib model`.
+//! `model.rs` runs the mailbox, and the loop around it, under loom:
+//! `RUSTFLAGS="--cfg loom" cargo test --lib model`.
 
 #[cfg(not(all(test, loom)))]
 mod real {

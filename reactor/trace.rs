@@ -49,7 +49,8 @@ pub enum Kind {
     RunHook,
     /// A listener of the bus begins, as a part of the callback that tells the event.
     RunListener,
-    /// The callback that began last, of those that have not, has returned. Argument: microseconds, by the loop's clock.
+    /// Of the callbacks on the stack, the one that began last has returned. Argument: microseconds, by
+    /// the loop's clock.
     Returned,
     /// The callback that began last has panicked, and by policy was dropped.
     Panicked,

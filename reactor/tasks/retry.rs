@@ -13,7 +13,7 @@ use crate::reactor::backoff::{Random, doubled};
 /// ```
 /// # use std::time::Duration;
 /// use waterwheel::reactor::tasks::Retry;
-/// // Again after 1 s, 2 s, 4 s and so on to a minute, each up to a fifth shorter; six attempts in all.
+/// // Again after 1 s, 2 s, 4 s and so on to a minute, each up to a fifth shorter; six in all.
 /// let retry = Retry::new(6, Duration::from_secs(1)).cap(Duration::from_secs(60));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

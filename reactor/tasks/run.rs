@@ -42,7 +42,7 @@ impl Answers {
 /// The queue takes the answer in when the task's callback returns; what is said later, in the next
 /// turn. What is said after a timeout, or after the task was removed, is counted and changes nothing.
 ///
-/// A run belongs to the loop's thread. Whoever works for it on another keeps it in the state and posts.
+/// A run belongs to the loop's thread: work on another is offloaded, and its `done` owns the run.
 ///
 /// ```
 /// # use std::time::Duration;
