@@ -77,7 +77,7 @@ fn dine(reactor: &mut Loop, addr: SocketAddr) {
     Promise::all(reactor, table)
         .then(reactor, move |reactor, _, dishes| {
             cli::print(format_args!("all: {}, in the order of asking", dishes.join(", ")));
-            let backoff = Backoff::new(5).first(Duration::from_millis(10)).without_jitter();
+            let backoff = Backoff::new(5).first(Duration::from_millis(10)).jitter_percent(0);
             Promise::retry(reactor, backoff, move |reactor, _, attempt| {
                 fetch(reactor, addr, "bread").finally(reactor, move |_, _| {
                     let oven = OVEN.get(attempt as usize - 1).unwrap_or(&"out of order");

@@ -10,8 +10,9 @@
 
 use std::time::Duration;
 
+use waterwheel::reactor::Backoff;
 use waterwheel::reactor::Priority;
-use waterwheel::reactor::tasks::{Record, Retry, Run, Schedule, Task, TaskQueue};
+use waterwheel::reactor::tasks::{Record, Run, Schedule, Task, TaskQueue};
 use waterwheel::timers::ManualClock;
 use waterwheel::{Context, Reactor, SourceId};
 
@@ -62,7 +63,7 @@ fn run(fast: bool) -> std::io::Result<()> {
         take(reactor, run, if counts.polls.is_multiple_of(10) { 4 * MINUTE } else { 2 * SECOND });
     })?;
 
-    let retry = Retry::new(3, 10 * SECOND).jitter_percent(0);
+    let retry = Backoff::new(3).first(10 * SECOND).jitter_percent(0);
     let upload = Task::new("upload", every(15)).retry(retry);
     queue.add(&mut reactor, upload, |reactor, counts, run| {
         counts.uploads += 1;

@@ -1,4 +1,4 @@
-//! What trying again needs, whatever is tried: ever longer pauses, and some chance in them.
+//! Trying again: how often, and after which pauses; of promises and of tasks.
 //!
 //! Many clients that lost the same server at the same moment would all come back at the same
 //! moments, and lose it again, so a pause is drawn at random (Brooker, *Exponential Backoff And
@@ -7,10 +7,83 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
-/// The pause after so many attempts: `first · 2^(attempts − 1)`, at most `most`.
-pub(super) fn doubled(first: Duration, attempts: u32, most: Duration) -> Duration {
-    let factor = 1u32.checked_shl(attempts.saturating_sub(1)).unwrap_or(u32::MAX);
-    first.saturating_mul(factor).min(most)
+/// How often something is tried, and after which pauses: each twice as long as the one before it,
+/// and then cut short at random.
+///
+/// ```
+/// use std::time::Duration;
+/// use waterwheel::reactor::Backoff;
+/// let ms = Duration::from_millis;
+/// let backoff = Backoff::new(5).first(ms(100)).most(ms(500)).seed(7);
+/// let pauses: Vec<_> = backoff.pauses().collect();
+/// assert_eq!(pauses.len(), 4); // between five attempts
+/// assert!(pauses[0] >= ms(50) && pauses[0] <= ms(100));
+/// assert!(pauses[3] >= ms(250) && pauses[3] <= ms(500));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    attempts: u32,
+    first: Duration,
+    most: Duration,
+    jitter_percent: u32,
+    seed: Option<u64>,
+}
+
+impl Backoff {
+    /// So many attempts, the first included, one at least.
+    pub fn new(attempts: u32) -> Backoff {
+        Backoff {
+            attempts: attempts.max(1),
+            first: Duration::from_millis(100),
+            most: Duration::from_secs(30),
+            jitter_percent: 50,
+            seed: None,
+        }
+    }
+
+    /// The pause after the first attempt. 100 ms.
+    pub fn first(self, pause: Duration) -> Backoff {
+        Backoff { first: pause, ..self }
+    }
+
+    /// The longest pause. 30 s.
+    pub fn most(self, pause: Duration) -> Backoff {
+        Backoff { most: pause, ..self }
+    }
+
+    /// By how many percent a pause may be cut short, at random: 0 for one client alone, 100 for
+    /// anything from nothing to the whole. 50.
+    pub fn jitter_percent(self, percent: u32) -> Backoff {
+        Backoff { jitter_percent: percent.min(100), ..self }
+    }
+
+    /// Draws the jitter from this seed, so that a test has the same pauses each time. By default
+    /// other ones in each process; a task queue has a seed of its own for all of its tasks.
+    pub fn seed(self, seed: u64) -> Backoff {
+        Backoff { seed: Some(seed), ..self }
+    }
+
+    /// The pauses between the attempts.
+    pub fn pauses(self) -> impl Iterator<Item = Duration> {
+        let mut random = self.random();
+        (1..=u32::MAX).map_while(move |attempt| self.pause(attempt, &mut random))
+    }
+
+    /// The pause after attempt number `attempt`; `None` if it was the last.
+    pub(super) fn pause(&self, attempt: u32, random: &mut Random) -> Option<Duration> {
+        if attempt >= self.attempts {
+            return None;
+        }
+        let factor = 1u32.checked_shl(attempt.saturating_sub(1)).unwrap_or(u32::MAX);
+        let whole = self.first.saturating_mul(factor).min(self.most);
+        let cut = whole.as_nanos() / 100 * u128::from(self.jitter_percent);
+        let cut = random.up_to(u64::try_from(cut).unwrap_or(u64::MAX));
+        Some(whole - Duration::from_nanos(cut))
+    }
+
+    pub(super) fn random(&self) -> Random {
+        self.seed.map_or_else(Random::new, Random::from_seed)
+    }
 }
 
 /// SplitMix64: Steele, Lea, Flood, *Fast splittable pseudorandom number generators*, 2014. It takes
@@ -29,12 +102,49 @@ impl Random {
     }
 
     /// A number up to `most`, and that included.
-    pub(super) fn up_to(&mut self, most: u64) -> u64 {
+    fn up_to(&mut self, most: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         let random = z ^ (z >> 31);
         ((u128::from(random) * (u128::from(most) + 1)) >> 64) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn pauses_double_up_to_the_longest_and_end_with_the_attempts() {
+        let backoff = Backoff::new(6).first(S).most(5 * S).jitter_percent(0);
+        assert_eq!(backoff.pauses().collect::<Vec<_>>(), [S, 2 * S, 4 * S, 5 * S, 5 * S]);
+        assert_eq!(Backoff::new(1).pauses().next(), None);
+        assert_eq!(Backoff::new(0).pauses().next(), None);
+        assert_eq!(Backoff::new(9).first(Duration::ZERO).pauses().last(), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn no_pause_is_too_long_to_be_asked_for() {
+        let endless = Backoff::new(u32::MAX).first(Duration::MAX).most(Duration::MAX);
+        let mut random = endless.random();
+        assert!(endless.pause(u32::MAX - 1, &mut random).is_some_and(|pause| pause > S));
+        let exact = endless.jitter_percent(0);
+        assert_eq!(exact.pause(1, &mut random), Some(Duration::MAX));
+        assert_eq!(exact.most(9 * S).pause(40, &mut random), Some(9 * S));
+    }
+
+    #[test]
+    fn jitter_only_shortens_uses_its_whole_range_and_repeats_with_its_seed() {
+        let backoff = Backoff::new(1001).first(S).most(S).jitter_percent(30).seed(7);
+        let pauses: Vec<_> = backoff.pauses().collect();
+        let ms = |pause: Option<&Duration>| pause.map(Duration::as_millis);
+        let (least, most) = (ms(pauses.iter().min()), ms(pauses.iter().max()));
+        assert!(least < Some(720) && least >= Some(700), "{least:?}");
+        assert!(most > Some(980) && most <= Some(1000), "{most:?}");
+        assert!(backoff.pauses().eq(pauses));
     }
 }

@@ -91,6 +91,7 @@ mod timer;
 mod trace;
 
 pub use alive::{Alive, Handle};
+pub use backoff::Backoff;
 pub use builder::{Builder, PanicPolicy};
 pub use bus::{LISTENERS_NESTED, ListenerId};
 pub use context::{Context, Cork, SCRATCH_BYTES, Statistics};
@@ -102,7 +103,7 @@ pub use id::{RawId, SourceId};
 pub use mio::Interest;
 pub use offload::{JOBS_MAX, JobError, JobId, WORKERS};
 pub use place::Place;
-pub use promise::{Answer, Backoff, Broken, Promise, Rejection, Resolver};
+pub use promise::{Answer, Broken, Promise, Rejection, Resolver};
 pub use queue::Priority;
 pub use readiness::Readiness;
 pub use remote::{POSTS_PER_TURN, PostError, Remote};

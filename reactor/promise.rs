@@ -78,7 +78,6 @@ mod retry;
 mod settle;
 
 pub(super) use orphans::Orphans;
-pub use retry::Backoff;
 pub use settle::{Answer, Broken, Rejection, Resolver};
 
 /// A value of type `T` that comes later, or an error of type `E` instead of it.

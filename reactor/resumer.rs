@@ -73,8 +73,11 @@ impl<S: 'static> Context<S> {
                 self.drop_stale(id.into());
             }
         }
-        if let Some(resumer) = &self.resumer {
-            *resumer.0.borrow_mut() = waiting; // For its capacity: nothing resumes meanwhile.
+        // The list is put back for its capacity, unless an observer has resumed somebody meanwhile.
+        if let Some(resumer) = &self.resumer
+            && !resumer.is_waiting()
+        {
+            *resumer.0.borrow_mut() = waiting;
         }
     }
 }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use support::{MS, Rng, ceiling};
-use waterwheel::reactor::tasks::{Overrun, Retry, Run, Schedule, Task, TaskId, TaskQueue};
+use waterwheel::reactor::tasks::{Overrun, Run, Schedule, Task, TaskId, TaskQueue};
 use waterwheel::reactor::{
     Backoff, HookId, JobId, ListenerId, Missed, PanicPolicy, Priority, Promise, Remote, Resolver,
 };
@@ -176,7 +176,7 @@ fn tasks(reactor: &mut Loop, world: &mut World, token: Token) {
                 0 => Schedule::after(world.rng.below(20) as u32 * MS),
                 _ => Schedule::every(world.rng.below(20) as u32 * MS),
             };
-            let retry = Retry::new(2, MS);
+            let retry = Backoff::new(2).first(MS);
             let task = Task::new(name, schedule).overrun(Overrun::Parallel(2)).retry(retry);
             let task = queue.add(reactor, task, move |reactor, world: &mut World, run| {
                 let (ms, token) = (world.rng.below(20) as u32 * MS, token.clone());

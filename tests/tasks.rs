@@ -10,9 +10,9 @@ use std::rc::Rc;
 use support::MS;
 use waterwheel::Reactor;
 use waterwheel::reactor::tasks::{
-    Outcome, Overrun, Retry, Run, Schedule, Status, Task, TaskError, TaskQueue,
+    Outcome, Overrun, Run, Schedule, Status, Task, TaskError, TaskQueue,
 };
-use waterwheel::reactor::{Alive, Context, Kind, Priority, Recorder};
+use waterwheel::reactor::{Alive, Backoff, Context, Kind, Priority, Recorder};
 use waterwheel::timers::{ManualClock, WallTime};
 use world::{DAY, World, counts, every, history, hold, ok, on, once, open, run_to, take};
 
@@ -207,13 +207,13 @@ fn a_task_removed_in_its_own_run_or_by_another_leaves_nothing() {
         })
         .unwrap();
     let [held, waiting] = [(); 2].map(|()| alive.clone());
-    let task = every("held", 10).timeout(DAY).retry(Retry::new(3, MS));
+    let task = every("held", 10).timeout(DAY).retry(Backoff::new(3).first(MS));
     let task = queue.add(&mut reactor, task, move |reactor, world, run| {
         let _ = &held;
         hold(reactor, world, run);
     });
     let task = task.unwrap();
-    let failing = every("failing", 10).retry(Retry::new(3, DAY));
+    let failing = every("failing", 10).retry(Backoff::new(3).first(DAY));
     let failing = queue.add(&mut reactor, failing, move |_, _, run| {
         let _ = &waiting;
         run.fail("and waits for a day");

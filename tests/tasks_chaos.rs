@@ -6,8 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::time::Duration;
 
 use support::Rng;
-use waterwheel::reactor::tasks::{Overrun, Retry, Run, RunId, Schedule, Task, TaskId, TaskQueue};
-use waterwheel::reactor::{Context, PanicPolicy, Priority};
+use waterwheel::reactor::tasks::{Overrun, Run, RunId, Schedule, Task, TaskId, TaskQueue};
+use waterwheel::reactor::{Backoff, Context, PanicPolicy, Priority};
 use waterwheel::timers::ManualClock;
 use waterwheel::{Reactor, SourceId};
 
@@ -45,7 +45,7 @@ impl Chaos {
         let task = Task::new(self.rng.below(20).to_string(), schedule)
             .overrun(overruns[self.rng.below(3) as usize])
             .priority(priorities[self.rng.below(3) as usize])
-            .retry(Retry::new(1 + self.rng.below(3) as u32, self.ms(50)))
+            .retry(Backoff::new(1 + self.rng.below(3) as u32).first(self.ms(50)))
             .timeout(self.ms(200));
         let _ = queue.add(reactor, task, |reactor, chaos: &mut Chaos, run| {
             assert!(chaos.queue.is_some_and(|queue| reactor[queue].running() <= RUNS_MAX));

@@ -10,8 +10,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use support::Rng;
-use waterwheel::reactor::tasks::{Overrun, Retry, Run, Schedule, Task, TaskId, TaskQueue};
-use waterwheel::reactor::{Context, Priority};
+use waterwheel::reactor::tasks::{Overrun, Run, Schedule, Task, TaskId, TaskQueue};
+use waterwheel::reactor::{Backoff, Context, Priority};
 use waterwheel::timers::ManualClock;
 use waterwheel::{Reactor, SourceId};
 
@@ -271,7 +271,7 @@ impl Test {
             .priority(settings.priority)
             .overrun(settings.overrun)
             .catch_up(settings.catch_up)
-            .retry(Retry::new(settings.attempts, ms(settings.wait)).jitter_percent(0));
+            .retry(Backoff::new(settings.attempts).first(ms(settings.wait)).jitter_percent(0));
         if let Some(timeout) = settings.timeout {
             task = task.timeout(ms(timeout));
         }

@@ -12,9 +12,9 @@ use std::time::Duration;
 use support::MS;
 use waterwheel::Reactor;
 use waterwheel::reactor::tasks::{
-    CATCH_UP_MAX, Overrun, Retry, Run, Schedule, Task, TaskError, TaskId, TaskQueue,
+    CATCH_UP_MAX, Overrun, Run, Schedule, Task, TaskError, TaskId, TaskQueue,
 };
-use waterwheel::reactor::{Context, PanicPolicy};
+use waterwheel::reactor::{Backoff, Context, PanicPolicy};
 use waterwheel::timers::ManualClock;
 use world::{DAY, World, counts, every, history, hold, ok, on, once, open, run_to, take, tell};
 
@@ -40,7 +40,7 @@ fn a_run_that_is_dropped_without_an_answer_has_failed_and_that_is_told() {
 fn a_failed_run_is_tried_again_after_ever_longer_waits_up_to_the_cap_and_the_last_attempt() {
     let mut reactor = on(&ManualClock::new());
     let queue = open(&mut reactor, TaskQueue::new());
-    let retry = Retry::new(5, 10 * MS).cap(35 * MS).jitter_percent(0);
+    let retry = Backoff::new(5).first(10 * MS).most(35 * MS).jitter_percent(0);
     let task = once("flaky", 100).retry(retry);
     queue
         .add(&mut reactor, task, |_, _, run| {
@@ -65,7 +65,7 @@ fn a_failed_run_is_tried_again_after_ever_longer_waits_up_to_the_cap_and_the_las
 fn a_retry_that_succeeds_ends_the_matter_and_the_next_run_begins_with_attempt_one() {
     let mut reactor = on(&ManualClock::new());
     let queue = open(&mut reactor, TaskQueue::new());
-    let retry = Retry::new(3, 10 * MS).jitter_percent(0);
+    let retry = Backoff::new(3).first(10 * MS).jitter_percent(0);
     queue
         .add(&mut reactor, every("odd", 100).retry(retry), |_, _, run| match run.attempt() {
             1 => run.fail("once more"),
@@ -89,7 +89,7 @@ fn jitter_is_the_same_for_the_same_seed_and_another_for_another() {
     let waits = |seed| {
         let mut reactor = on(&ManualClock::new());
         let queue = open(&mut reactor, TaskQueue::new().seed(seed));
-        let retry = Retry::new(20, Duration::from_secs(1)).cap(Duration::from_secs(1));
+        let retry = Backoff::new(20).first(Duration::from_secs(1)).most(Duration::from_secs(1));
         let task = once("fails", 0).retry(retry.jitter_percent(50));
         queue.add(&mut reactor, task, |_, _, run| run.fail("always")).unwrap();
         reactor.run(&mut World::default()).unwrap();
@@ -130,7 +130,7 @@ fn a_run_that_waits_for_its_next_attempt_is_still_under_way() {
     ] {
         let mut reactor = on(&ManualClock::new());
         let queue = open(&mut reactor, TaskQueue::new());
-        let retry = Retry::new(2, 25 * MS).jitter_percent(0);
+        let retry = Backoff::new(2).first(25 * MS).jitter_percent(0);
         let task = every("fails", 10).retry(retry).overrun(overrun);
         queue.add(&mut reactor, task, |_, _, run| run.fail("always")).unwrap();
         run_to(&mut reactor, &mut World::default(), 66);
@@ -144,7 +144,7 @@ fn a_run_that_waits_for_its_next_attempt_is_still_under_way() {
 fn a_run_that_takes_too_long_is_timed_out_tried_again_and_its_answer_is_late() {
     let mut reactor = on(&ManualClock::new());
     let queue = open(&mut reactor, TaskQueue::new().runs_max(1));
-    let retry = Retry::new(2, 5 * MS).jitter_percent(0);
+    let retry = Backoff::new(2).first(5 * MS).jitter_percent(0);
     let task = every("hangs", 100).timeout(30 * MS).retry(retry);
     queue.add(&mut reactor, task, hold).unwrap();
     let mut world = World::default();
@@ -191,7 +191,7 @@ fn a_panic_costs_the_run_and_not_the_queue_under_both_policies() {
         let mut reactor = builder.build().unwrap();
         let queue = open(&mut reactor, TaskQueue::new());
         queue.on_end(&mut reactor, |_, world, record| world.told.push(tell(record)));
-        let retry = Retry::new(2, 5 * MS).jitter_percent(0);
+        let retry = Backoff::new(2).first(5 * MS).jitter_percent(0);
         let task = once("panics", 10).retry(retry);
         queue
             .add(&mut reactor, task, |reactor, world: &mut World, run| {
@@ -406,7 +406,7 @@ fn a_loop_that_is_dropped_with_everything_in_flight_drops_everything() {
     let mut runs = 0;
     for name in ["held", "in a timer", "waits", "waits, too", "fails"] {
         let own = alive.clone();
-        let task = every(name, 10).timeout(DAY).retry(Retry::new(9, DAY));
+        let task = every(name, 10).timeout(DAY).retry(Backoff::new(9).first(DAY));
         let callback = move |reactor: &mut Context<World>, world: &mut World, run: Run| {
             let own = own.clone();
             match run.name() {
@@ -436,7 +436,7 @@ fn endless_periods_waits_and_limits_do_no_harm() {
     let queue = open(&mut reactor, TaskQueue::new().runs_max(0));
     let never = Task::new("never", Schedule::every(Duration::MAX)).timeout(Duration::MAX);
     let never = queue.add(&mut reactor, never.overrun(Overrun::Queue(u32::MAX)), hold).unwrap();
-    let retry = Retry::new(u32::MAX, Duration::MAX).cap(Duration::MAX);
+    let retry = Backoff::new(u32::MAX).first(Duration::MAX).most(Duration::MAX);
     queue.add(&mut reactor, every("fails", 0).retry(retry), |_, _, run| run.fail("")).unwrap();
     assert!(queue.run_now(&mut reactor, never));
     let mut world = World::default();

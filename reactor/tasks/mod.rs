@@ -49,13 +49,11 @@ mod cron;
 mod drive;
 mod plan;
 mod record;
-mod retry;
 mod run;
 mod schedule;
 mod task;
 
 pub use record::{Counts, Outcome, Record, Status};
-pub use retry::Retry;
 pub use run::Run;
 pub use schedule::{CATCH_UP_MAX, Moment, Schedule, WALL_LOOK};
 pub use task::{Overrun, RunId, Task, TaskError, TaskId};
@@ -138,7 +136,7 @@ impl<S: 'static> TaskQueue<S> {
         self
     }
 
-    /// Makes the jitter of [`Retry`] the same each time. Another in each process.
+    /// Makes the jitter of [`Backoff`](super::Backoff) the same each time. Another in each process.
     pub fn seed(mut self, seed: u64) -> TaskQueue<S> {
         self.plan.set_random(Random::from_seed(seed));
         self

@@ -26,7 +26,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Whether a [`Retry`](super::Retry) tries again after it.
+    /// Whether it is tried again; see [`Task::retry`](super::Task::retry).
     pub fn is_failure(&self) -> bool {
         !matches!(self, Outcome::Done | Outcome::Removed)
     }

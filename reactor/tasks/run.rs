@@ -76,7 +76,7 @@ impl Run {
         self.answer(Outcome::Done);
     }
 
-    /// It has failed, and why. It is tried again if its task has a [`Retry`](super::Retry).
+    /// It has failed, and why. It is tried again if [`Task::retry`](super::Task::retry) says so.
     pub fn fail(self, why: impl fmt::Display) {
         self.answer(Outcome::Failed(why.to_string().into()));
     }

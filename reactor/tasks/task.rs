@@ -5,7 +5,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{CATCH_UP_MAX, Retry, Schedule};
+use super::{CATCH_UP_MAX, Schedule};
+use crate::reactor::Backoff;
 use crate::reactor::{Place, Priority};
 
 /// Names a task of a queue. Stale ids are harmless.
@@ -71,11 +72,12 @@ impl Overrun {
 /// ```
 /// # use std::time::Duration;
 /// use waterwheel::reactor::Priority;
-/// use waterwheel::reactor::tasks::{Overrun, Retry, Schedule, Task};
+/// use waterwheel::reactor::Backoff;
+/// use waterwheel::reactor::tasks::{Overrun, Schedule, Task};
 /// let backup = Task::new("backup", Schedule::every(Duration::from_secs(3600)))
 ///     .priority(Priority::Low)
 ///     .overrun(Overrun::Queue(1))
-///     .retry(Retry::new(3, Duration::from_secs(10)))
+///     .retry(Backoff::new(3).first(Duration::from_secs(10)))
 ///     .timeout(Duration::from_secs(600));
 /// ```
 #[derive(Clone, Debug)]
@@ -90,7 +92,7 @@ pub struct Task {
 pub(super) struct Settings {
     pub(super) priority: Priority,
     pub(super) overrun: Overrun,
-    pub(super) retry: Retry,
+    pub(super) retry: Backoff,
     pub(super) timeout: Option<Duration>,
     pub(super) catch_up: u32,
     pub(super) referenced: bool,
@@ -104,7 +106,7 @@ impl Task {
         let settings = Settings {
             priority: Priority::default(),
             overrun: Overrun::default(),
-            retry: Retry::default(),
+            retry: Backoff::new(1),
             timeout: None,
             catch_up: 1,
             referenced: true,
@@ -127,7 +129,7 @@ impl Task {
     }
 
     /// What happens when a run fails. Nothing.
-    pub fn retry(mut self, retry: Retry) -> Task {
+    pub fn retry(mut self, retry: Backoff) -> Task {
         self.settings.retry = retry;
         self
     }

@@ -86,7 +86,8 @@ impl<T> Plan<T> {
         let Some(started) = started else { return Some(id) };
         let failed = outcome.is_failure();
         let retry = task.settings.retry;
-        let wait = failed.then(|| retry.wait(attempt.number, &mut self.random)).flatten();
+        let pause = failed.then(|| retry.pause(attempt.number, &mut self.random)).flatten();
+        let wait = pause.map(ticks);
         if let Some(wait) = wait {
             let again = Attempt { number: attempt.number + 1, ..attempt };
             let wake = Wake::Retry(id, again);
