@@ -205,7 +205,7 @@ impl Wire {
 }
 
 /// One end of a wire, which carries a connection.
-pub(super) struct End {
+pub struct End {
     wire: Rc<Wire>,
     end: usize,
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use waterwheel::net::sim::{ACCEPTS_PER_TURN, BACKLOG_MAX, Faults, Network};
+use waterwheel::net::sim::{Faults, Listen, Network};
 use waterwheel::net::{Conn, Event, Limits, Reason, Stream, tcp as real};
 use waterwheel::timers::ManualClock;
 use waterwheel::{Context, Reactor, SourceId};
@@ -231,20 +231,42 @@ fn address_is_taken_once_and_free_again_when_the_listener_has_gone() {
 fn crowd_is_accepted_in_budgets_and_past_the_backlog_not_answered() {
     let mut world = World::new(ms(10));
     let accepted = Rc::new(RefCell::new(Vec::new()));
-    let (turn, count) = (accepted.clone(), BACKLOG_MAX + 10);
+    let turn = accepted.clone();
     let on_accept = move |reactor: &mut Context<Told>, _: &mut Told, incoming: Stream| {
         turn.borrow_mut().push(reactor.statistics().turns);
         drop(incoming);
     };
-    let listener = world.network.listen(&mut world.reactor, addr(), on_accept).unwrap();
-    world.reactor.unref(listener);
-    (0..count).for_each(|_| world.connect(b""));
+    let World { reactor, network, .. } = &mut world;
+    let listen = Listen::new().backlog(128).accepts_per_turn(64);
+    let listener = listen.open(network, reactor, addr(), on_accept).unwrap();
+    reactor.unref(listener);
+    (0..138).for_each(|_| world.connect(b""));
     let late = world.run().iter().filter(|(_, what)| *what == "client TimedOut").count();
-    assert_eq!((accepted.borrow().len(), late), (BACKLOG_MAX, 10));
+    assert_eq!((accepted.borrow().len(), late), (128, 10));
     assert_eq!(world.network.traffic().lost, 10);
     let turns = accepted.borrow();
     let first = turns.iter().filter(|turn| **turn == turns[0]).count();
-    assert_eq!(first, ACCEPTS_PER_TURN);
+    assert_eq!(first, 64);
+}
+
+#[test]
+fn limits_of_a_listener_hold_as_they_do_on_tcp() {
+    let mut world = World::new(ms(10));
+    let tell = world.teller("server");
+    let World { reactor, network, .. } = &mut world;
+    let limits = Limits { half_open: true, idle_timeout: Some(50 * MS), ..Limits::default() };
+    let listen = Listen::new().connections_max(2).limits(limits);
+    let serve = move |reactor: &mut Context<Told>, _: &mut Told, incoming: Stream| {
+        incoming.open(reactor, watched(tell.clone()));
+    };
+    let listener = listen.open(network, reactor, addr(), serve).unwrap();
+    reactor.unref(listener);
+    (0..3).for_each(|_| world.connect(b"x"));
+    let told = world.run();
+    let count = |what: &str| told.iter().filter(|(_, told)| *told == what).count();
+    assert_eq!(count("server Closed(IdleTimeout)"), 2, "{told:?}");
+    assert_eq!(world.reactor[listener].refused(), 1);
+    assert_eq!(world.reactor[listener].connections(), 0);
 }
 
 #[test]

@@ -7,34 +7,30 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::Network;
 use super::ether::{Cargo, Flight, State};
+use crate::net::connect::{self, Connector, await_connection};
+use crate::net::limits::Seat;
 use crate::net::stream::Stream;
 use crate::net::transport::registers_by;
 use crate::net::wire::{End, Wire};
-use crate::reactor::{Context, Interest, Readiness, SourceId};
+use crate::reactor::{Context, SourceId};
 
 /// The first port of those given to who does not ask for one (RFC 6335, section 6).
 const FIRST_FREE_PORT: u16 = 49152;
 
-/// A connection that is being made. Remove its source to cancel it; the callback is then not
-/// called.
-#[derive(Debug)]
-pub struct Connecting {
-    end: End,
-    peer: SocketAddr,
-}
+/// A simulated connection that is being made.
+pub type Connecting = connect::Connecting<SimConnector>;
 
 impl Connecting {
     /// Where to.
     pub fn peer(&self) -> SocketAddr {
-        self.peer
+        self.connector.peer
     }
 }
-
-registers_by!(Connecting, end);
 
 impl Network {
     /// Connects to `addr` and calls `done` once, as [`tcp::connect`](crate::net::tcp::connect)
@@ -62,38 +58,31 @@ impl Network {
             (own, state.faults.buffer_bytes)
         };
         let wire = Wire::new(self.0.clone(), buffer_bytes, Some([own, addr]), false);
-        let connecting = Connecting { end: wire.end(0), peer: addr };
-        let mut done = Some(done);
-        let both = Interest::READABLE | Interest::WRITABLE;
-        let id = reactor.register(connecting, both, move |reactor, state, id, ready| {
-            let Some(result) = outcome(reactor, id, ready) else { return };
-            if let Some(done) = done.take() {
-                done(reactor, state, result);
-            }
-        })?;
-        let tick = reactor.tick_after(timeout);
-        reactor.set_deadline(id.raw(), Some(tick));
-        self.0.send(Flight {
-            wire: std::rc::Rc::downgrade(&wire),
-            to: 1,
-            cargo: Cargo::Knock(addr),
-        });
+        let connector = SimConnector { end: wire.end(0), peer: addr };
+        let id = await_connection(reactor, connector, timeout, done)?;
+        self.0.send(Flight { wire: Rc::downgrade(&wire), to: 1, cargo: Cargo::Knock(addr) });
         Ok(id)
     }
 }
 
-/// How the connecting ended, and takes it out of the loop; `None` if it has not ended.
-fn outcome<S: 'static>(
-    reactor: &mut Context<S>,
-    id: SourceId<Connecting>,
-    ready: Readiness,
-) -> Option<io::Result<Stream>> {
-    let timed_out =
-        || ready.contains(Readiness::DEADLINE).then(|| Err(io::ErrorKind::TimedOut.into()));
-    let result = reactor[id].end.outcome().or_else(timed_out)?;
-    let Connecting { end, .. } = reactor.deregister(id)?;
-    Some(result.map(|()| Stream::over(end)))
+/// An end of a wire on its way.
+#[derive(Debug)]
+pub struct SimConnector {
+    end: End,
+    peer: SocketAddr,
 }
+
+impl Connector for SimConnector {
+    fn outcome(&mut self) -> Option<io::Result<()>> {
+        self.end.outcome()
+    }
+
+    fn stream(self, seat: Seat) -> Stream {
+        Stream::carried(Box::new(self.end), seat)
+    }
+}
+
+registers_by!(SimConnector, end);
 
 impl State {
     /// A port at which nobody listens. They come round, as the kernel's do.

@@ -1,6 +1,6 @@
 //! Listening in a simulated network.
 //!
-//! Knows the queue between the network, which adds to it, and a source, which accepts from it.
+//! Knows the queue between the network, which adds to it, and a listener, which accepts from it.
 //!
 //! # Read next
 //! `connect.rs`: who knocks.
@@ -17,54 +17,29 @@ use mio::{Registry, Token};
 
 use super::Network;
 use super::ether::Ether;
-use crate::net::drive::Lent;
+use crate::net::accept::{self, Accept, Acceptor};
+use crate::net::limits::Seat;
 use crate::net::stream::Stream;
 use crate::net::wire::{Carrier, End, Parcel, Wire};
 use crate::reactor::{Context, Interest, RawId, Readiness, SourceId};
 
-/// Connections that wait to be accepted by one listener. One more is not answered, as the kernel
-/// does when its backlog is full; it has a timeout for that.
-pub const BACKLOG_MAX: usize = 128;
-/// Connections accepted by one listener in one turn; the rest waits for the next.
-pub const ACCEPTS_PER_TURN: usize = 64;
-
 /// Who listens at an address of a simulated network. Remove its source to stop; those who wait to
 /// be accepted are reset.
-pub struct Listener {
-    ether: Rc<Ether>,
-    addr: SocketAddr,
-    queue: Rc<RefCell<Queue>>,
-}
+pub type Listener = accept::Listener<SimAcceptor>;
 
-/// Those who wait to be accepted, and who is told of them.
-#[derive(Debug, Default)]
-pub(super) struct Queue {
-    id: Option<RawId>,
-    ends: VecDeque<End>,
-}
+/// Sets up a listener in a simulated network. An attempt to connect that finds the backlog full is
+/// not answered; it has a timeout for that.
+pub type Listen = crate::net::listen::Listen<()>;
 
-impl Listener {
-    /// Where it listens, with the port that was chosen if it asked for port 0.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.addr
-    }
-}
-
-impl fmt::Debug for Listener {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Listener").field("addr", &self.addr).finish_non_exhaustive()
-    }
-}
-
-impl Network {
-    /// Listens at `addr` and calls `on_accept` with every stream that is accepted, as
-    /// [`tcp::listen`](crate::net::tcp::listen) does. Any address will do; port 0 is a free one.
+impl Listen {
+    /// Listens at `addr` of `network`; see [`Network::listen`].
     ///
     /// # Errors
-    /// `AddrInUse`: somebody listens there.
+    /// As there.
     #[track_caller]
-    pub fn listen<S, F>(
-        &self,
+    pub fn open<S, F>(
+        self,
+        network: &Network,
         reactor: &mut Context<S>,
         mut addr: SocketAddr,
         mut on_accept: F,
@@ -73,9 +48,10 @@ impl Network {
         S: 'static,
         F: FnMut(&mut Context<S>, &mut S, Stream) + 'static,
     {
-        let queue = Rc::<RefCell<Queue>>::default();
+        let backlog = usize::try_from(self.backlog).unwrap_or(0);
+        let queue = Rc::new(RefCell::new(Queue { id: None, ends: VecDeque::new(), backlog }));
         {
-            let state = &mut *self.0.state.borrow_mut();
+            let state = &mut *network.0.state.borrow_mut();
             if addr.port() == 0 {
                 addr.set_port(state.free_port());
             }
@@ -84,29 +60,75 @@ impl Network {
             }
             state.listeners.insert(addr, Rc::downgrade(&queue));
         }
-        let listener = Listener { ether: self.0.clone(), addr, queue };
-        let accept = move |reactor: &mut _, state: &mut _, id, _| {
-            accept(reactor, state, id, &mut on_accept);
-        };
-        Ok(reactor.register(listener, Interest::READABLE, accept)?)
+        let acceptor = SimAcceptor { ether: network.0.clone(), addr, queue };
+        accept::serve(reactor, acceptor, &self, move |reactor, state, accepted| {
+            if let Accept::Stream(stream) = accepted {
+                on_accept(reactor, state, stream);
+            }
+        })
     }
 }
 
-/// Accepts until nobody waits, or the turn's budget is spent.
-fn accept<S: 'static>(
-    reactor: &mut Context<S>,
-    state: &mut S,
-    id: SourceId<Listener>,
-    on_accept: &mut impl FnMut(&mut Context<S>, &mut S, Stream),
-) {
-    for _ in 0..ACCEPTS_PER_TURN {
-        // The callback may have closed the listener.
-        let Some(listener) = reactor.get(id) else { return };
-        let Some(end) = listener.queue.borrow_mut().ends.pop_front() else { return };
-        let lent = Lent(reactor, id.raw());
-        on_accept(lent.0, state, Stream::over(end).accepted());
+impl Network {
+    /// Listens at `addr` and calls `on_accept` with every stream that is accepted, as
+    /// [`tcp::listen`](crate::net::tcp::listen) does. Any address will do; port 0 is a free one.
+    /// [`Listen`] has options.
+    ///
+    /// # Errors
+    /// `AddrInUse`: somebody listens there.
+    #[track_caller]
+    pub fn listen<S, F>(
+        &self,
+        reactor: &mut Context<S>,
+        addr: SocketAddr,
+        on_accept: F,
+    ) -> io::Result<SourceId<Listener>>
+    where
+        S: 'static,
+        F: FnMut(&mut Context<S>, &mut S, Stream) + 'static,
+    {
+        Listen::new().open(self, reactor, addr, on_accept)
     }
-    reactor.resume(id.raw(), Readiness::READABLE);
+}
+
+/// What a simulated listener accepts from.
+pub struct SimAcceptor {
+    ether: Rc<Ether>,
+    addr: SocketAddr,
+    queue: Rc<RefCell<Queue>>,
+}
+
+/// Those who wait to be accepted, and who is told of them.
+#[derive(Debug)]
+pub(super) struct Queue {
+    id: Option<RawId>,
+    ends: VecDeque<End>,
+    backlog: usize,
+}
+
+impl Listener {
+    /// Where it listens, with the port that was chosen if it asked for port 0.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.acceptor.addr
+    }
+}
+
+impl Acceptor for SimAcceptor {
+    type Socket = End;
+
+    fn accept(&mut self) -> io::Result<End> {
+        self.queue.borrow_mut().ends.pop_front().ok_or(io::ErrorKind::WouldBlock.into())
+    }
+
+    fn stream(&self, end: End, seat: Seat) -> Stream {
+        Stream::carried(Box::new(end), seat)
+    }
+}
+
+impl fmt::Debug for SimAcceptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimAcceptor").field("addr", &self.addr).finish_non_exhaustive()
+    }
 }
 
 impl Ether {
@@ -119,7 +141,7 @@ impl Ether {
             return None;
         };
         let queue = &mut *queue.borrow_mut();
-        if queue.ends.len() >= BACKLOG_MAX {
+        if queue.ends.len() >= queue.backlog {
             self.state.borrow_mut().traffic.lost += 1;
             return None;
         }
@@ -133,7 +155,7 @@ impl Ether {
     }
 }
 
-impl Source for Listener {
+impl Source for SimAcceptor {
     fn register(&mut self, _: &Registry, token: Token, _: Interest) -> io::Result<()> {
         let queue = &mut *self.queue.borrow_mut();
         let id = RawId::from_token(token);
@@ -154,7 +176,7 @@ impl Source for Listener {
     }
 }
 
-impl Drop for Listener {
+impl Drop for SimAcceptor {
     fn drop(&mut self) {
         self.ether.state.borrow_mut().listeners.remove(&self.addr);
         let waiting = std::mem::take(&mut self.queue.borrow_mut().ends);

@@ -59,7 +59,7 @@ mod listen;
 
 pub use connect::Connecting;
 pub use faults::Faults;
-pub use listen::{ACCEPTS_PER_TURN, BACKLOG_MAX, Listener};
+pub use listen::{Listen, Listener};
 
 use ether::Ether;
 
