@@ -89,6 +89,7 @@ fn flush_outside<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
     if conn.has(mark::RESUMED | mark::LAST_WORDS) || begins_to_linger(conn) {
         reactor.resume(id.raw(), LOOK_AND_READ);
     } else if conn.is_drained()
+        || ends_with_peer(conn)
         || owes_drained(conn)
         || conn.sending == Half::Finishing
         || is_over(conn)
@@ -119,6 +120,12 @@ fn is_settled(conn: &Conn) -> bool {
 
 fn is_over(conn: &Conn) -> bool {
     conn.sending == Half::Finished && conn.receiving == Half::Finished
+}
+
+/// Whether the peer has finished and we are to follow: at once, or when half open no longer is
+/// allowed.
+fn ends_with_peer(conn: &Conn) -> bool {
+    conn.receiving == Half::Finished && !conn.has(mark::CLOSING) && !conn.may_be_half_open()
 }
 
 fn owes_drained(conn: &Conn) -> bool {
@@ -355,8 +362,7 @@ fn settle<S: 'static>(
         call(reactor, state, id, Event::Drained, handler);
     }
     let conn = &mut reactor[id];
-    let ended = conn.receiving == Half::Finished && !conn.may_be_half_open();
-    if ended || conn.is_drained() && !more {
+    if ends_with_peer(conn) || conn.is_drained() && !more {
         conn.close();
     }
     if conn.sending == Half::Finishing && conn.unsent() == 0 {

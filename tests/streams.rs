@@ -244,6 +244,18 @@ fn half_open_connection_lives_until_it_is_closed() {
 }
 
 #[test]
+fn half_open_connection_that_may_no_longer_be_is_closed() {
+    let (mut reactor, mut told) = (Reactor::new().unwrap(), Told::default());
+    let limits = Limits { half_open: true, ..Limits::default() };
+    let (conn, mut peer) = pair(&mut reactor, &mut told, limits, note);
+    peer.finish();
+    turn_until(&mut reactor, &mut told, |_, told| told.eof);
+    reactor[conn].set_limits(Limits::default());
+    turns(&mut reactor, &mut told, 2);
+    assert!(matches!(told.closed, Some(Reason::Finished)), "{told:?}");
+}
+
+#[test]
 fn data_followed_at_once_by_fin_is_told_before_eof() {
     for size in [1, 1000, 64 * 1024, 64 * 1024 + 1, 200_000] {
         let mut reactor = Reactor::new().unwrap();
