@@ -34,7 +34,7 @@ use std::mem;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::conn::{Conn, Half, mark};
+use super::conn::{Conn, mark};
 use super::transport::registers_by;
 use super::{sim, tcp};
 use crate::reactor::{Context, Interest, Options, RawId, Readiness, SourceId, Unplugged};
@@ -224,6 +224,7 @@ impl Conn {
 
     /// Whether it is being drained, and idle by now.
     pub(super) fn is_drained(&self) -> bool {
-        self.has(mark::DRAINING) && self.sending == Half::Open && self.is_idle()
+        let ends_anyway = self.has(mark::CLOSING) || self.has_failed();
+        self.has(mark::DRAINING) && !ends_anyway && self.is_idle()
     }
 }

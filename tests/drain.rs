@@ -306,6 +306,19 @@ fn silent_client_costs_no_more_than_the_grace_of_a_close() {
 }
 
 #[test]
+fn connection_that_has_shut_down_costs_no_more_than_that_either() {
+    let (mut reactor, mut server, clock) = reactor();
+    let addr = serve(&mut reactor);
+    let _peer = client(&mut reactor, &mut server, addr, b"hello\n");
+    reactor[server.conns[0]].shutdown();
+    turns(&mut reactor, &mut server, 5);
+    net::drain(&mut reactor, 60 * SECOND, note);
+    turns(&mut reactor, &mut server, 5);
+    clock.advance(5 * SECOND);
+    assert_eq!(report(&mut reactor, &mut server), [1, 1, 1, 0, 0]);
+}
+
+#[test]
 fn nothing_to_drain_is_reported_in_the_next_turn() {
     let (mut reactor, mut server, _clock) = reactor();
     net::drain(&mut reactor, Duration::MAX, note);
