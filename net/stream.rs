@@ -158,6 +158,7 @@ impl From<Conn> for Stream {
             | mark::CLOSING
             | mark::LAST_WORDS
             | mark::CUT_OFF
+            | mark::HELD
             | mark::DRAINING;
         conn.marks |= mark::RESUMED;
         conn.heard = 0; // Its time out of the loop does not count.

@@ -205,6 +205,20 @@ fn held_connection_is_closed_when_its_late_answer_is_sent() {
 }
 
 #[test]
+fn held_connection_is_still_held_when_it_is_handed_over() {
+    let (mut reactor, mut server, _clock) = reactor();
+    let addr = serve(&mut reactor);
+    let mut peer = client(&mut reactor, &mut server, addr, b"never\n");
+    let conn = reactor.deregister(server.conns[0]).expect("it is open");
+    let conn = Stream::from(conn).open(&mut reactor, |_, _, _, _| {});
+    net::drain(&mut reactor, 10 * SECOND, note);
+    turns(&mut reactor, &mut server, 10);
+    assert_eq!(peer.read_all(), None);
+    reactor[conn].release();
+    turn_until(&mut reactor, &mut server, |_, _| peer.read_all().is_some());
+}
+
+#[test]
 fn released_without_an_answer_it_is_closed_all_the_same() {
     let (mut reactor, mut server, _clock) = reactor();
     let addr = serve(&mut reactor);
