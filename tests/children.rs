@@ -139,6 +139,31 @@ fn end_does_not_wait_for_ever_for_a_grandchild() {
 }
 
 #[test]
+fn end_does_not_wait_for_a_kill_that_is_not_needed_any_more() {
+    let _ceiling = ceiling(LIMIT);
+    for asks_late in [false, true] {
+        let (mut reactor, mut log) = (Reactor::new().unwrap(), Log::new());
+        let script = "exec 3<&0; { read word <&3; } & echo ready; wait";
+        let spawn = sh(script).stdin().stdout().drain_grace(100 * MS);
+        let child = spawn.open(&mut reactor, exit).unwrap();
+        note(&mut reactor, "stdout", child.stdout);
+        turn_until(&mut reactor, &mut log, |_, log| log.len() == 1);
+        if asks_late {
+            reactor[child.id].kill(Signal::TERM).unwrap();
+            let pid = reactor[child.id].pid();
+            turn_until(&mut reactor, &mut log, |_, _| is_zombie(pid));
+            turns(&mut reactor, &mut log, 2);
+        }
+        // On a machine that stands still for so long its end is told already.
+        reactor.get_mut(child.id).map_or(Ok(()), |child| child.terminate(Duration::MAX)).unwrap();
+        turn_until(&mut reactor, &mut log, |_, log| log.len() == 2);
+        assert_eq!(log, ["stdout ready", "exit 143 open"]);
+        drop(child.stdin);
+        reactor.run(&mut log).unwrap();
+    }
+}
+
+#[test]
 fn end_does_not_wait_for_ever_for_a_handler_that_has_paused() {
     let _ceiling = ceiling(LIMIT);
     let (mut reactor, mut log) = (Reactor::new().unwrap(), Log::new());

@@ -201,6 +201,11 @@ impl Child {
         }
     }
 
+    /// Whether there is something that a later kill would reach, if only what is left of its group.
+    fn can_be_killed(&self) -> bool {
+        self.is_group || !self.has_exited
+    }
+
     /// Its status, which makes its pid free to be used again.
     fn reap(&mut self) -> io::Result<ExitStatus> {
         if self.takes_group
@@ -252,7 +257,9 @@ fn drive<S: 'static, F>(
     F: FnOnce(&mut Context<S>, &mut S, SourceId<Child>, Exit),
 {
     let child = &mut reactor[id];
-    if let Some(grace) = child.asked.take() {
+    if let Some(grace) = child.asked.take()
+        && child.can_be_killed()
+    {
         arm(reactor, id, Due::Kill, grace);
     }
     if ready.contains(Readiness::FLUSH) {
@@ -273,7 +280,7 @@ fn drive<S: 'static, F>(
     }
     let drained = child.pipes.open.get() == 0;
     if !drained && up != Due::Told {
-        if child.due == Due::Nothing {
+        if child.due == Due::Nothing || child.due == Due::Kill && !child.can_be_killed() {
             let grace = child.drain_grace;
             arm(reactor, id, Due::Told, grace);
         }
