@@ -1,6 +1,7 @@
 //! Accepting, whatever carries the connections.
 //!
-//! Knows the loop and what a turn may cost; what is accepted from is an [`Acceptor`]: TCP, Unix.
+//! Knows the loop and what a turn may cost; what is accepted from is an [`Acceptor`]: TCP, Unix, the
+//! simulation.
 //!
 //! A listener that meets the limit on open files (EMFILE, accept(2)) must neither spin nor die. The
 //! kernel keeps the connection it could not hand over, and an edge-triggered selector says nothing
@@ -60,6 +61,9 @@ pub trait Acceptor: Source + fmt::Debug + 'static {
     /// One accepted connection, as the system hands it over. Dropping it closes it.
     type Socket;
 
+    /// Whether each is a descriptor, of which there may be none left.
+    const IS_DESCRIPTOR: bool = true;
+
     /// Accepts the next connection.
     ///
     /// # Errors
@@ -92,13 +96,16 @@ pub struct Listener<A> {
 }
 
 impl<A> Listener<A> {
-    fn new<K>(acceptor: A, listen: &Listen<K>) -> Listener<A> {
+    fn new<K>(acceptor: A, listen: &Listen<K>) -> Listener<A>
+    where
+        A: Acceptor,
+    {
         Listener {
             acceptor,
             connections_max: listen.connections_max,
             accepts_per_turn: listen.accepts_per_turn,
             seat: Seat::first(listen.limits.clone()).accepted(),
-            spare: spare(),
+            spare: spare::<A>(),
             resting: false,
             rest: REST_FIRST,
             exhausted: false,
@@ -129,8 +136,8 @@ impl<A: std::os::fd::AsFd> std::os::fd::AsFd for Listener<A> {
 registers_by!(Listener<A>, acceptor);
 
 /// A descriptor that costs nothing else. None is not an error: then there is no spare.
-fn spare() -> Option<File> {
-    cfg!(unix).then(|| File::open("/dev/null").ok()).flatten()
+fn spare<A: Acceptor>() -> Option<File> {
+    (cfg!(unix) && A::IS_DESCRIPTOR).then(|| File::open("/dev/null").ok()).flatten()
 }
 
 /// Hands a listener to the loop.
@@ -177,7 +184,7 @@ fn accept<S: 'static, A: Acceptor>(
                 listener.exhausted = false;
                 listener.rest = REST_FIRST;
                 if listener.spare.is_none() {
-                    listener.spare = spare(); // There were none left when it was last wanted.
+                    listener.spare = spare::<A>(); // There were none left when it was last wanted.
                 }
                 if listener.seat.others() >= listener.connections_max {
                     drop(socket);
@@ -259,7 +266,7 @@ fn exhausted<S: 'static, A: Acceptor>(
             }
             refuse(reactor, id, "out of file descriptors");
         }
-        reactor[id].spare = spare();
+        reactor[id].spare = spare::<A>();
     }
     let tick = reactor.tick_after(rest);
     reactor.set_deadline(id.raw(), Some(tick));

@@ -1,7 +1,7 @@
 //! Connecting, whatever the address.
 //!
-//! Knows the wait and its timeout; what is connected is a [`Connector`]: TCP, Unix. The stream it
-//! makes is opened like an accepted one.
+//! Knows the wait and its timeout; what is connected is a [`Connector`]: TCP, Unix, the
+//! simulation. The stream it makes is opened like an accepted one.
 
 use std::fmt;
 use std::io;

@@ -115,6 +115,7 @@ impl Listener {
 
 impl Acceptor for SimAcceptor {
     type Socket = End;
+    const IS_DESCRIPTOR: bool = false;
 
     fn accept(&mut self) -> io::Result<End> {
         self.queue.borrow_mut().ends.pop_front().ok_or(io::ErrorKind::WouldBlock.into())
