@@ -228,6 +228,21 @@ fn address_is_taken_once_and_free_again_when_the_listener_has_gone() {
 }
 
 #[test]
+fn network_without_a_free_port_says_so() {
+    let mut world = World::new(ms(1));
+    let World { reactor, network, .. } = &mut world;
+    let at = |port| SocketAddr::from(([10, 0, 0, 1], port));
+    // More than a process may have descriptors, as a rule: a simulation needs none.
+    for port in 49152..=u16::MAX {
+        network.listen(reactor, at(port), |_, _, _| {}).unwrap();
+    }
+    let none = network.listen(reactor, at(0), |_, _, _| {}).unwrap_err();
+    assert_eq!(none.kind(), ErrorKind::AddrNotAvailable);
+    let none = network.connect(reactor, at(50_000), PATIENCE, |_, _, _| {}).unwrap_err();
+    assert_eq!(none.kind(), ErrorKind::AddrNotAvailable);
+}
+
+#[test]
 fn crowd_is_accepted_in_budgets_and_past_the_backlog_not_answered() {
     let mut world = World::new(ms(10));
     let accepted = Rc::new(RefCell::new(Vec::new()));

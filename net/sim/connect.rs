@@ -5,6 +5,7 @@
 //! # Read next
 //! `faults.rs`: what goes wrong.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
@@ -38,8 +39,8 @@ impl Network {
     /// after `timeout`.
     ///
     /// # Errors
-    /// More sources than a token can number. Otherwise there are none, as nothing is asked of the
-    /// system; code that runs on TCP, too, is used to them.
+    /// More sources than a token can number; `AddrNotAvailable` if somebody listens at every port
+    /// that is given to who does not ask for one.
     #[track_caller]
     pub fn connect<S, F>(
         &self,
@@ -54,7 +55,7 @@ impl Network {
     {
         let (own, buffer_bytes) = {
             let state = &mut *self.0.state.borrow_mut();
-            let own = SocketAddr::from((Ipv4Addr::LOCALHOST, state.free_port()));
+            let own = SocketAddr::from((Ipv4Addr::LOCALHOST, state.free_port()?));
             (own, state.faults.buffer_bytes)
         };
         let wire = Wire::new(self.0.clone(), buffer_bytes, Some([own, addr]), false);
@@ -85,13 +86,16 @@ impl Connector for SimConnector {
 registers_by!(SimConnector, end);
 
 impl State {
-    /// A port at which nobody listens. They come round, as the kernel's do.
-    pub(super) fn free_port(&mut self) -> u16 {
-        loop {
+    /// A port at which nobody listens. They come round, as the kernel's do, which has the same
+    /// error when there is none.
+    pub(super) fn free_port(&mut self) -> io::Result<u16> {
+        let taken: BTreeSet<u16> = self.listeners.keys().map(SocketAddr::port).collect();
+        for _ in FIRST_FREE_PORT..=u16::MAX {
             self.port = self.port.checked_add(1).unwrap_or(0).max(FIRST_FREE_PORT);
-            if self.listeners.keys().all(|addr| addr.port() != self.port) {
-                return self.port;
+            if !taken.contains(&self.port) {
+                return Ok(self.port);
             }
         }
+        Err(io::ErrorKind::AddrNotAvailable.into())
     }
 }

@@ -53,7 +53,7 @@ impl Listen {
         {
             let state = &mut *network.0.state.borrow_mut();
             if addr.port() == 0 {
-                addr.set_port(state.free_port());
+                addr.set_port(state.free_port()?);
             }
             if state.listeners.contains_key(&addr) {
                 return Err(io::ErrorKind::AddrInUse.into());
@@ -75,7 +75,7 @@ impl Network {
     /// [`Listen`] has options.
     ///
     /// # Errors
-    /// `AddrInUse`: somebody listens there.
+    /// `AddrInUse`: somebody listens there; `AddrNotAvailable`: no port is free.
     #[track_caller]
     pub fn listen<S, F>(
         &self,
