@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::panic::resume_unwind;
 use std::time::Duration;
 
-use waterwheel::net::{Conn, Event, Limits, Pressure, Reason, Stream};
+use waterwheel::net::{Conn, Event, Limits, Pressure, Rate, Reason, Stream};
 use waterwheel::{Context, SourceId};
 
 #[path = "support/sim.rs"]
@@ -142,6 +142,19 @@ fn act_on(reactor: &mut Context<Storm>, storm: &mut Storm, index: usize) {
             };
             conn.set_limits(limits);
             end.broke = true;
+        }
+        10 | 11 => {
+            let rate = |rng: &mut Rng| {
+                let bytes = 20_000 + rng.below(1 << 20);
+                (rng.below(2) == 0).then(|| Rate::new(bytes, rng.below(10_000)))
+            };
+            let limits = Limits {
+                half_open: rng.below(2) == 0,
+                read_rate: rate(rng),
+                write_rate: rate(rng),
+                ..conn.limits().clone()
+            };
+            conn.set_limits(limits);
         }
         5..10 => {
             conn.pause();
