@@ -426,20 +426,20 @@ fn dropping_the_reactor_makes_shared_descriptors_block_again() {
 }
 
 #[test]
-fn stream_handed_on_to_another_reactor_goes_on_there() {
+fn stream_that_was_taken_out_goes_on_when_it_is_opened_again() {
     let _ceiling = ceiling(LIMIT);
-    let (mut first, mut told) = (Reactor::new().unwrap(), Told::default());
+    let (mut reactor, mut told) = (Reactor::new().unwrap(), Told::default());
     let (reader, mut writer) = pipe().unwrap();
-    let stream = descriptor::reader(&mut first, reader).unwrap();
-    let conn = stream.open(&mut first, note);
+    let stream = descriptor::reader(&mut reactor, reader).unwrap();
+    let conn = stream.open(&mut reactor, note);
     writer.write_all(b"one").unwrap();
-    turn_until(&mut first, &mut told, |_, told| told.bytes == b"one");
-    let conn = first.deregister(conn).unwrap();
-    let again = open(&mut first, conn.into());
+    turn_until(&mut reactor, &mut told, |_, told| told.bytes == b"one");
+    let conn = reactor.deregister(conn).unwrap();
+    let again = open(&mut reactor, conn.into());
     writer.write_all(b"two").unwrap();
     drop(writer);
-    first.run(&mut told).unwrap();
-    assert_eq!((&told.bytes[..], first.get(again).is_none()), (&b"onetwo"[..], true));
+    reactor.run(&mut told).unwrap();
+    assert_eq!((&told.bytes[..], reactor.get(again).is_none()), (&b"onetwo"[..], true));
 }
 
 #[test]
