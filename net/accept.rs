@@ -1,13 +1,13 @@
 //! Accepting, whatever carries the connections.
 //!
-//! Knows the loop and what a turn may cost; what is accepted from is an [`Acceptor`]: TCP, Unix, the
-//! simulation.
+//! Knows the loop and what a turn may cost; what is accepted from is an [`Acceptor`]: TCP, Unix,
+//! the simulation.
 //!
 //! A listener that meets the limit on open files (EMFILE, accept(2)) must neither spin nor die. The
 //! kernel keeps the connection it could not hand over, and an edge-triggered selector says nothing
-//! more of it. So the listener keeps a *spare* descriptor: it gives that up, accepts with it, closes
-//! what it accepted, so that the client learns at once that it is not served, and takes the spare
-//! back. Then it rests, 100 ms at first and a second at most, and looks again:
+//! more of it. So the listener keeps a *spare* descriptor: it gives that up, accepts with it,
+//! closes what it accepted, so that the client learns at once that it is not served, and takes the
+//! spare back. Then it rests, 100 ms at first and a second at most, and looks again:
 //!
 //! ```text
 //!   accept ──EMFILE──▶ told once ──▶ close spare, accept + close all, reopen spare ──▶ rest

@@ -9,7 +9,7 @@
 //!   receiving   Open ──FIN read: Eof told─────────────────────────────────────▶ Finished
 //!
 //!   both Finished ───────────────────────────────▶ Closed(Finished)
-//!   close, and the grace runs out ───────────────▶ Closed(Finished), Closed(Grace) if bytes are unsent
+//!   close, and the grace runs out ───────────────▶ Closed(Finished), or Grace if bytes are unsent
 //!   abort, a timeout, an error, a bad frame ─────▶ Closed(that)
 //! ```
 //!
@@ -23,8 +23,8 @@
 //! 2. `Data` carries each byte once and in order until `close`, `abort` or an error; those given
 //!    back with `unread` come again.
 //! 3. A refused write takes nothing. The outbox never holds more than its limit.
-//! 4. Methods take effect at once; their news (`Drained`, `Closed`) come as events, never from inside
-//!    the call.
+//! 4. Methods take effect at once; their news (`Drained`, `Closed`) come as events, never from
+//!    inside the call.
 //!
 //! # Read next
 //! `drive.rs`.
@@ -82,8 +82,8 @@ pub(super) mod mark {
     pub(in crate::net) const SLOWED_IN: u16 = 2048;
     /// The rate holds sending up, until the tick in the outbox's `since`.
     pub(in crate::net) const SLOWED_OUT: u16 = 4096;
-    /// Sending failed before the peer's FIN came, so none will: an end of input that is read is what
-    /// a reset has left.
+    /// Sending failed before the peer's FIN came, so none will: an end of input that is read is
+    /// what a reset has left.
     pub(in crate::net) const CUT_OFF: u16 = 8192;
     /// The handler will answer later.
     pub(in crate::net) const HELD: u16 = 16384;
@@ -228,12 +228,12 @@ impl Conn {
         }
     }
 
-    /// Closes gracefully: no more `Data`; what is unsent is sent, then FIN, and then the peer's FIN is
-    /// awaited. All within [`Limits::close_grace`].
+    /// Closes gracefully: no more `Data`; what is unsent is sent, then FIN, and then the peer's FIN
+    /// is awaited. All within [`Limits::close_grace`].
     ///
-    /// What the peer still sends is read and discarded meanwhile: closing a socket with unread input
-    /// would be a reset, and that may destroy the end of our answer at the peer (RFC 1122, 4.2.2.13).
-    /// A pipe or a terminal is closed as soon as all is sent.
+    /// What the peer still sends is read and discarded meanwhile: closing a socket with unread
+    /// input would be a reset, and that may destroy the end of our answer at the peer (RFC 1122,
+    /// 4.2.2.13). A pipe or a terminal is closed as soon as all is sent.
     pub fn close(&mut self) {
         self.shutdown();
         self.marks |= mark::CLOSING;
@@ -389,8 +389,8 @@ impl Conn {
         }
     }
 
-    /// One write of outbox and `more`, of `most` bytes together: how much went, or `None` if sending
-    /// has failed.
+    /// One write of outbox and `more`, of `most` bytes together: how much went, or `None` if
+    /// sending has failed.
     #[inline]
     fn write_once(&mut self, more: &[u8], most: usize) -> Option<usize> {
         let (front, back) =

@@ -20,9 +20,9 @@
 //! ([`Context::offload`]).
 //!
 //! The two directions are two descriptors under one token. `finish` closes the writing one, and
-//! that is all a pipe has for a FIN. A pipe whose reader has gone answers a write with `EPIPE`, told
-//! as [`Reason::Reset`](super::Reason::Reset); std has the signal `SIGPIPE` ignored. Such a stream
-//! belongs to the loop that it was made for, since it resumes itself there.
+//! that is all a pipe has for a FIN. A pipe whose reader has gone answers a write with `EPIPE`,
+//! told as [`Reason::Reset`](super::Reason::Reset); std has the signal `SIGPIPE` ignored. Such a
+//! stream belongs to the loop that it was made for, since it resumes itself there.
 //!
 //! # Left out
 //! Datagram sockets and pipes in packet mode (`O_DIRECT`, pipe(2)), which are no streams. Raw mode:

@@ -63,7 +63,8 @@ pub(super) fn drive<S: 'static>(
     if ready.is_readable() {
         more |= receive(reactor, state, id, ready, handler);
     }
-    // Of a reset behind the peer's FIN no read tells (it answers 0 again), and this edge is the last.
+    // Of a reset behind the peer's FIN no read tells (it answers 0 again), and this edge is the
+    // last.
     if ready.contains(Readiness::WRITE_CLOSED)
         && let Some(conn) = reactor.get_mut(id)
         && conn.may_be_half_open()

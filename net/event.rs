@@ -20,8 +20,8 @@ pub enum Event<'a> {
     Data(&'a [u8]),
     /// After a write answered `AboveHigh`, or `Refused` for want of room: there is room again.
     Drained,
-    /// The peer has finished writing. Unless [`Limits::half_open`](super::Limits::half_open) says otherwise the connection is
-    /// closed when this event returns and what is unsent was sent.
+    /// The peer has finished writing. Unless [`Limits::half_open`](super::Limits::half_open) says
+    /// otherwise the connection is closed when this event returns and what is unsent was sent.
     Eof,
     /// The connection is gone and its id stale. The last event.
     Closed(Reason),
@@ -45,7 +45,8 @@ pub enum Reason {
     WriteTimeout,
     /// [`Limits::close_grace`](super::Limits::close_grace) was up before all was sent.
     Grace,
-    /// More bytes were left unread than [`Limits::backlog_bytes_max`](super::Limits::backlog_bytes_max).
+    /// More bytes were left unread than
+    /// [`Limits::backlog_bytes_max`](super::Limits::backlog_bytes_max).
     Backlog,
     /// The codec refused a frame.
     Frame(FrameError),

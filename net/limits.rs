@@ -10,7 +10,8 @@ use crate::timers::Timeline;
 
 /// What a connection may use, and how long it may take.
 ///
-/// Set for all connections of a listener, or for one by [`Conn::set_limits`](super::Conn::set_limits).
+/// Set for all connections of a listener, or for one by
+/// [`Conn::set_limits`](super::Conn::set_limits).
 ///
 /// ```
 /// # use std::time::Duration;
@@ -25,23 +26,23 @@ pub struct Limits {
     pub outbox_bytes_low: usize,
     /// Unsent bytes that are never exceeded: a write that would is refused whole. 4 MiB.
     pub outbox_bytes_max: usize,
-    /// Received bytes that a handler may leave for later, an incomplete frame. 1 MiB. One read more,
-    /// 64 KiB, may stand behind a pause.
+    /// Received bytes that a handler may leave for later, an incomplete frame. 1 MiB. One read
+    /// more, 64 KiB, may stand behind a pause.
     pub backlog_bytes_max: usize,
     /// Bytes read in one turn; more waits for the next, so that others get theirs. 256 KiB.
     pub read_bytes_per_turn: usize,
     /// The longest time without a byte in either direction. None.
     pub idle_timeout: Option<Duration>,
     /// The longest time in which the handler consumes nothing; bytes given back as an incomplete
-    /// frame do not count, so a peer that sends a frame byte by byte is found out. Does not run while reading is paused and begins anew when it
-    /// is resumed. None.
+    /// frame do not count, so a peer that sends a frame byte by byte is found out. Does not run
+    /// while reading is paused and begins anew when it is resumed. None.
     pub read_timeout: Option<Duration>,
     /// The longest time that unsent bytes may wait without the peer taking any. None.
     pub write_timeout: Option<Duration>,
     /// How long a graceful close may take, to send what is unsent and hear the peer close. 5 s.
     pub close_grace: Duration,
-    /// Whether the connection stays open for writing when the peer has finished. False: it is closed
-    /// after [`Eof`](super::Event::Eof) was told and what is unsent was sent.
+    /// Whether the connection stays open for writing when the peer has finished. False: it is
+    /// closed after [`Eof`](super::Event::Eof) was told and what is unsent was sent.
     pub half_open: bool,
     /// How fast bytes are read; input that a close discards does not count. While it holds reading
     /// up no idle or read timeout runs. None.

@@ -11,12 +11,13 @@
 //!   kernel ◀─write── loop's cork ◀─────────────────────────────┘ as often as it likes
 //! ```
 //!
-//! A connection owns bytes only while a frame is incomplete (its *backlog*) or its peer is slow (its
-//! *outbox*); an idle one owns none. [`link`](link()) joins two of them, a [`Rate`] slows them down,
-//! and [`drain`](drain()) ends a server's.
+//! A connection owns bytes only while a frame is incomplete (its *backlog*) or its peer is slow
+//! (its *outbox*); an idle one owns none. [`link`](link()) joins two of them, a [`Rate`] slows them
+//! down, and [`drain`](drain()) ends a server's.
 //!
-//! What carries a connection is TCP, a pair of ends in [`memory`], or a simulated network ([`sim`]) in
-//! which everything goes wrong that a seed can think of.
+//! What carries a connection is TCP, a Unix socket, a pipe or a terminal, a pair of ends in
+//! [`memory`], or a simulated network ([`sim`]) in which everything goes wrong that a seed can
+//! think of.
 //!
 //! # Read next
 //! `conn.rs`: the life of a connection.

@@ -35,8 +35,8 @@ impl Stream {
         Stream { conn: Conn::new(Io::Other(transport), seat), peer }
     }
 
-    /// A stream that has one half only. Nobody hears the other one end: a reader refuses writes, and
-    /// is closed after `Eof`; a writer is told neither `Data` nor `Eof`.
+    /// A stream that has one half only. Nobody hears the other one end: a reader refuses writes,
+    /// and is closed after `Eof`; a writer is told neither `Data` nor `Eof`.
     #[cfg(unix)]
     pub(super) fn one_way<T: Transport + 'static>(transport: T, reads: bool) -> Stream {
         let mut stream = Stream::over(transport);

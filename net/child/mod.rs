@@ -154,8 +154,8 @@ impl Child {
         &self.name
     }
 
-    /// Sends it a signal; with [`Spawn::group`], to its whole group. One that has ended already does
-    /// nothing about it, and that is no error.
+    /// Sends it a signal; with [`Spawn::group`], to its whole group. One that has ended already
+    /// does nothing about it, and that is no error.
     ///
     /// # Errors
     /// The signal does not exist, or it runs as somebody else (a set-user-id program).

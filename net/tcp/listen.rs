@@ -54,12 +54,14 @@ where
 /// Sets up a listener.
 ///
 /// ```
+/// use std::time::Duration;
 /// use waterwheel::{Reactor, net::{Limits, tcp}};
 ///
 /// let mut reactor = Reactor::<()>::new()?;
+/// let patience = Some(Duration::from_secs(30));
 /// let listener = tcp::Listen::new()
 ///     .connections_max(1000)
-///     .limits(Limits { read_timeout: Some(std::time::Duration::from_secs(30)), ..Limits::default() })
+///     .limits(Limits { read_timeout: patience, ..Limits::default() })
 ///     .open(&mut reactor, "127.0.0.1:0", |_, _, incoming| drop(incoming))?;
 /// println!("listening on {}", reactor[listener].local_addr());
 /// # Ok::<(), std::io::Error>(())
@@ -95,8 +97,8 @@ impl Listen {
         self
     }
 
-    /// The kernel's buffer for bytes on their way out of each connection (`SO_SNDBUF`). The kernel's
-    /// own choice, which grows with use.
+    /// The kernel's buffer for bytes on their way out of each connection (`SO_SNDBUF`). The
+    /// kernel's own choice, which grows with use.
     pub fn send_buffer_bytes(mut self, bytes: usize) -> Listen {
         self.kind.send_buffer_bytes = Some(bytes);
         self

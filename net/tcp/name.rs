@@ -112,8 +112,7 @@ impl Connect {
     }
 
     /// Who finds the addresses of a name such as `example.org:80`, each family in order of
-    /// preference. It is
-    /// called on a worker and may block. The system's getaddrinfo(3).
+    /// preference. It is called on a worker and may block. The system's getaddrinfo(3).
     pub fn resolver<R>(mut self, resolver: R) -> Connect
     where
         R: Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
