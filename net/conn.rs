@@ -1,6 +1,7 @@
 //! A connection: one buffered byte stream and what may be done with it.
 //!
-//! Knows its transport and its limits; the loop's side of it is in `drive.rs`.
+//! Knows its transport and its limits; how it sends is in `outbox.rs`, the loop's side of it in
+//! `drive.rs`.
 //!
 //! Two halves end on their own, and the connection when both have:
 //!
@@ -27,9 +28,9 @@
 //!    inside the call.
 //!
 //! # Read next
-//! `drive.rs`.
+//! `outbox.rs`: how bytes leave.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::SocketAddr;
 
 use mio::event::Source;
@@ -38,12 +39,9 @@ use mio::{Interest, Registry, Token};
 use super::codec::FrameError;
 use super::event::{Pressure, Reason};
 use super::limits::{Limits, Seat};
+use super::outbox;
 use super::transport::Io;
 use crate::reactor::Cork;
-
-/// Bytes from which a write does not wait for the callback's end: with this much to send, a system
-/// call more costs less than copying it.
-const WRITE_THROUGH_BYTES: usize = 16 * 1024;
 
 /// How far one half of a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,41 +142,7 @@ impl Conn {
     /// they are offered to the kernel at once.
     #[inline]
     pub fn write(&mut self, bytes: &[u8]) -> Pressure {
-        self.put(bytes, WRITE_THROUGH_BYTES)
-    }
-
-    /// Takes all of the bytes or none; from `through` unsent on they are offered to the kernel.
-    #[inline]
-    pub(super) fn put(&mut self, bytes: &[u8], through: usize) -> Pressure {
-        let unsent = self.unsent();
-        if self.sending != Half::Open {
-            return Pressure::Refused;
-        }
-        let max = self.seat.outbox_bytes_max;
-        if unsent + bytes.len() > max {
-            self.marks |= match bytes.len() {
-                // `Drained` would be a lie where it could never fit, and at the low-water mark
-                // where it does not fit yet.
-                count if count > max => 0,
-                count if count > max.saturating_sub(self.seat.outbox_bytes_low) => {
-                    mark::ABOVE | mark::WHOLE
-                }
-                _ => mark::ABOVE,
-            };
-            return Pressure::Refused;
-        }
-        // The rate is asked in `flush`, which knows the time.
-        let later = self.has(mark::BLOCKED) || self.seat.write_rate.is_some();
-        let taken =
-            if unsent + bytes.len() < through || later { 0 } else { self.write_through(bytes) };
-        if taken < bytes.len() {
-            self.outbox.get_or_insert_default().bytes.extend(&bytes[taken..]);
-        }
-        if self.unsent() > self.seat.outbox_bytes_high {
-            self.marks |= mark::ABOVE;
-            return Pressure::AboveHigh;
-        }
-        Pressure::Below
+        self.put(bytes, outbox::WRITE_THROUGH_BYTES)
     }
 
     /// Bytes written and not yet taken by the kernel.
@@ -326,108 +290,6 @@ impl Conn {
         self.sending = Half::Finished;
         self.receiving = Half::Finished;
         self.marks &= !mark::LAST_WORDS;
-    }
-
-    /// Ends sending because a write failed. The peer may have sent something before it went.
-    fn fail_sending(&mut self, error: io::Error) {
-        if !self.io.is_one_peer() {
-            return self.fail(error.into());
-        }
-        // A reset is told once. Told to a write it is ECONNRESET, or EPIPE where FIN had come first
-        // (tcp_reset in Linux); reads then answer 0 either way.
-        if error.kind() != io::ErrorKind::BrokenPipe {
-            self.marks |= mark::CUT_OFF;
-        }
-        self.end_with(error.into());
-        self.outbox = None;
-        self.sending = Half::Finished;
-        self.marks |= mark::LAST_WORDS;
-    }
-
-    /// Writes the outbox and `bytes` behind it; answers how many of `bytes` the kernel took.
-    fn write_through(&mut self, bytes: &[u8]) -> usize {
-        let unsent = self.unsent();
-        match self.write_once(bytes, usize::MAX) {
-            Some(sent) => {
-                let own = sent.min(unsent);
-                if let Some(outbox) = &mut self.outbox {
-                    outbox.bytes.drain(..own);
-                }
-                sent - own
-            }
-            // Failed: told by `Closed`. The bytes go the way of those in the outbox.
-            None => bytes.len(),
-        }
-    }
-
-    /// Sends what is unsent, as much as goes. `tick` is now, for the write timeout.
-    #[inline]
-    pub(super) fn flush(&mut self, tick: u64) {
-        if let Some(outbox) = &mut self.outbox
-            && outbox.since == 0
-        {
-            outbox.since = tick;
-        }
-        while self.unsent() > 0 && !self.has(mark::BLOCKED) {
-            let Some(most) = self.may_send(tick) else { break };
-            let Some(sent) = self.write_once(&[], most) else { return };
-            if let Some(outbox) = &mut self.outbox {
-                outbox.bytes.drain(..sent);
-            }
-            if let Some(rate) = &self.seat.write_rate {
-                rate.spend(sent);
-            }
-        }
-        if self.has(mark::SENT) {
-            self.marks &= !mark::SENT;
-            self.heard = tick;
-            if !self.has(mark::SLOWED_OUT)
-                && let Some(outbox) = &mut self.outbox
-            {
-                outbox.since = tick;
-            }
-        }
-    }
-
-    /// One write of outbox and `more`, of `most` bytes together: how much went, or `None` if
-    /// sending has failed.
-    #[inline]
-    fn write_once(&mut self, more: &[u8], most: usize) -> Option<usize> {
-        let (front, back) =
-            self.outbox.as_ref().map_or((&[][..], &[][..]), |o| o.bytes.as_slices());
-        let mut offered = 0;
-        let mut pieces = [IoSlice::new(&[]); 3];
-        let mut count = 0;
-        for piece in [front, back, more] {
-            let piece = &piece[..piece.len().min(most - offered)];
-            if !piece.is_empty() {
-                pieces[count] = IoSlice::new(piece);
-                count += 1;
-                offered += piece.len();
-            }
-        }
-        loop {
-            match self.io.write(&pieces[..count]) {
-                Ok(sent) => {
-                    // Less than was offered means that the kernel is full and will say when it no
-                    // longer is (epoll(7), question 9). Not so on Windows.
-                    if sent < offered && cfg!(unix) {
-                        self.marks |= mark::BLOCKED;
-                    }
-                    self.marks |= if sent > 0 { mark::SENT } else { 0 };
-                    return Some(sent);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.marks |= mark::BLOCKED;
-                    return Some(0);
-                }
-                Err(error) => {
-                    self.fail_sending(error);
-                    return None;
-                }
-            }
-        }
     }
 }
 

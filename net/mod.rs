@@ -39,6 +39,7 @@ mod limits;
 mod link;
 mod listen;
 pub mod memory;
+mod outbox;
 mod race;
 mod rate;
 pub mod sim;
