@@ -20,7 +20,7 @@
 //! error that is not one connection's comes again.
 //!
 //! # Read next
-//! `codec.rs`: from bytes to frames.
+//! `connect.rs`: the other way to a connection.
 
 use std::fmt;
 use std::fs::File;

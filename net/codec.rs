@@ -9,7 +9,7 @@
 //! Each has a maximum, because a peer that never ends its line must not get all our memory.
 //!
 //! # Read next
-//! `../tests/codecs.rs`, where streams are cut at every offset.
+//! `link.rs`: two connections joined.
 
 use std::fmt;
 use std::ops::Range;

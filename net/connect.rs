@@ -2,6 +2,9 @@
 //!
 //! Knows the wait and its timeout; what is connected is a [`Connector`]: TCP, Unix, the
 //! simulation. The stream it makes is opened like an accepted one.
+//!
+//! # Read next
+//! `race.rs`: to the first of several addresses that answers.
 
 use std::fmt;
 use std::io;

@@ -1,4 +1,7 @@
 //! The limits on a connection's time, all on the one deadline of its source.
+//!
+//! # Read next
+//! `stream.rs`: how a connection comes into the loop.
 
 use std::time::Duration;
 

@@ -25,7 +25,7 @@
 //!    the earlier deadline is kept. So a second with less grace is a way to hurry.
 //!
 //! # Read next
-//! `codec.rs`: from bytes to frames.
+//! `datagram.rs`: messages instead of a stream.
 
 use std::cell::Cell;
 use std::fmt;

@@ -15,7 +15,7 @@
 //! peer sent before it.
 //!
 //! # Read next
-//! `tcp/`: where connections come from.
+//! `deadline.rs`: the limits on its time.
 
 use std::io;
 

@@ -20,7 +20,7 @@
 //! puts nothing back. Regular files are never opened anew: the position belongs to the description.
 //!
 //! # Read next
-//! `tcp/`: where connections come from.
+//! `child/mod.rs`: other programs, by their stdin and stdout.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal};

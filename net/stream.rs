@@ -1,6 +1,9 @@
 //! A stream on its way into the loop: accepted, connected, or handed over, and not yet opened.
 //!
 //! Knows how to register a connection; what happens then is in `drive.rs`.
+//!
+//! # Read next
+//! `transport.rs`: what carries it.
 
 use std::net::SocketAddr;
 

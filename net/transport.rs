@@ -1,6 +1,9 @@
 //! What carries a connection's bytes.
 //!
 //! Knows non-blocking streams; never mentions buffers or handlers.
+//!
+//! # Read next
+//! `tcp/mod.rs`: where connections come from.
 
 use std::fmt;
 use std::io::{self, IoSlice, Read, Write};

@@ -8,7 +8,7 @@
 //! against the address it claims to come from.
 //!
 //! # Read next
-//! `examples/udp_chat.rs`.
+//! `unix/mod.rs`: sockets that are files.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};

@@ -1,6 +1,9 @@
 //! Starting a child.
 //!
 //! Knows std's `Command`; what becomes of the child is in `mod.rs`.
+//!
+//! # Read next
+//! `../wire.rs`: connections that need no kernel.
 
 use std::cell::Cell;
 use std::io;

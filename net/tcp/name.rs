@@ -6,6 +6,9 @@
 //! ([`Context::offload`]). It does not hold the loop and a lookup that has begun cannot be stopped:
 //! its worker is busy until the system gives it up, and as many such lookups as there are workers
 //! keep other jobs waiting.
+//!
+//! # Read next
+//! `../codec.rs`: from bytes to frames.
 
 use std::fmt;
 use std::io::{self, ErrorKind};

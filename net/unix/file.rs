@@ -21,7 +21,7 @@
 //!    lives nobody else can have its inode number.
 //!
 //! # Read next
-//! `listen.rs`.
+//! `../descriptor.rs`: streams that are no sockets.
 
 use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, ErrorKind};
