@@ -205,7 +205,12 @@ fn from_stdin(reactor: &mut Context<Nc>, nc: &mut Nc, stdio: SourceId<Conn>, eve
             end_if_over(reactor, nc);
         }
         Event::Closed(Reason::Finished) => {}
-        Event::Closed(_) => reactor.stop(), // Nobody reads our stdout any more.
+        Event::Closed(why) => {
+            if !matches!(why, Reason::Reset) {
+                nc.error = Some(format!("stdin or stdout: {why}"));
+            } // Else nobody reads our stdout any more.
+            reactor.stop();
+        }
     }
 }
 

@@ -274,6 +274,22 @@ fn it_ends_when_nobody_reads_its_stdout() {
     assert_eq!(cat.end().1, 0);
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn full_disk_is_an_error() {
+    let _ceiling = ceiling(LIMIT);
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = server.local_addr().unwrap().port().to_string();
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = example("nc");
+    command.args(["127.0.0.1", &port]).stdin(Stdio::null()).stdout(full).stderr(Stdio::piped());
+    let ours = command.spawn().unwrap();
+    server.accept().unwrap().0.write_all(b"hello").unwrap();
+    let ended = ours.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.code() == Some(1) && said.contains("No space left"), "{said}");
+}
+
 #[test]
 fn slow_reader_of_stdout_holds_the_sender_up_and_loses_nothing() {
     let _ceiling = ceiling(LIMIT);
