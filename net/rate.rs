@@ -140,7 +140,8 @@ impl Rate {
             (true, true) => portion + over,
             (true, false) => over,
         };
-        if granted >= portion && level >= portion || granted >= want as u64 {
+        let granted = granted.min(level); // It may want more by now than it was promised.
+        if granted >= portion || granted >= want as u64 {
             return Ok(usize::try_from(granted).unwrap_or(usize::MAX).min(want));
         }
         Err(if waits && due > tick { due } else { self.promise(tick, want as u64) })

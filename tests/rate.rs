@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Interest, Registry, Token, event::Source};
 use waterwheel::net::{Conn, Event, Limits, Pressure, Rate, Reason, Stream, Transport};
-use waterwheel::reactor::Readiness;
+use waterwheel::reactor::{Missed, Readiness};
 use waterwheel::timers::ManualClock;
 use waterwheel::{Context, Reactor, SourceId};
 
@@ -221,6 +221,35 @@ fn those_who_share_a_rate_get_their_shares_and_all_of_them_no_more_than_it() {
         }
         println!("{count} at {}: {} turns/s", rate.bytes_per_second(), turns / seconds);
         assert!(turns < seconds * 15_000, "{turns}");
+    }
+}
+
+#[test]
+fn many_who_write_little_and_often_get_no_more_than_the_rate_either() {
+    for (rate, burst, count, bytes) in [(10_000, 200, 50, 1), (5000, 1, 40, 3), (1000, 50, 7, 100)]
+    {
+        let (mut world, rate) = (World::new(), Rate::new(rate, burst));
+        let limits = write_rate(&rate);
+        let (conns, lines): (Vec<_>, Vec<_>) =
+            (0..count).map(|_| world.open_with(limits.clone(), 0)).unzip();
+        let more = move |reactor: &mut Context<Told>, _: &mut Told, _| {
+            for conn in &conns {
+                if reactor[*conn].unsent() < 10 * bytes {
+                    let _ = reactor[*conn].write(&vec![0; bytes]);
+                }
+            }
+        };
+        world.reactor.every(MS, Missed::Skip, more);
+        let sum = || lines.iter().map(|line| line.written.get()).sum::<u64>();
+        world.run_to(10_000, |_, ms| {
+            let income = rate.bytes_per_second() * ms / 1000;
+            assert!(sum() <= rate.burst_bytes() + income, "{} of {income}", sum());
+        });
+        let share = rate.bytes_per_second() * 10 / count;
+        for line in &lines {
+            let sent = line.written.get();
+            assert!(sent.abs_diff(share) <= share / 4, "{sent} of {share}: {rate:?}");
+        }
     }
 }
 
