@@ -1,7 +1,7 @@
 //! A single-threaded event loop: callbacks, timers and sockets, small enough to read.
 //!
-//! * [`reactor`] is the loop: turns, sources, the event queue, posts from other threads. Its head is
-//!   the contract, rule by rule. On it: promises, an event bus, worker threads, scheduled tasks.
+//! * [`reactor`] is the loop: turns, sources, the event queue, posts from other threads. Its head
+//!   is the contract, rule by rule. On it: promises, an event bus, worker threads, scheduled tasks.
 //! * [`timers`] is the hierarchical wheel under it, and the clock.
 //! * [`net`] puts sockets on it: buffered connections, listeners, codecs, datagrams, links, limits,
 //!   and a simulated network to test them in.

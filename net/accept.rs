@@ -74,7 +74,8 @@ pub trait Acceptor: Source + fmt::Debug + 'static {
     fn stream(&self, socket: Self::Socket, seat: Seat) -> Stream;
 }
 
-/// A listening socket. Remove or deregister its source to stop listening.
+/// A listening socket. Remove or deregister its source to stop listening; removed, it holds its
+/// address until the turn's end, deregistered and dropped no longer.
 #[derive(Debug)]
 pub struct Listener<A> {
     pub(super) acceptor: A,

@@ -39,7 +39,8 @@ use super::stream::Stream;
 use super::transport::registers_by;
 use crate::reactor::{Context, Interest, Options, Readiness, SourceId, Unplugged};
 
-/// Two connections that pass on to each other all they are sent; made by [`link`].
+/// Two connections that pass on to each other all they are sent; made by [`link`]. To end it early,
+/// [`abort`](Link::abort) it; its ends outlive a link that was only removed.
 #[derive(Debug)]
 pub struct Link {
     /// `None` while they are being opened.
@@ -99,7 +100,8 @@ registers_by!(Link, unplugged);
 ///
 /// Each is a [`Stream`] that was accepted or connected, or a [`Conn`] that was deregistered: its
 /// unread and unsent bytes go first. The limits of each stay in force; both may be half open. Give
-/// them a `write_timeout`: a peer that neither reads nor goes otherwise keeps the link for ever.
+/// them a `write_timeout`: a peer that neither reads nor goes otherwise keeps the link for ever. A
+/// stream of one direction only has nowhere to put what the other sends, and that ends the link.
 ///
 /// ```no_run
 /// use std::time::Duration;

@@ -26,16 +26,16 @@
 //! * **B3** `emit` is a function that the caller calls, and the listeners are functions that it
 //!   calls: part of the callback that emits. A published event is one callback of the loop, with
 //!   its listeners as parts. What listeners defer runs after that callback (R1, R2).
-//! * **B4** A listener may emit, also the same event, which is then heard before the outer emit goes
-//!   on. A listener that runs has left its slot and is not entered again: it does not hear what is
-//!   emitted while it runs. At most [`LISTENERS_NESTED`] stand on each other.
-//! * **B5** A listener that panics loses nobody else an event. By [`PanicPolicy::Drop`] it is dropped,
-//!   the others are called and `emit` returns. Otherwise the panic passes through: through `emit`, to
-//!   its caller, as through any function; out of `run`, if the event was published, and the
-//!   listeners behind the one that panicked are called when the loop is run again (R9).
+//! * **B4** A listener may emit, also the same event, which is then heard before the outer emit
+//!   goes on. A listener that runs has left its slot and is not entered again: it does not hear
+//!   what is emitted while it runs. At most [`LISTENERS_NESTED`] stand on each other.
+//! * **B5** A listener that panics loses nobody else an event. By [`PanicPolicy::Drop`] it is
+//!   dropped, the others are called and `emit` returns. Otherwise the panic passes through: through
+//!   `emit`, to its caller, as through any function; out of `run`, if the event was published, and
+//!   the listeners behind the one that panicked are called when the loop is run again (R9).
 //! * **B6** An event that nobody hears is counted in
-//!   [`Statistics::unheard`](super::Statistics::unheard) and costs neither an allocation nor a place
-//!   in the queue.
+//!   [`Statistics::unheard`](super::Statistics::unheard) and costs neither an allocation nor a
+//!   place in the queue.
 //! * **B7** Listeners do not hold the loop (R8).
 //!
 //! # Left out

@@ -70,8 +70,8 @@ impl<S: 'static> Context<S> {
         self.add_hook(HookPoint::BeforePoll, callback, Place::caller())
     }
 
-    /// Calls `callback` in every turn after the wait, when its events are collected, before they are
-    /// dispatched.
+    /// Calls `callback` in every turn after the wait, when its events are collected, before they
+    /// are dispatched.
     #[track_caller]
     pub fn after_poll<F>(&mut self, callback: F) -> HookId
     where

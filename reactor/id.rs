@@ -27,7 +27,8 @@ use std::marker::PhantomData;
 use mio::Token;
 
 /// Bits of a token that hold the index; the rest holds the generation. 32 and 32, or on 32-bit
-/// targets 20 and 12: half a million sources, and a stale id is recognised for 4,095 registrations only.
+/// targets 20 and 12: half a million sources, and a stale id is recognised for 4,095 registrations
+/// only.
 pub(super) const INDEX_BITS: u32 = if usize::BITS >= 64 { 32 } else { 20 };
 /// The largest generation that a token can hold. It is never given, so that no id packs to the
 /// waker's token.

@@ -26,8 +26,8 @@
 //!   before phase 5 joins the turn.)
 //! * **R3** I/O before timers: readiness that the turn has collected beats a deadline that is up. A
 //!   timer cancelled or re-armed by a callback of the same turn does not fire.
-//! * **R4** Effects are immediate. An event for a source or timer that has gone, or whose slot is in
-//!   use again, reaches nobody and is counted.
+//! * **R4** Effects are immediate. An event for a source or timer that has gone, or whose slot is
+//!   in use again, reaches nobody and is counted.
 //! * **R5** Never early: a timer runs at or after its deadline, late by a tick (1 ms) and a turn at
 //!   most, and by the turns that R6 makes of a crowd. The same deadline, the order of arming.
 //!   Delays count from the turn's `now`.
@@ -39,8 +39,8 @@
 //! * **R8** Keep-alive: `run` returns when nothing *holds* the loop, or on `stop`. Sources, timers,
 //!   jobs, queued callbacks and remotes hold it, unless they were told not to (`unref`). Hooks,
 //!   listeners and promises do not.
-//! * **R9** A panic unwinds out of `run` and loses nothing but itself, and `run` may be called again;
-//!   or by policy the source that panicked is dropped and the loop goes on.
+//! * **R9** A panic unwinds out of `run` and loses nothing but itself, and `run` may be called
+//!   again; or by policy the source that panicked is dropped and the loop goes on.
 //! * **R10** One source's error never leaves `run`.
 //!
 //! # Left out
@@ -224,7 +224,8 @@ impl<S: 'static> Reactor<S> {
     /// The poll itself failed, which no source can cause (R10).
     ///
     /// # Panics
-    /// When a callback does, unless the [`PanicPolicy`] says otherwise; it may be called again (R9).
+    /// When a callback does, unless the [`PanicPolicy`] says otherwise; it may be called again
+    /// (R9).
     pub fn run(&mut self, state: &mut S) -> io::Result<()> {
         while !self.take_stop() && self.context.is_alive() {
             self.turn_once(state, None)?;
@@ -232,11 +233,12 @@ impl<S: 'static> Reactor<S> {
         Ok(())
     }
 
-    /// Turns the loop once and waits `max_wait` at most; `None` is for ever, or not at all if nothing
-    /// holds the loop. Answers how many callbacks ran.
+    /// Turns the loop once and waits `max_wait` at most; `None` is for ever, or not at all if
+    /// nothing holds the loop. Answers how many callbacks ran.
     ///
-    /// A host with a loop of its own watches the reactor's descriptor ([`AsFd`](std::os::fd::AsFd)),
-    /// waits [`next_wait`](Reactor::next_wait) at most and then calls this with a zero wait.
+    /// A host with a loop of its own watches the reactor's descriptor
+    /// ([`AsFd`](std::os::fd::AsFd)), waits [`next_wait`](Reactor::next_wait) at most and then
+    /// calls this with a zero wait.
     ///
     /// # Errors
     /// As [`run`](Reactor::run).
@@ -297,8 +299,8 @@ impl<S: 'static> Reactor<S> {
     }
 
     /// Calls `run`, which calls back, until it ends without a panic or with one that is to leave
-    /// the loop. Caught once for all that `run` does, not for each callback: unwinding costs the one
-    /// that panics, a frame for each would cost them all.
+    /// the loop. Caught once for all that `run` does, not for each callback: unwinding costs the
+    /// one that panics, a frame for each would cost them all.
     fn guard(&mut self, mut run: impl FnMut(&mut Context<S>)) {
         let context = &mut self.context;
         match context.panic {
@@ -423,8 +425,9 @@ impl<S: 'static> DerefMut for Reactor<S> {
     }
 }
 
-/// Becomes readable when a source is ready or another thread has posted. It knows nothing of what is
-/// queued or of deadlines: a host asks [`next_wait`](Reactor::next_wait) each time before it waits.
+/// Becomes readable when a source is ready or another thread has posted. It knows nothing of what
+/// is queued or of deadlines: a host asks [`next_wait`](Reactor::next_wait) each time before it
+/// waits.
 #[cfg(unix)]
 impl<S: 'static> std::os::fd::AsFd for Reactor<S> {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {

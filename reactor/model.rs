@@ -58,8 +58,8 @@ impl<S: 'static> Reactor<S> {
 
 type Log = Vec<u32>;
 
-/// Tries the orders with two preemptions at most, which is what nearly all defects need, for as long
-/// as `LOOM_MAX_DURATION` says, or [`SECONDS`]: the whole of them takes minutes.
+/// Tries the orders with two preemptions at most, which is what nearly all defects need, for as
+/// long as `LOOM_MAX_DURATION` says, or [`SECONDS`]: the whole of them takes minutes.
 fn check(builder: fn() -> reactor::Builder<Log>, model: fn(Reactor<Log>, Log)) {
     let mut orders = loom::model::Builder::new();
     orders.preemption_bound = Some(2);

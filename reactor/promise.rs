@@ -31,11 +31,12 @@
 //! * **P1** A promise settles once: settling takes the resolver.
 //! * **P2** Nothing runs inside `resolve`, `reject`, `then` or `cancel`, but the hooks of
 //!   [`on_cancel`](Promise::on_cancel). A continuation is a deferred callback, in the order of
-//!   settling, so a chain settles within the turn that settles its head, as far as the turn's budget
-//!   of deferred callbacks goes (R2).
+//!   settling, so a chain settles within the turn that settles its head, as far as the turn's
+//!   budget of deferred callbacks goes (R2).
 //! * **P3** A resolver that is dropped rejects its promise, with [`Broken::Abandoned`]: a lost
-//!   callback is told, it does not hang. What waits for it runs after what the callback that dropped
-//!   it has deferred. A callback of a chain that panics abandons what follows in the same way.
+//!   callback is told, it does not hang. What waits for it runs after what the callback that
+//!   dropped it has deferred. A callback of a chain that panics abandons what follows in the same
+//!   way.
 //! * **P4** Dropping a `Promise` cancels nothing: the work goes on and nobody asks how it ended.
 //!   A rejection that thus reaches nobody is logged with the place of the chain's last link, and
 //!   counted in [`Statistics::unhandled`](super::Statistics::unhandled).
@@ -52,12 +53,12 @@
 //! `async` and `await`. The compiler would turn a function that awaits into a *state machine*, an
 //! enum with a variant for each `await` that holds the locals alive there, and `poll` would run it
 //! from one to the next; the last thing a pending `poll` does is to leave a *waker* with what it
-//! waits for, and when that calls the waker, an executor polls the machine again, from its outermost
-//! future inwards. So nothing is allocated for a link, and loops and `?` read as ever. The price: a
-//! second colour of functions, pinning, a waker that must be `Send`, and no `&mut S`, as a future
-//! cannot borrow across an `await` what others use meanwhile. Here a link costs two allocations
-//! and a callback is handed the state each time. A chain is the same machine, written by hand, with
-//! its variants in boxes.
+//! waits for, and when that calls the waker, an executor polls the machine again, from its
+//! outermost future inwards. So nothing is allocated for a link, and loops and `?` read as ever.
+//! The price: a second colour of functions, pinning, a waker that must be `Send`, and no `&mut S`,
+//! as a future cannot borrow across an `await` what others use meanwhile. Here a link costs two
+//! allocations and a callback is handed the state each time. A chain is the same machine, written
+//! by hand, with its variants in boxes.
 //!
 //! Several listeners of one promise: that would need `T: Clone`. The bus (`bus.rs`) has many.
 //!

@@ -25,11 +25,12 @@ impl Readiness {
     pub const ERROR: Readiness = Readiness(16);
     /// Priority (out-of-band) data.
     pub const PRIORITY: Readiness = Readiness(32);
-    /// The source's own deadline has passed; see [`Context::set_deadline`](super::Context::set_deadline).
+    /// The source's own deadline has passed; see
+    /// [`Context::set_deadline`](super::Context::set_deadline).
     pub const DEADLINE: Readiness = Readiness(64);
-    /// Phase 1 of the turn, for a source registered with [`Options::flush`](super::Options::flush) that was borrowed
-    /// mutably since it last ran. The one reason that comes outside of dispatch: a callback that
-    /// answers it writes out what it holds and calls nobody.
+    /// Phase 1 of the turn, for a source registered with [`Options::flush`](super::Options::flush)
+    /// that was borrowed mutably since it last ran. The one reason that comes outside of dispatch:
+    /// a callback that answers it writes out what it holds and calls nobody.
     pub const FLUSH: Readiness = Readiness(128);
 
     /// Whether all of `other` is in this set.

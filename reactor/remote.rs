@@ -100,8 +100,8 @@ impl<S> Mailbox<S> {
         self.wake();
     }
 
-    /// [`notify`](Mailbox::notify) for what was left under the lock, which the loop takes after each
-    /// reset: where `waiting` is still set, the loop has yet to come.
+    /// [`notify`](Mailbox::notify) for what was left under the lock, which the loop takes after
+    /// each reset: where `waiting` is still set, the loop has yet to come.
     #[inline]
     fn notify_of_post(&self) {
         if !self.waiting.load(Relaxed) {

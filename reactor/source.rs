@@ -294,9 +294,9 @@ impl<S: 'static> Context<S> {
     /// Calls a source's callback in the next turn with `ready`, as if the kernel had said so; or in
     /// this one, if it is queued already.
     ///
-    /// This is the *resume queue*: a source that stopped early, to let others run, is not told again
-    /// by an edge-triggered kernel. While anyone waits to be resumed, the loop does not sleep.
-    /// False if the id is stale.
+    /// This is the *resume queue*: a source that stopped early, to let others run, is not told
+    /// again by an edge-triggered kernel. While anyone waits to be resumed, the loop does not
+    /// sleep. False if the id is stale.
     #[inline]
     pub fn resume(&mut self, id: RawId, ready: Readiness) -> bool {
         let queued = self.push_ready(id, ready);

@@ -49,8 +49,8 @@ pub enum Kind {
     RunHook,
     /// A listener of the bus begins, as a part of the callback that tells the event.
     RunListener,
-    /// Of the callbacks on the stack, the one that began last has returned. Argument: microseconds, by
-    /// the loop's clock.
+    /// Of the callbacks on the stack, the one that began last has returned. Argument: microseconds,
+    /// by the loop's clock.
     Returned,
     /// The callback that began last has panicked, and by policy was dropped.
     Panicked,
@@ -213,8 +213,8 @@ impl<S> Context<S> {
         }
     }
 
-    /// As `begin_callback`, for a callback that another calls. Answers what is to be restored when it
-    /// ends.
+    /// As `begin_callback`, for a callback that another calls. Answers what is to be restored when
+    /// it ends.
     #[inline]
     pub(super) fn begin_nested(&mut self, kind: Kind, place: Place) -> Outer {
         let outer = Outer { running: self.trace.running, began: self.trace.began };
@@ -226,7 +226,8 @@ impl<S> Context<S> {
         outer
     }
 
-    /// Tells the observer that the inner callback has returned, if it has, and the outer one goes on.
+    /// Tells the observer that the inner callback has returned, if it has, and the outer one goes
+    /// on.
     #[inline]
     pub(super) fn end_nested(&mut self, outer: Outer, returned: bool) {
         if self.trace.is_on() {

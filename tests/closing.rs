@@ -230,7 +230,8 @@ fn socket_shut_down_behind_the_loops_back_is_told_and_one_with_a_double_does_not
             finish(&mut reactor, &mut told);
             assert!(told.eof);
         } else {
-            // The double keeps the kernel's watch on what the loop has dropped (epoll(7), question 6).
+            // The double keeps the kernel's watch on what the loop has dropped (epoll(7), question
+            // 6).
             reactor[conn].abort();
             finish(&mut reactor, &mut told);
             peer.send(b"who is there?");

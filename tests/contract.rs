@@ -420,8 +420,8 @@ fn panicking(policy: PanicPolicy) -> (Lab, [Source; 3]) {
     (lab, [before, bad, after])
 }
 
-/// R9. A panic unwinds out of `run` and loses nothing but itself: the rest of the turn's events runs
-/// in the next `run`, and the source that panicked is still there.
+/// R9. A panic unwinds out of `run` and loses nothing but itself: the rest of the turn's events
+/// runs in the next `run`, and the source that panicked is still there.
 #[test]
 fn r9_a_panic_unwinds_and_loses_nothing_but_itself() {
     let (mut lab, sources) = panicking(PanicPolicy::Propagate);

@@ -1,5 +1,6 @@
-//! Jobs, promises, listeners, tasks and posts that do anything to each other, at random, with panics
-//! on the way: each job calls back once, nothing holds the loop at the end, and nothing is left.
+//! Jobs, promises, listeners, tasks and posts that do anything to each other, at random, with
+//! panics on the way: each job calls back once, nothing holds the loop at the end, and nothing is
+//! left.
 
 mod support;
 

@@ -1,8 +1,8 @@
 //! The clock: the one file of the project that asks what time it is.
 //!
-//! Knows `Instant`, which measures, and the wall clock, which names a moment to people and may be set
-//! back an hour: no timer is kept by it. Only what was asked for by the hour and the day is, and that
-//! looks again when the wall clock was set.
+//! Knows `Instant`, which measures, and the wall clock, which names a moment to people and may be
+//! set back an hour: no timer is kept by it. Only what was asked for by the hour and the day is,
+//! and that looks again when the wall clock was set.
 
 use std::cell::Cell;
 use std::fmt;
@@ -159,7 +159,8 @@ impl ManualClock {
         self.wall_origin.get().plus_ms(self.elapsed_ms())
     }
 
-    /// Sets its wall clock, as an administrator or NTP does. [`now`](ManualClock::now) is not moved.
+    /// Sets its wall clock, as an administrator or NTP does. [`now`](ManualClock::now) is not
+    /// moved.
     pub fn set_wall(&self, to: impl Into<WallTime>) {
         self.wall_origin.set(to.into().plus_ms(-self.elapsed_ms()));
     }

@@ -300,9 +300,9 @@ impl<T> Wheel<T> {
         }
     }
 
-    /// The tick to wake at, or `None` where nothing is armed; the hand's, if something is due. Never
-    /// after the earliest deadline; before it only if a timer was cancelled or put off since (see
-    /// `Slot::earliest`).
+    /// The tick to wake at, or `None` where nothing is armed; the hand's, if something is due.
+    /// Never after the earliest deadline; before it only if a timer was cancelled or put off since
+    /// (see `Slot::earliest`).
     #[inline]
     pub fn next_deadline(&self) -> Option<u64> {
         if self.due_next < self.due.len() && self.len > 0 {

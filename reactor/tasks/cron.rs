@@ -17,8 +17,8 @@ use crate::timers::WallTime;
 /// The fields of a line in their order, with what stands for "any" in each.
 const FIELDS: [&str; 7] =
     ["second", "minute", "hour", "day of the month", "month", "day of the week", "year"];
-/// Occurrences that are counted when they were missed; more are taken for this many. A line of every
-/// second and a clock set on by a year would be counted for a minute.
+/// Occurrences that are counted when they were missed; more are taken for this many. A line of
+/// every second and a clock set on by a year would be counted for a minute.
 const COUNTED_MAX: u64 = 1000;
 /// Where the search begins that tells whether a line ever comes: 1970, before any clock's time.
 const FIRST: WallTime = WallTime::from_unix_ms(0);

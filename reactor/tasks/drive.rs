@@ -70,8 +70,8 @@ pub(super) fn pump<S: 'static>(reactor: &mut Context<S>, id: SourceId<TaskQueue<
     let wake = queue.plan.next_wake();
     let idle = !queue.plan.holds();
     let news = queue.plan.news.as_ref().is_some_and(|news| !news.is_empty());
-    // To arm a deadline that is up puts it off to the next turn (R3): with a run to begin in each, it
-    // would never come.
+    // To arm a deadline that is up puts it off to the next turn (R3): with a run to begin in each,
+    // it would never come.
     if mem::replace(&mut queue.armed, wake) != wake {
         reactor.set_deadline(id.raw(), wake);
     }

@@ -3,8 +3,8 @@
 //! Knows the loop, its clock and its lanes; never mentions sockets.
 //!
 //! A timer calls back when its time has come, whatever else goes on. A task is what one would build
-//! around it: it has a name and a history, a run of it may take a while and may fail, is tried again,
-//! and must not pile up when it is slow.
+//! around it: it has a name and a history, a run of it may take a while and may fail, is tried
+//! again, and must not pile up when it is slow.
 //!
 //! ```text
 //!   TaskQueue, a source without descriptor, with one deadline for all of its tasks
@@ -15,8 +15,8 @@
 //! ```
 //!
 //! A run starts as a callback of its own in the turn after the one in which it was chosen, so the
-//! loop's rules hold for it: what it defers runs before the next one (R2), High is before Low (R7), a
-//! panic costs the run and not the queue (R9).
+//! loop's rules hold for it: what it defers runs before the next one (R2), High is before Low (R7),
+//! a panic costs the run and not the queue (R9).
 //!
 //! # Rules
 //! 1. Each run ends once: with one [`Record`], and one call of [`on_end`](SourceId::on_end).
@@ -24,8 +24,8 @@
 //!    for by one run, or by as many as [`Task::catch_up`] says.
 //! 3. A cron line is never due twice for the same occurrence, wherever the wall clock is set to,
 //!    unless it is set back by more than a day. That it was set is seen within [`WALL_LOOK`].
-//! 4. A pause holds what would begin. Occurrences go by as they would while the task is busy, so the
-//!    end of a pause finds one run, or what [`Overrun`] lets wait.
+//! 4. A pause holds what would begin. Occurrences go by as they would while the task is busy, so
+//!    the end of a pause finds one run, or what [`Overrun`] lets wait.
 //! 5. A task holds the loop (R8) while it has a run to come or under way, unless it was unref'd.
 //!
 //! # Left out
@@ -77,8 +77,8 @@ struct Limits {
 
 /// Tasks that share a limit on how many of them run at once.
 ///
-/// Set up, opened in a loop, and from then on reached by its id: `reactor[queue]` shows what is there,
-/// and the methods of `SourceId<TaskQueue<S>>` change it.
+/// Set up, opened in a loop, and from then on reached by its id: `reactor[queue]` shows what is
+/// there, and the methods of `SourceId<TaskQueue<S>>` change it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -145,8 +145,8 @@ impl<S: 'static> TaskQueue<S> {
     /// Puts it into the loop.
     ///
     /// # Errors
-    /// The loop has more sources than it can number. The queue was open before and was deregistered:
-    /// its runs belong to where it was.
+    /// The loop has more sources than it can number. The queue was open before and was
+    /// deregistered: its runs belong to where it was.
     #[track_caller]
     pub fn open(self, reactor: &mut Context<S>) -> io::Result<SourceId<TaskQueue<S>>> {
         if self.answers.is_some() {
@@ -221,7 +221,8 @@ impl<S: 'static> TaskQueue<S> {
 
 /// What changes a queue. A stale queue or task is no error: nothing happens, and `false` says so.
 impl<S: 'static> SourceId<TaskQueue<S>> {
-    /// Adds a task. `callback` is called for each run and must see to it that the [`Run`] is answered.
+    /// Adds a task. `callback` is called for each run and must see to it that the [`Run`] is
+    /// answered.
     ///
     /// # Errors
     /// The name is taken, the queue is full or gone.

@@ -1,8 +1,8 @@
 //! The plan: what is due, what may run, what happened. The decisions of a task queue as plain data.
 //!
-//! Knows schedules, names and a wheel; never reads a clock and runs nothing. It is told what time it
-//! is and answers. What a task *is* it does not know, either: it keeps a value of type `T` for each,
-//! here a callback, so a queue that outlives its process can be built on it.
+//! Knows schedules, names and a wheel; never reads a clock and runs nothing. It is told what time
+//! it is and answers. What a task *is* it does not know, either: it keeps a value of type `T` for
+//! each, here a callback, so a queue that outlives its process can be built on it.
 //!
 //! ```text
 //!             advance                choose              begin           end

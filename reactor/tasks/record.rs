@@ -102,8 +102,9 @@ pub struct Counts {
     pub failures: u64,
     /// Occurrences that were not run because of [`Overrun`](super::Overrun).
     pub skipped: u64,
-    /// Occurrences that nobody noticed in time, beyond what [`Task::catch_up`](super::Task::catch_up)
-    /// made up for. A cron line counts a thousand at a time.
+    /// Occurrences that nobody noticed in time, beyond what
+    /// [`Task::catch_up`](super::Task::catch_up) made up for. A cron line counts a thousand at a
+    /// time.
     pub missed: u64,
     /// Answers that came when their run had ended already, by timeout or removal.
     pub late: u64,

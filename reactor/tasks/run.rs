@@ -40,7 +40,8 @@ impl Answers {
 /// callback returns, or later, if the run is moved to whoever will know. Dropped, it has failed.
 ///
 /// The queue takes the answer in when the task's callback returns; what is said later, in the next
-/// turn. What is said after a timeout, or after the task was removed, is counted and changes nothing.
+/// turn. What is said after a timeout, or after the task was removed, is counted and changes
+/// nothing.
 ///
 /// A run belongs to the loop's thread: work on another is offloaded, and its `done` owns the run.
 ///

@@ -2,8 +2,8 @@
 //!
 //! Knows two clocks by what they showed, a [`Moment`]; never reads one.
 //!
-//! An interval is kept by the monotonic clock and stands on a grid from its first occurrence. A cron
-//! line is kept by the wall clock, which may be set, and then:
+//! An interval is kept by the monotonic clock and stands on a grid from its first occurrence. A
+//! cron line is kept by the wall clock, which may be set, and then:
 //!
 //! ```text
 //!   a line for 03:00                    the wall clock
@@ -27,8 +27,8 @@ use crate::timers::{Timeline, WallTime};
 pub const CATCH_UP_MAX: u32 = 100;
 /// How often a cron line that waits looks whether the wall clock was set.
 pub const WALL_LOOK: Duration = Duration::from_secs(60);
-/// A wall clock that is so much behind what the monotonic one expects was set back. Less is drift, or
-/// NTP slewing, at most half a millisecond a second.
+/// A wall clock that is so much behind what the monotonic one expects was set back. Less is drift,
+/// or NTP slewing, at most half a millisecond a second.
 #[cfg(feature = "cron")]
 const SET_BACK_MS: i64 = 1000;
 /// One that was set back by so much, a day, was wrong before: what ran by it does not count. A zone
@@ -116,10 +116,10 @@ impl Schedule {
 
     /// By a cron line, in the time zone of the system; UTC if that is not known.
     ///
-    /// Five fields: minute, hour, day of the month, month, day of the week; a sixth before them is the
-    /// second, a seventh behind them the year. `*`, lists, ranges, steps, names of months and days,
-    /// `L`, `W`, `#`, `@daily` and its kin. Where day of the month and of the week are both given
-    /// either will do; a `+` before the latter asks for both.
+    /// Five fields: minute, hour, day of the month, month, day of the week; a sixth before them is
+    /// the second, a seventh behind them the year. `*`, lists, ranges, steps, names of months and
+    /// days, `L`, `W`, `#`, `@daily` and its kin. Where day of the month and of the week are both
+    /// given either will do; a `+` before the latter asks for both.
     ///
     /// Where summer time skips an hour, a line with a fixed time in it is due at the first moment
     /// after the gap, and one with a `*`, list or step skips what is not there. Where an hour comes
@@ -132,7 +132,8 @@ impl Schedule {
         Ok(Schedule(When::Cron(Box::new(Cron::parse(line, None)?))))
     }
 
-    /// [`cron`](Schedule::cron) in the time zone of that IANA name, as `"Europe/Vienna"` or `"UTC"`.
+    /// [`cron`](Schedule::cron) in the time zone of that IANA name, as `"Europe/Vienna"` or
+    /// `"UTC"`.
     ///
     /// # Errors
     /// As [`cron`](Schedule::cron), or there is no such zone.
@@ -156,7 +157,8 @@ pub(super) struct Timetable {
     /// When `next` was last compared with the clocks.
     #[cfg(feature = "cron")]
     looked: Moment,
-    /// What the wall clock showed when a cron line was last due: no occurrence before that is again.
+    /// What the wall clock showed when a cron line was last due: no occurrence before that is
+    /// again.
     #[cfg(feature = "cron")]
     ran: Option<WallTime>,
 }

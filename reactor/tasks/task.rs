@@ -115,8 +115,8 @@ impl Task {
         Task { name: name.into(), schedule, settings }
     }
 
-    /// Which of the tasks that are due starts first, and in which lane of the loop. `Normal`. One of
-    /// a lower priority may wait for ever while the queue is full of higher ones.
+    /// Which of the tasks that are due starts first, and in which lane of the loop. `Normal`. One
+    /// of a lower priority may wait for ever while the queue is full of higher ones.
     pub fn priority(mut self, priority: Priority) -> Task {
         self.settings.priority = priority;
         self

@@ -13,7 +13,8 @@ pub enum Rng {
 }
 
 impl Rng {
-    /// Seeded from `WATERWHEEL_SEED` or with a fixed seed, which it prints: a failing test shows it.
+    /// Seeded from `WATERWHEEL_SEED` or with a fixed seed, which it prints: a failing test shows
+    /// it.
     pub fn new() -> Rng {
         let given = std::env::var("WATERWHEEL_SEED").ok().and_then(|seed| seed.parse().ok());
         let seed = given.unwrap_or(0x9E37_79B9_7F4A_7C15);

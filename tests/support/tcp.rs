@@ -26,8 +26,8 @@ pub fn unclosed() -> usize {
     UNCLOSED.get()
 }
 
-/// Checks the order of events: `Closed` once, last and with a stale id; nothing but it and `Drained`
-/// after `Eof`; no `Data` while paused or closing.
+/// Checks the order of events: `Closed` once, last and with a stale id; nothing but it and
+/// `Drained` after `Eof`; no `Data` while paused or closing.
 pub fn watched<S: 'static, F>(
     mut handler: F,
 ) -> impl FnMut(&mut Context<S>, &mut S, SourceId<Conn>, Event<'_>) + 'static
@@ -125,7 +125,8 @@ where
     (opened.get().expect("accepted"), peer)
 }
 
-/// Turns until `done`; fails after half a minute. The clock may be held: the wait is not the loop's.
+/// Turns until `done`; fails after half a minute. The clock may be held: the wait is not the
+/// loop's.
 pub fn turn_until<S: 'static>(
     reactor: &mut Reactor<S>,
     state: &mut S,

@@ -1,7 +1,8 @@
 //! The contract as a model: which callback has to run next.
 //!
 //! Knows what was asked of the loop and nothing of how the loop does it. A turn goes through the
-//! phases of `reactor/mod.rs`; whoever enters a callback asks [`Model::next`] whether it is the one.
+//! phases of `reactor/mod.rs`; whoever enters a callback asks [`Model::next`] whether it is the
+//! one.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound::{Excluded, Included};
