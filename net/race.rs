@@ -25,6 +25,7 @@
 //! `tcp/name.rs`.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -91,13 +92,17 @@ impl<C> Race<C> {
     fn failure(self) -> io::Error {
         let mut kind = ErrorKind::TimedOut;
         let mut reasons = Vec::new();
+        // Where an address was asked for, it stands in front of everything already.
+        let of = |addr: SocketAddr, what: &dyn fmt::Display| {
+            if self.name.parse() == Ok(addr) { what.to_string() } else { format!("{addr}: {what}") }
+        };
         for (addr, error) in self.failed {
             kind = error.kind();
-            reasons.push(format!("{addr}: {error}"));
+            reasons.push(of(addr, &error));
         }
         for attempt in self.attempts {
             kind = ErrorKind::TimedOut;
-            reasons.push(format!("{}: timed out", attempt.addr));
+            reasons.push(of(attempt.addr, &"timed out"));
         }
         match self.addresses {
             Addresses::Awaited => reasons.push("looking it up timed out".into()),
@@ -106,7 +111,7 @@ impl<C> Race<C> {
                 reasons.push(error.to_string());
             }
             Addresses::Untried(untried) => {
-                reasons.extend(untried.iter().map(|addr| format!("{addr}: not tried")));
+                reasons.extend(untried.iter().map(|addr| of(*addr, &"not tried")));
             }
         }
         io::Error::new(kind, format!("cannot connect to {}: {}", self.name, reasons.join("; ")))

@@ -107,6 +107,16 @@ fn removing_a_race_closes_its_attempts() {
     assert!(answer.is_none() && !reactor.is_alive());
 }
 
+#[test]
+fn an_address_that_was_asked_for_is_named_once() {
+    let (mut answer, lives) = (None, Rc::new(()));
+    let (mut reactor, id) = start(&[2], &lives);
+    reactor[id].name = "127.0.0.1:2".to_owned();
+    reactor.run(&mut answer).unwrap();
+    let error = answer.unwrap().unwrap_err().to_string();
+    assert_eq!(error, "cannot connect to 127.0.0.1:2: connection refused");
+}
+
 fn order(found: &[&str]) -> Vec<String> {
     let found = found.iter().map(|addr| addr.parse().unwrap());
     interleaved(found.collect()).iter().map(SocketAddr::to_string).collect()
