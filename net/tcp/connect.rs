@@ -25,9 +25,9 @@ impl Connecting {
     }
 }
 
-/// Connects to `addr` (an address; looking a name up blocks) and calls `done` once: with the
-/// stream, or with the error of connect(2), or with `TimedOut` after `timeout`. [`Stream::limits`]
-/// sets timeouts and bounds before it is opened.
+/// Connects to `addr`, an address ([`connect_name`](super::connect_name) takes names), and calls
+/// `done` once: with the stream, or with the error of connect(2), or with `TimedOut` after `timeout`.
+/// [`Stream::limits`] sets timeouts and bounds before it is opened.
 ///
 /// ```no_run
 /// use std::time::Duration;

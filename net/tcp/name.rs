@@ -187,7 +187,7 @@ fn address(name: &str) -> io::Result<Option<SocketAddr>> {
     match name.rsplit_once(':') {
         Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(None),
         _ => {
-            let error = format!("no host and port: {name:?}");
+            let error = format!("not a host and a port, such as localhost:80: {name:?}");
             Err(io::Error::new(ErrorKind::InvalidInput, error))
         }
     }
