@@ -81,9 +81,7 @@ fn run(args: &cli::Args) -> Result<Option<String>, String> {
     let timeout = nc.patience.unwrap_or(CONNECT_TIMEOUT);
     let local = "127.0.0.1".to_owned();
     let begun = match (&args.values[..], args.has("-U"), args.has("-u"), nc.listens) {
-        ([path], true, false, false) => {
-            unix::connect(&mut reactor, path, timeout, connected).map(drop)
-        }
+        ([path], true, false, false) => connect_unix(&mut reactor, path, timeout),
         ([path], true, false, true) => listen_unix(&mut reactor, path),
         ([host, port], false, false, false) => {
             tcp::connect_name(&mut reactor, &name(host, port), timeout, connected).map(drop)
@@ -127,6 +125,15 @@ fn listen(reactor: &mut Reactor<Nc>, at: &str, is_udp: bool) -> io::Result<()> {
     let refuse = |error| io::Error::other(format!("cannot listen on {at}: {error}"));
     eprintln!("listening on {}", addr.map_err(refuse)?);
     Ok(())
+}
+
+/// The errors name the path.
+fn connect_unix(reactor: &mut Reactor<Nc>, path: &str, timeout: Duration) -> io::Result<()> {
+    let explain = |error| io::Error::other(format!("cannot connect to {error}"));
+    let connected = move |reactor: &mut Context<Nc>, nc: &mut Nc, result: io::Result<Stream>| {
+        connected(reactor, nc, result.map_err(explain));
+    };
+    unix::connect(reactor, path, timeout, connected).map(drop).map_err(explain)
 }
 
 fn listen_unix(reactor: &mut Reactor<Nc>, path: &str) -> io::Result<()> {

@@ -69,7 +69,9 @@ fn resolve(addr: &str) -> Result<SocketAddr, String> {
 /// Connects a client to the upstream. Where that fails the client is dropped, which closes it.
 fn pass_on(reactor: &mut Context<()>, client: Stream, upstream: SocketAddr, limits: Limits) {
     let peer = client.peer();
-    let refuse = move |error| cli::print(format_args!("{}: {error}", name(peer)));
+    let refuse = move |error| {
+        cli::print(format_args!("{}: cannot connect to {upstream}: {error}", name(peer)));
+    };
     let begun =
         tcp::connect(reactor, upstream, CONNECT_TIMEOUT, move |reactor, _, server| match server {
             Ok(server) => {

@@ -407,7 +407,12 @@ fn connections_that_cannot_be_made_are_told_in_one_line() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
     refused(&["127.0.0.1", &nobody], 1, "Connection refused");
     refused(&["name.invalid", "7001"], 1, "error: cannot connect to name.invalid:7001: ");
-    refused(&["-U", "/no/such/socket"], 1, "error: /no/such/socket: No such file");
+    refused(
+        &["-U", "/no/such/socket"],
+        1,
+        "error: cannot connect to /no/such/socket: No such file",
+    );
+    refused(&["127.0.0.1", "70000"], 1, "not a host and a port, such as localhost:80");
     refused(&["-l", "192.0.2.1", "7001"], 1, "error: cannot listen on 192.0.2.1:7001: ");
     refused(&[], 2, "wants HOST PORT, or -U PATH; try --help");
     refused(&["7001"], 2, "wants HOST PORT");
