@@ -26,7 +26,8 @@ Usage: shell [OPTIONS] COMMAND...
 
 Runs each COMMAND with sh, all at the same time, and prints what they print with the
 command's number in front. One that fails is started again. SIGINT and SIGTERM are
-passed on, and nothing is started after that; the second one kills.
+passed on, and nothing is started after that; the second one kills. That nobody reads
+stdout any more counts as a SIGTERM.
 
 The exit code is 0 if all ended with success, else that of the first that was given up,
 or 128 and the signal's number.
