@@ -18,6 +18,9 @@
 //! What carries a connection is TCP, a Unix socket, a pipe or a terminal, a pair of ends in
 //! [`memory`], or a simulated network ([`sim`]) in which everything goes wrong that a seed can
 //! think of.
+//! What carries a connection is TCP, a [`unix`] socket, any [`descriptor`] (a terminal, a pipe to a
+//! child), a pair of ends in [`memory`], or a simulated network ([`sim`]) in which everything goes
+//! wrong that a seed can think of. Datagrams are in [`udp`] and [`unix::datagram`].
 //!
 //! # Read next
 //! `conn.rs`: the life of a connection.

@@ -24,7 +24,8 @@
 //!
 //! # Left out
 //! Stopping work that has begun: a thread cannot be stopped from outside. Work that may take long
-//! looks at a flag of its own.
+//! looks at a flag of its own. News of how far it is: work posts them by a
+//! [`Remote`](super::Remote), unref'd where it is kept for longer than the job.
 //!
 //! # Read next
 //! `pool.rs`: the threads.
