@@ -129,7 +129,8 @@ fn serve(
     ready: &Sender<(SocketAddr, Remote<Core>)>,
 ) -> Result<(), String> {
     let builder = Reactor::builder().mailbox_posts_max(POSTS_MAX);
-    let mut reactor = builder.build().map_err(|error| error.to_string())?;
+    let mut reactor =
+        builder.build().map_err(|error| format!("cannot make reactor {number}: {error}"))?;
     let write_timeout = Some(Duration::from_secs(10)); // for clients that do not read
     let limits = Limits { write_timeout, ..Limits::default() };
     let listener = tcp::Listen::new()

@@ -34,8 +34,8 @@ Options:
   -u               UDP: a datagram for each piece of stdin; with -l, from and to
                    whoever sends the first
   -U               a Unix socket
-  -w SECONDS       give up connecting after so long, and end when so long nothing
-                   is sent or comes
+  -w SECONDS       1 at least: give up connecting after so long, and end when so
+                   long nothing is sent or comes
   -h, --help       show this";
 
 /// What connect(2) would take at most, with Linux's defaults.
@@ -75,7 +75,7 @@ fn run(args: &cli::Args) -> Result<Option<String>, String> {
     let mut nc = Nc {
         listens: args.has("-l"),
         half_closes: args.has("-N"),
-        patience: args.number("-w")?.map(Duration::from_secs),
+        patience: args.number("-w")?.map(|seconds| Duration::from_secs(seconds.max(1))),
         ..Nc::default()
     };
     let timeout = nc.patience.unwrap_or(CONNECT_TIMEOUT);

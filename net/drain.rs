@@ -76,8 +76,8 @@ pub struct DrainReport {
 impl fmt::Display for DrainReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let DrainReport { listeners, connections, idle, finished, aborted } = self;
-        write!(f, "{listeners} listeners closed; of {connections} connections ")?;
-        write!(f, "{idle} were idle, {finished} finished, {aborted} aborted")
+        write!(f, "listeners closed: {listeners}; connections: {connections} ")?;
+        write!(f, "({idle} idle, {finished} finished, {aborted} aborted)")
     }
 }
 

@@ -30,9 +30,9 @@ use std::rc::Rc;
 use super::conn::{Conn, mark};
 use crate::reactor::Context;
 
-/// Of a second's worth, what one waits for that is alone: 20 wake-ups a second.
+/// Portions in a second for a connection that waits alone, and so its wake-ups.
 const ALONE: u64 = 20;
-/// And one of several: 200 for all of them together.
+/// Portions in a second for all of several that wait.
 const IN_TURN: u64 = 200;
 /// Of a second's worth, the smallest burst. The loop wakes by ticks, a tick late at times; a bucket
 /// that is full by then would lose what comes meanwhile.
@@ -49,6 +49,9 @@ pub(super) const LOOK_AGAIN_TICKS: u64 = 1000;
 /// let rate = Rate::new(1_000_000, 64 * 1024);
 /// let limits = Limits { read_rate: Some(rate), ..Limits::default() };
 /// ```
+///
+/// For each connection of a listener its own, a new one is given to each stream before it is opened:
+/// `incoming.limits(Limits { read_rate: Some(Rate::new(100_000, 0)), ..limits.clone() })`.
 #[derive(Clone, Debug)]
 pub struct Rate(Rc<Bucket>);
 

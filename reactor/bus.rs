@@ -20,15 +20,15 @@
 //! Each is cited by a test in `tests/bus.rs`.
 //!
 //! * **B1** Listeners are called by priority, and in the order of subscribing in each.
-//! * **B2** An event is heard by those who were subscribed when it was told and are when their turn
-//!   comes: one who is unsubscribed meanwhile, also by a listener of this event, is not called; one
-//!   who is subscribed meanwhile hears the next.
+//! * **B2** An event is heard by those who were subscribed when it was told. One who is unsubscribed
+//!   before its turn comes, also by a listener of this event, is not called. One who is subscribed
+//!   meanwhile hears the next event.
 //! * **B3** `emit` is a function that the caller calls, and the listeners are functions that it
 //!   calls: part of the callback that emits. A published event is one callback of the loop, with
 //!   its listeners as parts. What listeners defer runs after that callback (R1, R2).
 //! * **B4** A listener may emit, also the same event, which is then heard before the outer emit
 //!   goes on. A listener that runs has left its slot and is not entered again: it does not hear
-//!   what is emitted while it runs. At most [`LISTENERS_NESTED`] stand on each other.
+//!   what is emitted while it runs. At most [`LISTENERS_NESTED`] are nested.
 //! * **B5** A listener that panics loses nobody else an event. By [`PanicPolicy::Drop`] it is
 //!   dropped, the others are called and `emit` returns. Otherwise the panic passes through: through
 //!   `emit`, to its caller, as through any function; out of `run`, if the event was published, and

@@ -177,8 +177,8 @@ impl<S: 'static> Context<S> {
         self.time.now()
     }
 
-    /// What the wall clock showed at [`now`](Context::now), rounded down. It may be set: measure
-    /// with `now`.
+    /// What the wall clock showed at [`now`](Context::now), rounded down;
+    /// [`unix_ms`](WallTime::unix_ms) is its number. It may be set: measure with `now`.
     pub fn wall(&self) -> WallTime {
         let since = self.time.clock.now().saturating_duration_since(self.now());
         let since = i64::try_from(since.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);

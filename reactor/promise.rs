@@ -34,9 +34,8 @@
 //!   settling, so a chain settles within the turn that settles its head, as far as the turn's
 //!   budget of deferred callbacks goes (R2).
 //! * **P3** A resolver that is dropped rejects its promise, with [`Broken::Abandoned`]: a lost
-//!   callback is told, it does not hang. What waits for it runs after what the callback that
-//!   dropped it has deferred. A callback of a chain that panics abandons what follows in the same
-//!   way.
+//!   callback is told, it does not hang. Its continuation runs behind what the callback that dropped
+//!   it has deferred. A callback of a chain that panics abandons what follows in the same way.
 //! * **P4** Dropping a `Promise` cancels nothing: the work goes on and nobody asks how it ended.
 //!   A rejection that thus reaches nobody is logged with the place of the chain's last link, and
 //!   counted in [`Statistics::unhandled`](super::Statistics::unhandled).
@@ -69,7 +68,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Context, Place};
+use super::{Context, JobError, Place};
 use node::{Node, Up, cancel_up};
 
 mod combine;
@@ -153,6 +152,41 @@ impl<S: 'static> Context<S> {
         });
         promise.on_cancel(move |reactor| {
             reactor.cancel(timer);
+        })
+    }
+}
+
+impl<S: 'static> Context<S> {
+    /// [`offload`](Context::offload) as a promise of what `work` returns. Cancelled, it takes back
+    /// work that has not begun.
+    ///
+    /// ```
+    /// use std::{fs, io};
+    /// use waterwheel::{Reactor, reactor::Promise};
+    ///
+    /// let mut reactor = Reactor::new()?;
+    /// let text: Promise<_, String, io::Error> =
+    ///     reactor.offload_promise(|| fs::read_to_string("Cargo.toml"));
+    /// text.then(&mut reactor, |_, lines: &mut usize, text| *lines = text.lines().count())
+    ///     .catch(&mut reactor, |_, _, error| println!("{error}"));
+    /// let mut lines = 0;
+    /// reactor.run(&mut lines)?;
+    /// assert!(lines > 10);
+    /// # Ok::<(), io::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn offload_promise<T, E, W>(&mut self, work: W) -> Promise<S, T, E>
+    where
+        T: Send + 'static,
+        E: Rejection + From<JobError> + Send,
+        W: FnOnce() -> Result<T, E> + Send + 'static,
+    {
+        let (promise, resolver) = self.promise();
+        let job = self.offload(work, |reactor, _, result| {
+            resolver.settle(reactor, result.unwrap_or_else(|error| Err(error.into())));
+        });
+        promise.on_cancel(move |reactor| {
+            reactor.cancel_job(job);
         })
     }
 }

@@ -304,7 +304,7 @@ fn whoever_is_left_at_the_deadline_is_aborted_and_not_before() {
     assert_eq!((reactor.sources(), unclosed()), (0, 0));
     assert_eq!(
         server.reports[0].to_string(),
-        "1 listeners closed; of 5 connections 1 were idle, 0 finished, 4 aborted"
+        "listeners closed: 1; connections: 5 (1 idle, 0 finished, 4 aborted)"
     );
 }
 
@@ -367,8 +367,8 @@ fn second_drain_hurries_the_first_and_each_reports_once() {
     assert_eq!(
         reports,
         [
-            "0 listeners closed; of 1 connections 0 were idle, 0 finished, 1 aborted",
-            "1 listeners closed; of 1 connections 0 were idle, 1 finished, 0 aborted",
+            "listeners closed: 0; connections: 1 (0 idle, 0 finished, 1 aborted)",
+            "listeners closed: 1; connections: 1 (0 idle, 1 finished, 0 aborted)",
         ]
     );
     assert_eq!(reactor.sources(), 0);

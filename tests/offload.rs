@@ -3,9 +3,11 @@
 mod support;
 
 use std::cell::{Cell, RefCell};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::process::Command;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -16,7 +18,8 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use support::{MS, ceiling};
 use waterwheel::reactor::{
     Alive, Context, Interest, JobError, JobId, Kind, LoopEvent, Missed, POSTS_PER_TURN,
-    PanicPolicy, PostError, Priority, Reactor, Readiness, Recorder, Subject, Unplugged, WORKERS,
+    PanicPolicy, PostError, Priority, Promise, Reactor, Readiness, Recorder, Subject, Unplugged,
+    WORKERS,
 };
 use waterwheel::timers::ManualClock;
 
@@ -586,4 +589,40 @@ fn a_result_wakes_a_host_that_watches_the_reactors_descriptor() {
             reactor.turn(&mut log, Some(Duration::ZERO)).unwrap();
         }
     }
+}
+
+#[test]
+fn job_as_a_promise_brings_its_value_its_error_or_its_panic() {
+    type Said = Vec<String>;
+    let mut reactor = Reactor::<Said>::new().unwrap();
+    let works: [fn() -> io::Result<u32>; 3] =
+        [|| Ok(7), || Err(io::ErrorKind::NotFound.into()), || panic!("oh")];
+    for work in works {
+        let promise: Promise<_, u32, io::Error> = reactor.offload_promise(work);
+        promise
+            .then(&mut reactor, |_, said: &mut Said, value| said.push(value.to_string()))
+            .catch(&mut reactor, |_, said, error| said.push(error.to_string()));
+    }
+    let mut said = Vec::new();
+    reactor.run(&mut said).unwrap();
+    said.sort(); // Jobs end in any order.
+    assert_eq!(said, ["7", "entity not found", "the job panicked: oh"]);
+}
+
+#[test]
+fn job_as_a_promise_that_is_cancelled_does_not_begin() {
+    let mut reactor = Reactor::builder().workers(1).build().unwrap();
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    reactor.offload(move || held.recv(), |_, _, _| {});
+    let begun = Arc::new(AtomicBool::new(false));
+    let seen = begun.clone();
+    let promise: Promise<(), (), io::Error> = reactor.offload_promise(move || {
+        seen.store(true, Ordering::SeqCst);
+        Ok(())
+    });
+    promise.cancel(&mut reactor);
+    assert_eq!(Arc::strong_count(&begun), 1, "the work is dropped at once");
+    drop(release);
+    reactor.run(&mut ()).unwrap();
+    assert!(!begun.load(Ordering::SeqCst));
 }
