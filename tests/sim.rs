@@ -8,8 +8,12 @@ use waterwheel::net::sim::Network;
 use waterwheel::net::{Conn, Event, Framed, Limits, Lines, Pressure, Reason, Stream, framed};
 use waterwheel::{Context, SourceId};
 
+#[path = "sim/flows.rs"]
+mod flows;
 #[path = "support/sim.rs"]
 mod sim;
+#[path = "sim/storm.rs"]
+mod storm;
 mod support;
 #[path = "support/tcp.rs"]
 mod tcp;

@@ -8,15 +8,9 @@ use std::time::Duration;
 use waterwheel::net::{Conn, Event, Limits, Pressure, Rate, Reason, Stream};
 use waterwheel::{Context, SourceId};
 
-#[path = "support/sim.rs"]
-mod sim;
-mod support;
-#[path = "support/tcp.rs"]
-mod tcp;
-
-use sim::{OnPurpose, Sim, explore};
-use support::Rng;
-use tcp::Flow;
+use crate::sim::{OnPurpose, Sim, explore};
+use crate::support::Rng;
+use crate::tcp::Flow;
 
 /// As long as it takes.
 const GRACE: Duration = Duration::from_secs(24 * 3600);
@@ -262,5 +256,5 @@ fn check(sim: &Sim<Storm>, storm: &Storm) {
 
 #[test]
 fn whatever_is_done_every_promise_is_kept() {
-    explore("whatever_is_done_every_promise_is_kept", set_up, check);
+    explore("storm::whatever_is_done_every_promise_is_kept", set_up, check);
 }

@@ -7,15 +7,9 @@ use waterwheel::net::{self, Conn, DrainReport, Event, Framed, Limits, Lines, Lin
 use waterwheel::net::{Pressure, Rate, Reason, Stream, framed};
 use waterwheel::{Context, SourceId};
 
-#[path = "support/sim.rs"]
-mod sim;
-mod support;
-#[path = "support/tcp.rs"]
-mod tcp;
-
-use sim::{Sim, explore};
-use support::Rng;
-use tcp::{Flow, watched};
+use crate::sim::{Sim, explore};
+use crate::support::Rng;
+use crate::tcp::{Flow, watched};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const A_DAY: Duration = Duration::from_secs(24 * 3600);
@@ -168,7 +162,7 @@ fn piped(sim: &mut Sim<Pipe>) -> Pipe {
 
 #[test]
 fn link() {
-    explore("link", piped, |sim, pipe| {
+    explore("flows::link", piped, |sim, pipe| {
         assert_eq!(pipe.reports.len(), pipe.linked);
         let (client, server) = (&pipe.client, &pipe.server);
         let Some(report) = pipe.reports.first() else {
@@ -309,7 +303,7 @@ fn drained(sim: &mut Sim<Service>) -> Service {
 
 #[test]
 fn drain() {
-    explore("drain", drained, |sim, service| {
+    explore("flows::drain", drained, |sim, service| {
         let report = service.reports[0];
         for report in &service.reports {
             let DrainReport { connections, idle, finished, aborted, .. } = *report;
