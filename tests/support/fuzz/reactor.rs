@@ -168,7 +168,8 @@ impl Lab {
         }
         self.world.model.sources.values_mut().for_each(|source| source.referenced = false);
         while self.world.drop_remote() {}
-        for _ in 0..200 {
+        // A callback that panics ends its turn, and a crowd of thousands may.
+        for _ in 0..20_000 {
             if !self.world.model.is_alive() {
                 break;
             }
