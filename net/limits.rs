@@ -72,8 +72,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Whether the time of traffic must be noted.
-    pub(super) fn is_timed(&self) -> bool {
+    fn is_timed(&self) -> bool {
         self.idle_timeout.is_some()
             || self.read_timeout.is_some()
             || self.write_timeout.is_some()
@@ -98,13 +97,27 @@ struct Shared {
     taken: Rc<Cell<usize>>,
     /// They are a server's: a listener accepted them, or whoever made the stream says so.
     accepted: Cell<bool>,
+    /// [`Limits::is_timed`], which each event asks several times.
+    timed: bool,
+}
+
+impl Shared {
+    fn new(limits: Limits, taken: Rc<Cell<usize>>, accepted: Cell<bool>) -> Rc<Shared> {
+        let timed = limits.is_timed();
+        Rc::new(Shared { limits, taken, accepted, timed })
+    }
 }
 
 impl Seat {
     /// The seat of the listener itself, not counted as a connection's.
     pub(super) fn first(limits: Limits) -> Seat {
-        let taken = Rc::new(Cell::new(1));
-        Seat(Rc::new(Shared { limits, taken, accepted: Cell::new(false) }))
+        Seat(Shared::new(limits, Rc::new(Cell::new(1)), Cell::new(false)))
+    }
+
+    /// Whether the time of traffic must be noted.
+    #[inline]
+    pub(super) fn is_timed(&self) -> bool {
+        self.0.timed
     }
 
     /// Makes it that of a server. All that share it are.
@@ -133,7 +146,7 @@ impl Seat {
         if self.0.limits != limits {
             let Shared { taken, accepted, .. } = &*self.0;
             let (taken, accepted) = (taken.clone(), accepted.clone());
-            self.0 = Rc::new(Shared { limits, taken, accepted });
+            self.0 = Shared::new(limits, taken, accepted);
         }
     }
 }
