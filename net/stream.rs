@@ -68,6 +68,26 @@ impl Stream {
         self
     }
 
+    /// Changes some of the limits, those of its listener as a rule, for this connection alone.
+    ///
+    /// ```
+    /// use waterwheel::{Reactor, net::{Rate, tcp}};
+    ///
+    /// let mut reactor = Reactor::<()>::new()?;
+    /// tcp::listen(&mut reactor, "127.0.0.1:0", |reactor, _, incoming| {
+    ///     let slow = Rate::new(100_000, 0);
+    ///     incoming
+    ///         .adjust_limits(|limits| limits.read_rate = Some(slow))
+    ///         .open(reactor, |_, _, _, event| println!("{event:?}"));
+    /// })?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn adjust_limits(self, change: impl FnOnce(&mut Limits)) -> Stream {
+        let mut limits = self.conn.limits().clone();
+        change(&mut limits);
+        self.limits(limits)
+    }
+
     /// Counts it among a server's connections, which a [`drain`](super::drain()) ends. Those that a
     /// listener has accepted are; one over a transport that wraps such a one needs to be told.
     pub fn accepted(mut self) -> Stream {

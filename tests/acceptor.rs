@@ -266,3 +266,26 @@ fn options_of_a_listener_are_those_of_its_connections() {
     assert_eq!(socket.send_buffer_size().unwrap(), 2 * 8192);
     assert_eq!(socket.recv_buffer_size().unwrap(), 2 * 8192);
 }
+
+#[test]
+fn limits_adjusted_for_one_connection_leave_the_others_and_the_seats_as_they_were() {
+    let mut reactor = Reactor::new().unwrap();
+    let limits = Limits { outbox_bytes_high: 77, ..Limits::default() };
+    let listener = Listen::new().limits(limits).open(
+        &mut reactor,
+        "127.0.0.1:0",
+        |reactor, seen: &mut Vec<(usize, bool)>, incoming| {
+            let first = seen.is_empty();
+            let incoming = incoming.adjust_limits(|limits| limits.half_open = first);
+            let conn = incoming.open(reactor, |_, _, _, _| {});
+            let limits = reactor[conn].limits();
+            seen.push((limits.outbox_bytes_high, limits.half_open));
+        },
+    );
+    let listener = listener.unwrap();
+    let (addr, mut seen) = (reactor[listener].local_addr(), Vec::new());
+    let _peers = [Peer::to(addr), Peer::to(addr)];
+    turn_until(&mut reactor, &mut seen, |_, seen| seen.len() == 2);
+    assert_eq!(seen, [(77, true), (77, false)]);
+    assert_eq!(reactor[listener].connections(), 2);
+}

@@ -12,7 +12,9 @@ use crate::reactor::{Context, Place};
 impl<S: 'static, T: 'static, E: Rejection> Promise<S, T, E> {
     /// Calls `attempt`, which is told its number from 1, as a deferred callback; and if it is
     /// rejected again after a pause, until it is resolved or the attempts are used up: then with
-    /// the last error. Cancelled, it cancels the attempt or the pause that it waits for.
+    /// the last error. An error that no attempt can mend is a value to this: resolve with it, and
+    /// tell it from the others in what follows. Cancelled, it cancels the attempt or the pause that
+    /// it waits for.
     ///
     /// ```
     /// use waterwheel::reactor::{Backoff, Promise, Reactor};
