@@ -453,6 +453,22 @@ fn options_are_those_that_were_asked_for() {
     assert_eq!(taken.kind(), ErrorKind::AddrInUse);
 }
 
+/// 127.255.255.255 is the broadcast address of the loopback's network; whoever shares the port with
+/// `SO_REUSEADDR` gets a copy, see socket(7).
+#[test]
+fn a_broadcast_reaches_everybody_who_listens_on_the_port() {
+    let everybody = || udp::Bind::new().reuse_address(true).broadcast(true);
+    let mut reactor = Reactor::new().unwrap();
+    let one = everybody().open(&mut reactor, "0.0.0.0:0", note).unwrap();
+    let port = reactor[one].local_addr().port();
+    everybody().open(&mut reactor, ("0.0.0.0", port), note).unwrap();
+    let all = SocketAddr::from((Ipv4Addr::new(127, 255, 255, 255), port));
+    assert_eq!(reactor[one].send_to(b"hello, all", &all).unwrap(), Pressure::Below);
+    let mut told = Told::default();
+    turn_until(&mut reactor, &mut told, |_, told| told.bytes().len() == 2);
+    assert_eq!(told.bytes(), [b"hello, all", b"hello, all"]);
+}
+
 #[test]
 fn sockets_out_of_the_loop_and_the_loop_with_sockets_go_quietly() {
     let (mut reactor, socket, addr) = bound(udp::Bind::new());
