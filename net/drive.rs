@@ -22,6 +22,7 @@ use std::io;
 use super::conn::{Backlog, Conn, Half, mark};
 use super::deadline::{arm, check_deadlines, needs_arming};
 use super::event::{Event, Reason};
+use super::link::LINK_GONE;
 use super::transport::Io;
 use crate::reactor::{Context, RawId, Readiness, SCRATCH_BYTES, SourceId};
 
@@ -54,6 +55,12 @@ pub(super) fn drive<S: 'static>(
         // The kernel may hold data that this turn's poll had no room to report (R3).
         more |= receive(reactor, state, id, LOOK_AND_READ, handler);
         check_deadlines(reactor, id);
+    }
+    if ready.contains(LINK_GONE)
+        && let Some(conn) = reactor.get_mut(id)
+        && conn.has(mark::LINKED)
+    {
+        conn.abort();
     }
     if ready.is_writable()
         && let Some(conn) = reactor.get_mut(id)

@@ -19,7 +19,7 @@
 //!
 //! # Rules
 //! 1. The report comes exactly once, when both ends are gone. A link that was removed, or dropped
-//!    with the loop, reports nothing; its ends are reset when they next have something to tell.
+//!    with the loop, reports nothing, and its ends are reset.
 //! 2. What arrives is a prefix of what was sent, and all of it when both sides have finished.
 //! 3. A reset overtakes what is unsent, as it does in TCP (RFC 9293, 3.10.7.4).
 //!
@@ -37,14 +37,16 @@ use super::conn::{Conn, Half, mark};
 use super::event::{Event, Pressure, Reason};
 use super::stream::Stream;
 use super::transport::registers_by;
-use crate::reactor::{Context, Interest, Options, Readiness, SourceId, Unplugged};
+use crate::reactor::{Context, Interest, Options, Readiness, Resumer, SourceId, Unplugged};
 
-/// Two connections that pass on to each other all they are sent; made by [`link`]. To end it early,
-/// [`abort`](Link::abort) it; its ends outlive a link that was only removed.
+/// What tells an end that its link has gone: no connection is watched for this.
+pub(super) const LINK_GONE: Readiness = Readiness::PRIORITY;
+
+/// Two connections that pass on to each other all they are sent; made by [`link`]. Removing its
+/// source resets both peers and reports nothing; [`abort`](Link::abort) reports, too.
 #[derive(Debug)]
 pub struct Link {
-    /// `None` while they are being opened.
-    ends: Option<[SourceId<Conn>; 2]>,
+    ends: Ends,
     /// Bytes from each. Behind a `Cell`, so that counting does not ask for a flush.
     bytes: [Cell<u64>; 2],
     /// Why each is gone.
@@ -53,6 +55,22 @@ pub struct Link {
     aborted: bool,
     /// No selector is needed: its ends call it.
     unplugged: Unplugged,
+}
+
+/// The ends of a link. Whatever takes the link out of the loop takes them along.
+#[derive(Debug)]
+struct Ends {
+    /// `None` while they are being opened, and when they have gone.
+    ids: Option<[SourceId<Conn>; 2]>,
+    resumer: Resumer,
+}
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        for end in self.ids.iter().flatten() {
+            self.resumer.resume(end.raw(), LINK_GONE);
+        }
+    }
 }
 
 /// How a link has ended.
@@ -80,7 +98,7 @@ pub struct LinkEnd {
 impl Link {
     /// The two connections, to look at or to limit. Do not write to them.
     pub fn ends(&self) -> [SourceId<Conn>; 2] {
-        self.ends.expect("nobody else has the id before both are open")
+        self.ends.ids.expect("nobody else has the id before both are open")
     }
 
     /// Bytes passed on so far: those that came from the first side, and from the second.
@@ -139,7 +157,7 @@ where
     F: FnOnce(&mut Context<S>, &mut S, LinkReport) + 'static,
 {
     let link = Link {
-        ends: None,
+        ends: Ends { ids: None, resumer: reactor.resumer() },
         bytes: Default::default(),
         reasons: [None, None],
         begun: reactor.now(),
@@ -163,7 +181,7 @@ where
     };
     let a = a.into().linked().open(reactor, passing(id, 0));
     let b = b.into().linked().open(reactor, passing(id, 1));
-    reactor[id].ends = Some([a, b]);
+    reactor[id].ends.ids = Some([a, b]);
     id
 }
 
@@ -244,9 +262,10 @@ fn abort<S: 'static>(reactor: &mut Context<S>, conn: SourceId<Conn>) {
 
 /// Phase 1: the link was borrowed mutably, perhaps to abort it.
 fn flush<S: 'static>(reactor: &mut Context<S>, id: SourceId<Link>) {
-    if let Some(&Link { aborted: true, ends: Some([a, b]), .. }) = reactor.get(id) {
-        abort(reactor, a);
-        abort(reactor, b);
+    if let Some(link) = reactor.get(id).filter(|link| link.aborted) {
+        for end in link.ends() {
+            abort(reactor, end);
+        }
     }
 }
 
@@ -256,7 +275,9 @@ fn report<S: 'static>(reactor: &mut Context<S>, id: SourceId<Link>) -> Option<Li
         return None;
     }
     let now = reactor.now();
-    let Link { bytes: [from_a, from_b], reasons: [a, b], begun, .. } = reactor.deregister(id)?;
+    let Link { bytes: [from_a, from_b], reasons: [a, b], begun, mut ends, .. } =
+        reactor.deregister(id)?;
+    ends.ids = None;
     // One that was removed has told nothing.
     let end = |bytes: Cell<u64>, reason: Option<Reason>| LinkEnd {
         bytes: bytes.get(),

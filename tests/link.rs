@@ -272,15 +272,22 @@ fn removed_end_takes_the_other_along_when_that_has_something_to_tell() {
 }
 
 #[test]
-fn removed_link_reports_nothing_and_resets_its_ends_when_they_tell_something() {
+fn removed_link_reports_nothing_and_resets_its_ends() {
     let (mut reactor, mut hub) = (Reactor::new().unwrap(), Hub::default());
-    let (link, [mut left, right]) = joined(&mut reactor, &mut hub, Limits::default());
-    reactor.remove(link.raw());
-    left.send(b"where to?");
-    drop(right);
-    turn_until(&mut reactor, &mut hub, |reactor, _| reactor.sources() == 0);
-    turns(&mut reactor, &mut hub, 5);
-    assert!(hub.reports.is_empty());
+    for deregisters in [false, true] {
+        let (link, peers) = joined(&mut reactor, &mut hub, Limits::default());
+        match deregisters {
+            true => drop(reactor.deregister(link)),
+            false => assert!(reactor.remove(link.raw())),
+        }
+        reactor.run(&mut hub).unwrap();
+        for mut peer in peers {
+            turn_until(&mut reactor, &mut hub, |_, _| peer.read_all().is_some());
+            assert_eq!(peer.end, Some(Err(ErrorKind::ConnectionReset)));
+        }
+    }
+    assert!(hub.reports.is_empty() && reactor.sources() == 0);
+    assert_eq!(reactor.statistics().stale, 0);
 }
 
 #[test]
