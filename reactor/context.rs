@@ -251,7 +251,7 @@ impl<S: 'static> Context<S> {
 
     /// Callbacks that wait to be run and belong to no source or timer.
     pub(super) fn waiting_calls(&self) -> usize {
-        let posted = usize::from(self.remotes && self.mailbox.is_waiting());
+        let posted = usize::from(self.remotes && self.mailbox.has_posts());
         self.queue.calls() + self.deferred.len() + self.orphans.len() + self.inbox.len() + posted
     }
 

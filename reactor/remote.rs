@@ -127,6 +127,12 @@ impl<S> Mailbox<S> {
         self.waiting.load(Relaxed)
     }
 
+    /// Whether posts wait. Not all that is waited for is one: that the last remote goes is told in
+    /// the same way, and perhaps to a loop that knows.
+    pub(super) fn has_posts(&self) -> bool {
+        self.is_waiting() && !self.lock().waiting.is_empty()
+    }
+
     /// Announces that the loop is about to sleep: from now on it is woken, and what was left before
     /// is seen by [`is_waiting`](Mailbox::is_waiting).
     pub(super) fn fall_asleep(&self) {

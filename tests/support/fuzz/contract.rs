@@ -386,7 +386,7 @@ impl Model {
             || self.lanes.iter().flatten().any(is_call)
             || !self.deferred.is_empty()
             || !self.posts.inbox.is_empty()
-            || self.posts.knocked
+            || !self.posts.waiting.is_empty()
             || self.posts.remotes > 0
     }
 
