@@ -98,6 +98,9 @@ registers_by!(Drain, unplugged);
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
+/// # Panics
+/// As [`Stream::open`](super::Stream::open), with more sources than a token can number.
+///
 /// # Cost
 /// O(sources) at the beginning and at the deadline, and a hook that looks at one connection in each
 /// turn.
@@ -129,9 +132,7 @@ where
             done(reactor, state, drain.report);
         }
     };
-    let Ok(id) = reactor.register_with(drain, Interest::READABLE, options, call) else {
-        panic!("more sources than a token can number")
-    };
+    let id = reactor.register_sure(drain, Interest::READABLE, options, call);
     let tick = reactor.tick_after(grace);
     reactor.set_deadline(id.raw(), Some(tick));
     watch(reactor, id);

@@ -176,9 +176,7 @@ where
             done(reactor, state, report);
         }
     };
-    let Ok(id) = reactor.register_with(link, Interest::READABLE, options, call) else {
-        panic!("more sources than a token can number")
-    };
+    let id = reactor.register_sure(link, Interest::READABLE, options, call);
     let a = a.into().linked().open(reactor, passing(id, 0));
     let b = b.into().linked().open(reactor, passing(id, 1));
     reactor[id].ends.ids = Some([a, b]);

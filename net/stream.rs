@@ -138,9 +138,7 @@ impl Stream {
         let drive = move |reactor: &mut _, state: &mut _, id, ready| {
             drive(reactor, state, id, ready, &mut handler);
         };
-        let Ok(id) = reactor.register_with(self.conn, both, options, drive) else {
-            panic!("more sources than a token can number")
-        };
+        let id = reactor.register_sure(self.conn, both, options, drive);
         let conn = &reactor[id];
         let (timed, waits) = (
             conn.seat.is_timed(),

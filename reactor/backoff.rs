@@ -4,8 +4,9 @@
 //! moments, and lose it again, so a pause is drawn at random (Brooker, *Exponential Backoff And
 //! Jitter*, AWS Architecture Blog, 2015).
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
+
+use super::random::Random;
 
 /// How often something is tried, and after which pauses: each twice as long as the one before it,
 /// and then cut short at random.
@@ -83,32 +84,6 @@ impl Backoff {
 
     pub(super) fn random(&self) -> Random {
         self.seed.map_or_else(Random::new, Random::from_seed)
-    }
-}
-
-/// SplitMix64: Steele, Lea, Flood, *Fast splittable pseudorandom number generators*, 2014. It takes
-/// any seed, also 0.
-#[derive(Clone, Debug)]
-pub(super) struct Random(u64);
-
-impl Random {
-    /// Another sequence in each process: std seeds its hash maps for us.
-    pub(super) fn new() -> Random {
-        Random(RandomState::new().build_hasher().finish())
-    }
-
-    pub(super) fn from_seed(seed: u64) -> Random {
-        Random(seed)
-    }
-
-    /// A number up to `most`, and that included.
-    fn up_to(&mut self, most: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        let random = z ^ (z >> 31);
-        ((u128::from(random) * (u128::from(most) + 1)) >> 64) as u64
     }
 }
 

@@ -7,6 +7,8 @@
 
 use std::time::Duration;
 
+use crate::reactor::Random;
+
 /// What a [`Network`](super::Network) does to those who use it. The default is a network without
 /// faults, one to five milliseconds long; [`Faults::drawn`] has some of everything.
 ///
@@ -102,26 +104,18 @@ impl Faults {
     }
 }
 
-/// The one source of chance: SplitMix64 (Steele, Lea, Flood, *Fast Splittable Pseudorandom Number
-/// Generators*, 2014). Its first numbers differ also between seeds as close as 1 and 2.
+/// The one source of chance.
 #[derive(Clone, Debug)]
-pub(super) struct Dice(u64);
+pub(super) struct Dice(Random);
 
 impl Dice {
     pub(super) fn new(seed: u64) -> Dice {
-        Dice(seed)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ mixed >> 31
+        Dice(Random::from_seed(seed))
     }
 
     /// A number below `n`; 0 for 0.
     pub(super) fn below(&mut self, n: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(n)) >> 64) as u64
+        self.0.below(n)
     }
 
     /// True so many times in a thousand.
@@ -140,16 +134,6 @@ impl Dice {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_numbers_are_those_of_splitmix64() {
-        let mut dice = Dice::new(1_234_567);
-        let first = [(); 3].map(|()| dice.next());
-        assert_eq!(
-            first,
-            [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]
-        );
-    }
 
     #[test]
     fn chance_and_order_are_fair() {

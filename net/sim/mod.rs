@@ -135,7 +135,7 @@ impl Network {
         // High: what has arrived at the tick of a timeout beats it (R3).
         let options = Options { priority: Priority::High, ..Options::default() };
         let own = ether.clone();
-        let source = reactor.register_with(
+        let source = reactor.register_sure(
             Unplugged,
             Interest::READABLE,
             options,
@@ -143,7 +143,6 @@ impl Network {
                 own.turn(reactor, id.raw());
             },
         );
-        let Ok(source) = source else { panic!("more sources than a token can number") };
         reactor.unref(source);
         ether.state.borrow_mut().source = Some(source);
         Network(ether)

@@ -6,8 +6,7 @@
 use std::time::Duration;
 
 use super::{Answer, Promise, Rejection, Resolver};
-use crate::reactor::backoff::{Backoff, Random};
-use crate::reactor::{Context, Place};
+use crate::reactor::{Backoff, Context, Place, Random};
 
 impl<S: 'static, T: 'static, E: Rejection> Promise<S, T, E> {
     /// Calls `attempt`, which is told its number from 1, as a deferred callback; and if it is

@@ -41,7 +41,7 @@ use std::rc::Rc;
 
 use mio::{Registry, Token};
 
-use super::backoff::Random;
+use super::random::Random;
 use super::{Context, Interest, Place, SourceId};
 
 #[cfg(feature = "cron")]
