@@ -15,9 +15,6 @@
 //! (its *outbox*); an idle one owns none. [`link`](link()) joins two of them, a [`Rate`] slows them
 //! down, and [`drain`](drain()) ends a server's.
 //!
-//! What carries a connection is TCP, a Unix socket, a pipe or a terminal, a pair of ends in
-//! [`memory`], or a simulated network ([`sim`]) in which everything goes wrong that a seed can
-//! think of.
 //! What carries a connection is TCP, a [`unix`] socket, any [`descriptor`] (a terminal, a pipe to a
 //! child), a pair of ends in [`memory`], or a simulated network ([`sim`]) in which everything goes
 //! wrong that a seed can think of. Datagrams are in [`udp`] and [`unix::datagram`].
@@ -38,6 +35,8 @@ pub mod descriptor;
 mod drain;
 mod drive;
 mod event;
+#[cfg(feature = "http")]
+pub mod http;
 mod limits;
 mod link;
 mod listen;
@@ -50,11 +49,15 @@ pub mod sim;
 mod stdio;
 mod stream;
 pub mod tcp;
+#[cfg(feature = "tls")]
+pub mod tls;
 mod transport;
 pub mod udp;
 #[cfg(unix)]
 pub mod unix;
 mod wire;
+#[cfg(feature = "ws")]
+pub mod ws;
 
 pub use accept::{Accept, Listener};
 pub use codec::{Codec, Frame, FrameError, Framed, LengthPrefix, Lines, framed};
