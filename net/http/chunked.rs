@@ -1,0 +1,150 @@
+//! The chunked coding: bodies whose length nobody knows beforehand (RFC 9112, 7.1).
+//!
+//! Knows bytes; never mentions a connection.
+//!
+//! ```text
+//!   Size ──digits──▶ Size ──;──▶ Extension ──CRLF──▶ Data(n) ──▶ CRLF ──▶ Size
+//!                      └──────────CRLF─────────────▶   │ n = 0: Trailer ──blank line──▶ Done
+//! ```
+//!
+//! Nothing is lenient: a line ends in CRLF and a size is hexadecimal digits, since a proxy that reads
+//! them otherwise would see another message. Extensions and trailer fields are dropped, and bounded.
+//!
+//! # Read next
+//! `server/mod.rs`: who reads them.
+
+use super::refusal::Refusal;
+
+/// Bytes that the extensions of a body's chunks may have, all together. 16 KiB.
+pub(super) const EXTENSION_BYTES_MAX: u32 = 16 * 1024;
+/// Bytes of the fields behind the last chunk. 8 KiB.
+pub(super) const TRAILER_BYTES_MAX: u32 = 8 * 1024;
+
+/// A decoder, whatever pieces the coded body comes in.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Chunked {
+    at: At,
+    /// The size read so far; of the chunk, what is left.
+    size: u64,
+    /// Digits of the size, leading zeros included.
+    digits: u8,
+    extension_bytes: u32,
+    trailer_bytes: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum At {
+    #[default]
+    SizeFirst,
+    Size,
+    Extension,
+    SizeLf,
+    Data,
+    DataCr,
+    DataLf,
+    /// At the beginning of a trailer line.
+    Trailer,
+    TrailerLine,
+    TrailerLf,
+    EndLf,
+    Done,
+}
+
+/// What a step has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Piece<'a> {
+    /// Bytes of the body.
+    Data(&'a [u8]),
+    /// All of the input is used up.
+    More,
+    /// The body is whole; what is left of the input is the next message's.
+    End,
+}
+
+impl Chunked {
+    /// Takes one step: how many bytes of `input` it has used, and what they were.
+    pub(super) fn step<'a>(&mut self, input: &'a [u8]) -> Result<(usize, Piece<'a>), Refusal> {
+        let mut used = 0;
+        while self.at != At::Done {
+            if self.at == At::Data {
+                return Ok(self.data(input, used));
+            }
+            let Some(byte) = input.get(used) else { return Ok((used, Piece::More)) };
+            self.at = self.framing_byte(*byte)?;
+            used += 1;
+        }
+        Ok((used, Piece::End))
+    }
+
+    fn data<'a>(&mut self, input: &'a [u8], from: usize) -> (usize, Piece<'a>) {
+        let rest = &input[from..];
+        let count = usize::try_from(self.size).map_or(rest.len(), |size| size.min(rest.len()));
+        if count == 0 {
+            return (from, Piece::More);
+        }
+        self.size -= count as u64;
+        if self.size == 0 {
+            self.at = At::DataCr;
+        }
+        (from + count, Piece::Data(&rest[..count]))
+    }
+
+    fn framing_byte(&mut self, byte: u8) -> Result<At, Refusal> {
+        const LINE: Refusal = Refusal::bad("a line of a chunked body does not end in CRLF");
+        Ok(match (self.at, byte) {
+            (At::SizeFirst | At::Size, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
+                self.digit(byte)?;
+                At::Size
+            }
+            (At::Size, b';') => At::Extension,
+            (At::Size | At::Extension, b'\r') => At::SizeLf,
+            (At::SizeFirst | At::Size, b'\n') => return Err(LINE),
+            (At::SizeFirst | At::Size, _) => return Err(Refusal::bad("a bad chunk size")),
+            (At::Extension, byte) if is_text(byte) => {
+                self.extension_bytes += 1;
+                if self.extension_bytes > EXTENSION_BYTES_MAX {
+                    return Err(Refusal::bad("the chunk extensions are too long"));
+                }
+                At::Extension
+            }
+            (At::SizeLf, b'\n') if self.size == 0 => At::Trailer,
+            (At::SizeLf, b'\n') => At::Data,
+            (At::DataCr, b'\r') => At::DataLf,
+            (At::DataLf, b'\n') => {
+                self.digits = 0;
+                At::SizeFirst
+            }
+            (At::DataCr | At::DataLf, _) => {
+                return Err(Refusal::bad("a chunk is longer than its size"));
+            }
+            (At::Trailer, b'\r') => At::EndLf,
+            (At::TrailerLine, b'\r') => At::TrailerLf,
+            (At::TrailerLf, b'\n') => At::Trailer,
+            (At::EndLf, b'\n') => At::Done,
+            (At::Trailer, b' ' | b'\t' | b':') => return Err(Refusal::bad("a bad trailer field")),
+            (At::Trailer | At::TrailerLine, byte) if is_text(byte) => {
+                self.trailer_bytes += 1;
+                if self.trailer_bytes > TRAILER_BYTES_MAX {
+                    return Err(Refusal::new(431, "the trailer is too long"));
+                }
+                At::TrailerLine
+            }
+            _ => return Err(LINE),
+        })
+    }
+
+    fn digit(&mut self, digit: u8) -> Result<(), Refusal> {
+        let value = char::from(digit).to_digit(16).unwrap_or(0);
+        if self.digits == 16 {
+            return Err(Refusal::bad("a chunk size beyond 64 bits"));
+        }
+        self.digits += 1;
+        self.size = self.size << 4 | u64::from(value);
+        Ok(())
+    }
+}
+
+/// What may stand in an extension or a field value: no control but the tab.
+fn is_text(byte: u8) -> bool {
+    byte == b'\t' || byte >= b' ' && byte != 0x7f
+}

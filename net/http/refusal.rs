@@ -1,0 +1,42 @@
+//! Why a message is refused: a status and plain words.
+//!
+//! # Read next
+//! `head.rs`: where most of them come from.
+
+use std::fmt;
+
+/// Why a message was refused: what a server answers with, and logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    status: u16,
+    why: &'static str,
+}
+
+impl Refusal {
+    pub(super) const fn new(status: u16, why: &'static str) -> Refusal {
+        Refusal { status, why }
+    }
+
+    /// 400: not HTTP, or HTTP that two readers might read differently.
+    pub(super) const fn bad(why: &'static str) -> Refusal {
+        Refusal::new(400, why)
+    }
+
+    /// The status of the answer to a request that is refused so.
+    pub fn status(self) -> u16 {
+        self.status
+    }
+
+    /// What is wrong, in a few words.
+    pub fn why(self) -> &'static str {
+        self.why
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.why)
+    }
+}
+
+impl std::error::Error for Refusal {}
