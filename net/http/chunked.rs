@@ -7,8 +7,9 @@
 //!                      └──────────CRLF─────────────▶   │ n = 0: Trailer ──blank line──▶ Done
 //! ```
 //!
-//! Nothing is lenient: a line ends in CRLF and a size is hexadecimal digits, since a proxy that reads
-//! them otherwise would see another message. Extensions and trailer fields are dropped, and bounded.
+//! Nothing is lenient: a line ends in CRLF, a size is hexadecimal digits and a trailer line is a
+//! field, since a proxy that reads them otherwise would see another message. Extensions and trailer
+//! fields are dropped, and bounded.
 //!
 //! # Read next
 //! `server/mod.rs`: who reads them.
@@ -16,13 +17,13 @@
 use super::refusal::Refusal;
 
 /// Bytes that the extensions of a body's chunks may have, all together. 16 KiB.
-pub(super) const EXTENSION_BYTES_MAX: u32 = 16 * 1024;
+pub const EXTENSION_BYTES_MAX: u32 = 16 * 1024;
 /// Bytes of the fields behind the last chunk. 8 KiB.
-pub(super) const TRAILER_BYTES_MAX: u32 = 8 * 1024;
+pub const TRAILER_BYTES_MAX: u32 = 8 * 1024;
 
 /// A decoder, whatever pieces the coded body comes in.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Chunked {
+pub struct Chunked {
     at: At,
     /// The size read so far; of the chunk, what is left.
     size: u64,
@@ -44,7 +45,8 @@ enum At {
     DataLf,
     /// At the beginning of a trailer line.
     Trailer,
-    TrailerLine,
+    TrailerName,
+    TrailerValue,
     TrailerLf,
     EndLf,
     Done,
@@ -52,7 +54,7 @@ enum At {
 
 /// What a step has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Piece<'a> {
+pub enum Piece<'a> {
     /// Bytes of the body.
     Data(&'a [u8]),
     /// All of the input is used up.
@@ -63,7 +65,7 @@ pub(super) enum Piece<'a> {
 
 impl Chunked {
     /// Takes one step: how many bytes of `input` it has used, and what they were.
-    pub(super) fn step<'a>(&mut self, input: &'a [u8]) -> Result<(usize, Piece<'a>), Refusal> {
+    pub fn step<'a>(&mut self, input: &'a [u8]) -> Result<(usize, Piece<'a>), Refusal> {
         let mut used = 0;
         while self.at != At::Done {
             if self.at == At::Data {
@@ -118,19 +120,26 @@ impl Chunked {
                 return Err(Refusal::bad("a chunk is longer than its size"));
             }
             (At::Trailer, b'\r') => At::EndLf,
-            (At::TrailerLine, b'\r') => At::TrailerLf,
-            (At::TrailerLf, b'\n') => At::Trailer,
             (At::EndLf, b'\n') => At::Done,
-            (At::Trailer, b' ' | b'\t' | b':') => return Err(Refusal::bad("a bad trailer field")),
-            (At::Trailer | At::TrailerLine, byte) if is_text(byte) => {
-                self.trailer_bytes += 1;
-                if self.trailer_bytes > TRAILER_BYTES_MAX {
-                    return Err(Refusal::new(431, "the trailer is too long"));
-                }
-                At::TrailerLine
-            }
+            (At::TrailerValue, b'\r') => At::TrailerLf,
+            (At::TrailerLf, b'\n') => At::Trailer,
+            (At::Trailer | At::TrailerName | At::TrailerValue, byte) => self.trailer(byte)?,
             _ => return Err(LINE),
         })
+    }
+
+    fn trailer(&mut self, byte: u8) -> Result<At, Refusal> {
+        let next = match (self.at, byte) {
+            (At::Trailer | At::TrailerName, byte) if is_token(byte) => At::TrailerName,
+            (At::TrailerName, b':') => At::TrailerValue,
+            (At::TrailerValue, byte) if is_text(byte) => At::TrailerValue,
+            _ => return Err(Refusal::bad("a bad trailer field")),
+        };
+        self.trailer_bytes += 1;
+        if self.trailer_bytes > TRAILER_BYTES_MAX {
+            return Err(Refusal::new(431, "the trailer is too long"));
+        }
+        Ok(next)
     }
 
     fn digit(&mut self, digit: u8) -> Result<(), Refusal> {
@@ -147,4 +156,9 @@ impl Chunked {
 /// What may stand in an extension or a field value: no control but the tab.
 fn is_text(byte: u8) -> bool {
     byte == b'\t' || byte >= b' ' && byte != 0x7f
+}
+
+/// What a field name is made of (RFC 9110, 5.6.2).
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
