@@ -3,16 +3,17 @@
 //! Knows httparse and RFC 9112; never mentions a connection.
 //!
 //! A head is parsed once when it comes whole, as nearly always. One that comes in pieces is parsed
-//! at the first of them, so that what is no HTTP is found out at once, and then not until its blank
-//! line is there ([`Scan`]): the work is linear in the bytes, however they are cut.
+//! at the first of them, whenever it has doubled since, so that what is no HTTP is found out soon,
+//! and when its blank line is there ([`Scan`]): the work is linear in the bytes, however they are
+//! cut.
 //!
 //! What two readers might read differently is refused, because between a proxy and a server that
 //! disagree on where a message ends a second one can be smuggled (RFC 9112, 11.2): both lengths,
 //! two lengths, a length that is not all digits, codings we do not know, a line that does not end in
-//! CRLF. Folded lines and spaces before a colon are refused by httparse.
+//! CRLF, a target with a fragment. Folded lines and spaces before a colon are refused by httparse.
 //!
 //! # Read next
-//! `chunked.rs`: bodies without a length.
+//! `target.rs`: what a request asks for. `chunked.rs`: bodies without a length.
 
 use std::mem::MaybeUninit;
 
@@ -20,105 +21,140 @@ use http::{Method, StatusCode, Version};
 
 use super::headers::{Headers, tokens};
 use super::refusal::Refusal;
+use super::target::{Target, is_authority};
 
 /// Fields that a head can have at most, whatever its limits say: they lie on the stack.
-pub(super) const HEADERS_ROOM: usize = 128;
+pub const HEADERS_ROOM: usize = 128;
+/// Longer methods are not looked at: each would be copied to the heap.
+const METHOD_BYTES_MAX: usize = 32;
 
 /// Where the fields of one head are put.
-pub(super) type Room<'a> = [MaybeUninit<httparse::Header<'a>>; HEADERS_ROOM];
+pub type Room<'a> = [MaybeUninit<httparse::Header<'a>>; HEADERS_ROOM];
 
 /// An empty one, which costs nothing.
-pub(super) const fn room<'a>() -> Room<'a> {
+pub const fn room<'a>() -> Room<'a> {
     [const { MaybeUninit::uninit() }; HEADERS_ROOM]
 }
 
 /// What a head may have.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct HeadLimits {
+pub struct HeadLimits {
     /// From its first byte to the blank line, which is included.
-    pub(super) head_bytes_max: usize,
+    pub head_bytes_max: usize,
     /// Not more than [`HEADERS_ROOM`].
-    pub(super) headers_max: usize,
-    pub(super) target_bytes_max: usize,
+    pub headers_max: usize,
+    /// The target alone.
+    pub target_bytes_max: usize,
 }
 
 /// How the end of a body is found (RFC 9112, 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Framing {
+pub enum Framing {
+    /// After so many bytes; none at all if neither length nor coding is given.
     Length(u64),
+    /// It says so itself, chunk by chunk.
     Chunked,
     /// It ends with the connection: responses only.
     UntilClose,
 }
 
 impl Framing {
-    pub(super) const NONE: Framing = Framing::Length(0);
+    /// No body.
+    pub const NONE: Framing = Framing::Length(0);
 }
 
 /// A request's head.
 #[derive(Debug)]
-pub(super) struct RequestHead<'a> {
-    pub(super) method: Method,
-    pub(super) target: &'a str,
-    pub(super) version: Version,
-    pub(super) headers: Headers<'a>,
-    pub(super) body: Framing,
+pub struct RequestHead<'a> {
+    /// What is to be done.
+    pub method: Method,
+    /// As it was sent.
+    pub target: &'a str,
+    /// Whom it is for: as the target says, which has precedence (RFC 9112, 3.2.2), or `Host`.
+    pub authority: Option<&'a str>,
+    /// Of the target: not decoded, and never empty but for CONNECT.
+    pub path: &'a str,
+    /// Of the target: what is behind the first `?`.
+    pub query: Option<&'a str>,
+    /// 1.0 or 1.1.
+    pub version: Version,
+    /// All of its fields.
+    pub headers: Headers<'a>,
+    /// How its body ends.
+    pub body: Framing,
     /// Another request may follow.
-    pub(super) keep_alive: bool,
+    pub keep_alive: bool,
     /// The client waits for 100 before it sends the body.
-    pub(super) expects_continue: bool,
+    pub expects_continue: bool,
     /// It asks for another protocol (`Upgrade`, or the method CONNECT).
-    pub(super) upgrades: bool,
+    pub upgrades: bool,
     /// Its length, the blank line included.
-    pub(super) bytes: usize,
+    pub bytes: usize,
 }
 
 /// A response's head.
 #[derive(Debug)]
-pub(super) struct ResponseHead<'a> {
-    pub(super) status: StatusCode,
-    pub(super) version: Version,
-    pub(super) headers: Headers<'a>,
-    pub(super) body: Framing,
+pub struct ResponseHead<'a> {
+    /// How it went.
+    pub status: StatusCode,
+    /// 1.0 or 1.1.
+    pub version: Version,
+    /// All of its fields.
+    pub headers: Headers<'a>,
+    /// How its body ends.
+    pub body: Framing,
     /// The connection can be used again.
-    pub(super) keep_alive: bool,
+    pub keep_alive: bool,
     /// Its length, the blank line included.
-    pub(super) bytes: usize,
+    pub bytes: usize,
 }
 
 /// Parses the head at the front of `bytes`; `None` if it is not whole.
-pub(super) fn parse_request<'a>(
+pub fn parse_request<'a>(
     bytes: &'a [u8],
     limits: HeadLimits,
     room: &'a mut Room<'a>,
 ) -> Result<Option<RequestHead<'a>>, Refusal> {
+    let bytes = &bytes[..bytes.len().min(limits.head_bytes_max)];
+    let blank = blank_line(bytes)?;
     let mut request = httparse::Request::new(&mut []);
     let room = &mut room[..limits.headers_max.min(HEADERS_ROOM)];
-    let parsed = request.parse_with_uninit_headers(bytes, room);
-    if request.path.is_some_and(|target| target.len() > limits.target_bytes_max) {
-        return Err(Refusal::new(414, "the request target is too long"));
-    }
-    let Some(length) = whole(parsed, bytes, limits)? else { return Ok(None) };
-    let (Some(method), Some(target)) = (request.method, request.path) else {
+    let parsed = request.parse_with_uninit_headers(&bytes[blank..], room);
+    let length = match parsed {
+        Ok(httparse::Status::Complete(length)) => blank + length,
+        Ok(httparse::Status::Partial) => return unfinished(&request, bytes.len(), limits),
+        Err(error) => return Err(refuse_request(error, &request, &bytes[blank..], limits)),
+    };
+    let (Some(name), Some(target)) = (request.method, request.path) else {
         return Err(Refusal::bad("a request without a method or a target"));
     };
-    let Ok(method) = Method::from_bytes(method.as_bytes()) else {
+    check_sizes(name.len(), target.len(), limits)?;
+    check_lines(&bytes[..length])?;
+    let Ok(method) = Method::from_bytes(name.as_bytes()) else {
         return Err(Refusal::bad("the method is not a token"));
     };
-    check_target(&method, target)?;
+    let Target { authority, path, query } = Target::of(&method, target)?;
     let version = version(request.version);
     let headers = Headers::new(request.headers);
-    let facts = Facts::of(headers, version)?;
+    let facts = Facts::of(headers, version, true)?;
     if version == Version::HTTP_11 && facts.hosts != 1 || facts.hosts > 1 {
         return Err(Refusal::bad("not exactly one Host field"));
     }
+    let body = facts.framing()?.unwrap_or(Framing::NONE);
+    if method == Method::CONNECT && body != Framing::NONE {
+        // What follows is the tunnel's for some, and the body for others (RFC 9110, 9.3.6).
+        return Err(Refusal::bad("a CONNECT with a body"));
+    }
     Ok(Some(RequestHead {
-        body: facts.framing()?.unwrap_or(Framing::NONE),
+        body,
         keep_alive: facts.keep_alive(version),
         expects_continue: facts.expects_continue && version == Version::HTTP_11,
-        upgrades: facts.upgrade || method == Method::CONNECT,
+        upgrades: facts.upgrade && version == Version::HTTP_11 || method == Method::CONNECT,
         method,
         target,
+        authority: authority.or(facts.host),
+        path,
+        query,
         version,
         headers,
         bytes: length,
@@ -127,22 +163,33 @@ pub(super) fn parse_request<'a>(
 
 /// Parses the head at the front of `bytes`, the answer to a request of that method; `None` if it is
 /// not whole.
-pub(super) fn parse_response<'a>(
+pub fn parse_response<'a>(
     bytes: &'a [u8],
     limits: HeadLimits,
     method: &Method,
     room: &'a mut Room<'a>,
 ) -> Result<Option<ResponseHead<'a>>, Refusal> {
+    let bytes = &bytes[..bytes.len().min(limits.head_bytes_max)];
     let mut response = httparse::Response::new(&mut []);
     let room = &mut room[..limits.headers_max.min(HEADERS_ROOM)];
+    if matches!(bytes, [b'\r' | b'\n', ..]) {
+        return Err(Refusal::bad("a blank line ahead of a response"));
+    }
     let config = httparse::ParserConfig::default();
-    let parsed = config.parse_response_with_uninit_headers(&mut response, bytes, room);
-    let Some(length) = whole(parsed, bytes, limits)? else { return Ok(None) };
+    let length = match config.parse_response_with_uninit_headers(&mut response, bytes, room) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) if bytes.len() >= limits.head_bytes_max => {
+            return Err(TOO_LONG);
+        }
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(error) => return Err(refuse(error)),
+    };
+    check_lines(&bytes[..length])?;
     let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
     let Some(status) = status else { return Err(Refusal::bad("the status is no number")) };
     let version = version(response.version);
     let headers = Headers::new(response.headers);
-    let facts = Facts::of(headers, version)?;
+    let facts = Facts::of(headers, version, false)?;
     let bodiless = status.is_informational()
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
         || method == Method::HEAD
@@ -158,50 +205,100 @@ pub(super) fn parse_response<'a>(
 
 /// Looks for the end of a head that comes in pieces, each byte once.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Scan {
+pub struct Scan {
     /// Bytes of the head that were looked at.
     seen: usize,
+    /// Parsed again at this length, finished or not.
+    again: usize,
 }
 
 impl Scan {
-    /// Whether it is worth parsing: at the first call, and when there is a blank line that was not
-    /// there before. `bytes` begins where it did in the call before.
-    pub(super) fn is_due(&mut self, bytes: &[u8]) -> bool {
-        let from = self.seen.saturating_sub(3);
-        let first = self.seen == 0;
+    /// Whether it is worth parsing: at the first call, when the head has doubled since, when it is
+    /// as long as it may be, and when there is a blank line that was not there before. `bytes`
+    /// begins where it did in the call before.
+    pub fn is_due(&mut self, bytes: &[u8], limits: HeadLimits) -> bool {
+        let from = self.seen.saturating_sub(2);
         self.seen = bytes.len();
-        // Any blank line will do: whether it is well formed is for the parser to say.
-        first
-            || bytes[from..].windows(2).zip(from..).any(|(pair, at)| {
-                pair == b"\n\n" || pair == b"\n\r" && bytes.get(at + 2) == Some(&b'\n')
-            })
+        let due = bytes.len() >= self.again || bytes.len() >= limits.head_bytes_max;
+        if due {
+            self.again = 2 * bytes.len();
+        }
+        due || has_blank_line(&bytes[from..])
     }
 }
 
-/// The length of a head, if it is whole and its lines end as they should.
-fn whole(
-    parsed: httparse::Result<usize>,
-    bytes: &[u8],
-    limits: HeadLimits,
-) -> Result<Option<usize>, Refusal> {
-    const TOO_LONG: Refusal = Refusal::new(431, "the head is too long");
-    let length = match parsed {
-        Ok(httparse::Status::Complete(length)) => length,
-        Ok(httparse::Status::Partial) if bytes.len() >= limits.head_bytes_max => {
-            return Err(TOO_LONG);
+/// Any will do: whether it is well formed is for the parser to say.
+fn has_blank_line(bytes: &[u8]) -> bool {
+    let mut ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+    ends.any(|(at, _)| matches!(bytes[at + 1..], [b'\n', ..] | [b'\r', b'\n', ..]))
+}
+
+/// The length of the blank line ahead of a request: one is skipped, since some clients send one
+/// behind a body (RFC 9112, 2.2); more would be parsed again and again.
+fn blank_line(bytes: &[u8]) -> Result<usize, Refusal> {
+    match bytes {
+        [b'\r', b'\n', b'\r' | b'\n', ..] | [b'\n', ..] => {
+            Err(Refusal::bad("blank lines ahead of a request"))
         }
-        Ok(httparse::Status::Partial) => return Ok(None),
-        Err(error) => return Err(refuse(error)),
-    };
-    if length > limits.head_bytes_max {
-        return Err(TOO_LONG);
+        [b'\r', b'\n', ..] => Ok(2),
+        _ => Ok(0),
     }
-    let head = &bytes[..length];
+}
+
+const TOO_LONG: Refusal = Refusal::new(431, "the head is too long");
+
+/// Whether a head that is not whole can still become one that is accepted.
+fn unfinished<'a>(
+    request: &httparse::Request<'_, '_>,
+    length: usize,
+    limits: HeadLimits,
+) -> Result<Option<RequestHead<'a>>, Refusal> {
+    // Until its end is there the target is nowhere, but for what is not the method.
+    let method = request.method.map_or(length, str::len);
+    let target = request.path.map_or(length.saturating_sub(method + 3), str::len);
+    check_sizes(method.saturating_sub(2), target, limits)?;
+    if length >= limits.head_bytes_max { Err(TOO_LONG) } else { Ok(None) }
+}
+
+fn check_sizes(method: usize, target: usize, limits: HeadLimits) -> Result<(), Refusal> {
+    if method > METHOD_BYTES_MAX {
+        return Err(Refusal::new(501, "a method that nobody knows"));
+    }
+    if target > limits.target_bytes_max {
+        return Err(Refusal::new(414, "the request target is too long"));
+    }
+    Ok(())
+}
+
+/// Checks what httparse lets pass: lines that end in LF alone. Other controls, CR among them, are
+/// nowhere else in a head.
+fn check_lines(head: &[u8]) -> Result<(), Refusal> {
     let bare = head.iter().zip(&head[1..]).filter(|(a, b)| **b == b'\n' && **a != b'\r').count();
-    if bare > 0 || head[0] == b'\n' {
+    if bare > 0 {
         return Err(Refusal::bad("a line does not end in CRLF"));
     }
-    Ok(Some(length))
+    Ok(())
+}
+
+fn refuse_request(
+    error: httparse::Error,
+    request: &httparse::Request<'_, '_>,
+    line: &[u8],
+    limits: HeadLimits,
+) -> Refusal {
+    let (method, target) = (request.method.unwrap_or(""), request.path.unwrap_or(""));
+    if let Err(refusal) = check_sizes(method.len(), target.len(), limits) {
+        return refusal;
+    }
+    // A version, but not ours; or what comes behind a target with a space in it.
+    let is_version = line
+        .get(method.len() + target.len() + 2..)
+        .and_then(|version| version.strip_prefix(b"HTTP/"))
+        .is_some_and(|version| version.first().is_some_and(u8::is_ascii_digit));
+    if error == httparse::Error::Version && !is_version {
+        return Refusal::bad("a bad request line");
+    }
+    refuse(error)
 }
 
 fn refuse(error: httparse::Error) -> Refusal {
@@ -221,30 +318,14 @@ fn version(minor: Option<u8>) -> Version {
     if minor == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 }
 }
 
-/// The forms of a request target (RFC 9112, 3.2).
-fn check_target(method: &Method, target: &str) -> Result<(), Refusal> {
-    let is_absolute = || {
-        let (scheme, rest) = target.split_once("://").unwrap_or(("", ""));
-        let known = ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
-        known && !rest.is_empty() && !rest.starts_with('/')
-    };
-    let fits = match *method {
-        Method::CONNECT => target.rsplit_once(':').is_some_and(|(host, port)| {
-            !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok()
-        }),
-        Method::OPTIONS if target == "*" => true,
-        _ => target.starts_with('/') || is_absolute(),
-    };
-    if fits { Ok(()) } else { Err(Refusal::bad("a bad request target")) }
-}
-
 /// What the fields say of the message itself, gathered in one pass.
 #[derive(Default)]
-struct Facts {
+struct Facts<'a> {
     length: Option<u64>,
     /// The coding is `chunked` and nothing else.
     chunked: bool,
     hosts: u32,
+    host: Option<&'a str>,
     close: bool,
     keep_alive: bool,
     upgrade: bool,
@@ -252,14 +333,14 @@ struct Facts {
     expects_continue: bool,
 }
 
-impl Facts {
-    fn of(headers: Headers<'_>, version: Version) -> Result<Facts, Refusal> {
+impl<'a> Facts<'a> {
+    fn of(headers: Headers<'a>, version: Version, request: bool) -> Result<Facts<'a>, Refusal> {
         let mut facts = Facts::default();
         for (name, value) in headers.iter() {
             // By length first: most names are told apart by it.
             match name.len() {
-                4 if name.eq_ignore_ascii_case("host") => facts.host(value)?,
-                6 if name.eq_ignore_ascii_case("expect") => facts.expect(value)?,
+                4 if request && name.eq_ignore_ascii_case("host") => facts.host(value)?,
+                6 if request && name.eq_ignore_ascii_case("expect") => facts.expect(value)?,
                 7 if name.eq_ignore_ascii_case("upgrade") => facts.wants_upgrade = true,
                 10 if name.eq_ignore_ascii_case("connection") => facts.connection(value),
                 14 if name.eq_ignore_ascii_case("content-length") => facts.length(value)?,
@@ -273,10 +354,14 @@ impl Facts {
         Ok(facts)
     }
 
-    fn host(&mut self, value: &[u8]) -> Result<(), Refusal> {
+    /// It may be empty, where the target has no authority.
+    fn host(&mut self, value: &'a [u8]) -> Result<(), Refusal> {
         self.hosts += 1;
-        if value.iter().any(|byte| b" \t,/?#@\\".contains(byte)) {
-            return Err(Refusal::bad("a bad Host field"));
+        if !value.is_empty() {
+            self.host = std::str::from_utf8(value).ok().filter(|_| is_authority(value));
+            if self.host.is_none() {
+                return Err(Refusal::bad("a bad Host field"));
+            }
         }
         Ok(())
     }
@@ -317,6 +402,11 @@ impl Facts {
             return Err(Refusal::bad("a bad Transfer-Encoding"));
         }
         if !value.eq_ignore_ascii_case(b"chunked") {
+            let is_chunked = |member: &&[u8]| member.eq_ignore_ascii_case(b"chunked");
+            let once = tokens(value).filter(is_chunked).count() == 1;
+            if !once || !tokens(value).last().is_some_and(|last| is_chunked(&last)) {
+                return Err(Refusal::bad("a Transfer-Encoding that does not end in chunked"));
+            }
             return Err(Refusal::new(501, "a transfer coding other than chunked"));
         }
         self.chunked = true;

@@ -6,9 +6,21 @@ mod chunked;
 mod head;
 mod headers;
 mod refusal;
+mod target;
 
 pub use headers::Headers;
 pub use refusal::Refusal;
+
+/// No part of the API: the state machines that server and client are made of, for the tests, the
+/// benchmarks and the fuzz targets, which through a connection would see a hundredth of the bytes.
+#[doc(hidden)]
+pub mod parts {
+    pub use super::chunked::{Chunked, EXTENSION_BYTES_MAX, Piece, TRAILER_BYTES_MAX};
+    pub use super::head::{
+        Framing, HEADERS_ROOM, HeadLimits, RequestHead, ResponseHead, Room, Scan, parse_request,
+        parse_response, room,
+    };
+}
 
 /// Of the `http` crate.
 pub use http::{Method, StatusCode, Uri, Version};
