@@ -21,27 +21,13 @@ impl Conn {
     /// Takes all of the bytes or none; from `through` unsent on they are offered to the kernel.
     #[inline]
     pub(super) fn put(&mut self, bytes: &[u8], through: usize) -> Pressure {
-        let unsent = self.unsent();
-        if self.sending != Half::Open {
-            return Pressure::Refused;
-        }
-        let max = self.seat.outbox_bytes_max;
-        if unsent + bytes.len() > max {
-            self.marks |= match bytes.len() {
-                // `Drained` would be a lie where it could never fit, and at the low-water mark
-                // where it does not fit yet.
-                count if count > max => 0,
-                count if count > max.saturating_sub(self.seat.outbox_bytes_low) => {
-                    mark::ABOVE | mark::WHOLE
-                }
-                _ => mark::ABOVE,
-            };
+        if !self.admits(bytes.len()) {
             return Pressure::Refused;
         }
         // The rate is asked in `flush`, which knows the time.
         let later = self.has(mark::BLOCKED) || self.seat.write_rate.is_some();
-        let taken =
-            if unsent + bytes.len() < through || later { 0 } else { self.write_through(bytes) };
+        let through = self.unsent() + bytes.len() >= through && !later;
+        let taken = if through { self.write_through(bytes) } else { 0 };
         if taken < bytes.len() {
             self.outbox.get_or_insert_default().bytes.extend(&bytes[taken..]);
         }
@@ -50,6 +36,36 @@ impl Conn {
             return Pressure::AboveHigh;
         }
         Pressure::Below
+    }
+
+    /// Whether so many bytes will be taken now, be it in several writes. If there only is no room
+    /// for them now, `Drained` will be told when there is.
+    #[inline]
+    pub(super) fn admits(&mut self, count: usize) -> bool {
+        if self.sending != Half::Open {
+            return false;
+        }
+        let max = self.seat.outbox_bytes_max;
+        let admits = self.unsent() + count <= max;
+        if !admits {
+            self.marks |= match count {
+                // `Drained` would be a lie where it could never fit, and at the low-water mark
+                // where it does not fit yet.
+                count if count > max => 0,
+                count if count > max.saturating_sub(self.seat.outbox_bytes_low) => {
+                    mark::ABOVE | mark::WHOLE
+                }
+                _ => mark::ABOVE,
+            };
+        }
+        admits
+    }
+
+    /// Asks for `Drained` although nothing was refused: whoever holds something back wants to know
+    /// when there is room. It comes at once where there is.
+    #[cfg(feature = "ws")]
+    pub(super) fn ask_for_drained(&mut self) {
+        self.marks |= mark::ABOVE;
     }
 
     /// Writes the outbox and `bytes` behind it; answers how many of `bytes` the kernel took.
