@@ -1,0 +1,67 @@
+//! Faults: what a peer may not send.
+//!
+//! # Read next
+//! `decoder.rs`: where they are found.
+
+use std::fmt;
+
+use super::close::code;
+
+/// What a peer has sent that it may not. It is told the code, and the connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// Against RFC 6455, in so many words. Code 1002.
+    Protocol(&'static str),
+    /// A text or a reason that is not UTF-8. Code 1007.
+    Utf8,
+    /// More than [`Limits::message_bytes_max`](super::Limits::message_bytes_max). Code 1009.
+    MessageTooBig {
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// More than [`Limits::frame_bytes_max`](super::Limits::frame_bytes_max). Code 1009.
+    FrameTooBig {
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// More than [`Limits::fragments_max`](super::Limits::fragments_max). Code 1008.
+    TooManyFragments {
+        /// The limit.
+        fragments_max: u32,
+    },
+    /// A message that took longer than
+    /// [`Limits::message_timeout`](super::Limits::message_timeout). Code 1008.
+    TooSlow,
+}
+
+impl Fault {
+    /// What the peer is told.
+    pub fn code(self) -> u16 {
+        match self {
+            Fault::Protocol(_) => code::PROTOCOL,
+            Fault::Utf8 => code::INVALID,
+            Fault::MessageTooBig { .. } | Fault::FrameTooBig { .. } => code::TOO_BIG,
+            Fault::TooManyFragments { .. } | Fault::TooSlow => code::POLICY,
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Protocol(what) => f.write_str(what),
+            Fault::Utf8 => f.write_str("a text that is not UTF-8"),
+            Fault::MessageTooBig { bytes_max } => {
+                write!(f, "a message of more than {bytes_max} bytes")
+            }
+            Fault::FrameTooBig { bytes_max } => write!(f, "a frame of more than {bytes_max} bytes"),
+            Fault::TooManyFragments { fragments_max } => {
+                write!(f, "a message of more than {fragments_max} fragments")
+            }
+            Fault::TooSlow => f.write_str("a message that took too long"),
+        }
+    }
+}
+
+impl std::error::Error for Fault {}
