@@ -1,1 +1,50 @@
-//! WebSocket on the loop.
+//! WebSocket on the loop (RFC 6455).
+//!
+//! Knows connections, the heads of HTTP and tungstenite's frame header; never mentions threads.
+//!
+//! A WebSocket is a connection that began as an HTTP request and carries messages ever after, in
+//! both directions. What there is to it beyond bytes and their lengths are rules: which frames may
+//! follow which, who masks, what a text may hold, how both ends say good-bye.
+//!
+//! ```text
+//!   Conn ──bytes──▶ decoder ──messages──▶ your handler
+//!                      │ ping, Close          │ socket.text(…)  message = Message::text(…)
+//!                      ▼                      ▼                 peer.send(&message)
+//!   Conn ◀──bytes─── send ◀───────────────────┘
+//! ```
+//!
+//! A message that comes whole allocates nothing, and an idle WebSocket owns no buffer. The
+//! handler sees texts and binaries; pings are answered, silent peers are found out, and the end is
+//! told once, with its reason.
+//!
+//! # Left out
+//! Extensions. The one in use, compression of each message (RFC 7692), costs each connection some
+//! 300 KiB for its windows, or most of what it gains where the windows are given up after each
+//! message, and lets a peer turn kilobytes into gigabytes; so none is offered, and an offer is not
+//! taken up. WebSocket over HTTP/2 (RFC 8441), as there is no HTTP/2 here.
+//!
+//! # Read next
+//! `mask.rs`, `utf8.rs`, `frame.rs`, `decoder.rs`: bytes to messages; then `socket.rs`.
+
+mod close;
+mod decoder;
+mod drive;
+mod event;
+mod fault;
+mod frame;
+mod limits;
+mod mask;
+mod message;
+mod send;
+mod socket;
+mod utf8;
+mod watch;
+
+pub use close::{REASON_BYTES_MAX, code};
+pub use drive::open;
+pub use event::{Event, Reason};
+pub use fault::Fault;
+pub use frame::Role;
+pub use limits::Limits;
+pub use message::Message;
+pub use socket::Socket;

@@ -1,0 +1,228 @@
+//! The loop's side of a WebSocket: what happens when its connection has something to tell.
+//!
+//! Knows the decoder and the connection; the same code drives servers' and clients'.
+//!
+//! # Rules
+//! 1. `Closed` is told exactly once, whatever ended it, and is the last event.
+//! 2. A message is told whole, once and in order, until either end has said Close. None is told
+//!    while it is paused.
+//! 3. A ping is answered before anything behind it is told.
+//!
+//! # Read next
+//! `send.rs`: from a payload to bytes.
+
+use std::mem;
+use std::rc::Rc;
+
+use super::close::{Payload, code};
+use super::decoder::{Decoder, Incoming, Step, put_shared, take_shared};
+use super::event::{Event, Reason};
+use super::frame::Role;
+use super::limits::Limits;
+use super::send;
+use super::socket::{Phase, Socket};
+use super::watch;
+use crate::net::{self, Conn, Stream};
+use crate::reactor::{Context, SourceId};
+
+/// Calls the handler, which may do anything to anything.
+pub(super) trait HandlerFn<S>:
+    FnMut(&mut Context<S>, &mut S, &Socket, Event<'_>) + 'static
+{
+}
+impl<S, F: FnMut(&mut Context<S>, &mut S, &Socket, Event<'_>) + 'static> HandlerFn<S> for F {}
+
+/// Opens a WebSocket over a stream on which both ends have agreed to speak it: the handshake is
+/// done, by whatever means. [`accept`](super::accept) and [`connect`](super::connect) do it.
+///
+/// ```
+/// use waterwheel::{Reactor, net::{memory, ws}};
+///
+/// let mut reactor = Reactor::new()?;
+/// let (left, right) = memory::pair(&mut reactor);
+/// let limits = ws::Limits::default;
+/// ws::open(&mut reactor, left, ws::Role::Server, limits(), |reactor, _, socket, event| {
+///     if let ws::Event::Text(text) = event {
+///         let _ = socket.text(reactor, &text.to_uppercase());
+///         socket.close(reactor, ws::code::NORMAL, "that was all");
+///     }
+/// });
+/// let client = ws::open(&mut reactor, right, ws::Role::Client, limits(), {
+///     |_, heard: &mut String, _, event| match event {
+///         ws::Event::Text(text) => heard.push_str(text),
+///         ws::Event::Closed(reason) => heard.push_str(&format!(", {reason}")),
+///         _ => {}
+///     }
+/// });
+/// let _ = client.text(&mut reactor, "hello");
+/// let mut heard = String::new();
+/// reactor.run(&mut heard)?;
+/// assert_eq!(heard, "HELLO, closed: 1000 \"that was all\"");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[track_caller]
+pub fn open<S, F>(
+    reactor: &mut Context<S>,
+    stream: Stream,
+    role: Role,
+    limits: impl Into<Rc<Limits>>,
+    handler: F,
+) -> Socket
+where
+    S: 'static,
+    F: FnMut(&mut Context<S>, &mut S, &Socket, Event<'_>) + 'static,
+{
+    let socket = Socket::new(role, limits.into(), None);
+    attach(reactor, stream, &socket, handler);
+    socket
+}
+
+/// Puts a socket on its stream.
+#[track_caller]
+pub(super) fn attach<S: 'static>(
+    reactor: &mut Context<S>,
+    stream: Stream,
+    socket: &Socket,
+    handler: impl HandlerFn<S>,
+) {
+    let decoder = Decoder::new(socket.0.role);
+    let mut driven = Driven { socket: socket.clone(), decoder, busy: false, handler };
+    let id = stream.open(reactor, move |reactor, state, id, event| match event {
+        net::Event::Data(input) => driven.receive(reactor, state, id, input),
+        net::Event::Drained => driven.drained(reactor, state),
+        net::Event::Eof => reactor[id].close(), // Whatever its limits say of half open ones.
+        net::Event::Closed(reason) => driven.closed(reactor, state, reason),
+    });
+    socket.0.conn.set(Some(id));
+    socket.0.phase.set(Phase::Open);
+    watch::opened(socket, reactor);
+}
+
+/// Ends it because of something that cannot be: the peer is told, and nothing more is read.
+pub(super) fn fail<S: 'static>(socket: &Socket, reactor: &mut Context<S>, reason: Reason) {
+    let code = match &reason {
+        Reason::Fault(fault) => fault.code(),
+        _ => code::INTERNAL,
+    };
+    let told = match &reason {
+        Reason::Fault(fault) => fault.to_string(),
+        _ => String::new(),
+    };
+    let was_open = socket.is_open();
+    socket.end_with(reason);
+    if was_open {
+        send::close(socket, reactor, Payload::new(code, &told), true);
+    } else {
+        send::end(socket, reactor); // It was told a Close before.
+    }
+    watch::closing(socket, reactor);
+}
+
+/// A socket, its place in the peer's stream, and its handler.
+struct Driven<F> {
+    socket: Socket,
+    decoder: Decoder,
+    /// Input is being handed out; still so at the next, the handler has panicked.
+    busy: bool,
+    handler: F,
+}
+
+impl<F> Driven<F> {
+    fn receive<S: 'static>(
+        &mut self,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        id: SourceId<Conn>,
+        input: &[u8],
+    ) where
+        F: HandlerFn<S>,
+    {
+        self.socket.0.watch.heard();
+        if mem::replace(&mut self.busy, true) {
+            fail(&self.socket, reactor, Reason::Panicked);
+        }
+        let mut shared = take_shared();
+        let mut at = 0;
+        while self.wants_more(reactor, id) {
+            match self.decoder.decode(&self.socket.0.limits, &input[at..], &mut shared) {
+                Ok(Step { consumed, incoming }) => {
+                    at += consumed;
+                    let Some(incoming) = incoming else { break };
+                    self.take(reactor, state, incoming);
+                }
+                Err(fault) => fail(&self.socket, reactor, Reason::Fault(fault)),
+            }
+        }
+        put_shared(shared);
+        self.busy = false;
+        if self.socket.0.phase.get() == Phase::Over {
+            return;
+        }
+        if let Some(conn) = reactor.get_mut(id) {
+            conn.unread(input.len() - at);
+        }
+        let since = self.decoder.begun(|| reactor.tick());
+        watch::amid(&self.socket, reactor, since);
+    }
+
+    /// The handler may have done anything in answer to the last message.
+    #[inline]
+    fn wants_more<S: 'static>(&self, reactor: &Context<S>, id: SourceId<Conn>) -> bool {
+        self.socket.0.phase.get() != Phase::Over
+            && reactor.get(id).is_some_and(|conn| !conn.is_closing() && !conn.is_paused())
+    }
+
+    #[inline]
+    fn take<S: 'static>(&mut self, reactor: &mut Context<S>, state: &mut S, incoming: Incoming<'_>)
+    where
+        F: HandlerFn<S>,
+    {
+        let open = self.socket.is_open();
+        let event = match incoming {
+            Incoming::Text(text) => Event::Text(text),
+            Incoming::Binary(bytes) => Event::Binary(bytes),
+            Incoming::Pong(payload) => Event::Pong(payload),
+            Incoming::Ping(payload) if open => return send::pong(&self.socket, reactor, payload),
+            Incoming::Ping(_) => return,
+            Incoming::Close(code, reason) => return self.peer_closes(reactor, code, reason),
+        };
+        if open {
+            (self.handler)(reactor, state, &self.socket, event);
+        }
+    }
+
+    /// The peer's Close is answered with its own code, unless it is an answer itself. The server
+    /// ends the connection then (RFC 6455, 7.1.1), so that its port does not have to wait for late
+    /// bytes; the client sees that it does.
+    fn peer_closes<S: 'static>(&mut self, reactor: &mut Context<S>, code: u16, reason: &str) {
+        let answers = self.socket.is_open();
+        self.socket.end_with(Reason::Closed { code, reason: reason.to_owned() });
+        let ends = self.socket.0.role == Role::Server;
+        if answers {
+            send::close(&self.socket, reactor, Payload::new(code, ""), ends);
+        } else if ends {
+            send::end(&self.socket, reactor);
+        }
+        watch::closing(&self.socket, reactor);
+    }
+
+    fn drained<S: 'static>(&mut self, reactor: &mut Context<S>, state: &mut S)
+    where
+        F: HandlerFn<S>,
+    {
+        send::owed(&self.socket, reactor);
+        if self.socket.0.above.take() && self.socket.is_open() {
+            (self.handler)(reactor, state, &self.socket, Event::Drained);
+        }
+    }
+
+    fn closed<S: 'static>(&mut self, reactor: &mut Context<S>, state: &mut S, why: net::Reason)
+    where
+        F: HandlerFn<S>,
+    {
+        watch::closed(&self.socket, reactor);
+        self.socket.end_with(Reason::Lost(why));
+        let Some(reason) = self.socket.0.end.take() else { return };
+        (self.handler)(reactor, state, &self.socket, Event::Closed(*reason));
+    }
+}

@@ -1,0 +1,104 @@
+//! Sending: from a payload to bytes in the outbox.
+//!
+//! Knows the connection's outbox, whose limits bound what waits.
+//!
+//! # Rules
+//! 1. A frame is taken whole or not at all.
+//! 2. A Close and the pong to the last ping are never lost for want of room: they are owed, and
+//!    sent when there is some. So a flood of pings makes no more pongs than the outbox's high-water
+//!    mark has room for, and one.
+//!
+//! # Read next
+//! `watch.rs`: what time does to a WebSocket.
+
+use super::close::Payload;
+use super::frame::{Kind, Role, head};
+use super::mask;
+use super::socket::{Owed, Socket};
+use crate::net::{Conn, Pressure};
+use crate::reactor::Context;
+
+/// Bytes that are masked at a time, on the stack.
+const MASKED_BYTES: usize = 4096;
+
+/// Sends a whole message or a control frame.
+#[inline]
+pub(super) fn frame(conn: &mut Conn, role: Role, kind: Kind, payload: &[u8]) -> Pressure {
+    let mask = (role == Role::Client).then(mask::fresh);
+    let head = head(kind, payload.len(), mask);
+    if !conn.admits(head.bytes().len() + payload.len()) {
+        return Pressure::Refused;
+    }
+    let taken = conn.write(head.bytes());
+    match mask {
+        None if payload.is_empty() => taken,
+        None => conn.write(payload),
+        Some(mask) => masked(conn, mask, payload, taken),
+    }
+}
+
+fn masked(conn: &mut Conn, mut mask: mask::Mask, payload: &[u8], mut taken: Pressure) -> Pressure {
+    let mut room = [0; MASKED_BYTES];
+    for piece in payload.chunks(MASKED_BYTES) {
+        let bytes = &mut room[..piece.len()];
+        bytes.copy_from_slice(piece);
+        mask = mask::apply(bytes, mask);
+        taken = conn.write(bytes);
+    }
+    taken
+}
+
+/// Answers a ping, at once or when less is unsent.
+pub(super) fn pong<S: 'static>(socket: &Socket, reactor: &mut Context<S>, payload: &[u8]) {
+    let Some(conn) = socket.conn_mut(reactor) else { return };
+    if conn.unsent() <= conn.limits().outbox_bytes_high
+        && frame(conn, socket.0.role, Kind::Pong, payload) != Pressure::Refused
+    {
+        return;
+    }
+    conn.ask_for_drained();
+    socket.0.owed.borrow_mut().get_or_insert_default().pong = Some(payload.into());
+}
+
+/// Sends a Close, at once or when there is room; `end` closes the connection behind it.
+pub(super) fn close<S: 'static>(
+    socket: &Socket,
+    reactor: &mut Context<S>,
+    payload: Payload,
+    end: bool,
+) {
+    let Some(conn) = socket.conn_mut(reactor) else { return };
+    if frame(conn, socket.0.role, Kind::Close, payload.bytes()) != Pressure::Refused {
+        *socket.0.owed.borrow_mut() = None; // A pong would come behind it.
+        if end {
+            conn.close();
+        }
+        return;
+    }
+    conn.ask_for_drained();
+    let owed = Owed { pong: None, close: Some(payload), end };
+    *socket.0.owed.borrow_mut() = Some(Box::new(owed));
+}
+
+/// Closes the connection, behind a Close that is still owed.
+pub(super) fn end<S: 'static>(socket: &Socket, reactor: &mut Context<S>) {
+    match &mut *socket.0.owed.borrow_mut() {
+        Some(owed) if owed.close.is_some() => owed.end = true,
+        _ => {
+            if let Some(conn) = socket.conn_mut(reactor) {
+                conn.close();
+            }
+        }
+    }
+}
+
+/// There is room: sends what is owed.
+pub(super) fn owed<S: 'static>(socket: &Socket, reactor: &mut Context<S>) {
+    let owed = socket.0.owed.borrow_mut().take();
+    let Some(owed) = owed else { return };
+    if let Some(payload) = owed.close {
+        close(socket, reactor, payload, owed.end);
+    } else if let Some(payload) = owed.pong {
+        pong(socket, reactor, &payload);
+    }
+}

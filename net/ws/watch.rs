@@ -1,0 +1,188 @@
+//! Time: pings to a silent peer, and the ends of patience.
+//!
+//! Knows ticks and one timer for each WebSocket, which does not hold the loop.
+//!
+//! Traffic re-arms nothing, and does not ask what time it is: it leaves a mark, and the timer, when
+//! it comes up, looks whether there is one.
+//!
+//! ```text
+//!   look   heard since the last look? ─▶ look again in ping_interval
+//!          else pinged?               ─▶ PongTimeout
+//!          else                       ─▶ ping, and look again in pong_timeout
+//! ```
+//!
+//! # Read next
+//! `handshake.rs`: how it begins.
+
+use std::cell::Cell;
+use std::fmt;
+use std::time::Duration;
+
+use super::drive::fail;
+use super::event::Reason;
+use super::fault::Fault;
+use super::frame::Kind;
+use super::send;
+use super::socket::{Phase, Socket};
+use crate::reactor::Context;
+use crate::timers::TimerId;
+
+const NEVER: u64 = u64::MAX;
+
+/// What is due, and when, in ticks.
+pub(super) struct Watch {
+    /// Something has arrived since the last look.
+    heard: Cell<bool>,
+    /// A ping was sent at the last look.
+    pinged: Cell<bool>,
+    look: Cell<u64>,
+    /// When the message that has begun must have ended.
+    message: Cell<u64>,
+    /// When that message began.
+    since: Cell<u64>,
+    /// When the closing must have ended.
+    close: Cell<u64>,
+    /// The timer, and what it is armed for.
+    timer: Cell<Option<(TimerId, u64)>>,
+}
+
+impl Default for Watch {
+    fn default() -> Watch {
+        Watch {
+            heard: Cell::new(false),
+            pinged: Cell::new(false),
+            look: Cell::new(NEVER),
+            message: Cell::new(NEVER),
+            since: Cell::new(NEVER),
+            close: Cell::new(NEVER),
+            timer: Cell::new(None),
+        }
+    }
+}
+
+impl Watch {
+    #[inline]
+    pub(super) fn heard(&self) {
+        self.heard.set(true);
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").field("look", &self.look.get()).finish_non_exhaustive()
+    }
+}
+
+/// It has been opened.
+pub(super) fn opened<S: 'static>(socket: &Socket, reactor: &mut Context<S>) {
+    if let Some(interval) = socket.0.limits.ping_interval {
+        socket.0.watch.look.set(reactor.tick_after(interval));
+        arm(socket, reactor);
+    }
+}
+
+/// A message that began at `since` has not ended; or there is none.
+#[inline]
+pub(super) fn amid<S: 'static>(socket: &Socket, reactor: &mut Context<S>, since: Option<u64>) {
+    let watch = &socket.0.watch;
+    let Some((since, timeout)) = since.zip(socket.0.limits.message_timeout) else {
+        watch.since.set(NEVER);
+        return watch.message.set(NEVER);
+    };
+    if watch.since.replace(since) != since {
+        watch.message.set(reactor.tick_after(timeout));
+        arm(socket, reactor);
+    }
+}
+
+/// Reading goes on: the peer could not end its message while it did not.
+pub(super) fn resumed<S: 'static>(socket: &Socket, reactor: &mut Context<S>) {
+    let message = &socket.0.watch.message;
+    if let Some(timeout) = socket.0.limits.message_timeout
+        && message.get() != NEVER
+    {
+        message.set(reactor.tick_after(timeout));
+    }
+}
+
+/// It must have ended in `close_timeout`, counted from the first time.
+pub(super) fn closing<S: 'static>(socket: &Socket, reactor: &mut Context<S>) {
+    let Watch { look, message, close, .. } = &socket.0.watch;
+    look.set(NEVER);
+    message.set(NEVER);
+    if close.get() == NEVER {
+        close.set(reactor.tick_after(socket.0.limits.close_timeout));
+    }
+    arm(socket, reactor);
+}
+
+/// The connection has gone.
+pub(super) fn closed<S: 'static>(socket: &Socket, reactor: &mut Context<S>) {
+    if let Some((timer, _)) = socket.0.watch.timer.take() {
+        reactor.cancel(timer);
+    }
+}
+
+/// Arms the timer for what is due first, unless it is armed for that or earlier.
+fn arm<S: 'static>(socket: &Socket, reactor: &mut Context<S>) {
+    let Watch { look, message, close, timer, .. } = &socket.0.watch;
+    let due = look.get().min(message.get()).min(close.get());
+    let armed = timer.get();
+    if due == NEVER || armed.is_some_and(|(_, at)| at <= due) {
+        return;
+    }
+    let delay = Duration::from_millis(due.saturating_sub(reactor.tick()));
+    if let Some((id, _)) = armed
+        && reactor.rearm(id, delay)
+    {
+        return timer.set(Some((id, due)));
+    }
+    let watched = socket.clone();
+    let id = reactor.after(delay, move |reactor, _| {
+        watched.0.watch.timer.set(None);
+        come_up(&watched, reactor);
+    });
+    reactor.unref(id);
+    timer.set(Some((id, due)));
+}
+
+fn come_up<S: 'static>(socket: &Socket, reactor: &mut Context<S>) {
+    let tick = reactor.tick();
+    let Watch { look, message, close, .. } = &socket.0.watch;
+    let Some(conn) = socket.conn_mut(reactor) else { return };
+    if close.get() <= tick {
+        conn.abort();
+        return socket.end_with(Reason::CloseTimeout); // Unless both had closed.
+    }
+    let paused = conn.is_paused();
+    if message.get() <= tick {
+        if !paused {
+            return fail(socket, reactor, Reason::Fault(Fault::TooSlow));
+        }
+        resumed(socket, reactor); // It is not the peer who is slow.
+    }
+    if look.get() <= tick && socket.0.phase.get() == Phase::Open {
+        look_after(socket, reactor, paused);
+    }
+    arm(socket, reactor);
+}
+
+fn look_after<S: 'static>(socket: &Socket, reactor: &mut Context<S>, paused: bool) {
+    let limits = &socket.0.limits;
+    let Watch { heard, pinged, look, .. } = &socket.0.watch;
+    let interval = limits.ping_interval.unwrap_or_default();
+    let Some(conn) = socket.conn_mut(reactor) else { return };
+    if heard.take() || paused {
+        pinged.set(false);
+        look.set(reactor.tick_after(interval));
+    } else if pinged.get() {
+        conn.abort();
+        look.set(NEVER);
+        socket.end_with(Reason::PongTimeout);
+    } else {
+        // Refused, it is no loss: a peer that has not read so much for so long is as good as gone.
+        let _ = send::frame(conn, socket.0.role, Kind::Ping, b"");
+        pinged.set(true);
+        look.set(reactor.tick_after(limits.pong_timeout));
+    }
+}
