@@ -5,7 +5,9 @@
 mod chunked;
 mod head;
 mod headers;
+mod percent;
 mod refusal;
+mod router;
 mod target;
 
 pub use headers::Headers;
@@ -20,6 +22,8 @@ pub mod parts {
         Framing, HEADERS_ROOM, HeadLimits, RequestHead, ResponseHead, Room, Scan, parse_request,
         parse_response, room,
     };
+    pub use super::percent::{decode, pairs};
+    pub use super::router::{Found, Matcher, Params};
 }
 
 /// Of the `http` crate.

@@ -1,0 +1,113 @@
+//! Percent-encoding (RFC 3986, 2.1), and the pairs of a query.
+//!
+//! Knows text. A path is decoded strictly, since it decides what is done; a query as browsers do it,
+//! which refuses nothing.
+//!
+//! # Read next
+//! `router.rs`: the paths.
+
+use std::borrow::Cow;
+use std::str;
+
+/// The bytes that a text stands for, each decoded once. An escape that is none stands for itself.
+#[derive(Clone, Debug)]
+pub struct Decoded<'a>(&'a [u8]);
+
+pub fn decoded(text: &str) -> Decoded<'_> {
+    Decoded(text.as_bytes())
+}
+
+impl Iterator for Decoded<'_> {
+    type Item = u8;
+
+    fn next(&mut self) -> Option<u8> {
+        let (byte, rest) = match self.0 {
+            [] => return None,
+            [b'%', high, low, rest @ ..] => match (hex(*high), hex(*low)) {
+                (Some(high), Some(low)) => (high << 4 | low, rest),
+                _ => (b'%', &self.0[1..]),
+            },
+            [byte, rest @ ..] => (*byte, rest),
+        };
+        self.0 = rest;
+        Some(byte)
+    }
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).map(|value| value as u8)
+}
+
+/// A part of a path as text; `None` for a bad escape, and for what is not UTF-8.
+pub fn decode(text: &str) -> Option<Cow<'_, str>> {
+    if !text.contains('%') {
+        return Some(Cow::Borrowed(text));
+    }
+    let escapes = || text.bytes().enumerate().filter(|(_, byte)| *byte == b'%');
+    let is_escape = |at: usize| matches!(text.as_bytes()[at + 1..], [high, low, ..] if hex(high).and(hex(low)).is_some());
+    if !escapes().all(|(at, _)| is_escape(at)) {
+        return None;
+    }
+    String::from_utf8(decoded(text).collect()).ok().map(Cow::Owned)
+}
+
+/// The pairs of a query or of a form (`application/x-www-form-urlencoded`; WHATWG URL, 5.1), in
+/// order: a plus is a space, a pair without `=` has an empty value, and what is not UTF-8 is
+/// replaced.
+pub fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decode_form(name), decode_form(value))
+    })
+}
+
+fn decode_form(text: &str) -> Cow<'_, str> {
+    if !text.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
+        return Cow::Borrowed(text);
+    }
+    let spaced = text.replace('+', " ");
+    let bytes: Vec<u8> = decoded(&spaced).collect();
+    Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn path_is_decoded_once_and_strictly() {
+        for (text, expected) in [
+            ("", Some("")),
+            ("a+b", Some("a+b")),
+            ("a%20b", Some("a b")),
+            ("%c3%BC%00", Some("\u{fc}\0")),
+            ("%252e", Some("%2e")),
+            ("%", None),
+            ("%2", None),
+            ("a%2", None),
+            ("%zz", None),
+            ("%+1", None),
+            ("%%20", None),
+            ("%c3", None),
+            ("%ed%a0%80", None),
+            ("%c0%af", None),
+        ] {
+            assert_eq!(decode(text).as_deref(), expected, "{text}");
+        }
+        assert!(matches!(decode("plain"), Some(Cow::Borrowed(_))));
+    }
+
+    #[test]
+    fn query_is_whatever_a_browser_reads() {
+        let all = |query| pairs(query).map(|(a, b)| format!("{a}|{b}")).collect::<Vec<_>>();
+        assert_eq!(all(""), [""; 0]);
+        assert_eq!(all("a=1&b=2&&a=3&"), ["a|1", "b|2", "a|3"]);
+        assert_eq!(all("a&=b&=&c=d=e"), ["a|", "|b", "|", "c|d=e"]);
+        assert_eq!(all("a+b=%2B+%26%3d"), ["a b|+ &="]);
+        assert_eq!(
+            all("a=%&b=%4&c=%zz&d=%c3&e=%2541"),
+            ["a|%", "b|%4", "c|%zz", "d|\u{fffd}", "e|%41"]
+        );
+        assert_eq!(all("%C3%BC=\u{fc}"), ["\u{fc}|\u{fc}"]);
+    }
+}
