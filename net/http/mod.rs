@@ -6,11 +6,13 @@ mod chunked;
 mod head;
 mod headers;
 mod percent;
+mod range;
 mod refusal;
 mod router;
 mod target;
 
 pub use headers::Headers;
+pub use range::{RANGES_MAX, Ranges, content_range, part_head, parts_end, ranges};
 pub use refusal::Refusal;
 
 /// No part of the API: the state machines that server and client are made of, for the tests, the
