@@ -9,11 +9,13 @@ mod percent;
 mod range;
 mod refusal;
 mod router;
+mod sse;
 mod target;
 
 pub use headers::Headers;
 pub use range::{RANGES_MAX, Ranges, content_range, part_head, parts_end, ranges};
 pub use refusal::Refusal;
+pub use sse::SseEvent;
 
 /// No part of the API: the state machines that server and client are made of, for the tests, the
 /// benchmarks and the fuzz targets, which through a connection would see a hundredth of the bytes.
