@@ -273,6 +273,12 @@ impl Conn {
         self.io.peer_cred()
     }
 
+    /// Whether nothing is left to be sent, not by its transport either.
+    #[inline]
+    pub(super) fn is_sent(&self) -> bool {
+        self.unsent() == 0 && !self.io.owes()
+    }
+
     #[inline]
     pub(super) fn has(&self, mark: u16) -> bool {
         self.marks & mark != 0

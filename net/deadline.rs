@@ -14,7 +14,7 @@ use crate::reactor::{Context, SourceId};
 /// Whether a limit may be up before the armed deadline. Traffic puts limits off; only the wait for
 /// the peer to take bytes begins anew.
 pub(super) fn needs_arming(conn: &Conn) -> bool {
-    !conn.has(mark::ARMED) || conn.unsent() > 0 && conn.seat.write_timeout.is_some()
+    !conn.has(mark::ARMED) || conn.seat.write_timeout.is_some() && !conn.is_sent()
 }
 
 /// Arms the source's deadline for the first limit that could be up. It is armed once: traffic only
@@ -60,7 +60,7 @@ impl Limit {
         let reading = conn.receiving == Half::Open && !pausing && !closing;
         let [slow_in, slow_out] = [mark::SLOWED_IN, mark::SLOWED_OUT].map(|mark| conn.has(mark));
         let since = conn.outbox.as_ref().map_or(0, |outbox| outbox.since);
-        let sending = conn.unsent() > 0;
+        let sending = !conn.is_sent();
         let (applies, from, after) = match self {
             Limit::Grace => (conn.has(mark::LINGERING), conn.progress, Some(limits.close_grace)),
             Limit::Idle => (!closing && !slow_in && !slow_out, conn.heard, limits.idle_timeout),
@@ -90,7 +90,7 @@ pub(super) fn check_deadlines<S: 'static>(reactor: &mut Context<S>, id: SourceId
 
 /// A graceful close has taken all the time it may.
 fn end_grace(conn: &mut Conn) {
-    if conn.unsent() > 0 {
+    if !conn.is_sent() {
         conn.io.transport().reset_on_drop();
         conn.end_with(Reason::Grace);
     }

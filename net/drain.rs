@@ -220,7 +220,7 @@ impl Conn {
     /// Whether nothing is in flight.
     pub(super) fn is_idle(&self) -> bool {
         let busy = mark::HELD | mark::PAUSED | mark::RESUMED | mark::SLOWED_IN | mark::LINKED;
-        self.unsent() == 0 && self.backlog.is_none() && !self.has(busy)
+        self.is_sent() && self.backlog.is_none() && !self.has(busy) && !self.io.has_more()
     }
 
     /// Whether it is being drained, and idle by now.

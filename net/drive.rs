@@ -91,7 +91,7 @@ fn flush_outside<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
     let tick = tick_for(reactor, id);
     let Some(conn) = reactor.get_mut(id) else { return };
     conn.flush(tick);
-    if conn.unsent() == 0 {
+    if conn.is_sent() {
         conn.outbox = None;
     }
     if conn.has(mark::RESUMED | mark::LAST_WORDS) || begins_to_linger(conn) {
@@ -126,8 +126,11 @@ fn is_settled(conn: &Conn) -> bool {
         && !needs_arming(conn)
 }
 
+/// Whether both halves have ended. One that ends in order ends when the last record of its
+/// transport has gone, too.
 fn is_over(conn: &Conn) -> bool {
-    conn.sending == Half::Finished && conn.receiving == Half::Finished
+    (conn.sending, conn.receiving) == (Half::Finished, Half::Finished)
+        && (conn.end.is_some() || !conn.io.owes())
 }
 
 /// Whether the peer has finished and we are to follow: at once, or when half open no longer is
@@ -190,7 +193,9 @@ fn receive<S: 'static>(
         }
         let Some(room) = conn.may_read(tick, budget.min(SCRATCH_BYTES)) else { return false };
         let mut scratch = reactor.take_scratch();
-        let read = reactor[id].io.read(&mut scratch[..room]);
+        let io = &mut reactor[id].io;
+        let read = io.read(&mut scratch[..room]);
+        let more = io.has_more();
         let drained = match read {
             Ok(0) => {
                 end_of_input(reactor, state, id, handler);
@@ -199,10 +204,24 @@ fn receive<S: 'static>(
             Ok(count) => {
                 budget -= count;
                 deliver(reactor, state, id, &scratch[..count], handler);
-                count < room && !to_the_end
+                count < room && !to_the_end && !more
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => false,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => true,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if more {
+                    // Much input and nothing to deliver: others get their turn first.
+                    reactor.resume(id.raw(), LOOK_AND_READ);
+                }
+                true
+            }
+            // Of input that is discarded nobody needs to know whether it was all.
+            Err(error)
+                if error.kind() == io::ErrorKind::UnexpectedEof
+                    && reactor[id].has(mark::CLOSING) =>
+            {
+                end_of_input(reactor, state, id, handler);
+                true
+            }
             Err(error) => {
                 reactor[id].fail(error.into());
                 true
@@ -348,7 +367,7 @@ fn settle<S: 'static>(
         let Some(conn) = reactor.get_mut(id) else { return };
         conn.flush(tick);
         let settled = is_settled(conn);
-        if conn.unsent() == 0
+        if conn.is_sent()
             && let Some(cork) = conn.outbox.take()
         {
             reactor.put_cork(cork);

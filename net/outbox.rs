@@ -87,6 +87,9 @@ impl Conn {
     /// Sends what is unsent, as much as goes. `tick` is now, for the write timeout.
     #[inline]
     pub(super) fn flush(&mut self, tick: u64) {
+        if self.io.owes() {
+            self.flush_owed();
+        }
         if let Some(outbox) = &mut self.outbox
             && outbox.since == 0
         {
@@ -111,6 +114,26 @@ impl Conn {
                 outbox.since = tick;
             }
         }
+    }
+
+    /// Sends what the transport owes of its own, before anything else. An outbox, empty if need be,
+    /// keeps the time for which it waits.
+    #[cold]
+    fn flush_owed(&mut self) {
+        while !self.has(mark::BLOCKED) {
+            match self.io.transport().flush() {
+                Ok(()) => {
+                    self.marks |= mark::SENT;
+                    return;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.marks |= mark::BLOCKED;
+                }
+                Err(error) => return self.fail_sending(error),
+            }
+        }
+        self.outbox.get_or_insert_default();
     }
 
     /// One write of outbox and `more`, of `most` bytes together: how much went, or `None` if

@@ -38,6 +38,26 @@ pub trait Transport: Source + fmt::Debug {
     /// The peer is gone.
     fn finish(&mut self) -> io::Result<()>;
 
+    /// Whether it has bytes of its own to send, which nobody wrote: the records of a protocol that
+    /// it speaks, or the end that [`finish`](Transport::finish) could not send yet.
+    fn owes(&self) -> bool {
+        false
+    }
+
+    /// Sends what it owes, as much as goes. When that is all it owes nothing any more.
+    ///
+    /// # Errors
+    /// `WouldBlock` when something is left; any other ends the connection.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Whether the next read is worth a try although the last one filled less than the buffer, or
+    /// found nothing: it takes in what it is sent in pieces of its own.
+    fn has_more(&self) -> bool {
+        false
+    }
+
     /// Makes dropping it a reset, where there is such a thing.
     fn reset_on_drop(&mut self) {}
 
@@ -162,6 +182,24 @@ impl Io {
         match self {
             Io::Tcp(stream) => Transport::write(stream, pieces),
             Io::Other(other) => other.write(pieces),
+        }
+    }
+
+    /// See [`Transport::owes`].
+    #[inline]
+    pub(super) fn owes(&self) -> bool {
+        match self {
+            Io::Tcp(_) => false,
+            Io::Other(other) => other.owes(),
+        }
+    }
+
+    /// See [`Transport::has_more`].
+    #[inline]
+    pub(super) fn has_more(&self) -> bool {
+        match self {
+            Io::Tcp(_) => false,
+            Io::Other(other) => other.has_more(),
         }
     }
 
