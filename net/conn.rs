@@ -264,6 +264,12 @@ impl Conn {
         self.io.peer_addr()
     }
 
+    /// What was agreed on with the peer, if this is a connection over TLS.
+    #[cfg(feature = "tls")]
+    pub fn tls(&self) -> Option<super::tls::Info<'_>> {
+        self.io.tls()
+    }
+
     /// Who is at the other end, by process, user and group: of a Unix stream the kernel knows.
     ///
     /// # Errors

@@ -19,8 +19,8 @@ use crate::reactor::{Context, Interest, Options, SourceId};
 #[derive(Debug)]
 #[must_use = "dropping it closes the connection"]
 pub struct Stream {
-    conn: Conn,
-    peer: Option<SocketAddr>,
+    pub(super) conn: Conn,
+    pub(super) peer: Option<SocketAddr>,
 }
 
 impl Stream {
@@ -51,6 +51,12 @@ impl Stream {
     /// The peer's address, where it has one.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.peer
+    }
+
+    /// What was agreed on with the peer; see [`Conn::tls`].
+    #[cfg(feature = "tls")]
+    pub fn tls(&self) -> Option<super::tls::Info<'_>> {
+        self.conn.tls()
     }
 
     /// Who is at the other end; see [`Conn::peer_cred`].

@@ -91,6 +91,12 @@ pub trait Transport: Source + fmt::Debug {
     fn is_one_way(&self) -> bool {
         false
     }
+
+    /// What a connection over TLS has agreed on.
+    #[cfg(feature = "tls")]
+    fn tls(&self) -> Option<super::tls::Info<'_>> {
+        None
+    }
 }
 
 impl Transport for TcpStream {
@@ -200,6 +206,15 @@ impl Io {
         match self {
             Io::Tcp(_) => false,
             Io::Other(other) => other.has_more(),
+        }
+    }
+
+    /// See [`Transport::tls`].
+    #[cfg(feature = "tls")]
+    pub(super) fn tls(&self) -> Option<super::tls::Info<'_>> {
+        match self {
+            Io::Tcp(_) => None,
+            Io::Other(other) => other.tls(),
         }
     }
 

@@ -1,1 +1,53 @@
-//! TLS on the loop.
+//! TLS over any stream: server and client.
+//!
+//! Knows streams, their transports and rustls; never mentions TCP.
+//!
+//! TLS is one more thing that can carry a connection. A handshake takes a [`Stream`], whatever that
+//! runs over, and answers with one that is opened, limited, linked and drained like any other:
+//!
+//! ```text
+//!   Stream ──accept, connect──▶ Handshake ──done──▶ Stream ──open──▶ Conn
+//!                                                                     │ read, write: plaintext
+//!   Conn { transport: Tls { carrier: TCP, Unix, memory, … } }         ▼
+//!                              └──────── ciphertext ────────── one buffer for each thread
+//! ```
+//!
+//! So there is one connection with one id, one outbox, one set of limits, and no second layer of
+//! callbacks. An idle one keeps its keys and no buffer.
+//!
+//! # Rules
+//! 1. `done` is called exactly once for each handshake, unless its source was removed: with the
+//!    stream, or with an error in plain words. The peer is told why by an alert.
+//! 2. However the ciphertext is cut on its way, the connection is told the same.
+//! 3. `Eof` means that the peer said so (close_notify). An end without it may have been made by
+//!    anybody on the way: `Closed` with [`UnexpectedEof`](std::io::ErrorKind::UnexpectedEof).
+//!    Unless we were closing: what comes then is of no interest.
+//! 4. Bytes that were written stay in the outbox until their ciphertext has gone, so limits on it,
+//!    `Drained`, timeouts and grace mean what they always do.
+//!
+//! # Left out
+//! Early data, which can be replayed, and renegotiation: rustls refuses it. Revocation lists: make
+//! a `rustls::ClientConfig` that has them.
+//!
+//! # Read next
+//! `handshake.rs`: from a stream to one over TLS; then `session.rs`.
+
+mod client;
+mod handshake;
+mod hosts;
+mod info;
+mod pem;
+mod sealed;
+mod server;
+mod session;
+mod transport;
+mod words;
+
+pub use client::Client;
+pub use handshake::{HANDSHAKE_TIMEOUT, Handshake};
+pub use info::Info;
+pub use server::Server;
+pub use words::Failure;
+
+#[cfg(doc)]
+use super::Stream;

@@ -1,0 +1,146 @@
+//! The client's side: whom it trusts, and what it shows.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::client::UnbufferedClientConnection;
+use rustls::pki_types::ServerName;
+use rustls::sign::SingleCertAndKey;
+use rustls::{ClientConfig, RootCertStore};
+
+use super::handshake::{HANDSHAKE_TIMEOUT, Handshake, shake};
+use super::pem::{certified, invalid, protocols, provider, roots};
+use super::session::Session;
+use super::words::failure;
+use crate::net::stream::Stream;
+use crate::reactor::{Context, SourceId};
+
+/// What a client needs for TLS. Cheap to clone, and worth keeping: its clones resume each other's
+/// sessions.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use waterwheel::{Reactor, net::{tcp, tls}};
+///
+/// let tls = tls::Client::new()?;
+/// let mut reactor = Reactor::<()>::new()?;
+/// let patience = Duration::from_secs(5);
+/// tcp::connect_name(&mut reactor, "example.org:443", patience, move |reactor, _, result| {
+///     let Ok(stream) = result else { return };
+///     tls.connect(reactor, stream, "example.org", |reactor, _, result| match result {
+///         Ok(stream) => println!("{:?}", stream.tls()),
+///         Err(error) => eprintln!("handshake failed: {error}"),
+///     });
+/// });
+/// reactor.run(&mut ())?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Client {
+    config: Arc<ClientConfig>,
+    handshake_timeout: Duration,
+}
+
+/// A configuration made with rustls's own means.
+impl From<Arc<ClientConfig>> for Client {
+    fn from(config: Arc<ClientConfig>) -> Client {
+        Client { config, handshake_timeout: HANDSHAKE_TIMEOUT }
+    }
+}
+
+impl Client {
+    /// A client that trusts whom the platform trusts. Reads some hundred files or one large one:
+    /// make it once, before the loop runs.
+    ///
+    /// # Errors
+    /// The platform's roots cannot be read, or there are none.
+    pub fn new() -> io::Result<Client> {
+        let found = rustls_native_certs::load_native_certs();
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(found.certs);
+        if roots.is_empty() {
+            let why = found.errors.first().map_or("there are none".into(), ToString::to_string);
+            return Err(io::Error::other(format!("no roots to trust on this platform: {why}")));
+        }
+        Client::trusting(roots)
+    }
+
+    /// A client that trusts those only whose certificates, as PEM, these are.
+    ///
+    /// # Errors
+    /// `InvalidInput`: the PEM cannot be read.
+    pub fn with_roots(pem: impl AsRef<[u8]>) -> io::Result<Client> {
+        Client::trusting(roots(pem.as_ref())?)
+    }
+
+    fn trusting(roots: RootCertStore) -> io::Result<Client> {
+        let builder = ClientConfig::builder_with_provider(provider());
+        let builder = builder.with_safe_default_protocol_versions().map_err(failure)?;
+        Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()).into())
+    }
+
+    /// The protocols spoken here (ALPN), most wanted first.
+    pub fn alpn<I>(mut self, names: I) -> Client
+    where
+        I: IntoIterator<Item: AsRef<[u8]>>,
+    {
+        Arc::make_mut(&mut self.config).alpn_protocols = protocols(names);
+        self
+    }
+
+    /// What to show to servers that ask for a certificate, with its key; both as PEM.
+    ///
+    /// # Errors
+    /// `InvalidInput`: the PEM cannot be read, or the key belongs to another certificate.
+    pub fn certificate(
+        mut self,
+        chain: impl AsRef<[u8]>,
+        key: impl AsRef<[u8]>,
+    ) -> io::Result<Client> {
+        let shown = SingleCertAndKey::from(certified(chain.as_ref(), key.as_ref())?);
+        Arc::make_mut(&mut self.config).client_auth_cert_resolver = Arc::new(shown);
+        Ok(self)
+    }
+
+    /// How long a handshake may take. 10 s.
+    pub fn handshake_timeout(mut self, timeout: Duration) -> Client {
+        self.handshake_timeout = timeout;
+        self
+    }
+
+    /// Shakes hands with the server of this name, or address, and calls `done` once: with a stream
+    /// over TLS, or with an error that says why not. Remove the source to cancel; no callback comes
+    /// then. The stream may be in the middle of its life, as for
+    /// [`Server::accept`](super::Server::accept).
+    ///
+    /// A server of TLS 1.3 that does not accept our certificate says so after the handshake:
+    /// `Closed` tells it.
+    ///
+    /// # Panics
+    /// As [`Stream::open`], with more sources than a token can number.
+    #[track_caller]
+    pub fn connect<S, F>(
+        &self,
+        reactor: &mut Context<S>,
+        stream: impl Into<Stream>,
+        name: &str,
+        done: F,
+    ) -> SourceId<Handshake>
+    where
+        S: 'static,
+        F: FnOnce(&mut Context<S>, &mut S, io::Result<Stream>) + 'static,
+    {
+        let session = self.session(name);
+        shake(reactor, stream.into(), session, self.handshake_timeout, done)
+    }
+
+    fn session(&self, name: &str) -> io::Result<Session> {
+        // An address of IPv6 may stand in brackets, as in a URL.
+        let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+        let server = ServerName::try_from(bare.to_owned())
+            .map_err(|_| invalid(format!("not the name of a server: {name:?}")))?;
+        let client = UnbufferedClientConnection::new(self.config.clone(), server);
+        Ok(Session::client(client.map_err(failure)?, bare))
+    }
+}

@@ -1,0 +1,175 @@
+//! The server's side: certificates, and what is asked of clients.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use rustls::crypto::ring::Ticketer;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientCertVerifierBuilder, UnbufferedServerConnection, WebPkiClientVerifier};
+use rustls::sign::SingleCertAndKey;
+
+use super::handshake::{HANDSHAKE_TIMEOUT, Handshake, shake};
+use super::hosts::Hosts;
+use super::pem::{certified, invalid, protocols, provider, roots};
+use super::session::Session;
+use super::words::failure;
+use crate::net::stream::Stream;
+use crate::reactor::{Context, SourceId};
+
+/// What a server needs for TLS. Cheap to clone; may be shared by the loops of several threads.
+///
+/// Sessions can be resumed, for six hours at least, by tickets that only this value and its clones
+/// understand.
+///
+/// ```no_run
+/// use waterwheel::{Reactor, net::{Event, tcp, tls}};
+///
+/// let cert = std::fs::read("cert.pem")?;
+/// let key = std::fs::read("key.pem")?;
+/// let tls = tls::Server::new(cert, key)?;
+/// let mut reactor = Reactor::<()>::new()?;
+/// tcp::listen(&mut reactor, "127.0.0.1:7009", move |reactor, _, incoming| {
+///     tls.accept(reactor, incoming, |reactor, _, result| match result {
+///         Ok(stream) => {
+///             stream.open(reactor, |reactor, _, conn, event| {
+///                 if let Event::Data(bytes) = event {
+///                     let _ = reactor[conn].write(bytes);
+///                 }
+///             });
+///         }
+///         Err(error) => eprintln!("handshake failed: {error}"),
+///     });
+/// })?;
+/// reactor.run(&mut ())?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Server {
+    config: Arc<ServerConfig>,
+    hosts: Arc<Hosts>,
+    handshake_timeout: Duration,
+}
+
+/// A configuration made with rustls's own means. Early data, if it has that, is switched off.
+impl From<Arc<ServerConfig>> for Server {
+    fn from(mut config: Arc<ServerConfig>) -> Server {
+        if config.max_early_data_size > 0 {
+            Arc::make_mut(&mut config).max_early_data_size = 0;
+        }
+        let hosts = Arc::new(Hosts::new(config.cert_resolver.clone()));
+        Server { config, hosts, handshake_timeout: HANDSHAKE_TIMEOUT }
+    }
+}
+
+impl Server {
+    /// A server with this certificate, followed by those that certify it, and its private key; both
+    /// as PEM.
+    ///
+    /// # Errors
+    /// `InvalidInput`: the PEM cannot be read, or the key belongs to another certificate.
+    pub fn new(chain: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> io::Result<Server> {
+        let certified = certified(chain.as_ref(), key.as_ref())?;
+        let hosts = Arc::new(Hosts::new(Arc::new(SingleCertAndKey::from(certified))));
+        let builder = ServerConfig::builder_with_provider(provider());
+        let builder = builder.with_safe_default_protocol_versions().map_err(failure)?;
+        let mut config = builder.with_no_client_auth().with_cert_resolver(hosts.clone());
+        config.ticketer = Ticketer::new().map_err(failure)?;
+        Ok(Server { config: Arc::new(config), hosts, handshake_timeout: HANDSHAKE_TIMEOUT })
+    }
+
+    /// A certificate for clients that ask for this name (SNI); `*.example.org` is for all of them
+    /// one label below. Who asks for another name, or for none, is shown the first one.
+    ///
+    /// # Errors
+    /// As [`new`](Server::new).
+    pub fn host(
+        mut self,
+        name: &str,
+        chain: impl AsRef<[u8]>,
+        key: impl AsRef<[u8]>,
+    ) -> io::Result<Server> {
+        let certified = certified(chain.as_ref(), key.as_ref())?;
+        Arc::make_mut(&mut self.hosts).insert(name, certified);
+        Arc::make_mut(&mut self.config).cert_resolver = self.hosts.clone();
+        Ok(self)
+    }
+
+    /// The protocols spoken here (ALPN), most wanted first: `["http/1.1"]`. A client that offers
+    /// others only is refused.
+    pub fn alpn<I>(mut self, names: I) -> Server
+    where
+        I: IntoIterator<Item: AsRef<[u8]>>,
+    {
+        Arc::make_mut(&mut self.config).alpn_protocols = protocols(names);
+        self
+    }
+
+    /// Refuses clients without a certificate that one of these, as PEM, has issued.
+    ///
+    /// # Errors
+    /// `InvalidInput`: the PEM cannot be read.
+    pub fn require_clients(self, roots: impl AsRef<[u8]>) -> io::Result<Server> {
+        self.verify(roots.as_ref(), |verifier| verifier)
+    }
+
+    /// As [`require_clients`](Server::require_clients), but lets in those that show none.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn ask_clients(self, roots: impl AsRef<[u8]>) -> io::Result<Server> {
+        self.verify(roots.as_ref(), ClientCertVerifierBuilder::allow_unauthenticated)
+    }
+
+    fn verify(
+        mut self,
+        pem: &[u8],
+        how: impl Fn(ClientCertVerifierBuilder) -> ClientCertVerifierBuilder,
+    ) -> io::Result<Server> {
+        let roots = Arc::new(roots(pem)?);
+        let builder = WebPkiClientVerifier::builder_with_provider(roots, provider());
+        let built = how(builder).build();
+        let verifier: Arc<dyn ClientCertVerifier> =
+            built.map_err(|error| invalid(format!("the roots are of no use: {error}")))?;
+        let old = &self.config;
+        let builder = ServerConfig::builder_with_provider(old.crypto_provider().clone());
+        let builder = builder.with_safe_default_protocol_versions().map_err(failure)?;
+        let builder = builder.with_client_cert_verifier(verifier);
+        let mut config = builder.with_cert_resolver(old.cert_resolver.clone());
+        config.alpn_protocols = old.alpn_protocols.clone();
+        config.ticketer = old.ticketer.clone();
+        self.config = Arc::new(config);
+        Ok(self)
+    }
+
+    /// How long a handshake may take. 10 s.
+    pub fn handshake_timeout(mut self, timeout: Duration) -> Server {
+        self.handshake_timeout = timeout;
+        self
+    }
+
+    /// Shakes hands with a client and calls `done` once: with a stream over TLS, or with an error
+    /// that says why not. Remove the source to cancel; no callback comes then.
+    ///
+    /// The stream may be in the middle of its life: a [`Conn`](crate::net::Conn) that was
+    /// deregistered. What it has unsent goes out first, in the clear; what it has unread is the
+    /// beginning of the handshake.
+    ///
+    /// # Panics
+    /// As [`Stream::open`], with more sources than a token can number.
+    #[track_caller]
+    pub fn accept<S, F>(
+        &self,
+        reactor: &mut Context<S>,
+        stream: impl Into<Stream>,
+        done: F,
+    ) -> SourceId<Handshake>
+    where
+        S: 'static,
+        F: FnOnce(&mut Context<S>, &mut S, io::Result<Stream>) + 'static,
+    {
+        let session = UnbufferedServerConnection::new(self.config.clone()).map(Session::server);
+        shake(reactor, stream.into(), session.map_err(failure), self.handshake_timeout, done)
+    }
+}

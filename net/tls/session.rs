@@ -1,0 +1,316 @@
+//! The session: one side of a TLS connection, without any I/O.
+//!
+//! Knows rustls's unbuffered connections; never mentions streams or readiness.
+//!
+//! Ciphertext goes in, plaintext comes out, and the reverse; all buffers are the caller's:
+//!
+//! ```text
+//!   take_in   [ records … | incomplete ]  ──▶  plain(bytes), records of its own into `out`
+//!   seal      plaintext ──▶ `out`
+//!   finish    close_notify ──▶ `out`
+//! ```
+//!
+//! What `take_in` leaves has to be shown to it again, in front of what comes next and unchanged:
+//! a record is decrypted when all of it is there, and where it stands.
+//!
+//! # Read next
+//! `transport.rs`: what feeds it.
+
+use std::io::IoSlice;
+
+use rustls::client::UnbufferedClientConnection;
+use rustls::server::{Acceptor, UnbufferedServerConnection};
+use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError};
+use rustls::unbuffered::{InsufficientSizeError, UnbufferedStatus};
+use rustls::{CommonState, Error, ProtocolVersion};
+
+use super::sealed::Sealed;
+
+/// Plaintext that one record holds at most (RFC 8446, 5.1).
+pub(super) const RECORD_BYTES: usize = 16 * 1024;
+/// And what it may take on the wire: the header, and the most that TLS 1.2 lets a cipher add.
+pub(super) const RECORD_WIRE_BYTES: usize = RECORD_BYTES + 5 + 2048;
+/// What a record takes on the wire beyond its plaintext, with any cipher there is.
+const OVERHEAD_BYTES: usize = 64;
+
+/// One side of a TLS connection.
+pub(super) struct Session {
+    side: Side,
+    /// Looks for the name in the client's first message; rustls tells a server that has its own
+    /// buffers nothing of it. `None` when it is known.
+    hello: Option<Box<Acceptor>>,
+    server_name: Option<Box<str>>,
+    /// The peer's close_notify was taken in.
+    closed: bool,
+}
+
+enum Side {
+    Client(Box<UnbufferedClientConnection>),
+    Server(Box<UnbufferedServerConnection>),
+}
+
+/// Calls rustls with what is not taken in yet, whichever side this is.
+macro_rules! process {
+    ($side:expr, $input:expr, $status:ident => $then:expr) => {
+        match $side {
+            Side::Client(client) => {
+                let $status = client.process_tls_records($input);
+                $then
+            }
+            Side::Server(server) => {
+                let $status = server.process_tls_records($input);
+                $then
+            }
+        }
+    };
+}
+
+impl Session {
+    pub(super) fn client(client: UnbufferedClientConnection, name: &str) -> Session {
+        let side = Side::Client(Box::new(client));
+        Session { side, hello: None, server_name: Some(name.into()), closed: false }
+    }
+
+    pub(super) fn server(server: UnbufferedServerConnection) -> Session {
+        let hello = Some(Box::default());
+        Session { side: Side::Server(Box::new(server)), hello, server_name: None, closed: false }
+    }
+
+    pub(super) fn state(&self) -> &CommonState {
+        match &self.side {
+            Side::Client(client) => client,
+            Side::Server(server) => server,
+        }
+    }
+
+    pub(super) fn server_name(&self) -> Option<&str> {
+        self.server_name.as_deref()
+    }
+
+    pub(super) fn is_handshaking(&self) -> bool {
+        self.state().is_handshaking()
+    }
+
+    /// Whether the peer needs what was sealed last to complete its handshake. Not so behind the last
+    /// message that a server of TLS 1.3 has read: there is nothing but tickets.
+    pub(super) fn is_awaited(&self) -> bool {
+        let is_server = matches!(self.side, Side::Server(_));
+        !is_server || self.state().protocol_version() != Some(ProtocolVersion::TLSv1_3)
+    }
+
+    /// Whether the peer has said that no more will come.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Looks at ciphertext that has just come, for the name.
+    pub(super) fn look(&mut self, mut new: &[u8]) {
+        while !new.is_empty()
+            && let Some(hello) = &mut self.hello
+        {
+            let read = hello.read_tls(&mut new);
+            let accepted = hello.accept();
+            match (read, &accepted) {
+                (Ok(count), Ok(None)) if count > 0 => {}
+                // Found, or broken: then it is the session that says how.
+                _ => self.hello = None,
+            }
+            if let Ok(Some(accepted)) = accepted {
+                self.server_name = accepted.client_hello().server_name().map(Into::into);
+            }
+        }
+    }
+
+    /// Takes in records; answers how many bytes of `input` are done with. The rest is incomplete.
+    ///
+    /// # Errors
+    /// What the peer did wrong. The alert that tells it so is in `out`.
+    pub(super) fn take_in(
+        &mut self,
+        input: &mut [u8],
+        out: &mut Sealed,
+        plain: &mut dyn FnMut(&[u8]),
+    ) -> Result<usize, Error> {
+        let mut at = 0;
+        loop {
+            let closed = &mut self.closed;
+            let rest = &mut input[at..];
+            let (done, step) = process!(&mut self.side, rest, status => {
+                step(status, out, plain, closed)
+            });
+            at += done;
+            match step {
+                Ok(Step::On) => {}
+                Ok(Step::Rest) => return Ok(at),
+                Err(error) => {
+                    self.encode_alert(&mut input[at..], out);
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// What rustls wants the peer to know of an error. It must not be shown the records that it
+    /// stumbled over again, and comes to them when it has nothing to send.
+    fn encode_alert(&mut self, input: &mut [u8], out: &mut Sealed) {
+        while self.state().wants_write() {
+            let step = process!(&mut self.side, input, status => {
+                step(status, out, &mut |_| {}, &mut false).1
+            });
+            if step.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Encrypts from `pieces`, behind their first `skip` bytes, `most` bytes at most; answers how
+    /// many. `partial` is what [`take_in`](Session::take_in) has left.
+    ///
+    /// # Errors
+    /// Nothing may be sent: the session has failed, or its keys are used up.
+    pub(super) fn seal(
+        &mut self,
+        pieces: &[IoSlice<'_>],
+        (mut skip, most): (usize, usize),
+        partial: &mut [u8],
+        out: &mut Sealed,
+    ) -> Result<usize, Error> {
+        let mut sealed = 0;
+        for piece in pieces {
+            let before = skip.min(piece.len());
+            skip -= before;
+            let piece = &piece[before..];
+            let piece = &piece[..piece.len().min(most - sealed)];
+            if !piece.is_empty() {
+                self.write(partial, out, Say::Plain(piece))?;
+                sealed += piece.len();
+            }
+        }
+        Ok(sealed)
+    }
+
+    /// Says that no more will be sent.
+    ///
+    /// # Errors
+    /// Nothing may be sent: the session has failed, or is in the middle of the handshake.
+    pub(super) fn finish(&mut self, partial: &mut [u8], out: &mut Sealed) -> Result<(), Error> {
+        self.write(partial, out, Say::Closing)
+    }
+
+    fn write(&mut self, partial: &mut [u8], out: &mut Sealed, say: Say<'_>) -> Result<(), Error> {
+        loop {
+            let (closed, rest) = (&mut self.closed, &mut *partial);
+            let said = process!(&mut self.side, rest, status => {
+                speak(status, out, &say, closed)?
+            });
+            if said {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// What is to be sent.
+enum Say<'a> {
+    Plain(&'a [u8]),
+    Closing,
+}
+
+/// How to go on.
+enum Step {
+    On,
+    /// More input is wanted.
+    Rest,
+}
+
+/// Does what rustls asks for while it takes in; also answers how many bytes of input are done with.
+fn step<Data>(
+    status: UnbufferedStatus<'_, '_, Data>,
+    out: &mut Sealed,
+    plain: &mut dyn FnMut(&[u8]),
+    closed: &mut bool,
+) -> (usize, Result<Step, Error>) {
+    let UnbufferedStatus { mut discard, state, .. } = status;
+    let step = match state {
+        Ok(ConnectionState::ReadTraffic(mut traffic)) => loop {
+            match traffic.next_record() {
+                Some(Ok(record)) => {
+                    discard += record.discard;
+                    plain(record.payload);
+                }
+                Some(Err(error)) => break Err(error),
+                None => break Ok(Step::On),
+            }
+        },
+        Ok(state) => owed(state, out, closed).map(|owed| if owed { Step::On } else { Step::Rest }),
+        Err(error) => Err(error),
+    };
+    (discard, step)
+}
+
+/// What is to be done whether one reads or writes; whether there was such a thing.
+fn owed<Data>(
+    state: ConnectionState<'_, '_, Data>,
+    out: &mut Sealed,
+    closed: &mut bool,
+) -> Result<bool, Error> {
+    match state {
+        ConnectionState::EncodeTlsData(data) => encode(data, out)?,
+        ConnectionState::TransmitTlsData(sent) => sent.done(), // It will be: it is in `out`.
+        ConnectionState::PeerClosed => *closed = true,
+        // Early data is switched off: there is none.
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// Puts a record that rustls has made into `out`.
+fn encode<Data>(mut data: EncodeTlsData<'_, Data>, out: &mut Sealed) -> Result<(), Error> {
+    let mut room = 0;
+    loop {
+        match data.encode(&mut out.room(room)[..room]) {
+            Ok(count) => {
+                out.put(count);
+                return Ok(());
+            }
+            Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) => {
+                room = required_size;
+            }
+            Err(error) => return Err(Error::General(error.to_string())),
+        }
+    }
+}
+
+/// Does what rustls asks for until it lets us send; whether it has.
+fn speak<Data>(
+    status: UnbufferedStatus<'_, '_, Data>,
+    out: &mut Sealed,
+    say: &Say<'_>,
+    closed: &mut bool,
+) -> Result<bool, Error> {
+    let mut traffic = match status.state? {
+        ConnectionState::WriteTraffic(traffic) => traffic,
+        state => {
+            let on = owed(state, out, closed)?;
+            return if on { Ok(false) } else { Err(Error::HandshakeNotComplete) };
+        }
+    };
+    let plain_bytes = if let Say::Plain(plain) = say { plain.len() } else { 0 };
+    let mut room = plain_bytes + (plain_bytes / RECORD_BYTES + 1) * OVERHEAD_BYTES;
+    loop {
+        let said = match say {
+            Say::Plain(plain) => traffic.encrypt(plain, out.room(room)),
+            Say::Closing => traffic.queue_close_notify(out.room(room)),
+        };
+        match said {
+            Ok(count) => {
+                out.put(count);
+                return Ok(true);
+            }
+            Err(EncryptError::InsufficientSize(InsufficientSizeError { required_size })) => {
+                room = required_size;
+            }
+            Err(EncryptError::EncryptExhausted) => return Err(Error::EncryptError),
+        }
+    }
+}

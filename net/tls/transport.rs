@@ -1,0 +1,382 @@
+//! TLS as what carries a connection: a session, and the carrier of its ciphertext.
+//!
+//! Knows the session and any carrier; when to read and write is the connection's affair.
+//!
+//! ```text
+//!   read   carrier ──▶ spare ──decrypted in place──▶ the caller's buffer
+//!             incomplete record: `partial` ┘              └ what it has no room for: `surplus`
+//!   write  the caller's pieces ──sealed, a batch at a time──▶ spare ──▶ carrier
+//!                                     what the carrier does not take: `outgoing` ┘
+//! ```
+//!
+//! A write that was sealed and did not go in full is not yet reported as written: the connection
+//! keeps those bytes and offers them again, and is told that they went when their ciphertext has.
+//! So whatever watches its outbox sees the truth, and no byte is sealed twice:
+//!
+//! ```text
+//!   outbox of the connection   [ credit | unreported |  not sealed yet … ]
+//!                                 sent    sealed: in `outgoing`
+//! ```
+//!
+//! # Read next
+//! `session.rs`: what is done to the bytes.
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+
+use super::info::Info;
+use super::sealed::{Sealed, put_spare, take_spare};
+use super::session::{RECORD_BYTES, RECORD_WIRE_BYTES, Session};
+use super::words::{cut_off, failure};
+use crate::net::transport::{Io, Transport, registers_by};
+
+/// Plaintext that is sealed before the carrier is offered it: four records for a system call.
+const BATCH_BYTES: usize = 4 * RECORD_BYTES;
+/// How often one read asks the carrier. Records without data end there, however many come.
+const PULLS_PER_READ: usize = 4;
+/// What may wait for its end. A record has 18 KiB at most, a message of the handshake 64 KiB (that
+/// is rustls's limit); more than this is one in very small records.
+const PARTIAL_BYTES_MAX: usize = 256 * 1024;
+
+/// A session and its carrier.
+pub(super) struct Tls {
+    pub(super) carrier: Io,
+    session: Session,
+    /// Ciphertext that the carrier has not taken.
+    outgoing: Sealed,
+    /// Bytes offered to `write` that are in `outgoing`.
+    unreported: usize,
+    /// Bytes that went since, and were not answered by `write` yet.
+    credit: usize,
+    /// The beginning of a record.
+    partial: Vec<u8>,
+    /// Plaintext for which there was no room; a record's at most, once the handshake is over.
+    surplus: Vec<u8>,
+    /// Why nothing more will be read, until that is told.
+    failed: Option<io::Error>,
+    /// The carrier may have more, whatever the last read has answered.
+    more: bool,
+    /// The peer's close_notify has been told.
+    told: bool,
+    finish: Finish,
+}
+
+/// How far `finish` has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Finish {
+    No,
+    /// close_notify is in `outgoing`; the carrier's own end follows.
+    Asked,
+    Done,
+}
+
+impl Tls {
+    /// A session about to begin. `clear` goes out before it, as it is; `early` is what has come.
+    pub(super) fn new(carrier: Io, session: Session, clear: &[u8], early: &[u8]) -> Tls {
+        let mut tls = Tls {
+            carrier,
+            session,
+            outgoing: Sealed::default(),
+            unreported: 0,
+            credit: 0,
+            partial: Vec::new(),
+            surplus: Vec::new(),
+            failed: None,
+            more: true,
+            told: false,
+            finish: Finish::No,
+        };
+        tls.outgoing.extend(clear);
+        tls.session.look(early);
+        tls.decrypt(&mut early.to_vec(), &mut []); // A client says hello even if nothing has come.
+        tls
+    }
+
+    /// Goes on with the handshake, as far as the carrier allows; whether it is over.
+    ///
+    /// # Errors
+    /// It has failed. What the peer is to be told of it is [`unsent`](Tls::unsent).
+    pub(super) fn shake(&mut self) -> io::Result<bool> {
+        let mut pulls = 0;
+        loop {
+            let sent = self.send();
+            if let Some(error) = self.failed.take() {
+                return Err(error);
+            }
+            let sent = sent?;
+            if !self.session.is_handshaking() {
+                return Ok(sent || !self.session.is_awaited());
+            }
+            if pulls == PULLS_PER_READ || pulls > 0 && !self.has_more() {
+                return Ok(false);
+            }
+            self.pull(&mut []);
+            pulls += 1;
+        }
+    }
+
+    /// Whether the handshake has stopped to let others run, and no edge will tell it to go on.
+    pub(super) fn stopped_early(&self) -> bool {
+        self.session.is_handshaking() && self.has_more()
+    }
+
+    /// Ciphertext that the carrier has not taken.
+    pub(super) fn unsent(&self) -> &[u8] {
+        self.outgoing.pending()
+    }
+
+    /// Sends what is sealed; whether all of it went.
+    fn send(&mut self) -> io::Result<bool> {
+        while !self.outgoing.is_empty() {
+            let pending = self.outgoing.pending();
+            let (offered, result) = (pending.len(), offer(&mut self.carrier, pending));
+            let sent = result.inspect_err(|_| self.forget())?;
+            self.outgoing.consume(sent);
+            self.note_sent(sent);
+            if sent < offered {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// `sent` bytes of ciphertext have gone. Until all have, they count as no more plaintext than
+    /// they are, and not for the last byte of it.
+    fn note_sent(&mut self, sent: usize) {
+        let all = self.outgoing.is_empty();
+        let gone = if all { self.unreported } else { sent.min(self.unreported.saturating_sub(1)) };
+        self.unreported -= gone;
+        self.credit += gone;
+    }
+
+    /// Nothing more will be sent.
+    fn forget(&mut self) {
+        self.outgoing.clear();
+        self.finish = Finish::Done;
+    }
+
+    /// Seals a batch of `pieces`, behind what of them is sealed, and sends it; whether all went.
+    fn send_batch(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<bool> {
+        let mut batch = Sealed::within(take_spare());
+        let span = (self.credit, BATCH_BYTES);
+        let sealed = self.session.seal(pieces, span, &mut self.partial, &mut batch);
+        let sealed = sealed.map_err(failure).inspect_err(|_| self.forget())?;
+        self.unreported = sealed;
+        let sent = offer(&mut self.carrier, batch.pending()).inspect_err(|_| self.forget())?;
+        self.outgoing.extend(&batch.pending()[sent..]);
+        self.note_sent(sent);
+        put_spare(batch.into_buffer());
+        Ok(self.outgoing.is_empty())
+    }
+
+    /// Reads from the carrier once and decrypts what is complete; answers how much of `buffer` is
+    /// filled.
+    fn pull(&mut self, buffer: &mut [u8]) -> usize {
+        let kept = self.partial.len();
+        // No more than there is room for, but a record in any case.
+        let most = buffer.len().max(RECORD_WIRE_BYTES).saturating_sub(kept).max(1);
+        let mut stage = take_spare();
+        if stage.len() < kept + most {
+            stage.resize(kept + most, 0);
+        }
+        let mut filled = 0;
+        match self.carrier.read(&mut stage[kept..kept + most]) {
+            Ok(0) => self.fail(cut_off(self.session.is_handshaking())),
+            Ok(count) => {
+                self.more = count == most || cfg!(windows) || self.carrier.has_more();
+                self.session.look(&stage[kept..kept + count]);
+                stage[..kept].copy_from_slice(&self.partial);
+                filled = self.decrypt(&mut stage[..kept + count], buffer);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.more = self.carrier.has_more();
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.more = true,
+            Err(error) => self.fail(error),
+        }
+        put_spare(stage);
+        filled
+    }
+
+    /// Decrypts what is complete of `stage` and keeps the rest; answers how much of `buffer` is
+    /// filled.
+    fn decrypt(&mut self, stage: &mut [u8], buffer: &mut [u8]) -> usize {
+        let (mut filled, surplus) = (0, &mut self.surplus);
+        let mut plain = |bytes: &[u8]| {
+            let fits = bytes.len().min(buffer.len() - filled);
+            buffer[filled..filled + fits].copy_from_slice(&bytes[..fits]);
+            filled += fits;
+            surplus.extend_from_slice(&bytes[fits..]);
+        };
+        let taken = self.session.take_in(stage, &mut self.outgoing, &mut plain);
+        let rest = match taken {
+            // What follows close_notify is to be ignored (RFC 8446, 6.1).
+            Ok(_) if self.session.is_closed() => &[],
+            Ok(taken) if stage.len() - taken <= PARTIAL_BYTES_MAX => &stage[taken..],
+            Ok(_) => {
+                self.fail(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "a message of the handshake without end",
+                ));
+                &[]
+            }
+            Err(error) => {
+                let _ = self.send(); // The alert. Why it is sent is the error that counts.
+                self.fail(failure(error));
+                &[]
+            }
+        };
+        if rest.is_empty() {
+            self.partial = Vec::new();
+        } else {
+            self.partial.clear();
+            self.partial.extend_from_slice(rest);
+        }
+        filled
+    }
+
+    fn fail(&mut self, error: io::Error) {
+        self.failed.get_or_insert(error);
+    }
+
+    /// Gives what there was no room for before.
+    fn give_surplus(&mut self, buffer: &mut [u8]) -> usize {
+        let count = self.surplus.len().min(buffer.len());
+        if count > 0 {
+            buffer[..count].copy_from_slice(&self.surplus[..count]);
+            self.surplus.drain(..count);
+            if self.surplus.is_empty() {
+                self.surplus = Vec::new();
+            }
+        }
+        count
+    }
+}
+
+/// Writes until the carrier takes no more; how many bytes it took.
+fn offer(carrier: &mut Io, bytes: &[u8]) -> io::Result<usize> {
+    let mut sent = 0;
+    while sent < bytes.len() {
+        match carrier.write(&[IoSlice::new(&bytes[sent..])]) {
+            Ok(0) => break,
+            Ok(count) => {
+                sent += count;
+                if sent < bytes.len() && cfg!(unix) {
+                    break; // Less than was offered: it is full, and will say when it is not.
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(sent)
+}
+
+impl Transport for Tls {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut filled = self.give_surplus(buffer);
+        for _ in 0..PULLS_PER_READ {
+            let over = self.failed.is_some() || self.session.is_closed();
+            let room = buffer.len() - filled;
+            if over || room == 0 || filled > 0 && room < RECORD_BYTES {
+                break;
+            }
+            filled += self.pull(&mut buffer[filled..]);
+            if !self.more {
+                break;
+            }
+        }
+        if filled > 0 || buffer.is_empty() {
+            return Ok(filled);
+        }
+        if let Some(error) = self.failed.take() {
+            self.forget();
+            return Err(error);
+        }
+        if self.session.is_closed() {
+            self.told = true;
+            return Ok(0);
+        }
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    fn write(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        let offered: usize = pieces.iter().map(|piece| piece.len()).sum();
+        // What is sealed is the front of what is offered, as it was the last time.
+        let mut goes = self.send()?;
+        while goes && self.credit < offered {
+            goes = self.send_batch(pieces)?;
+        }
+        let gone = self.credit.min(offered);
+        self.credit -= gone;
+        if gone == 0 && offered > 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(gone) }
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        if self.finish == Finish::No {
+            self.finish = Finish::Asked;
+            // A session that has failed has nothing to say any more.
+            let _ = self.session.finish(&mut self.partial, &mut self.outgoing);
+        }
+        match self.flush() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            result => result,
+        }
+    }
+
+    fn owes(&self) -> bool {
+        !self.outgoing.is_empty() || self.finish == Finish::Asked || self.carrier.owes()
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if !self.send()? {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        if self.finish == Finish::Asked {
+            self.finish = Finish::Done;
+            self.carrier.transport().finish()?;
+        }
+        self.carrier.transport().flush()
+    }
+
+    fn has_more(&self) -> bool {
+        let over = self.failed.is_some() || self.session.is_closed() && !self.told;
+        over || self.more || !self.surplus.is_empty()
+    }
+
+    fn reset_on_drop(&mut self) {
+        self.carrier.transport().reset_on_drop();
+    }
+
+    fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.carrier.peer_addr()
+    }
+
+    #[cfg(all(unix, feature = "peer-cred"))]
+    fn peer_cred(&self) -> io::Result<crate::net::unix::Credentials> {
+        self.carrier.peer_cred()
+    }
+
+    fn is_one_peer(&self) -> bool {
+        self.carrier.is_one_peer()
+    }
+
+    fn tls(&self) -> Option<Info<'_>> {
+        Some(Info(&self.session))
+    }
+}
+
+registers_by!(Tls, carrier);
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls")
+            .field("carrier", &self.carrier)
+            .field("session", &Info(&self.session))
+            .field("outgoing", &self.outgoing.pending().len())
+            .field("finish", &self.finish)
+            .finish_non_exhaustive()
+    }
+}
