@@ -73,20 +73,21 @@ where
     F: FnMut(&mut Context<S>, &mut S, &Socket, Event<'_>) + 'static,
 {
     let socket = Socket::new(role, limits.into(), None);
-    attach(reactor, stream, &socket, handler);
+    attach(reactor, stream, &socket, handler, false);
     socket
 }
 
-/// Puts a socket on its stream.
+/// Puts a socket on its stream; `tells` its handler `Open` before anything else.
 #[track_caller]
 pub(super) fn attach<S: 'static>(
     reactor: &mut Context<S>,
     stream: Stream,
     socket: &Socket,
     handler: impl HandlerFn<S>,
+    tells: bool,
 ) {
     let decoder = Decoder::new(socket.0.role);
-    let mut driven = Driven { socket: socket.clone(), decoder, busy: false, handler };
+    let mut driven = Driven { socket: socket.clone(), decoder, busy: false, tells, handler };
     let id = stream.open(reactor, move |reactor, state, id, event| match event {
         net::Event::Data(input) => driven.receive(reactor, state, id, input),
         net::Event::Drained => driven.drained(reactor, state),
@@ -95,6 +96,9 @@ pub(super) fn attach<S: 'static>(
     });
     socket.0.conn.set(Some(id));
     socket.0.phase.set(Phase::Open);
+    if tells && let Some(conn) = reactor.get_mut(id) {
+        conn.ask_for_drained(); // Comes soon, or what comes first will do.
+    }
     watch::opened(socket, reactor);
 }
 
@@ -124,6 +128,8 @@ struct Driven<F> {
     decoder: Decoder,
     /// Input is being handed out; still so at the next, the handler has panicked.
     busy: bool,
+    /// `Open` is to be told.
+    tells: bool,
     handler: F,
 }
 
@@ -138,6 +144,7 @@ impl<F> Driven<F> {
         F: HandlerFn<S>,
     {
         self.socket.0.watch.heard();
+        self.tell_open(reactor, state);
         if mem::replace(&mut self.busy, true) {
             fail(&self.socket, reactor, Reason::Panicked);
         }
@@ -163,6 +170,16 @@ impl<F> Driven<F> {
         }
         let since = self.decoder.begun(|| reactor.tick());
         watch::amid(&self.socket, reactor, since);
+    }
+
+    #[inline]
+    fn tell_open<S: 'static>(&mut self, reactor: &mut Context<S>, state: &mut S)
+    where
+        F: HandlerFn<S>,
+    {
+        if mem::take(&mut self.tells) && self.socket.is_open() {
+            (self.handler)(reactor, state, &self.socket, Event::Open);
+        }
     }
 
     /// The handler may have done anything in answer to the last message.
@@ -210,6 +227,7 @@ impl<F> Driven<F> {
     where
         F: HandlerFn<S>,
     {
+        self.tell_open(reactor, state);
         send::owed(&self.socket, reactor);
         if self.socket.0.above.take() && self.socket.is_open() {
             (self.handler)(reactor, state, &self.socket, Event::Drained);

@@ -27,20 +27,24 @@
 //! `mask.rs`, `utf8.rs`, `frame.rs`, `decoder.rs`: bytes to messages; then `socket.rs`.
 
 mod close;
+mod connect;
 mod decoder;
 mod drive;
 mod event;
 mod fault;
 mod frame;
+mod handshake;
 mod limits;
 mod mask;
 mod message;
 mod send;
 mod socket;
+mod url;
 mod utf8;
 mod watch;
 
 pub use close::{REASON_BYTES_MAX, code};
+pub use connect::{Connect, connect};
 pub use drive::open;
 pub use event::{Event, Reason};
 pub use fault::Fault;
