@@ -61,6 +61,23 @@ impl Conn {
         admits
     }
 
+    /// Takes all of the pieces or none, as one write would.
+    #[cfg(feature = "http")]
+    pub(super) fn write_all(&mut self, pieces: &[&[u8]]) -> Pressure {
+        if !self.admits(pieces.iter().map(|piece| piece.len()).sum()) {
+            return Pressure::Refused;
+        }
+        pieces.iter().fold(Pressure::Below, |_, piece| self.write(piece))
+    }
+
+    /// Takes a few bytes that end a message, beyond the limit if need be.
+    #[cfg(feature = "http")]
+    pub(super) fn write_last(&mut self, bytes: &[u8]) {
+        if self.sending == Half::Open {
+            self.outbox.get_or_insert_default().bytes.extend(bytes);
+        }
+    }
+
     /// Asks for `Drained` although nothing was refused: whoever holds something back wants to know
     /// when there is room. It comes at once where there is.
     #[cfg(feature = "ws")]
