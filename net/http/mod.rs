@@ -3,6 +3,7 @@
 //! Knows connections, httparse for heads and the `http` crate for methods and statuses.
 
 mod chunked;
+mod client;
 mod head;
 mod headers;
 mod percent;
@@ -12,6 +13,9 @@ mod router;
 mod sse;
 mod target;
 
+pub use client::{
+    Answer, AnswerHead, Ask, Call, CallEvent, Client, ClientLimits, Dialed, Error, Phase,
+};
 pub use headers::Headers;
 pub use range::{RANGES_MAX, Ranges, content_range, part_head, parts_end, ranges};
 pub use refusal::Refusal;

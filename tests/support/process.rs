@@ -188,3 +188,12 @@ fn read_line(from: &mut impl BufRead) -> String {
     line.truncate(line.len() - 1);
     line
 }
+
+/// Python's own web server, over the folder that the tests run in.
+pub fn python_server() -> (Process, SocketAddr) {
+    let code = "import http.server as h, functools\n\
+        server = h.ThreadingHTTPServer(('127.0.0.1', 0), h.SimpleHTTPRequestHandler)\n\
+        print('listening on 127.0.0.1:%d' % server.server_port, flush=True)\n\
+        server.serve_forever()";
+    Process::listening(Command::new("python3").args(["-c", code]).stderr(Stdio::null()))
+}

@@ -1,0 +1,223 @@
+//! A call in the loop: its id, its time, and what may be done with it from outside.
+//!
+//! Knows ids, the upload and the limits on time; what it says to a server is in `exchange.rs`.
+//!
+//! # Read next
+//! `exchange.rs`: its course.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+
+use mio::event::Source;
+use mio::{Interest, Registry, Token};
+
+use super::ClientLimits;
+use super::ask::Body;
+use super::dial::Hold;
+use super::error::Phase;
+use super::upload::Upload;
+use crate::net::limits::ticks;
+use crate::net::{Conn, Pressure};
+use crate::reactor::{Context, Readiness, SourceId};
+
+/// A request under way. Its source holds the loop until the call has ended; removing it is the same
+/// as [`cancel`](SourceId::cancel).
+#[derive(Debug)]
+pub struct Call {
+    pub(super) control: Rc<Control>,
+}
+
+impl Call {
+    /// What is being asked for, without what is secret in it.
+    pub fn url(&self) -> String {
+        self.control.url.borrow().to_string()
+    }
+
+    /// What it is doing.
+    pub fn phase(&self) -> Phase {
+        self.control.stage.get().phase()
+    }
+}
+
+/// Whoever removes it has removed the connection, too.
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.control.over.set(true);
+        self.control.hold.take();
+    }
+}
+
+impl Source for Call {
+    fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+        Ok(())
+    }
+    fn reregister(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+        Ok(())
+    }
+    fn deregister(&mut self, _: &Registry) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// How far a call is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    Queue,
+    Connect,
+    /// The head was sent, the body waits for 100.
+    Continue,
+    Send,
+    Head,
+    Body,
+}
+
+impl Stage {
+    pub(super) fn phase(self) -> Phase {
+        match self {
+            Stage::Queue => Phase::Queue,
+            Stage::Connect => Phase::Connect,
+            Stage::Continue | Stage::Send => Phase::Send,
+            Stage::Head => Phase::Head,
+            Stage::Body => Phase::Body,
+        }
+    }
+}
+
+/// What the call's id and its exchange share.
+#[derive(Debug)]
+pub(super) struct Control {
+    pub(super) url: RefCell<Box<str>>,
+    pub(super) conn: Cell<Option<SourceId<Conn>>>,
+    /// What goes when the call goes: the connection, or what is to become one.
+    pub(super) hold: Rc<Hold>,
+    /// The call has left the loop.
+    over: Cell<bool>,
+    pub(super) upload: RefCell<Upload>,
+    pub(super) paused: Cell<bool>,
+    pub(super) stage: Cell<Stage>,
+    /// The tick at which the stage began, or made progress.
+    pub(super) since: Cell<u64>,
+    /// The tick at which all is up.
+    until: u64,
+    limits: Rc<ClientLimits>,
+}
+
+impl Control {
+    pub(super) fn new(url: Box<str>, until: u64, limits: Rc<ClientLimits>, body: &Body) -> Control {
+        Control {
+            url: RefCell::new(url),
+            conn: Cell::new(None),
+            hold: Rc::default(),
+            over: Cell::new(false),
+            upload: RefCell::new(Upload::new(body)),
+            paused: Cell::new(false),
+            stage: Cell::new(Stage::Queue),
+            since: Cell::new(0),
+            until,
+            limits,
+        }
+    }
+
+    /// Whether nobody waits for what becomes of it.
+    pub(super) fn is_over(&self) -> bool {
+        self.over.get()
+    }
+
+    /// Goes on to a stage, whose time begins.
+    pub(super) fn enter<S: 'static>(
+        &self,
+        reactor: &mut Context<S>,
+        call: SourceId<Call>,
+        stage: Stage,
+    ) {
+        self.stage.set(stage);
+        self.since.set(reactor.tick());
+        self.arm(reactor, call);
+    }
+
+    /// Arms the deadline of what is up first.
+    pub(super) fn arm<S: 'static>(&self, reactor: &mut Context<S>, call: SourceId<Call>) {
+        let stage = self.stage_until().unwrap_or(u64::MAX);
+        let first = stage.min(self.until);
+        reactor.set_deadline(call.raw(), (first < u64::MAX).then_some(first));
+    }
+
+    /// The tick at which the stage has taken too long.
+    fn stage_until(&self) -> Option<u64> {
+        let limits = &self.limits;
+        let after = match self.stage.get() {
+            Stage::Queue | Stage::Send => return None, // Of a stalled send the connection knows.
+            Stage::Connect => limits.connect_timeout,
+            Stage::Continue => Some(limits.continue_timeout),
+            Stage::Head => limits.head_timeout,
+            Stage::Body if self.paused.get() => return None,
+            Stage::Body => limits.idle_timeout,
+        };
+        Some(self.since.get().saturating_add(ticks(after?)))
+    }
+
+    /// Which limit is up at this tick.
+    pub(super) fn is_up(&self, tick: u64) -> Option<Phase> {
+        if self.until <= tick {
+            return Some(Phase::Total);
+        }
+        let is_up = self.stage_until().is_some_and(|until| until <= tick);
+        is_up.then(|| self.stage.get().phase())
+    }
+}
+
+/// What may be done with a call. All of it is harmless when the id is stale.
+impl SourceId<Call> {
+    /// Sends a piece of the body of an [`Ask::body_stream`](super::Ask::body_stream), as
+    /// [`Conn::write`] does: all of it or, `Refused`, nothing. It may be called at once; what comes
+    /// before the connection waits for it. `AboveHigh` and `Refused` for want of room are followed
+    /// by [`CallEvent::Drained`](super::CallEvent::Drained).
+    ///
+    /// Refused, too, is what exceeds the length that was told, and what comes when the call has
+    /// ended or the body has.
+    pub fn write<S: 'static>(self, reactor: &mut Context<S>, bytes: &[u8]) -> Pressure {
+        let Some(control) = reactor.get(self).map(|call| call.control.clone()) else {
+            return Pressure::Refused;
+        };
+        let conn = control.conn.get().and_then(|conn| reactor.get_mut(conn));
+        control.upload.borrow_mut().write(conn, bytes)
+    }
+
+    /// Ends the body that is written piece by piece. Where less was written than told, the call
+    /// fails.
+    pub fn end<S: 'static>(self, reactor: &mut Context<S>) {
+        let Some(control) = reactor.get(self).map(|call| call.control.clone()) else { return };
+        let conn = control.conn.get().and_then(|conn| reactor.get_mut(conn));
+        control.upload.borrow_mut().end(conn);
+        reactor.resume(self.raw(), Readiness::WRITABLE); // To see what follows from that.
+    }
+
+    /// Delivers no more of the body until [`resume`](SourceId::resume); the server is slowed down.
+    pub fn pause<S: 'static>(self, reactor: &mut Context<S>) {
+        let Some(control) = reactor.get(self).map(|call| call.control.clone()) else { return };
+        control.paused.set(true);
+        if let Some(conn) = control.conn.get().and_then(|conn| reactor.get_mut(conn)) {
+            conn.pause();
+        }
+    }
+
+    /// Takes a [`pause`](SourceId::pause) back, in the next turn.
+    pub fn resume<S: 'static>(self, reactor: &mut Context<S>) {
+        let Some(control) = reactor.get(self).map(|call| call.control.clone()) else { return };
+        if !control.paused.replace(false) {
+            return;
+        }
+        if let Some(conn) = control.conn.get().and_then(|conn| reactor.get_mut(conn)) {
+            conn.resume();
+        }
+        control.since.set(reactor.tick()); // Nobody could have sent us anything meanwhile.
+        control.arm(reactor, self);
+    }
+
+    /// Ends the call: no callback comes any more, what it owns is dropped, and so is its connection.
+    /// False if it had ended.
+    pub fn cancel<S: 'static>(self, reactor: &mut Context<S>) -> bool {
+        reactor.remove(self.raw())
+    }
+}

@@ -1,0 +1,268 @@
+//! Dialling: from a URL to a stream over which a request can be sent.
+//!
+//! Knows names, proxies and TLS; what is then said is somebody else's affair, HTTP's or a
+//! WebSocket's.
+//!
+//! ```text
+//!   connect ──▶ [CONNECT to the proxy] ──▶ [TLS] ──▶ stream
+//!   a race,      a connection with a        a handshake
+//!   or given     handler of its own
+//! ```
+//!
+//! Each step is a source. Whoever dials keeps a [`Hold`], which has the step that is under way on a
+//! leash: letting go ends it, whichever it is. Nobody here looks at the time: whoever dials has a
+//! deadline.
+//!
+//! # Read next
+//! `exchange.rs`: who dials.
+
+use std::cell::RefCell;
+use std::io::{self, ErrorKind};
+use std::rc::Rc;
+
+use http::{Method, Uri};
+
+use super::ask::Forward;
+use super::pool::{Keeper, Leash};
+use super::reader::{Reader, Step};
+use super::target::Target;
+use super::{Client, Shared};
+use crate::net::http::head;
+use crate::net::{Conn, Event, Reason, Stream};
+use crate::reactor::{Context, RawId, SourceId};
+
+/// What is called with the stream, or with why there is none.
+pub type Dialed<S> = Box<dyn FnOnce(&mut Context<S>, &mut S, io::Result<Stream>)>;
+
+/// Connects to a host and a port in place of TCP; see [`Client::dialer`].
+pub(super) type Dialer<S> = dyn Fn(&mut Context<S>, &str, Dialed<S>) -> io::Result<Option<RawId>>;
+
+/// A proxy.
+#[derive(Clone, Debug)]
+pub(super) struct Proxy {
+    pub(super) target: Result<Target, String>,
+    pub(super) forward: Forward,
+}
+
+impl Proxy {
+    /// `http://[user:password@]host[:port]`.
+    pub(super) fn of(url: &str) -> Proxy {
+        let uri = url.parse::<Uri>().map_err(|error| error.to_string());
+        let target = uri.and_then(|uri| Target::of(&uri)).and_then(|target| match target.secure {
+            true => Err("a proxy is spoken to without TLS: http://".to_owned()),
+            false => Ok(target),
+        });
+        let authorization = target.as_ref().ok().and_then(|target| target.authorization.clone());
+        Proxy { target, forward: Forward { authorization } }
+    }
+}
+
+/// What is under way, for whoever may lose interest.
+#[derive(Debug, Default)]
+pub(super) struct Hold {
+    leash: RefCell<Option<Leash>>,
+}
+
+impl Hold {
+    /// From now on it is this source.
+    pub(super) fn take_up(&self, keeper: &Rc<Keeper>, id: RawId) {
+        self.release();
+        self.put(keeper.leash(id));
+    }
+
+    pub(super) fn put(&self, leash: Leash) {
+        *self.leash.borrow_mut() = Some(leash);
+    }
+
+    /// The source stays, and is nobody's.
+    pub(super) fn release(&self) -> Option<RawId> {
+        self.take().and_then(Leash::release)
+    }
+
+    pub(super) fn take(&self) -> Option<Leash> {
+        self.leash.borrow_mut().take()
+    }
+}
+
+/// Dialling under way: dropped, it ends and nobody is called back, in the next turn at the latest.
+#[derive(Debug)]
+pub(in crate::net) struct Dialing(Rc<Hold>);
+
+impl Drop for Dialing {
+    fn drop(&mut self) {
+        self.0.take();
+    }
+}
+
+impl<S: 'static> Client<S> {
+    /// Dials where the URL leads, `ws` and `wss` as `http` and `https`, by way of the proxy if there
+    /// is one, which is asked to pass everything through. `done` is called once, unless what this
+    /// answers is dropped before; the timeout is the caller's.
+    ///
+    /// # Errors
+    /// Nothing was begun, and `done` will not be called.
+    #[allow(dead_code)] // For WebSocket, which is a feature of its own.
+    #[track_caller]
+    pub(in crate::net) fn dial(
+        &self,
+        reactor: &mut Context<S>,
+        target: &Target,
+        done: Dialed<S>,
+    ) -> io::Result<Dialing> {
+        let hold = Rc::new(Hold::default());
+        let dialing = Dialing(hold.clone());
+        dial(&self.shared, reactor, target, true, hold, done)?;
+        Ok(dialing)
+    }
+}
+
+/// Dials; with `through` a proxy passes everything on, whatever the scheme.
+#[track_caller]
+pub(super) fn dial<S: 'static>(
+    shared: &Rc<Shared<S>>,
+    reactor: &mut Context<S>,
+    target: &Target,
+    through: bool,
+    hold: Rc<Hold>,
+    done: Dialed<S>,
+) -> io::Result<()> {
+    let refuse = |why: &String| io::Error::new(ErrorKind::InvalidInput, why.clone());
+    let proxy = match &shared.proxy {
+        Some(proxy) => Some(proxy.target.as_ref().map_err(refuse)?.address()),
+        None => None,
+    };
+    let tunnels = proxy.is_some() && (through || target.secure);
+    let address = proxy.clone().unwrap_or_else(|| target.address());
+    let step = Rc::new(Dial { shared: shared.clone(), target: target.clone(), hold });
+    let keeper = shared.keeper(reactor);
+    let hold = step.hold.clone();
+    let connected: Dialed<S> = Box::new(move |reactor, state, result: io::Result<Stream>| {
+        step.hold.release();
+        match (result, proxy) {
+            (Ok(stream), _) if tunnels => step.tunnel(reactor, stream, done),
+            (Ok(stream), _) => step.secure(reactor, state, stream, done),
+            (Err(error), Some(proxy)) => {
+                let error = io::Error::new(error.kind(), format!("by the proxy {proxy}: {error}"));
+                done(reactor, state, Err(error));
+            }
+            (Err(error), None) => done(reactor, state, Err(error)),
+        }
+    });
+    let id = match &shared.dialer {
+        Some(dialer) => dialer(reactor, &address, connected)?,
+        None => Some(shared.connect.open(reactor, &address, connected)?.raw()),
+    };
+    if let Some(id) = id {
+        hold.take_up(&keeper, id);
+    }
+    Ok(())
+}
+
+/// The rest of the way.
+struct Dial<S: 'static> {
+    shared: Rc<Shared<S>>,
+    target: Target,
+    hold: Rc<Hold>,
+}
+
+impl<S: 'static> Dial<S> {
+    /// Asks the proxy to pass everything through (RFC 9110, 9.3.6).
+    fn tunnel(self: Rc<Self>, reactor: &mut Context<S>, mut stream: Stream, done: Dialed<S>) {
+        let to = self.target.address();
+        let mut ask = format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n");
+        let proxy = self.shared.proxy.as_ref();
+        if let Some(value) = proxy.and_then(|proxy| proxy.forward.authorization.as_deref()) {
+            ask.push_str(&format!("Proxy-Authorization: {value}\r\n"));
+        }
+        ask.push_str("\r\n");
+        let _ = stream.write(ask.as_bytes()); // It is the first, and fits.
+        let mut reader = Reader::new(Method::CONNECT, self.shared.limits.heads());
+        let mut done = Some(done);
+        let (keeper, hold) = (self.shared.keeper(reactor), self.hold.clone());
+        let conn = stream.open(reactor, move |reactor, state, conn, event| {
+            let Some(answer) = proxy_answer(reactor, conn, &mut reader, event) else { return };
+            let Some(done) = done.take() else { return };
+            self.hold.release();
+            match answer {
+                Ok(stream) => self.clone().secure(reactor, state, stream, done),
+                Err(error) => {
+                    reactor.remove(conn.raw());
+                    let error =
+                        format!("the proxy does not lead to {}: {error}", self.target.address());
+                    done(reactor, state, Err(io::Error::other(error)));
+                }
+            }
+        });
+        hold.take_up(&keeper, conn.raw());
+    }
+
+    /// Puts TLS over the stream, if the URL wants it.
+    #[cfg(not(feature = "tls"))]
+    fn secure(
+        self: Rc<Self>,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        stream: Stream,
+        done: Dialed<S>,
+    ) {
+        let result = if self.target.secure {
+            Err(io::Error::new(ErrorKind::Unsupported, "https wants the feature tls"))
+        } else {
+            Ok(stream)
+        };
+        done(reactor, state, result);
+    }
+
+    /// Puts TLS over the stream, if the URL wants it.
+    #[cfg(feature = "tls")]
+    fn secure(
+        self: Rc<Self>,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        stream: Stream,
+        done: Dialed<S>,
+    ) {
+        let _ = self.target.server_name();
+        let result = if self.target.secure {
+            Err(io::Error::new(ErrorKind::Unsupported, "https is not there yet"))
+        } else {
+            Ok(stream)
+        };
+        done(reactor, state, result);
+    }
+}
+
+/// What the proxy has answered, once it has: the stream behind it, out of the loop.
+fn proxy_answer<S: 'static>(
+    reactor: &mut Context<S>,
+    conn: SourceId<Conn>,
+    reader: &mut Reader,
+    event: Event<'_>,
+) -> Option<Result<Stream, String>> {
+    let mut input = match event {
+        Event::Data(bytes) => bytes,
+        Event::Drained => return None,
+        Event::Eof | Event::Closed(Reason::Finished) => {
+            return Some(Err("it closed the connection".to_owned()));
+        }
+        Event::Closed(reason) => return Some(Err(reason.to_string())),
+    };
+    loop {
+        let mut room = head::room();
+        match reader.step(input, &mut room) {
+            Err(refusal) => return Some(Err(refusal.to_string())),
+            Ok((_, Step::Head(head))) if !head.status.is_success() => {
+                return Some(Err(format!("it answers {}", head.status)));
+            }
+            Ok((used, Step::Head(_))) => {
+                let stream = Stream::from(reactor.deregister(conn)?);
+                return Some(Ok(stream.unread(&input[used..])));
+            }
+            Ok((used, Step::Interim(_))) => input = &input[used..],
+            Ok((_, _)) => {
+                reactor[conn].unread(input.len());
+                return None;
+            }
+        }
+    }
+}

@@ -1,0 +1,681 @@
+//! One call's course, from the first connection to the last byte.
+//!
+//! Knows the loop, the pool and the protocol's two sides, `ask.rs` and `reader.rs`.
+//!
+//! ```text
+//!   Queue ──▶ Connect ──▶ [Continue] ──▶ Send ──▶ Head ──▶ Body ──▶ End
+//!     └───── a connection that idled ─────▶┘  ◀─────────────┘ redirect
+//! ```
+//!
+//! A connection's handler is a [`Line`]: it passes events on to the exchange that uses it now, and to
+//! nobody while it idles.
+//!
+//! # Rules
+//! 1. One of `End` and `Failed` is told, once, and is the last event; the call's id is stale by
+//!    then. One that was cancelled, or dropped with the loop or after a panic, is told nothing.
+//! 2. A call that fails over a connection that had idled, before a byte of the answer came, is made
+//!    again, once, over a new one, if it is one that may be made twice.
+//! 3. An answer is delivered as it comes, also while the request is still being sent. When it is
+//!    whole the call has ended; a connection that still has something to send is closed then.
+//!
+//! # Read next
+//! `pool.rs`: where connections wait.
+
+use std::cell::RefCell;
+use std::rc::{Rc, Weak};
+
+use super::Shared;
+use super::answer::{AnswerHead, CallEvent};
+use super::ask::{Ask, Body};
+use super::call::{Call, Control, Stage};
+use super::dial::dial;
+use super::error::{Error, Phase};
+use super::pool::{Keeper, Leash, Slot, Way};
+use super::reader::{Reader, Step};
+use super::target::Target;
+use super::upload::Upload;
+use crate::net::http::head::{self, Framing, ResponseHead};
+use crate::net::{Conn, Event, Pressure, Reason, Stream};
+use crate::reactor::{Context, Interest, Options, Readiness, SourceId};
+
+/// Who is told.
+pub(super) type Sink<S> = Box<dyn FnMut(&mut Context<S>, &mut S, SourceId<Call>, CallEvent<'_>)>;
+
+/// Bytes of a body that are handed to the connection at a time.
+const PIECE_BYTES: usize = 64 * 1024;
+/// Bytes of a redirect's own body that are read so that its connection can be used again. 64 KiB.
+const SKIPPED_BYTES_MAX: usize = 64 * 1024;
+
+/// What a connection of the pool does with its events.
+pub(super) struct Line<S: 'static> {
+    slot: Slot<S>,
+    keeper: Rc<Keeper>,
+    current: RefCell<Option<(Rc<Exchange<S>>, SourceId<Call>)>>,
+}
+
+impl<S: 'static> Line<S> {
+    pub(super) fn key(&self) -> &Rc<str> {
+        self.slot.key()
+    }
+
+    fn handle(
+        self: &Rc<Self>,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        conn: SourceId<Conn>,
+        event: Event<'_>,
+    ) {
+        let current = self.current.borrow().clone();
+        match current {
+            Some((exchange, call)) if reactor.contains(call.raw()) => {
+                exchange.on_conn(reactor, state, (call, conn), event);
+            }
+            None if matches!(event, Event::Drained) => {}
+            gone => {
+                if gone.is_none() {
+                    self.slot.forget(conn);
+                }
+                self.current.take();
+                reactor.remove(conn.raw());
+            }
+        }
+    }
+}
+
+/// A connection that went without a word took a panic along: so does its call.
+impl<S> Drop for Line<S> {
+    fn drop(&mut self) {
+        if let Some((exchange, call)) = self.current.take()
+            && !exchange.control.is_over()
+        {
+            self.keeper.resume(call.raw(), Readiness::READ_CLOSED);
+        }
+    }
+}
+
+/// One call.
+pub(super) struct Exchange<S: 'static> {
+    shared: Rc<Shared<S>>,
+    control: Rc<Control>,
+    work: RefCell<Work<S>>,
+    /// Taken out while it runs.
+    sink: RefCell<Option<Sink<S>>>,
+}
+
+struct Work<S: 'static> {
+    ask: Ask,
+    /// `None` if there is something wrong with the request, and then `failed` says what.
+    target: Option<Target>,
+    reader: Reader,
+    line: Weak<Line<S>>,
+    /// How many bytes of a body that was given whole are with the connection.
+    sent: usize,
+    /// Over a connection that had idled.
+    reused: bool,
+    /// Something has come over this connection.
+    heard: bool,
+    /// Made again: over a new connection, and not a third time.
+    again: bool,
+    /// What is asked next, once the answer that says so is read.
+    next: Option<Ask>,
+    skipped: usize,
+    redirects_max: u32,
+    /// To be told in the next turn.
+    failed: Option<Error>,
+}
+
+/// Begins a call. Nobody is called back before the next turn.
+#[track_caller]
+pub(super) fn begin<S: 'static>(
+    shared: &Rc<Shared<S>>,
+    reactor: &mut Context<S>,
+    ask: Ask,
+    sink: Sink<S>,
+) -> SourceId<Call> {
+    let checked = ask.check();
+    let url = match &checked {
+        Ok(target) => target.url(),
+        Err(error) => error.url().unwrap_or("").to_owned(),
+    };
+    let timeout = ask.timeout.or(shared.limits.total_timeout);
+    let until = timeout.map_or(u64::MAX, |timeout| reactor.tick_after(timeout));
+    let control = Rc::new(Control::new(url.into(), until, shared.limits.clone(), &ask.body));
+    let (target, failed) = match checked {
+        Ok(target) => (Some(target), None),
+        Err(error) => (None, Some(error)),
+    };
+    let work = Work {
+        reader: Reader::new(ask.method.clone(), shared.limits.heads()),
+        redirects_max: ask.redirects_max,
+        ask,
+        target,
+        line: Weak::new(),
+        sent: 0,
+        reused: false,
+        heard: false,
+        again: false,
+        next: None,
+        skipped: 0,
+        failed,
+    };
+    let exchange = Rc::new(Exchange {
+        shared: shared.clone(),
+        control: control.clone(),
+        work: RefCell::new(work),
+        sink: RefCell::new(Some(sink)),
+    });
+    let own = exchange.clone();
+    let call = reactor.register_sure(
+        Call { control },
+        Interest::READABLE,
+        Options::default(),
+        move |reactor, state, call, ready| own.on_call(reactor, state, call, ready),
+    );
+    exchange.seek(reactor, call);
+    call
+}
+
+impl<S: 'static> Exchange<S> {
+    /// The call's own source is called.
+    fn on_call(
+        self: &Rc<Self>,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        call: SourceId<Call>,
+        ready: Readiness,
+    ) {
+        if ready.contains(Readiness::READ_CLOSED) {
+            reactor.remove(call.raw());
+            return;
+        }
+        let failed = self.work.borrow_mut().failed.take();
+        if let Some(error) = failed {
+            return self.finish(reactor, state, call, Err(error));
+        }
+        if ready.is_writable() && self.control.stage.get() == Stage::Queue {
+            return self.seek(reactor, call);
+        }
+        if ready.is_writable() {
+            self.look_at_upload(reactor, state, call);
+        }
+        if ready.contains(Readiness::DEADLINE) && reactor.contains(call.raw()) {
+            self.on_deadline(reactor, state, call);
+        }
+    }
+
+    /// Gets a connection, or goes on when there is one.
+    fn seek(self: &Rc<Self>, reactor: &mut Context<S>, call: SourceId<Call>) {
+        let (key, fresh, probe) = {
+            let work = self.work.borrow();
+            let Some(target) = &work.target else { return self.fail_later(reactor, call, None) };
+            (self.shared.key(target), work.again, !work.ask.is_repeatable())
+        };
+        match self.shared.way(reactor, &key, call, (fresh, probe)) {
+            Way::Open(conn, line, leash) => {
+                self.work.borrow_mut().reused = true;
+                self.attach(reactor, call, conn, line, leash);
+            }
+            Way::New(slot) => self.dial(reactor, call, slot),
+            Way::Wait => self.control.enter(reactor, call, Stage::Queue),
+            Way::Full => {
+                let why = "too many calls wait for a connection".into();
+                let error = Error::Request { url: self.url(), why };
+                self.fail_later(reactor, call, Some(error));
+            }
+        }
+    }
+
+    fn dial(self: &Rc<Self>, reactor: &mut Context<S>, call: SourceId<Call>, slot: Slot<S>) {
+        let Some(target) = self.work.borrow().target.clone() else { return };
+        let (exchange, hold) = (self.clone(), self.control.hold.clone());
+        let connected = Box::new(move |reactor: &mut Context<S>, state: &mut S, result| {
+            if !reactor.contains(call.raw()) {
+                return; // Cancelled in this turn.
+            }
+            match result {
+                Ok(stream) => exchange.connected(reactor, call, stream, slot),
+                Err(error) => {
+                    let url = exchange.url();
+                    exchange.finish(reactor, state, call, Err(Error::Connect { url, error }));
+                }
+            }
+        });
+        if let Err(error) = dial(&self.shared, reactor, &target, false, hold, connected) {
+            let error = Error::Connect { url: self.url(), error };
+            return self.fail_later(reactor, call, Some(error));
+        }
+        // Armed behind the race's own deadline, whose error tells more.
+        self.control.enter(reactor, call, Stage::Connect);
+    }
+
+    /// A new connection is there.
+    fn connected(
+        self: &Rc<Self>,
+        reactor: &mut Context<S>,
+        call: SourceId<Call>,
+        stream: Stream,
+        slot: Slot<S>,
+    ) {
+        let keeper = self.shared.keeper(reactor);
+        let line = Rc::new(Line { slot, keeper: keeper.clone(), current: RefCell::new(None) });
+        let write_timeout = self.shared.limits.write_timeout;
+        let stream = stream.adjust_limits(|limits| limits.write_timeout = write_timeout);
+        let own = line.clone();
+        let conn = stream.open(reactor, move |reactor, state, conn, event| {
+            own.handle(reactor, state, conn, event);
+        });
+        self.work.borrow_mut().reused = false;
+        let leash = keeper.leash(conn.raw());
+        self.attach(reactor, call, conn, line, leash);
+    }
+
+    /// Sends the request over this connection.
+    fn attach(
+        self: &Rc<Self>,
+        reactor: &mut Context<S>,
+        call: SourceId<Call>,
+        conn: SourceId<Conn>,
+        line: Rc<Line<S>>,
+        leash: Leash,
+    ) {
+        *line.current.borrow_mut() = Some((self.clone(), call));
+        self.control.hold.put(leash);
+        self.control.conn.set(Some(conn));
+        let mut head = Vec::new();
+        let waits = {
+            let work = &mut *self.work.borrow_mut();
+            let Some(target) = &work.target else { return };
+            work.line = Rc::downgrade(&line);
+            work.reader = Reader::new(work.ask.method.clone(), self.shared.limits.heads());
+            (work.sent, work.heard) = (0, false);
+            let forward = self.shared.proxy.as_ref().filter(|_| !target.secure);
+            work.ask.encode(target, forward.map(|proxy| &proxy.forward), &mut head);
+            work.ask.waits_for_continue()
+        };
+        let _ = reactor[conn].write(&head); // It fits into an empty outbox.
+        if self.control.paused.get() {
+            reactor[conn].pause();
+        }
+        if waits {
+            return self.control.enter(reactor, call, Stage::Continue);
+        }
+        self.open_gate(reactor, call, conn);
+    }
+
+    /// Lets the body go.
+    fn open_gate(&self, reactor: &mut Context<S>, call: SourceId<Call>, conn: SourceId<Conn>) {
+        let Some(connection) = reactor.get_mut(conn) else { return };
+        let mut upload = self.control.upload.borrow_mut();
+        if upload.open {
+            return;
+        }
+        upload.open(connection);
+        let owes = upload.owes_drained;
+        drop(upload);
+        self.control.enter(reactor, call, Stage::Send);
+        self.feed(reactor, call, conn);
+        if owes {
+            reactor.resume(call.raw(), Readiness::WRITABLE);
+        }
+    }
+
+    /// Hands a body that was given whole to the connection, as much as goes; notes when all is.
+    fn feed(&self, reactor: &mut Context<S>, call: SourceId<Call>, conn: SourceId<Conn>) {
+        let Some(connection) = reactor.get_mut(conn) else { return };
+        let work = &mut *self.work.borrow_mut();
+        let upload = self.control.upload.borrow();
+        if !upload.open {
+            return;
+        }
+        let mut done = upload.is_done();
+        if let Body::Bytes(bytes) = &work.ask.body {
+            for piece in bytes[work.sent..].chunks(PIECE_BYTES) {
+                let pressure = connection.write(piece);
+                if pressure != Pressure::Refused {
+                    work.sent += piece.len();
+                }
+                if pressure != Pressure::Below {
+                    break;
+                }
+            }
+            done &= work.sent == bytes.len();
+        }
+        if done && self.control.stage.get() == Stage::Send {
+            self.control.enter(reactor, call, Stage::Head);
+        }
+    }
+
+    /// The caller has ended the body, or is to be told of room.
+    fn look_at_upload(
+        self: &Rc<Self>,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        call: SourceId<Call>,
+    ) {
+        if self.control.upload.borrow().is_short {
+            let why = "its body is shorter than was told".into();
+            let error = Error::Request { url: self.url(), why };
+            return self.finish(reactor, state, call, Err(error));
+        }
+        let Some(conn) = self.control.conn.get() else { return };
+        self.feed(reactor, call, conn);
+        let has_room =
+            reactor.get(conn).is_some_and(|c| c.unsent() <= c.limits().outbox_bytes_high);
+        let mut upload = self.control.upload.borrow_mut();
+        if upload.open && upload.owes_drained && has_room {
+            upload.owes_drained = false;
+            drop(upload);
+            self.tell(reactor, state, call, CallEvent::Drained);
+        }
+    }
+
+    fn on_deadline(self: &Rc<Self>, reactor: &mut Context<S>, state: &mut S, call: SourceId<Call>) {
+        let tick = reactor.tick();
+        let conn = self.control.conn.get();
+        match self.control.is_up(tick) {
+            None => self.control.arm(reactor, call),
+            Some(Phase::Send) => {
+                // The server says nothing of 100: it may not know it (RFC 9110, 10.1.1).
+                if let Some(conn) = conn {
+                    self.open_gate(reactor, call, conn);
+                }
+            }
+            Some(Phase::Head)
+                if conn.and_then(|conn| reactor.get(conn)).is_some_and(|c| c.unsent() > 0) =>
+            {
+                // It is still on its way out, where the connection looks at the time.
+                self.control.since.set(tick);
+                self.control.arm(reactor, call);
+            }
+            Some(phase) => {
+                let error = Error::Timeout { url: self.url(), phase };
+                self.finish(reactor, state, call, Err(error));
+            }
+        }
+    }
+
+    /// The connection that carries this call has something to tell.
+    fn on_conn(
+        self: &Rc<Self>,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        ids: (SourceId<Call>, SourceId<Conn>),
+        event: Event<'_>,
+    ) {
+        let (call, conn) = ids;
+        match event {
+            Event::Data(bytes) => self.read(reactor, state, ids, bytes),
+            Event::Drained => {
+                self.feed(reactor, call, conn);
+                let owes = std::mem::take(&mut self.control.upload.borrow_mut().owes_drained);
+                if owes && !self.tell(reactor, state, call, CallEvent::Drained) {
+                    self.let_go(reactor);
+                }
+            }
+            Event::Eof => {
+                let whole = self.work.borrow_mut().reader.finish();
+                if whole {
+                    self.complete(reactor, state, ids, false);
+                } else {
+                    self.lose(reactor, state, call, Reason::Finished);
+                }
+            }
+            Event::Closed(reason) => self.lose(reactor, state, call, reason),
+        }
+    }
+
+    /// Takes in what has come.
+    fn read(
+        self: &Rc<Self>,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        ids: (SourceId<Call>, SourceId<Conn>),
+        mut rest: &[u8],
+    ) {
+        let (call, conn) = ids;
+        self.work.borrow_mut().heard = true;
+        self.control.since.set(reactor.tick());
+        loop {
+            if self.control.paused.get() && !self.work.borrow().reader.is_done() {
+                return reactor[conn].unread(rest.len());
+            }
+            let mut room = head::room();
+            let step = self.work.borrow_mut().reader.step(rest, &mut room);
+            let (used, step) = match step {
+                Ok(step) => step,
+                Err(refusal) => {
+                    let error = Error::Refused { url: self.url(), refusal };
+                    return self.finish(reactor, state, call, Err(error));
+                }
+            };
+            rest = &rest[used..];
+            let goes_on = match step {
+                Step::More => return reactor[conn].unread(rest.len()),
+                Step::Interim(status) => {
+                    if status == http::StatusCode::CONTINUE {
+                        self.open_gate(reactor, call, conn);
+                    }
+                    true
+                }
+                Step::Head(head) => self.on_head(reactor, state, call, &head),
+                Step::Data(bytes) => match self.skips(bytes.len()) {
+                    None => self.tell(reactor, state, call, CallEvent::Data(bytes)),
+                    Some(true) => true,
+                    Some(false) => return self.complete(reactor, state, ids, false),
+                },
+                Step::End => return self.complete(reactor, state, ids, rest.is_empty()),
+            };
+            if !goes_on {
+                return self.let_go(reactor);
+            }
+        }
+    }
+
+    /// Whether this is the body of a redirect, and still worth reading.
+    fn skips(&self, bytes: usize) -> Option<bool> {
+        let work = &mut *self.work.borrow_mut();
+        work.next.as_ref()?;
+        work.skipped += bytes;
+        Some(work.skipped <= SKIPPED_BYTES_MAX)
+    }
+
+    /// The head is there; whether the call goes on.
+    fn on_head(
+        self: &Rc<Self>,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        call: SourceId<Call>,
+        head: &ResponseHead<'_>,
+    ) -> bool {
+        self.control.enter(reactor, call, Stage::Body);
+        match self.redirect(head) {
+            Ok(Some(next)) => {
+                self.work.borrow_mut().next = Some(next);
+                return true;
+            }
+            Ok(None) => {}
+            Err(why) => {
+                let error = Error::Redirect { url: self.url(), why: why.into() };
+                self.finish(reactor, state, call, Err(error));
+                return false;
+            }
+        }
+        let body_bytes = match head.body {
+            Framing::Length(length) => Some(length),
+            _ => None,
+        };
+        let (status, version, headers) = (head.status, head.version, head.headers);
+        let head = AnswerHead { status, version, headers, body_bytes };
+        self.tell(reactor, state, call, CallEvent::Head(&head))
+    }
+
+    /// What to ask next, if the answer says so and the caller wants it.
+    fn redirect(&self, head: &ResponseHead<'_>) -> Result<Option<Ask>, String> {
+        let work = self.work.borrow();
+        let status = head.status.as_u16();
+        let (301 | 302 | 303 | 307 | 308, Some(location)) = (status, head.headers.get("location"))
+        else {
+            return Ok(None);
+        };
+        match (&work.target, work.redirects_max, work.ask.redirects_max) {
+            (None, ..) | (_, 0, _) => Ok(None),
+            (_, most, 0) => Err(format!("more than {most} redirects")),
+            (Some(target), ..) => work.ask.redirected(target, status, location).map(Some),
+        }
+    }
+
+    /// The answer is whole. `clean` is whether nothing has come behind it.
+    fn complete(
+        self: &Rc<Self>,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        (call, conn): (SourceId<Call>, SourceId<Conn>),
+        clean: bool,
+    ) {
+        let (line, is_sent, keeps) = {
+            let work = self.work.borrow();
+            let sent_all = !matches!(&work.ask.body, Body::Bytes(bytes) if work.sent < bytes.len());
+            let keeps = work.reader.keeps_alive() && !work.ask.closes();
+            (work.line.upgrade(), sent_all, keeps)
+        };
+        let upload = self.control.upload.borrow();
+        let is_sent = is_sent && upload.open && upload.is_done();
+        drop(upload);
+        let is_quiet = reactor.get(conn).is_some_and(|conn| conn.is_quiet(false));
+        match (line, self.control.hold.take()) {
+            (Some(line), Some(leash)) if clean && keeps && is_sent && is_quiet => {
+                self.control.conn.set(None);
+                line.current.take();
+                reactor[conn].resume(); // The caller may have paused it at the last byte.
+                self.shared.keep_idle(reactor, conn, line, leash);
+            }
+            (_, leash) => {
+                if let Some(leash) = leash {
+                    self.control.hold.put(leash);
+                }
+                self.let_go(reactor);
+            }
+        }
+        let next = self.work.borrow_mut().next.take();
+        match next {
+            Some(ask) => self.start_over(reactor, state, call, ask),
+            None => self.finish(reactor, state, call, Ok(())),
+        }
+    }
+
+    /// Asks what the redirect leads to.
+    fn start_over(
+        self: &Rc<Self>,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        call: SourceId<Call>,
+        ask: Ask,
+    ) {
+        let target = match ask.check() {
+            Ok(target) => target,
+            Err(error) => return self.finish(reactor, state, call, Err(error)),
+        };
+        *self.control.url.borrow_mut() = target.url().into();
+        *self.control.upload.borrow_mut() = Upload::new(&ask.body);
+        {
+            let work = &mut *self.work.borrow_mut();
+            (work.ask, work.target) = (ask, Some(target));
+            (work.again, work.skipped) = (false, 0);
+        }
+        self.seek(reactor, call);
+    }
+
+    /// The connection is gone before the answer was whole.
+    fn lose(
+        self: &Rc<Self>,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        call: SourceId<Call>,
+        reason: Reason,
+    ) {
+        let timed_out = matches!(reason, Reason::WriteTimeout);
+        let again = {
+            let work = &mut *self.work.borrow_mut();
+            let may = work.reused && !work.again && !work.heard && work.ask.is_repeatable();
+            work.again |= may && !timed_out;
+            may && !timed_out
+        };
+        self.let_go(reactor);
+        if again {
+            *self.control.upload.borrow_mut() = Upload::new(&self.work.borrow().ask.body);
+            return self.seek(reactor, call);
+        }
+        let phase = self.control.stage.get().phase();
+        self.finish(reactor, state, call, Err(Error::Lost { url: self.url(), phase, reason }));
+    }
+
+    /// Drops the connection, or what was to become one.
+    fn let_go(&self, reactor: &mut Context<S>) {
+        if let Some(line) = self.work.borrow().line.upgrade() {
+            line.current.take();
+        }
+        self.control.conn.set(None);
+        if let Some(id) = self.control.hold.release() {
+            reactor.remove(id);
+        }
+    }
+
+    /// Tells an event that is not the last; whether the call goes on.
+    fn tell(
+        &self,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        call: SourceId<Call>,
+        event: CallEvent<'_>,
+    ) -> bool {
+        let sink = self.sink.borrow_mut().take();
+        if let Some(sink) = sink {
+            let mut lent = Lent { sink: Some(sink), home: &self.sink };
+            if let Some(sink) = &mut lent.sink {
+                sink(reactor, state, call, event);
+            }
+        }
+        reactor.contains(call.raw())
+    }
+
+    /// Tells the last event.
+    fn finish(
+        &self,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        call: SourceId<Call>,
+        result: Result<(), Error>,
+    ) {
+        self.let_go(reactor);
+        reactor.remove(call.raw());
+        let sink = self.sink.borrow_mut().take();
+        if let Some(mut sink) = sink {
+            let last = result.map_or_else(CallEvent::Failed, |()| CallEvent::End);
+            sink(reactor, state, call, last);
+        }
+    }
+
+    /// Tells a failure in the next turn: nobody is called back from inside the call that began it.
+    fn fail_later(&self, reactor: &mut Context<S>, call: SourceId<Call>, error: Option<Error>) {
+        if let Some(error) = error {
+            self.work.borrow_mut().failed = Some(error);
+        }
+        reactor.resume(call.raw(), Readiness::READABLE);
+    }
+
+    fn url(&self) -> Box<str> {
+        self.control.url.borrow().clone()
+    }
+}
+
+/// A callback while it runs: put back when it ends, also by a panic.
+struct Lent<'a, S: 'static> {
+    sink: Option<Sink<S>>,
+    home: &'a RefCell<Option<Sink<S>>>,
+}
+
+impl<S> Drop for Lent<'_, S> {
+    fn drop(&mut self) {
+        *self.home.borrow_mut() = self.sink.take();
+    }
+}

@@ -1,0 +1,391 @@
+//! The pool: connections that wait for their next request, and calls that wait for a connection.
+//!
+//! Knows sources and their ids; what is said over a connection is in `exchange.rs`.
+//!
+//! A client belongs to no callback, and is dropped where no loop is at hand: so are the things that
+//! it owns in the loop. Each is on a [`Leash`]: dropping that notes the id, and wakes the *keeper*,
+//! a source of the client's, which removes it in the next turn. So a call that is removed takes its
+//! connection along, or the race for one; and a client that goes, its idle connections.
+//!
+//! ```text
+//!   call ──owns──▶ leash ──drop──▶ list ◀──drains── keeper ──remove──▶ connection
+//!   idle ──owns──▶ leash ──drop──▶  ┘                 └── its deadline: who idles for too long
+//! ```
+//!
+//! # Rules
+//! 1. A connection is idle when an answer was read to its end, its request sent to the end, and not a
+//!    byte has come behind it. Anything that comes while it idles, the end included, closes it.
+//! 2. Neither the keeper nor an idle connection holds the loop.
+//!
+//! # Read next
+//! `dial.rs`: where new connections come from.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::mem;
+use std::rc::{Rc, Weak};
+
+use mio::event::Source;
+use mio::{Interest, Registry, Token};
+
+use super::call::Call;
+use super::exchange::Line;
+use super::{ClientLimits, Shared};
+use crate::net::Conn;
+use crate::net::limits::ticks;
+use crate::reactor::{Context, Options, RawId, Readiness, Resumer, SourceId};
+
+type List = Rc<RefCell<Vec<RawId>>>;
+
+/// Removes from the loop what was let go elsewhere.
+#[derive(Debug)]
+pub(in crate::net) struct Keeper {
+    id: RawId,
+    resumer: Resumer,
+    list: List,
+}
+
+impl Keeper {
+    fn wake(&self) {
+        self.resumer.resume(self.id, Readiness::READABLE);
+    }
+
+    /// Calls a source in the next turn.
+    pub(super) fn resume(&self, id: RawId, ready: Readiness) {
+        self.resumer.resume(id, ready);
+    }
+
+    /// Ties a source to whoever holds the leash.
+    pub(super) fn leash(self: &Rc<Keeper>, id: RawId) -> Leash {
+        Leash { id: Some(id), keeper: self.clone() }
+    }
+}
+
+/// The last to know the keeper lets it go, too.
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.wake();
+    }
+}
+
+/// Owns a source of the loop: dropped, it has that removed in the next turn.
+#[derive(Debug)]
+pub(in crate::net) struct Leash {
+    id: Option<RawId>,
+    keeper: Rc<Keeper>,
+}
+
+impl Leash {
+    /// Lets go of the source, which stays.
+    pub(super) fn release(mut self) -> Option<RawId> {
+        self.id.take()
+    }
+}
+
+impl Drop for Leash {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            self.keeper.list.borrow_mut().push(id);
+            self.keeper.wake();
+        }
+    }
+}
+
+/// What the keeper is in the loop.
+#[derive(Debug)]
+struct Keeping;
+
+impl Source for Keeping {
+    fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+        Ok(())
+    }
+    fn reregister(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+        Ok(())
+    }
+    fn deregister(&mut self, _: &Registry) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A connection that waits for its next request.
+struct Idle<S: 'static> {
+    conn: SourceId<Conn>,
+    line: Rc<Line<S>>,
+    leash: Leash,
+    /// The tick at which it has idled for too long.
+    until: u64,
+}
+
+/// The connections to one place, by one way.
+struct Place<S: 'static> {
+    /// The one that was used last comes last, and is used first: the others may go.
+    idle: Vec<Idle<S>>,
+    /// Those that are in use, idle, or being made.
+    open: usize,
+    waiting: VecDeque<SourceId<Call>>,
+}
+
+impl<S> Default for Place<S> {
+    fn default() -> Place<S> {
+        Place { idle: Vec::new(), open: 0, waiting: VecDeque::new() }
+    }
+}
+
+impl<S: 'static> Place<S> {
+    /// The call that has waited longest, out of the queue; those that were cancelled go with it.
+    fn next_waiting(
+        &mut self,
+        reactor: &Context<S>,
+        waiting: &mut usize,
+    ) -> Option<SourceId<Call>> {
+        while let Some(call) = self.waiting.pop_front() {
+            *waiting -= 1;
+            if reactor.contains(call.raw()) {
+                return Some(call);
+            }
+        }
+        None
+    }
+}
+
+/// All connections of a client.
+pub(super) struct Pool<S: 'static> {
+    places: HashMap<Rc<str>, Place<S>>,
+    idle: usize,
+    waiting: usize,
+}
+
+impl<S> Default for Pool<S> {
+    fn default() -> Pool<S> {
+        Pool { places: HashMap::new(), idle: 0, waiting: 0 }
+    }
+}
+
+/// The right to one of a place's connections, from dialling to closing.
+pub(super) struct Slot<S: 'static> {
+    key: Rc<str>,
+    shared: Weak<Shared<S>>,
+}
+
+impl<S: 'static> Slot<S> {
+    pub(super) fn key(&self) -> &Rc<str> {
+        &self.key
+    }
+
+    /// The connection has ended while it was idle.
+    pub(super) fn forget(&self, conn: SourceId<Conn>) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.forget(conn, &self.key);
+        }
+    }
+}
+
+impl<S> Drop for Slot<S> {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.vacate(&self.key);
+        }
+    }
+}
+
+/// How a call gets at a connection.
+pub(super) enum Way<S: 'static> {
+    /// One that is open already.
+    Open(SourceId<Conn>, Rc<Line<S>>, Leash),
+    /// One is to be made.
+    New(Slot<S>),
+    /// All are in use: the call will be resumed.
+    Wait,
+    /// And too many wait.
+    Full,
+}
+
+impl<S: 'static> Shared<S> {
+    /// The keeper in this loop.
+    pub(super) fn keeper(self: &Rc<Self>, reactor: &mut Context<S>) -> Rc<Keeper> {
+        let mut keeper = self.keeper.borrow_mut();
+        if let Some(keeper) = &*keeper
+            && reactor.contains(keeper.id)
+        {
+            return keeper.clone();
+        }
+        let (list, shared) = (List::default(), Rc::downgrade(self));
+        let drained = list.clone();
+        let keep = move |reactor: &mut Context<S>, _: &mut S, id: SourceId<Keeping>, _| {
+            keep(reactor, id, &drained, &shared);
+        };
+        let id = reactor.register_sure(Keeping, Interest::READABLE, Options::default(), keep);
+        reactor.unref(id);
+        let made = Rc::new(Keeper { id: id.raw(), resumer: reactor.resumer(), list });
+        *keeper = Some(made.clone());
+        made
+    }
+
+    /// A connection for a call, the most recently used one first; a new one if `fresh`. `probe`
+    /// is whether it is worth a system call to know that the server has not closed it.
+    pub(super) fn way(
+        self: &Rc<Self>,
+        reactor: &mut Context<S>,
+        key: &Rc<str>,
+        call: SourceId<Call>,
+        (fresh, probe): (bool, bool),
+    ) -> Way<S> {
+        let mut gone = Vec::new();
+        let pool = &mut *self.pool.borrow_mut();
+        let place = pool.places.entry(key.clone()).or_default();
+        while let Some(idle) = place.idle.pop_if(|_| !fresh) {
+            pool.idle -= 1;
+            let usable = reactor.get_mut(idle.conn).is_some_and(|conn| conn.is_quiet(probe));
+            if usable {
+                reactor.reref(idle.conn);
+                return Way::Open(idle.conn, idle.line, idle.leash);
+            }
+            gone.push(idle); // Its slot is counted until it is removed.
+        }
+        let limits: &ClientLimits = &self.limits;
+        if place.open < limits.connections_per_host_max {
+            place.open += 1;
+            return Way::New(Slot { key: key.clone(), shared: Rc::downgrade(self) });
+        }
+        // One that is not wanted must not keep a new one from being made.
+        if let Some(idle) = place.idle.pop() {
+            pool.idle -= 1;
+            gone.push(idle);
+        }
+        if pool.waiting >= limits.waiting_max {
+            return Way::Full;
+        }
+        pool.waiting += 1;
+        place.waiting.push_back(call);
+        Way::Wait
+    }
+
+    /// Keeps a connection for the next call, unless there are too many.
+    pub(super) fn keep_idle(
+        self: &Rc<Self>,
+        reactor: &mut Context<S>,
+        conn: SourceId<Conn>,
+        line: Rc<Line<S>>,
+        leash: Leash,
+    ) {
+        let until = reactor.tick().saturating_add(ticks(self.limits.idle_time_max));
+        let keeper = leash.keeper.clone();
+        let mut idle = Some(Idle { conn, line: line.clone(), leash, until });
+        let mut surplus = None;
+        {
+            let pool = &mut *self.pool.borrow_mut();
+            let Some(place) = pool.places.get_mut(line.key()) else { return };
+            let next = place.next_waiting(reactor, &mut pool.waiting);
+            let limits = &self.limits;
+            let full = pool.idle >= limits.idle_max || place.idle.len() >= limits.idle_per_host_max;
+            if let Some(call) = next {
+                reactor.resume(call.raw(), Readiness::WRITABLE); // It is about to take it.
+            } else if full && !place.idle.is_empty() {
+                surplus = Some(place.idle.remove(0));
+                pool.idle -= 1;
+            } else if full {
+                surplus = idle.take();
+            }
+            pool.idle += idle.iter().len();
+            place.idle.extend(idle);
+        }
+        if surplus.as_ref().is_none_or(|surplus| surplus.conn != conn) {
+            reactor.unref(conn);
+            arm(reactor, &keeper, self);
+        }
+        drop(surplus);
+    }
+
+    /// An idle connection has ended.
+    fn forget(&self, conn: SourceId<Conn>, key: &Rc<str>) {
+        let mut gone = None;
+        {
+            let pool = &mut *self.pool.borrow_mut();
+            let Some(place) = pool.places.get_mut(key) else { return };
+            if let Some(at) = place.idle.iter().position(|idle| idle.conn == conn) {
+                gone = Some(place.idle.remove(at));
+                pool.idle -= 1;
+            }
+        }
+        gone.map(|gone| gone.leash.release());
+    }
+
+    /// A connection was closed: if calls wait, the keeper lets the next one make another.
+    fn vacate(&self, key: &Rc<str>) {
+        let pool = &mut *self.pool.borrow_mut();
+        let Some(place) = pool.places.get_mut(key) else { return };
+        place.open -= 1;
+        if !place.waiting.is_empty() {
+            if let Some(keeper) = &*self.keeper.borrow() {
+                keeper.wake();
+            }
+        } else if place.open == 0 {
+            pool.places.remove(key);
+        }
+    }
+
+    /// Lets calls that wait make a connection, where there may be more.
+    fn admit(&self, reactor: &mut Context<S>) {
+        let pool = &mut *self.pool.borrow_mut();
+        for place in pool.places.values_mut() {
+            let room = self.limits.connections_per_host_max.saturating_sub(place.open);
+            for _ in 0..room {
+                let Some(call) = place.next_waiting(reactor, &mut pool.waiting) else { break };
+                reactor.resume(call.raw(), Readiness::WRITABLE);
+            }
+        }
+        pool.places.retain(|_, place| place.open > 0 || !place.waiting.is_empty());
+    }
+
+    /// Connections that wait for a request.
+    pub(super) fn idle(&self) -> usize {
+        self.pool.borrow().idle
+    }
+
+    /// Connections in use, idle or being made.
+    pub(super) fn open(&self) -> usize {
+        self.pool.borrow().places.values().map(|place| place.open).sum()
+    }
+}
+
+/// Arms the keeper for the first connection that will have idled for too long.
+fn arm<S: 'static>(reactor: &mut Context<S>, keeper: &Keeper, shared: &Shared<S>) {
+    let pool = shared.pool.borrow();
+    let untils = pool.places.values().flat_map(|place| place.idle.iter().map(|idle| idle.until));
+    reactor.set_deadline(keeper.id, untils.min());
+}
+
+/// The keeper is called.
+fn keep<S: 'static>(
+    reactor: &mut Context<S>,
+    id: SourceId<Keeping>,
+    list: &List,
+    shared: &Weak<Shared<S>>,
+) {
+    let tick = reactor.tick();
+    if let Some(shared) = shared.upgrade() {
+        let mut late = Vec::new();
+        {
+            let pool = &mut *shared.pool.borrow_mut();
+            for place in pool.places.values_mut() {
+                late.extend(place.idle.extract_if(.., |idle| idle.until <= tick));
+            }
+            pool.idle -= late.len();
+        }
+        drop(late);
+    }
+    for gone in mem::take(&mut *list.borrow_mut()) {
+        reactor.remove(gone);
+    }
+    if let Some(shared) = shared.upgrade() {
+        shared.admit(reactor);
+        let keeper = shared.keeper.borrow().clone();
+        if let Some(keeper) = keeper {
+            arm(reactor, &keeper, &shared);
+        }
+    }
+    if Rc::strong_count(list) == 1 {
+        reactor.remove(id.raw()); // Nobody has a leash, or will.
+    }
+}

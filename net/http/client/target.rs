@@ -1,0 +1,272 @@
+//! Where a URL leads: host and port, what is asked for there, and with which credentials.
+//!
+//! Knows the `http` crate's `Uri`, which drops fragments; never mentions a connection.
+//!
+//! # Read next
+//! `ask.rs`: the request that goes there.
+
+use http::Uri;
+
+/// What a URL says, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::net) struct Target {
+    /// Whether TLS is asked for.
+    pub(in crate::net) secure: bool,
+    /// A name or an address, an IPv6 one in brackets.
+    pub(in crate::net) host: String,
+    pub(in crate::net) port: u16,
+    /// The request target, from the first slash.
+    pub(in crate::net) path: String,
+    /// `Basic …`, if the URL has a user.
+    pub(in crate::net) authorization: Option<String>,
+}
+
+impl Target {
+    /// Takes an absolute URL apart.
+    pub(in crate::net) fn of(uri: &Uri) -> Result<Target, String> {
+        let secure = match uri.scheme_str() {
+            Some("http" | "ws") => false,
+            Some("https" | "wss") => true,
+            Some(other) => return Err(format!("the scheme is {other:?}, not http or https")),
+            None => return Err("it has no scheme, such as http://".to_owned()),
+        };
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        let (user, place) = match authority.rsplit_once('@') {
+            Some((user, place)) => (Some(user), place),
+            None => (None, authority),
+        };
+        let host = uri.host().unwrap_or("");
+        let port = place.get(host.len()..).unwrap_or("").strip_prefix(':');
+        let port = match port {
+            None | Some("") => default_port(secure),
+            Some(port) => port.parse().map_err(|_| format!("a bad port: {port:?}"))?,
+        };
+        if host.is_empty() {
+            return Err("it has no host".to_owned());
+        }
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        Ok(Target {
+            secure,
+            host: host.to_ascii_lowercase(),
+            port,
+            path: request_target(path),
+            authorization: user.map(basic),
+        })
+    }
+
+    /// As connecting by name takes it.
+    pub(in crate::net) fn address(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
+    /// The `Host` field: without the port, if that is what the scheme stands for.
+    pub(in crate::net) fn host_field(&self) -> String {
+        if self.port == default_port(self.secure) { self.host.clone() } else { self.address() }
+    }
+
+    /// What a certificate has to name: an IPv6 address without its brackets.
+    #[cfg(feature = "tls")]
+    pub(in crate::net) fn server_name(&self) -> &str {
+        self.host.trim_start_matches('[').trim_end_matches(']')
+    }
+
+    /// Scheme, host and port: what a page, a cookie and a pooled connection belong to.
+    pub(in crate::net) fn origin(&self) -> String {
+        format!("{}://{}", if self.secure { "https" } else { "http" }, self.host_field())
+    }
+
+    /// The URL without its credentials, for errors and logs.
+    pub(in crate::net) fn url(&self) -> String {
+        format!("{}{}", self.origin(), self.path)
+    }
+}
+
+fn default_port(secure: bool) -> u16 {
+    if secure { 443 } else { 80 }
+}
+
+/// Begins with a slash and is ASCII: other bytes are sent as RFC 3986 (section 2.5) has them.
+fn request_target(path: &str) -> String {
+    let mut target = String::with_capacity(path.len() + 1);
+    if !path.starts_with('/') {
+        target.push('/');
+    }
+    for byte in path.bytes() {
+        match byte {
+            0x21..=0x7e => target.push(char::from(byte)),
+            _ => target.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    target
+}
+
+/// The value of `Authorization` (RFC 7617) for `user:password` as a URL has it.
+fn basic(user: &str) -> String {
+    let (user, password) = user.split_once(':').unwrap_or((user, ""));
+    let pair = [&unescape(user)[..], b":", &unescape(password)].concat();
+    format!("Basic {}", base64(&pair))
+}
+
+fn unescape(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let digits = after.get(..2).filter(|_| *first == b'%');
+        let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    bytes
+}
+
+/// RFC 4648, section 4: the one place where we need it.
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let at = |index: usize| u32::from(group.get(index).copied().unwrap_or(0));
+        let bits = at(0) << 16 | at(1) << 8 | at(2);
+        for digit in 0..4 {
+            let value = (bits >> (18 - 6 * digit)) as usize & 63;
+            text.push(if digit <= group.len() { char::from(DIGITS[value]) } else { '=' });
+        }
+    }
+    text
+}
+
+/// The URL to which a `Location` leads from `base` (RFC 3986, 5.2).
+pub(super) fn join(base: &Target, location: &str) -> Result<Uri, String> {
+    let location = location.split('#').next().unwrap_or("");
+    let (path, query) = match base.path.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (&base.path[..], None),
+    };
+    let scheme = if base.secure { "https" } else { "http" };
+    let is_absolute = location.split_once(':').is_some_and(|(scheme, _)| {
+        scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+    });
+    let url = if is_absolute {
+        location.to_owned()
+    } else if location.starts_with("//") {
+        format!("{scheme}:{location}")
+    } else if location.starts_with('/') {
+        format!("{}{}", base.origin(), without_dots(location))
+    } else if location.starts_with('?') {
+        format!("{}{path}{location}", base.origin())
+    } else if location.is_empty() {
+        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+        format!("{}{path}{query}", base.origin())
+    } else {
+        let folder = path.rfind('/').map_or("/", |slash| &path[..=slash]);
+        format!("{}{}", base.origin(), without_dots(&format!("{folder}{location}")))
+    };
+    url.parse().map_err(|error| format!("a bad Location {location:?}: {error}"))
+}
+
+/// RFC 3986, 5.2.4: `.` and `..` taken out of the path.
+fn without_dots(path: &str) -> String {
+    let (path, query) = match path.split_once('?') {
+        Some((path, query)) => (path, format!("?{query}")),
+        None => (path, String::new()),
+    };
+    let mut kept: Vec<&str> = Vec::new();
+    for segment in path.split('/').skip(1) {
+        match segment {
+            "." => {}
+            ".." => {
+                kept.pop();
+            }
+            segment => kept.push(segment),
+        }
+    }
+    let folder = if path.ends_with("/.") || path.ends_with("/..") { "/" } else { "" };
+    let path = kept.join("/");
+    let folder = if path.is_empty() { "" } else { folder };
+    format!("/{path}{folder}{query}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(url: &str) -> Target {
+        Target::of(&url.parse().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_url_is_taken_apart() {
+        let all = target("HTTPS://User:p%40ss@Example.org:8443/a/b?c=d#fragment");
+        assert!(all.secure);
+        assert_eq!((&all.host[..], all.port, &all.path[..]), ("example.org", 8443, "/a/b?c=d"));
+        assert_eq!(all.authorization.as_deref(), Some("Basic VXNlcjpwQHNz"));
+        assert_eq!(all.url(), "https://example.org:8443/a/b?c=d", "no secret in it");
+        let least = target("http://a");
+        assert_eq!((least.port, &least.path[..], &least.host_field()[..]), (80, "/", "a"));
+        assert_eq!(target("https://a:443/").host_field(), "a");
+        assert_eq!(target("http://a:443/").host_field(), "a:443");
+        assert_eq!(target("http://[::1]:8080/").address(), "[::1]:8080");
+        assert_eq!(target("http://a?b=/c").path, "/?b=/c");
+    }
+
+    #[test]
+    fn what_leads_nowhere_is_refused() {
+        for url in ["/path", "a", "a:80", "ftp://a/", "http:///path"] {
+            let parsed = url.parse::<Uri>().map_err(|error| error.to_string());
+            let target = parsed.and_then(|uri| Target::of(&uri));
+            assert!(target.is_err(), "{url}: {target:?}");
+        }
+    }
+
+    #[test]
+    fn base64_is_that_of_the_rfc() {
+        let pairs = [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v")];
+        for (bytes, text) in pairs.into_iter().chain([("foobar", "Zm9vYmFy")]) {
+            assert_eq!(base64(bytes.as_bytes()), text);
+        }
+        assert_eq!(base64(&[0xfb, 0xff, 0xbf]), "+/+/");
+    }
+
+    #[test]
+    fn a_location_leads_where_the_rfc_says() {
+        // Of RFC 3986, 5.4, what can be asked for by http; `base` has no parameters of a segment.
+        let base = target("http://a/b/c/d?q");
+        for (location, leads) in [
+            ("g", "/b/c/g"),
+            ("./g", "/b/c/g"),
+            ("g/", "/b/c/g/"),
+            ("/g", "/g"),
+            ("?y", "/b/c/d?y"),
+            ("g?y", "/b/c/g?y"),
+            ("g#s", "/b/c/g"),
+            ("", "/b/c/d?q"),
+            (".", "/b/c/"),
+            ("./", "/b/c/"),
+            ("..", "/b/"),
+            ("../", "/b/"),
+            ("../g", "/b/g"),
+            ("../..", "/"),
+            ("../../g", "/g"),
+            ("../../../g", "/g"),
+            ("/./g", "/g"),
+            ("/../g", "/g"),
+            ("g;x=1/../y", "/b/c/y"),
+            ("g?y/../x", "/b/c/g?y/../x"),
+        ] {
+            let to = Target::of(&join(&base, location).unwrap()).unwrap();
+            assert_eq!(to.url(), format!("http://a{leads}"), "{location:?}");
+        }
+        let elsewhere = Target::of(&join(&base, "//g:81/h").unwrap()).unwrap();
+        assert_eq!(elsewhere.url(), "http://g:81/h");
+        assert_eq!(join(&base, "https://g/").unwrap(), "https://g/");
+        assert!(join(&base, "/a b").is_err());
+    }
+}

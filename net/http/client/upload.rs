@@ -1,0 +1,130 @@
+//! The body of a request on its way out.
+//!
+//! Knows the chunked coding and how much is still owed; of the connection only that bytes can be
+//! written to it.
+//!
+//! What is written before the connection is there, or before the server has said 100, waits here:
+//! *early* bytes, bounded as an outbox is.
+//!
+//! # Read next
+//! `exchange.rs`: when the gate opens.
+
+use std::fmt::Write;
+
+use super::ask::Body;
+use crate::net::{Conn, Pressure};
+
+/// Bytes that may be written before the connection takes any. 1 MiB: above that a write is refused.
+pub(super) const EARLY_BYTES_MAX: usize = 1024 * 1024;
+/// Above this they are too many, as an outbox's high-water mark. 256 KiB.
+pub(super) const EARLY_BYTES_HIGH: usize = 256 * 1024;
+
+/// The body of one request.
+#[derive(Debug)]
+pub(super) struct Upload {
+    /// How the caller's bytes are framed, and how many are owed.
+    left: Left,
+    /// Bytes may go to the connection.
+    pub(super) open: bool,
+    /// Framed already.
+    early: Vec<u8>,
+    /// A write was answered with pressure: the caller wants to know when it is gone.
+    pub(super) owes_drained: bool,
+    /// `end` came too early.
+    pub(super) is_short: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    Length(u64),
+    Chunked,
+    /// All was written, or nothing is to be.
+    Nothing,
+}
+
+impl Upload {
+    pub(super) fn new(body: &Body) -> Upload {
+        let left = match body {
+            Body::Stream(Some(length)) => Left::Length(*length),
+            Body::Stream(None) => Left::Chunked,
+            Body::None | Body::Bytes(_) => Left::Nothing,
+        };
+        Upload { left, open: false, early: Vec::new(), owes_drained: false, is_short: false }
+    }
+
+    /// Whether all was handed to the connection.
+    pub(super) fn is_done(&self) -> bool {
+        matches!(self.left, Left::Nothing | Left::Length(0))
+            && self.early.is_empty()
+            && !self.is_short
+    }
+
+    /// Takes all of the bytes, or none.
+    pub(super) fn write(&mut self, conn: Option<&mut Conn>, bytes: &[u8]) -> Pressure {
+        let count = bytes.len() as u64;
+        let fits = match self.left {
+            Left::Length(left) => count <= left,
+            Left::Chunked => true,
+            Left::Nothing => false,
+        };
+        if !fits {
+            return Pressure::Refused;
+        }
+        if bytes.is_empty() {
+            return Pressure::Below; // As a chunk it would be the last.
+        }
+        let mut line = String::new();
+        let chunked = self.left == Left::Chunked;
+        if chunked {
+            let _ = write!(line, "{count:x}\r\n"); // A string takes all.
+        }
+        let tail: &[u8] = if chunked { b"\r\n" } else { b"" };
+        let pieces = [line.as_bytes(), bytes, tail];
+        let pressure = match conn {
+            Some(conn) if self.open => conn.write_all(&pieces),
+            _ => self.keep(&pieces),
+        };
+        self.owes_drained |= pressure != Pressure::Below;
+        if let Left::Length(left) = &mut self.left
+            && pressure != Pressure::Refused
+        {
+            *left -= count;
+        }
+        pressure
+    }
+
+    fn keep(&mut self, pieces: &[&[u8]]) -> Pressure {
+        let count: usize = pieces.iter().map(|piece| piece.len()).sum();
+        if self.early.len() + count > EARLY_BYTES_MAX {
+            return Pressure::Refused;
+        }
+        pieces.iter().for_each(|piece| self.early.extend_from_slice(piece));
+        if self.early.len() > EARLY_BYTES_HIGH { Pressure::AboveHigh } else { Pressure::Below }
+    }
+
+    /// The caller has written all.
+    pub(super) fn end(&mut self, conn: Option<&mut Conn>) {
+        match self.left {
+            Left::Chunked => {
+                const LAST: &[u8] = b"0\r\n\r\n";
+                match conn {
+                    // Beyond the outbox's limit if need be: five bytes, once.
+                    Some(conn) if self.open => conn.write_last(LAST),
+                    _ => self.early.extend_from_slice(LAST),
+                }
+            }
+            Left::Length(left) => self.is_short |= left > 0,
+            Left::Nothing => {}
+        }
+        self.left = Left::Nothing;
+    }
+
+    /// The connection takes bytes from now on.
+    pub(super) fn open(&mut self, conn: &mut Conn) {
+        self.open = true;
+        let early = std::mem::take(&mut self.early);
+        let pressure = conn.write(&early);
+        // The outbox is larger than what may wait here, and so far it has had a head only.
+        debug_assert_ne!(pressure, Pressure::Refused);
+    }
+}
