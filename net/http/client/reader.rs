@@ -109,8 +109,7 @@ impl Reader {
         input: &'a [u8],
         room: &'a mut Room<'a>,
     ) -> Result<(usize, Step<'a>), Refusal> {
-        if input.is_empty() || !self.scan.is_due(input) && input.len() < self.limits.head_bytes_max
-        {
+        if input.is_empty() || !self.scan.is_due(input, self.limits) {
             return Ok((0, Step::More));
         }
         let Some(head) = parse_response(input, self.limits, &self.method, room)? else {
