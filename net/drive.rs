@@ -32,6 +32,11 @@ const LOOK: Readiness = Readiness::WRITABLE;
 /// that the peer has closed counts as readable and is not satisfied by a short read.
 const LOOK_AND_READ: Readiness = Readiness::READ_CLOSED;
 
+/// What resumes a connection whose handler has more to do with input that it left: `Data` of the
+/// backlog, empty if there is none. No connection is watched for this; an end of a link, whose
+/// handler is ours, takes it for the news that its link has gone.
+pub(super) const NUDGE: Readiness = LINK_GONE;
+
 /// Calls the connection's handler, which may do anything to anything.
 pub(super) trait HandlerFn<S>:
     FnMut(&mut Context<S>, &mut S, SourceId<Conn>, Event<'_>)
@@ -62,6 +67,9 @@ pub(super) fn drive<S: 'static>(
     {
         conn.abort();
     }
+    if ready.contains(NUDGE) {
+        nudge(reactor, state, id, handler);
+    }
     if ready.is_writable()
         && let Some(conn) = reactor.get_mut(id)
     {
@@ -83,6 +91,18 @@ pub(super) fn drive<S: 'static>(
         conn.fail(Reason::Reset);
     }
     settle(reactor, state, id, handler, more);
+}
+
+/// Delivers what there is once more, for a handler that asked, and also if it has paused.
+fn nudge<S: 'static>(
+    reactor: &mut Context<S>,
+    state: &mut S,
+    id: SourceId<Conn>,
+    handler: &mut impl HandlerFn<S>,
+) {
+    if reactor.get(id).is_some_and(|conn| !conn.has(mark::LINKED) && !conn.is_closing()) {
+        deliver(reactor, state, id, &[], handler);
+    }
 }
 
 /// Phase 1: somebody else's callback wrote to it, or closed, paused or resumed it. The handler's
@@ -301,6 +321,7 @@ fn end_of_input<S: 'static>(
 ) {
     let conn = &mut reactor[id];
     conn.receiving = Half::Finished;
+    conn.kept = 0;
     let tells = !conn.has(mark::CLOSING | mark::CUT_OFF);
     let shown = Shown(reactor, id);
     if tells {
@@ -308,13 +329,20 @@ fn end_of_input<S: 'static>(
     }
 }
 
-/// The backlog of a finished stream: shown to `Eof`, and gone after it, also if that panics.
+/// The backlog of a finished stream: shown to `Eof`, and gone after it, also if that panics. What
+/// the handler gave back waits for a [`NUDGE`].
 struct Shown<'a, S: 'static>(&'a mut Context<S>, SourceId<Conn>);
 
 impl<S: 'static> Drop for Shown<'_, S> {
     fn drop(&mut self) {
-        if let Some(conn) = self.0.get_mut(self.1) {
-            conn.backlog = None;
+        let Some(conn) = self.0.get_mut(self.1) else { return };
+        let kept = conn.kept as usize;
+        match &mut conn.backlog {
+            Some(backlog) if kept > 0 => {
+                let first = backlog.bytes.len().saturating_sub(kept);
+                backlog.consumed = backlog.consumed.max(first);
+            }
+            _ => conn.backlog = None,
         }
     }
 }
