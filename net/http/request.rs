@@ -1,0 +1,103 @@
+//! A request as its handler sees it: borrowed from the buffer it was read into.
+//!
+//! # Read next
+//! `response.rs`: what it is answered with.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use http::{Method, Version};
+
+use super::head::RequestHead;
+use super::headers::Headers;
+use super::server::Params;
+
+/// A request whose head is whole; and its body, unless that is streamed. It lives as long as the
+/// handler's call: copy what is to be kept.
+pub struct Request<'a> {
+    pub(super) head: &'a RequestHead<'a>,
+    pub(super) body: &'a [u8],
+    pub(super) peer: Option<SocketAddr>,
+    pub(super) params: Params<'a>,
+}
+
+impl<'a> Request<'a> {
+    /// What is to be done with the target.
+    pub fn method(&self) -> &Method {
+        &self.head.method
+    }
+
+    /// The target as it was sent, query included: `/path?query`, but for a proxy a whole URI, for
+    /// CONNECT a host and a port, and `*` for OPTIONS of the server itself.
+    pub fn target(&self) -> &'a str {
+        self.head.target
+    }
+
+    /// The path of the target, as it was sent: nothing is decoded.
+    pub fn path(&self) -> &'a str {
+        split(self.head.target).0
+    }
+
+    /// What is behind the path's question mark.
+    pub fn query(&self) -> Option<&'a str> {
+        split(self.head.target).1
+    }
+
+    /// HTTP/1.1, or HTTP/1.0.
+    pub fn version(&self) -> Version {
+        self.head.version
+    }
+
+    /// The value of the first header field of that name, whatever its case; see
+    /// [`Headers::get`].
+    pub fn header(&self, name: &str) -> Option<&'a str> {
+        self.head.headers.get(name)
+    }
+
+    /// All header fields.
+    pub fn headers(&self) -> Headers<'a> {
+        self.head.headers
+    }
+
+    /// What stands in the path for a parameter of the route, as in `/users/{id}`; as it was sent.
+    pub fn param(&self, name: &str) -> Option<&'a str> {
+        self.params.get(name)
+    }
+
+    /// The body; empty if there is none, or if it is streamed.
+    pub fn body(&self) -> &'a [u8] {
+        self.body
+    }
+
+    /// The client's address, where it has one.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+}
+
+/// The path and the query of a target.
+pub(super) fn split(target: &str) -> (&str, Option<&str>) {
+    let origin = match target.split_once("://") {
+        Some((_, rest)) if !target.starts_with('/') => {
+            rest.find(['/', '?']).map_or("/", |at| &rest[at..])
+        }
+        _ => target,
+    };
+    match origin.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (origin, None),
+    }
+}
+
+impl fmt::Debug for Request<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("method", self.method())
+            .field("target", &self.target())
+            .field("version", &self.version())
+            .field("headers", &self.headers())
+            .field("body_bytes", &self.body.len())
+            .field("peer", &self.peer)
+            .finish()
+    }
+}

@@ -1,0 +1,313 @@
+//! A response: what a handler answers with, and how its head is written.
+//!
+//! Knows RFC 9112; never mentions a connection. What would change where the response ends, or add a
+//! second one behind it, is not accepted as a header field.
+//!
+//! # Read next
+//! `server/reply.rs`: how it is sent.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::rc::Rc;
+
+use http::StatusCode;
+
+use super::date::DATE_BYTES;
+
+/// A status, header fields and a body.
+///
+/// ```
+/// use waterwheel::net::http::{Response, StatusCode};
+///
+/// let page = Response::html("<h1>Hello</h1>");
+/// let made = Response::json(r#"{"id":7}"#)
+///     .status(StatusCode::CREATED)
+///     .header("Location", "/users/7");
+/// let short: Response = "plain text".into();
+/// let nothing: Response = StatusCode::NO_CONTENT.into();
+/// ```
+#[must_use = "it is to be sent"]
+pub struct Response {
+    status: StatusCode,
+    content_type: Option<&'static str>,
+    /// The header fields, each with its CRLF.
+    fields: Vec<u8>,
+    has_date: bool,
+    /// `Connection: close` was asked for.
+    pub(super) close: bool,
+    /// A field that cannot be sent.
+    pub(super) bad: Option<Box<str>>,
+    pub(super) body: Payload,
+}
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+const JSON: &str = "application/json";
+
+impl Response {
+    /// A response without a body.
+    pub fn new(status: StatusCode) -> Response {
+        Response {
+            status,
+            content_type: None,
+            fields: Vec::new(),
+            has_date: false,
+            close: false,
+            bad: None,
+            body: Payload::EMPTY,
+        }
+    }
+
+    /// 200 with plain text in UTF-8.
+    pub fn text(body: impl Into<Payload>) -> Response {
+        Response { content_type: Some(TEXT), ..Response::bytes(body) }
+    }
+
+    /// 200 with a page in UTF-8.
+    pub fn html(body: impl Into<Payload>) -> Response {
+        Response { content_type: Some(HTML), ..Response::bytes(body) }
+    }
+
+    /// 200 with JSON.
+    pub fn json(body: impl Into<Payload>) -> Response {
+        Response { content_type: Some(JSON), ..Response::bytes(body) }
+    }
+
+    /// 200 with a body of whatever type; a `Content-Type` can be added as a header.
+    pub fn bytes(body: impl Into<Payload>) -> Response {
+        Response { body: body.into(), ..Response::new(StatusCode::OK) }
+    }
+
+    /// Sets the status.
+    pub fn status(mut self, status: StatusCode) -> Response {
+        self.status = status;
+        self
+    }
+
+    /// Adds a header field; a `Content-Type` takes the place of the usual one.
+    ///
+    /// `Connection: close` closes the connection after the answer. `Content-Length` and
+    /// `Transfer-Encoding` are the server's. These two, a name that is no token, and a value with a
+    /// control character, such as the CRLF of somebody who wants to add a field of his own, make
+    /// the answer a 500 and a line in the log.
+    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Response {
+        let value = value.as_ref().trim_ascii();
+        let is = |other| name.eq_ignore_ascii_case(other);
+        let is_field = !name.is_empty()
+            && name.bytes().all(is_token)
+            && value.iter().all(|byte| *byte == b'\t' || *byte >= b' ' && *byte != 0x7f);
+        if !is_field || is("content-length") || is("transfer-encoding") {
+            self.bad = Some(name.into());
+            return self;
+        }
+        if is("connection") && !value.eq_ignore_ascii_case(b"upgrade") {
+            self.close |= value.eq_ignore_ascii_case(b"close");
+            return self;
+        }
+        if is("content-type") {
+            self.content_type = None;
+        }
+        self.has_date |= is("date");
+        for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+            self.fields.extend_from_slice(part);
+        }
+        self
+    }
+
+    pub(super) fn code(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Whether there can be no body (RFC 9110, 6.4.1).
+    pub(super) fn is_bodiless(&self) -> bool {
+        self.status.is_informational()
+            || matches!(self.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+    }
+
+    /// Writes the head, blank line included, behind what is in `out`.
+    pub(super) fn write_head(
+        &self,
+        out: &mut Vec<u8>,
+        coding: Coding,
+        connection: Connection,
+        date: &[u8; DATE_BYTES],
+    ) {
+        if self.status == StatusCode::OK {
+            out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+        } else {
+            put(out, [b"HTTP/1.1 ", self.status.as_str().as_bytes(), b" "]);
+            let reason = self.status.canonical_reason().unwrap_or("");
+            put(out, [reason.as_bytes(), b"\r\n"]);
+        }
+        if let Some(content_type) = self.content_type {
+            put(out, [b"Content-Type: ", content_type.as_bytes(), b"\r\n"]);
+        }
+        match coding {
+            Coding::Length(length) => {
+                out.extend_from_slice(b"Content-Length: ");
+                put_number(out, length, 10);
+                out.extend_from_slice(b"\r\n");
+            }
+            Coding::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+            Coding::UntilClose | Coding::None => {}
+        }
+        match connection {
+            Connection::Usual => {}
+            Connection::Close => out.extend_from_slice(b"Connection: close\r\n"),
+            Connection::KeepAlive => out.extend_from_slice(b"Connection: keep-alive\r\n"),
+        }
+        if !self.has_date {
+            put(out, [b"Date: ", date, b"\r\n"]);
+        }
+        put(out, [&self.fields[..], b"\r\n"]);
+    }
+}
+
+/// How the end of a response's body is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Coding {
+    Length(u64),
+    Chunked,
+    /// To a client of HTTP/1.0.
+    UntilClose,
+    /// There is no body, and nothing is said of it: 204, 304, an upgrade.
+    None,
+}
+
+/// What is said about the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Connection {
+    /// Nothing: it stays open, as HTTP/1.1 has it.
+    Usual,
+    Close,
+    /// To a client of HTTP/1.0.
+    KeepAlive,
+}
+
+fn put<const N: usize>(out: &mut Vec<u8>, parts: [&[u8]; N]) {
+    for part in parts {
+        out.extend_from_slice(part);
+    }
+}
+
+/// Writes a number in digits, 16 of them at most in base 16 and 20 in base 10.
+pub(super) fn put_number(out: &mut Vec<u8>, mut number: u64, base: u64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b"0123456789abcdef"[(number % base) as usize];
+        number /= base;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+/// What a field name is made of (RFC 9110, 5.6.2).
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+impl From<&'static str> for Response {
+    fn from(text: &'static str) -> Response {
+        Response::text(text)
+    }
+}
+
+impl From<String> for Response {
+    fn from(text: String) -> Response {
+        Response::text(text)
+    }
+}
+
+/// Bytes of no known type: `application/octet-stream`.
+impl From<Vec<u8>> for Response {
+    fn from(bytes: Vec<u8>) -> Response {
+        let content_type = Some("application/octet-stream");
+        Response { content_type, ..Response::bytes(bytes) }
+    }
+}
+
+/// The status alone; an error says itself in words, too.
+impl From<StatusCode> for Response {
+    fn from(status: StatusCode) -> Response {
+        let is_error = status.is_client_error() || status.is_server_error();
+        match status.canonical_reason() {
+            Some(reason) if is_error => Response::text(reason).status(status),
+            _ => Response::new(status),
+        }
+    }
+}
+
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Response")
+            .field("status", &self.status)
+            .field("body_bytes", &self.body.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The bytes of a body, however they are held.
+#[derive(Clone, Debug)]
+pub struct Payload(Held);
+
+#[derive(Clone, Debug)]
+enum Held {
+    Cow(Cow<'static, [u8]>),
+    Shared(Rc<[u8]>),
+}
+
+impl Payload {
+    pub(super) const EMPTY: Payload = Payload(Held::Cow(Cow::Borrowed(&[])));
+
+    pub(super) fn as_slice(&self) -> &[u8] {
+        match &self.0 {
+            Held::Cow(bytes) => bytes,
+            Held::Shared(bytes) => bytes,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.as_slice().len()
+    }
+}
+
+impl From<&'static str> for Payload {
+    fn from(text: &'static str) -> Payload {
+        text.as_bytes().into()
+    }
+}
+
+impl From<&'static [u8]> for Payload {
+    fn from(bytes: &'static [u8]) -> Payload {
+        Payload(Held::Cow(Cow::Borrowed(bytes)))
+    }
+}
+
+impl<const N: usize> From<&'static [u8; N]> for Payload {
+    fn from(bytes: &'static [u8; N]) -> Payload {
+        bytes.as_slice().into()
+    }
+}
+
+impl From<String> for Payload {
+    fn from(text: String) -> Payload {
+        text.into_bytes().into()
+    }
+}
+
+impl From<Vec<u8>> for Payload {
+    fn from(bytes: Vec<u8>) -> Payload {
+        Payload(Held::Cow(Cow::Owned(bytes)))
+    }
+}
+
+/// One body for many answers, without a copy for each.
+impl From<Rc<[u8]>> for Payload {
+    fn from(bytes: Rc<[u8]>) -> Payload {
+        Payload(Held::Shared(bytes))
+    }
+}
