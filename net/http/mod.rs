@@ -4,12 +4,17 @@
 
 mod chunked;
 mod client;
+mod date;
 mod head;
 mod headers;
+mod limits;
 mod percent;
 mod range;
 mod refusal;
+mod request;
+mod response;
 mod router;
+mod server;
 mod sse;
 mod target;
 
@@ -17,8 +22,12 @@ pub use client::{
     Answer, AnswerHead, Ask, Call, CallEvent, Client, ClientLimits, Dialed, Error, Phase,
 };
 pub use headers::Headers;
+pub use limits::Limits;
 pub use range::{RANGES_MAX, Ranges, content_range, part_head, parts_end, ranges};
 pub use refusal::Refusal;
+pub use request::Request;
+pub use response::{Payload, Response};
+pub use server::{Body, BodyHandler, Reply, Router, Sender, Server, listen};
 pub use sse::SseEvent;
 
 /// No part of the API: the state machines that server and client are made of, for the tests, the

@@ -3,6 +3,7 @@
 //! # Read next
 //! `response.rs`: what it is answered with.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -10,7 +11,8 @@ use http::{Method, Version};
 
 use super::head::RequestHead;
 use super::headers::Headers;
-use super::server::Params;
+use super::percent::pairs;
+use super::router::Params;
 
 /// A request whose head is whole; and its body, unless that is streamed. It lives as long as the
 /// handler's call: copy what is to be kept.
@@ -35,12 +37,22 @@ impl<'a> Request<'a> {
 
     /// The path of the target, as it was sent: nothing is decoded.
     pub fn path(&self) -> &'a str {
-        split(self.head.target).0
+        self.head.path
     }
 
     /// What is behind the path's question mark.
     pub fn query(&self) -> Option<&'a str> {
-        split(self.head.target).1
+        self.head.query
+    }
+
+    /// The pairs of the query, decoded as forms are.
+    pub fn query_pairs(&self) -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> {
+        pairs(self.head.query.unwrap_or_default())
+    }
+
+    /// The host, and the port if one was named, that the client wants to talk to.
+    pub fn authority(&self) -> Option<&'a str> {
+        self.head.authority
     }
 
     /// HTTP/1.1, or HTTP/1.0.
@@ -59,8 +71,8 @@ impl<'a> Request<'a> {
         self.head.headers
     }
 
-    /// What stands in the path for a parameter of the route, as in `/users/{id}`; as it was sent.
-    pub fn param(&self, name: &str) -> Option<&'a str> {
+    /// What stands in the path for a parameter of the route, as in `/users/{id}`; decoded.
+    pub fn param(&self, name: &str) -> Option<Cow<'a, str>> {
         self.params.get(name)
     }
 
@@ -72,20 +84,6 @@ impl<'a> Request<'a> {
     /// The client's address, where it has one.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.peer
-    }
-}
-
-/// The path and the query of a target.
-pub(super) fn split(target: &str) -> (&str, Option<&str>) {
-    let origin = match target.split_once("://") {
-        Some((_, rest)) if !target.starts_with('/') => {
-            rest.find(['/', '?']).map_or("/", |at| &rest[at..])
-        }
-        _ => target,
-    };
-    match origin.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
-        None => (origin, None),
     }
 }
 

@@ -1,0 +1,642 @@
+//! The connection's side: from its events to requests, one after another.
+//!
+//! Knows every part of a request's life; the answer's is in `exchange.rs`.
+//!
+//! A connection tells `Data`, and the session takes as many steps as the bytes allow: a head, a
+//! piece of a body. What it cannot use yet it gives back, and looks at again when more comes or
+//! when the answer that it waits for is written. [`Intake`] says what comes next:
+//!
+//! ```text
+//!   Head ──whole, with its body──▶ handler ──▶ Head
+//!     ├──its body is collected──▶ Collect ──whole──▶ handler ──▶ Head
+//!     ├──its body is streamed───▶ handler ──▶ Flow ──End──▶ Head
+//!     │                                        └──answered──▶ Discard ──End──▶ Head
+//!     └──refused, timed out, panicked──▶ Ignore: the connection is on its way out
+//! ```
+//!
+//! # Read next
+//! `body.rs`: how the end of a body is found.
+
+use std::cell::RefCell;
+use std::mem;
+use std::rc::Rc;
+
+use http::{Method, StatusCode};
+
+use super::body::{Collect, Decoder, Discard, Flow, TOO_LARGE};
+use super::exchange::{Exchange, Facts, Phase, Running, lend};
+use super::reply::Gone;
+use super::sender::Drained;
+use super::time::{self, Limit};
+use super::{Body, Reply, Request, Server, Service};
+use crate::net::conn::Conn;
+use crate::net::drive::NUDGE;
+use crate::net::event::Event;
+use crate::net::http::chunked::Piece;
+use crate::net::http::head::{self, Framing, RequestHead, Scan, parse_request};
+use crate::net::http::refusal::Refusal;
+use crate::net::http::response::Response;
+use crate::net::http::router::Params;
+use crate::net::stream::Stream;
+use crate::reactor::{Context, SourceId};
+
+/// Opens a connection with a session as its handler.
+#[track_caller]
+pub(super) fn serve<S: 'static>(
+    server: &Server<S>,
+    reactor: &mut Context<S>,
+    stream: Stream,
+) -> SourceId<Conn> {
+    let common = server.common.clone();
+    let resumer = reactor.resumer();
+    let exchange = Rc::new(Exchange::new(common, resumer, stream.peer(), reactor.tick()));
+    let own = &server.common.connection;
+    let stream = stream.accepted().adjust_limits(|limits| {
+        limits.backlog_bytes_max = own.backlog_bytes_max;
+        limits.write_timeout = own.write_timeout;
+        limits.close_grace = own.close_grace;
+        limits.half_open = own.half_open;
+    });
+    time::start(reactor, &exchange);
+    let armed = reactor.tick_after(server.common.limits.idle_timeout);
+    let mut session = Session {
+        service: server.service.clone(),
+        exchange: exchange.clone(),
+        intake: Intake::Head,
+        scan: Scan::default(),
+        partial: false,
+        requests: 0,
+        armed,
+    };
+    let id = stream.open(reactor, move |reactor, state, id, event| {
+        session.event(reactor, state, id, event);
+    });
+    exchange.conn.set(Some(id));
+    id
+}
+
+/// What a connection does with the bytes that come next.
+pub(super) enum Intake<S> {
+    Head,
+    Collect(Box<Collect>),
+    Flow(Box<Flow<S>>),
+    Discard(Box<Discard>),
+    Ignore,
+}
+
+impl<S> Intake<S> {
+    pub(super) fn is_body(&self) -> bool {
+        matches!(self, Intake::Collect(_) | Intake::Flow(_) | Intake::Discard(_))
+    }
+}
+
+/// The handler of one connection.
+pub(super) struct Session<S: 'static> {
+    service: Rc<RefCell<dyn Service<S>>>,
+    pub(super) exchange: Rc<Exchange>,
+    pub(super) intake: Intake<S>,
+    scan: Scan,
+    /// The first bytes of a head are here.
+    pub(super) partial: bool,
+    requests: usize,
+    /// The tick for which the timer is armed, or an earlier one.
+    pub(super) armed: u64,
+}
+
+impl<S: 'static> Session<S> {
+    fn event(
+        &mut self,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        id: SourceId<Conn>,
+        event: Event<'_>,
+    ) {
+        match event {
+            Event::Data(bytes) => self.data(reactor, state, id, bytes),
+            Event::Drained => self.drained(reactor, state, id),
+            Event::Eof => self.eof(reactor, state, id),
+            Event::Closed(why) => {
+                log::debug!("{}: closed: {why}", self.exchange.peer());
+                self.closed(reactor, state);
+            }
+        }
+    }
+
+    /// Takes as many steps as `bytes` allow, and gives back what is left.
+    fn data(&mut self, reactor: &mut Context<S>, state: &mut S, id: SourceId<Conn>, bytes: &[u8]) {
+        if self.exchange.running.replace(false) {
+            self.give_up(reactor, id);
+        }
+        if let Some(limit) = self.is_up(reactor) {
+            self.time_out(reactor, state, id, limit);
+        }
+        let mut used = 0;
+        while let Some(count) = self.step(reactor, state, id, &bytes[used..]) {
+            used += count;
+        }
+        let waits = self.exchange.phase.get() != Phase::Idle;
+        let Some(conn) = reactor.get_mut(id) else { return };
+        let ignored = matches!(self.intake, Intake::Ignore) || self.exchange.closing.get();
+        let left = bytes.len() - used;
+        if left > 0 && !ignored {
+            conn.unread(left);
+            if (waits || self.exchange.blocked.get())
+                && left > self.exchange.common.limits.pipelined_bytes_max
+            {
+                conn.pause();
+            }
+        }
+        // Nothing more can come of it: it has ended with half a request, or with none.
+        if conn.is_read_out() && !waits && !self.exchange.blocked.get() {
+            conn.close();
+        }
+        if waits || self.partial || self.intake.is_body() || self.armed == u64::MAX {
+            self.arm(reactor);
+        }
+    }
+
+    /// One step; how many bytes it has used, or `None` if there is none to take.
+    #[inline]
+    fn step(
+        &mut self,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        id: SourceId<Conn>,
+        bytes: &[u8],
+    ) -> Option<usize> {
+        let exchange = &*self.exchange;
+        match exchange.phase.get() {
+            Phase::Idle => {}
+            Phase::Dropped => self.answer_for_dropped(reactor, id),
+            Phase::Torn => {
+                log::debug!("{}: reset: its answer was not ended", exchange.peer());
+                exchange.phase.set(Phase::Dead);
+                reactor[id].abort();
+            }
+            _ => {}
+        }
+        let phase = self.exchange.phase.get();
+        if phase == Phase::Dead
+            || self.exchange.closing.get()
+            || reactor.get(id).is_none_or(Conn::is_closing)
+        {
+            return None;
+        }
+        match &self.intake {
+            Intake::Head if phase == Phase::Idle && !self.exchange.blocked.get() => {
+                self.head(reactor, state, id, bytes)
+            }
+            Intake::Head | Intake::Ignore => None,
+            Intake::Collect(_) => self.collect(reactor, state, id, bytes),
+            Intake::Flow(_) if phase == Phase::Idle => self.discard(reactor, id),
+            Intake::Flow(_) => self.flow(reactor, state, id, bytes),
+            Intake::Discard(_) => self.drop_body(reactor, id, bytes),
+        }
+    }
+
+    fn head(
+        &mut self,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        id: SourceId<Conn>,
+        bytes: &[u8],
+    ) -> Option<usize> {
+        if bytes.is_empty() {
+            return None;
+        }
+        let limits = self.exchange.common.limits.head();
+        if !self.scan.is_due(bytes, limits) {
+            return None;
+        }
+        let mut room = head::room();
+        match parse_request(bytes, limits, &mut room) {
+            Ok(Some(head)) => {
+                self.scan = Scan::default();
+                self.partial = false;
+                self.begin(reactor, state, id, &head, bytes)
+            }
+            Ok(None) => {
+                if !mem::replace(&mut self.partial, true) {
+                    self.exchange.since.set(reactor.tick());
+                }
+                None
+            }
+            Err(refusal) => {
+                self.exchange.facts.set(Facts::default());
+                self.refuse(reactor, id, refusal);
+                None
+            }
+        }
+    }
+
+    /// A head is whole: `bytes` begins with it.
+    fn begin(
+        &mut self,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        id: SourceId<Conn>,
+        head: &RequestHead<'_>,
+        bytes: &[u8],
+    ) -> Option<usize> {
+        self.requests += 1;
+        let exchange = &*self.exchange;
+        let limits = &exchange.common.limits;
+        let mut facts = Facts::of(head);
+        facts.keep_alive &= self.requests < limits.requests_max;
+        exchange.facts.set(facts);
+        exchange.body_left.set(0);
+        let after = &bytes[head.bytes..];
+        let params = Params::default();
+        let request = Request { head, body: &[], peer: exchange.peer, params };
+        let streams = head.body != Framing::NONE && self.service.borrow().streams(&request);
+        match head.body {
+            Framing::NONE => {
+                if head.upgrades {
+                    exchange.input.set(after.to_vec());
+                }
+                self.call(reactor, state, id, request);
+                drop(self.exchange.input.take());
+                return Some(head.bytes);
+            }
+            framing if streams => {
+                let decoder = Decoder::of(framing);
+                let continues = head.expects_continue && after.is_empty();
+                exchange.body_left.set(match continues {
+                    true => u64::MAX,
+                    false => decoder.left().saturating_sub(after.len() as u64),
+                });
+                self.begin_flow(reactor, state, id, request, decoder, continues);
+                return Some(head.bytes);
+            }
+            Framing::Length(length) if length > limits.body_bytes_max as u64 => {
+                self.refuse(reactor, id, TOO_LARGE);
+                return None;
+            }
+            Framing::Length(length) if length <= after.len() as u64 => {
+                let body = &after[..length as usize];
+                self.call(reactor, state, id, Request { body, ..request });
+                return Some(head.bytes + body.len());
+            }
+            _ => {}
+        }
+        if head.expects_continue && after.is_empty() {
+            let _ = reactor[id].write(CONTINUE); // Nothing is lost if it is refused.
+        }
+        self.begin_body(reactor, id);
+        self.intake = Intake::Collect(Box::new(Collect {
+            head: bytes[..head.bytes].to_vec(),
+            body: Vec::new(),
+            decoder: Decoder::of(head.body),
+        }));
+        Some(head.bytes)
+    }
+
+    /// Hands a whole request to the handler.
+    fn call(
+        &mut self,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        id: SourceId<Conn>,
+        request: Request<'_>,
+    ) {
+        let exchange = &*self.exchange;
+        exchange.phase.set(Phase::Pending);
+        let reply = Reply::new(self.exchange.clone());
+        if *request.method() == Method::OPTIONS && request.target() == "*" {
+            reply.send(reactor, StatusCode::NO_CONTENT);
+            return;
+        }
+        let running = Running::begin(exchange);
+        self.service.borrow_mut().call(reactor, state, request, reply);
+        drop(running);
+        self.hold(reactor, id);
+    }
+
+    fn begin_flow(
+        &mut self,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        id: SourceId<Conn>,
+        request: Request<'_>,
+        decoder: Decoder,
+        continues: bool,
+    ) {
+        self.begin_body(reactor, id);
+        let exchange = &*self.exchange;
+        exchange.phase.set(Phase::Pending);
+        let reply = Reply::new(self.exchange.clone());
+        let running = Running::begin(exchange);
+        let handler = self.service.borrow_mut().stream(reactor, state, request, reply);
+        drop(running);
+        self.intake = Intake::Flow(Box::new(Flow { decoder, handler, continues }));
+        self.hold(reactor, id);
+    }
+
+    /// A drain waits for the answer, and a limit on its time begins to run.
+    #[inline]
+    fn hold(&self, reactor: &mut Context<S>, id: SourceId<Conn>) {
+        if self.exchange.phase.get() != Phase::Idle
+            && let Some(conn) = reactor.get_mut(id)
+        {
+            conn.hold();
+            let tick = reactor.tick();
+            self.exchange.since.set(tick);
+        }
+    }
+
+    fn begin_body(&self, reactor: &mut Context<S>, id: SourceId<Conn>) {
+        reactor[id].hold();
+        let grace = self.exchange.common.limits.body_grace;
+        self.exchange.body_until.set(reactor.tick_after(grace));
+    }
+
+    fn collect(
+        &mut self,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        id: SourceId<Conn>,
+        bytes: &[u8],
+    ) -> Option<usize> {
+        let limits = &self.exchange.common.limits;
+        let Intake::Collect(collect) = &mut self.intake else { return None };
+        let (used, whole) = match collect.take(bytes, limits.body_bytes_max) {
+            Ok(taken) => taken,
+            Err(refusal) => {
+                self.refuse(reactor, id, refusal);
+                return None;
+            }
+        };
+        time::earn(&self.exchange, reactor.tick(), used);
+        if !whole {
+            return (used > 0).then_some(used);
+        }
+        if let Intake::Collect(collect) = mem::replace(&mut self.intake, Intake::Head) {
+            let mut room = head::room();
+            let limits = self.exchange.common.limits.head();
+            if let Ok(Some(head)) = parse_request(&collect.head, limits, &mut room) {
+                reactor[id].release();
+                if head.upgrades {
+                    self.exchange.input.set(bytes[used..].to_vec());
+                }
+                let (body, params) = (&*collect.body, Params::default());
+                let peer = self.exchange.peer;
+                self.call(reactor, state, id, Request { head: &head, body, peer, params });
+                drop(self.exchange.input.take());
+            }
+        }
+        Some(used)
+    }
+
+    fn flow(
+        &mut self,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        id: SourceId<Conn>,
+        bytes: &[u8],
+    ) -> Option<usize> {
+        let exchange = &*self.exchange;
+        let Intake::Flow(flow) = &mut self.intake else { return None };
+        if exchange.body_paused.get() {
+            return None;
+        }
+        if mem::take(&mut flow.continues) && exchange.phase.get() == Phase::Pending {
+            let _ = reactor[id].write(CONTINUE);
+            exchange.body_left.set(flow.decoder.left());
+        }
+        let (used, piece) = match flow.decoder.step(bytes) {
+            Ok(step) => step,
+            Err(refusal) => {
+                self.refuse_body(reactor, state, id, refusal);
+                return None;
+            }
+        };
+        time::earn(exchange, reactor.tick(), used);
+        let left = flow.decoder.left().saturating_sub((bytes.len() - used) as u64);
+        let event = match piece {
+            Piece::Data(bytes) => Body::Data(bytes),
+            Piece::More => {
+                exchange.body_left.set(left);
+                return (used > 0).then_some(used);
+            }
+            Piece::End => Body::End,
+        };
+        exchange.body_left.set(if event == Body::End { 0 } else { left });
+        let running = Running::begin(exchange);
+        (flow.handler)(reactor, state, event);
+        drop(running);
+        if event == Body::End {
+            self.intake = Intake::Head;
+            self.hold(reactor, id);
+        }
+        Some(used)
+    }
+
+    /// The answer is complete and the body is not: what is left is dropped, if it is not much.
+    fn discard(&mut self, reactor: &mut Context<S>, id: SourceId<Conn>) -> Option<usize> {
+        let budget = self.exchange.common.limits.discard_bytes_max;
+        let Intake::Flow(flow) = mem::replace(&mut self.intake, Intake::Ignore) else {
+            return None;
+        };
+        let Flow { decoder, continues, .. } = *flow;
+        if continues || decoder.left() > budget {
+            self.exchange.close(&mut reactor[id]);
+            return None;
+        }
+        self.begin_body(reactor, id);
+        self.intake = Intake::Discard(Box::new(Discard { decoder, budget }));
+        Some(0)
+    }
+
+    fn drop_body(
+        &mut self,
+        reactor: &mut Context<S>,
+        id: SourceId<Conn>,
+        bytes: &[u8],
+    ) -> Option<usize> {
+        let Intake::Discard(discard) = &mut self.intake else { return None };
+        let (used, is_end) = match discard.decoder.step(bytes) {
+            Ok((used, piece)) if used as u64 <= discard.budget => (used, piece == Piece::End),
+            _ => {
+                self.intake = Intake::Ignore;
+                self.exchange.close(&mut reactor[id]);
+                return None;
+            }
+        };
+        discard.budget -= used as u64;
+        time::earn(&self.exchange, reactor.tick(), used);
+        if is_end {
+            self.intake = Intake::Head;
+            self.exchange.since.set(reactor.tick());
+            reactor[id].release();
+            return Some(used);
+        }
+        (used > 0).then_some(used)
+    }
+
+    /// Answers a request that is no request.
+    fn refuse(&mut self, reactor: &mut Context<S>, id: SourceId<Conn>, refusal: Refusal) {
+        self.intake = Intake::Ignore;
+        let exchange = &*self.exchange;
+        let (peer, status) = (exchange.peer(), refusal.status());
+        log::info!("{peer}: answered with {status}: {refusal}");
+        let mut facts = exchange.facts.get();
+        facts.keep_alive = false;
+        exchange.facts.set(facts);
+        match exchange.phase.get() {
+            Phase::Idle | Phase::Pending | Phase::Dropped => {
+                exchange.phase.set(Phase::Pending);
+                let running = Running::begin(exchange); // No nudge is needed.
+                exchange.answer(reactor, refused(refusal));
+                drop(running);
+            }
+            // Its answer has begun, and cannot be completed as it was meant.
+            _ => reactor[id].abort(),
+        }
+    }
+
+    /// Ends a streamed body in the middle.
+    fn refuse_body(
+        &mut self,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        id: SourceId<Conn>,
+        refusal: Refusal,
+    ) {
+        self.fail_body(reactor, state, refusal);
+        if reactor.get(id).is_some_and(|conn| !conn.is_closing()) {
+            self.refuse(reactor, id, refusal);
+        }
+    }
+
+    /// Tells the handler of a body that no more will come.
+    fn fail_body(&mut self, reactor: &mut Context<S>, state: &mut S, why: Refusal) {
+        let wanted = matches!(self.exchange.phase.get(), Phase::Pending | Phase::Streaming);
+        if let Intake::Flow(mut flow) = mem::replace(&mut self.intake, Intake::Ignore)
+            && wanted
+        {
+            let running = Running::begin(&self.exchange);
+            (flow.handler)(reactor, state, Body::Failed(why));
+            drop(running);
+        }
+    }
+
+    /// A limit on time is up.
+    fn time_out(
+        &mut self,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        id: SourceId<Conn>,
+        limit: Limit,
+    ) {
+        let discards = matches!(self.intake, Intake::Discard(_));
+        match limit.refusal() {
+            Some(refusal) if !discards => self.refuse_body(reactor, state, id, refusal),
+            _ => {
+                self.intake = Intake::Ignore;
+                reactor[id].close();
+            }
+        }
+    }
+
+    /// The handler has dropped its reply.
+    #[cold]
+    fn answer_for_dropped(&mut self, reactor: &mut Context<S>, id: SourceId<Conn>) {
+        let exchange = &*self.exchange;
+        exchange.phase.set(Phase::Pending);
+        if reactor[id].is_read_out() {
+            // The handler was told that the client has finished, and gave up.
+            log::debug!("{}: its request was dropped", exchange.peer());
+            exchange.phase.set(Phase::Idle);
+            reactor[id].release();
+            return exchange.close(&mut reactor[id]);
+        }
+        log::error!("{}: answered with 500: the reply was dropped", exchange.peer());
+        let running = Running::begin(exchange);
+        exchange.answer(reactor, StatusCode::INTERNAL_SERVER_ERROR.into());
+        drop(running);
+    }
+
+    /// The handler has panicked, and what it was given is lost: no request can follow.
+    #[cold]
+    fn give_up(&mut self, reactor: &mut Context<S>, id: SourceId<Conn>) {
+        self.intake = Intake::Ignore;
+        let mut facts = self.exchange.facts.get();
+        facts.keep_alive = false;
+        self.exchange.facts.set(facts);
+        if self.exchange.phase.get() == Phase::Idle {
+            self.exchange.close(&mut reactor[id]);
+        }
+    }
+
+    /// There is room for more of an answer.
+    fn drained(&mut self, reactor: &mut Context<S>, state: &mut S, id: SourceId<Conn>) {
+        let exchange = self.exchange.clone();
+        if exchange.closing.get() {
+            return reactor[id].close();
+        }
+        if exchange.blocked.take() {
+            reactor[id].resume();
+            reactor.resume(id.raw(), NUDGE);
+        }
+        match exchange.phase.get() {
+            Phase::Sending => exchange.send_rest(reactor),
+            Phase::Streaming => lend(&exchange.on_drained, |drained| {
+                if let Some(drained) = drained.downcast_mut::<Drained<S>>() {
+                    drained(reactor, state);
+                }
+            }),
+            _ => {}
+        }
+    }
+
+    /// The client has finished sending. One that waits for its answer gets it.
+    fn eof(&mut self, reactor: &mut Context<S>, state: &mut S, id: SourceId<Conn>) {
+        if self.intake.is_body() {
+            const GONE: Refusal = Refusal::bad("the client has finished in the middle of a body");
+            self.fail_body(reactor, state, GONE);
+            log::info!("{}: {GONE}", self.exchange.peer());
+            if let Some(conn) = reactor.get_mut(id) {
+                conn.close();
+            }
+            return self.tell_gone(reactor, state);
+        }
+        let waits = self.exchange.phase.get() != Phase::Idle || self.exchange.blocked.get();
+        let Some(conn) = reactor.get_mut(id) else { return };
+        if !waits {
+            return conn.close();
+        }
+        conn.unread(conn.backlog().len());
+        self.tell_gone(reactor, state);
+    }
+
+    fn tell_gone(&self, reactor: &mut Context<S>, state: &mut S) {
+        let gone = self.exchange.on_gone.take().and_then(|gone| gone.downcast::<Gone<S>>().ok());
+        if let Some(gone) = gone {
+            gone(reactor, state);
+        }
+    }
+
+    fn closed(&mut self, reactor: &mut Context<S>, state: &mut S) {
+        self.exchange.timer.take().map(|timer| reactor.cancel(timer));
+        self.fail_body(reactor, state, Refusal::bad("the client has gone"));
+        let gone = self.exchange.end();
+        if let Some(gone) = gone.and_then(|gone| gone.downcast::<Gone<S>>().ok()) {
+            gone(reactor, state);
+        }
+    }
+}
+
+/// Whatever takes the connection out of the loop ends the exchange.
+impl<S: 'static> Drop for Session<S> {
+    fn drop(&mut self) {
+        drop(self.exchange.end());
+    }
+}
+
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// What a client is told.
+fn refused(refusal: Refusal) -> Response {
+    let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
+    Response::text(refusal.why()).status(status)
+}

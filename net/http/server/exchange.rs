@@ -1,0 +1,357 @@
+//! An exchange: what a connection and the reply to its request share.
+//!
+//! Knows one connection and the phases of an answer; never mentions the state of the loop, so that
+//! a [`Reply`](super::Reply) is a plain value.
+//!
+//! A connection has one, for all of its requests: they are handled one after another.
+//!
+//! ```text
+//!   Idle ──request──▶ Pending ──send────────▶ (Sending, if it is large) ──▶ Idle
+//!                      │   │ ──stream──▶ Streaming ──end──────────────────▶ Idle
+//!                      │   │                   └──dropped──▶ Torn: reset
+//!                      │   └──dropped──▶ Dropped: answered with 500 ──────▶ Idle
+//!                      └──upgrade, or the connection goes──▶ Dead
+//! ```
+//!
+//! # Rules
+//! 1. Only who sees `Pending` may begin an answer. After an answer that was not the handler's, a
+//!    timeout's say, the connection is closed: its late reply meets no other request.
+//! 2. Callbacks are taken out before they are called or dropped: they may own the reply.
+//!
+//! # Read next
+//! `conn.rs`: the connection's side.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::fmt;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use http::{Method, Version};
+
+use super::Common;
+use crate::net::conn::{Conn, mark};
+use crate::net::drive::NUDGE;
+use crate::net::event::Pressure;
+use crate::net::http::head::RequestHead;
+use crate::net::http::response::{Coding, Connection, Payload, Response};
+use crate::reactor::{Context, Resumer, SourceId};
+use crate::timers::TimerId;
+
+/// Up to this head and body are copied together and leave as one piece. 16 KiB.
+const COPIED_BYTES: usize = 16 * 1024;
+/// A large body is offered to the kernel in pieces of this size, of which one at most is copied.
+const PIECE_BYTES: usize = 128 * 1024;
+/// Pieces that leave in one go, as long as the kernel takes them.
+const PIECES_PER_TURN: usize = 8;
+/// The buffer for heads is not kept with more capacity than this.
+const HEAD_KEPT_BYTES: usize = 64 * 1024;
+/// With more than this unsent, a connection is not closed before its client has taken it: the
+/// grace of a close would be too short for who reads slowly.
+const CLOSE_BYTES_MAX: usize = 64 * 1024;
+
+/// How far the answer to the request has come; see the head of this file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Idle,
+    Pending,
+    Sending,
+    Streaming,
+    Dropped,
+    Torn,
+    Dead,
+}
+
+/// What an answer must know of its request.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Facts {
+    pub(super) is_head: bool,
+    pub(super) is_http10: bool,
+    /// Another request may follow.
+    pub(super) keep_alive: bool,
+}
+
+impl Facts {
+    pub(super) fn of(head: &RequestHead<'_>) -> Facts {
+        Facts {
+            is_head: head.method == Method::HEAD,
+            is_http10: head.version == Version::HTTP_10,
+            keep_alive: head.keep_alive,
+        }
+    }
+}
+
+/// See the head of this file.
+pub(super) struct Exchange {
+    pub(super) common: Rc<Common>,
+    resumer: Resumer,
+    pub(super) peer: Option<SocketAddr>,
+    /// Written once, when the connection is opened.
+    pub(super) conn: Cell<Option<SourceId<Conn>>>,
+    pub(super) timer: Cell<Option<TimerId>>,
+    pub(super) phase: Cell<Phase>,
+    pub(super) facts: Cell<Facts>,
+    /// How the body of the answer that is streamed ends.
+    pub(super) coding: Cell<Coding>,
+    /// The connection's own handler is on the stack, and will look at what has changed.
+    pub(super) running: Cell<bool>,
+    /// Too much is unsent to go on with the next request.
+    pub(super) blocked: Cell<bool>,
+    /// To be closed when all is sent; input is dropped.
+    pub(super) closing: Cell<bool>,
+    /// The handler wants no more of the body now.
+    pub(super) body_paused: Cell<bool>,
+    /// The timer is up.
+    pub(super) alarm: Cell<bool>,
+    /// Bytes of the request's body that are not read; of an unknown number 1, and of one that the
+    /// client may or may not send, `u64::MAX`.
+    pub(super) body_left: Cell<u64>,
+    /// The tick at which the phase, or the head, began.
+    pub(super) since: Cell<u64>,
+    /// The tick by which more of the body must have come.
+    pub(super) body_until: Cell<u64>,
+    /// A large body, and how much of it was sent.
+    rest: Cell<Option<Box<(Payload, usize)>>>,
+    /// Callbacks; their type is known to whom has a `Context`.
+    pub(super) on_gone: Cell<Option<Box<dyn Any>>>,
+    pub(super) on_drained: Cell<Option<Box<dyn Any>>>,
+    /// The bytes behind a head that asks for another protocol, while its handler runs.
+    pub(super) input: Cell<Vec<u8>>,
+}
+
+impl Exchange {
+    pub(super) fn new(
+        common: Rc<Common>,
+        resumer: Resumer,
+        peer: Option<SocketAddr>,
+        tick: u64,
+    ) -> Exchange {
+        Exchange {
+            common,
+            resumer,
+            peer,
+            conn: Cell::new(None),
+            timer: Cell::new(None),
+            phase: Cell::new(Phase::Idle),
+            facts: Cell::default(),
+            coding: Cell::new(Coding::None),
+            running: Cell::new(false),
+            blocked: Cell::new(false),
+            closing: Cell::new(false),
+            body_paused: Cell::new(false),
+            alarm: Cell::new(false),
+            body_left: Cell::new(0),
+            since: Cell::new(tick),
+            body_until: Cell::new(0),
+            rest: Cell::new(None),
+            on_gone: Cell::new(None),
+            on_drained: Cell::new(None),
+            input: Cell::default(),
+        }
+    }
+
+    /// The connection, if it is still there and its answer still wanted.
+    pub(super) fn conn<'a, S: 'static>(&self, reactor: &'a mut Context<S>) -> Option<&'a mut Conn> {
+        reactor.get_mut(self.conn.get()?).filter(|conn| !conn.has_failed())
+    }
+
+    /// Lets the connection look at what has changed, in the next turn.
+    pub(super) fn nudge(&self) {
+        if let Some(conn) = self.conn.get() {
+            self.resumer.resume(conn.raw(), NUDGE);
+        }
+    }
+
+    /// Sends all of an answer; whether the client was still there.
+    pub(super) fn answer<S: 'static>(&self, reactor: &mut Context<S>, response: Response) -> bool {
+        if self.phase.get() != Phase::Pending {
+            return false;
+        }
+        let response = self.checked(response);
+        let length = response.body.len();
+        let coding = match response.is_bodiless() {
+            true => Coding::None,
+            false => Coding::Length(length as u64),
+        };
+        let has_body = coding != Coding::None && !self.facts.get().is_head;
+        let copied =
+            if has_body && length <= COPIED_BYTES { response.body.as_slice() } else { &[] };
+        if !self.write_head(reactor, &response, coding, copied) {
+            return false;
+        }
+        if has_body && length > COPIED_BYTES {
+            self.phase.set(Phase::Sending);
+            self.rest.set(Some(Box::new((response.body, 0))));
+            self.send_rest(reactor);
+        } else {
+            self.finish(reactor);
+        }
+        true
+    }
+
+    /// Writes the head of an answer and `body` behind it; false if nobody is there.
+    pub(super) fn write_head<S: 'static>(
+        &self,
+        reactor: &mut Context<S>,
+        response: &Response,
+        coding: Coding,
+        body: &[u8],
+    ) -> bool {
+        let date = self.common.dates.get(reactor);
+        let Some(conn) = self.conn(reactor) else {
+            self.phase.set(Phase::Dead);
+            return false;
+        };
+        let mut facts = self.facts.get();
+        facts.keep_alive &= !response.close
+            && !conn.has(mark::DRAINING)
+            && coding != Coding::UntilClose
+            && self.body_left.get() <= self.common.limits.discard_bytes_max;
+        self.facts.set(facts);
+        let connection = match facts {
+            Facts { keep_alive: false, .. } => Connection::Close,
+            Facts { is_http10: true, .. } => Connection::KeepAlive,
+            _ => Connection::Usual,
+        };
+        let mut out = self.common.head.take();
+        response.write_head(&mut out, coding, connection, &date);
+        out.extend_from_slice(body);
+        let pressure = conn.write(&out);
+        self.blocked.set(pressure == Pressure::AboveHigh);
+        if pressure == Pressure::Refused {
+            conn.abort(); // A head beyond all measure, or the client is gone and `Closed` comes.
+        }
+        out.clear();
+        if out.capacity() <= HEAD_KEPT_BYTES {
+            self.common.head.set(out);
+        }
+        pressure != Pressure::Refused
+    }
+
+    /// An answer that can be sent: one with a bad field becomes a 500.
+    pub(super) fn checked(&self, response: Response) -> Response {
+        let wrong = match &response.bad {
+            Some(field) => format!("the header field {field:?} cannot be sent"),
+            None if response.code().is_informational() => {
+                format!("{} is no final answer", response.code())
+            }
+            None => return response,
+        };
+        log::error!("answering {} with 500: {wrong}", self.peer());
+        http::StatusCode::INTERNAL_SERVER_ERROR.into()
+    }
+
+    /// Sends more of a large body, and finishes when that was all.
+    pub(super) fn send_rest<S: 'static>(&self, reactor: &mut Context<S>) {
+        let Some(mut rest) = self.rest.take() else { return };
+        let Some(conn) = self.conn(reactor) else { return };
+        let (body, sent) = &mut *rest;
+        for _ in 0..PIECES_PER_TURN {
+            let left = &body.as_slice()[*sent..];
+            if left.is_empty() {
+                return self.finish(reactor);
+            }
+            if conn.has(mark::BLOCKED) || conn.unsent() > conn.limits().outbox_bytes_low {
+                break;
+            }
+            let piece = &left[..left.len().min(PIECE_BYTES)];
+            if conn.put(piece, 1) == Pressure::Refused {
+                return conn.abort();
+            }
+            *sent += piece.len();
+        }
+        conn.marks |= mark::ABOVE; // `Drained` goes on.
+        self.rest.set(Some(rest));
+    }
+
+    /// The answer is written: the next request may come, or the connection is closed.
+    pub(super) fn finish<S: 'static>(&self, reactor: &mut Context<S>) {
+        self.phase.set(Phase::Idle);
+        self.since.set(reactor.tick());
+        drop((self.on_gone.take(), self.on_drained.take()));
+        let Some(conn) = self.conn(reactor) else { return };
+        conn.release();
+        conn.resume();
+        self.body_paused.set(false);
+        if !self.facts.get().keep_alive {
+            self.close(conn);
+        }
+        if !self.running.get()
+            && let Some(id) = self.conn.get()
+        {
+            reactor.resume(id.raw(), NUDGE);
+        }
+    }
+
+    /// Closes as soon as what is unsent is little.
+    pub(super) fn close(&self, conn: &mut Conn) {
+        if conn.unsent() <= CLOSE_BYTES_MAX {
+            return conn.close();
+        }
+        self.closing.set(true);
+        conn.marks |= mark::ABOVE | mark::WHOLE;
+    }
+
+    /// The connection is gone, or somebody else's. Answers the callback that is to be told.
+    pub(super) fn end(&self) -> Option<Box<dyn Any>> {
+        self.phase.set(Phase::Dead);
+        self.conn.set(None);
+        drop((self.rest.take(), self.on_drained.take(), self.input.take()));
+        self.on_gone.take()
+    }
+
+    /// Who the client is, for the log.
+    pub(super) fn peer(&self) -> impl fmt::Display + use<> {
+        Peer(self.peer)
+    }
+}
+
+struct Peer(Option<SocketAddr>);
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(addr) => addr.fmt(f),
+            None => f.write_str("a peer without an address"),
+        }
+    }
+}
+
+impl fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exchange")
+            .field("conn", &self.conn.get())
+            .field("phase", &self.phase.get())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Says that the connection's handler is on the stack. Should that panic, it is called again: what
+/// it was given is lost, so the connection must be closed.
+pub(super) struct Running<'a>(&'a Exchange);
+
+impl Running<'_> {
+    pub(super) fn begin(exchange: &Exchange) -> Running<'_> {
+        exchange.running.set(true);
+        Running(exchange)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.nudge();
+        } else {
+            self.0.running.set(false);
+        }
+    }
+}
+
+/// Takes a value out of a cell, calls `with` and puts it back, unless there is another by then.
+pub(super) fn lend<T>(cell: &Cell<Option<T>>, with: impl FnOnce(&mut T)) {
+    if let Some(mut value) = cell.take() {
+        with(&mut value);
+        let newer = cell.take();
+        cell.set(newer.or(Some(value)));
+    }
+}

@@ -1,0 +1,351 @@
+//! The HTTP/1.1 server: requests in, replies out, whatever carries the connection.
+//!
+//! Knows connections, heads and bodies; never mentions sockets. RFC 9110 and RFC 9112.
+//!
+//! A server is a handler:
+//!
+//! ```
+//! use waterwheel::{Reactor, net::http};
+//!
+//! let mut reactor = Reactor::<()>::new()?;
+//! http::listen(&mut reactor, "127.0.0.1:0", |reactor, _, _, reply| {
+//!     reply.send(reactor, "Hello, world!");
+//! })?;
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! A [`Reply`] is a value: it may be sent now, or kept. A long poll keeps them all until there is
+//! news:
+//!
+//! ```
+//! use waterwheel::{Reactor, net::http::{self, Method, Reply}};
+//!
+//! let mut reactor = Reactor::new()?;
+//! http::listen(&mut reactor, "127.0.0.1:0", |reactor, waiting: &mut Vec<Reply>, request, reply| {
+//!     waiting.push(reply);
+//!     if request.method() == Method::POST {
+//!         let news = String::from_utf8_lossy(request.body()).into_owned();
+//!         for reply in waiting.drain(..) {
+//!             reply.send(reactor, news.clone());
+//!         }
+//!     }
+//! })?;
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! What happens to the bytes of one connection:
+//!
+//! ```text
+//!            ┌─ backlog ◀── what waits for its turn: pipelined requests, half a head
+//!   bytes ───┴▶ head ──▶ handler(&Request, Reply) ──────────────▶ next head
+//!                │            ▲                        ▲ when the answer is written
+//!                └──▶ body ───┘ collected, or streamed ┘ and the body read
+//! ```
+//!
+//! # Rules
+//! 1. Requests of one connection are handled one after another, and so answered in order.
+//! 2. Each request is answered once: by its handler, or where that cannot be by the server, which
+//!    then logs why, with the peer, and closes the connection.
+//! 3. No answer destroys another: a connection is closed so that the client hears the end of the
+//!    last one, also if it is still sending ([`Conn::close`](crate::net::Conn::close)).
+//! 4. Whatever a client can do is bounded by [`Limits`](super::Limits), in bytes and in time.
+//! 5. A request that is read whole, and answered at once with a body that is there, allocates
+//!    nothing.
+//!
+//! # Left out
+//! HTTP/2. Compression. Trailers: those of requests are dropped.
+//!
+//! # Read next
+//! `exchange.rs`: how far an answer has come.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io;
+use std::net::ToSocketAddrs;
+use std::rc::Rc;
+
+use super::date::Dates;
+use super::limits::Limits;
+use super::refusal::Refusal;
+use super::request::Request;
+use crate::net::conn::Conn;
+use crate::net::stream::Stream;
+use crate::net::tcp;
+use crate::reactor::{Context, SourceId};
+
+mod body;
+mod conn;
+mod exchange;
+mod reply;
+mod router;
+mod sender;
+mod time;
+
+pub use reply::Reply;
+pub use router::Router;
+pub use sender::Sender;
+
+/// What the handler of a streamed body is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body<'a> {
+    /// Bytes of the body: the loop's own buffer, to be copied if they are to be kept.
+    Data(&'a [u8]),
+    /// That was all. The last event.
+    End,
+    /// No more will come: it is not coded as it should be, too slow, or the client has gone. The
+    /// last event. The reply is answered by the server, or to nobody.
+    Failed(Refusal),
+}
+
+/// What takes a streamed body in. Once the answer is complete it is told nothing more: what is left
+/// of the body is dropped.
+pub type BodyHandler<S> = Box<dyn FnMut(&mut Context<S>, &mut S, Body<'_>)>;
+
+/// What all connections of a server share, whatever the state of their loop.
+pub(super) struct Common {
+    pub(super) limits: Limits,
+    /// Those of its connections.
+    connection: crate::net::Limits,
+    dates: Dates,
+    /// Where heads are written, one at a time.
+    head: Cell<Vec<u8>>,
+}
+
+impl Common {
+    fn new(limits: Limits) -> Rc<Common> {
+        let connection = limits.connection();
+        Rc::new(Common { limits, connection, dates: Dates::default(), head: Cell::default() })
+    }
+}
+
+/// What answers requests.
+trait Service<S> {
+    /// Whether the body of such a request is streamed.
+    fn streams(&self, request: &Request<'_>) -> bool;
+
+    /// A request with its body.
+    fn call(&mut self, reactor: &mut Context<S>, state: &mut S, request: Request<'_>, reply: Reply);
+
+    /// A request whose body is to come, to the handler that is answered.
+    fn stream(
+        &mut self,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        request: Request<'_>,
+        reply: Reply,
+    ) -> BodyHandler<S>;
+}
+
+/// A handler of whole requests.
+struct Collecting<F>(F);
+
+impl<S: 'static, F> Service<S> for Collecting<F>
+where
+    F: FnMut(&mut Context<S>, &mut S, &Request<'_>, Reply),
+{
+    fn streams(&self, _: &Request<'_>) -> bool {
+        false
+    }
+
+    fn call(
+        &mut self,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        request: Request<'_>,
+        reply: Reply,
+    ) {
+        (self.0)(reactor, state, &request, reply);
+    }
+
+    fn stream(
+        &mut self,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        request: Request<'_>,
+        reply: Reply,
+    ) -> BodyHandler<S> {
+        self.call(reactor, state, request, reply);
+        Box::new(|_, _, _| {})
+    }
+}
+
+/// A handler of heads, which answers a handler of the body.
+struct Streaming<F>(F);
+
+impl<S: 'static, F, B> Service<S> for Streaming<F>
+where
+    F: FnMut(&mut Context<S>, &mut S, &Request<'_>, Reply) -> B,
+    B: FnMut(&mut Context<S>, &mut S, Body<'_>) + 'static,
+{
+    fn streams(&self, _: &Request<'_>) -> bool {
+        true
+    }
+
+    fn call(
+        &mut self,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        request: Request<'_>,
+        reply: Reply,
+    ) {
+        (self.0)(reactor, state, &request, reply)(reactor, state, Body::End);
+    }
+
+    fn stream(
+        &mut self,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        request: Request<'_>,
+        reply: Reply,
+    ) -> BodyHandler<S> {
+        Box::new((self.0)(reactor, state, &request, reply))
+    }
+}
+
+/// A handler and its limits. Clones are the same server.
+///
+/// ```
+/// use waterwheel::{Reactor, net::{http, memory}};
+///
+/// let mut reactor = Reactor::<()>::new()?;
+/// let limits = http::Limits { body_bytes_max: 16, ..http::Limits::default() };
+/// let server = http::Server::new(|reactor, _, request, reply| {
+///     reply.send(reactor, request.body().to_ascii_uppercase());
+/// });
+/// let server = server.limits(limits);
+/// let listener = server.listen(&mut reactor, "127.0.0.1:0")?;
+/// println!("listening on {}", reactor[listener].local_addr());
+///
+/// let (client, ours) = memory::pair(&mut reactor);
+/// server.serve(&mut reactor, ours);
+/// # drop(client);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct Server<S: 'static> {
+    service: Rc<RefCell<dyn Service<S>>>,
+    common: Rc<Common>,
+}
+
+impl<S: 'static> Server<S> {
+    /// A server that hands each request to `handler` when its body is complete.
+    pub fn new<F>(handler: F) -> Server<S>
+    where
+        F: FnMut(&mut Context<S>, &mut S, &Request<'_>, Reply) + 'static,
+    {
+        Server::of(Collecting(handler))
+    }
+
+    /// A server that hands each request to `handler` when its head is complete, and the body to
+    /// what that answers.
+    ///
+    /// ```
+    /// use waterwheel::net::http::{Body, Server};
+    ///
+    /// let server = Server::<()>::streaming(|_, _, _, reply| {
+    ///     let (mut count, mut reply) = (0, Some(reply));
+    ///     move |reactor, _, body| match body {
+    ///         Body::Data(bytes) => count += bytes.len(),
+    ///         Body::End => {
+    ///             reply.take().map(|reply| reply.send(reactor, format!("{count} bytes\n")));
+    ///         }
+    ///         Body::Failed(why) => eprintln!("{why}"),
+    ///     }
+    /// });
+    /// ```
+    pub fn streaming<F, B>(handler: F) -> Server<S>
+    where
+        F: FnMut(&mut Context<S>, &mut S, &Request<'_>, Reply) -> B + 'static,
+        B: FnMut(&mut Context<S>, &mut S, Body<'_>) + 'static,
+    {
+        Server::of(Streaming(handler))
+    }
+
+    /// A server that hands each request to the handler of its route.
+    pub fn routes(router: Router<S>) -> Server<S> {
+        Server::of(router)
+    }
+
+    fn of(service: impl Service<S> + 'static) -> Server<S> {
+        Server { service: Rc::new(RefCell::new(service)), common: Common::new(Limits::default()) }
+    }
+
+    /// Sets the limits, for connections that are served from now on.
+    pub fn limits(self, limits: Limits) -> Server<S> {
+        Server { common: Common::new(limits), ..self }
+    }
+
+    /// Listens on `addr`.
+    ///
+    /// # Errors
+    /// As [`tcp::listen`].
+    #[track_caller]
+    pub fn listen(
+        &self,
+        reactor: &mut Context<S>,
+        addr: impl ToSocketAddrs,
+    ) -> io::Result<SourceId<tcp::Listener>> {
+        self.listen_with(reactor, addr, tcp::Listen::new())
+    }
+
+    /// [`listen`](Server::listen) with more to set for the socket; the limits are the server's.
+    ///
+    /// # Errors
+    /// As there.
+    #[track_caller]
+    pub fn listen_with(
+        &self,
+        reactor: &mut Context<S>,
+        addr: impl ToSocketAddrs,
+        listen: tcp::Listen,
+    ) -> io::Result<SourceId<tcp::Listener>> {
+        let server = self.clone();
+        listen
+            .connections_max(self.common.limits.connections_max)
+            .limits(self.common.connection.clone())
+            .open(reactor, addr, move |reactor, _, stream| {
+                server.serve(reactor, stream);
+            })
+    }
+
+    /// Serves one connection, whatever carries it. A [`drain`](crate::net::drain()) ends it as one
+    /// that a listener has accepted.
+    #[track_caller]
+    pub fn serve(&self, reactor: &mut Context<S>, stream: Stream) -> SourceId<Conn> {
+        conn::serve(self, reactor, stream)
+    }
+}
+
+impl<S: 'static> Clone for Server<S> {
+    fn clone(&self) -> Server<S> {
+        Server { service: self.service.clone(), common: self.common.clone() }
+    }
+}
+
+impl<S: 'static> From<Router<S>> for Server<S> {
+    fn from(router: Router<S>) -> Server<S> {
+        Server::routes(router)
+    }
+}
+
+impl<S: 'static> fmt::Debug for Server<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("limits", &self.common.limits).finish_non_exhaustive()
+    }
+}
+
+/// Serves HTTP on `addr`: a [`Server`] with the usual limits.
+///
+/// # Errors
+/// As [`tcp::listen`].
+#[track_caller]
+pub fn listen<S, F>(
+    reactor: &mut Context<S>,
+    addr: impl ToSocketAddrs,
+    handler: F,
+) -> io::Result<SourceId<tcp::Listener>>
+where
+    S: 'static,
+    F: FnMut(&mut Context<S>, &mut S, &Request<'_>, Reply) + 'static,
+{
+    Server::new(handler).listen(reactor, addr)
+}

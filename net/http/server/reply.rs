@@ -1,0 +1,174 @@
+//! A reply: the right, and the duty, to answer one request.
+//!
+//! Knows the exchange it belongs to; it may be kept, moved and sent from anywhere in the loop.
+//!
+//! # Read next
+//! `sender.rs`: answers that come in pieces.
+
+use std::fmt;
+use std::rc::Rc;
+
+use super::exchange::{Exchange, Phase};
+use super::sender::Sender;
+use crate::net::drive::NUDGE;
+use crate::net::http::response::{Coding, Response};
+use crate::net::stream::Stream;
+use crate::reactor::Context;
+
+/// What a handler answers with: now, or an hour later from a timer, a worker's result, another
+/// connection's callback. Dropped without an answer, it is a 500 and a line in the log.
+#[must_use = "dropped, it answers with 500"]
+pub struct Reply(Rc<Exchange>);
+
+/// What is called when the client goes.
+pub(super) type Gone<S> = Box<dyn FnOnce(&mut Context<S>, &mut S)>;
+
+impl Reply {
+    pub(super) fn new(exchange: Rc<Exchange>) -> Reply {
+        Reply(exchange)
+    }
+
+    /// Answers. True if the connection was still open; whether the client hears it is another
+    /// question. Head and body leave in one write.
+    pub fn send<S: 'static>(self, reactor: &mut Context<S>, response: impl Into<Response>) -> bool {
+        self.0.answer(reactor, response.into())
+    }
+
+    /// Answers with a body that comes in pieces, as long as the client likes to listen: chunked, or
+    /// for a client of HTTP/1.0 until the connection closes. The response's own body is the first
+    /// piece, if it has one.
+    pub fn stream<S: 'static>(
+        self,
+        reactor: &mut Context<S>,
+        response: impl Into<Response>,
+    ) -> Sender {
+        if self.0.phase.get() == Phase::Pending {
+            let response = self.0.checked(response.into());
+            let coding = match self.0.facts.get() {
+                _ if response.is_bodiless() => Coding::None,
+                facts if facts.is_http10 => Coding::UntilClose,
+                _ => Coding::Chunked,
+            };
+            let head = self.0.facts.get().is_head;
+            self.0.coding.set(if head { Coding::None } else { coding });
+            if self.0.write_head(reactor, &response, coding, &[]) {
+                self.0.phase.set(Phase::Streaming);
+                let sender = Sender::new(self.0.clone());
+                let _ = sender.write(reactor, response.body.as_slice());
+                return sender;
+            }
+        }
+        Sender::new(self.0.clone())
+    }
+
+    /// Answers and hands the connection over: to another protocol with 101, or to a tunnel with the
+    /// 200 of a CONNECT. What the client has sent behind its request comes first in the stream.
+    /// `None` if the client is gone.
+    pub fn upgrade<S: 'static>(
+        self,
+        reactor: &mut Context<S>,
+        response: impl Into<Response>,
+    ) -> Option<Stream> {
+        let exchange = &self.0;
+        if exchange.phase.get() != Phase::Pending {
+            return None;
+        }
+        let mut facts = exchange.facts.get();
+        (facts.keep_alive, facts.is_http10) = (true, false);
+        exchange.facts.set(facts);
+        exchange.body_left.set(0);
+        let response = response.into();
+        let mut response =
+            if response.bad.is_some() { exchange.checked(response) } else { response };
+        response.close = false;
+        if !exchange.write_head(reactor, &response, Coding::None, &[]) {
+            return None;
+        }
+        let conn = exchange.conn(reactor)?;
+        conn.release();
+        conn.resume();
+        let id = exchange.conn.get()?;
+        exchange.timer.take().map(|timer| reactor.cancel(timer));
+        let input = exchange.input.take();
+        let conn = reactor.deregister(id)?;
+        drop(exchange.end());
+        let limits = |limits: &mut crate::net::Limits| *limits = crate::net::Limits::default();
+        Some(Stream::from(conn).adjust_limits(limits).unread(&input))
+    }
+
+    /// Calls `gone` if the client goes before the answer is complete, or has finished sending, as
+    /// most do who have gone; one that only listens from then on still hears the answer. Takes the
+    /// place of an earlier one.
+    pub fn on_gone<S, F>(&self, reactor: &mut Context<S>, gone: F)
+    where
+        S: 'static,
+        F: FnOnce(&mut Context<S>, &mut S) + 'static,
+    {
+        on_gone(&self.0, reactor, Box::new(gone));
+    }
+
+    /// Whether an answer would still reach the connection.
+    pub fn is_open<S: 'static>(&self, reactor: &Context<S>) -> bool {
+        let conn = self.0.conn.get();
+        self.0.phase.get() == Phase::Pending
+            && conn.and_then(|conn| reactor.get(conn)).is_some_and(|conn| !conn.has_failed())
+    }
+
+    /// Delivers no more of a streamed body until [`resume_body`](Reply::resume_body); the client
+    /// is slowed down when the kernel's buffer is full. Meanwhile nothing tells that it has gone.
+    pub fn pause_body<S: 'static>(&self, reactor: &mut Context<S>) {
+        pause_body(&self.0, reactor);
+    }
+
+    /// Takes [`pause_body`](Reply::pause_body) back, in the next turn.
+    pub fn resume_body<S: 'static>(&self, reactor: &mut Context<S>) {
+        resume_body(&self.0, reactor);
+    }
+}
+
+pub(super) fn on_gone<S: 'static>(exchange: &Exchange, reactor: &mut Context<S>, gone: Gone<S>) {
+    let is_open = matches!(exchange.phase.get(), Phase::Pending | Phase::Streaming);
+    match exchange.conn(reactor) {
+        Some(conn) if is_open && !conn.is_read_out() => {
+            drop(exchange.on_gone.replace(Some(Box::new(gone))));
+        }
+        _ => reactor.defer(gone),
+    }
+}
+
+pub(super) fn pause_body<S: 'static>(exchange: &Exchange, reactor: &mut Context<S>) {
+    if let Some(conn) = exchange.conn(reactor) {
+        exchange.body_paused.set(true);
+        conn.pause();
+    }
+}
+
+pub(super) fn resume_body<S: 'static>(exchange: &Exchange, reactor: &mut Context<S>) {
+    if exchange.body_paused.replace(false)
+        && let Some(id) = exchange.conn.get()
+    {
+        let grace = exchange.common.limits.body_grace;
+        exchange.body_until.set(reactor.tick_after(grace));
+        if let Some(conn) = exchange.conn(reactor) {
+            conn.resume();
+        }
+        reactor.resume(id.raw(), NUDGE);
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if self.0.phase.get() == Phase::Pending {
+            self.0.phase.set(Phase::Dropped);
+            if !self.0.running.get() {
+                self.0.nudge();
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Reply").field(&self.0).finish()
+    }
+}

@@ -1,0 +1,142 @@
+//! An answer in pieces: chunks, with back-pressure.
+//!
+//! # Read next
+//! `router.rs`: who answers what.
+
+use std::fmt;
+use std::rc::Rc;
+
+use super::exchange::{Exchange, Phase};
+use super::reply;
+use crate::net::event::Pressure;
+use crate::net::http::response::{Coding, put_number};
+use crate::reactor::Context;
+
+/// Up to this a piece is copied between its size and its CRLF; a larger one is not. 16 KiB.
+const COPIED_BYTES: usize = 16 * 1024;
+/// What surrounds a chunk at most, and room for the end of the body behind the last one.
+const AROUND_BYTES: usize = 40;
+
+/// The body of an answer that is being sent, made by [`Reply::stream`](super::Reply::stream).
+///
+/// Dropped without [`end`](Sender::end) it resets the connection, so that the client does not take
+/// what it has for the whole.
+#[must_use = "dropped, it resets the connection"]
+pub struct Sender(Rc<Exchange>);
+
+/// What is called when there is room again.
+pub(super) type Drained<S> = Box<dyn FnMut(&mut Context<S>, &mut S)>;
+
+impl Sender {
+    pub(super) fn new(exchange: Rc<Exchange>) -> Sender {
+        Sender(exchange)
+    }
+
+    /// Sends a piece: all of it, or if it would exceed what may be unsent, nothing. After
+    /// `AboveHigh`, and after such a refusal, [`on_drained`](Sender::on_drained) is told.
+    pub fn write<S: 'static>(&self, reactor: &mut Context<S>, bytes: &[u8]) -> Pressure {
+        if self.0.phase.get() != Phase::Streaming {
+            return Pressure::Refused;
+        }
+        let Some(conn) = self.0.conn(reactor) else { return Pressure::Refused };
+        match self.0.coding.get() {
+            _ if bytes.is_empty() => Pressure::Below, // An empty chunk would be the end.
+            Coding::None => Pressure::Below,
+            Coding::UntilClose | Coding::Length(_) => conn.write(bytes),
+            Coding::Chunked if !conn.admits(bytes.len() + AROUND_BYTES) => Pressure::Refused,
+            Coding::Chunked => {
+                let mut out = self.0.common.head.take();
+                put_number(&mut out, bytes.len() as u64, 16);
+                out.extend_from_slice(b"\r\n");
+                let pressure = if bytes.len() <= COPIED_BYTES {
+                    out.extend_from_slice(bytes);
+                    out.extend_from_slice(b"\r\n");
+                    conn.write(&out)
+                } else {
+                    let _ = conn.write(&out); // There is room for all three, as was asked above.
+                    let _ = conn.write(bytes);
+                    conn.write(b"\r\n")
+                };
+                out.clear();
+                self.0.common.head.set(out);
+                pressure
+            }
+        }
+    }
+
+    /// Ends the body. True if the connection was still open.
+    pub fn end<S: 'static>(self, reactor: &mut Context<S>) -> bool {
+        if self.0.phase.get() != Phase::Streaming {
+            return false;
+        }
+        let Some(conn) = self.0.conn(reactor) else { return false };
+        if self.0.coding.get() == Coding::Chunked {
+            let pressure = conn.write(b"0\r\n\r\n");
+            self.0.blocked.set(pressure == Pressure::AboveHigh);
+        }
+        self.0.finish(reactor);
+        true
+    }
+
+    /// Bytes written and not yet taken by the kernel.
+    pub fn unsent<S: 'static>(&self, reactor: &mut Context<S>) -> usize {
+        let conn = self.0.conn.get().and_then(|conn| reactor.get(conn));
+        conn.map_or(0, |conn| conn.unsent())
+    }
+
+    /// Whether a piece would still reach the connection.
+    pub fn is_open<S: 'static>(&self, reactor: &Context<S>) -> bool {
+        let conn = self.0.conn.get();
+        self.0.phase.get() == Phase::Streaming
+            && conn.and_then(|conn| reactor.get(conn)).is_some_and(|conn| !conn.has_failed())
+    }
+
+    /// Calls `drained` each time there is room again. Takes the place of an earlier one.
+    pub fn on_drained<S, F>(&self, _: &mut Context<S>, drained: F)
+    where
+        S: 'static,
+        F: FnMut(&mut Context<S>, &mut S) + 'static,
+    {
+        if self.0.phase.get() == Phase::Streaming {
+            let drained: Drained<S> = Box::new(drained);
+            drop(self.0.on_drained.replace(Some(Box::new(drained))));
+        }
+    }
+
+    /// Calls `gone` if the client goes before the end; see
+    /// [`Reply::on_gone`](super::Reply::on_gone).
+    pub fn on_gone<S, F>(&self, reactor: &mut Context<S>, gone: F)
+    where
+        S: 'static,
+        F: FnOnce(&mut Context<S>, &mut S) + 'static,
+    {
+        reply::on_gone(&self.0, reactor, Box::new(gone));
+    }
+
+    /// See [`Reply::pause_body`](super::Reply::pause_body).
+    pub fn pause_body<S: 'static>(&self, reactor: &mut Context<S>) {
+        reply::pause_body(&self.0, reactor);
+    }
+
+    /// See [`Reply::resume_body`](super::Reply::resume_body).
+    pub fn resume_body<S: 'static>(&self, reactor: &mut Context<S>) {
+        reply::resume_body(&self.0, reactor);
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        if self.0.phase.get() == Phase::Streaming {
+            self.0.phase.set(Phase::Torn);
+            if !self.0.running.get() {
+                self.0.nudge();
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Sender").field(&self.0).finish()
+    }
+}

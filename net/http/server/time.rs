@@ -1,0 +1,116 @@
+//! The limits on a request's time, on one timer for each connection.
+//!
+//! The timer is armed for the first moment at which a limit could be up. What happens puts limits
+//! off, as a rule, so it is not touched then: it comes up early, looks, and is armed for what is
+//! left. A request costs no timer.
+//!
+//! # Read next
+//! `reply.rs`: what a handler answers with.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::conn::Session;
+use super::exchange::{Exchange, Phase};
+use crate::net::http::refusal::Refusal;
+use crate::net::limits::ticks;
+use crate::reactor::{Context, Missed};
+use crate::timers::TICK;
+
+/// A limit that can be up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Limit {
+    Idle,
+    Head,
+    Body,
+    Reply,
+}
+
+impl Limit {
+    /// What a client is told, if it is told.
+    pub(super) fn refusal(self) -> Option<Refusal> {
+        match self {
+            Limit::Idle => None,
+            Limit::Head => Some(Refusal::new(408, "the head took too long")),
+            Limit::Body => Some(Refusal::new(408, "the body came too slowly")),
+            Limit::Reply => Some(Refusal::new(503, "no answer was found in time")),
+        }
+    }
+}
+
+/// Starts the timer of a connection. It only lets the connection look; and goes with it.
+pub(super) fn start<S: 'static>(reactor: &mut Context<S>, exchange: &Rc<Exchange>) {
+    let period = exchange.common.limits.idle_timeout.max(TICK);
+    let of = Rc::downgrade(exchange);
+    let timer = reactor.every(period, Missed::Delay, move |reactor, _, occurrence| {
+        let conn = of.upgrade().and_then(|of| of.conn.get().map(|conn| (of, conn)));
+        match conn {
+            Some((of, conn)) if reactor.contains(conn.raw()) => {
+                of.alarm.set(true);
+                of.nudge();
+            }
+            _ => {
+                reactor.cancel(occurrence.timer);
+            }
+        }
+    });
+    reactor.unref(timer);
+    exchange.timer.set(Some(timer));
+}
+
+/// Bytes of a body have come: that puts off when more must have. What was saved up is never more
+/// than the grace.
+pub(super) fn earn(exchange: &Exchange, tick: u64, bytes: usize) {
+    let limits = &exchange.common.limits;
+    let earned = (bytes as u64).saturating_mul(1000) / limits.body_bytes_per_second.max(1);
+    let latest = tick.saturating_add(ticks(limits.body_grace));
+    exchange.body_until.set(exchange.body_until.get().saturating_add(earned).min(latest));
+}
+
+impl<S: 'static> Session<S> {
+    /// The limit that is up first, and the tick at which it is.
+    fn due(&self) -> Option<(u64, Limit)> {
+        let exchange = &*self.exchange;
+        let limits = &exchange.common.limits;
+        let phase = exchange.phase.get();
+        if exchange.closing.get() {
+            return None;
+        }
+        let after = |from: u64, delay: Duration| from.saturating_add(ticks(delay));
+        let body = self.intake.is_body() && !exchange.body_paused.get();
+        let body = body.then(|| (exchange.body_until.get(), Limit::Body));
+        let since = exchange.since.get();
+        let own = match phase {
+            Phase::Pending => {
+                limits.reply_timeout.map(|timeout| (after(since, timeout), Limit::Reply))
+            }
+            Phase::Idle if self.intake.is_body() || exchange.blocked.get() => None,
+            Phase::Idle if self.partial => Some((after(since, limits.head_timeout), Limit::Head)),
+            Phase::Idle => Some((after(since, limits.idle_timeout), Limit::Idle)),
+            _ => None,
+        };
+        [body, own].into_iter().flatten().min_by_key(|(tick, _)| *tick)
+    }
+
+    /// The limit that is up, if the timer was.
+    pub(super) fn is_up(&mut self, reactor: &Context<S>) -> Option<Limit> {
+        if !self.exchange.alarm.take() {
+            return None;
+        }
+        self.armed = u64::MAX;
+        let (tick, limit) = self.due()?;
+        (tick <= reactor.tick()).then_some(limit)
+    }
+
+    /// Arms the timer, unless it comes up before any limit.
+    pub(super) fn arm(&mut self, reactor: &mut Context<S>) {
+        if let Some((tick, _)) = self.due()
+            && tick < self.armed
+            && let Some(timer) = self.exchange.timer.get()
+        {
+            let wait = tick.saturating_sub(reactor.tick());
+            reactor.rearm(timer, TICK * u32::try_from(wait).unwrap_or(u32::MAX));
+            self.armed = tick;
+        }
+    }
+}
