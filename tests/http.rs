@@ -276,7 +276,7 @@ fn router_finds_the_handler_or_says_what_there_is() {
                 reply.send(reactor, "root");
             })
             .get("/users/{id}/posts/{post}", |reactor, _, request, reply| {
-                let of = |name| request.param(name).unwrap_or("-");
+                let of = |name| request.param(name).unwrap_or_else(|| "-".into());
                 reply.send(reactor, format!("{}.{}.{}", of("id"), of("post"), of("none")));
             })
             .post("/users/{id}", |reactor, _, request, reply| {
@@ -286,12 +286,13 @@ fn router_finds_the_handler_or_says_what_there_is() {
     let ask = |request: &str| Bench::new(Server::routes(router())).ask(request);
     assert_eq!(body(&ask(&get("/"))), "root");
     assert_eq!(body(&ask(&get("/?query"))), "root");
-    assert_eq!(body(&ask(&get("/users/7/posts/x%2Fy"))), "7.x%2Fy.-");
-    assert_eq!(statuses(&ask(&get("/users//posts/1"))), [404]);
+    assert_eq!(body(&ask(&get("/users/7/posts/x%2Fy"))), "7.x/y.-");
+    assert_eq!(statuses(&ask(&get("/users//posts/1"))), [400]);
+    assert_eq!(statuses(&ask(&get("/users/../posts"))), [400]);
     assert_eq!(statuses(&ask(&get("/users/7/posts/1/"))), [404]);
     let refused = ask(&get("/users/7"));
     assert_eq!(statuses(&refused), [405]);
-    assert!(refused.contains("Allow: POST, OPTIONS\r\n"), "{refused}");
+    assert!(refused.contains("Allow: OPTIONS, POST\r\n"), "{refused}");
     assert!(ask("OPTIONS / HTTP/1.1\r\nHost: h\r\n\r\n").contains("Allow: GET, HEAD, OPTIONS\r\n"));
     let head = ask("HEAD / HTTP/1.1\r\nHost: h\r\n\r\n");
     assert!(statuses(&head) == [200] && head.contains("Length: 4") && body(&head).is_empty());
