@@ -12,9 +12,10 @@ use super::rate::LOOK_AGAIN_TICKS;
 use crate::reactor::{Context, SourceId};
 
 /// Whether a limit may be up before the armed deadline. Traffic puts limits off; only the wait for
-/// the peer to take bytes begins anew.
-pub(super) fn needs_arming(conn: &Conn) -> bool {
-    !conn.has(mark::ARMED) || conn.seat.write_timeout.is_some() && !conn.is_sent()
+/// the peer to take bytes begins anew. `sent` is whether none are left.
+#[inline]
+pub(super) fn needs_arming(conn: &Conn, sent: bool) -> bool {
+    !conn.has(mark::ARMED) || !sent && conn.seat.write_timeout.is_some()
 }
 
 /// Arms the source's deadline for the first limit that could be up. It is armed once: traffic only

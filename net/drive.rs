@@ -110,8 +110,7 @@ fn nudge<S: 'static>(
 fn flush_outside<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
     let tick = tick_for(reactor, id);
     let Some(conn) = reactor.get_mut(id) else { return };
-    conn.flush(tick);
-    if conn.is_sent() {
+    if conn.flush(tick) {
         conn.outbox = None;
     }
     if conn.has(mark::RESUMED | mark::LAST_WORDS) || begins_to_linger(conn) {
@@ -123,7 +122,7 @@ fn flush_outside<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
         || is_over(conn)
     {
         reactor.resume(id.raw(), LOOK);
-    } else if needs_arming(conn) {
+    } else if needs_arming(conn, conn.is_sent()) {
         arm(reactor, id);
     }
 }
@@ -137,13 +136,15 @@ fn tick_for<S: 'static>(reactor: &Context<S>, id: SourceId<Conn>) -> u64 {
     }
 }
 
-/// Whether nothing follows from what has happened: an open connection, as after most events.
-fn is_settled(conn: &Conn) -> bool {
+/// Whether nothing follows from what has happened: an open connection, as after most events. `sent`
+/// is whether nothing is left to be sent.
+#[inline]
+fn is_settled(conn: &Conn, sent: bool) -> bool {
     let slowed = mark::SLOWED_IN | mark::SLOWED_OUT;
     let usual = mark::ARMED | mark::BLOCKED | mark::PAUSED | mark::LINKED | mark::HELD | slowed;
     (conn.sending, conn.receiving) == (Half::Open, Half::Open)
         && conn.marks & !usual == 0
-        && !needs_arming(conn)
+        && !needs_arming(conn, sent)
 }
 
 /// Whether both halves have ended. One that ends in order ends when the last record of its
@@ -215,7 +216,7 @@ fn receive<S: 'static>(
         let mut scratch = reactor.take_scratch();
         let io = &mut reactor[id].io;
         let read = io.read(&mut scratch[..room]);
-        let more = io.has_more();
+        let short = matches!(read, Ok(count) if count < room) && !to_the_end && !io.has_more();
         let drained = match read {
             Ok(0) => {
                 end_of_input(reactor, state, id, handler);
@@ -224,11 +225,11 @@ fn receive<S: 'static>(
             Ok(count) => {
                 budget -= count;
                 deliver(reactor, state, id, &scratch[..count], handler);
-                count < room && !to_the_end && !more
+                short
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => false,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                if more {
+                if reactor[id].io.has_more() {
                     // Much input and nothing to deliver: others get their turn first.
                     reactor.resume(id.raw(), LOOK_AND_READ);
                 }
@@ -393,11 +394,9 @@ fn settle<S: 'static>(
     loop {
         let tick = tick_for(reactor, id);
         let Some(conn) = reactor.get_mut(id) else { return };
-        conn.flush(tick);
-        let settled = is_settled(conn);
-        if conn.is_sent()
-            && let Some(cork) = conn.outbox.take()
-        {
+        let sent = conn.flush(tick);
+        let settled = is_settled(conn, sent);
+        if sent && let Some(cork) = conn.outbox.take() {
             reactor.put_cork(cork);
         }
         if settled {
@@ -416,6 +415,7 @@ fn settle<S: 'static>(
         conn.marks &= !(mark::ABOVE | mark::WHOLE);
         call(reactor, state, id, Event::Drained, handler);
     }
+    let tick = tick_for(reactor, id);
     let conn = &mut reactor[id];
     if ends_with_peer(conn) || conn.is_drained() && !more {
         conn.close();
@@ -429,6 +429,9 @@ fn settle<S: 'static>(
             && error.kind() != io::ErrorKind::NotConnected
         {
             conn.fail(error.into());
+        }
+        if conn.io.owes() {
+            conn.flush(tick); // From now on it waits to be sent.
         }
     }
     if conn.has(mark::LAST_WORDS) && conn.receiving == Half::Open {
@@ -458,7 +461,8 @@ fn settle<S: 'static>(
         conn.marks |= mark::LINGERING;
         conn.marks &= !(mark::ARMED | mark::SLOWED_IN);
     }
-    if needs_arming(&reactor[id]) {
+    let conn = &reactor[id];
+    if needs_arming(conn, conn.is_sent()) {
         arm(reactor, id);
     }
 }

@@ -101,12 +101,10 @@ impl Conn {
         }
     }
 
-    /// Sends what is unsent, as much as goes. `tick` is now, for the write timeout.
+    /// Sends what is unsent, as much as goes; whether nothing is left. `tick` is now, for the write
+    /// timeout.
     #[inline]
-    pub(super) fn flush(&mut self, tick: u64) {
-        if self.io.owes() {
-            self.flush_owed();
-        }
+    pub(super) fn flush(&mut self, tick: u64) -> bool {
         if let Some(outbox) = &mut self.outbox
             && outbox.since == 0
         {
@@ -114,7 +112,7 @@ impl Conn {
         }
         while self.unsent() > 0 && !self.has(mark::BLOCKED) {
             let Some(most) = self.may_send(tick) else { break };
-            let Some(sent) = self.write_once(&[], most) else { return };
+            let Some(sent) = self.write_once(&[], most) else { return false };
             if let Some(outbox) = &mut self.outbox {
                 outbox.bytes.drain(..sent);
             }
@@ -122,6 +120,8 @@ impl Conn {
                 rate.spend(sent);
             }
         }
+        // A write sends first what is owed; without one it has to be asked for.
+        let sent = self.unsent() == 0 && (!self.io.owes() || self.flush_owed(tick));
         if self.has(mark::SENT) {
             self.marks &= !mark::SENT;
             self.heard = tick;
@@ -131,26 +131,34 @@ impl Conn {
                 outbox.since = tick;
             }
         }
+        sent
     }
 
-    /// Sends what the transport owes of its own, before anything else. An outbox, empty if need be,
-    /// keeps the time for which it waits.
+    /// Sends what the transport owes of its own; whether nothing is left. An outbox, empty if need
+    /// be, keeps the time for which it waits.
     #[cold]
-    fn flush_owed(&mut self) {
+    fn flush_owed(&mut self, tick: u64) -> bool {
         while !self.has(mark::BLOCKED) {
             match self.io.transport().flush() {
                 Ok(()) => {
                     self.marks |= mark::SENT;
-                    return;
+                    return true;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.marks |= mark::BLOCKED;
                 }
-                Err(error) => return self.fail_sending(error),
+                Err(error) => {
+                    self.fail_sending(error);
+                    return false;
+                }
             }
         }
-        self.outbox.get_or_insert_default();
+        let outbox = self.outbox.get_or_insert_default();
+        if outbox.since == 0 {
+            outbox.since = tick;
+        }
+        false
     }
 
     /// One write of outbox and `more`, of `most` bytes together: how much went, or `None` if
