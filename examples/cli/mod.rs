@@ -25,6 +25,12 @@ impl Args {
         self.switches.iter().any(|given| given == switch)
     }
 
+    /// The text given for an option.
+    pub fn text(&self, option: &str) -> Option<&str> {
+        let given = self.options.iter().find(|(name, _)| name == option);
+        given.map(|(_, value)| value.as_str())
+    }
+
     /// The number given for an option.
     pub fn number(&self, option: &str) -> Result<Option<u64>, String> {
         let given = self.options.iter().find(|(name, _)| name == option);

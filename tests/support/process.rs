@@ -103,6 +103,17 @@ impl Process {
         });
         output
     }
+
+    /// Gives `input` to its stdin, which stays open, while `count` bytes of its output are read.
+    pub fn pass_some(&mut self, input: &[u8], count: usize) -> Vec<u8> {
+        let stdin = self.stdin.as_mut().expect("stdin is open");
+        let mut output = vec![0; count];
+        std::thread::scope(|scope| {
+            scope.spawn(move || stdin.write_all(input).expect("it reads its stdin"));
+            self.stdout.read_exact(&mut output).expect("so many bytes");
+        });
+        output
+    }
 }
 
 impl Drop for Process {

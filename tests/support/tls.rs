@@ -5,10 +5,12 @@ use std::cell::RefCell;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PKCS_ED25519};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use waterwheel::net::{Stream, memory, tls};
 use waterwheel::{Context, Reactor};
 
@@ -27,10 +29,8 @@ pub struct Identity {
     pub key: String,
 }
 
-/// Its signatures are all of one size, so that the same seed of a simulated network is the same
-/// run.
 fn key_pair() -> KeyPair {
-    KeyPair::generate_for(&PKCS_ED25519).expect("a key")
+    KeyPair::generate().expect("a key")
 }
 
 impl Authority {
@@ -48,7 +48,10 @@ impl Authority {
     }
 
     pub fn issue_with(&self, names: &[&str], change: impl Fn(&mut CertificateParams)) -> Identity {
-        let (params, key) = (params(names, change), key_pair());
+        self.sign(params(names, change), key_pair())
+    }
+
+    fn sign(&self, params: CertificateParams, key: KeyPair) -> Identity {
         let chain = params.signed_by(&key, &self.issuer).expect("a certificate").pem();
         Identity { chain, key: key.serialize_pem() }
     }
@@ -87,6 +90,16 @@ pub fn localhost() -> &'static Identity {
     LOCALHOST.get_or_init(|| authority().issue(&["localhost", "127.0.0.1"]))
 }
 
+/// [`localhost`] with a key whose signatures are all of one size, so that the same seed of a
+/// simulated network is the same run.
+pub fn of_one_size() -> &'static Identity {
+    static LOCALHOST: OnceLock<Identity> = OnceLock::new();
+    LOCALHOST.get_or_init(|| {
+        let key = KeyPair::generate_for(&PKCS_ED25519).expect("a key");
+        authority().sign(params(&["localhost"], |_| {}), key)
+    })
+}
+
 pub fn server() -> tls::Server {
     server_of(localhost())
 }
@@ -97,6 +110,31 @@ pub fn server_of(identity: &Identity) -> tls::Server {
 
 pub fn client() -> tls::Client {
     tls::Client::with_roots(&authority().pem).expect("what rcgen makes is in order")
+}
+
+/// The first certificate in a PEM.
+pub fn der(pem: &str) -> CertificateDer<'static> {
+    CertificateDer::from_pem_slice(pem.as_bytes()).expect("a certificate")
+}
+
+/// What `localhost` shows, as rustls wants it.
+pub fn server_config() -> Arc<rustls::ServerConfig> {
+    let identity = localhost();
+    let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).expect("a key");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider);
+    let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    Arc::new(config.with_single_cert(vec![der(&identity.chain)], key).unwrap())
+}
+
+/// What a client has that trusts the tests' authority.
+pub fn client_config() -> Arc<rustls::ClientConfig> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(der(&authority().pem)).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider);
+    let config = config.with_safe_default_protocol_versions().unwrap();
+    Arc::new(config.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// What becomes of both sides of a handshake.
