@@ -13,6 +13,7 @@ use waterwheel::net::{
 use waterwheel::reactor::Readiness;
 use waterwheel::{Context, Reactor};
 
+use super::cut;
 use crate::support::Rng;
 
 #[path = "../decode.rs"]
@@ -38,17 +39,6 @@ pub fn codecs(bytes: &[u8]) {
     } else {
         check(|| Lines::new(limit), stream, pieces, &lines(stream, limit), pauses);
     }
-}
-
-fn cut<'a>(mut stream: &'a [u8], rng: &mut Rng) -> Vec<&'a [u8]> {
-    let longest = 1 << rng.below(11);
-    let mut pieces = Vec::new();
-    while !stream.is_empty() {
-        let at = stream.len().min(1 + rng.below(longest) as usize);
-        pieces.push(&stream[..at]);
-        stream = &stream[at..];
-    }
-    pieces
 }
 
 /// Lines by their definition, and not as they are found.
