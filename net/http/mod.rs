@@ -35,6 +35,7 @@ pub use sse::SseEvent;
 #[doc(hidden)]
 pub mod parts {
     pub use super::chunked::{Chunked, EXTENSION_BYTES_MAX, Piece, TRAILER_BYTES_MAX};
+    pub use super::client::reader::{INTERIM_MAX, Reader, Step};
     pub use super::head::{
         Framing, HEADERS_ROOM, HeadLimits, RequestHead, ResponseHead, Room, Scan, parse_request,
         parse_response, room,

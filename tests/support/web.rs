@@ -6,7 +6,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use waterwheel::net::http::{Answer, Ask, Call, CallEvent, Client, ClientLimits, Error};
+pub use waterwheel::net::http::Answer;
+use waterwheel::net::http::{Ask, Call, CallEvent, Client, ClientLimits, Error};
 use waterwheel::net::{Conn, Event, Limits, Reason, memory};
 use waterwheel::reactor::Builder;
 use waterwheel::timers::ManualClock;

@@ -150,8 +150,9 @@ impl Control {
             Stage::Queue | Stage::Send => return None, // Of a stalled send the connection knows.
             Stage::Connect => limits.connect_timeout,
             Stage::Continue => Some(limits.continue_timeout),
+            // Nothing is read, so nothing can come.
+            Stage::Head | Stage::Body if self.paused.get() => return None,
             Stage::Head => limits.head_timeout,
-            Stage::Body if self.paused.get() => return None,
             Stage::Body => limits.idle_timeout,
         };
         Some(self.since.get().saturating_add(ticks(after?)))

@@ -32,7 +32,7 @@ mod dial;
 mod error;
 mod exchange;
 mod pool;
-mod reader;
+pub(super) mod reader;
 mod target;
 mod upload;
 

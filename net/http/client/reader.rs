@@ -18,11 +18,11 @@ use crate::net::http::head::{Framing, HeadLimits, ResponseHead, Room, Scan, pars
 use crate::net::http::refusal::Refusal;
 
 /// Interim answers (1xx) before the final one: more are no protocol, but a way to keep us waiting.
-pub(super) const INTERIM_MAX: u32 = 32;
+pub const INTERIM_MAX: u32 = 32;
 
 /// Reads one answer.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub struct Reader {
     method: Method,
     limits: HeadLimits,
     at: At,
@@ -43,7 +43,7 @@ enum At {
 
 /// What a step has found.
 #[derive(Debug)]
-pub(super) enum Step<'a> {
+pub enum Step<'a> {
     /// Nothing: the rest of the input is to come again, with more behind it.
     More,
     /// An interim answer.
@@ -58,7 +58,7 @@ pub(super) enum Step<'a> {
 
 impl Reader {
     /// A reader for the answer to a request of that method.
-    pub(super) fn new(method: Method, limits: HeadLimits) -> Reader {
+    pub fn new(method: Method, limits: HeadLimits) -> Reader {
         Reader {
             method,
             limits,
@@ -70,7 +70,7 @@ impl Reader {
     }
 
     /// Takes one step: how many bytes of `input` it has used, and what they were.
-    pub(super) fn step<'a>(
+    pub fn step<'a>(
         &mut self,
         input: &'a [u8],
         room: &'a mut Room<'a>,
@@ -138,7 +138,7 @@ impl Reader {
     }
 
     /// The connection has ended in order: whether that completes the answer.
-    pub(super) fn finish(&mut self) -> bool {
+    pub fn finish(&mut self) -> bool {
         if let At::UntilClose = self.at {
             self.at = At::Done;
         }
@@ -146,12 +146,12 @@ impl Reader {
     }
 
     /// Whether the answer is whole.
-    pub(super) fn is_done(&self) -> bool {
+    pub fn is_done(&self) -> bool {
         matches!(self.at, At::Done)
     }
 
     /// Whether the connection can carry another request.
-    pub(super) fn keeps_alive(&self) -> bool {
+    pub fn keeps_alive(&self) -> bool {
         self.keep_alive
     }
 }
