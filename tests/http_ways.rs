@@ -310,7 +310,7 @@ fn a_post_is_not_sent_over_a_connection_that_the_kernel_knows_is_closed() {
     let mut reactor = Reactor::new().unwrap();
     let client = Client::new();
     let own = client.clone();
-    client.get(&mut reactor, &url.clone(), move |reactor, told, first| {
+    client.get(&mut reactor, url.clone(), move |reactor, told, first| {
         push(reactor, told, first);
         hears.recv().unwrap(); // The loop has had no chance to hear of it.
         own.send(reactor, Ask::post(url).body("once"), push);

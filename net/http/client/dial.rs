@@ -127,7 +127,7 @@ pub(super) fn dial<S: 'static>(
     done: Dialed<S>,
 ) -> io::Result<()> {
     let refuse = |why: &String| io::Error::new(ErrorKind::InvalidInput, why.clone());
-    let proxy = match &shared.proxy {
+    let proxy = match &shared.settings.proxy {
         Some(proxy) => Some(proxy.target.as_ref().map_err(refuse)?.address()),
         None => None,
     };
@@ -148,9 +148,9 @@ pub(super) fn dial<S: 'static>(
             (Err(error), None) => done(reactor, state, Err(error)),
         }
     });
-    let id = match &shared.dialer {
+    let id = match &shared.settings.dialer {
         Some(dialer) => dialer(reactor, &address, connected)?,
-        None => Some(shared.connect.open(reactor, &address, connected)?.raw()),
+        None => Some(shared.settings.connect.open(reactor, &address, connected)?.raw()),
     };
     if let Some(id) = id {
         hold.take_up(&keeper, id);
@@ -170,7 +170,7 @@ impl<S: 'static> Dial<S> {
     fn tunnel(self: Rc<Self>, reactor: &mut Context<S>, mut stream: Stream, done: Dialed<S>) {
         let to = self.target.address();
         let mut ask = format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n");
-        let proxy = self.shared.proxy.as_ref();
+        let proxy = self.shared.settings.proxy.as_ref();
         if let Some(value) = proxy.and_then(|proxy| proxy.forward.authorization.as_deref()) {
             ask.push_str(&format!("Proxy-Authorization: {value}\r\n"));
         }
@@ -222,13 +222,25 @@ impl<S: 'static> Dial<S> {
         stream: Stream,
         done: Dialed<S>,
     ) {
-        let _ = self.target.server_name();
-        let result = if self.target.secure {
-            Err(io::Error::new(ErrorKind::Unsupported, "https is not there yet"))
-        } else {
-            Ok(stream)
+        if !self.target.secure {
+            return done(reactor, state, Ok(stream));
+        }
+        let tls = match self.shared.tls().cloned() {
+            Ok(tls) => tls,
+            Err(error) => return done(reactor, state, Err(error)),
         };
-        done(reactor, state, result);
+        let (keeper, hold) = (self.shared.keeper(reactor), self.hold.clone());
+        let name = self.target.host.clone();
+        let shaken = move |reactor: &mut Context<S>, state: &mut S, result: io::Result<Stream>| {
+            self.hold.release();
+            let explain = |error: io::Error| {
+                let said = format!("no TLS with {}: {error}", self.target.address());
+                io::Error::new(error.kind(), said)
+            };
+            done(reactor, state, result.map_err(explain));
+        };
+        let id = tls.connect(reactor, stream, &name, shaken);
+        hold.take_up(&keeper, id.raw());
     }
 }
 

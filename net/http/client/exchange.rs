@@ -50,8 +50,11 @@ const SKIPPED_BYTES_MAX: usize = 64 * 1024;
 pub(super) struct Line<S: 'static> {
     slot: Slot<S>,
     keeper: Rc<Keeper>,
-    current: RefCell<Option<(Rc<Exchange<S>>, SourceId<Call>)>>,
+    current: RefCell<Option<Current<S>>>,
 }
+
+/// Who uses a connection now.
+type Current<S> = (Rc<Exchange<S>>, SourceId<Call>);
 
 impl<S: 'static> Line<S> {
     pub(super) fn key(&self) -> &Rc<str> {
@@ -288,7 +291,7 @@ impl<S: 'static> Exchange<S> {
             work.line = Rc::downgrade(&line);
             work.reader = Reader::new(work.ask.method.clone(), self.shared.limits.heads());
             (work.sent, work.heard) = (0, false);
-            let forward = self.shared.proxy.as_ref().filter(|_| !target.secure);
+            let forward = self.shared.settings.proxy.as_ref().filter(|_| !target.secure);
             work.ask.encode(target, forward.map(|proxy| &proxy.forward), &mut head);
             work.ask.waits_for_continue()
         };

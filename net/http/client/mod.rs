@@ -19,6 +19,8 @@
 //! # Read next
 //! `exchange.rs`: a call's course.
 
+#[cfg(feature = "tls")]
+use std::cell::OnceCell;
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
@@ -48,6 +50,8 @@ pub(in crate::net) use target::Target;
 
 use super::head::{HEADERS_ROOM, HeadLimits};
 use crate::net::tcp::Connect;
+#[cfg(feature = "tls")]
+use crate::net::tls;
 use crate::reactor::{Context, Promise, RawId, SourceId};
 use dial::{Dialer, Proxy};
 use exchange::Sink;
@@ -148,26 +152,72 @@ pub struct Client<S: 'static> {
 /// What clones share.
 struct Shared<S: 'static> {
     limits: Rc<ClientLimits>,
+    settings: Settings<S>,
+    pool: RefCell<Pool<S>>,
+    keeper: RefCell<Option<Rc<Keeper>>>,
+    /// Made when it is first wanted, unless it was given.
+    #[cfg(feature = "tls")]
+    tls: OnceCell<tls::Client>,
+}
+
+/// How connections are made.
+struct Settings<S: 'static> {
     connect: Connect,
     dialer: Option<Rc<Dialer<S>>>,
     proxy: Option<Proxy>,
-    pool: RefCell<Pool<S>>,
-    keeper: RefCell<Option<Rc<Keeper>>>,
+    #[cfg(feature = "tls")]
+    tls: Option<tls::Client>,
+}
+
+impl<S> Default for Settings<S> {
+    fn default() -> Settings<S> {
+        Settings {
+            connect: Connect::new(),
+            dialer: None,
+            proxy: None,
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
+    }
+}
+
+impl<S> Clone for Settings<S> {
+    fn clone(&self) -> Settings<S> {
+        Settings {
+            connect: self.connect.clone(),
+            dialer: self.dialer.clone(),
+            proxy: self.proxy.clone(),
+            #[cfg(feature = "tls")]
+            tls: self.tls.clone(),
+        }
+    }
 }
 
 impl<S: 'static> Shared<S> {
     /// What connections are kept by: those of one key lead to the same place by the same way.
     fn key(&self, target: &target::Target) -> Rc<str> {
-        match &self.proxy {
+        match &self.settings.proxy {
             Some(_) if !target.secure => "proxy".into(),
             _ => target.origin().into(),
         }
+    }
+
+    /// What TLS is spoken with.
+    #[cfg(feature = "tls")]
+    fn tls(&self) -> io::Result<&tls::Client> {
+        if let Some(made) = self.tls.get() {
+            return Ok(made);
+        }
+        let given = self.settings.tls.clone();
+        let patience = self.limits.connect_timeout.unwrap_or(Duration::MAX);
+        let tls = given.map_or_else(tls::Client::new, Ok)?.handshake_timeout(patience);
+        Ok(self.tls.get_or_init(|| tls.alpn(["http/1.1"])))
     }
 }
 
 impl<S: 'static> Default for Client<S> {
     fn default() -> Client<S> {
-        Client::with(Rc::default(), Connect::new(), None, None)
+        Client::with(Rc::default(), Settings::default())
     }
 }
 
@@ -177,42 +227,37 @@ impl<S: 'static> Client<S> {
         Client::default()
     }
 
-    fn with(
-        limits: Rc<ClientLimits>,
-        connect: Connect,
-        dialer: Option<Rc<Dialer<S>>>,
-        proxy: Option<Proxy>,
-    ) -> Client<S> {
-        let connect = match limits.connect_timeout {
-            Some(timeout) => connect.timeout(timeout),
-            None => connect.timeout(Duration::MAX),
+    fn with(limits: Rc<ClientLimits>, mut settings: Settings<S>) -> Client<S> {
+        let timeout = limits.connect_timeout.unwrap_or(Duration::MAX);
+        settings.connect = settings.connect.timeout(timeout);
+        let shared = Shared {
+            limits,
+            settings,
+            pool: RefCell::default(),
+            keeper: RefCell::default(),
+            #[cfg(feature = "tls")]
+            tls: OnceCell::new(),
         };
-        let (pool, keeper) = (RefCell::default(), RefCell::default());
-        Client { shared: Rc::new(Shared { limits, connect, dialer, proxy, pool, keeper }) }
+        Client { shared: Rc::new(shared) }
     }
 
     /// One like this with other settings, and with connections of its own: those of the old one were
     /// made otherwise.
-    fn change(
-        &self,
-        change: impl FnOnce(&mut (Rc<ClientLimits>, Connect, Option<Rc<Dialer<S>>>, Option<Proxy>)),
-    ) -> Client<S> {
-        let Shared { limits, connect, dialer, proxy, .. } = &*self.shared;
-        let mut settings = (limits.clone(), connect.clone(), dialer.clone(), proxy.clone());
+    fn change(&self, change: impl FnOnce(&mut Settings<S>)) -> Client<S> {
+        let mut settings = self.shared.settings.clone();
         change(&mut settings);
-        let (limits, connect, dialer, proxy) = settings;
-        Client::with(limits, connect, dialer, proxy)
+        Client::with(self.shared.limits.clone(), settings)
     }
 
     /// The limits of its calls.
     pub fn limits(self, limits: ClientLimits) -> Client<S> {
-        self.change(|settings| settings.0 = Rc::new(limits))
+        Client::with(Rc::new(limits), self.shared.settings.clone())
     }
 
     /// How names are looked up, and how long an address has for itself. Its timeout is
     /// [`ClientLimits::connect_timeout`].
     pub fn connect(self, connect: Connect) -> Client<S> {
-        self.change(|settings| settings.1 = connect)
+        self.change(|settings| settings.connect = connect)
     }
 
     /// What connects in place of TCP: to a Unix socket, in a simulated network. It is handed a host
@@ -238,14 +283,22 @@ impl<S: 'static> Client<S> {
     where
         F: Fn(&mut Context<S>, &str, Dialed<S>) -> io::Result<Option<RawId>> + 'static,
     {
-        self.change(|settings| settings.2 = Some(Rc::new(dialer)))
+        self.change(|settings| settings.dialer = Some(Rc::new(dialer)))
     }
 
     /// Sends everything by way of a proxy, `http://[user:password@]host:port`: `http` to be
     /// forwarded, `https` through a tunnel (CONNECT). What is wrong with the URL is told by each
     /// call.
     pub fn proxy(self, url: &str) -> Client<S> {
-        self.change(|settings| settings.3 = Some(Proxy::of(url)))
+        self.change(|settings| settings.proxy = Some(Proxy::of(url)))
+    }
+
+    /// Whom `https` trusts, and what certificate is shown. By default those whom the platform trusts,
+    /// whose certificates are read at the first such call, which keeps the loop for some
+    /// milliseconds; made here and before the loop runs it does not.
+    #[cfg(feature = "tls")]
+    pub fn tls(self, tls: tls::Client) -> Client<S> {
+        self.change(|settings| settings.tls = Some(tls))
     }
 
     /// Gets a URL, and calls `done` once with the answer or with why there is none.

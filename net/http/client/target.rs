@@ -7,6 +7,8 @@
 
 use http::Uri;
 
+use crate::net::http::percent::decoded;
+
 /// What a URL says, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::net) struct Target {
@@ -64,12 +66,6 @@ impl Target {
         if self.port == default_port(self.secure) { self.host.clone() } else { self.address() }
     }
 
-    /// What a certificate has to name: an IPv6 address without its brackets.
-    #[cfg(feature = "tls")]
-    pub(in crate::net) fn server_name(&self) -> &str {
-        self.host.trim_start_matches('[').trim_end_matches(']')
-    }
-
     /// Scheme, host and port: what a page, a cookie and a pooled connection belong to.
     pub(in crate::net) fn origin(&self) -> String {
         format!("{}://{}", if self.secure { "https" } else { "http" }, self.host_field())
@@ -103,28 +99,8 @@ fn request_target(path: &str) -> String {
 /// The value of `Authorization` (RFC 7617) for `user:password` as a URL has it.
 fn basic(user: &str) -> String {
     let (user, password) = user.split_once(':').unwrap_or((user, ""));
-    let pair = [&unescape(user)[..], b":", &unescape(password)].concat();
+    let pair: Vec<u8> = decoded(user).chain(*b":").chain(decoded(password)).collect();
     format!("Basic {}", base64(&pair))
-}
-
-fn unescape(text: &str) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        let digits = after.get(..2).filter(|_| *first == b'%');
-        let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    bytes
 }
 
 /// RFC 4648, section 4: the one place where we need it.
