@@ -1,0 +1,361 @@
+//! Time, pressure and memory of WebSockets: silent peers, slow ones, and those that mean harm.
+
+#![cfg(feature = "ws")]
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::rc::Rc;
+use std::time::Duration;
+
+use allocation_counter::measure;
+use waterwheel::net::ws::{Event, Fault, Limits, Message, Reason, Role, Socket, code, open};
+use waterwheel::net::{self, Pressure, memory, tcp};
+use waterwheel::{Context, Reactor};
+
+mod support;
+#[path = "support/ws.rs"]
+mod ws;
+
+use support::{MS, ceiling};
+use ws::{Raw, Told, close, frame, masked, note};
+
+const LIMIT: Duration = Duration::from_secs(60);
+const SECOND: Duration = Duration::from_secs(1);
+
+fn limits() -> Limits {
+    Limits {
+        message_timeout: Some(5 * SECOND),
+        ping_interval: Some(10 * SECOND),
+        pong_timeout: 3 * SECOND,
+        ..Limits::default()
+    }
+}
+
+#[test]
+fn silent_peer_is_pinged_and_then_given_up() {
+    let _ceiling = ceiling(LIMIT);
+    let mut raw = Raw::new(Role::Server, limits());
+    raw.wait(10 * SECOND - MS);
+    assert!(raw.sent().is_empty());
+    raw.wait(MS);
+    assert_eq!(raw.sent(), frame(0x89, b""));
+    raw.wait(3 * SECOND - MS);
+    assert!(raw.told.closed.is_none());
+    raw.wait(MS);
+    assert!(matches!(raw.told.closed, Some(Reason::PongTimeout)), "{:?}", raw.told);
+    raw.run_out();
+}
+
+#[test]
+fn anything_a_peer_says_is_an_answer() {
+    let _ceiling = ceiling(LIMIT);
+    for answer in [masked(0x8A, b""), masked(0x81, b"busy"), masked(0x89, b"")[..1].to_vec()] {
+        let mut raw = Raw::new(Role::Server, limits());
+        raw.wait(10 * SECOND);
+        assert_eq!(raw.sent(), frame(0x89, b""));
+        raw.send(&answer);
+        raw.wait(3 * SECOND); // Heard since: the next look is an interval later.
+        raw.wait(10 * SECOND - MS);
+        assert!(raw.told.closed.is_none() && raw.sent().is_empty());
+        raw.wait(MS);
+        assert_eq!(raw.sent(), frame(0x89, b""));
+        raw.wait(3 * SECOND);
+        assert!(matches!(raw.told.closed, Some(Reason::PongTimeout)));
+        raw.run_out();
+    }
+}
+
+#[test]
+fn paused_peer_is_not_given_up_and_heard_when_resumed() {
+    let _ceiling = ceiling(LIMIT);
+    let pauses =
+        |reactor: &mut Context<Told>, told: &mut Told, socket: &Socket, event: Event<'_>| {
+            if matches!(event, Event::Text(_)) {
+                socket.pause(reactor);
+            }
+            note(reactor, told, socket, event);
+        };
+    let mut raw = Raw::with(Role::Server, limits(), Default::default(), pauses);
+    let messages = [masked(0x81, b"1"), masked(0x81, b"2"), masked(0x01, b"3")].concat();
+    raw.send(&messages);
+    raw.wait(100 * SECOND);
+    assert_eq!(raw.told.heard, ["1"]);
+    assert!(raw.told.closed.is_none());
+    raw.socket.resume(&mut raw.reactor);
+    raw.turns(4);
+    raw.send(&masked(0x80, b"."));
+    raw.wait(100 * SECOND);
+    assert_eq!(raw.told.heard, ["1", "2"]);
+    raw.socket.resume(&mut raw.reactor);
+    raw.turns(4);
+    assert_eq!(raw.told.heard, ["1", "2", "3."]);
+}
+
+#[test]
+fn paused_socket_still_hears_the_answer_to_its_own_close() {
+    let _ceiling = ceiling(LIMIT);
+    let mut raw = Raw::new(Role::Server, limits());
+    raw.socket.pause(&mut raw.reactor);
+    raw.send(&[masked(0x81, b"x"), masked(0x88, &close(1000, "done"))].concat());
+    assert!(raw.told.heard.is_empty() && raw.told.closed.is_none());
+    raw.socket.close(&mut raw.reactor, code::NORMAL, "");
+    raw.turns(6);
+    assert_eq!(raw.told.end(), "closed: 1000 \"done\"");
+    raw.run_out();
+}
+
+#[test]
+fn message_that_takes_too_long_ends_the_socket() {
+    let _ceiling = ceiling(LIMIT);
+    let mut raw = Raw::new(Role::Server, limits());
+    let message = masked(0x81, b"a byte a second");
+    for byte in &message[..10] {
+        raw.send(&[*byte]); // Its head is there after the sixth.
+        raw.wait(SECOND);
+    }
+    assert!(matches!(raw.told.closed, Some(Reason::Fault(Fault::TooSlow))), "{:?}", raw.told);
+    assert_eq!(raw.sent()[2..4], 1008_u16.to_be_bytes());
+    raw.run_out();
+    // Nor do fragments without end help, or pings between them.
+    let mut raw = Raw::new(Role::Server, limits());
+    raw.send(&masked(0x01, b""));
+    for _ in 0..5 {
+        raw.wait(SECOND - MS);
+        raw.send(&[masked(0x00, b"x"), masked(0x89, b"")].concat());
+    }
+    assert!(raw.told.closed.is_none());
+    raw.wait(5 * MS);
+    assert!(matches!(raw.told.closed, Some(Reason::Fault(Fault::TooSlow))), "{:?}", raw.told);
+}
+
+#[test]
+fn each_message_has_its_own_time() {
+    let _ceiling = ceiling(LIMIT);
+    let mut raw = Raw::new(Role::Server, limits());
+    for _ in 0..10 {
+        raw.send(&masked(0x01, b"x"));
+        raw.wait(5 * SECOND - MS);
+        // The next one begins in the same read as this one ends.
+        raw.send(&[masked(0x80, b"y"), masked(0x01, b"z")].concat());
+        raw.wait(5 * SECOND - MS);
+        raw.send(&masked(0x80, b""));
+    }
+    assert_eq!((raw.told.heard.len(), raw.told.end()), (20, String::new()));
+}
+
+#[test]
+fn frame_is_taken_whole_or_not_at_all() {
+    let _ceiling = ceiling(LIMIT);
+    for (bytes, taken) in [(97, true), (98, true), (99, false)] {
+        let stream = net::Limits { outbox_bytes_max: 100, ..Default::default() };
+        let mut raw = Raw::with(Role::Server, limits(), stream, note);
+        let pressure = raw.socket.binary(&mut raw.reactor, &vec![1; bytes]);
+        assert_eq!(pressure != Pressure::Refused, taken, "{bytes}");
+        assert_eq!(raw.sent(), if taken { frame(0x82, &vec![1; bytes]) } else { vec![] });
+    }
+}
+
+#[test]
+fn slow_reader_is_told_drained_when_there_is_room_again() {
+    let _ceiling = ceiling(LIMIT);
+    let mut raw = Raw::new(Role::Server, limits());
+    raw.reactor[raw.peer].pause();
+    let message = vec![9; 60_000];
+    let mut sent = 0;
+    while raw.socket.binary(&mut raw.reactor, &message) != Pressure::Refused {
+        sent += 1;
+        raw.turns(1);
+    }
+    assert_eq!(sent, ((4 << 20) + memory::BUFFER_BYTES) / 60_004);
+    assert_eq!(raw.told.drained, 0);
+    raw.reactor[raw.peer].resume();
+    raw.turns(300);
+    assert_eq!((raw.told.drained, raw.sent().len()), (1, sent * 60_004));
+}
+
+#[test]
+fn flood_of_pings_makes_no_more_pongs_than_there_is_room_for_and_the_last_is_answered() {
+    let _ceiling = ceiling(LIMIT);
+    let stream =
+        net::Limits { outbox_bytes_high: 10_000, outbox_bytes_low: 0, ..Default::default() };
+    let mut raw = Raw::with(Role::Server, limits(), stream, note);
+    raw.reactor[raw.peer].pause();
+    for count in 0_u32..20_000 {
+        let _ = raw.reactor[raw.peer]
+            .write(&masked(0x89, &[&count.to_be_bytes()[..], &[0; 60]].concat()));
+        if count % 100 == 0 {
+            raw.turns(4);
+        }
+        let conn = raw.socket.conn().unwrap();
+        assert!(raw.reactor[conn].unsent() <= 10_000 + 66);
+    }
+    raw.turns(100);
+    raw.reactor[raw.peer].resume();
+    raw.turns(100);
+    let pongs = raw.sent();
+    assert!(pongs.len() < memory::BUFFER_BYTES + 20_000, "{}", pongs.len());
+    assert_eq!(pongs[pongs.len() - 66..][2..6], 19_999_u32.to_be_bytes());
+    assert_eq!(raw.told.drained, 0); // The handler was not refused anything.
+}
+
+#[test]
+fn close_goes_out_when_a_full_outbox_has_drained() {
+    let _ceiling = ceiling(LIMIT);
+    for by_us in [true, false] {
+        let stream = net::Limits {
+            outbox_bytes_max: 1000,
+            outbox_bytes_high: 1000,
+            outbox_bytes_low: 100,
+            ..Default::default()
+        };
+        let mut raw = Raw::with(Role::Server, limits(), stream, note);
+        raw.reactor[raw.peer].pause();
+        raw.turns(1);
+        for _ in 0..200 {
+            let _ = raw.socket.binary(&mut raw.reactor, &[0; 996 - 2]);
+            raw.turns(1);
+        }
+        while raw.socket.binary(&mut raw.reactor, b"1") != Pressure::Refused {}
+        assert!(raw.reactor[raw.socket.conn().unwrap()].unsent() > 990);
+        if by_us {
+            raw.socket.close(&mut raw.reactor, code::AWAY, "");
+        } else {
+            raw.send(&masked(0x88, &close(1001, "")));
+        }
+        raw.turns(5);
+        assert!(raw.told.closed.is_none());
+        raw.reactor[raw.peer].resume();
+        raw.turns(20);
+        assert!(raw.sent().ends_with(&frame(0x88, &close(1001, ""))), "{by_us}");
+        if by_us {
+            raw.send(&masked(0x88, &close(1001, "")));
+        }
+        assert_eq!(raw.told.end(), "closed: 1001");
+        raw.run_out();
+    }
+}
+
+/// A server of sockets whose handshake goes without saying: texts come back.
+fn echo(count: usize) -> (Reactor<()>, Vec<TcpStream>, i64) {
+    let mut reactor = Reactor::<()>::new().unwrap();
+    let limits = Rc::new(Limits::default());
+    let listener = tcp::listen(&mut reactor, "127.0.0.1:0", move |reactor, _, stream| {
+        open(reactor, stream, Role::Server, limits.clone(), |reactor, _, socket, event| {
+            if let Event::Text(text) = event {
+                assert_eq!(socket.text(reactor, text), Pressure::Below);
+            }
+        });
+    });
+    let addr = reactor[listener.unwrap()].local_addr();
+    let connect = |_| {
+        let peer = TcpStream::connect(addr).unwrap();
+        peer.set_nonblocking(true).unwrap();
+        peer
+    };
+    let peers: Vec<_> = (0..count).map(connect).collect();
+    let opened = measure(|| {
+        while reactor.sources() < count + 1 {
+            reactor.turn(&mut (), Some(SECOND)).unwrap();
+        }
+    });
+    (reactor, peers, opened.bytes_current)
+}
+
+/// Sends each peer's message in these pieces and awaits what comes back, `bytes` of it.
+fn converse(reactor: &mut Reactor<()>, peers: &mut [TcpStream], pieces: &[&[u8]], bytes: usize) {
+    let mut room = vec![0; bytes];
+    for (at, piece) in pieces.iter().enumerate() {
+        peers.iter_mut().for_each(|peer| peer.write_all(piece).unwrap());
+        for peer in peers.iter_mut() {
+            let mut read = 0;
+            while read < bytes && at == pieces.len() - 1 {
+                reactor.turn(&mut (), Some(MS)).unwrap();
+                read += peer.read(&mut room[read..]).unwrap_or(0);
+            }
+        }
+        reactor.turn(&mut (), Some(Duration::ZERO)).unwrap();
+    }
+}
+
+#[test]
+fn idle_socket_costs_less_than_a_kibibyte_and_no_more_when_it_was_busy() {
+    const COUNT: usize = 200;
+    let _ceiling = ceiling(LIMIT);
+    let (mut reactor, mut peers, opened) = echo(COUNT);
+    let each = opened / COUNT as i64;
+    assert!(each < 1024, "{each} bytes");
+    let text = masked(0x81, &[b'x'; 3000]);
+    // One gets the loop's own buffers warm.
+    converse(&mut reactor, &mut peers[..1], &[&text], 3004);
+    let busy = measure(|| {
+        let mut fragments = [masked(0x01, &[b'x'; 2000]), masked(0x80, &[b'y'; 1000])];
+        converse(&mut reactor, &mut peers, &[&text], 3004);
+        converse(&mut reactor, &mut peers, &[&text[..9], &text[9..2000], &text[2000..]], 3004);
+        let [begin, end] = &mut fragments;
+        converse(&mut reactor, &mut peers, &[begin, end], 3004);
+    });
+    let more = busy.bytes_current / COUNT as i64;
+    assert!(more < 32, "{more} bytes more");
+}
+
+#[test]
+fn message_that_comes_whole_allocates_nothing() {
+    let _ceiling = ceiling(LIMIT);
+    for size in [1, 200, 50_000] {
+        let (mut reactor, mut peers, _) = echo(1);
+        let text = masked(0x81, &vec![b'x'; size]);
+        let bytes = frame(0x81, &vec![b'x'; size]).len();
+        // In one segment, or what is left of a large one would come in pieces.
+        let mut echo = vec![0; bytes];
+        let mut once = || {
+            peers[0].write_all(&text).unwrap();
+            let mut read = 0;
+            while read < bytes {
+                reactor.turn(&mut (), Some(MS)).unwrap();
+                read += peers[0].read(&mut echo[read..]).unwrap_or(0);
+            }
+        };
+        (0..100).for_each(|_| once());
+        let warm = measure(|| (0..200).for_each(|_| once()));
+        assert_eq!(warm.count_total, 0, "{size} bytes: {warm:?}");
+    }
+}
+
+#[test]
+fn slow_reader_of_a_broadcast_holds_up_nobody_and_is_closed() {
+    let _ceiling = ceiling(LIMIT);
+    let mut reactor = Reactor::<Told>::new().unwrap();
+    let limits = Rc::new(Limits::default());
+    let (mut peers, mut readers) = (Vec::new(), Vec::new());
+    for _ in 0..3 {
+        let (ours, theirs) = memory::pair(&mut reactor);
+        peers.push(open(&mut reactor, ours, Role::Server, limits.clone(), ws::watched(note)));
+        readers.push(open(&mut reactor, theirs, Role::Client, limits.clone(), {
+            |_: &mut Context<Told>, told: &mut Told, _: &Socket, event: Event<'_>| {
+                if let Event::Binary(bytes) = event {
+                    told.peer.push(bytes[0]);
+                }
+            }
+        }));
+    }
+    readers[0].pause(&mut reactor);
+    let mut told = Told::default();
+    let mut late: Option<usize> = None;
+    for round in 0..100 {
+        let message = Message::binary(&vec![round as u8; 100_000]);
+        for peer in &peers {
+            if peer.send(&mut reactor, &message) == Pressure::Refused && late.is_none() {
+                assert!(*peer == peers[0]);
+                late = Some(round);
+                peer.abort(&mut reactor); // What this server does with those who are behind.
+            }
+        }
+        for _ in 0..8 {
+            reactor.turn(&mut told, Some(Duration::ZERO)).unwrap();
+        }
+        assert_eq!(told.peer, [round as u8; 2], "{:?}", told.closed);
+        told.peer.clear();
+    }
+    assert_eq!(late, Some(((4 << 20) + 65_536) / 100_010));
+    assert!(matches!(told.closed, Some(Reason::Aborted)));
+}
