@@ -1,12 +1,11 @@
 //! Connecting: a WebSocket from its URL.
 //!
-//! Knows the stages, one after another: name and TCP, TLS for `wss`, the handshake. Whichever
-//! fails, the handler is told once, by `Closed`.
+//! Knows what there is to choose, and the request. What becomes of it, in stages one after another
+//! (name and TCP, TLS for `wss`, the handshake), the handler is told once.
 //!
 //! # Read next
-//! `tests/ws.rs`: with others' clients and servers.
+//! `attempt.rs`: the stages.
 
-use std::any::Any;
 use std::cell::Cell;
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
@@ -14,21 +13,17 @@ use std::time::Duration;
 
 use tungstenite::handshake::client::generate_key;
 
-use super::drive::{HandlerFn, attach};
-use super::event::{Event, Reason};
+use super::attempt::Attempt;
+use super::event::Event;
 use super::frame::Role;
-use super::handshake::{VERSION, answered};
+use super::handshake::VERSION;
 use super::limits::Limits;
 use super::socket::Socket;
 use super::url::Url;
-use crate::net::http::Method;
-use crate::net::http::parts::{HeadLimits, Scan, parse_response, room};
-use crate::net::{self, Conn, Stream, tcp};
-use crate::reactor::{Context, RawId, SourceId};
-
-/// What a server's answer may have.
-const HEAD: HeadLimits =
-    HeadLimits { head_bytes_max: 16 * 1024, headers_max: 100, target_bytes_max: 0 };
+#[cfg(feature = "tls")]
+use crate::net::tls;
+use crate::net::{self, Stream, tcp};
+use crate::reactor::Context;
 
 /// The default of [`Connect::timeout`].
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -77,11 +72,13 @@ where
 #[derive(Clone, Debug)]
 pub struct Connect {
     fields: Vec<(String, String)>,
-    protocols: Vec<String>,
+    pub(super) protocols: Vec<String>,
     limits: Limits,
-    stream_limits: net::Limits,
-    timeout: Duration,
+    pub(super) stream_limits: net::Limits,
+    pub(super) timeout: Duration,
     tcp: tcp::Connect,
+    #[cfg(feature = "tls")]
+    pub(super) tls: Option<tls::Client>,
 }
 
 impl Default for Connect {
@@ -93,6 +90,8 @@ impl Default for Connect {
             stream_limits: net::Limits::default(),
             timeout: TIMEOUT,
             tcp: tcp::Connect::new().timeout(TIMEOUT),
+            #[cfg(feature = "tls")]
+            tls: None,
         }
     }
 }
@@ -146,43 +145,84 @@ impl Connect {
         self
     }
 
+    /// Whom to trust, for `wss`. By default whom the platform trusts, which is found out anew at
+    /// each [`open`](Connect::open).
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: tls::Client) -> Connect {
+        self.tls = Some(tls);
+        self
+    }
+
     /// Connects to `url`; see [`connect`].
     ///
     /// # Errors
-    /// `InvalidInput` for a URL that is none, or a header or subprotocol that would be two.
+    /// `InvalidInput` for a URL that is none, or a header or subprotocol that would be two;
+    /// `Unsupported` for `wss` without feature `tls`; no roots to trust on this platform.
     #[track_caller]
     pub fn open<S, F>(&self, reactor: &mut Context<S>, url: &str, handler: F) -> io::Result<Socket>
     where
         S: 'static,
         F: FnMut(&mut Context<S>, &mut S, &Socket, Event<'_>) + 'static,
     {
-        let url = Url::parse(url)?;
+        let attempt = self.attempt(url, handler)?;
+        let Url { host, port, .. } = &attempt.url;
+        let reached = attempt.clone();
+        let race = self.tcp.open(reactor, &format!("{host}:{port}"), {
+            move |reactor, state, result| match result {
+                Ok(stream) => reached.reached(reactor, stream),
+                Err(error) => reached.fail(reactor, state, error),
+            }
+        })?;
+        attempt.stage.set(Some(race.raw()));
+        Ok(attempt.may_be_cancelled())
+    }
+
+    /// [`open`](Connect::open) over a stream that is there already: through a proxy, of a Unix
+    /// socket, in memory. The URL says what to ask for, and with `wss` there will be TLS on it.
+    ///
+    /// # Errors
+    /// As there.
+    #[track_caller]
+    pub fn over<S, F>(
+        &self,
+        reactor: &mut Context<S>,
+        stream: Stream,
+        url: &str,
+        handler: F,
+    ) -> io::Result<Socket>
+    where
+        S: 'static,
+        F: FnMut(&mut Context<S>, &mut S, &Socket, Event<'_>) + 'static,
+    {
+        let attempt = self.attempt(url, handler)?;
+        attempt.reached(reactor, stream);
+        Ok(attempt.may_be_cancelled())
+    }
+
+    fn attempt<F>(&self, url: &str, handler: F) -> io::Result<Rc<Attempt<F>>> {
+        let (mut set, url) = (self.clone(), Url::parse(url)?);
+        set.prepare(&url)?;
         let key = generate_key();
         let request = self.request(&url, &key)?;
         let socket = Socket::new(Role::Client, Rc::new(self.limits.clone()), None);
-        let name = format!("{}:{}", url.host, url.port);
-        let attempt = Rc::new(Attempt {
-            socket: socket.clone(),
-            handler: Cell::new(Some(handler)),
-            stage: Cell::new(None),
-            url,
-            key,
-            request,
-            set: self.clone(),
-        });
-        let reached = attempt.clone();
-        let race = self.tcp.open(reactor, &name, move |reactor, state, result| match result {
-            Ok(stream) => reached.reached(reactor, stream),
-            Err(error) => reached.fail(reactor, state, error),
-        })?;
-        attempt.stage.set(Some(race.raw()));
-        let lives = Rc::downgrade(&attempt); // It holds the socket: two that hold each other leak.
-        socket.0.cancel.set(Some(Box::new(move |reactor| {
-            if let Some(attempt) = lives.upgrade() {
-                attempt.cancel::<S>(reactor);
-            }
-        })));
-        Ok(socket)
+        let (handler, stage) = (Cell::new(Some(handler)), Cell::new(None));
+        Ok(Rc::new(Attempt { socket, handler, stage, url, key, request, set }))
+    }
+
+    #[cfg(feature = "tls")]
+    fn prepare(&mut self, url: &Url) -> io::Result<()> {
+        if url.secure && self.tls.is_none() {
+            self.tls = Some(tls::Client::new()?);
+        }
+        Ok(())
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn prepare(&mut self, url: &Url) -> io::Result<()> {
+        match url.secure {
+            true => Err(io::Error::new(ErrorKind::Unsupported, "wss wants the feature tls")),
+            false => Ok(()),
+        }
     }
 
     /// The request, as it is sent.
@@ -208,133 +248,5 @@ impl Connect {
         }
         request.push_str("\r\n");
         Ok(request)
-    }
-}
-
-/// One that is being made. The source that is under way holds it.
-struct Attempt<F> {
-    socket: Socket,
-    /// Taken by whoever tells it the outcome.
-    handler: Cell<Option<F>>,
-    /// The source that the attempt now waits for.
-    stage: Cell<Option<RawId>>,
-    url: Url,
-    key: String,
-    request: String,
-    set: Connect,
-}
-
-impl<F> Attempt<F> {
-    /// The handler, for the outcome; from now on it cannot be cancelled.
-    fn end(&self) -> Option<F> {
-        self.socket.0.cancel.set(None);
-        self.handler.take()
-    }
-
-    fn fail<S: 'static>(&self, reactor: &mut Context<S>, state: &mut S, error: io::Error)
-    where
-        F: HandlerFn<S>,
-    {
-        self.socket.end_with(Reason::Connect(error));
-        if let Some(mut handler) = self.end() {
-            tell_closed(reactor, state, &self.socket, &mut handler);
-        }
-    }
-
-    fn cancel<S: 'static>(&self, reactor: &mut dyn Any)
-    where
-        F: HandlerFn<S>,
-    {
-        let Some(reactor) = reactor.downcast_mut::<Context<S>>() else { return };
-        if let Some(stage) = self.stage.take() {
-            reactor.remove(stage);
-        }
-        let (handler, socket) = (self.end(), self.socket.clone());
-        reactor.defer(move |reactor, state| {
-            if let Some(mut handler) = handler {
-                tell_closed(reactor, state, &socket, &mut handler);
-            }
-        });
-    }
-
-    /// There is a connection.
-    fn reached<S: 'static>(self: &Rc<Self>, reactor: &mut Context<S>, stream: Stream)
-    where
-        F: HandlerFn<S>,
-    {
-        self.ask(reactor, stream);
-    }
-
-    /// Sends the request and waits for the answer.
-    fn ask<S: 'static>(self: &Rc<Self>, reactor: &mut Context<S>, mut stream: Stream)
-    where
-        F: HandlerFn<S>,
-    {
-        let _ = stream.write(self.request.as_bytes()); // It fits; a failure is told by `Closed`.
-        let limits = net::Limits { read_timeout: Some(self.set.timeout), ..Default::default() };
-        let (asked, mut scan) = (self.clone(), Scan::default());
-        let id =
-            stream.limits(limits).open(reactor, move |reactor, state, id, event| match event {
-                net::Event::Data(bytes) if !scan.is_due(bytes, HEAD) => {
-                    reactor[id].unread(bytes.len())
-                }
-                net::Event::Data(bytes) => asked.heard(reactor, state, id, bytes),
-                net::Event::Closed(why) => asked.fail(reactor, state, unanswered(why)),
-                net::Event::Drained | net::Event::Eof => {}
-            });
-        self.stage.set(Some(id.raw()));
-    }
-
-    /// An answer, or a part of one.
-    fn heard<S: 'static>(
-        self: &Rc<Self>,
-        reactor: &mut Context<S>,
-        state: &mut S,
-        id: SourceId<Conn>,
-        bytes: &[u8],
-    ) where
-        F: HandlerFn<S>,
-    {
-        let mut room = room();
-        let outcome = match parse_response(bytes, HEAD, &Method::GET, &mut room) {
-            Ok(None) => return reactor[id].unread(bytes.len()),
-            Ok(Some(head)) => answered(head.status, head.headers, &self.key, &self.set.protocols)
-                .map(|chosen| (head.bytes, chosen.map(Box::from))),
-            Err(refusal) => Err(format!("the server's answer is no HTTP: {refusal}")),
-        };
-        let conn = reactor.deregister(id);
-        match (outcome, conn) {
-            (Ok((head, protocol)), Some(conn)) => {
-                *self.socket.0.protocol.borrow_mut() = protocol;
-                let stream = Stream::from(conn).limits(self.set.stream_limits.clone());
-                let Some(handler) = self.end() else { return };
-                attach(reactor, stream.unread(&bytes[head..]), &self.socket, handler, true);
-            }
-            (Err(why), _) => self.fail(reactor, state, io::Error::other(why)),
-            (Ok(_), None) => {}
-        }
-    }
-}
-
-fn tell_closed<S: 'static>(
-    reactor: &mut Context<S>,
-    state: &mut S,
-    socket: &Socket,
-    handler: &mut impl HandlerFn<S>,
-) {
-    if let Some(reason) = socket.0.end.take() {
-        handler(reactor, state, socket, Event::Closed(*reason));
-    }
-}
-
-/// Why there was no answer.
-fn unanswered(why: net::Reason) -> io::Error {
-    match why {
-        net::Reason::Error(error) => error,
-        net::Reason::ReadTimeout => {
-            io::Error::new(ErrorKind::TimedOut, "the server did not answer in time")
-        }
-        net::Reason::Reset => ErrorKind::ConnectionReset.into(),
-        why => io::Error::new(ErrorKind::UnexpectedEof, format!("no answer: {why}")),
     }
 }

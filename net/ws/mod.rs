@@ -26,6 +26,7 @@
 //! # Read next
 //! `mask.rs`, `utf8.rs`, `frame.rs`, `decoder.rs`: bytes to messages; then `socket.rs`.
 
+mod attempt;
 mod close;
 mod connect;
 mod decoder;

@@ -24,20 +24,19 @@ const MASKED_BYTES: usize = 4096;
 /// Sends a whole message or a control frame.
 #[inline]
 pub(super) fn frame(conn: &mut Conn, role: Role, kind: Kind, payload: &[u8]) -> Pressure {
-    let mask = (role == Role::Client).then(mask::fresh);
-    let head = head(kind, payload.len(), mask);
+    if role == Role::Client {
+        return masked(conn, kind, payload);
+    }
+    conn.write_all(&[head(kind, payload.len(), None).bytes(), payload])
+}
+
+fn masked(conn: &mut Conn, kind: Kind, payload: &[u8]) -> Pressure {
+    let mut mask = mask::fresh();
+    let head = head(kind, payload.len(), Some(mask));
     if !conn.admits(head.bytes().len() + payload.len()) {
         return Pressure::Refused;
     }
-    let taken = conn.write(head.bytes());
-    match mask {
-        None if payload.is_empty() => taken,
-        None => conn.write(payload),
-        Some(mask) => masked(conn, mask, payload, taken),
-    }
-}
-
-fn masked(conn: &mut Conn, mut mask: mask::Mask, payload: &[u8], mut taken: Pressure) -> Pressure {
+    let mut taken = conn.write(head.bytes());
     let mut room = [0; MASKED_BYTES];
     for piece in payload.chunks(MASKED_BYTES) {
         let bytes = &mut room[..piece.len()];

@@ -1,0 +1,181 @@
+//! An attempt to connect: the stages between a URL and a WebSocket.
+//!
+//! Knows TLS, if there is to be some, and the handshake.
+//!
+//! # Read next
+//! `tests/ws.rs`: with others' clients and servers.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::io::{self, ErrorKind};
+use std::rc::Rc;
+
+use super::connect::Connect;
+use super::drive::{HandlerFn, attach};
+use super::event::{Event, Reason};
+use super::handshake::answered;
+use super::socket::Socket;
+use super::url::Url;
+use crate::net::http::Method;
+use crate::net::http::parts::{HeadLimits, Scan, parse_response, room};
+use crate::net::{self, Conn, Stream};
+use crate::reactor::{Context, RawId, SourceId};
+
+/// What a server's answer may have.
+const HEAD: HeadLimits =
+    HeadLimits { head_bytes_max: 16 * 1024, headers_max: 100, target_bytes_max: 0 };
+
+/// One that is being made. The source that is under way holds it.
+pub(super) struct Attempt<F> {
+    pub(super) socket: Socket,
+    /// Taken by whoever tells it the outcome.
+    pub(super) handler: Cell<Option<F>>,
+    /// The source that the attempt now waits for.
+    pub(super) stage: Cell<Option<RawId>>,
+    pub(super) url: Url,
+    pub(super) key: String,
+    pub(super) request: String,
+    pub(super) set: Connect,
+}
+
+impl<F> Attempt<F> {
+    /// The handler, for the outcome; from now on it cannot be cancelled.
+    fn end(&self) -> Option<F> {
+        self.socket.0.cancel.set(None);
+        self.handler.take()
+    }
+
+    pub(super) fn fail<S: 'static>(&self, reactor: &mut Context<S>, state: &mut S, error: io::Error)
+    where
+        F: HandlerFn<S>,
+    {
+        self.socket.end_with(Reason::Connect(error));
+        if let Some(mut handler) = self.end() {
+            tell_closed(reactor, state, &self.socket, &mut handler);
+        }
+    }
+
+    fn cancel<S: 'static>(&self, reactor: &mut dyn Any)
+    where
+        F: HandlerFn<S>,
+    {
+        let Some(reactor) = reactor.downcast_mut::<Context<S>>() else { return };
+        if let Some(stage) = self.stage.take() {
+            reactor.remove(stage);
+        }
+        let (handler, socket) = (self.end(), self.socket.clone());
+        reactor.defer(move |reactor, state| {
+            if let Some(mut handler) = handler {
+                tell_closed(reactor, state, &socket, &mut handler);
+            }
+        });
+    }
+
+    /// From now on the socket can give it up.
+    pub(super) fn may_be_cancelled<S: 'static>(self: &Rc<Self>) -> Socket
+    where
+        F: HandlerFn<S>,
+    {
+        let lives = Rc::downgrade(self); // It holds the socket: two that hold each other leak.
+        self.socket.0.cancel.set(Some(Box::new(move |reactor| {
+            if let Some(attempt) = lives.upgrade() {
+                attempt.cancel::<S>(reactor);
+            }
+        })));
+        self.socket.clone()
+    }
+
+    /// There is a connection.
+    #[track_caller]
+    pub(super) fn reached<S: 'static>(self: &Rc<Self>, reactor: &mut Context<S>, stream: Stream)
+    where
+        F: HandlerFn<S>,
+    {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = self.set.tls.as_ref().filter(|_| self.url.secure) {
+            let secured = self.clone();
+            let shaking = tls.connect(reactor, stream, &self.url.host, {
+                move |reactor, state, result| match result {
+                    Ok(stream) => secured.ask(reactor, stream),
+                    Err(error) => secured.fail(reactor, state, error),
+                }
+            });
+            return self.stage.set(Some(shaking.raw()));
+        }
+        self.ask(reactor, stream);
+    }
+
+    /// Sends the request and waits for the answer.
+    #[track_caller]
+    fn ask<S: 'static>(self: &Rc<Self>, reactor: &mut Context<S>, mut stream: Stream)
+    where
+        F: HandlerFn<S>,
+    {
+        let _ = stream.write(self.request.as_bytes()); // It fits; a failure is told by `Closed`.
+        let limits = net::Limits { read_timeout: Some(self.set.timeout), ..Default::default() };
+        let (asked, mut scan) = (self.clone(), Scan::default());
+        let id =
+            stream.limits(limits).open(reactor, move |reactor, state, id, event| match event {
+                net::Event::Data(bytes) if !scan.is_due(bytes, HEAD) => {
+                    reactor[id].unread(bytes.len())
+                }
+                net::Event::Data(bytes) => asked.heard(reactor, state, id, bytes),
+                net::Event::Closed(why) => asked.fail(reactor, state, unanswered(why)),
+                net::Event::Drained | net::Event::Eof => {}
+            });
+        self.stage.set(Some(id.raw()));
+    }
+
+    /// An answer, or a part of one.
+    fn heard<S: 'static>(
+        self: &Rc<Self>,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        id: SourceId<Conn>,
+        bytes: &[u8],
+    ) where
+        F: HandlerFn<S>,
+    {
+        let mut room = room();
+        let outcome = match parse_response(bytes, HEAD, &Method::GET, &mut room) {
+            Ok(None) => return reactor[id].unread(bytes.len()),
+            Ok(Some(head)) => answered(head.status, head.headers, &self.key, &self.set.protocols)
+                .map(|chosen| (head.bytes, chosen.map(Box::from))),
+            Err(refusal) => Err(format!("the server's answer is no HTTP: {refusal}")),
+        };
+        let conn = reactor.deregister(id);
+        match (outcome, conn) {
+            (Ok((head, protocol)), Some(conn)) => {
+                *self.socket.0.protocol.borrow_mut() = protocol;
+                let stream = Stream::from(conn).limits(self.set.stream_limits.clone());
+                let Some(handler) = self.end() else { return };
+                attach(reactor, stream.unread(&bytes[head..]), &self.socket, handler, true);
+            }
+            (Err(why), _) => self.fail(reactor, state, io::Error::other(why)),
+            (Ok(_), None) => {}
+        }
+    }
+}
+
+fn tell_closed<S: 'static>(
+    reactor: &mut Context<S>,
+    state: &mut S,
+    socket: &Socket,
+    handler: &mut impl HandlerFn<S>,
+) {
+    if let Some(reason) = socket.0.end.take() {
+        handler(reactor, state, socket, Event::Closed(*reason));
+    }
+}
+
+/// Why there was no answer.
+fn unanswered(why: net::Reason) -> io::Error {
+    match why {
+        net::Reason::Error(error) => error,
+        net::Reason::ReadTimeout => {
+            io::Error::new(ErrorKind::TimedOut, "the server did not answer in time")
+        }
+        net::Reason::Reset => ErrorKind::ConnectionReset.into(),
+        why => io::Error::new(ErrorKind::UnexpectedEof, format!("no answer: {why}")),
+    }
+}
