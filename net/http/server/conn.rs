@@ -24,9 +24,7 @@ use std::rc::Rc;
 use http::{Method, StatusCode};
 
 use super::body::{Collect, Decoder, Discard, Flow, TOO_LARGE};
-use super::exchange::{Exchange, Facts, Phase, Running, lend};
-use super::reply::Gone;
-use super::sender::Drained;
+use super::exchange::{Exchange, Facts, Phase, Running};
 use super::time::{self, Limit};
 use super::{Body, Reply, Request, Server, Service};
 use crate::net::conn::Conn;
@@ -580,11 +578,7 @@ impl<S: 'static> Session<S> {
         }
         match exchange.phase.get() {
             Phase::Sending => exchange.send_rest(reactor),
-            Phase::Streaming => lend(&exchange.on_drained, |drained| {
-                if let Some(drained) = drained.downcast_mut::<Drained<S>>() {
-                    drained(reactor, state);
-                }
-            }),
+            Phase::Streaming => exchange.tell_drained(reactor, state),
             _ => {}
         }
     }
@@ -592,13 +586,16 @@ impl<S: 'static> Session<S> {
     /// The client has finished sending. One that waits for its answer gets it.
     fn eof(&mut self, reactor: &mut Context<S>, state: &mut S, id: SourceId<Conn>) {
         if self.intake.is_body() {
+            // Half a request is nothing to answer.
             const GONE: Refusal = Refusal::bad("the client has finished in the middle of a body");
             self.fail_body(reactor, state, GONE);
             log::info!("{}: {GONE}", self.exchange.peer());
+            self.tell_gone(reactor, state);
+            self.exchange.end();
             if let Some(conn) = reactor.get_mut(id) {
                 conn.close();
             }
-            return self.tell_gone(reactor, state);
+            return;
         }
         let waits = self.exchange.phase.get() != Phase::Idle || self.exchange.blocked.get();
         let Some(conn) = reactor.get_mut(id) else { return };
@@ -610,8 +607,7 @@ impl<S: 'static> Session<S> {
     }
 
     fn tell_gone(&self, reactor: &mut Context<S>, state: &mut S) {
-        let gone = self.exchange.on_gone.take().and_then(|gone| gone.downcast::<Gone<S>>().ok());
-        if let Some(gone) = gone {
+        if let Some(gone) = self.exchange.take_gone::<S>() {
             gone(reactor, state);
         }
     }
@@ -619,8 +615,9 @@ impl<S: 'static> Session<S> {
     fn closed(&mut self, reactor: &mut Context<S>, state: &mut S) {
         self.exchange.timer.take().map(|timer| reactor.cancel(timer));
         self.fail_body(reactor, state, Refusal::bad("the client has gone"));
-        let gone = self.exchange.end();
-        if let Some(gone) = gone.and_then(|gone| gone.downcast::<Gone<S>>().ok()) {
+        let gone = self.exchange.take_gone::<S>();
+        self.exchange.end();
+        if let Some(gone) = gone {
             gone(reactor, state);
         }
     }
@@ -629,7 +626,7 @@ impl<S: 'static> Session<S> {
 /// Whatever takes the connection out of the loop ends the exchange.
 impl<S: 'static> Drop for Session<S> {
     fn drop(&mut self) {
-        drop(self.exchange.end());
+        self.exchange.end();
     }
 }
 

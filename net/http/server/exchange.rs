@@ -81,6 +81,11 @@ impl Facts {
     }
 }
 
+/// What is called when the client goes.
+pub(super) type Gone<S> = Box<dyn FnOnce(&mut Context<S>, &mut S)>;
+/// What is called when there is room again.
+pub(super) type Drained<S> = Box<dyn FnMut(&mut Context<S>, &mut S)>;
+
 /// See the head of this file.
 pub(super) struct Exchange {
     pub(super) common: Rc<Common>,
@@ -152,7 +157,8 @@ impl Exchange {
 
     /// The connection, if it is still there and its answer still wanted.
     pub(super) fn conn<'a, S: 'static>(&self, reactor: &'a mut Context<S>) -> Option<&'a mut Conn> {
-        reactor.get_mut(self.conn.get()?).filter(|conn| !conn.has_failed())
+        let conn = reactor.get_mut(self.conn.get()?);
+        conn.filter(|conn| !conn.is_closing() && !conn.has_failed())
     }
 
     /// Lets the connection look at what has changed, in the next turn.
@@ -251,7 +257,8 @@ impl Exchange {
             if left.is_empty() {
                 return self.finish(reactor);
             }
-            if conn.has(mark::BLOCKED) || conn.unsent() > conn.limits().outbox_bytes_low {
+            // Above it, so that `Drained` is told when there is room and not before.
+            if conn.unsent() > conn.limits().outbox_bytes_low {
                 break;
             }
             let piece = &left[..left.len().min(PIECE_BYTES)];
@@ -292,12 +299,36 @@ impl Exchange {
         conn.marks |= mark::ABOVE | mark::WHOLE;
     }
 
-    /// The connection is gone, or somebody else's. Answers the callback that is to be told.
-    pub(super) fn end(&self) -> Option<Box<dyn Any>> {
+    /// The connection is gone, or somebody else's.
+    pub(super) fn end(&self) {
         self.phase.set(Phase::Dead);
         self.conn.set(None);
-        drop((self.rest.take(), self.on_drained.take(), self.input.take()));
-        self.on_gone.take()
+        drop((self.rest.take(), self.on_drained.take(), self.on_gone.take(), self.input.take()));
+    }
+
+    /// Sets what is called when there is room for more of a streamed answer.
+    pub(super) fn set_on_drained<S: 'static>(&self, drained: Drained<S>) {
+        if self.phase.get() == Phase::Streaming {
+            drop(self.on_drained.replace(Some(Box::new(drained))));
+        }
+    }
+
+    /// Calls that.
+    pub(super) fn tell_drained<S: 'static>(&self, reactor: &mut Context<S>, state: &mut S) {
+        let Some(mut drained) = self.on_drained.take() else { return };
+        if let Some(drained) = drained.downcast_mut::<Drained<S>>() {
+            drained(reactor, state);
+        }
+        // Unless there is another by now, or nothing left to send.
+        if self.phase.get() == Phase::Streaming {
+            let newer = self.on_drained.take();
+            self.on_drained.set(newer.or(Some(drained)));
+        }
+    }
+
+    /// Takes what is to be called when the client goes.
+    pub(super) fn take_gone<S: 'static>(&self) -> Option<Gone<S>> {
+        self.on_gone.take()?.downcast::<Gone<S>>().ok().map(|gone| *gone)
     }
 
     /// Who the client is, for the log.
@@ -344,14 +375,5 @@ impl Drop for Running<'_> {
         } else {
             self.0.running.set(false);
         }
-    }
-}
-
-/// Takes a value out of a cell, calls `with` and puts it back, unless there is another by then.
-pub(super) fn lend<T>(cell: &Cell<Option<T>>, with: impl FnOnce(&mut T)) {
-    if let Some(mut value) = cell.take() {
-        with(&mut value);
-        let newer = cell.take();
-        cell.set(newer.or(Some(value)));
     }
 }

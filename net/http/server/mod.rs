@@ -81,6 +81,7 @@ mod router;
 mod sender;
 mod time;
 
+use exchange::Phase;
 pub use reply::Reply;
 pub use router::Router;
 pub use sender::Sender;
@@ -109,12 +110,15 @@ pub(super) struct Common {
     dates: Dates,
     /// Where heads are written, one at a time.
     head: Cell<Vec<u8>>,
+    /// Where events are.
+    text: Cell<Vec<u8>>,
 }
 
 impl Common {
     fn new(limits: Limits) -> Rc<Common> {
         let connection = limits.connection();
-        Rc::new(Common { limits, connection, dates: Dates::default(), head: Cell::default() })
+        let (dates, head, text) = (Dates::default(), Cell::default(), Cell::default());
+        Rc::new(Common { limits, connection, dates, head, text })
     }
 }
 
@@ -188,7 +192,11 @@ where
         request: Request<'_>,
         reply: Reply,
     ) {
-        (self.0)(reactor, state, &request, reply)(reactor, state, Body::End);
+        let exchange = reply.exchange();
+        let mut body = (self.0)(reactor, state, &request, reply);
+        if exchange.phase.get() != Phase::Idle {
+            body(reactor, state, Body::End);
+        }
     }
 
     fn stream(

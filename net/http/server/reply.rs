@@ -8,7 +8,9 @@
 use std::fmt;
 use std::rc::Rc;
 
-use super::exchange::{Exchange, Phase};
+use http::StatusCode;
+
+use super::exchange::{Exchange, Gone, Phase};
 use super::sender::Sender;
 use crate::net::drive::NUDGE;
 use crate::net::http::response::{Coding, Response};
@@ -20,12 +22,13 @@ use crate::reactor::Context;
 #[must_use = "dropped, it answers with 500"]
 pub struct Reply(Rc<Exchange>);
 
-/// What is called when the client goes.
-pub(super) type Gone<S> = Box<dyn FnOnce(&mut Context<S>, &mut S)>;
-
 impl Reply {
     pub(super) fn new(exchange: Rc<Exchange>) -> Reply {
         Reply(exchange)
+    }
+
+    pub(super) fn exchange(&self) -> Rc<Exchange> {
+        self.0.clone()
     }
 
     /// Answers. True if the connection was still open; whether the client hears it is another
@@ -61,6 +64,14 @@ impl Reply {
         Sender::new(self.0.clone())
     }
 
+    /// Answers with a stream of server-sent events, each sent by [`Sender::event`].
+    pub fn events<S: 'static>(self, reactor: &mut Context<S>) -> Sender {
+        let response = Response::new(StatusCode::OK)
+            .header("Content-Type", "text/event-stream")
+            .header("Cache-Control", "no-cache");
+        self.stream(reactor, response)
+    }
+
     /// Answers and hands the connection over: to another protocol with 101, or to a tunnel with the
     /// 200 of a CONNECT. What the client has sent behind its request comes first in the stream.
     /// `None` if the client is gone.
@@ -91,7 +102,7 @@ impl Reply {
         exchange.timer.take().map(|timer| reactor.cancel(timer));
         let input = exchange.input.take();
         let conn = reactor.deregister(id)?;
-        drop(exchange.end());
+        exchange.end();
         let limits = |limits: &mut crate::net::Limits| *limits = crate::net::Limits::default();
         Some(Stream::from(conn).adjust_limits(limits).unread(&input))
     }

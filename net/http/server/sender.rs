@@ -8,8 +8,10 @@ use std::rc::Rc;
 
 use super::exchange::{Exchange, Phase};
 use super::reply;
+use crate::net::conn::mark;
 use crate::net::event::Pressure;
 use crate::net::http::response::{Coding, put_number};
+use crate::net::http::sse::SseEvent;
 use crate::reactor::Context;
 
 /// Up to this a piece is copied between its size and its CRLF; a larger one is not. 16 KiB.
@@ -23,9 +25,6 @@ const AROUND_BYTES: usize = 40;
 /// what it has for the whole.
 #[must_use = "dropped, it resets the connection"]
 pub struct Sender(Rc<Exchange>);
-
-/// What is called when there is room again.
-pub(super) type Drained<S> = Box<dyn FnMut(&mut Context<S>, &mut S)>;
 
 impl Sender {
     pub(super) fn new(exchange: Rc<Exchange>) -> Sender {
@@ -64,6 +63,17 @@ impl Sender {
         }
     }
 
+    /// Sends an event of a stream that [`Reply::events`](super::Reply::events) has begun. To send
+    /// one to many, [`write`](Sender::write) what [`SseEvent::write`] has written once.
+    pub fn event<S: 'static>(&self, reactor: &mut Context<S>, event: &SseEvent<'_>) -> Pressure {
+        let mut text = self.0.common.text.take();
+        text.clear();
+        event.write(&mut text);
+        let pressure = self.write(reactor, &text);
+        self.0.common.text.set(text);
+        pressure
+    }
+
     /// Ends the body. True if the connection was still open.
     pub fn end<S: 'static>(self, reactor: &mut Context<S>) -> bool {
         if self.0.phase.get() != Phase::Streaming {
@@ -97,9 +107,50 @@ impl Sender {
         S: 'static,
         F: FnMut(&mut Context<S>, &mut S) + 'static,
     {
-        if self.0.phase.get() == Phase::Streaming {
-            let drained: Drained<S> = Box::new(drained);
-            drop(self.0.on_drained.replace(Some(Box::new(drained))));
+        self.0.set_on_drained::<S>(Box::new(drained));
+    }
+
+    /// Hands the sender to `then` when there is room for more, in this turn if there is room now.
+    /// Should the client go, both are dropped.
+    ///
+    /// ```
+    /// use waterwheel::{Context, net::http::{Sender, Server, Response}, net::Pressure};
+    ///
+    /// fn count(reactor: &mut Context<()>, sender: Sender, from: u32) {
+    ///     for number in from..1_000_000 {
+    ///         if sender.write(reactor, format!("{number}\n").as_bytes()) != Pressure::Below {
+    ///             return sender.when_drained(reactor, move |reactor, _, sender| {
+    ///                 count(reactor, sender, number + 1);
+    ///             });
+    ///         }
+    ///     }
+    ///     sender.end(reactor);
+    /// }
+    ///
+    /// let server = Server::new(|reactor, _, _, reply| {
+    ///     let sender = reply.stream(reactor, Response::text(""));
+    ///     count(reactor, sender, 0);
+    /// });
+    /// ```
+    pub fn when_drained<S, F>(self, reactor: &mut Context<S>, then: F)
+    where
+        S: 'static,
+        F: FnOnce(&mut Context<S>, &mut S, Sender) + 'static,
+    {
+        let exchange = self.0.clone();
+        match exchange.conn(reactor) {
+            None => {}
+            Some(conn) if !conn.has(mark::ABOVE) => {
+                reactor.defer(move |reactor, state| then(reactor, state, self));
+            }
+            Some(_) => {
+                let mut then = Some((then, self));
+                exchange.set_on_drained::<S>(Box::new(move |reactor, state| {
+                    if let Some((then, sender)) = then.take() {
+                        then(reactor, state, sender);
+                    }
+                }));
+            }
         }
     }
 
