@@ -120,8 +120,6 @@ impl Conn {
                 rate.spend(sent);
             }
         }
-        // A write sends first what is owed; without one it has to be asked for.
-        let sent = self.unsent() == 0 && (!self.io.owes() || self.flush_owed(tick));
         if self.has(mark::SENT) {
             self.marks &= !mark::SENT;
             self.heard = tick;
@@ -131,7 +129,8 @@ impl Conn {
                 outbox.since = tick;
             }
         }
-        sent
+        // A write sends first what is owed; without one it has to be asked for.
+        self.unsent() == 0 && (!self.io.owes() || self.flush_owed(tick))
     }
 
     /// Sends what the transport owes of its own; whether nothing is left. An outbox, empty if need
@@ -141,7 +140,7 @@ impl Conn {
         while !self.has(mark::BLOCKED) {
             match self.io.transport().flush() {
                 Ok(()) => {
-                    self.marks |= mark::SENT;
+                    self.heard = tick;
                     return true;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

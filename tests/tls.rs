@@ -22,12 +22,7 @@ use with::{Authority, authority, client, localhost, server, server_of, shake, sh
 
 /// A client that knows no later version.
 fn client_of_1_2() -> tls::Client {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(with::der(&authority().pem)).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider);
-    let config = config.with_protocol_versions(&[&TLS12]).unwrap();
-    Arc::new(config.with_root_certificates(roots).with_no_client_auth()).into()
+    with::client_config_of(&[&TLS12]).into()
 }
 
 #[test]

@@ -1,6 +1,13 @@
 //! Connections over TLS: they are told what any other is told, over whatever carries them.
 
-use waterwheel::net::{Conn, Event, Limits, Pressure, Reason, Stream};
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::time::Duration;
+
+use waterwheel::net::{self, Conn, Event, Limits, Pressure, Rate, Reason, Stream, memory};
+use waterwheel::timers::ManualClock;
 use waterwheel::{Context, Reactor, SourceId};
 
 mod support;
@@ -8,8 +15,11 @@ mod support;
 mod tcp;
 #[path = "support/tls.rs"]
 mod with;
+#[path = "support/tls_peer.rs"]
+mod with_peer;
 
-use tcp::{Flow, turn_until, unclosed, watched};
+use tcp::{Flow, Told, note, turn_until, turns, unclosed, watched};
+use with_peer::TlsPeer;
 
 /// What each side was told, and how far it is with what it sends.
 #[derive(Default)]
@@ -69,14 +79,15 @@ fn exchange(reactor: &mut Reactor<Sides>, streams: (Stream, Stream), totals: [us
     }
     open(reactor, &mut sides, 0, streams.0);
     open(reactor, &mut sides, 1, streams.1);
-    turn_until(reactor, &mut sides, |_, sides| sides.iter().all(|side| side.closed.is_some()));
+    let _ceiling = support::ceiling(Duration::from_secs(120));
+    reactor.run(&mut sides).unwrap();
     for (side, total) in sides.iter().zip([totals[1], totals[0]]) {
         assert!(matches!(side.closed, Some(Reason::Finished)), "{:?}", side.closed);
         assert!(side.eof);
         assert_eq!(side.gets.at, total);
     }
     assert_eq!(unclosed(), 0);
-    assert_eq!(reactor.sources(), 0);
+    assert_eq!(reactor.sources(), 0, "{:?}", reactor.why_alive());
 }
 
 fn half_open() -> Limits {
@@ -92,4 +103,407 @@ fn megabytes_pass_each_way_at_once_and_end_in_order() {
         let streams = (ours.limits(half_open()), theirs.limits(half_open()));
         exchange(&mut reactor, streams, [total, total + 17]);
     }
+}
+
+#[test]
+fn sixty_four_mebibytes_pass_each_way_in_bounded_memory() {
+    let total = if cfg!(debug_assertions) { 16 << 20 } else { 64 << 20 };
+    let mut reactor = Reactor::new().unwrap();
+    let (ours, theirs) = with::pair(&mut reactor, &mut Sides::default(), 16 * 1024);
+    let limits = Limits {
+        outbox_bytes_high: 100_000,
+        outbox_bytes_low: 1000,
+        outbox_bytes_max: 200_000,
+        half_open: true,
+        ..Limits::default()
+    };
+    exchange(&mut reactor, (ours.limits(limits.clone()), theirs.limits(limits)), [total, total]);
+}
+
+/// Two ends of a kernel's stream.
+fn kernel_pair(reactor: &mut Reactor<Sides>, unix: bool) -> (Stream, Stream) {
+    let ends: Rc<RefCell<Vec<Stream>>> = Rc::default();
+    let (near, far) = (ends.clone(), ends.clone());
+    let patience = Duration::from_secs(10);
+    let listener = if unix {
+        let path = std::env::temp_dir().join(format!("waterwheel-tls-{}", std::process::id()));
+        let take = move |_: &mut Context<Sides>, _: &mut Sides, incoming| {
+            near.borrow_mut().insert(0, incoming);
+        };
+        let id = net::unix::listen(reactor, &path, take).unwrap();
+        let done = move |_: &mut Context<Sides>, _: &mut Sides, result: io::Result<Stream>| {
+            far.borrow_mut().push(result.unwrap());
+        };
+        net::unix::connect(reactor, &path, patience, done).unwrap();
+        id.raw()
+    } else {
+        let id = net::tcp::listen(reactor, "127.0.0.1:0", move |_, _, incoming| {
+            near.borrow_mut().insert(0, incoming);
+        });
+        let id = id.unwrap();
+        let addr = reactor[id].local_addr();
+        net::tcp::connect(reactor, addr, patience, move |_, _, result| {
+            far.borrow_mut().push(result.unwrap());
+        })
+        .unwrap();
+        id.raw()
+    };
+    turn_until(reactor, &mut Sides::default(), |_, _| ends.borrow().len() == 2);
+    reactor.remove(listener);
+    turns(reactor, &mut Sides::default(), 1);
+    let far = ends.borrow_mut().pop().unwrap();
+    (ends.borrow_mut().pop().unwrap(), far)
+}
+
+fn secured(reactor: &mut Reactor<Sides>, pair: (Stream, Stream)) -> (Stream, Stream) {
+    let both = (&with::server(), &with::client());
+    with::shake_over(reactor, &mut Sides::default(), both, "localhost", pair).both()
+}
+
+#[test]
+fn megabytes_pass_over_sockets_of_the_kernel() {
+    for unix in [false, true] {
+        let mut reactor = Reactor::new().unwrap();
+        let pair = kernel_pair(&mut reactor, unix);
+        let (ours, theirs) = secured(&mut reactor, pair);
+        let streams = (ours.limits(half_open()), theirs.limits(half_open()));
+        exchange(&mut reactor, streams, [20_000_000, 5_000_000]);
+    }
+}
+
+#[test]
+fn tls_runs_in_tls() {
+    let mut reactor = Reactor::new().unwrap();
+    let outer = with::pair(&mut reactor, &mut Sides::default(), 3000);
+    let (ours, theirs) = secured(&mut reactor, outer);
+    let streams = (ours.limits(half_open()), theirs.limits(half_open()));
+    exchange(&mut reactor, streams, [500_000, 500_000]);
+}
+
+#[test]
+fn small_turns_and_rates_lose_nothing() {
+    for bytes_per_turn in [1, 100, 20_000] {
+        let clock = ManualClock::new();
+        let mut reactor = Reactor::builder().clock(&clock).build().unwrap();
+        let (ours, theirs) = with::pair(&mut reactor, &mut Sides::default(), 64 * 1024);
+        let slow = || Some(Rate::new(1_000_000, 0));
+        let limits = |limits: &mut Limits| {
+            limits.read_bytes_per_turn = bytes_per_turn;
+            limits.half_open = true;
+            (limits.read_rate, limits.write_rate) = (slow(), slow());
+        };
+        let begin = reactor.now();
+        let streams = (ours.adjust_limits(limits), theirs.adjust_limits(limits));
+        exchange(&mut reactor, streams, [200_000, 200_000]);
+        let took = reactor.now() - begin;
+        assert!(took > Duration::from_millis(150) && took < Duration::from_millis(400), "{took:?}");
+    }
+}
+
+/// A connection that notes, and a peer driven by hand.
+fn noted(limits: Limits) -> (Reactor<Told>, Told, SourceId<Conn>, TlsPeer) {
+    noted_over(64 * 1024, limits, Reactor::new().unwrap())
+}
+
+fn noted_over(
+    buffer_bytes: usize,
+    limits: Limits,
+    mut reactor: Reactor<Told>,
+) -> (Reactor<Told>, Told, SourceId<Conn>, TlsPeer) {
+    let mut told = Told::default();
+    let (ours, theirs) = memory::pair_with(&mut reactor, buffer_bytes);
+    let opened = Rc::new(Cell::new(None));
+    let open = opened.clone();
+    with::server().accept(&mut reactor, ours, move |reactor, _, result| {
+        open.set(Some(result.unwrap().limits(limits).open(reactor, watched(note))));
+    });
+    let mut peer = TlsPeer::client(&mut reactor, theirs, with::client_config());
+    peer.shake(&mut reactor, &mut told);
+    turn_until(&mut reactor, &mut told, |_, _| opened.get().is_some());
+    (reactor, told, opened.get().unwrap(), peer)
+}
+
+#[test]
+fn a_goodbye_is_answered_by_one() {
+    let (mut reactor, mut told, _, mut peer) = noted(Limits::default());
+    peer.say(b"hello");
+    peer.tls.send_close_notify();
+    peer.flush(&mut reactor);
+    turn_until(&mut reactor, &mut told, |_, told| told.closed.is_some());
+    assert_eq!((&told.bytes[..], told.eof), (&b"hello"[..], true));
+    assert!(matches!(told.closed, Some(Reason::Finished)));
+    turns(&mut reactor, &mut told, 3);
+    peer.read(&mut reactor).unwrap();
+    assert!(peer.was_told_goodbye() && peer.has_ended());
+}
+
+#[test]
+fn closing_says_goodbye_behind_the_last_byte_and_waits_for_the_peer() {
+    let (mut reactor, mut told, conn, mut peer) = noted(Limits::default());
+    let _ = reactor[conn].write(b"last words");
+    reactor[conn].close();
+    turns(&mut reactor, &mut told, 4);
+    peer.read(&mut reactor).unwrap();
+    assert_eq!(peer.heard, b"last words");
+    assert!(peer.was_told_goodbye() && peer.has_ended());
+    assert!(told.closed.is_none(), "the peer has not finished");
+    // What it sends is discarded, and that it does not say goodbye does not matter now.
+    peer.say(&[7; 50_000]);
+    peer.flush(&mut reactor);
+    turns(&mut reactor, &mut told, 4);
+    reactor[peer.conn].shutdown();
+    turn_until(&mut reactor, &mut told, |_, told| told.closed.is_some());
+    assert!(matches!(told.closed, Some(Reason::Finished)), "{:?}", told.closed);
+    assert!(told.bytes.is_empty() && !told.eof);
+}
+
+#[test]
+fn each_half_ends_by_itself() {
+    let (mut reactor, mut told, conn, mut peer) = noted(half_open());
+    reactor[conn].shutdown();
+    turns(&mut reactor, &mut told, 4);
+    peer.read(&mut reactor).unwrap();
+    assert!(peer.was_told_goodbye());
+    peer.say(b"still here");
+    peer.flush(&mut reactor);
+    turn_until(&mut reactor, &mut told, |_, told| told.bytes == b"still here");
+    peer.tls.send_close_notify();
+    peer.flush(&mut reactor);
+    turn_until(&mut reactor, &mut told, |_, told| told.closed.is_some());
+    assert!(told.eof && matches!(told.closed, Some(Reason::Finished)));
+
+    let (mut reactor, mut told, conn, mut peer) = noted(half_open());
+    peer.tls.send_close_notify();
+    peer.flush(&mut reactor);
+    turn_until(&mut reactor, &mut told, |_, told| told.eof);
+    let _ = reactor[conn].write(b"an answer");
+    turns(&mut reactor, &mut told, 4);
+    peer.read(&mut reactor).unwrap();
+    assert_eq!((&peer.heard[..], told.closed.is_none()), (&b"an answer"[..], true));
+    reactor[conn].shutdown();
+    turn_until(&mut reactor, &mut told, |_, told| told.closed.is_some());
+    assert!(matches!(told.closed, Some(Reason::Finished)));
+}
+
+/// Stops the peer from reading and writes until much is unsent.
+fn stuffed(limits: Limits, clock: &ManualClock) -> (Reactor<Told>, Told, SourceId<Conn>, TlsPeer) {
+    let reactor = Reactor::builder().clock(clock).build().unwrap();
+    let (mut reactor, mut told, conn, peer) = noted_over(10_000, limits, reactor);
+    reactor[peer.conn].pause();
+    let _ = reactor[conn].write(&[7; 300_000]);
+    turns(&mut reactor, &mut told, 10);
+    assert!(reactor[conn].unsent() > 200_000, "{}", reactor[conn].unsent());
+    (reactor, told, conn, peer)
+}
+
+#[test]
+fn a_close_with_ciphertext_unsent_ends_with_its_grace() {
+    let clock = ManualClock::new();
+    let (mut reactor, mut told, conn, peer) = stuffed(Limits::default(), &clock);
+    reactor[conn].close();
+    turns(&mut reactor, &mut told, 3);
+    clock.advance(Duration::from_millis(4999));
+    turns(&mut reactor, &mut told, 3);
+    assert!(told.closed.is_none());
+    clock.advance(Duration::from_millis(2));
+    turns(&mut reactor, &mut told, 3);
+    assert!(matches!(told.closed, Some(Reason::Grace)), "{:?}", told.closed);
+    assert!(reactor.contains(peer.conn.raw()));
+}
+
+#[test]
+fn a_close_with_ciphertext_unsent_sends_all_of_it_to_a_peer_that_reads() {
+    let (mut reactor, mut told, conn, mut peer) = stuffed(Limits::default(), &ManualClock::new());
+    reactor[conn].close();
+    turns(&mut reactor, &mut told, 3);
+    reactor[peer.conn].resume();
+    turn_until(&mut reactor, &mut told, |reactor, _| {
+        peer.read(reactor).unwrap();
+        peer.has_ended()
+    });
+    peer.read(&mut reactor).unwrap();
+    assert_eq!(peer.heard.len(), 300_000);
+    assert!(peer.was_told_goodbye());
+}
+
+#[test]
+fn a_goodbye_that_does_not_fit_waits_and_is_timed() {
+    // The peer's buffer is full to the last byte, so that nothing but the goodbye is unsent.
+    let timeout = Duration::from_millis(700);
+    let limits = Limits { write_timeout: Some(timeout), half_open: true, ..Limits::default() };
+    for is_read in [true, false] {
+        let clock = ManualClock::new();
+        let reactor = Reactor::builder().clock(&clock).build().unwrap();
+        let (mut reactor, mut told, conn, mut peer) = noted_over(10_000, limits.clone(), reactor);
+        clock.advance(Duration::from_secs(5)); // A wait that began at zero would be over.
+        reactor[peer.conn].pause();
+        turns(&mut reactor, &mut told, 3);
+        let mut last = 0;
+        while reactor[conn].unsent() == 0 {
+            let size = if last < 9000 { 1000 } else { 1 };
+            assert_eq!(reactor[conn].write(&vec![7; size]), Pressure::Below);
+            last += size + 22;
+            turns(&mut reactor, &mut told, 1);
+        }
+        peer.tls.send_close_notify();
+        peer.flush(&mut reactor);
+        turn_until(&mut reactor, &mut told, |_, told| told.eof);
+        reactor[conn].shutdown();
+        clock.advance(timeout / 2);
+        turns(&mut reactor, &mut told, 3);
+        assert!(told.closed.is_none(), "{:?}", told.closed);
+        if is_read {
+            reactor[peer.conn].resume();
+            turn_until(&mut reactor, &mut told, |_, told| told.closed.is_some());
+            assert!(matches!(told.closed, Some(Reason::Finished)), "{:?}", told.closed);
+            turns(&mut reactor, &mut told, 3);
+            peer.read(&mut reactor).unwrap();
+            assert!(peer.was_told_goodbye());
+        } else {
+            clock.advance(timeout);
+            turns(&mut reactor, &mut told, 3);
+            assert!(matches!(told.closed, Some(Reason::WriteTimeout)), "{:?}", told.closed);
+        }
+    }
+}
+
+#[test]
+fn a_pause_holds_back_what_has_been_decrypted_too() {
+    let (mut reactor, mut told, conn, mut peer) = noted(Limits::default());
+    reactor[conn].pause();
+    peer.say(b"held back");
+    peer.flush(&mut reactor);
+    turns(&mut reactor, &mut told, 5);
+    assert!(told.bytes.is_empty());
+    reactor[conn].resume();
+    turn_until(&mut reactor, &mut told, |_, told| told.bytes == b"held back");
+}
+
+#[test]
+fn an_abort_is_a_reset_without_goodbye() {
+    let (mut reactor, mut told, conn, mut peer) = noted(Limits::default());
+    let _ = reactor[conn].write(&[7; 100]);
+    reactor[conn].abort();
+    turn_until(&mut reactor, &mut told, |_, told| told.closed.is_some());
+    assert!(matches!(told.closed, Some(Reason::Aborted)));
+    turns(&mut reactor, &mut told, 3);
+    peer.read(&mut reactor).unwrap();
+    assert!(!peer.was_told_goodbye() && !reactor.contains(peer.conn.raw()));
+}
+
+#[test]
+fn a_panic_in_the_handler_loses_nothing_but_itself() {
+    let mut reactor = Reactor::new().unwrap();
+    let (ours, theirs) = with::pair(&mut reactor, &mut Vec::new(), 64 * 1024);
+    let mut panics = 3;
+    ours.open(&mut reactor, move |_, heard: &mut Vec<u8>, _, event| {
+        if let Event::Data(bytes) = event {
+            heard.extend(bytes);
+            if panics > 0 {
+                panics -= 1;
+                std::panic::resume_unwind(Box::new("on purpose"));
+            }
+        }
+    });
+    let theirs = theirs.open(&mut reactor, |_, _, _, _| {});
+    let _ = reactor[theirs].write(&[7; 200_000]);
+    reactor[theirs].close();
+    let mut heard = Vec::new();
+    let mut caught = 0;
+    let run = |reactor: &mut Reactor<_>, heard: &mut _| {
+        std::panic::catch_unwind(AssertUnwindSafe(|| reactor.run(heard).unwrap()))
+    };
+    while run(&mut reactor, &mut heard).is_err() {
+        caught += 1;
+    }
+    assert_eq!((caught, heard.len()), (3, 200_000));
+}
+
+#[test]
+fn a_drain_counts_connections_over_tls_and_closes_them_with_a_goodbye() {
+    let mut reactor = Reactor::<Told>::new().unwrap();
+    let listener = net::tcp::listen(&mut reactor, "127.0.0.1:0", |reactor, _, incoming| {
+        with::server().accept(reactor, incoming, |reactor, _, result| {
+            result.unwrap().open(reactor, watched(note));
+        });
+    });
+    let listener = listener.unwrap();
+    let addr = reactor[listener].local_addr();
+    let mut told = Told::default();
+    let peer: Rc<RefCell<Option<TlsPeer>>> = Rc::default();
+    let into = peer.clone();
+    net::tcp::connect(&mut reactor, addr, Duration::from_secs(10), move |reactor, _, result| {
+        let config = with::client_config();
+        *into.borrow_mut() = Some(TlsPeer::client(reactor, result.unwrap(), config));
+    })
+    .unwrap();
+    turn_until(&mut reactor, &mut told, |_, _| peer.borrow().is_some());
+    let mut peer = peer.borrow_mut().take().unwrap();
+    turn_until(&mut reactor, &mut told, |reactor, _| {
+        peer.flush(reactor);
+        peer.read(reactor).unwrap();
+        reactor.ids::<Conn>().len() == 2
+    });
+    assert_eq!(reactor[listener].connections(), 1, "the handshake hands its seat on");
+    turns(&mut reactor, &mut told, 3);
+    let report = Rc::new(Cell::new(None));
+    let tell = report.clone();
+    net::drain(&mut reactor, Duration::from_secs(20), move |_, _, report| tell.set(Some(report)));
+    turn_until(&mut reactor, &mut told, |reactor, _| {
+        peer.read(reactor).unwrap();
+        peer.has_ended()
+    });
+    assert!(peer.was_told_goodbye());
+    reactor[peer.conn].shutdown();
+    turn_until(&mut reactor, &mut told, |_, _| report.get().is_some());
+    let report = report.get().unwrap();
+    assert_eq!((report.connections, report.idle, report.aborted), (1, 1, 0));
+    assert!(matches!(told.closed, Some(Reason::Finished)));
+}
+
+#[test]
+fn a_link_passes_on_from_tls_into_the_clear() {
+    let mut reactor = Reactor::<Sides>::new().unwrap();
+    let mut sides = Sides::default();
+    let (ours, theirs) = with::pair(&mut reactor, &mut sides, 10_000);
+    let (clear, far) = memory::pair(&mut reactor);
+    net::link(&mut reactor, ours, clear, |_, _, report| {
+        assert!(matches!((report.a.reason, report.b.reason), (Reason::Finished, Reason::Finished)));
+        assert_eq!((report.a.bytes, report.b.bytes), (1_000_000, 600_000));
+    });
+    let streams = (theirs.limits(half_open()), far.limits(half_open()));
+    exchange(&mut reactor, streams, [1_000_000, 600_000]);
+}
+
+#[test]
+fn a_loop_that_is_dropped_drops_its_handshakes_and_connections() {
+    let held = Rc::new(());
+    for turns_before in [0, 1, 2, 3, 4, 8] {
+        let mut reactor = Reactor::<()>::new().unwrap();
+        let (ours, theirs) = memory::pair(&mut reactor);
+        let (server, client) = (held.clone(), held.clone());
+        with::server().accept(&mut reactor, ours, move |reactor, _, result| {
+            result.unwrap().open(reactor, move |_, _, _, _| assert!(Rc::strong_count(&server) > 0));
+        });
+        with::client().connect(&mut reactor, theirs, "localhost", move |reactor, _, result| {
+            result.unwrap().open(reactor, move |_, _, _, _| assert!(Rc::strong_count(&client) > 0));
+        });
+        turns(&mut reactor, &mut (), turns_before);
+        drop(reactor);
+        assert_eq!(Rc::strong_count(&held), 1);
+    }
+}
+
+#[test]
+fn data_that_comes_with_the_last_message_of_the_handshake_is_delivered() {
+    // A client that does not wait: its first request is in one piece with its Finished.
+    let (mut reactor, mut told) = (Reactor::new().unwrap(), Told::default());
+    let (ours, theirs) = memory::pair(&mut reactor);
+    with::server().accept(&mut reactor, ours, |reactor, _, result| {
+        result.unwrap().open(reactor, watched(note));
+    });
+    let mut peer = TlsPeer::client(&mut reactor, theirs, with::client_config());
+    peer.say(&[7; 40_000]); // rustls holds it until it may be sent.
+    peer.shake(&mut reactor, &mut told);
+    turn_until(&mut reactor, &mut told, |_, told| told.bytes.len() == 40_000);
 }

@@ -277,6 +277,7 @@ fn offer(carrier: &mut Io, bytes: &[u8]) -> io::Result<usize> {
 impl Transport for Tls {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut filled = self.give_surplus(buffer);
+        self.more |= filled > 0; // The carrier may not be asked now, and no edge will come again.
         for _ in 0..PULLS_PER_READ {
             let over = self.failed.is_some() || self.session.is_closed();
             let room = buffer.len() - filled;

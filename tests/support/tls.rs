@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PKCS_ED25519};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ALL_VERSIONS, ClientConfig, ServerConfig};
 use waterwheel::net::{Stream, memory, tls};
 use waterwheel::{Context, Reactor};
 
@@ -118,24 +119,40 @@ pub fn der(pem: &str) -> CertificateDer<'static> {
 }
 
 /// What `localhost` shows, as rustls wants it.
-pub fn server_config() -> Arc<rustls::ServerConfig> {
-    let identity = localhost();
+pub fn server_config() -> Arc<ServerConfig> {
+    server_config_of(localhost(), ALL_VERSIONS)
+}
+
+pub fn server_config_of(identity: &Identity, versions: &[Version]) -> Arc<ServerConfig> {
     let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).expect("a key");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider);
-    let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let config = ServerConfig::builder_with_provider(provider);
+    let config = config.with_protocol_versions(versions).unwrap().with_no_client_auth();
     Arc::new(config.with_single_cert(vec![der(&identity.chain)], key).unwrap())
 }
 
 /// What a client has that trusts the tests' authority.
-pub fn client_config() -> Arc<rustls::ClientConfig> {
+pub fn client_config() -> Arc<ClientConfig> {
+    client_config_of(ALL_VERSIONS)
+}
+
+pub fn client_config_of(versions: &[Version]) -> Arc<ClientConfig> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(der(&authority().pem)).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider);
-    let config = config.with_safe_default_protocol_versions().unwrap();
+    let config = ClientConfig::builder_with_provider(provider);
+    let config = config.with_protocol_versions(versions).unwrap();
     Arc::new(config.with_root_certificates(roots).with_no_client_auth())
 }
+
+/// A client that resumes nothing: each of its handshakes is like the first.
+pub fn forgetful_config() -> Arc<ClientConfig> {
+    let mut config = Arc::unwrap_or_clone(client_config());
+    config.resumption = rustls::client::Resumption::disabled();
+    Arc::new(config)
+}
+
+type Version = &'static rustls::SupportedProtocolVersion;
 
 /// What becomes of both sides of a handshake.
 #[derive(Default)]
