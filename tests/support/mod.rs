@@ -6,6 +6,8 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use waterwheel::reactor::{Kind, LoopEvent, Recorder};
 
+pub mod browser;
+pub mod curl;
 pub mod process;
 mod rng;
 

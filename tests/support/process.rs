@@ -72,6 +72,13 @@ impl Process {
         line.strip_suffix('\n').map(str::to_owned)
     }
 
+    /// The next bytes of its output before this one, or `None` if it has ended.
+    pub fn until(&mut self, end: u8) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.stdout.read_until(end, &mut bytes).expect("a pipe can be read");
+        (bytes.pop() == Some(end)).then_some(bytes)
+    }
+
     /// Writes to its stdin.
     pub fn type_in(&mut self, text: impl AsRef<[u8]>) {
         let stdin = self.stdin.as_mut().expect("stdin is open");

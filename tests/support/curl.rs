@@ -1,0 +1,61 @@
+//! curl, which knows HTTP better than any test's own client.
+
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+
+use super::process::Process;
+
+/// What a server answered.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    head: String,
+    pub body: String,
+}
+
+impl Answer {
+    /// The value of a header field.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut fields = self.head.lines().filter_map(|line| line.split_once(": "));
+        fields.find(|(of, _)| of.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+}
+
+/// A curl that has yet to be given more to do and started.
+pub fn curl(addr: SocketAddr, path: &str, args: &[&str]) -> Command {
+    let mut command = Command::new("curl");
+    command.args(["--silent", "--show-error", "--noproxy", "*", "--max-time", "50"]);
+    command.args(args).arg(format!("http://{addr}{path}")).env_remove("CURL_HOME");
+    command
+}
+
+/// Asks, and waits for the whole answer.
+pub fn ask(addr: SocketAddr, path: &str, args: &[&str]) -> Answer {
+    answer(curl(addr, path, args).arg("--include"))
+}
+
+fn answer(command: &mut Command) -> Answer {
+    let output = command.stdin(Stdio::null()).output().expect("curl is installed");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {said}");
+    parse(output.stdout)
+}
+
+/// Asks, with this as its input.
+pub fn ask_with(addr: SocketAddr, path: &str, args: &[&str], input: &[u8]) -> Answer {
+    parse(Process::start(curl(addr, path, args).arg("--include")).pass(input))
+}
+
+/// An answer of `--include`; those of 100 before it do not count.
+fn parse(bytes: Vec<u8>) -> Answer {
+    let mut rest = String::from_utf8(bytes).expect("text");
+    loop {
+        let end = rest.find("\r\n\r\n").unwrap_or_else(|| panic!("no head: {rest:?}"));
+        let body = rest.split_off(end + 4);
+        let status = rest.get(9..12).and_then(|status| status.parse().ok()).expect("a status");
+        if status >= 200 {
+            return Answer { status, head: rest, body };
+        }
+        rest = body;
+    }
+}
