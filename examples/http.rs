@@ -1,0 +1,155 @@
+//! HTTP: a greeting, JSON, an upload, and a slow page that holds up nobody.
+//!
+//! Run:  cargo run --release --features http,process --example http
+//! Then: open http://127.0.0.1:8080/index in a browser, or
+//!       curl 127.0.0.1:8080/hello/Ann
+//!       curl -d '{"answer": 42}' 127.0.0.1:8080/echo
+//!       curl '127.0.0.1:8080/slow?ms=2000' & curl 127.0.0.1:8080/
+//!       seq 1000000 | curl -T - 127.0.0.1:8080/count
+//!       wrk -t1 -c64 http://127.0.0.1:8080/
+//! See:  the slow page come last, and nobody wait for it; a gigabyte counted in a few kilobytes of
+//!       memory; on Ctrl-C no new clients, and those that wait still get their answer.
+//! Look: `slow`. The reply is a value: it is moved into a timer, and sent when that fires.
+//! Next: take what was counted into the state, and show it at `/total`; let `/count` refuse an
+//!       upload by its `Content-Length`; a route that answers from a worker (`offload`).
+
+use std::time::Duration;
+
+use serde_json::Value;
+use waterwheel::net::http::{self, Body, BodyHandler, Method, Ranges, Reply};
+use waterwheel::net::http::{Request, Response, Router, Server, StatusCode};
+use waterwheel::{Context, Reactor};
+
+mod cli;
+
+const USAGE: &str = "\
+Usage: http [OPTIONS] [ADDR]
+
+Serves HTTP/1.1: /, /index, /hello/NAME, /echo, /slow?ms=N, /count, /source. ADDR is
+127.0.0.1:8080 unless given; a bare port means 127.0.0.1.
+
+Options:
+  -h, --help      show this";
+
+/// A page that tries all the others.
+const INDEX: &str = include_str!("http/index.html");
+const SOURCE: &str = include_str!("http.rs");
+
+/// How long those that wait for an answer may still wait when the server is to end.
+#[cfg(all(unix, feature = "process"))]
+const DRAIN_GRACE: Duration = Duration::from_secs(30);
+/// The slowest that `/slow` will be: what waits is a timer and a reply, and somebody's memory.
+const SLOW_MS_MAX: u64 = 60_000;
+
+fn main() {
+    let args = cli::parse(USAGE, "127.0.0.1:8080", &[]);
+    cli::exit_on_error(run(&args));
+}
+
+fn run(args: &cli::Args) -> Result<(), String> {
+    cli::raise_open_files();
+    let mut reactor = Reactor::new().map_err(|error| error.to_string())?;
+    let routes = Router::new()
+        .get("/", |reactor, _, _, reply| {
+            reply.send(reactor, "Hello, world!");
+        })
+        .get("/index", |reactor, _, _, reply| {
+            reply.send(reactor, Response::html(INDEX));
+        })
+        .get("/source", source)
+        .get("/hello/{name}", hello)
+        .post("/echo", echo)
+        .get("/slow", slow)
+        .stream(Method::PUT, "/count", count);
+    let listener = Server::routes(routes)
+        .listen(&mut reactor, &args.addr)
+        .map_err(|error| format!("cannot listen on {}: {error}", args.addr))?;
+    cli::print(format_args!("listening on {}", reactor[listener].local_addr()));
+    end_on_signals(&mut reactor).map_err(|error| error.to_string())?;
+    reactor.run(&mut ()).map_err(|error| error.to_string())
+}
+
+/// Sends this program; or a part, so that a download that was cut can go on.
+fn source(reactor: &mut Context<()>, _: &mut (), request: &Request<'_>, reply: Reply) {
+    let length = SOURCE.len() as u64;
+    let answer = match http::ranges(request.headers(), length, None, None) {
+        Ranges::Parts(parts) if parts.len() == 1 => {
+            let part = parts[0].start as usize..parts[0].end as usize;
+            Response::text(&SOURCE.as_bytes()[part])
+                .status(StatusCode::PARTIAL_CONTENT)
+                .header("Content-Range", http::content_range(Some(&parts[0]), length))
+        }
+        Ranges::Unsatisfiable => Response::from(StatusCode::RANGE_NOT_SATISFIABLE)
+            .header("Content-Range", http::content_range(None, length)),
+        _ => Response::text(SOURCE), // Several parts in one answer: few clients want that.
+    };
+    reply.send(reactor, answer);
+}
+
+fn hello(reactor: &mut Context<()>, _: &mut (), request: &Request<'_>, reply: Reply) {
+    let name = request.param("name").unwrap_or_default();
+    reply.send(reactor, format!("Hello, {name}!\n"));
+}
+
+/// Sends JSON back, as it was understood.
+fn echo(reactor: &mut Context<()>, _: &mut (), request: &Request<'_>, reply: Reply) {
+    let answer = match serde_json::from_slice::<Value>(request.body()) {
+        Ok(value) => Response::json(format!("{value}\n")),
+        Err(error) => {
+            Response::text(format!("not JSON: {error}\n")).status(StatusCode::BAD_REQUEST)
+        }
+    };
+    reply.send(reactor, answer);
+}
+
+/// Answers later. A client that has gone by then is no trouble: nothing is sent.
+fn slow(reactor: &mut Context<()>, _: &mut (), request: &Request<'_>, reply: Reply) {
+    let given = request.query_pairs().find(|(name, _)| name == "ms");
+    let ms = given.and_then(|(_, ms)| ms.parse().ok()).unwrap_or(1000).min(SLOW_MS_MAX);
+    reactor.after(Duration::from_millis(ms), move |reactor, _| {
+        reply.send(reactor, format!("Here I am, {ms} ms later.\n"));
+    });
+}
+
+/// Counts an upload while it arrives, as `wc` does. None of it is kept.
+fn count(_: &mut Context<()>, _: &mut (), _: &Request<'_>, reply: Reply) -> BodyHandler<()> {
+    let (mut lines, mut bytes, mut reply) = (0, 0, Some(reply));
+    Box::new(move |reactor, _, body| match body {
+        Body::Data(data) => {
+            lines += data.iter().filter(|byte| **byte == b'\n').count();
+            bytes += data.len();
+        }
+        Body::End => {
+            if let Some(reply) = reply.take() {
+                reply.send(reactor, format!("{lines} lines, {bytes} bytes\n"));
+            }
+        }
+        Body::Failed(why) => log::info!("an upload failed after {bytes} bytes: {why}"),
+    })
+}
+
+/// The first Ctrl-C lets those that wait have their answer, the second ends it at once.
+#[cfg(all(unix, feature = "process"))]
+fn end_on_signals(reactor: &mut Context<()>) -> std::io::Result<()> {
+    use waterwheel::{net::drain, reactor::Signal};
+    for signal in [Signal::INT, Signal::TERM] {
+        let mut is_second = false;
+        reactor.on_signal(signal, move |reactor, _, signal| {
+            if std::mem::replace(&mut is_second, true) {
+                return reactor.stop();
+            }
+            cli::print(format_args!("{signal}: no new clients"));
+            drain(reactor, DRAIN_GRACE, |reactor, _, report| {
+                cli::print(report);
+                reactor.stop();
+            });
+        })?;
+    }
+    Ok(())
+}
+
+/// Signals are a feature: without it, Ctrl-C ends it at once.
+#[cfg(not(all(unix, feature = "process")))]
+fn end_on_signals(_: &mut Context<()>) -> std::io::Result<()> {
+    Ok(())
+}
