@@ -1,0 +1,172 @@
+//! Live: news as it happens, by long poll and by server-sent events, from one bus.
+//!
+//! Run:  cargo run --release --features http --example live
+//! Then: open http://127.0.0.1:8080/ in a browser, or two; or
+//!       curl -N 127.0.0.1:8080/events       and, in another terminal,
+//!       curl -d 'hello from curl' 127.0.0.1:8080/say
+//! See:  everybody hear it at once. Stop the server and start it again: the page finds it. Pause a
+//!       column, say something, resume it: a client says what it has heard, and is told the rest.
+//! Look: `catch_up`. A reader is a place in the history and not a queue, so a slow one costs no
+//!       memory. What the history has forgotten meanwhile it has missed, and is told how much.
+//! Next: rooms (`/events/{room}`); names; ids that go on after a restart. A browser opens six
+//!       connections to a server, and each page takes two: what does the fourth page do?
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::time::Duration;
+
+use history::History;
+use waterwheel::net::Limits;
+use waterwheel::net::http::{Reply, Request, Response, Router};
+use waterwheel::net::http::{Sender, Server, SseEvent, StatusCode};
+use waterwheel::reactor::Missed;
+use waterwheel::{Context, Reactor};
+
+mod cli;
+#[path = "live/history.rs"]
+mod history;
+
+const USAGE: &str = "\
+Usage: live [OPTIONS] [ADDR]
+
+Tells everybody what anybody POSTs to /say, and a tick now and then: at /events as
+server-sent events, at /poll?after=ID by long poll, at / as a page with both. ADDR is
+127.0.0.1:8080 unless given; a bare port means 127.0.0.1.
+
+Options:
+  --tick MS       tick so often; no poll waits longer (default: 2000)
+  -h, --help      show this";
+
+const PAGE: &str = include_str!("live/index.html");
+const TEXT_BYTES_MAX: usize = 1000;
+
+/// Published when there is news. What it is stands in the history, so that somebody who comes
+/// between the telling and the hearing misses nothing and hears nothing twice.
+struct News;
+
+#[derive(Default)]
+struct Live {
+    history: History,
+    /// Requests that wait for news.
+    polls: HashMap<u64, Reader<Reply>>,
+    /// Answers that go on.
+    streams: HashMap<u64, Reader<Sender>>,
+    /// Of both so far: each has a number of its own.
+    readers: u64,
+}
+
+/// A client, and the id up to which it has been told.
+struct Reader<To> {
+    place: u64,
+    to: To,
+}
+
+fn main() {
+    let args = cli::parse(USAGE, "127.0.0.1:8080", &["--tick"]);
+    cli::exit_on_error(run(&args));
+}
+
+fn run(args: &cli::Args) -> Result<(), String> {
+    cli::raise_open_files();
+    let tick = Duration::from_millis(args.number("--tick")?.unwrap_or(2000).max(1));
+    let mut reactor = Reactor::new().map_err(|error| error.to_string())?;
+    let routes = Router::new()
+        .get("/", |reactor, _, _, reply| {
+            reply.send(reactor, Response::html(PAGE));
+        })
+        .get("/events", events)
+        .get("/poll", poll)
+        .post("/say", say);
+    let listener = Server::routes(routes)
+        .listen(&mut reactor, &args.addr)
+        .map_err(|error| format!("cannot listen on {}: {error}", args.addr))?;
+    cli::print(format_args!("listening on {}", reactor[listener].local_addr()));
+    reactor.subscribe(|reactor, live: &mut Live, _: &News| {
+        let Live { history, polls, streams, .. } = live;
+        for (_, poll) in polls.extract_if(|_, poll| poll.place < history.last()) {
+            poll.to.send(reactor, news(history, poll.place));
+        }
+        for stream in streams.values_mut() {
+            stream.catch_up(reactor, history);
+        }
+    });
+    reactor.every(tick, Missed::Skip, |reactor, live: &mut Live, _| {
+        let (streams, polls) = (live.streams.len(), live.polls.len());
+        live.history.push("tick", &format!("listening: {streams} at /events, {polls} at /poll"));
+        reactor.publish(News);
+    });
+    reactor.run(&mut Live::default()).map_err(|error| error.to_string())
+}
+
+fn say(reactor: &mut Context<Live>, live: &mut Live, request: &Request<'_>, reply: Reply) {
+    let status = match str::from_utf8(request.body()).map(str::trim) {
+        Ok("") | Err(_) => StatusCode::BAD_REQUEST,
+        Ok(text) if text.len() > TEXT_BYTES_MAX => StatusCode::PAYLOAD_TOO_LARGE,
+        Ok(text) => {
+            live.history.push("said", text);
+            reactor.publish(News);
+            StatusCode::NO_CONTENT
+        }
+    };
+    reply.send(reactor, status);
+}
+
+/// Where a reader goes on: it says what it has heard in the address, or in a header, as a browser
+/// does that has lost its event stream.
+fn place(live: &Live, request: &Request<'_>) -> u64 {
+    let after = request.query_pairs().find(|(name, _)| name == "after").map(|(_, id)| id);
+    let heard = request.header("Last-Event-ID").map(Cow::from).or(after);
+    live.history.place(heard.and_then(|id| id.parse().ok()))
+}
+
+/// Answers when there is news: now, or with the next.
+fn poll(reactor: &mut Context<Live>, live: &mut Live, request: &Request<'_>, reply: Reply) {
+    let place = place(live, request);
+    if place < live.history.last() {
+        reply.send(reactor, news(&live.history, place));
+        return;
+    }
+    live.readers += 1;
+    let number = live.readers;
+    reply.on_gone(reactor, move |_, live: &mut Live| drop(live.polls.remove(&number)));
+    live.polls.insert(number, Reader { place, to: reply });
+}
+
+fn news(history: &History, place: u64) -> Response {
+    Response::json(history.json(place)).header("Cache-Control", "no-store")
+}
+
+/// Answers without end.
+fn events(reactor: &mut Context<Live>, live: &mut Live, request: &Request<'_>, reply: Reply) {
+    let place = place(live, request);
+    let head = Response::text("retry: 1000\n\n")
+        .header("Content-Type", "text/event-stream")
+        .header("Cache-Control", "no-store");
+    let sender = reply.stream(reactor, head);
+    live.readers += 1;
+    let number = live.readers;
+    sender.on_gone(reactor, move |_, live: &mut Live| drop(live.streams.remove(&number)));
+    sender.on_drained(reactor, |reactor, _: &mut Live| reactor.publish(News));
+    let mut reader = Reader { place, to: sender };
+    reader.catch_up(reactor, &live.history);
+    live.streams.insert(number, reader);
+}
+
+impl Reader<Sender> {
+    /// Tells all that is new; later, if too much of what it was told is still on its way.
+    fn catch_up(&mut self, reactor: &mut Context<Live>, history: &History) {
+        if self.to.unsent(reactor) > Limits::default().outbox_bytes_high {
+            return; // And `on_drained` tells.
+        }
+        let (missed, news) = history.since(self.place);
+        let mut events = Vec::new();
+        if missed > 0 {
+            SseEvent::data(&missed.to_string()).event("missed").write(&mut events);
+        }
+        for (id, item) in news {
+            SseEvent::data(item).id(&id.to_string()).write(&mut events);
+        }
+        self.place = history.last();
+        let _ = self.to.write(reactor, &events); // There is room, unless it has gone.
+    }
+}
