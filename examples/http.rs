@@ -138,11 +138,11 @@ fn end_on_signals(reactor: &mut Context<()>) -> std::io::Result<()> {
             if std::mem::replace(&mut is_second, true) {
                 return reactor.stop();
             }
-            cli::print(format_args!("{signal}: no new clients"));
             drain(reactor, DRAIN_GRACE, |reactor, _, report| {
                 cli::print(report);
                 reactor.stop();
             });
+            cli::print(format_args!("{signal}: no new clients"));
         })?;
     }
     Ok(())

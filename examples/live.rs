@@ -39,6 +39,8 @@ Options:
 
 const PAGE: &str = include_str!("live/index.html");
 const TEXT_BYTES_MAX: usize = 1000;
+/// How long a browser waits before it comes back.
+const COME_BACK: Duration = Duration::from_secs(1);
 
 /// Published when there is news. What it is stands in the history, so that somebody who comes
 /// between the telling and the hearing misses nothing and hears nothing twice.
@@ -139,10 +141,8 @@ fn news(history: &History, place: u64) -> Response {
 /// Answers without end.
 fn events(reactor: &mut Context<Live>, live: &mut Live, request: &Request<'_>, reply: Reply) {
     let place = place(live, request);
-    let head = Response::text("retry: 1000\n\n")
-        .header("Content-Type", "text/event-stream")
-        .header("Cache-Control", "no-store");
-    let sender = reply.stream(reactor, head);
+    let sender = reply.events(reactor);
+    let _ = sender.event(reactor, &SseEvent::default().retry(COME_BACK)); // There is room.
     live.readers += 1;
     let number = live.readers;
     sender.on_gone(reactor, move |_, live: &mut Live| drop(live.streams.remove(&number)));
@@ -159,14 +159,13 @@ impl Reader<Sender> {
             return; // And `on_drained` tells.
         }
         let (missed, news) = history.since(self.place);
-        let mut events = Vec::new();
         if missed > 0 {
-            SseEvent::data(&missed.to_string()).event("missed").write(&mut events);
+            let _ = self.to.event(reactor, &SseEvent::data(&missed.to_string()).event("missed"));
         }
         for (id, item) in news {
-            SseEvent::data(item).id(&id.to_string()).write(&mut events);
+            // What is refused here is no loss: the client has gone.
+            let _ = self.to.event(reactor, &SseEvent::data(item).id(&id.to_string()));
         }
         self.place = history.last();
-        let _ = self.to.write(reactor, &events); // There is room, unless it has gone.
     }
 }
