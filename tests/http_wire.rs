@@ -109,9 +109,9 @@ fn request_says_what_it_is() {
         Transfer-Encoding: chunked\r\nExpect: 100-continue\r\nConnection: x, close\r\n\r\n";
     let mut room = room();
     let head = parse_request(text.as_bytes(), LIMITS, &mut room).unwrap().unwrap();
-    assert_eq!((head.method, head.version), (Method::POST, Version::HTTP_11));
+    assert_eq!((&head.method, head.version), (&Method::POST, Version::HTTP_11));
     assert_eq!(head.target, "http://a:80/b%20c?d");
-    assert_eq!((head.authority, head.path, head.query), (Some("a:80"), "/b%20c", Some("d")));
+    assert_eq!((head.authority(), head.path, head.query), (Some("a:80"), "/b%20c", Some("d")));
     assert_eq!((head.body, head.expects_continue), (Framing::Chunked, true));
     assert_eq!((head.keep_alive, head.upgrades), (false, false));
     assert_eq!((head.headers.len(), head.headers.get("X-y")), (6, Some("z")));

@@ -70,8 +70,7 @@ pub struct RequestHead<'a> {
     pub method: Method,
     /// As it was sent.
     pub target: &'a str,
-    /// Whom it is for: as the target says, which has precedence (RFC 9112, 3.2.2), or `Host`.
-    pub authority: Option<&'a str>,
+    authority: Option<&'a [u8]>,
     /// Of the target: not decoded, and never empty but for CONNECT.
     pub path: &'a str,
     /// Of the target: what is behind the first `?`.
@@ -90,6 +89,13 @@ pub struct RequestHead<'a> {
     pub upgrades: bool,
     /// Its length, the blank line included.
     pub bytes: usize,
+}
+
+impl<'a> RequestHead<'a> {
+    /// Whom it is for: as the target says, which has precedence (RFC 9112, 3.2.2), or `Host`.
+    pub fn authority(&self) -> Option<&'a str> {
+        str::from_utf8(self.authority?).ok()
+    }
 }
 
 /// A response's head.
@@ -129,7 +135,7 @@ pub fn parse_request<'a>(
         return Err(Refusal::bad("a request without a method or a target"));
     };
     check_sizes(name.len(), target.len(), limits)?;
-    check_lines(&bytes[..length])?;
+    check_lines(&bytes[..length], request.headers)?;
     let Ok(method) = Method::from_bytes(name.as_bytes()) else {
         return Err(Refusal::bad("the method is not a token"));
     };
@@ -152,7 +158,7 @@ pub fn parse_request<'a>(
         upgrades: facts.upgrade && version == Version::HTTP_11 || method == Method::CONNECT,
         method,
         target,
-        authority: authority.or(facts.host),
+        authority: authority.map(str::as_bytes).or(facts.host),
         path,
         query,
         version,
@@ -184,7 +190,7 @@ pub fn parse_response<'a>(
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(error) => return Err(refuse(error)),
     };
-    check_lines(&bytes[..length])?;
+    check_lines(&bytes[..length], response.headers)?;
     let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
     let Some(status) = status else { return Err(Refusal::bad("the status is no number")) };
     let version = version(response.version);
@@ -270,14 +276,18 @@ fn check_sizes(method: usize, target: usize, limits: HeadLimits) -> Result<(), R
     Ok(())
 }
 
-/// Checks what httparse lets pass: lines that end in LF alone. Other controls, CR among them, are
-/// nowhere else in a head.
-fn check_lines(head: &[u8]) -> Result<(), Refusal> {
-    let bare = head.iter().zip(&head[1..]).filter(|(a, b)| **b == b'\n' && **a != b'\r').count();
-    if bare > 0 {
-        return Err(Refusal::bad("a line does not end in CRLF"));
+/// Checks what httparse lets pass: lines that end in LF alone. LF is nowhere but at the end of a
+/// line, and each line begins with a field's name but the first and the blank one, so that it is
+/// enough to look ahead of the names: a fifth of the work of a look at every byte.
+fn check_lines(head: &[u8], fields: &[httparse::Header<'_>]) -> Result<(), Refusal> {
+    let ends_in_crlf = |name: &str| {
+        let at = name.as_ptr().addr().wrapping_sub(head.as_ptr().addr());
+        head.get(at.wrapping_sub(2)) == Some(&b'\r')
+    };
+    if fields.iter().all(|field| ends_in_crlf(field.name)) && head.ends_with(b"\r\n\r\n") {
+        return Ok(());
     }
-    Ok(())
+    Err(Refusal::bad("a line does not end in CRLF"))
 }
 
 fn refuse_request(
@@ -325,7 +335,7 @@ struct Facts<'a> {
     /// The coding is `chunked` and nothing else.
     chunked: bool,
     hosts: u32,
-    host: Option<&'a str>,
+    host: Option<&'a [u8]>,
     close: bool,
     keep_alive: bool,
     upgrade: bool,
@@ -357,12 +367,13 @@ impl<'a> Facts<'a> {
     /// It may be empty, where the target has no authority.
     fn host(&mut self, value: &'a [u8]) -> Result<(), Refusal> {
         self.hosts += 1;
-        if !value.is_empty() {
-            self.host = std::str::from_utf8(value).ok().filter(|_| is_authority(value));
-            if self.host.is_none() {
-                return Err(Refusal::bad("a bad Host field"));
-            }
+        if value.is_empty() {
+            return Ok(());
         }
+        if !is_authority(value) {
+            return Err(Refusal::bad("a bad Host field"));
+        }
+        self.host = Some(value);
         Ok(())
     }
 

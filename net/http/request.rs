@@ -52,7 +52,7 @@ impl<'a> Request<'a> {
 
     /// The host, and the port if one was named, that the client wants to talk to.
     pub fn authority(&self) -> Option<&'a str> {
-        self.head.authority
+        self.head.authority()
     }
 
     /// HTTP/1.1, or HTTP/1.0.

@@ -107,24 +107,29 @@ static NAME: [bool; 256] = {
 
 /// Whether it is a host with a port or without one (RFC 3986, 3.2), and no user name.
 pub fn is_authority(authority: &[u8]) -> bool {
-    let (host, rest) = match authority {
+    let port = match authority {
         [b'[', inner @ ..] => {
             let Some(end) = inner.iter().position(|byte| *byte == b']') else { return false };
-            (&inner[..end], &inner[end + 1..])
+            let (ip, rest) = inner.split_at(end);
+            if end < 2 || !ip.iter().all(|b| b.is_ascii_hexdigit() || b":.".contains(b)) {
+                return false;
+            }
+            &rest[1..]
         }
-        name => name.split_at(name.iter().position(|b| *b == b':').unwrap_or(name.len())),
+        name => {
+            let end = name.iter().position(|byte| !NAME[usize::from(*byte)]);
+            let end = end.unwrap_or(name.len());
+            if end == 0 {
+                return false;
+            }
+            &name[end..]
+        }
     };
-    let is_host = if authority.first() == Some(&b'[') {
-        host.len() > 1 && host.iter().all(|b| b.is_ascii_hexdigit() || b":.".contains(b))
-    } else {
-        !host.is_empty() && host.iter().all(|byte| NAME[usize::from(*byte)])
-    };
-    let is_port = match rest {
+    match port {
         [] => true,
         [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
         _ => false,
-    };
-    is_host && is_port
+    }
 }
 
 #[cfg(test)]

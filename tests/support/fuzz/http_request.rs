@@ -163,7 +163,7 @@ impl Read {
 /// A head as it would be written, and what was made of it.
 fn text(head: &RequestHead<'_>) -> String {
     let facts = (head.body, head.keep_alive, head.expects_continue, head.upgrades);
-    let parts = (head.authority, head.path, head.query);
+    let parts = (head.authority(), head.path, head.query);
     format!("{}{facts:?} {parts:?}", String::from_utf8_lossy(&written(head)))
 }
 
