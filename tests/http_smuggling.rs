@@ -310,6 +310,8 @@ fn ambiguous_chunks_are_refused() {
         ("a space ahead of an extension", 400, "4 ;a\r\nabcd\r\n0\r\n\r\n"),
         ("a tab behind a size", 400, "4\t\r\nabcd\r\n0\r\n\r\n"),
         ("no size", 400, "\r\nabcd\r\n0\r\n\r\n"),
+        ("nothing for a last chunk", 400, "4\r\nabcd\r\n\r\n"),
+        ("nothing at all", 400, "\r\n\r\n"),
         ("an extension of nothing", 400, ";a\r\nabcd\r\n0\r\n\r\n"),
         ("no number", 400, "g\r\nabcd\r\n0\r\n\r\n"),
         ("a quoted size", 400, "\"4\"\r\nabcd\r\n0\r\n\r\n"),

@@ -160,6 +160,7 @@ pub fn build(rng: &mut Rng) -> Vec<u8> {
             4 => format!("{length:X}"),
             5 => format!("+{length:x}"),
             6 => "ffffffffffffffff".to_owned(),
+            7 => String::new(),
             _ => format!("{length:x}"),
         };
         let mut put = |text: &str| out.extend_from_slice(text.as_bytes());
