@@ -117,7 +117,8 @@ impl<'a> Params<'a> {
     pub fn get(self, name: &str) -> Option<Cow<'a, str>> {
         let mut rest = self.path;
         for segment in &self.route?.segments {
-            let (first, behind) = rest.split_once('/').unwrap_or((rest, ""));
+            let (first, behind) = split(rest);
+            let behind = behind.unwrap_or("");
             match segment {
                 Segment::Param(param) if param == name => return decode(first),
                 Segment::Rest(param) if param == name => return decode(rest),
@@ -133,10 +134,7 @@ impl Route {
         let mut rest = Some(path);
         for segment in &self.segments {
             let Some(here) = rest else { return false };
-            let (first, behind) = match here.split_once('/') {
-                Some((first, behind)) => (first, Some(behind)),
-                None => (here, None),
-            };
+            let (first, behind) = split(here);
             let fits = match segment {
                 Segment::Text(text) if first.contains('%') => decoded(first).eq(text.bytes()),
                 Segment::Text(text) => first == text,
@@ -149,6 +147,14 @@ impl Route {
             rest = behind;
         }
         rest.is_none()
+    }
+}
+
+/// The first segment and those behind its slash, if there is one.
+fn split(path: &str) -> (&str, Option<&str>) {
+    match path.bytes().position(|byte| byte == b'/') {
+        Some(at) => (&path[..at], Some(&path[at + 1..])),
+        None => (path, None),
     }
 }
 
@@ -202,10 +208,19 @@ fn segments(pattern: &str) -> Vec<Segment> {
 
 /// Rule 5.
 fn is_good(path: &str) -> bool {
-    // Nearly always there is nothing to look at more closely.
-    if !path.bytes().any(|byte| matches!(byte, b'%' | b'\\' | b'.' | 0)) {
-        return !path.starts_with('/') && !path.contains("//");
+    let mut before = b'/';
+    for byte in path.bytes() {
+        match byte {
+            // Nearly always there is nothing to look at more closely.
+            b'%' | b'\\' | b'.' | 0 => return is_good_decoded(path),
+            b'/' if before == b'/' => return false,
+            _ => before = byte,
+        }
     }
+    true
+}
+
+fn is_good_decoded(path: &str) -> bool {
     let Some(plain) = decode(path) else { return false };
     let count = plain.split(['/', '\\']).count();
     let empty_last = path.is_empty() || path.ends_with('/');
