@@ -57,11 +57,11 @@ fn the_loop_keeps_its_contract_whatever_the_bytes_ask_of_it() {
 #[cfg(feature = "http")]
 #[test]
 fn chunked_bodies_are_those_of_the_grammar_whatever_the_bytes_are() {
-    replay("chunked", 20_000, fuzz::chunked);
+    replay("chunked", 6000, fuzz::chunked);
 }
 
 #[cfg(feature = "http")]
 #[test]
 fn requests_are_those_of_the_grammar_whatever_the_bytes_are() {
-    replay("http_request", 20_000, fuzz::http_request);
+    replay("http_request", 6000, fuzz::http_request);
 }

@@ -1,4 +1,4 @@
-//! HTTP's parsers: the same messages wherever they are cut, limits to the byte, work linear in bytes.
+//! HTTP's parsers: the same messages wherever they are cut, limits to the byte, linear work.
 
 use std::time::{Duration, Instant};
 
@@ -27,8 +27,8 @@ fn response(bytes: &[u8], limits: HeadLimits) -> Result<Option<usize>, u16> {
     head.map(|head| head.map(|head| head.bytes)).map_err(|refusal| refusal.status())
 }
 
-/// Feeds a head in pieces as a connection does: after how many bytes it was whole or refused, and how
-/// many were parsed for that.
+/// Feeds a head in pieces as a connection does: after how many bytes it was whole or refused, and
+/// how many were parsed for that.
 fn feed(
     head: &[u8],
     piece: usize,
@@ -187,11 +187,16 @@ fn twenty_megabytes_of_head_are_refused_at_once() {
     let endless = ["GET / HTTP/1.1\r\n", &fields].concat();
     let one = format!("GET / HTTP/1.1\r\na: {}", "b".repeat(20 * 1024 * 1024));
     for head in [endless, one] {
-        let began = Instant::now();
-        let (end, told, _) = feed(head.as_bytes(), 4096, LIMITS, request);
-        let took = began.elapsed();
-        assert_eq!(told, Err(431));
-        assert!(end <= LIMITS.head_bytes_max && took < Duration::from_millis(10), "{end} {took:?}");
+        let once = || {
+            let began = Instant::now();
+            let (end, told, parsed) = feed(head.as_bytes(), 4096, LIMITS, request);
+            assert_eq!(told, Err(431));
+            assert!(end <= LIMITS.head_bytes_max && parsed <= 3 * LIMITS.head_bytes_max);
+            began.elapsed()
+        };
+        // The best of some: this is about the work, and not about who else is at work here.
+        let took = (0..10).map(|_| once()).min();
+        assert!(took < Some(Duration::from_millis(10)), "{took:?}");
     }
 }
 

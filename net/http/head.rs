@@ -9,8 +9,9 @@
 //!
 //! What two readers might read differently is refused, because between a proxy and a server that
 //! disagree on where a message ends a second one can be smuggled (RFC 9112, 11.2): both lengths,
-//! two lengths, a length that is not all digits, codings we do not know, a line that does not end in
-//! CRLF, a target with a fragment. Folded lines and spaces before a colon are refused by httparse.
+//! two lengths, a length that is not all digits, codings we do not know, a line that does not end
+//! in CRLF, a target with a fragment. Folded lines and spaces before a colon are refused by
+//! httparse.
 //!
 //! # Read next
 //! `target.rs`: what a request asks for. `chunked.rs`: bodies without a length.

@@ -40,7 +40,6 @@ pub mod parts {
         Framing, HEADERS_ROOM, HeadLimits, RequestHead, ResponseHead, Room, Scan, parse_request,
         parse_response, room,
     };
-    pub use super::percent::{decode, pairs};
     pub use super::router::{Found, Matcher, Params};
 }
 

@@ -1,7 +1,7 @@
 //! Percent-encoding (RFC 3986, 2.1), and the pairs of a query.
 //!
-//! Knows text. A path is decoded strictly, since it decides what is done; a query as browsers do it,
-//! which refuses nothing.
+//! Knows text. A path is decoded strictly, since it decides what is done; a query as browsers do
+//! it, which refuses nothing.
 //!
 //! # Read next
 //! `router.rs`: the paths.
@@ -44,7 +44,10 @@ pub fn decode(text: &str) -> Option<Cow<'_, str>> {
         return Some(Cow::Borrowed(text));
     }
     let escapes = || text.bytes().enumerate().filter(|(_, byte)| *byte == b'%');
-    let is_escape = |at: usize| matches!(text.as_bytes()[at + 1..], [high, low, ..] if hex(high).and(hex(low)).is_some());
+    let is_escape = |at: usize| match text.as_bytes()[at + 1..] {
+        [high, low, ..] => hex(high).and(hex(low)).is_some(),
+        _ => false,
+    };
     if !escapes().all(|(at, _)| is_escape(at)) {
         return None;
     }

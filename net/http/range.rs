@@ -2,10 +2,10 @@
 //!
 //! Knows field values and a length; never reads what it cuts.
 //!
-//! A range is a request that may be ignored, so all that is odd leads to the whole: another unit, bad
-//! syntax, more than [`RANGES_MAX`], or ranges that add up to more than there is, which only those
-//! send who want work done. 416 is for ranges that are fine and lie behind the end. Of methods only
-//! GET has ranges; who calls this sees to it.
+//! A range is a request that may be ignored, so all that is odd leads to the whole: another unit,
+//! bad syntax, more than [`RANGES_MAX`], or ranges that add up to more than there is, which only
+//! those send who want work done. 416 is for ranges that are fine and lie behind the end. Of
+//! methods only GET has ranges; who calls this sees to it.
 //!
 //! # Read next
 //! `head.rs`: where fields come from.
@@ -23,8 +23,8 @@ pub const RANGES_MAX: usize = 16;
 pub enum Ranges {
     /// 200, and all of it.
     Whole,
-    /// 206; one is the body, with `Content-Range`, several are a [`multipart`](part_head) one. There
-    /// is at least one, none is empty, and all lie within the length.
+    /// 206; one is the body, with `Content-Range`, several are a [`multipart`](part_head) one.
+    /// At least one, none of them empty, and all within the length.
     Parts(Vec<Range<u64>>),
     /// 416, with `Content-Range`: there is nothing where it looks.
     Unsatisfiable,

@@ -12,12 +12,12 @@
 //! # Rules
 //! 1. A path is cut at its slashes, then decoded, once: `%2F` is a character of its segment.
 //! 2. A trailing slash is a segment that is empty: `/users` and `/users/` are two paths.
-//! 3. Of two patterns that fit the one wins that is more definite at the first difference: text goes
-//!    before `{id}` and `{id}` before `{rest...}`. The order in which they were added is nothing.
+//! 3. Of two patterns that fit the one wins that is more definite at the first difference: text
+//!    goes before `{id}` and `{id}` before `{rest...}`, in whatever order they were added.
 //! 4. HEAD takes the route of GET unless it has one of its own.
-//! 5. Bad is what could lead elsewhere when a parameter becomes the name of a file: segments `.` and
-//!    `..`, empty ones but the last, and NUL; also behind an encoded slash or a backslash. So are
-//!    escapes that are none, and what is not UTF-8. Clients resolve dots before they send a path.
+//! 5. Bad is what could lead elsewhere when a parameter becomes the name of a file: segments `.`
+//!    and `..`, empty ones but the last, and NUL; also behind an encoded slash or a backslash. So
+//!    are escapes that are none, and what is not UTF-8. Clients resolve dots before they send.
 //!
 //! # Cost
 //! `find` is O(routes × segments), and allocates nothing unless there is an escape in the path.

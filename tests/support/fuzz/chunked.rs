@@ -1,4 +1,4 @@
-//! The chunked coding: whatever the bytes and wherever they are cut, the body is that of the grammar.
+//! The chunked coding: whatever the bytes and wherever they are cut, the body is the grammar's.
 //!
 //! The first bytes choose the cuts, and whether the rest is the stream itself or choices of what to
 //! build one from: bytes by chance are hardly ever a chunk.

@@ -1,8 +1,8 @@
 //! Requests: whatever the bytes and wherever they are cut, the same ones are read; what is accepted
 //! is what a strict grammar accepts, and comes out the same when it is written again.
 //!
-//! The first bytes choose the limits, the cuts, and whether the rest is the stream itself or choices
-//! of what to build one from.
+//! The first bytes choose the limits, the cuts, and whether the rest is the stream itself or
+//! choices of what to build one from.
 
 use waterwheel::net::http::parts::{
     Chunked, Framing, HeadLimits, Piece, RequestHead, Scan, parse_request, room,
