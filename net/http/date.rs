@@ -8,33 +8,39 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use crate::reactor::Context;
 
-/// As in `Sun, 06 Nov 1994 08:49:37 GMT`: all of them have this length.
-pub(super) const DATE_BYTES: usize = 29;
+/// A whole line, as in `Date: Sun, 06 Nov 1994 08:49:37 GMT` and CRLF: all have this length.
+pub(super) type Line = [u8; 37];
 
-/// The date as text, and when it ends to be right.
-#[derive(Debug, Default)]
+/// The line, and when it ends to be right.
+#[derive(Debug)]
 pub(super) struct Dates {
-    text: Cell<[u8; DATE_BYTES]>,
+    line: Cell<Line>,
     /// The first tick of the next second.
     until: Cell<u64>,
 }
 
+impl Default for Dates {
+    fn default() -> Dates {
+        Dates { line: Cell::new([0; 37]), until: Cell::new(0) }
+    }
+}
+
 impl Dates {
-    /// The date of this turn.
+    /// The line for this turn.
     #[inline]
-    pub(super) fn get<S: 'static>(&self, reactor: &Context<S>) -> [u8; DATE_BYTES] {
+    pub(super) fn get<S: 'static>(&self, reactor: &Context<S>) -> Line {
         if reactor.tick() >= self.until.get() {
             self.renew(reactor);
         }
-        self.text.get()
+        self.line.get()
     }
 
     #[cold]
     fn renew<S: 'static>(&self, reactor: &Context<S>) {
         let ms = u64::try_from(reactor.wall().unix_ms()).unwrap_or(0);
         let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(ms / 1000));
-        if let Ok(text) = date.as_bytes().try_into() {
-            self.text.set(text);
+        if let Ok(line) = format!("Date: {date}\r\n").into_bytes().try_into() {
+            self.line.set(line);
         }
         self.until.set(reactor.tick() + 1000 - ms % 1000);
     }

@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use http::StatusCode;
 
-use super::date::DATE_BYTES;
+use super::date;
 
 /// A status, header fields and a body.
 ///
@@ -29,7 +29,8 @@ use super::date::DATE_BYTES;
 #[must_use = "it is to be sent"]
 pub struct Response {
     status: StatusCode,
-    content_type: Option<&'static str>,
+    /// A whole line, or nothing.
+    content_type: &'static str,
     /// The header fields, each with its CRLF.
     fields: Vec<u8>,
     has_date: bool,
@@ -40,16 +41,17 @@ pub struct Response {
     pub(super) body: Payload,
 }
 
-const TEXT: &str = "text/plain; charset=utf-8";
-const HTML: &str = "text/html; charset=utf-8";
-const JSON: &str = "application/json";
+const TEXT: &str = "Content-Type: text/plain; charset=utf-8\r\n";
+const HTML: &str = "Content-Type: text/html; charset=utf-8\r\n";
+const JSON: &str = "Content-Type: application/json\r\n";
+const BYTES: &str = "Content-Type: application/octet-stream\r\n";
 
 impl Response {
     /// A response without a body.
     pub fn new(status: StatusCode) -> Response {
         Response {
             status,
-            content_type: None,
+            content_type: "",
             fields: Vec::new(),
             has_date: false,
             close: false,
@@ -60,17 +62,17 @@ impl Response {
 
     /// 200 with plain text in UTF-8.
     pub fn text(body: impl Into<Payload>) -> Response {
-        Response { content_type: Some(TEXT), ..Response::bytes(body) }
+        Response { content_type: TEXT, ..Response::bytes(body) }
     }
 
     /// 200 with a page in UTF-8.
     pub fn html(body: impl Into<Payload>) -> Response {
-        Response { content_type: Some(HTML), ..Response::bytes(body) }
+        Response { content_type: HTML, ..Response::bytes(body) }
     }
 
     /// 200 with JSON.
     pub fn json(body: impl Into<Payload>) -> Response {
-        Response { content_type: Some(JSON), ..Response::bytes(body) }
+        Response { content_type: JSON, ..Response::bytes(body) }
     }
 
     /// 200 with a body of whatever type; a `Content-Type` can be added as a header.
@@ -105,7 +107,7 @@ impl Response {
             return self;
         }
         if is("content-type") {
-            self.content_type = None;
+            self.content_type = "";
         }
         self.has_date |= is("date");
         for part in [name.as_bytes(), b": ", value, b"\r\n"] {
@@ -125,23 +127,19 @@ impl Response {
     }
 
     /// Writes the head, blank line included, behind what is in `out`.
+    #[inline]
     pub(super) fn write_head(
         &self,
         out: &mut Vec<u8>,
         coding: Coding,
         connection: Connection,
-        date: &[u8; DATE_BYTES],
+        date: &date::Line,
     ) {
-        if self.status == StatusCode::OK {
-            out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
-        } else {
-            put(out, [b"HTTP/1.1 ", self.status.as_str().as_bytes(), b" "]);
-            let reason = self.status.canonical_reason().unwrap_or("");
-            put(out, [reason.as_bytes(), b"\r\n"]);
+        match self.status {
+            StatusCode::OK => out.extend_from_slice(b"HTTP/1.1 200 OK\r\n"),
+            status => write_status(out, status),
         }
-        if let Some(content_type) = self.content_type {
-            put(out, [b"Content-Type: ", content_type.as_bytes(), b"\r\n"]);
-        }
+        out.extend_from_slice(self.content_type.as_bytes());
         match coding {
             Coding::Length(length) => {
                 out.extend_from_slice(b"Content-Length: ");
@@ -157,9 +155,18 @@ impl Response {
             Connection::KeepAlive => out.extend_from_slice(b"Connection: keep-alive\r\n"),
         }
         if !self.has_date {
-            put(out, [b"Date: ", date, b"\r\n"]);
+            out.extend_from_slice(date);
         }
-        put(out, [&self.fields[..], b"\r\n"]);
+        out.extend_from_slice(&self.fields);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+#[cold]
+fn write_status(out: &mut Vec<u8>, status: StatusCode) {
+    let reason = status.canonical_reason().unwrap_or("");
+    for part in ["HTTP/1.1 ", status.as_str(), " ", reason, "\r\n"] {
+        out.extend_from_slice(part.as_bytes());
     }
 }
 
@@ -182,12 +189,6 @@ pub(super) enum Connection {
     Close,
     /// To a client of HTTP/1.0.
     KeepAlive,
-}
-
-fn put<const N: usize>(out: &mut Vec<u8>, parts: [&[u8]; N]) {
-    for part in parts {
-        out.extend_from_slice(part);
-    }
 }
 
 /// Writes a number in digits, 16 of them at most in base 16 and 20 in base 10.
@@ -225,8 +226,7 @@ impl From<String> for Response {
 /// Bytes of no known type: `application/octet-stream`.
 impl From<Vec<u8>> for Response {
     fn from(bytes: Vec<u8>) -> Response {
-        let content_type = Some("application/octet-stream");
-        Response { content_type, ..Response::bytes(bytes) }
+        Response { content_type: BYTES, ..Response::bytes(bytes) }
     }
 }
 

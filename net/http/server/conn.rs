@@ -174,10 +174,7 @@ impl<S: 'static> Session<S> {
             _ => {}
         }
         let phase = self.exchange.phase.get();
-        if phase == Phase::Dead
-            || self.exchange.closing.get()
-            || reactor.get(id).is_none_or(Conn::is_closing)
-        {
+        if phase == Phase::Dead || self.exchange.closing.get() {
             return None;
         }
         match &self.intake {
@@ -531,7 +528,7 @@ impl<S: 'static> Session<S> {
             Some(refusal) if !discards => self.refuse_body(reactor, state, id, refusal),
             _ => {
                 self.intake = Intake::Ignore;
-                reactor[id].close();
+                self.exchange.close(&mut reactor[id]);
             }
         }
     }
@@ -545,8 +542,9 @@ impl<S: 'static> Session<S> {
             // The handler was told that the client has finished, and gave up.
             log::debug!("{}: its request was dropped", exchange.peer());
             exchange.phase.set(Phase::Idle);
-            reactor[id].release();
-            return exchange.close(&mut reactor[id]);
+            let conn = &mut reactor[id];
+            conn.release();
+            return exchange.close(conn);
         }
         log::error!("{}: answered with 500: the reply was dropped", exchange.peer());
         let running = Running::begin(exchange);

@@ -33,6 +33,7 @@ use super::Common;
 use crate::net::conn::{Conn, mark};
 use crate::net::drive::NUDGE;
 use crate::net::event::Pressure;
+use crate::net::http::date;
 use crate::net::http::head::RequestHead;
 use crate::net::http::response::{Coding, Connection, Payload, Response};
 use crate::reactor::{Context, Resumer, SourceId};
@@ -102,7 +103,7 @@ pub(super) struct Exchange {
     pub(super) running: Cell<bool>,
     /// Too much is unsent to go on with the next request.
     pub(super) blocked: Cell<bool>,
-    /// To be closed when all is sent; input is dropped.
+    /// On its way out: what comes is dropped.
     pub(super) closing: Cell<bool>,
     /// The handler wants no more of the body now.
     pub(super) body_paused: Cell<bool>,
@@ -117,9 +118,11 @@ pub(super) struct Exchange {
     pub(super) body_until: Cell<u64>,
     /// A large body, and how much of it was sent.
     rest: Cell<Option<Box<(Payload, usize)>>>,
-    /// Callbacks; their type is known to whom has a `Context`.
-    pub(super) on_gone: Cell<Option<Box<dyn Any>>>,
-    pub(super) on_drained: Cell<Option<Box<dyn Any>>>,
+    /// One of the callbacks is set.
+    has_callbacks: Cell<bool>,
+    /// Callbacks; their type is known to who has a `Context`.
+    on_gone: Cell<Option<Box<dyn Any>>>,
+    on_drained: Cell<Option<Box<dyn Any>>>,
     /// The bytes behind a head that asks for another protocol, while its handler runs.
     pub(super) input: Cell<Vec<u8>>,
 }
@@ -149,6 +152,7 @@ impl Exchange {
             since: Cell::new(tick),
             body_until: Cell::new(0),
             rest: Cell::new(None),
+            has_callbacks: Cell::new(false),
             on_gone: Cell::new(None),
             on_drained: Cell::new(None),
             input: Cell::default(),
@@ -175,39 +179,39 @@ impl Exchange {
         }
         let response = self.checked(response);
         let length = response.body.len();
-        let coding = match response.is_bodiless() {
-            true => Coding::None,
-            false => Coding::Length(length as u64),
-        };
-        let has_body = coding != Coding::None && !self.facts.get().is_head;
+        let is_bodiless = response.is_bodiless();
+        let coding = if is_bodiless { Coding::None } else { Coding::Length(length as u64) };
+        let has_body = !is_bodiless && !self.facts.get().is_head;
         let copied =
             if has_body && length <= COPIED_BYTES { response.body.as_slice() } else { &[] };
-        if !self.write_head(reactor, &response, coding, copied) {
-            return false;
-        }
-        if has_body && length > COPIED_BYTES {
-            self.phase.set(Phase::Sending);
-            self.rest.set(Some(Box::new((response.body, 0))));
-            self.send_rest(reactor);
-        } else {
-            self.finish(reactor);
-        }
-        true
-    }
-
-    /// Writes the head of an answer and `body` behind it; false if nobody is there.
-    pub(super) fn write_head<S: 'static>(
-        &self,
-        reactor: &mut Context<S>,
-        response: &Response,
-        coding: Coding,
-        body: &[u8],
-    ) -> bool {
-        let date = self.common.dates.get(reactor);
+        let (tick, date) = (reactor.tick(), self.common.dates.get(reactor));
         let Some(conn) = self.conn(reactor) else {
             self.phase.set(Phase::Dead);
             return false;
         };
+        if !self.write_head(conn, &response, coding, copied, &date) {
+            return false;
+        }
+        if !has_body || length <= COPIED_BYTES {
+            self.finish(conn, tick);
+            self.tell_session();
+        } else {
+            self.phase.set(Phase::Sending);
+            self.rest.set(Some(Box::new((response.body, 0))));
+            self.send_rest(reactor);
+        }
+        true
+    }
+
+    /// Writes the head of an answer and `body` behind it; false if that is refused.
+    pub(super) fn write_head(
+        &self,
+        conn: &mut Conn,
+        response: &Response,
+        coding: Coding,
+        body: &[u8],
+        date: &date::Line,
+    ) -> bool {
         let mut facts = self.facts.get();
         facts.keep_alive &= !response.close
             && !conn.has(mark::DRAINING)
@@ -220,16 +224,17 @@ impl Exchange {
             _ => Connection::Usual,
         };
         let mut out = self.common.head.take();
-        response.write_head(&mut out, coding, connection, &date);
+        response.write_head(&mut out, coding, connection, date);
         out.extend_from_slice(body);
         let pressure = conn.write(&out);
-        self.blocked.set(pressure == Pressure::AboveHigh);
-        if pressure == Pressure::Refused {
-            conn.abort(); // A head beyond all measure, or the client is gone and `Closed` comes.
-        }
         out.clear();
         if out.capacity() <= HEAD_KEPT_BYTES {
             self.common.head.set(out);
+        }
+        self.blocked.set(pressure == Pressure::AboveHigh);
+        if pressure == Pressure::Refused {
+            conn.abort(); // A head beyond all measure, or the client is gone and `Closed` comes.
+            self.phase.set(Phase::Dead);
         }
         pressure != Pressure::Refused
     }
@@ -249,13 +254,15 @@ impl Exchange {
 
     /// Sends more of a large body, and finishes when that was all.
     pub(super) fn send_rest<S: 'static>(&self, reactor: &mut Context<S>) {
+        let tick = reactor.tick();
         let Some(mut rest) = self.rest.take() else { return };
         let Some(conn) = self.conn(reactor) else { return };
         let (body, sent) = &mut *rest;
         for _ in 0..PIECES_PER_TURN {
             let left = &body.as_slice()[*sent..];
             if left.is_empty() {
-                return self.finish(reactor);
+                self.finish(conn, tick);
+                return self.tell_session();
             }
             // Above it, so that `Drained` is told when there is room and not before.
             if conn.unsent() > conn.limits().outbox_bytes_low {
@@ -272,31 +279,35 @@ impl Exchange {
     }
 
     /// The answer is written: the next request may come, or the connection is closed.
-    pub(super) fn finish<S: 'static>(&self, reactor: &mut Context<S>) {
+    pub(super) fn finish(&self, conn: &mut Conn, tick: u64) {
         self.phase.set(Phase::Idle);
-        self.since.set(reactor.tick());
-        drop((self.on_gone.take(), self.on_drained.take()));
-        let Some(conn) = self.conn(reactor) else { return };
+        self.since.set(tick);
+        self.body_paused.set(false);
+        if self.has_callbacks.take() {
+            drop((self.on_gone.take(), self.on_drained.take()));
+        }
         conn.release();
         conn.resume();
-        self.body_paused.set(false);
         if !self.facts.get().keep_alive {
             self.close(conn);
         }
-        if !self.running.get()
-            && let Some(id) = self.conn.get()
-        {
-            reactor.resume(id.raw(), NUDGE);
+    }
+
+    /// Lets the session go on, unless it is on the stack and will.
+    pub(super) fn tell_session(&self) {
+        if !self.running.get() {
+            self.nudge();
         }
     }
 
-    /// Closes as soon as what is unsent is little.
+    /// Closes as soon as what is unsent is little. What still comes is dropped.
     pub(super) fn close(&self, conn: &mut Conn) {
-        if conn.unsent() <= CLOSE_BYTES_MAX {
-            return conn.close();
-        }
         self.closing.set(true);
-        conn.marks |= mark::ABOVE | mark::WHOLE;
+        if conn.unsent() <= CLOSE_BYTES_MAX {
+            conn.close();
+        } else {
+            conn.marks |= mark::ABOVE | mark::WHOLE;
+        }
     }
 
     /// The connection is gone, or somebody else's.
@@ -309,8 +320,15 @@ impl Exchange {
     /// Sets what is called when there is room for more of a streamed answer.
     pub(super) fn set_on_drained<S: 'static>(&self, drained: Drained<S>) {
         if self.phase.get() == Phase::Streaming {
+            self.has_callbacks.set(true);
             drop(self.on_drained.replace(Some(Box::new(drained))));
         }
+    }
+
+    /// Sets what is called when the client goes.
+    pub(super) fn set_on_gone<S: 'static>(&self, gone: Gone<S>) {
+        self.has_callbacks.set(true);
+        drop(self.on_gone.replace(Some(Box::new(gone))));
     }
 
     /// Calls that.

@@ -54,12 +54,16 @@ impl Reply {
             };
             let head = self.0.facts.get().is_head;
             self.0.coding.set(if head { Coding::None } else { coding });
-            if self.0.write_head(reactor, &response, coding, &[]) {
+            let date = self.0.common.dates.get(reactor);
+            if let Some(conn) = self.0.conn(reactor)
+                && self.0.write_head(conn, &response, coding, &[], &date)
+            {
                 self.0.phase.set(Phase::Streaming);
                 let sender = Sender::new(self.0.clone());
                 let _ = sender.write(reactor, response.body.as_slice());
                 return sender;
             }
+            self.0.phase.set(Phase::Dead);
         }
         Sender::new(self.0.clone())
     }
@@ -92,10 +96,11 @@ impl Reply {
         let mut response =
             if response.bad.is_some() { exchange.checked(response) } else { response };
         response.close = false;
-        if !exchange.write_head(reactor, &response, Coding::None, &[]) {
+        let date = exchange.common.dates.get(reactor);
+        let conn = exchange.conn(reactor)?;
+        if !exchange.write_head(conn, &response, Coding::None, &[], &date) {
             return None;
         }
-        let conn = exchange.conn(reactor)?;
         conn.release();
         conn.resume();
         let id = exchange.conn.get()?;
@@ -141,7 +146,7 @@ pub(super) fn on_gone<S: 'static>(exchange: &Exchange, reactor: &mut Context<S>,
     let is_open = matches!(exchange.phase.get(), Phase::Pending | Phase::Streaming);
     match exchange.conn(reactor) {
         Some(conn) if is_open && !conn.is_read_out() => {
-            drop(exchange.on_gone.replace(Some(Box::new(gone))));
+            exchange.set_on_gone(gone);
         }
         _ => reactor.defer(gone),
     }

@@ -79,12 +79,14 @@ impl Sender {
         if self.0.phase.get() != Phase::Streaming {
             return false;
         }
+        let tick = reactor.tick();
         let Some(conn) = self.0.conn(reactor) else { return false };
         if self.0.coding.get() == Coding::Chunked {
             let pressure = conn.write(b"0\r\n\r\n");
             self.0.blocked.set(pressure == Pressure::AboveHigh);
         }
-        self.0.finish(reactor);
+        self.0.finish(conn, tick);
+        self.0.tell_session();
         true
     }
 
