@@ -1,5 +1,4 @@
 //! The HTTP server: requests, replies, and what may come between.
-#![cfg(feature = "http")]
 
 use std::rc::Rc;
 use std::time::Duration;

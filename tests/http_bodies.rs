@@ -1,5 +1,4 @@
 //! Bodies of the HTTP server: streamed in and out, slowed down, cut off.
-#![cfg(feature = "http")]
 
 use std::cell::RefCell;
 use std::rc::Rc;

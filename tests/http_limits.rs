@@ -1,5 +1,4 @@
 //! The limits of the HTTP server, each at its edge, and what it may take in time.
-#![cfg(feature = "http")]
 
 use std::time::Duration;
 

@@ -1,6 +1,5 @@
 //! The HTTP server on real sockets: curl, netcat, uploads that nobody wants, half-closed clients;
 //! and the same on a simulated network where everything goes wrong.
-#![cfg(feature = "http")]
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};

@@ -355,7 +355,8 @@ impl Exchange {
     }
 }
 
-struct Peer(Option<SocketAddr>);
+/// A client, for the log.
+pub(super) struct Peer(pub(super) Option<SocketAddr>);
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -232,6 +232,8 @@ where
 pub struct Server<S: 'static> {
     service: Rc<RefCell<dyn Service<S>>>,
     common: Rc<Common>,
+    #[cfg(feature = "tls")]
+    tls: Option<crate::net::tls::Server>,
 }
 
 impl<S: 'static> Server<S> {
@@ -274,12 +276,24 @@ impl<S: 'static> Server<S> {
     }
 
     fn of(service: impl Service<S> + 'static) -> Server<S> {
-        Server { service: Rc::new(RefCell::new(service)), common: Common::new(Limits::default()) }
+        Server {
+            service: Rc::new(RefCell::new(service)),
+            common: Common::new(Limits::default()),
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
     }
 
     /// Sets the limits, for connections that are served from now on.
     pub fn limits(self, limits: Limits) -> Server<S> {
         Server { common: Common::new(limits), ..self }
+    }
+
+    /// Speaks TLS with whom it [listens](Server::listen) for: https. A handshake that fails is
+    /// logged, with the peer. A stream that is [served](Server::serve) is taken as it is.
+    #[cfg(feature = "tls")]
+    pub fn tls(self, tls: crate::net::tls::Server) -> Server<S> {
+        Server { tls: Some(tls), ..self }
     }
 
     /// Listens on `addr`.
@@ -310,9 +324,21 @@ impl<S: 'static> Server<S> {
         listen
             .connections_max(self.common.limits.connections_max)
             .limits(self.common.connection.clone())
-            .open(reactor, addr, move |reactor, _, stream| {
-                server.serve(reactor, stream);
-            })
+            .open(reactor, addr, move |reactor, _, stream| server.greet(reactor, stream))
+    }
+
+    /// Serves a stream that was accepted, over TLS if that is wanted.
+    fn greet(&self, reactor: &mut Context<S>, stream: Stream) {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            let (server, peer) = (self.clone(), stream.peer());
+            tls.accept(reactor, stream, move |reactor, _, result| match result {
+                Ok(stream) => drop(server.serve(reactor, stream)),
+                Err(error) => log::info!("{}: {error}", exchange::Peer(peer)),
+            });
+            return;
+        }
+        self.serve(reactor, stream);
     }
 
     /// Serves one connection, whatever carries it. A [`drain`](crate::net::drain()) ends it as one
@@ -325,7 +351,12 @@ impl<S: 'static> Server<S> {
 
 impl<S: 'static> Clone for Server<S> {
     fn clone(&self) -> Server<S> {
-        Server { service: self.service.clone(), common: self.common.clone() }
+        Server {
+            service: self.service.clone(),
+            common: self.common.clone(),
+            #[cfg(feature = "tls")]
+            tls: self.tls.clone(),
+        }
     }
 }
 
