@@ -13,7 +13,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    pub(super) const fn new(status: u16, why: &'static str) -> Refusal {
+    pub(in crate::net) const fn new(status: u16, why: &'static str) -> Refusal {
         Refusal { status, why }
     }
 

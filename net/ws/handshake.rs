@@ -54,7 +54,8 @@ pub(super) fn asked<'a>(
     let protocols = lists.iter().flat_map(|list| list.split(',')).map(str::trim);
     Ok(Asked {
         key,
-        origin: headers.get("origin"),
+        // One that nobody can read is of no page that we know.
+        origin: headers.get_bytes("origin").map(|_| only(headers, "origin").unwrap_or_default()),
         host: headers.get("host"),
         protocols: protocols.filter(|name| !name.is_empty()).collect(),
     })
@@ -204,6 +205,8 @@ mod tests {
             let request = GOOD.replace("http://server.example", origin);
             assert_eq!(ask(&request, |asked| asked.unwrap().is_same_origin()), same, "{origin}");
         }
+        let twice = GOOD.replace("Origin", "Origin: http://server.example\r\nOrigin");
+        assert!(!ask(&twice, |asked| asked.unwrap().is_same_origin()));
         let request = GOOD.replace("Origin: http://server.example\r\n", "");
         assert!(ask(&request, |asked| asked.unwrap().is_same_origin()));
     }

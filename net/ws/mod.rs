@@ -26,6 +26,7 @@
 //! # Read next
 //! `mask.rs`, `utf8.rs`, `frame.rs`, `decoder.rs`: bytes to messages; then `socket.rs`.
 
+mod accept;
 mod attempt;
 mod close;
 mod connect;
@@ -44,6 +45,7 @@ mod url;
 mod utf8;
 mod watch;
 
+pub use accept::{Accept, accept};
 pub use close::{REASON_BYTES_MAX, code};
 pub use connect::{Connect, connect};
 pub use drive::open;

@@ -2,6 +2,7 @@
 #![allow(dead_code)] // Each test file uses its own part of it.
 
 use std::cell::Cell;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use waterwheel::net::ws::{self, Event, Role, Socket};
@@ -179,4 +180,17 @@ pub fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
 /// The payload of a Close.
 pub fn close(code: u16, reason: &str) -> Vec<u8> {
     [&code.to_be_bytes(), reason.as_bytes()].concat()
+}
+
+/// Python with the package `websockets`, which is one of the clients that the tests want.
+pub fn python(script: &str) -> Command {
+    let python = std::env::var("WATERWHEEL_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let has = Command::new(&python).args(["-c", "import websockets"]).output();
+    assert!(
+        has.is_ok_and(|output| output.status.success()),
+        "{python} has no websockets: `pip install websockets`, or set WATERWHEEL_PYTHON"
+    );
+    let mut command = Command::new(python);
+    command.args(["-c", script]).stderr(Stdio::inherit());
+    command
 }
