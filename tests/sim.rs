@@ -12,11 +12,17 @@ use waterwheel::{Context, SourceId};
 mod flows;
 #[path = "support/sim.rs"]
 mod sim;
+#[cfg(feature = "ws")]
+#[path = "sim/sockets.rs"]
+mod sockets;
 #[path = "sim/storm.rs"]
 mod storm;
 mod support;
 #[path = "support/tcp.rs"]
 mod tcp;
+#[cfg(feature = "ws")]
+#[path = "support/ws.rs"]
+mod ws;
 
 use sim::{Sim, assert_same, command, explore, trace, try_explore};
 use support::Rng;

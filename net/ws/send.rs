@@ -50,12 +50,11 @@ fn masked(conn: &mut Conn, kind: Kind, payload: &[u8]) -> Pressure {
 /// Answers a ping, at once or when less is unsent.
 pub(super) fn pong<S: 'static>(socket: &Socket, reactor: &mut Context<S>, payload: &[u8]) {
     let Some(conn) = socket.conn_mut(reactor) else { return };
-    if conn.unsent() <= conn.limits().outbox_bytes_high
-        && frame(conn, socket.0.role, Kind::Pong, payload) != Pressure::Refused
-    {
+    if conn.unsent() > conn.limits().outbox_bytes_high {
+        conn.ask_for_drained();
+    } else if frame(conn, socket.0.role, Kind::Pong, payload) != Pressure::Refused {
         return;
     }
-    conn.ask_for_drained();
     socket.0.owed.borrow_mut().get_or_insert_default().pong = Some(payload.into());
 }
 
@@ -74,7 +73,6 @@ pub(super) fn close<S: 'static>(
         }
         return;
     }
-    conn.ask_for_drained();
     let owed = Owed { pong: None, close: Some(payload), end };
     *socket.0.owed.borrow_mut() = Some(Box::new(owed));
 }
@@ -97,7 +95,10 @@ pub(super) fn owed<S: 'static>(socket: &Socket, reactor: &mut Context<S>) {
     let Some(owed) = owed else { return };
     if let Some(payload) = owed.close {
         close(socket, reactor, payload, owed.end);
-    } else if let Some(payload) = owed.pong {
-        pong(socket, reactor, &payload);
+    } else if let Some(payload) = &owed.pong
+        && let Some(conn) = socket.conn_mut(reactor)
+        && frame(conn, socket.0.role, Kind::Pong, payload) == Pressure::Refused
+    {
+        *socket.0.owed.borrow_mut() = Some(owed);
     }
 }
