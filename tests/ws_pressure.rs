@@ -359,3 +359,26 @@ fn slow_reader_of_a_broadcast_holds_up_nobody_and_is_closed() {
     assert_eq!(late, Some(((4 << 20) + 65_536) / 100_010));
     assert!(matches!(told.closed, Some(Reason::Aborted)));
 }
+
+#[test]
+fn drain_waits_for_the_answer_to_a_close() {
+    let _ceiling = ceiling(LIMIT);
+    let mut reactor = Reactor::<Told>::new().unwrap();
+    let (ours, theirs) = memory::pair(&mut reactor);
+    let limits = || Rc::new(Limits::default());
+    let server = open(&mut reactor, ours.accepted(), Role::Server, limits(), ws::watched(note));
+    open(&mut reactor, theirs, Role::Client, limits(), |_, told: &mut Told, _, event| {
+        told.heard.push(format!("{event:?}"));
+    });
+    server.close(&mut reactor, code::AWAY, "going down");
+    let done = |_: &mut Context<Told>, told: &mut Told, report: net::DrainReport| {
+        told.heard.push(format!("{} of {}", report.finished, report.connections));
+    };
+    net::drain(&mut reactor, 10 * SECOND, done);
+    let mut told = Told::default();
+    reactor.run(&mut told).unwrap();
+    assert_eq!(told.end(), "closed: 1001");
+    told.heard.sort();
+    let expected = "Closed(Closed { code: 1001, reason: \"going down\" })";
+    assert_eq!(told.heard, ["1 of 1", expected]);
+}

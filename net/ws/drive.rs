@@ -215,6 +215,9 @@ impl<F> Driven<F> {
         let answers = self.socket.is_open();
         self.socket.end_with(Reason::Closed { code, reason: reason.to_owned() });
         let ends = self.socket.0.role == Role::Server;
+        if let Some(conn) = self.socket.conn_mut(reactor) {
+            conn.release();
+        }
         if answers {
             send::close(&self.socket, reactor, Payload::new(code, ""), ends);
         } else if ends {

@@ -126,6 +126,9 @@ impl Socket {
     /// [`Limits::close_timeout`], then the connection ends. What the peer says meanwhile is
     /// discarded. A code that no frame may carry, such as 1005 or 1006, becomes a Close without.
     ///
+    /// A [`drain`](crate::net::drain()) waits for that, but says no Close by itself: a server that
+    /// goes down closes its sockets with 1001, and drains then.
+    ///
     /// Of one that is still connecting it is the same as [`abort`](Socket::abort).
     pub fn close<S: 'static>(&self, reactor: &mut Context<S>, code: u16, reason: &str) {
         match self.0.phase.get() {
@@ -135,6 +138,7 @@ impl Socket {
                 send::close(self, reactor, Payload::new(code, reason), false);
                 if let Some(conn) = self.conn_mut(reactor) {
                     conn.resume(); // Or the peer's Close would not be read.
+                    conn.hold(); // A drain waits for it.
                 }
                 watch::closing(self, reactor);
             }
