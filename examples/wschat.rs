@@ -1,0 +1,136 @@
+//! Chat in the browser: a page, and a WebSocket that it talks over.
+//!
+//! Run:  cargo run --release --features ws --example wschat
+//! Then: open http://127.0.0.1:7001 in two windows, one as narrow as a phone, and type;
+//!       or, with Python's websockets: python -m websockets ws://127.0.0.1:7001/chat
+//!       and type {"text": "hello"}
+//! See:  who is there, who comes and goes. Stop the server and start it again: the pages come back
+//!       by themselves, under their names.
+//! Look: `tell_all`. What is said is made once, as JSON and as a frame, however many hear it; who
+//!       does not read what he is sent is let go when 4 MiB wait for him.
+//! Next: the last ten lines for whoever comes; rooms by path; signed cookies for the names.
+
+use serde_json::{Value, json};
+use waterwheel::net::http::{self, Response, StatusCode};
+use waterwheel::net::{Pressure, ws};
+use waterwheel::{Context, Reactor};
+
+mod cli;
+
+const USAGE: &str = "\
+Usage: wschat [OPTIONS] [ADDR]
+
+Serves a chat over WebSocket, and a page that speaks it. ADDR is 127.0.0.1:7001 unless
+given; a bare port means 127.0.0.1.
+
+Options:
+  -h, --help      show this";
+
+const PAGE: &str = include_str!("wschat/index.html");
+/// The longest message of a client, and so of what all the others are sent for it.
+const MESSAGE_BYTES_MAX: usize = 4096;
+const NAME_CHARS_MAX: usize = 20;
+
+/// In the order in which they came.
+#[derive(Default)]
+struct Chat {
+    members: Vec<Member>,
+    came: u64,
+}
+
+struct Member {
+    socket: ws::Socket,
+    name: String,
+}
+
+fn main() {
+    let args = cli::parse(USAGE, "127.0.0.1:7001", &[]);
+    cli::exit_on_error(run(&args));
+}
+
+fn run(args: &cli::Args) -> Result<(), String> {
+    cli::raise_open_files();
+    let mut reactor = Reactor::new().map_err(|error| error.to_string())?;
+    let limits = ws::Limits { message_bytes_max: MESSAGE_BYTES_MAX, ..ws::Limits::default() };
+    let accept = ws::Accept::new().limits(limits);
+    let listener = http::listen(&mut reactor, &args.addr, {
+        move |reactor, chat: &mut Chat, request, reply| match request.path() {
+            "/" => _ = reply.send(reactor, Response::html(PAGE)),
+            "/chat" => {
+                // One that is refused was told why.
+                if let Ok(socket) = accept.open(reactor, request, reply, hear) {
+                    chat.join(reactor, socket);
+                }
+            }
+            _ => _ = reply.send(reactor, StatusCode::NOT_FOUND),
+        }
+    })
+    .map_err(|error| format!("cannot listen on {}: {error}", args.addr))?;
+    let addr = reactor[listener].local_addr();
+    cli::print(format_args!("listening on {addr}"));
+    reactor.run(&mut Chat::default()).map_err(|error| error.to_string())
+}
+
+/// Every member's handler.
+fn hear(reactor: &mut Context<Chat>, chat: &mut Chat, socket: &ws::Socket, event: ws::Event<'_>) {
+    let Some(at) = chat.members.iter().position(|member| member.socket == *socket) else { return };
+    match event {
+        ws::Event::Text(text) => match serde_json::from_str(text) {
+            Ok(said) => chat.heard(reactor, at, &said),
+            Err(_) => socket.close(reactor, ws::code::INVALID, "JSON, please"),
+        },
+        ws::Event::Binary(_) => socket.close(reactor, ws::code::UNSUPPORTED, "texts only"),
+        ws::Event::Closed(_) => {
+            let Member { name, .. } = chat.members.remove(at);
+            chat.tell_all(reactor, &json!({ "left": name, "here": chat.names() }));
+        }
+        _ => {}
+    }
+}
+
+impl Chat {
+    fn names(&self) -> Vec<&str> {
+        self.members.iter().map(|member| &*member.name).collect()
+    }
+
+    fn join(&mut self, reactor: &mut Context<Chat>, socket: ws::Socket) {
+        self.came += 1;
+        let name = format!("guest{}", self.came);
+        let _ = socket.text(reactor, &json!({ "you": name }).to_string()); // It is the first: it fits.
+        self.members.push(Member { socket, name: name.clone() });
+        self.tell_all(reactor, &json!({ "came": name, "here": self.names() }));
+    }
+
+    /// `{"text": …}` says something to all; `{"name": …}` asks for another name.
+    fn heard(&mut self, reactor: &mut Context<Chat>, at: usize, said: &Value) {
+        if let Some(text) = said["text"].as_str().map(str::trim).filter(|text| !text.is_empty()) {
+            self.tell_all(reactor, &json!({ "from": self.members[at].name, "text": text }));
+        }
+        if let Some(name) = said["name"].as_str().map(str::trim) {
+            self.rename(reactor, at, name);
+        }
+    }
+
+    fn rename(&mut self, reactor: &mut Context<Chat>, at: usize, name: &str) {
+        let is_taken = self.members.iter().any(|member| member.name == name);
+        let is_name = name.chars().all(|c| c.is_alphanumeric() || "-_ ".contains(c));
+        let Member { socket, name: old } = &mut self.members[at];
+        if !is_name || is_taken || !(1..=NAME_CHARS_MAX).contains(&name.chars().count()) {
+            let error = json!({ "error": "that name will not do, or is taken" });
+            let _ = socket.text(reactor, &error.to_string());
+            return;
+        }
+        let old = std::mem::replace(old, name.to_owned());
+        let _ = socket.text(reactor, &json!({ "you": name }).to_string());
+        self.tell_all(reactor, &json!({ "was": old, "is": name, "here": self.names() }));
+    }
+
+    fn tell_all(&self, reactor: &mut Context<Chat>, news: &Value) {
+        let message = ws::Message::text(&news.to_string());
+        for member in &self.members {
+            if member.socket.send(reactor, &message) == Pressure::Refused {
+                member.socket.abort(reactor); // `Closed` comes; nothing more waits for it.
+            }
+        }
+    }
+}
