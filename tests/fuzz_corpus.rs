@@ -65,3 +65,9 @@ fn chunked_bodies_are_those_of_the_grammar_whatever_the_bytes_are() {
 fn requests_are_those_of_the_grammar_whatever_the_bytes_are() {
     replay("http_request", 6000, fuzz::http_request);
 }
+
+#[cfg(feature = "ws")]
+#[test]
+fn messages_are_those_that_tungstenite_finds_whatever_the_bytes_are() {
+    replay("ws", 3000, fuzz::ws);
+}

@@ -12,6 +12,8 @@ mod contract;
 mod http_request;
 mod reactor;
 mod wheel;
+#[cfg(feature = "ws")]
+mod ws;
 
 #[cfg(feature = "http")]
 pub use chunked::chunked;
@@ -20,6 +22,8 @@ pub use codecs::codecs;
 pub use http_request::http_request;
 pub use reactor::reactor;
 pub use wheel::wheel;
+#[cfg(feature = "ws")]
+pub use ws::ws;
 
 use crate::support::Rng;
 
