@@ -31,6 +31,12 @@ impl Args {
         given.map(|(_, value)| value.as_str())
     }
 
+    /// The texts given for an option that may be given again.
+    pub fn all(&self, option: &str) -> impl Iterator<Item = &str> {
+        let given = self.options.iter().filter(move |(name, _)| name == option);
+        given.map(|(_, value)| value.as_str())
+    }
+
     /// The number given for an option.
     pub fn number(&self, option: &str) -> Result<Option<u64>, String> {
         let given = self.options.iter().find(|(name, _)| name == option);
