@@ -71,3 +71,9 @@ fn requests_are_those_of_the_grammar_whatever_the_bytes_are() {
 fn messages_are_those_that_tungstenite_finds_whatever_the_bytes_are() {
     replay("ws", 3000, fuzz::ws);
 }
+
+#[cfg(feature = "http")]
+#[test]
+fn answers_are_whole_when_they_are_and_are_not_two_whatever_the_bytes_are() {
+    replay("http_response", 3000, fuzz::http_response);
+}

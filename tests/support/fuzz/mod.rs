@@ -10,6 +10,8 @@ mod codecs;
 mod contract;
 #[cfg(feature = "http")]
 mod http_request;
+#[cfg(feature = "http")]
+mod http_response;
 mod reactor;
 mod wheel;
 #[cfg(feature = "ws")]
@@ -20,6 +22,8 @@ pub use chunked::chunked;
 pub use codecs::codecs;
 #[cfg(feature = "http")]
 pub use http_request::http_request;
+#[cfg(feature = "http")]
+pub use http_response::http_response;
 pub use reactor::reactor;
 pub use wheel::wheel;
 #[cfg(feature = "ws")]
