@@ -126,7 +126,7 @@ fn begin(reactor: &mut Context<Calls>, calls: &mut Calls, at: usize, kind: u64) 
             })
         }
         _ => {
-            let length = (at % 2 == 0).then_some(bytes as u64);
+            let length = at.is_multiple_of(2).then_some(bytes as u64);
             let ask = Ask::post("http://a/").body_stream(length);
             let id = client.stream(reactor, ask, move |reactor, calls, id, event| {
                 on_event(reactor, calls, (at, id), event);

@@ -8,8 +8,11 @@ use std::str;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 
+use super::call::Call;
 use super::error::Error;
+use super::exchange::Sink;
 use crate::net::http::Headers;
+use crate::reactor::Context;
 
 /// A whole answer.
 #[derive(Clone, Debug, Default)]
@@ -38,7 +41,7 @@ impl Answer {
         str::from_utf8(&self.body)
     }
 
-    pub(super) fn begin(head: &AnswerHead<'_>) -> Answer {
+    fn begin(head: &AnswerHead<'_>) -> Answer {
         let pair = |(name, value): (&str, &[u8])| {
             let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
             Some((name, HeaderValue::from_bytes(value).ok()?))
@@ -48,11 +51,6 @@ impl Answer {
             headers.append(name, value);
         }
         Answer { status: head.status, version: head.version, headers, body: Vec::new() }
-    }
-
-    /// Takes what was collected so far.
-    pub(super) fn take(&mut self) -> Answer {
-        mem::take(self)
     }
 }
 
@@ -82,4 +80,38 @@ pub enum CallEvent<'a> {
     End,
     /// It will not be. The last event; the id is stale.
     Failed(Error),
+}
+
+/// Bytes that a body is trusted to have before they are there.
+const BODY_BYTES_TRUSTED: u64 = 256 * 1024;
+
+/// Collects an answer.
+pub(super) fn collect<S: 'static, F>(bytes_max: u64, done: F) -> Sink<S>
+where
+    F: FnOnce(&mut Context<S>, &mut S, Result<Answer, Error>) + 'static,
+{
+    let (mut answer, mut done) = (Answer::default(), Some(done));
+    Box::new(move |reactor, state, call, event| {
+        let result = match event {
+            CallEvent::Head(head) if head.body_bytes.is_none_or(|bytes| bytes <= bytes_max) => {
+                answer = Answer::begin(head);
+                let bytes = head.body_bytes.unwrap_or(0).min(BODY_BYTES_TRUSTED);
+                return answer.body.reserve(bytes as usize);
+            }
+            CallEvent::Data(bytes) if (answer.body.len() + bytes.len()) as u64 <= bytes_max => {
+                return answer.body.extend_from_slice(bytes);
+            }
+            CallEvent::Drained => return,
+            CallEvent::End => Ok(mem::take(&mut answer)),
+            CallEvent::Failed(error) => Err(error),
+            CallEvent::Head(_) | CallEvent::Data(_) => {
+                let url = reactor.get(call).map(Call::url).unwrap_or_default().into();
+                call.cancel(reactor);
+                Err(Error::TooLong { url, bytes_max })
+            }
+        };
+        if let Some(done) = done.take() {
+            done(reactor, state, result);
+        }
+    })
 }

@@ -15,7 +15,7 @@ use http::uri::InvalidUri;
 use http::{HeaderName, HeaderValue, Method, Uri};
 
 use super::error::Error;
-use super::target::{Target, join};
+use super::target::Target;
 
 /// Bytes that the head of a request may have. 256 KiB: servers allow much less.
 pub(super) const HEAD_BYTES_MAX: usize = 256 * 1024;
@@ -33,8 +33,8 @@ pub(super) const HEAD_BYTES_MAX: usize = 256 * 1024;
 pub struct Ask {
     pub(super) method: Method,
     /// Or what was given, and why it is none.
-    url: Result<Uri, (Box<str>, Box<str>)>,
-    headers: Vec<(Box<str>, Box<[u8]>)>,
+    pub(super) url: Result<Uri, (Box<str>, Box<str>)>,
+    pub(super) headers: Vec<(Box<str>, Box<[u8]>)>,
     pub(super) body: Body,
     pub(super) expects_continue: bool,
     pub(super) redirects_max: u32,
@@ -196,7 +196,7 @@ impl Ask {
         Ok(())
     }
 
-    fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    pub(super) fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         let of_name = self.headers.iter().filter(move |(own, _)| own.eq_ignore_ascii_case(name));
         of_name.map(|(_, value)| &value[..])
     }
@@ -262,47 +262,6 @@ impl Ask {
             Body::Stream(length) => *length != Some(0),
         };
         self.expects_continue && has_body
-    }
-
-    /// What to ask next when the answer from `target` is a redirect to `location`.
-    pub(super) fn redirected(
-        &self,
-        target: &Target,
-        status: u16,
-        location: &str,
-    ) -> Result<Ask, String> {
-        let mut next = self.clone();
-        let uri = join(target, location)?;
-        let there = Target::of(&uri)?;
-        next.url = Ok(uri);
-        let becomes_get = match status {
-            301 | 302 => self.method == Method::POST,
-            303 => self.method != Method::HEAD,
-            _ => false,
-        };
-        if becomes_get {
-            next.method = Method::GET;
-            next.body = Body::None;
-            next.expects_continue = false;
-            let of_body =
-                |name: &str| name.get(..8).is_some_and(|n| n.eq_ignore_ascii_case("content-"));
-            next.headers.retain(|(name, _)| !of_body(name));
-        } else if let Body::Stream(_) = self.body {
-            return Err("its body was sent and is gone".to_owned());
-        }
-        if there.origin() != target.origin() {
-            const STAY: [&str; 4] = ["authorization", "cookie", "proxy-authorization", "host"];
-            let stays = |name: &str| STAY.iter().any(|stay| name.eq_ignore_ascii_case(stay));
-            next.headers.retain(|(name, _)| !stays(name));
-        }
-        let lost = there.origin() == target.origin() && there.authorization.is_none();
-        if let Some(basic) = target.authorization.as_ref().filter(|_| lost)
-            && self.named("authorization").next().is_none()
-        {
-            next = next.header("Authorization", basic);
-        }
-        next.redirects_max = self.redirects_max.saturating_sub(1);
-        Ok(next)
     }
 }
 

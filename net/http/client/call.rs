@@ -14,8 +14,8 @@ use mio::{Interest, Registry, Token};
 
 use super::ClientLimits;
 use super::ask::Body;
-use super::dial::Hold;
 use super::error::Phase;
+use super::leash::Hold;
 use super::upload::Upload;
 use crate::net::limits::ticks;
 use crate::net::{Conn, Pressure};

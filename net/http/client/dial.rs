@@ -1,7 +1,6 @@
 //! Dialling: from a URL to a stream over which a request can be sent.
 //!
-//! Knows names, proxies and TLS; what is then said is somebody else's affair, HTTP's or a
-//! WebSocket's.
+//! Knows names, proxies and TLS; what is then said is somebody else's affair.
 //!
 //! ```text
 //!   connect ──▶ [CONNECT to the proxy] ──▶ [TLS] ──▶ stream
@@ -16,17 +15,16 @@
 //! # Read next
 //! `exchange.rs`: who dials.
 
-use std::cell::RefCell;
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
 
 use http::{Method, Uri};
 
+use super::Shared;
 use super::ask::Forward;
-use super::pool::{Keeper, Leash};
+use super::leash::Hold;
 use super::reader::{Reader, Step};
 use super::target::Target;
-use super::{Client, Shared};
 use crate::net::http::head;
 use crate::net::{Conn, Event, Reason, Stream};
 use crate::reactor::{Context, RawId, SourceId};
@@ -57,72 +55,12 @@ impl Proxy {
     }
 }
 
-/// What is under way, for whoever may lose interest.
-#[derive(Debug, Default)]
-pub(super) struct Hold {
-    leash: RefCell<Option<Leash>>,
-}
-
-impl Hold {
-    /// From now on it is this source.
-    pub(super) fn take_up(&self, keeper: &Rc<Keeper>, id: RawId) {
-        self.release();
-        self.put(keeper.leash(id));
-    }
-
-    pub(super) fn put(&self, leash: Leash) {
-        *self.leash.borrow_mut() = Some(leash);
-    }
-
-    /// The source stays, and is nobody's.
-    pub(super) fn release(&self) -> Option<RawId> {
-        self.take().and_then(Leash::release)
-    }
-
-    pub(super) fn take(&self) -> Option<Leash> {
-        self.leash.borrow_mut().take()
-    }
-}
-
-/// Dialling under way: dropped, it ends and nobody is called back, in the next turn at the latest.
-#[derive(Debug)]
-pub(in crate::net) struct Dialing(Rc<Hold>);
-
-impl Drop for Dialing {
-    fn drop(&mut self) {
-        self.0.take();
-    }
-}
-
-impl<S: 'static> Client<S> {
-    /// Dials where the URL leads, `ws` and `wss` as `http` and `https`, by way of the proxy if there
-    /// is one, which is asked to pass everything through. `done` is called once, unless what this
-    /// answers is dropped before; the timeout is the caller's.
-    ///
-    /// # Errors
-    /// Nothing was begun, and `done` will not be called.
-    #[allow(dead_code)] // For WebSocket, which is a feature of its own.
-    #[track_caller]
-    pub(in crate::net) fn dial(
-        &self,
-        reactor: &mut Context<S>,
-        target: &Target,
-        done: Dialed<S>,
-    ) -> io::Result<Dialing> {
-        let hold = Rc::new(Hold::default());
-        let dialing = Dialing(hold.clone());
-        dial(&self.shared, reactor, target, true, hold, done)?;
-        Ok(dialing)
-    }
-}
-
-/// Dials; with `through` a proxy passes everything on, whatever the scheme.
+/// Dials where a URL leads. `done` is called once, unless the hold is let go before.
 #[track_caller]
 pub(super) fn dial<S: 'static>(
     shared: &Rc<Shared<S>>,
     reactor: &mut Context<S>,
     target: &Target,
-    through: bool,
     hold: Rc<Hold>,
     done: Dialed<S>,
 ) -> io::Result<()> {
@@ -131,7 +69,7 @@ pub(super) fn dial<S: 'static>(
         Some(proxy) => Some(proxy.target.as_ref().map_err(refuse)?.address()),
         None => None,
     };
-    let tunnels = proxy.is_some() && (through || target.secure);
+    let tunnels = proxy.is_some() && target.secure;
     let address = proxy.clone().unwrap_or_else(|| target.address());
     let step = Rc::new(Dial { shared: shared.clone(), target: target.clone(), hold });
     let keeper = shared.keeper(reactor);

@@ -7,8 +7,8 @@
 //!     └───── a connection that idled ─────▶┘  ◀─────────────┘ redirect
 //! ```
 //!
-//! A connection's handler is a [`Line`]: it passes events on to the exchange that uses it now, and to
-//! nobody while it idles.
+//! A connection's handler is a [`Line`] (`line.rs`): it passes events on to the exchange that uses it
+//! now, and to nobody while it idles. What then happens is in `send.rs` and `receive.rs`.
 //!
 //! # Rules
 //! 1. One of `End` and `Failed` is told, once, and is the last event; the call's id is stale by
@@ -19,112 +19,58 @@
 //!    whole the call has ended; a connection that still has something to send is closed then.
 //!
 //! # Read next
-//! `pool.rs`: where connections wait.
+//! `line.rs`: how a connection's events get here.
 
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 
 use super::Shared;
-use super::answer::{AnswerHead, CallEvent};
+use super::answer::CallEvent;
 use super::ask::{Ask, Body};
 use super::call::{Call, Control, Stage};
 use super::dial::dial;
 use super::error::{Error, Phase};
-use super::pool::{Keeper, Leash, Slot, Way};
-use super::reader::{Reader, Step};
+use super::leash::Leash;
+use super::line::Line;
+use super::pool::{Slot, Way};
+use super::reader::Reader;
 use super::target::Target;
 use super::upload::Upload;
-use crate::net::http::head::{self, Framing, ResponseHead};
-use crate::net::{Conn, Event, Pressure, Reason, Stream};
+use crate::net::{Conn, Reason, Stream};
 use crate::reactor::{Context, Interest, Options, Readiness, SourceId};
 
 /// Who is told.
 pub(super) type Sink<S> = Box<dyn FnMut(&mut Context<S>, &mut S, SourceId<Call>, CallEvent<'_>)>;
 
-/// Bytes of a body that are handed to the connection at a time.
-const PIECE_BYTES: usize = 64 * 1024;
-/// Bytes of a redirect's own body that are read so that its connection can be used again. 64 KiB.
-const SKIPPED_BYTES_MAX: usize = 64 * 1024;
-
-/// What a connection of the pool does with its events.
-pub(super) struct Line<S: 'static> {
-    slot: Slot<S>,
-    keeper: Rc<Keeper>,
-    current: RefCell<Option<Current<S>>>,
-}
-
-/// Who uses a connection now.
-type Current<S> = (Rc<Exchange<S>>, SourceId<Call>);
-
-impl<S: 'static> Line<S> {
-    pub(super) fn key(&self) -> &Rc<str> {
-        self.slot.key()
-    }
-
-    fn handle(
-        self: &Rc<Self>,
-        reactor: &mut Context<S>,
-        state: &mut S,
-        conn: SourceId<Conn>,
-        event: Event<'_>,
-    ) {
-        let current = self.current.borrow().clone();
-        match current {
-            Some((exchange, call)) if reactor.contains(call.raw()) => {
-                exchange.on_conn(reactor, state, (call, conn), event);
-            }
-            None if matches!(event, Event::Drained) => {}
-            gone => {
-                if gone.is_none() {
-                    self.slot.forget(conn);
-                }
-                self.current.take();
-                reactor.remove(conn.raw());
-            }
-        }
-    }
-}
-
-/// A connection that went without a word took a panic along: so does its call.
-impl<S> Drop for Line<S> {
-    fn drop(&mut self) {
-        if let Some((exchange, call)) = self.current.take()
-            && !exchange.control.is_over()
-        {
-            self.keeper.resume(call.raw(), Readiness::READ_CLOSED);
-        }
-    }
-}
-
 /// One call.
 pub(super) struct Exchange<S: 'static> {
-    shared: Rc<Shared<S>>,
-    control: Rc<Control>,
-    work: RefCell<Work<S>>,
+    pub(super) shared: Rc<Shared<S>>,
+    pub(super) control: Rc<Control>,
+    pub(super) work: RefCell<Work<S>>,
     /// Taken out while it runs.
-    sink: RefCell<Option<Sink<S>>>,
+    pub(super) sink: RefCell<Option<Sink<S>>>,
 }
 
-struct Work<S: 'static> {
-    ask: Ask,
+pub(super) struct Work<S: 'static> {
+    pub(super) ask: Ask,
     /// `None` if there is something wrong with the request, and then `failed` says what.
-    target: Option<Target>,
-    reader: Reader,
-    line: Weak<Line<S>>,
+    pub(super) target: Option<Target>,
+    pub(super) reader: Reader,
+    pub(super) line: Weak<Line<S>>,
     /// How many bytes of a body that was given whole are with the connection.
-    sent: usize,
+    pub(super) sent: usize,
     /// Over a connection that had idled.
-    reused: bool,
+    pub(super) reused: bool,
     /// Something has come over this connection.
-    heard: bool,
+    pub(super) heard: bool,
     /// Made again: over a new connection, and not a third time.
-    again: bool,
+    pub(super) again: bool,
     /// What is asked next, once the answer that says so is read.
-    next: Option<Ask>,
-    skipped: usize,
-    redirects_max: u32,
+    pub(super) next: Option<Ask>,
+    pub(super) skipped: usize,
+    pub(super) redirects_max: u32,
     /// To be told in the next turn.
-    failed: Option<Error>,
+    pub(super) failed: Option<Error>,
 }
 
 /// Begins a call. Nobody is called back before the next turn.
@@ -243,7 +189,7 @@ impl<S: 'static> Exchange<S> {
                 }
             }
         });
-        if let Err(error) = dial(&self.shared, reactor, &target, false, hold, connected) {
+        if let Err(error) = dial(&self.shared, reactor, &target, hold, connected) {
             let error = Error::Connect { url: self.url(), error };
             return self.fail_later(reactor, call, Some(error));
         }
@@ -305,73 +251,6 @@ impl<S: 'static> Exchange<S> {
         self.open_gate(reactor, call, conn);
     }
 
-    /// Lets the body go.
-    fn open_gate(&self, reactor: &mut Context<S>, call: SourceId<Call>, conn: SourceId<Conn>) {
-        let Some(connection) = reactor.get_mut(conn) else { return };
-        let mut upload = self.control.upload.borrow_mut();
-        if upload.open {
-            return;
-        }
-        upload.open(connection);
-        let owes = upload.owes_drained;
-        drop(upload);
-        self.control.enter(reactor, call, Stage::Send);
-        self.feed(reactor, call, conn);
-        if owes {
-            reactor.resume(call.raw(), Readiness::WRITABLE);
-        }
-    }
-
-    /// Hands a body that was given whole to the connection, as much as goes; notes when all is.
-    fn feed(&self, reactor: &mut Context<S>, call: SourceId<Call>, conn: SourceId<Conn>) {
-        let Some(connection) = reactor.get_mut(conn) else { return };
-        let work = &mut *self.work.borrow_mut();
-        let upload = self.control.upload.borrow();
-        if !upload.open {
-            return;
-        }
-        let mut done = upload.is_done();
-        if let Body::Bytes(bytes) = &work.ask.body {
-            for piece in bytes[work.sent..].chunks(PIECE_BYTES) {
-                let pressure = connection.write(piece);
-                if pressure != Pressure::Refused {
-                    work.sent += piece.len();
-                }
-                if pressure != Pressure::Below {
-                    break;
-                }
-            }
-            done &= work.sent == bytes.len();
-        }
-        if done && self.control.stage.get() == Stage::Send {
-            self.control.enter(reactor, call, Stage::Head);
-        }
-    }
-
-    /// The caller has ended the body, or is to be told of room.
-    fn look_at_upload(
-        self: &Rc<Self>,
-        reactor: &mut Context<S>,
-        state: &mut S,
-        call: SourceId<Call>,
-    ) {
-        if self.control.upload.borrow().is_short {
-            let why = "its body is shorter than was told".into();
-            let error = Error::Request { url: self.url(), why };
-            return self.finish(reactor, state, call, Err(error));
-        }
-        let Some(conn) = self.control.conn.get() else { return };
-        self.feed(reactor, call, conn);
-        let has_room =
-            reactor.get(conn).is_some_and(|c| c.unsent() <= c.limits().outbox_bytes_high);
-        let mut upload = self.control.upload.borrow_mut();
-        if upload.open && upload.owes_drained && has_room {
-            upload.owes_drained = false;
-            drop(upload);
-            self.tell(reactor, state, call, CallEvent::Drained);
-        }
-    }
-
     fn on_deadline(self: &Rc<Self>, reactor: &mut Context<S>, state: &mut S, call: SourceId<Call>) {
         let tick = reactor.tick();
         let conn = self.control.conn.get();
@@ -397,138 +276,8 @@ impl<S: 'static> Exchange<S> {
         }
     }
 
-    /// The connection that carries this call has something to tell.
-    fn on_conn(
-        self: &Rc<Self>,
-        reactor: &mut Context<S>,
-        state: &mut S,
-        ids: (SourceId<Call>, SourceId<Conn>),
-        event: Event<'_>,
-    ) {
-        let (call, conn) = ids;
-        match event {
-            Event::Data(bytes) => self.read(reactor, state, ids, bytes),
-            Event::Drained => {
-                self.feed(reactor, call, conn);
-                let owes = std::mem::take(&mut self.control.upload.borrow_mut().owes_drained);
-                if owes && !self.tell(reactor, state, call, CallEvent::Drained) {
-                    self.let_go(reactor);
-                }
-            }
-            Event::Eof => {
-                let whole = self.work.borrow_mut().reader.finish();
-                if whole {
-                    self.complete(reactor, state, ids, false);
-                } else {
-                    self.lose(reactor, state, call, Reason::Finished);
-                }
-            }
-            Event::Closed(reason) => self.lose(reactor, state, call, reason),
-        }
-    }
-
-    /// Takes in what has come.
-    fn read(
-        self: &Rc<Self>,
-        reactor: &mut Context<S>,
-        state: &mut S,
-        ids: (SourceId<Call>, SourceId<Conn>),
-        mut rest: &[u8],
-    ) {
-        let (call, conn) = ids;
-        self.work.borrow_mut().heard = true;
-        self.control.since.set(reactor.tick());
-        loop {
-            if self.control.paused.get() && !self.work.borrow().reader.is_done() {
-                return reactor[conn].unread(rest.len());
-            }
-            let mut room = head::room();
-            let step = self.work.borrow_mut().reader.step(rest, &mut room);
-            let (used, step) = match step {
-                Ok(step) => step,
-                Err(refusal) => {
-                    let error = Error::Refused { url: self.url(), refusal };
-                    return self.finish(reactor, state, call, Err(error));
-                }
-            };
-            rest = &rest[used..];
-            let goes_on = match step {
-                Step::More => return reactor[conn].unread(rest.len()),
-                Step::Interim(status) => {
-                    if status == http::StatusCode::CONTINUE {
-                        self.open_gate(reactor, call, conn);
-                    }
-                    true
-                }
-                Step::Head(head) => self.on_head(reactor, state, call, &head),
-                Step::Data(bytes) => match self.skips(bytes.len()) {
-                    None => self.tell(reactor, state, call, CallEvent::Data(bytes)),
-                    Some(true) => true,
-                    Some(false) => return self.complete(reactor, state, ids, false),
-                },
-                Step::End => return self.complete(reactor, state, ids, rest.is_empty()),
-            };
-            if !goes_on {
-                return self.let_go(reactor);
-            }
-        }
-    }
-
-    /// Whether this is the body of a redirect, and still worth reading.
-    fn skips(&self, bytes: usize) -> Option<bool> {
-        let work = &mut *self.work.borrow_mut();
-        work.next.as_ref()?;
-        work.skipped += bytes;
-        Some(work.skipped <= SKIPPED_BYTES_MAX)
-    }
-
-    /// The head is there; whether the call goes on.
-    fn on_head(
-        self: &Rc<Self>,
-        reactor: &mut Context<S>,
-        state: &mut S,
-        call: SourceId<Call>,
-        head: &ResponseHead<'_>,
-    ) -> bool {
-        self.control.enter(reactor, call, Stage::Body);
-        match self.redirect(head) {
-            Ok(Some(next)) => {
-                self.work.borrow_mut().next = Some(next);
-                return true;
-            }
-            Ok(None) => {}
-            Err(why) => {
-                let error = Error::Redirect { url: self.url(), why: why.into() };
-                self.finish(reactor, state, call, Err(error));
-                return false;
-            }
-        }
-        let body_bytes = match head.body {
-            Framing::Length(length) => Some(length),
-            _ => None,
-        };
-        let (status, version, headers) = (head.status, head.version, head.headers);
-        let head = AnswerHead { status, version, headers, body_bytes };
-        self.tell(reactor, state, call, CallEvent::Head(&head))
-    }
-
-    /// What to ask next, if the answer says so and the caller wants it.
-    fn redirect(&self, head: &ResponseHead<'_>) -> Result<Option<Ask>, String> {
-        let work = self.work.borrow();
-        let status = head.status.as_u16();
-        let (301 | 302 | 303 | 307 | 308, Some(location)) = (status, head.headers.get("location"))
-        else {
-            return Ok(None);
-        };
-        match (&work.target, work.redirects_max, work.ask.redirects_max) {
-            (None, ..) | (_, 0, _) => Ok(None),
-            (_, most, 0) => Err(format!("more than {most} redirects")),
-            (Some(target), ..) => work.ask.redirected(target, status, location).map(Some),
-        }
-    }
-
     /// The answer is whole. `clean` is whether nothing has come behind it.
-    fn complete(
+    pub(super) fn complete(
         self: &Rc<Self>,
         reactor: &mut Context<S>,
         state: &mut S,
@@ -589,7 +338,7 @@ impl<S: 'static> Exchange<S> {
     }
 
     /// The connection is gone before the answer was whole.
-    fn lose(
+    pub(super) fn lose(
         self: &Rc<Self>,
         reactor: &mut Context<S>,
         state: &mut S,
@@ -613,7 +362,7 @@ impl<S: 'static> Exchange<S> {
     }
 
     /// Drops the connection, or what was to become one.
-    fn let_go(&self, reactor: &mut Context<S>) {
+    pub(super) fn let_go(&self, reactor: &mut Context<S>) {
         if let Some(line) = self.work.borrow().line.upgrade() {
             line.current.take();
         }
@@ -624,7 +373,7 @@ impl<S: 'static> Exchange<S> {
     }
 
     /// Tells an event that is not the last; whether the call goes on.
-    fn tell(
+    pub(super) fn tell(
         &self,
         reactor: &mut Context<S>,
         state: &mut S,
@@ -642,7 +391,7 @@ impl<S: 'static> Exchange<S> {
     }
 
     /// Tells the last event.
-    fn finish(
+    pub(super) fn finish(
         &self,
         reactor: &mut Context<S>,
         state: &mut S,
@@ -666,7 +415,7 @@ impl<S: 'static> Exchange<S> {
         reactor.resume(call.raw(), Readiness::READABLE);
     }
 
-    fn url(&self) -> Box<str> {
+    pub(super) fn url(&self) -> Box<str> {
         self.control.url.borrow().clone()
     }
 }

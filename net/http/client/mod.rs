@@ -33,8 +33,14 @@ mod call;
 mod dial;
 mod error;
 mod exchange;
+mod leash;
+mod limits;
+mod line;
 mod pool;
 pub(super) mod reader;
+mod receive;
+mod redirect;
+mod send;
 mod target;
 mod upload;
 
@@ -42,92 +48,16 @@ pub use answer::{Answer, AnswerHead, CallEvent};
 pub use ask::Ask;
 pub use call::Call;
 pub use dial::Dialed;
-#[allow(unused_imports)] // For WebSocket, which is a feature of its own.
-pub(in crate::net) use dial::Dialing;
 pub use error::{Error, Phase};
-#[allow(unused_imports)]
-pub(in crate::net) use target::Target;
+pub use limits::ClientLimits;
 
-use super::head::{HEADERS_ROOM, HeadLimits};
 use crate::net::tcp::Connect;
 #[cfg(feature = "tls")]
 use crate::net::tls;
 use crate::reactor::{Context, Promise, RawId, SourceId};
 use dial::{Dialer, Proxy};
-use exchange::Sink;
-use pool::{Keeper, Pool};
-
-/// What a client's calls may take. `None` is no limit.
-///
-/// ```
-/// # use std::time::Duration;
-/// # use waterwheel::net::http::ClientLimits;
-/// let limits =
-///     ClientLimits { total_timeout: Some(Duration::from_secs(5)), ..ClientLimits::default() };
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientLimits {
-    /// From the lookup to the stream: TCP, the proxy's answer and the TLS handshake. 10 s.
-    pub connect_timeout: Option<Duration>,
-    /// From the last byte of the request to the head of the answer. 60 s.
-    pub head_timeout: Option<Duration>,
-    /// Between two pieces of the body; does not run while the call is paused. 30 s.
-    pub idle_timeout: Option<Duration>,
-    /// How long bytes of the request may wait without the server taking any. 30 s.
-    pub write_timeout: Option<Duration>,
-    /// The whole call, redirects included. None.
-    pub total_timeout: Option<Duration>,
-    /// How long to wait for 100 before the body is sent without it. 1 s.
-    pub continue_timeout: Duration,
-    /// The head of an answer. 64 KiB.
-    pub head_bytes_max: usize,
-    /// Its fields. 100; never more than 128.
-    pub headers_max: usize,
-    /// The body of an answer that is collected; one that is streamed may have any length. 16 MiB.
-    pub body_bytes_max: u64,
-    /// Connections to one scheme, host and port at a time; more calls wait for one. 64.
-    pub connections_per_host_max: usize,
-    /// Calls that wait for a connection; one more fails at once. 10,000.
-    pub waiting_max: usize,
-    /// Connections that wait for a request, to one scheme, host and port. 8.
-    pub idle_per_host_max: usize,
-    /// All of them. 64.
-    pub idle_max: usize,
-    /// How long each waits before it is closed. 30 s: many servers wait for a minute.
-    pub idle_time_max: Duration,
-}
-
-impl Default for ClientLimits {
-    fn default() -> ClientLimits {
-        ClientLimits {
-            connect_timeout: Some(Duration::from_secs(10)),
-            head_timeout: Some(Duration::from_secs(60)),
-            idle_timeout: Some(Duration::from_secs(30)),
-            write_timeout: Some(Duration::from_secs(30)),
-            total_timeout: None,
-            continue_timeout: Duration::from_secs(1),
-            head_bytes_max: 64 * 1024,
-            headers_max: 100,
-            body_bytes_max: 16 * 1024 * 1024,
-            connections_per_host_max: 64,
-            waiting_max: 10_000,
-            idle_per_host_max: 8,
-            idle_max: 64,
-            idle_time_max: Duration::from_secs(30),
-        }
-    }
-}
-
-impl ClientLimits {
-    fn heads(&self) -> HeadLimits {
-        HeadLimits {
-            // The connection keeps an incomplete head, 1 MiB at most.
-            head_bytes_max: self.head_bytes_max.min(512 * 1024),
-            headers_max: self.headers_max.min(HEADERS_ROOM),
-            target_bytes_max: usize::MAX,
-        }
-    }
-}
+use leash::Keeper;
+use pool::Pool;
 
 /// Sends requests and keeps connections for the next ones. Clones share them; when the last is gone
 /// and no call is under way, the connections are closed.
@@ -318,7 +248,7 @@ impl<S: 'static> Client<S> {
         F: FnOnce(&mut Context<S>, &mut S, Result<Answer, Error>) + 'static,
     {
         let bytes_max = ask.body_bytes_max.unwrap_or(self.shared.limits.body_bytes_max);
-        exchange::begin(&self.shared, reactor, ask, collect(bytes_max, done))
+        exchange::begin(&self.shared, reactor, ask, answer::collect(bytes_max, done))
     }
 
     /// [`send`](Client::send) as a promise. Cancelled, it cancels the call.
@@ -367,40 +297,6 @@ impl<S: 'static> Client<S> {
     pub fn connections(&self) -> usize {
         self.shared.open()
     }
-}
-
-/// Bytes that a body is trusted to have before they are there.
-const BODY_BYTES_TRUSTED: u64 = 256 * 1024;
-
-/// Collects an answer.
-fn collect<S: 'static, F>(bytes_max: u64, done: F) -> Sink<S>
-where
-    F: FnOnce(&mut Context<S>, &mut S, Result<Answer, Error>) + 'static,
-{
-    let (mut answer, mut done) = (Answer::default(), Some(done));
-    Box::new(move |reactor, state, call, event| {
-        let result = match event {
-            CallEvent::Head(head) if head.body_bytes.is_none_or(|bytes| bytes <= bytes_max) => {
-                answer = Answer::begin(head);
-                let bytes = head.body_bytes.unwrap_or(0).min(BODY_BYTES_TRUSTED);
-                return answer.body.reserve(bytes as usize);
-            }
-            CallEvent::Data(bytes) if (answer.body.len() + bytes.len()) as u64 <= bytes_max => {
-                return answer.body.extend_from_slice(bytes);
-            }
-            CallEvent::Drained => return,
-            CallEvent::End => Ok(answer.take()),
-            CallEvent::Failed(error) => Err(error),
-            CallEvent::Head(_) | CallEvent::Data(_) => {
-                let url = reactor.get(call).map(Call::url).unwrap_or_default().into();
-                call.cancel(reactor);
-                Err(Error::TooLong { url, bytes_max })
-            }
-        };
-        if let Some(done) = done.take() {
-            done(reactor, state, result);
-        }
-    })
 }
 
 impl<S> Clone for Client<S> {

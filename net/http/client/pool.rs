@@ -2,111 +2,25 @@
 //!
 //! Knows sources and their ids; what is said over a connection is in `exchange.rs`.
 //!
-//! A client belongs to no callback, and is dropped where no loop is at hand: so are the things that
-//! it owns in the loop. Each is on a [`Leash`]: dropping that notes the id, and wakes the *keeper*,
-//! a source of the client's, which removes it in the next turn. So a call that is removed takes its
-//! connection along, or the race for one; and a client that goes, its idle connections.
-//!
-//! ```text
-//!   call ──owns──▶ leash ──drop──▶ list ◀──drains── keeper ──remove──▶ connection
-//!   idle ──owns──▶ leash ──drop──▶  ┘                 └── its deadline: who idles for too long
-//! ```
-//!
 //! # Rules
 //! 1. A connection is idle when an answer was read to its end, its request sent to the end, and not a
 //!    byte has come behind it. Anything that comes while it idles, the end included, closes it.
-//! 2. Neither the keeper nor an idle connection holds the loop.
+//! 2. An idle connection does not hold the loop.
 //!
 //! # Read next
-//! `dial.rs`: where new connections come from.
+//! `leash.rs`: who closes them when nobody is called back.
 
-use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
-use std::io;
 use std::mem;
 use std::rc::{Rc, Weak};
 
-use mio::event::Source;
-use mio::{Interest, Registry, Token};
-
 use super::call::Call;
-use super::exchange::Line;
+use super::leash::{Keeper, Keeping, Leash, List};
+use super::line::Line;
 use super::{ClientLimits, Shared};
 use crate::net::Conn;
 use crate::net::limits::ticks;
-use crate::reactor::{Context, Options, RawId, Readiness, Resumer, SourceId};
-
-type List = Rc<RefCell<Vec<RawId>>>;
-
-/// Removes from the loop what was let go elsewhere.
-#[derive(Debug)]
-pub(in crate::net) struct Keeper {
-    id: RawId,
-    resumer: Resumer,
-    list: List,
-}
-
-impl Keeper {
-    fn wake(&self) {
-        self.resumer.resume(self.id, Readiness::READABLE);
-    }
-
-    /// Calls a source in the next turn.
-    pub(super) fn resume(&self, id: RawId, ready: Readiness) {
-        self.resumer.resume(id, ready);
-    }
-
-    /// Ties a source to whoever holds the leash.
-    pub(super) fn leash(self: &Rc<Keeper>, id: RawId) -> Leash {
-        Leash { id: Some(id), keeper: self.clone() }
-    }
-}
-
-/// The last to know the keeper lets it go, too.
-impl Drop for Keeper {
-    fn drop(&mut self) {
-        self.wake();
-    }
-}
-
-/// Owns a source of the loop: dropped, it has that removed in the next turn.
-#[derive(Debug)]
-pub(in crate::net) struct Leash {
-    id: Option<RawId>,
-    keeper: Rc<Keeper>,
-}
-
-impl Leash {
-    /// Lets go of the source, which stays.
-    pub(super) fn release(mut self) -> Option<RawId> {
-        self.id.take()
-    }
-}
-
-impl Drop for Leash {
-    fn drop(&mut self) {
-        if let Some(id) = self.id {
-            self.keeper.list.borrow_mut().push(id);
-            self.keeper.wake();
-        }
-    }
-}
-
-/// What the keeper is in the loop.
-#[derive(Debug)]
-struct Keeping;
-
-impl Source for Keeping {
-    fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
-        Ok(())
-    }
-    fn reregister(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
-        Ok(())
-    }
-    fn deregister(&mut self, _: &Registry) -> io::Result<()> {
-        Ok(())
-    }
-}
+use crate::reactor::{Context, Interest, Options, Readiness, SourceId};
 
 /// A connection that waits for its next request.
 struct Idle<S: 'static> {
@@ -217,7 +131,7 @@ impl<S: 'static> Shared<S> {
         };
         let id = reactor.register_sure(Keeping, Interest::READABLE, Options::default(), keep);
         reactor.unref(id);
-        let made = Rc::new(Keeper { id: id.raw(), resumer: reactor.resumer(), list });
+        let made = Keeper::new(id.raw(), reactor.resumer(), list);
         *keeper = Some(made.clone());
         made
     }

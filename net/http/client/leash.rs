@@ -1,0 +1,131 @@
+//! Leashes: how things of the loop are owned where no loop is at hand.
+//!
+//! Knows ids and the reactor's [`Resumer`]; what the keeper does when it is called is in `pool.rs`.
+//!
+//! A client belongs to no callback, and is dropped where no loop is at hand: so are the things that
+//! it owns in the loop. Each is on a [`Leash`]: dropping that notes the id, and wakes the *keeper*,
+//! a source of the client's, which removes it in the next turn. So a call that is removed takes its
+//! connection along, or the race for one; and a client that goes, its idle connections.
+//!
+//! ```text
+//!   call ──owns──▶ leash ──drop──▶ list ◀──drains── keeper ──remove──▶ connection
+//!   idle ──owns──▶ leash ──drop──▶  ┘                 └── its deadline: who idles for too long
+//! ```
+//!
+//! The keeper does not hold the loop, and goes when nobody knows it any more.
+//!
+//! # Read next
+//! `dial.rs`: where new connections come from.
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+
+use mio::event::Source;
+use mio::{Interest, Registry, Token};
+
+use crate::reactor::{RawId, Readiness, Resumer};
+
+/// The sources to be removed.
+pub(super) type List = Rc<RefCell<Vec<RawId>>>;
+
+/// Removes from the loop what was let go elsewhere.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    pub(super) id: RawId,
+    resumer: Resumer,
+    list: List,
+}
+
+impl Keeper {
+    pub(super) fn new(id: RawId, resumer: Resumer, list: List) -> Rc<Keeper> {
+        Rc::new(Keeper { id, resumer, list })
+    }
+
+    pub(super) fn wake(&self) {
+        self.resumer.resume(self.id, Readiness::READABLE);
+    }
+
+    /// Calls a source in the next turn.
+    pub(super) fn resume(&self, id: RawId, ready: Readiness) {
+        self.resumer.resume(id, ready);
+    }
+
+    /// Ties a source to whoever holds the leash.
+    pub(super) fn leash(self: &Rc<Keeper>, id: RawId) -> Leash {
+        Leash { id: Some(id), keeper: self.clone() }
+    }
+}
+
+/// The last to know the keeper lets it go, too.
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.wake();
+    }
+}
+
+/// Owns a source of the loop: dropped, it has that removed in the next turn.
+#[derive(Debug)]
+pub(super) struct Leash {
+    id: Option<RawId>,
+    pub(super) keeper: Rc<Keeper>,
+}
+
+impl Leash {
+    /// Lets go of the source, which stays.
+    pub(super) fn release(mut self) -> Option<RawId> {
+        self.id.take()
+    }
+}
+
+impl Drop for Leash {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            self.keeper.list.borrow_mut().push(id);
+            self.keeper.wake();
+        }
+    }
+}
+
+/// What the keeper is in the loop.
+#[derive(Debug)]
+pub(super) struct Keeping;
+
+impl Source for Keeping {
+    fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+        Ok(())
+    }
+    fn reregister(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+        Ok(())
+    }
+    fn deregister(&mut self, _: &Registry) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What is under way, for whoever may lose interest.
+#[derive(Debug, Default)]
+pub(super) struct Hold {
+    leash: RefCell<Option<Leash>>,
+}
+
+impl Hold {
+    /// From now on it is this source.
+    pub(super) fn take_up(&self, keeper: &Rc<Keeper>, id: RawId) {
+        self.release();
+        self.put(keeper.leash(id));
+    }
+
+    pub(super) fn put(&self, leash: Leash) {
+        *self.leash.borrow_mut() = Some(leash);
+    }
+
+    /// The source stays, and is nobody's.
+    pub(super) fn release(&self) -> Option<RawId> {
+        self.take().and_then(Leash::release)
+    }
+
+    pub(super) fn take(&self) -> Option<Leash> {
+        self.leash.borrow_mut().take()
+    }
+}

@@ -1,0 +1,64 @@
+//! A connection of the pool: whom its events are for.
+//!
+//! # Read next
+//! `send.rs`: what the exchange does with them.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use super::call::Call;
+use super::exchange::Exchange;
+use super::leash::Keeper;
+use super::pool::Slot;
+use crate::net::{Conn, Event};
+use crate::reactor::{Context, Readiness, SourceId};
+
+/// What a connection of the pool does with its events.
+pub(super) struct Line<S: 'static> {
+    pub(super) slot: Slot<S>,
+    pub(super) keeper: Rc<Keeper>,
+    pub(super) current: RefCell<Option<Current<S>>>,
+}
+
+/// Who uses a connection now.
+type Current<S> = (Rc<Exchange<S>>, SourceId<Call>);
+
+impl<S: 'static> Line<S> {
+    pub(super) fn key(&self) -> &Rc<str> {
+        self.slot.key()
+    }
+
+    pub(super) fn handle(
+        self: &Rc<Self>,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        conn: SourceId<Conn>,
+        event: Event<'_>,
+    ) {
+        let current = self.current.borrow().clone();
+        match current {
+            Some((exchange, call)) if reactor.contains(call.raw()) => {
+                exchange.on_conn(reactor, state, (call, conn), event);
+            }
+            None if matches!(event, Event::Drained) => {}
+            gone => {
+                if gone.is_none() {
+                    self.slot.forget(conn);
+                }
+                self.current.take();
+                reactor.remove(conn.raw());
+            }
+        }
+    }
+}
+
+/// A connection that went without a word took a panic along: so does its call.
+impl<S> Drop for Line<S> {
+    fn drop(&mut self) {
+        if let Some((exchange, call)) = self.current.take()
+            && !exchange.control.is_over()
+        {
+            self.keeper.resume(call.raw(), Readiness::READ_CLOSED);
+        }
+    }
+}

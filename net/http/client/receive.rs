@@ -1,0 +1,155 @@
+//! The answer as it comes, and how a call sees it.
+//!
+//! Knows the exchange; the protocol is in `reader.rs`.
+//!
+//! # Read next
+//! `redirect.rs`: an answer that leads on.
+
+use std::rc::Rc;
+
+use http::StatusCode;
+
+use super::answer::{AnswerHead, CallEvent};
+use super::ask::Ask;
+use super::call::{Call, Stage};
+use super::error::Error;
+use super::exchange::Exchange;
+use super::reader::Step;
+use crate::net::http::head::{self, Framing, ResponseHead};
+use crate::net::{Conn, Event, Reason};
+use crate::reactor::{Context, SourceId};
+
+/// Bytes of a redirect's own body that are read so that its connection can be used again. 64 KiB.
+const SKIPPED_BYTES_MAX: usize = 64 * 1024;
+
+impl<S: 'static> Exchange<S> {
+    /// The connection that carries this call has something to tell.
+    pub(super) fn on_conn(
+        self: &Rc<Self>,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        ids: (SourceId<Call>, SourceId<Conn>),
+        event: Event<'_>,
+    ) {
+        let (call, conn) = ids;
+        match event {
+            Event::Data(bytes) => self.read(reactor, state, ids, bytes),
+            Event::Drained => {
+                self.feed(reactor, call, conn);
+                let owes = std::mem::take(&mut self.control.upload.borrow_mut().owes_drained);
+                if owes && !self.tell(reactor, state, call, CallEvent::Drained) {
+                    self.let_go(reactor);
+                }
+            }
+            Event::Eof => {
+                let whole = self.work.borrow_mut().reader.finish();
+                if whole {
+                    self.complete(reactor, state, ids, false);
+                } else {
+                    self.lose(reactor, state, call, Reason::Finished);
+                }
+            }
+            Event::Closed(reason) => self.lose(reactor, state, call, reason),
+        }
+    }
+
+    /// Takes in what has come.
+    pub(super) fn read(
+        self: &Rc<Self>,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        ids: (SourceId<Call>, SourceId<Conn>),
+        mut rest: &[u8],
+    ) {
+        let (call, conn) = ids;
+        self.work.borrow_mut().heard = true;
+        self.control.since.set(reactor.tick());
+        loop {
+            if self.control.paused.get() && !self.work.borrow().reader.is_done() {
+                return reactor[conn].unread(rest.len());
+            }
+            let mut room = head::room();
+            let step = self.work.borrow_mut().reader.step(rest, &mut room);
+            let (used, step) = match step {
+                Ok(step) => step,
+                Err(refusal) => {
+                    let error = Error::Refused { url: self.url(), refusal };
+                    return self.finish(reactor, state, call, Err(error));
+                }
+            };
+            rest = &rest[used..];
+            let goes_on = match step {
+                Step::More => return reactor[conn].unread(rest.len()),
+                Step::Interim(status) => {
+                    if status == StatusCode::CONTINUE {
+                        self.open_gate(reactor, call, conn);
+                    }
+                    true
+                }
+                Step::Head(head) => self.on_head(reactor, state, call, &head),
+                Step::Data(bytes) => match self.skips(bytes.len()) {
+                    None => self.tell(reactor, state, call, CallEvent::Data(bytes)),
+                    Some(true) => true,
+                    Some(false) => return self.complete(reactor, state, ids, false),
+                },
+                Step::End => return self.complete(reactor, state, ids, rest.is_empty()),
+            };
+            if !goes_on {
+                return self.let_go(reactor);
+            }
+        }
+    }
+
+    /// Whether this is the body of a redirect, and still worth reading.
+    pub(super) fn skips(&self, bytes: usize) -> Option<bool> {
+        let work = &mut *self.work.borrow_mut();
+        work.next.as_ref()?;
+        work.skipped += bytes;
+        Some(work.skipped <= SKIPPED_BYTES_MAX)
+    }
+
+    /// The head is there; whether the call goes on.
+    pub(super) fn on_head(
+        self: &Rc<Self>,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        call: SourceId<Call>,
+        head: &ResponseHead<'_>,
+    ) -> bool {
+        self.control.enter(reactor, call, Stage::Body);
+        match self.redirect(head) {
+            Ok(Some(next)) => {
+                self.work.borrow_mut().next = Some(next);
+                return true;
+            }
+            Ok(None) => {}
+            Err(why) => {
+                let error = Error::Redirect { url: self.url(), why: why.into() };
+                self.finish(reactor, state, call, Err(error));
+                return false;
+            }
+        }
+        let body_bytes = match head.body {
+            Framing::Length(length) => Some(length),
+            _ => None,
+        };
+        let (status, version, headers) = (head.status, head.version, head.headers);
+        let head = AnswerHead { status, version, headers, body_bytes };
+        self.tell(reactor, state, call, CallEvent::Head(&head))
+    }
+
+    /// What to ask next, if the answer says so and the caller wants it.
+    pub(super) fn redirect(&self, head: &ResponseHead<'_>) -> Result<Option<Ask>, String> {
+        let work = self.work.borrow();
+        let status = head.status.as_u16();
+        let (301 | 302 | 303 | 307 | 308, Some(location)) = (status, head.headers.get("location"))
+        else {
+            return Ok(None);
+        };
+        match (&work.target, work.redirects_max, work.ask.redirects_max) {
+            (None, ..) | (_, 0, _) => Ok(None),
+            (_, most, 0) => Err(format!("more than {most} redirects")),
+            (Some(target), ..) => work.ask.redirected(target, status, location).map(Some),
+        }
+    }
+}

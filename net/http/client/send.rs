@@ -1,0 +1,97 @@
+//! The request's body on its way, and how a call sees it.
+//!
+//! Knows the exchange; the framing is in `upload.rs`.
+//!
+//! # Read next
+//! `receive.rs`: the other direction.
+
+use std::rc::Rc;
+
+use super::answer::CallEvent;
+use super::ask::Body;
+use super::call::{Call, Stage};
+use super::error::Error;
+use super::exchange::Exchange;
+use crate::net::{Conn, Pressure};
+use crate::reactor::{Context, Readiness, SourceId};
+
+/// Bytes of a body that are handed to the connection at a time.
+const PIECE_BYTES: usize = 64 * 1024;
+impl<S: 'static> Exchange<S> {
+    /// Lets the body go.
+    pub(super) fn open_gate(
+        &self,
+        reactor: &mut Context<S>,
+        call: SourceId<Call>,
+        conn: SourceId<Conn>,
+    ) {
+        let Some(connection) = reactor.get_mut(conn) else { return };
+        let mut upload = self.control.upload.borrow_mut();
+        if upload.open {
+            return;
+        }
+        upload.open(connection);
+        let owes = upload.owes_drained;
+        drop(upload);
+        self.control.enter(reactor, call, Stage::Send);
+        self.feed(reactor, call, conn);
+        if owes {
+            reactor.resume(call.raw(), Readiness::WRITABLE);
+        }
+    }
+
+    /// Hands a body that was given whole to the connection, as much as goes; notes when all is.
+    pub(super) fn feed(
+        &self,
+        reactor: &mut Context<S>,
+        call: SourceId<Call>,
+        conn: SourceId<Conn>,
+    ) {
+        let Some(connection) = reactor.get_mut(conn) else { return };
+        let work = &mut *self.work.borrow_mut();
+        let upload = self.control.upload.borrow();
+        if !upload.open {
+            return;
+        }
+        let mut done = upload.is_done();
+        if let Body::Bytes(bytes) = &work.ask.body {
+            for piece in bytes[work.sent..].chunks(PIECE_BYTES) {
+                let pressure = connection.write(piece);
+                if pressure != Pressure::Refused {
+                    work.sent += piece.len();
+                }
+                if pressure != Pressure::Below {
+                    break;
+                }
+            }
+            done &= work.sent == bytes.len();
+        }
+        if done && self.control.stage.get() == Stage::Send {
+            self.control.enter(reactor, call, Stage::Head);
+        }
+    }
+
+    /// The caller has ended the body, or is to be told of room.
+    pub(super) fn look_at_upload(
+        self: &Rc<Self>,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        call: SourceId<Call>,
+    ) {
+        if self.control.upload.borrow().is_short {
+            let why = "its body is shorter than was told".into();
+            let error = Error::Request { url: self.url(), why };
+            return self.finish(reactor, state, call, Err(error));
+        }
+        let Some(conn) = self.control.conn.get() else { return };
+        self.feed(reactor, call, conn);
+        let has_room =
+            reactor.get(conn).is_some_and(|c| c.unsent() <= c.limits().outbox_bytes_high);
+        let mut upload = self.control.upload.borrow_mut();
+        if upload.open && upload.owes_drained && has_room {
+            upload.owes_drained = false;
+            drop(upload);
+            self.tell(reactor, state, call, CallEvent::Drained);
+        }
+    }
+}
