@@ -152,7 +152,8 @@ fn huge_lengths_allocate_nothing() {
         ("ffffffffffffffffffffffff", 400),
         ("0000000000000000000000100000000", 400),
     ];
-    let of_length = |length: &str| format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {length}");
+    let of_length =
+        |length: &str| format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {length}");
     let lengths = lengths.map(|(length, status)| {
         // With some of the body in the same read, and without.
         (format!("{}\r\n\r\n", of_length(length)), status)
@@ -212,7 +213,11 @@ fn streamed_bodies_may_say_they_are_huge_and_only_what_comes_counts() {
         siege.settle();
         peer.read_all();
         if ok {
-            assert_eq!((siege.state.bytes, siege.state.ends, peer.got.len()), (1000, 0, 0), "{head}");
+            assert_eq!(
+                (siege.state.bytes, siege.state.ends, peer.got.len()),
+                (1000, 0, 0),
+                "{head}"
+            );
         } else {
             assert_eq!(statuses(&text(&peer)), [400], "{head}");
         }
@@ -266,7 +271,8 @@ fn half_a_request_and_silence_ends_at_its_limit_in_every_place() {
 fn a_byte_a_second_gets_nobody_further() {
     let _ceiling = ceiling(LIMIT);
     let field = format!("{HEAD}A: {}", "b".repeat(100));
-    let body = format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n{}", "b".repeat(99));
+    let body =
+        format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n{}", "b".repeat(99));
     let chunks = format!("{CHUNKED}{}", "1\r\nx\r\n".repeat(30));
     for (all, at_once, seconds) in
         [(&field, 0, 10..=11), (&body, body.len() - 99, 10..=11), (&chunks, CHUNKED.len(), 10..=11)]
