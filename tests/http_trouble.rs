@@ -372,6 +372,29 @@ fn early_answer_reaches_who_is_still_uploading_a_hundred_times_of_a_hundred() {
 }
 
 #[test]
+fn answer_that_does_not_say_close_is_followed_by_others() {
+    let _ceiling = ceiling(LIMIT);
+    let limits = Limits { discard_bytes_max: 1000, ..Limits::default() };
+    // Of the body that nobody wants, so many bytes come with the head and so many behind it.
+    for (with, behind) in
+        [(0, 1000), (1, 1000), (999, 1), (50_000, 1000), (50_000, 1001), (0, 1001)]
+    {
+        let mut siege = Siege::of(Server::routes(router()), limits.clone());
+        let mut peer = siege.peer();
+        let length = with + behind;
+        let head = format!("POST /nowhere HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n");
+        peer.send(format!("{head}{}", "x".repeat(with)).as_bytes());
+        siege.hear(&mut peer, "Not Found");
+        let closes = text(&peer).contains("Connection: close");
+        peer.send(format!("{}{}", "x".repeat(behind), get("/last")).as_bytes());
+        let heard = siege.hear_out(&mut peer);
+        let expected = if closes { vec![404] } else { vec![404, 200] };
+        assert_eq!(statuses(&heard), expected, "{with}, {behind}");
+        assert_eq!(closes, behind > 1000, "{with}, {behind}");
+    }
+}
+
+#[test]
 fn drain_under_load_loses_no_answer_that_was_begun() {
     let _ceiling = ceiling(LIMIT);
     const CLIENTS: usize = 16;

@@ -183,7 +183,7 @@ impl<S: 'static> Session<S> {
             }
             Intake::Head | Intake::Ignore => None,
             Intake::Collect(_) => self.collect(reactor, state, id, bytes),
-            Intake::Flow(_) if phase == Phase::Idle => self.discard(reactor, id),
+            Intake::Flow(_) if phase == Phase::Idle => self.discard(reactor, id, bytes.len()),
             Intake::Flow(_) => self.flow(reactor, state, id, bytes),
             Intake::Discard(_) => self.drop_body(reactor, id, bytes),
         }
@@ -426,9 +426,17 @@ impl<S: 'static> Session<S> {
         Some(used)
     }
 
-    /// The answer is complete and the body is not: what is left is dropped, if it is not much.
-    fn discard(&mut self, reactor: &mut Context<S>, id: SourceId<Conn>) -> Option<usize> {
-        let budget = self.exchange.common.limits.discard_bytes_max;
+    /// The answer is complete and the body is not: what is left is dropped, if it is not much beside
+    /// what `is_here`. That does not count, as it did not when the answer said whether the
+    /// connection goes on.
+    fn discard(
+        &mut self,
+        reactor: &mut Context<S>,
+        id: SourceId<Conn>,
+        is_here: usize,
+    ) -> Option<usize> {
+        let limits = &self.exchange.common.limits;
+        let budget = limits.discard_bytes_max.saturating_add(is_here as u64);
         let Intake::Flow(flow) = mem::replace(&mut self.intake, Intake::Ignore) else {
             return None;
         };
