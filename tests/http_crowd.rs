@@ -12,16 +12,16 @@ use allocation_counter::measure;
 use waterwheel::net::Conn;
 use waterwheel::net::http::{Limits, Response, Server};
 
+#[path = "support/tcp.rs"]
+mod peers;
 #[path = "support/siege.rs"]
 mod siege;
 mod support;
-#[path = "support/tcp.rs"]
-mod tcp;
 
+use peers::{Peer, reset_on_drop, turns};
 use siege::Siege;
 use support::process::Process;
 use support::{ceiling, raise_open_files};
-use tcp::{Peer, reset_on_drop, turns};
 
 const LIMIT: Duration = Duration::from_secs(180);
 const SECOND: Duration = Duration::from_secs(1);
@@ -92,7 +92,7 @@ fn cost_of(siege: &mut Siege<usize>, count: usize, sends: &str, answers: bool) -
         while siege.reactor.sources() <= count || siege.state < heads {
             assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", siege.reactor);
             siege.reactor.turn(&mut siege.state, Some(Duration::ZERO)).unwrap();
-            tcp::await_readiness(&siege.reactor, 10);
+            peers::await_readiness(&siege.reactor, 10);
         }
         let child = clients.as_mut().unwrap();
         while child.try_line().expect("it goes well") != "all there" {}

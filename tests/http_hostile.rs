@@ -7,20 +7,22 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use allocation_counter::measure;
+use waterwheel::Reactor;
 use waterwheel::net::http::{Body, Limits, Reply, Response, Router, Server};
+use waterwheel::net::tcp;
 
 #[path = "support/http.rs"]
 mod http;
+#[path = "support/tcp.rs"]
+mod peers;
 #[path = "support/siege.rs"]
 mod siege;
 mod support;
-#[path = "support/tcp.rs"]
-mod tcp;
 
 use http::{body, describe, get, post, statuses};
+use peers::Peer;
 use siege::{Siege, text, whole_answers};
-use support::ceiling;
-use tcp::Peer;
+use support::{MS, ceiling};
 
 const LIMIT: Duration = Duration::from_secs(120);
 const SECOND: Duration = Duration::from_secs(1);
@@ -377,6 +379,38 @@ fn reader_of_a_huge_answer_that_is_slow_costs_a_piece_of_it() {
     drop(peer);
     siege.assert_clean("a slow reader");
     assert_eq!(Rc::strong_count(&huge), 2, "the answer is let go");
+}
+
+/// What the kernel has taken of an answer that nobody reads.
+#[cfg(target_os = "linux")]
+fn taken_by_the_kernel(listen: tcp::Listen) -> usize {
+    let server = Server::<()>::new(move |reactor, _, _, reply| {
+        reply.send(reactor, vec![b'x'; 16 << 20]);
+    });
+    let mut reactor = Reactor::new().unwrap();
+    let listener = server.listen_with(&mut reactor, "127.0.0.1:0", listen).unwrap();
+    let mut peer = Peer::to(reactor[listener].local_addr());
+    peer.send(get("/").as_bytes());
+    let mut quiet = 0;
+    while quiet < 20 {
+        let ran = reactor.turn(&mut (), Some(5 * MS)).unwrap();
+        quiet = if ran == 0 { quiet + 1 } else { 0 };
+    }
+    drop(reactor); // What it has is sent still.
+    while peer.read_all().is_none() {
+        std::thread::yield_now();
+    }
+    peer.got.len()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn kernel_takes_little_of_an_answer_ahead_of_who_does_not_read() {
+    let _ceiling = ceiling(LIMIT);
+    let usual = taken_by_the_kernel(tcp::Listen::new());
+    let all = taken_by_the_kernel(tcp::Listen::new().unsent_bytes(usize::MAX));
+    assert!(usual < 512 * 1024, "{usual} bytes");
+    assert!(2 * usual < all, "{usual} of what it could: {all}");
 }
 
 #[test]

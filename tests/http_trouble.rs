@@ -19,16 +19,16 @@ use waterwheel::{Context, Reactor};
 
 #[path = "support/http.rs"]
 mod http;
+#[path = "support/tcp.rs"]
+mod peers;
 #[path = "support/siege.rs"]
 mod siege;
 mod support;
-#[path = "support/tcp.rs"]
-mod tcp;
 
 use http::{body, get, post, statuses};
+use peers::{Peer, turn_until};
 use siege::{Siege, noise, text, whole_answers};
 use support::ceiling;
-use tcp::{Peer, turn_until};
 
 const LIMIT: Duration = Duration::from_secs(120);
 const SECOND: Duration = Duration::from_secs(1);

@@ -73,6 +73,7 @@ pub type Listen = crate::net::listen::Listen<Options>;
 pub struct Options {
     reuse_port: bool,
     send_buffer_bytes: Option<usize>,
+    pub(in crate::net) unsent_bytes: Option<usize>,
     receive_buffer_bytes: Option<usize>,
     nodelay: bool,
     keepalive: Option<Duration>,
@@ -83,6 +84,7 @@ impl Default for Options {
         Options {
             reuse_port: false,
             send_buffer_bytes: None,
+            unsent_bytes: None,
             receive_buffer_bytes: None,
             nodelay: true,
             keepalive: None,
@@ -101,6 +103,15 @@ impl Listen {
     /// kernel's own choice, which grows with use.
     pub fn send_buffer_bytes(mut self, bytes: usize) -> Listen {
         self.kind.send_buffer_bytes = Some(bytes);
+        self
+    }
+
+    /// How many bytes the kernel takes beyond those that are on their way (`TCP_NOTSENT_LOWAT`, on
+    /// Linux). By default what the buffer holds, megabytes for a peer that reads slowly; and only
+    /// when a third of them has gone the kernel says that it takes more, so that a write timeout
+    /// finds such a peer dead although it reads.
+    pub fn unsent_bytes(mut self, bytes: usize) -> Listen {
+        self.kind.unsent_bytes = Some(bytes);
         self
     }
 
@@ -176,6 +187,10 @@ impl Listen {
         let (out, into) = (self.kind.send_buffer_bytes, self.kind.receive_buffer_bytes);
         out.map_or(Ok(()), |bytes| socket.set_send_buffer_size(bytes))?;
         into.map_or(Ok(()), |bytes| socket.set_recv_buffer_size(bytes))?;
+        #[cfg(any(target_os = "android", target_os = "linux"))]
+        if let Some(bytes) = self.kind.unsent_bytes {
+            socket.set_tcp_notsent_lowat(u32::try_from(bytes).unwrap_or(u32::MAX))?;
+        }
         socket.set_nonblocking(true)?;
         socket.bind(&addr.into())?;
         socket.listen(self.backlog)?;

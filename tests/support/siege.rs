@@ -9,8 +9,8 @@ use waterwheel::net::tcp::Listener;
 use waterwheel::timers::ManualClock;
 use waterwheel::{Reactor, SourceId};
 
+use super::peers::{Peer, await_readiness, turn_until};
 use super::support::Rng;
-use super::tcp::{Peer, await_readiness, turn_until};
 
 pub struct Siege<S: 'static> {
     pub clock: ManualClock,

@@ -98,6 +98,12 @@ pub enum Body<'a> {
     Failed(Refusal),
 }
 
+/// Bytes of answers that the kernel takes ahead of the network, for each connection, unless
+/// [`Listen`](tcp::Listen::unsent_bytes) says otherwise. A thousand clients that read slowly then
+/// hold a hundred megabytes and not a thousand. 128 KiB, which costs no throughput: the kernel asks
+/// for more when half of it has gone.
+const KERNEL_UNSENT_BYTES: usize = 128 * 1024;
+
 /// What takes a streamed body in. Once the answer is complete it is told nothing more: what is left
 /// of the body is dropped.
 pub type BodyHandler<S> = Box<dyn FnMut(&mut Context<S>, &mut S, Body<'_>)>;
@@ -321,7 +327,9 @@ impl<S: 'static> Server<S> {
         listen: tcp::Listen,
     ) -> io::Result<SourceId<tcp::Listener>> {
         let server = self.clone();
+        let unsent_bytes = listen.kind.unsent_bytes.unwrap_or(KERNEL_UNSENT_BYTES);
         listen
+            .unsent_bytes(unsent_bytes)
             .connections_max(self.common.limits.connections_max)
             .limits(self.common.connection.clone())
             .open(reactor, addr, move |reactor, _, stream| server.greet(reactor, stream))
