@@ -4,10 +4,10 @@
 //! Then: openssl s_client -connect localhost:7443 -CAfile localhost.pem -quiet
 //!       and type; or, with the protocol that was agreed on, and who is there:
 //!       openssl s_client -connect localhost:7443 -CAfile localhost.pem -brief -alpn echo
-//! See:  each line come back; and here, a line for each client: version, cipher, whether the session
-//!       was resumed (`-reconnect`), or why there was no handshake (`nc localhost 7443`, and type).
-//! Look: `serve`: a handshake takes a stream and answers with one. What follows is what `echo` does,
-//!       to the letter.
+//! See:  each line come back; and here, a line for each client: version, cipher, whether it goes
+//!       on from an earlier session, or why there was no handshake (`nc localhost 7443`, and type).
+//! Look: `serve`: a handshake takes a stream and answers with one. What follows is what `echo`
+//!       does, to the letter.
 //! Next: ask clients for a certificate (`tls::Server::require_clients`); show another one for
 //!       another name (`host`); begin in the clear and let a line say STARTTLS
 //!       (`reactor.deregister`).

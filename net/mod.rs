@@ -17,7 +17,8 @@
 //!
 //! What carries a connection is TCP, a [`unix`] socket, any [`descriptor`] (a terminal, a pipe to a
 //! child), a pair of ends in [`memory`], or a simulated network ([`sim`]) in which everything goes
-//! wrong that a seed can think of. Datagrams are in [`udp`] and [`unix::datagram`].
+//! wrong that a seed can think of; or TLS over any of these (feature `tls`). Datagrams are in
+//! [`udp`] and [`unix::datagram`].
 //!
 //! # Read next
 //! `conn.rs`: the life of a connection.

@@ -218,10 +218,8 @@ fn a_removed_handshake_says_nothing_and_closes() {
     let (ours, theirs) = memory::pair(&mut reactor);
     let id = server().accept(&mut reactor, ours, |_, _: &mut bool, _| panic!("cancelled"));
     let alive = reactor.why_alive();
-    assert!(
-        matches!(&alive[..], [Alive::Source(_, place)] if place.to_string().contains("tests/tls.rs")),
-        "{alive:?}"
-    );
+    let [Alive::Source(_, place)] = &alive[..] else { panic!("{alive:?}") };
+    assert!(place.to_string().contains("tests/tls.rs"), "{place}");
     turns(&mut reactor, &mut false, 3);
     assert!(reactor.remove(id.raw()));
     theirs.open(&mut reactor, |_, gone: &mut bool, _, event| *gone |= matches!(event, Event::Eof));

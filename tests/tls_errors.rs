@@ -222,9 +222,8 @@ fn an_end_in_the_middle_of_a_record_is_no_eof_either() {
     reactor[peer.conn].shutdown();
     turn_until(&mut reactor, &mut told, |_, told| told.closed.is_some());
     assert!(told.bytes.is_empty() && !told.eof);
-    assert!(
-        matches!(told.closed, Some(Reason::Error(error)) if error.kind() == ErrorKind::UnexpectedEof)
-    );
+    let Some(Reason::Error(error)) = told.closed else { panic!("{:?}", told.closed) };
+    assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
 }
 
 #[test]

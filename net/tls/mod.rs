@@ -35,6 +35,7 @@
 mod client;
 mod handshake;
 mod hosts;
+mod incoming;
 mod info;
 mod pem;
 mod sealed;

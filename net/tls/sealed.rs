@@ -5,8 +5,10 @@
 //! slow.
 
 use std::cell::Cell;
+use std::io::{self, IoSlice};
 
 use super::session::RECORD_WIRE_BYTES;
+use crate::net::transport::Io;
 
 /// What a spare buffer has room for: the plaintext of one read or batch, the records around it, and
 /// an incomplete one in front.
@@ -90,4 +92,24 @@ impl Sealed {
     pub(super) fn clear(&mut self) {
         *self = Sealed::default();
     }
+}
+
+/// Writes until the carrier takes no more; how many bytes it took.
+pub(super) fn offer(carrier: &mut Io, bytes: &[u8]) -> io::Result<usize> {
+    let mut sent = 0;
+    while sent < bytes.len() {
+        match carrier.write(&[IoSlice::new(&bytes[sent..])]) {
+            Ok(0) => break,
+            Ok(count) => {
+                sent += count;
+                if sent < bytes.len() && cfg!(unix) {
+                    break; // Less than was offered: it is full, and will say when it is not.
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(sent)
 }

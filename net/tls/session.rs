@@ -91,8 +91,8 @@ impl Session {
         self.state().is_handshaking()
     }
 
-    /// Whether the peer needs what was sealed last to complete its handshake. Not so behind the last
-    /// message that a server of TLS 1.3 has read: there is nothing but tickets.
+    /// Whether the peer needs what was sealed last to complete its handshake. Not so behind the
+    /// last message that a server of TLS 1.3 reads: there is nothing but tickets.
     pub(super) fn is_awaited(&self) -> bool {
         let is_server = matches!(self.side, Side::Server(_));
         !is_server || self.state().protocol_version() != Some(ProtocolVersion::TLSv1_3)

@@ -19,44 +19,41 @@
 //! ```
 //!
 //! # Read next
-//! `session.rs`: what is done to the bytes.
+//! `incoming.rs`: the way in; then `session.rs`: what is done to the bytes.
 
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 
 use super::info::Info;
-use super::sealed::{Sealed, put_spare, take_spare};
-use super::session::{RECORD_BYTES, RECORD_WIRE_BYTES, Session};
-use super::words::{cut_off, failure};
+use super::sealed::{Sealed, offer, put_spare, take_spare};
+use super::session::{RECORD_BYTES, Session};
+use super::words::failure;
 use crate::net::transport::{Io, Transport, registers_by};
 
 /// Plaintext that is sealed before the carrier is offered it: four records for a system call.
 const BATCH_BYTES: usize = 4 * RECORD_BYTES;
 /// How often one read asks the carrier. Records without data end there, however many come.
 const PULLS_PER_READ: usize = 4;
-/// What may wait for its end. A record has 18 KiB at most, a message of the handshake 64 KiB (that
-/// is rustls's limit); more than this is one in very small records.
-const PARTIAL_BYTES_MAX: usize = 256 * 1024;
 
 /// A session and its carrier.
 pub(super) struct Tls {
     pub(super) carrier: Io,
-    session: Session,
+    pub(super) session: Session,
     /// Ciphertext that the carrier has not taken.
-    outgoing: Sealed,
+    pub(super) outgoing: Sealed,
     /// Bytes offered to `write` that are in `outgoing`.
     unreported: usize,
     /// Bytes that went since, and were not answered by `write` yet.
     credit: usize,
     /// The beginning of a record.
-    partial: Vec<u8>,
+    pub(super) partial: Vec<u8>,
     /// Plaintext for which there was no room; a record's at most, once the handshake is over.
-    surplus: Vec<u8>,
+    pub(super) surplus: Vec<u8>,
     /// Why nothing more will be read, until that is told.
-    failed: Option<io::Error>,
+    pub(super) failed: Option<io::Error>,
     /// The carrier may have more, whatever the last read has answered.
-    more: bool,
+    pub(super) more: bool,
     /// The peer's close_notify has been told.
     told: bool,
     finish: Finish,
@@ -98,7 +95,7 @@ impl Tls {
     /// # Errors
     /// It has failed. What the peer is to be told of it is [`unsent`](Tls::unsent).
     pub(super) fn shake(&mut self) -> io::Result<bool> {
-        let mut pulls = 0;
+        let (mut pulls, mut dry) = (0, false);
         loop {
             let sent = self.send();
             if let Some(error) = self.failed.take() {
@@ -108,10 +105,11 @@ impl Tls {
             if !self.session.is_handshaking() {
                 return Ok(sent || !self.session.is_awaited());
             }
-            if pulls == PULLS_PER_READ || pulls > 0 && !self.has_more() {
+            if dry || pulls == PULLS_PER_READ {
+                self.more |= !dry;
                 return Ok(false);
             }
-            self.pull(&mut []);
+            dry = self.pull(&mut []).is_none();
             pulls += 1;
         }
     }
@@ -127,7 +125,7 @@ impl Tls {
     }
 
     /// Sends what is sealed; whether all of it went.
-    fn send(&mut self) -> io::Result<bool> {
+    pub(super) fn send(&mut self) -> io::Result<bool> {
         while !self.outgoing.is_empty() {
             let pending = self.outgoing.pending();
             let (offered, result) = (pending.len(), offer(&mut self.carrier, pending));
@@ -169,109 +167,6 @@ impl Tls {
         put_spare(batch.into_buffer());
         Ok(self.outgoing.is_empty())
     }
-
-    /// Reads from the carrier once and decrypts what is complete; answers how much of `buffer` is
-    /// filled.
-    fn pull(&mut self, buffer: &mut [u8]) -> usize {
-        let kept = self.partial.len();
-        // No more than there is room for, but a record in any case.
-        let most = buffer.len().max(RECORD_WIRE_BYTES).saturating_sub(kept).max(1);
-        let mut stage = take_spare();
-        if stage.len() < kept + most {
-            stage.resize(kept + most, 0);
-        }
-        let mut filled = 0;
-        match self.carrier.read(&mut stage[kept..kept + most]) {
-            Ok(0) => self.fail(cut_off(self.session.is_handshaking())),
-            Ok(count) => {
-                self.more = count == most || cfg!(windows) || self.carrier.has_more();
-                self.session.look(&stage[kept..kept + count]);
-                stage[..kept].copy_from_slice(&self.partial);
-                filled = self.decrypt(&mut stage[..kept + count], buffer);
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.more = self.carrier.has_more();
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.more = true,
-            Err(error) => self.fail(error),
-        }
-        put_spare(stage);
-        filled
-    }
-
-    /// Decrypts what is complete of `stage` and keeps the rest; answers how much of `buffer` is
-    /// filled.
-    fn decrypt(&mut self, stage: &mut [u8], buffer: &mut [u8]) -> usize {
-        let (mut filled, surplus) = (0, &mut self.surplus);
-        let mut plain = |bytes: &[u8]| {
-            let fits = bytes.len().min(buffer.len() - filled);
-            buffer[filled..filled + fits].copy_from_slice(&bytes[..fits]);
-            filled += fits;
-            surplus.extend_from_slice(&bytes[fits..]);
-        };
-        let taken = self.session.take_in(stage, &mut self.outgoing, &mut plain);
-        let rest = match taken {
-            // What follows close_notify is to be ignored (RFC 8446, 6.1).
-            Ok(_) if self.session.is_closed() => &[],
-            Ok(taken) if stage.len() - taken <= PARTIAL_BYTES_MAX => &stage[taken..],
-            Ok(_) => {
-                self.fail(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    "a message of the handshake without end",
-                ));
-                &[]
-            }
-            Err(error) => {
-                let _ = self.send(); // The alert. Why it is sent is the error that counts.
-                self.fail(failure(error));
-                &[]
-            }
-        };
-        if rest.is_empty() {
-            self.partial = Vec::new();
-        } else {
-            self.partial.clear();
-            self.partial.extend_from_slice(rest);
-        }
-        filled
-    }
-
-    fn fail(&mut self, error: io::Error) {
-        self.failed.get_or_insert(error);
-    }
-
-    /// Gives what there was no room for before.
-    fn give_surplus(&mut self, buffer: &mut [u8]) -> usize {
-        let count = self.surplus.len().min(buffer.len());
-        if count > 0 {
-            buffer[..count].copy_from_slice(&self.surplus[..count]);
-            self.surplus.drain(..count);
-            if self.surplus.is_empty() {
-                self.surplus = Vec::new();
-            }
-        }
-        count
-    }
-}
-
-/// Writes until the carrier takes no more; how many bytes it took.
-fn offer(carrier: &mut Io, bytes: &[u8]) -> io::Result<usize> {
-    let mut sent = 0;
-    while sent < bytes.len() {
-        match carrier.write(&[IoSlice::new(&bytes[sent..])]) {
-            Ok(0) => break,
-            Ok(count) => {
-                sent += count;
-                if sent < bytes.len() && cfg!(unix) {
-                    break; // Less than was offered: it is full, and will say when it is not.
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(sent)
 }
 
 impl Transport for Tls {
@@ -284,10 +179,13 @@ impl Transport for Tls {
             if over || room == 0 || filled > 0 && room < RECORD_BYTES {
                 break;
             }
-            filled += self.pull(&mut buffer[filled..]);
-            if !self.more {
-                break;
+            let Some(count) = self.pull(&mut buffer[filled..]) else { break };
+            filled += count;
+            if filled > 0 && !self.more {
+                break; // A short read of ours tells of one of the carrier's.
             }
+            // Should nothing be decrypted in the end, `WouldBlock` is for the carrier to say.
+            self.more = true;
         }
         if filled > 0 || buffer.is_empty() {
             return Ok(filled);

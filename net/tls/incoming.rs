@@ -1,0 +1,107 @@
+//! The way in: ciphertext from the carrier, plaintext to whoever reads.
+//!
+//! Knows the transport's buffers; called by `transport.rs`.
+//!
+//! What is read goes into the thread's spare buffer, behind the beginning of a record that was left
+//! the last time, and is decrypted where it stands. Records need not end where a read does, nor fit
+//! the caller's buffer, so two things may be left, and both are small.
+//!
+//! # Read next
+//! `session.rs`: what is done to the bytes.
+
+use std::io;
+
+use super::sealed::{put_spare, take_spare};
+use super::session::RECORD_WIRE_BYTES;
+use super::transport::Tls;
+use super::words::{cut_off, failure};
+
+/// What may wait for its end. A record has 18 KiB at most, a message of the handshake 64 KiB (that
+/// is rustls's limit); more than this is one in very small records.
+const PARTIAL_BYTES_MAX: usize = 256 * 1024;
+
+impl Tls {
+    /// Reads from the carrier once and decrypts what is complete; answers how much of `buffer` is
+    /// filled. `None` if the carrier has nothing, and will say when it has.
+    pub(super) fn pull(&mut self, buffer: &mut [u8]) -> Option<usize> {
+        let kept = self.partial.len();
+        // No more than there is room for, but a record in any case.
+        let most = buffer.len().max(RECORD_WIRE_BYTES).saturating_sub(kept).max(1);
+        let mut stage = take_spare();
+        if stage.len() < kept + most {
+            stage.resize(kept + most, 0);
+        }
+        let mut filled = Some(0);
+        match self.carrier.read(&mut stage[kept..kept + most]) {
+            Ok(0) => self.fail(cut_off(self.session.is_handshaking())),
+            Ok(count) => {
+                self.more = count == most || cfg!(windows) || self.carrier.has_more();
+                self.session.look(&stage[kept..kept + count]);
+                stage[..kept].copy_from_slice(&self.partial);
+                filled = Some(self.decrypt(&mut stage[..kept + count], buffer));
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.more = self.carrier.has_more();
+                filled = if self.more { Some(0) } else { None };
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.more = true,
+            Err(error) => self.fail(error),
+        }
+        put_spare(stage);
+        filled
+    }
+
+    /// Decrypts what is complete of `stage` and keeps the rest; answers how much of `buffer` is
+    /// filled.
+    pub(super) fn decrypt(&mut self, stage: &mut [u8], buffer: &mut [u8]) -> usize {
+        let (mut filled, surplus) = (0, &mut self.surplus);
+        let mut plain = |bytes: &[u8]| {
+            let fits = bytes.len().min(buffer.len() - filled);
+            buffer[filled..filled + fits].copy_from_slice(&bytes[..fits]);
+            filled += fits;
+            surplus.extend_from_slice(&bytes[fits..]);
+        };
+        let taken = self.session.take_in(stage, &mut self.outgoing, &mut plain);
+        let rest = match taken {
+            // What follows close_notify is to be ignored (RFC 8446, 6.1).
+            Ok(_) if self.session.is_closed() => &[],
+            Ok(taken) if stage.len() - taken <= PARTIAL_BYTES_MAX => &stage[taken..],
+            Ok(_) => {
+                self.fail(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "a message of the handshake without end",
+                ));
+                &[]
+            }
+            Err(error) => {
+                let _ = self.send(); // The alert. Why it is sent is the error that counts.
+                self.fail(failure(error));
+                &[]
+            }
+        };
+        if rest.is_empty() {
+            self.partial = Vec::new();
+        } else {
+            self.partial.clear();
+            self.partial.extend_from_slice(rest);
+        }
+        filled
+    }
+
+    fn fail(&mut self, error: io::Error) {
+        self.failed.get_or_insert(error);
+    }
+
+    /// Gives what there was no room for before.
+    pub(super) fn give_surplus(&mut self, buffer: &mut [u8]) -> usize {
+        let count = self.surplus.len().min(buffer.len());
+        if count > 0 {
+            buffer[..count].copy_from_slice(&self.surplus[..count]);
+            self.surplus.drain(..count);
+            if self.surplus.is_empty() {
+                self.surplus = Vec::new();
+            }
+        }
+        count
+    }
+}
