@@ -435,3 +435,123 @@ fn method_and_target_are_as_they_were_sent() {
     assert!(bench.ask(get("http://there/a?b")).ends_with("/a b false here None"));
     assert!(bench.ask(post("/", "x")).ends_with("/ - true here None"));
 }
+
+/// Everything that can happen to a request, one path for each.
+fn all_states(alive: &Rc<()>) -> Server<Vec<Box<dyn std::any::Any>>> {
+    type Kept = Vec<Box<dyn std::any::Any>>;
+    let (one, other) = (alive.clone(), alive.clone());
+    let router = Router::<Kept>::new()
+        .get("/pending", move |reactor, kept, _, reply| {
+            let held = one.clone();
+            reply.on_gone(reactor, move |_, kept: &mut Kept| kept.push(Box::new(held)));
+            kept.push(Box::new(reply));
+        })
+        .get("/own", |reactor, _, _, reply| {
+            // The callback owns the reply, and the reply the callback.
+            let cell = Rc::new(std::cell::RefCell::new(None));
+            let own = cell.clone();
+            reply.on_gone(reactor, move |_, _: &mut Kept| drop(own.take()));
+            *cell.borrow_mut() = Some(reply);
+        })
+        .get("/large", |reactor, _, _, reply| {
+            reply.send(reactor, vec![0; 5_000_000]);
+        })
+        .get("/close", |reactor, _, _, reply| {
+            let large = Response::bytes(vec![0; 100_000]).header("Connection", "close");
+            reply.send(reactor, large);
+        })
+        .get("/stream", |reactor, kept, _, reply| kept.push(Box::new(reply.events(reactor))))
+        .get("/pump", move |reactor, _, _, reply| {
+            let held = other.clone();
+            let sender = reply.events(reactor);
+            while sender.write(reactor, &[0; 50_000]) == waterwheel::net::Pressure::Below {}
+            sender.when_drained(reactor, move |_, _, _| panic!("nobody reads, of {held:?}"));
+        })
+        .post("/whole", |_, _, _, _| panic!("it never is"))
+        .stream(Method::PUT, "/flow", |_, kept, _, reply| {
+            kept.push(Box::new(reply));
+            |_, _, _| {}
+        })
+        .stream(Method::PUT, "/discard", |reactor, _, _, reply| {
+            reply.send(reactor, "no");
+            |_, _, _| {}
+        });
+    Server::routes(router)
+}
+
+const STATES: [&str; 14] = [
+    "",
+    "GET / HT",
+    "GET /pending HTTP/1.1\r\nHost: h\r\n\r\n",
+    "GET /pending HTTP/1.1\r\nHost: h\r\n\r\nGET /pending HTTP/1.1\r\nHost: h\r\n\r\n",
+    "GET /own HTTP/1.1\r\nHost: h\r\n\r\n",
+    "GET /large HTTP/1.1\r\nHost: h\r\n\r\n",
+    "GET /close HTTP/1.1\r\nHost: h\r\n\r\n",
+    "GET /stream HTTP/1.1\r\nHost: h\r\n\r\n",
+    "GET /pump HTTP/1.1\r\nHost: h\r\n\r\n",
+    "POST /whole HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nhalf",
+    "POST /whole HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nhalf",
+    "PUT /flow HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nhalf",
+    "PUT /discard HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nhalf",
+    "NONSENSE\r\n\r\n",
+];
+
+#[test]
+fn reset_and_removal_in_every_state_leave_nothing() {
+    for state in STATES {
+        for how in ["reset", "removed", "closed by the server"] {
+            let mut bench = Bench::new(all_states(&Rc::default()));
+            let client = bench.connect_with(10_000);
+            bench.reactor[client.id].pause();
+            bench.send(&client, state);
+            match how {
+                "reset" => bench.reactor[client.id].abort(),
+                "removed" => drop(bench.reactor.remove(client.served.raw())),
+                _ => drop(bench.reactor.get_mut(client.served).map(|conn| conn.abort())),
+            }
+            bench.settle();
+            bench.state.clear();
+            if let Some(conn) = bench.reactor.get_mut(client.id) {
+                conn.abort();
+            }
+            bench.wait(Duration::from_secs(80));
+            let left = (bench.reactor.sources(), bench.reactor.timers());
+            assert_eq!(left, (0, 0), "{how}: {state}");
+        }
+    }
+}
+
+#[test]
+fn dropping_the_reactor_in_every_state_drops_each_handler_once() {
+    for state in STATES {
+        let alive = Rc::new(());
+        let mut bench = Bench::new(all_states(&alive));
+        let client = bench.connect_with(10_000);
+        bench.reactor[client.id].pause();
+        bench.send(&client, state);
+        assert!(Rc::strong_count(&alive) > 1);
+        let Bench { reactor, server, state: kept, .. } = bench;
+        drop((reactor, server)); // The loop goes first, and replies are dropped behind it.
+        drop(kept);
+        assert_eq!(Rc::strong_count(&alive), 1, "{state}");
+    }
+}
+
+#[test]
+fn handler_may_take_its_own_connection_away() {
+    for keeps in [false, true] {
+        let mut bench = Bench::<Vec<Reply>>::handler(move |reactor, kept, _, reply| {
+            for conn in reactor.ids::<waterwheel::net::Conn>() {
+                reactor.remove(conn.raw());
+            }
+            if keeps { kept.push(reply) } else { drop(reply) }
+        });
+        let client = bench.connect();
+        bench.send(&client, get("/").repeat(3));
+        for reply in std::mem::take(&mut bench.state) {
+            assert!(!reply.send(&mut bench.reactor, "too late"));
+        }
+        bench.wait(Duration::from_secs(80));
+        assert_eq!((bench.reactor.sources(), bench.reactor.timers()), (0, 0));
+    }
+}

@@ -120,6 +120,11 @@ impl Response {
         self.status
     }
 
+    /// Whether it can be sent as the answer.
+    pub(super) fn is_final(&self) -> bool {
+        self.bad.is_none() && !self.status.is_informational()
+    }
+
     /// Whether there can be no body (RFC 9110, 6.4.1).
     pub(super) fn is_bodiless(&self) -> bool {
         self.status.is_informational()

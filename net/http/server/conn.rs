@@ -327,15 +327,18 @@ impl<S: 'static> Session<S> {
         self.hold(reactor, id);
     }
 
-    /// A drain waits for the answer, and a limit on its time begins to run.
+    /// The handler has returned. A drain waits for the answer, and a limit on its time begins to
+    /// run.
     #[inline]
     fn hold(&self, reactor: &mut Context<S>, id: SourceId<Conn>) {
-        if self.exchange.phase.get() != Phase::Idle
-            && let Some(conn) = reactor.get_mut(id)
-        {
-            conn.hold();
-            let tick = reactor.tick();
-            self.exchange.since.set(tick);
+        let tick = reactor.tick();
+        match reactor.get_mut(id) {
+            None => self.exchange.end(), // It has taken the connection away, or removed it.
+            Some(_) if self.exchange.phase.get() == Phase::Idle => {}
+            Some(conn) => {
+                conn.hold();
+                self.exchange.since.set(tick);
+            }
         }
     }
 
@@ -421,8 +424,8 @@ impl<S: 'static> Session<S> {
         drop(running);
         if event == Body::End {
             self.intake = Intake::Head;
-            self.hold(reactor, id);
         }
+        self.hold(reactor, id);
         Some(used)
     }
 

@@ -27,7 +27,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use http::{Method, Version};
+use http::{Method, StatusCode, Version};
 
 use super::Common;
 use crate::net::conn::{Conn, mark};
@@ -173,11 +173,17 @@ impl Exchange {
     }
 
     /// Sends all of an answer; whether the client was still there.
-    pub(super) fn answer<S: 'static>(&self, reactor: &mut Context<S>, response: Response) -> bool {
+    pub(super) fn answer<S: 'static>(
+        &self,
+        reactor: &mut Context<S>,
+        mut response: Response,
+    ) -> bool {
         if self.phase.get() != Phase::Pending {
             return false;
         }
-        let response = self.checked(response);
+        if !response.is_final() {
+            response = self.instead(&response);
+        }
         let length = response.body.len();
         let is_bodiless = response.is_bodiless();
         let coding = if is_bodiless { Coding::None } else { Coding::Length(length as u64) };
@@ -239,17 +245,15 @@ impl Exchange {
         pressure != Pressure::Refused
     }
 
-    /// An answer that can be sent: one with a bad field becomes a 500.
-    pub(super) fn checked(&self, response: Response) -> Response {
-        let wrong = match &response.bad {
+    /// What is sent for a response that cannot be: one with a bad field, or no final one.
+    #[cold]
+    pub(super) fn instead(&self, response: &Response) -> Response {
+        let why = match &response.bad {
             Some(field) => format!("the header field {field:?} cannot be sent"),
-            None if response.code().is_informational() => {
-                format!("{} is no final answer", response.code())
-            }
-            None => return response,
+            None => format!("{} is no final answer", response.code()),
         };
-        log::error!("answering {} with 500: {wrong}", self.peer());
-        http::StatusCode::INTERNAL_SERVER_ERROR.into()
+        log::error!("answering {} with 500: {why}", self.peer());
+        StatusCode::INTERNAL_SERVER_ERROR.into()
     }
 
     /// Sends more of a large body, and finishes when that was all.

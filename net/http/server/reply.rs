@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use http::StatusCode;
 
-use super::exchange::{Exchange, Gone, Phase};
+use super::exchange::{Exchange, Facts, Gone, Phase};
 use super::sender::Sender;
 use crate::net::drive::NUDGE;
 use crate::net::http::response::{Coding, Response};
@@ -46,7 +46,10 @@ impl Reply {
         response: impl Into<Response>,
     ) -> Sender {
         if self.0.phase.get() == Phase::Pending {
-            let response = self.0.checked(response.into());
+            let mut response = response.into();
+            if !response.is_final() {
+                response = self.0.instead(&response);
+            }
             let coding = match self.0.facts.get() {
                 _ if response.is_bodiless() => Coding::None,
                 facts if facts.is_http10 => Coding::UntilClose,
@@ -88,13 +91,14 @@ impl Reply {
         if exchange.phase.get() != Phase::Pending {
             return None;
         }
-        let mut facts = exchange.facts.get();
-        (facts.keep_alive, facts.is_http10) = (true, false);
-        exchange.facts.set(facts);
+        let mut response = response.into();
+        if response.bad.is_some() {
+            exchange.answer(reactor, response); // With a 500, and no upgrade.
+            return None;
+        }
+        let facts = exchange.facts.get();
+        exchange.facts.set(Facts { keep_alive: true, is_http10: false, ..facts });
         exchange.body_left.set(0);
-        let response = response.into();
-        let mut response =
-            if response.bad.is_some() { exchange.checked(response) } else { response };
         response.close = false;
         let date = exchange.common.dates.get(reactor);
         let conn = exchange.conn(reactor)?;
