@@ -270,6 +270,38 @@ fn answered_request_allocates_nothing() {
 }
 
 #[test]
+fn idle_connection_owns_little() {
+    const CONNECTIONS: u64 = 512;
+    let _ceiling = ceiling(LIMIT);
+    support::raise_open_files();
+    let mut reactor = Reactor::<()>::new().unwrap();
+    let server = Server::new(|reactor, _, _, reply| {
+        reply.send(reactor, "Hello, world!");
+    });
+    let listener = server.listen(&mut reactor, "127.0.0.1:0").unwrap();
+    let addr = reactor[listener].local_addr();
+    // Buffers that all of them share, and the doubling of tables, are not theirs.
+    let mut clients = Vec::new();
+    let mut more = |reactor: &mut Reactor<()>| {
+        for _ in 0..CONNECTIONS {
+            let mut client = TcpStream::connect(addr).unwrap();
+            client.write_all(get("/").as_bytes()).unwrap();
+            client.set_nonblocking(true).unwrap();
+            let mut answer = [0; 1000];
+            while client.read(&mut answer).is_err() {
+                reactor.turn(&mut (), Some(Duration::ZERO)).unwrap();
+            }
+            clients.push(client);
+        }
+    };
+    more(&mut reactor);
+    let grown = measure(|| more(&mut reactor)).bytes_current;
+    let each = grown / CONNECTIONS as i64;
+    assert!(each < 800, "{each} bytes each");
+    println!("{each} bytes each");
+}
+
+#[test]
 fn hello_is_five_lines() {
     let _ceiling = ceiling(LIMIT);
     let mut reactor = Reactor::<()>::new().unwrap();

@@ -26,10 +26,10 @@ impl Default for Dates {
 }
 
 impl Dates {
-    /// The line for this turn.
+    /// The line for this turn, whose tick is this.
     #[inline]
-    pub(super) fn get<S: 'static>(&self, reactor: &Context<S>) -> Line {
-        if reactor.tick() >= self.until.get() {
+    pub(super) fn get<S: 'static>(&self, reactor: &Context<S>, tick: u64) -> Line {
+        if tick >= self.until.get() {
             self.renew(reactor);
         }
         self.line.get()

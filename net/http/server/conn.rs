@@ -331,14 +331,11 @@ impl<S: 'static> Session<S> {
     /// run.
     #[inline]
     fn hold(&self, reactor: &mut Context<S>, id: SourceId<Conn>) {
-        let tick = reactor.tick();
-        match reactor.get_mut(id) {
-            None => self.exchange.end(), // It has taken the connection away, or removed it.
-            Some(_) if self.exchange.phase.get() == Phase::Idle => {}
-            Some(conn) => {
-                conn.hold();
-                self.exchange.since.set(tick);
-            }
+        if !reactor.contains(id.raw()) {
+            self.exchange.end(); // It has taken the connection away, or removed it.
+        } else if self.exchange.phase.get() != Phase::Idle {
+            reactor[id].hold();
+            self.exchange.since.set(reactor.tick());
         }
     }
 

@@ -190,7 +190,8 @@ impl Exchange {
         let has_body = !is_bodiless && !self.facts.get().is_head;
         let copied =
             if has_body && length <= COPIED_BYTES { response.body.as_slice() } else { &[] };
-        let (tick, date) = (reactor.tick(), self.common.dates.get(reactor));
+        let tick = reactor.tick();
+        let date = self.common.dates.get(reactor, tick);
         let Some(conn) = self.conn(reactor) else {
             self.phase.set(Phase::Dead);
             return false;

@@ -57,7 +57,7 @@ impl Reply {
             };
             let head = self.0.facts.get().is_head;
             self.0.coding.set(if head { Coding::None } else { coding });
-            let date = self.0.common.dates.get(reactor);
+            let date = self.0.common.dates.get(reactor, reactor.tick());
             if let Some(conn) = self.0.conn(reactor)
                 && self.0.write_head(conn, &response, coding, &[], &date)
             {
@@ -100,7 +100,7 @@ impl Reply {
         exchange.facts.set(Facts { keep_alive: true, is_http10: false, ..facts });
         exchange.body_left.set(0);
         response.close = false;
-        let date = exchange.common.dates.get(reactor);
+        let date = exchange.common.dates.get(reactor, reactor.tick());
         let conn = exchange.conn(reactor)?;
         if !exchange.write_head(conn, &response, Coding::None, &[], &date) {
             return None;
