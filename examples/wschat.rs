@@ -96,7 +96,7 @@ impl Chat {
     fn join(&mut self, reactor: &mut Context<Chat>, socket: ws::Socket) {
         self.came += 1;
         let name = format!("guest{}", self.came);
-        let _ = socket.text(reactor, &json!({ "you": name }).to_string()); // It is the first: it fits.
+        let _ = socket.text(reactor, &json!({ "you": name }).to_string()); // The first: it fits.
         self.members.push(Member { socket, name: name.clone() });
         self.tell_all(reactor, &json!({ "came": name, "here": self.names() }));
     }

@@ -180,9 +180,8 @@ fn server_that_goes_or_is_silent_is_told_apart() {
     let mut asking = Asking::new(Connect::new());
     asking.reactor[asking.server].abort();
     asking.turns(4);
-    assert!(
-        matches!(&asking.told.closed, Some(Reason::Connect(e)) if e.kind() == ErrorKind::ConnectionReset)
-    );
+    let Some(Reason::Connect(error)) = &asking.told.closed else { panic!("{:?}", asking.told) };
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
 
     let mut asking = Asking::new(Connect::new().timeout(3 * SECOND));
     asking.clock.advance(3 * SECOND - MS);

@@ -49,8 +49,8 @@ pub enum Reason {
     CloseTimeout,
     /// [`Socket::abort`](super::Socket::abort).
     Aborted,
-    /// The handler panicked in the middle of what had arrived, and nobody knows how far it came. The
-    /// peer was told 1011.
+    /// The handler panicked in the middle of what had arrived, and nobody knows how far it came.
+    /// The peer was told 1011.
     Panicked,
     /// The connection under it ended without a Close: a network that failed, a peer that crashed
     /// or did not bother, a limit of the connection's.

@@ -146,7 +146,7 @@ impl Socket {
         }
     }
 
-    /// Ends it at once: what is unsent is dropped and the peer gets a reset. `Closed` is still told.
+    /// Ends it at once: what is unsent is dropped and the peer gets a reset. `Closed` is told.
     pub fn abort<S: 'static>(&self, reactor: &mut Context<S>) {
         if let Some(cancel) = self.0.cancel.take() {
             self.end_with(Reason::Aborted);
