@@ -259,6 +259,33 @@ fn calls_beyond_the_limit_wait_for_a_connection_in_order() {
 }
 
 #[test]
+fn a_place_in_the_queue_is_not_lost_with_a_call_that_gives_it_up() {
+    let limits = ClientLimits { connections_per_host_max: 1, ..ClientLimits::default() };
+    let mut lab = Lab::limited(limits);
+    lab.get("http://a.test/0");
+    let upload = lab.client.stream(&mut lab.reactor, Ask::post(URL).body_stream(None), web::note);
+    let last = lab.get("http://a.test/2");
+    upload.end(&mut lab.reactor); // It still waits, and must not wait twice.
+    lab.settle();
+    let cancelled = lab.get("http://a.test/3");
+    lab.get("http://a.test/4");
+    lab.take_got(0);
+    lab.say(0, ok("0"));
+    assert!(lab.take_got(0).starts_with("POST / "));
+    lab.say(0, ok(""));
+    assert!(lab.take_got(0).starts_with("GET /2 "), "in order");
+    let conn = lab.seen.borrow()[0].conn.unwrap();
+    let _ = lab.reactor[conn].write(ok("2").as_bytes());
+    while lab.reactor.contains(last.raw()) {
+        lab.reactor.turn(&mut lab.told, Some(Duration::ZERO)).unwrap();
+    }
+    assert!(cancelled.cancel(&mut lab.reactor), "promised the connection, and not there yet");
+    lab.settle();
+    let got = lab.take_got(0);
+    assert!(got.contains("GET /4 "), "{got}");
+}
+
+#[test]
 fn the_same_as_promises() {
     let _ceiling = ceiling(LIMIT);
     let mut lab = Lab::new();

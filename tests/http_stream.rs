@@ -1,5 +1,6 @@
 //! Bodies that come and go piece by piece, and the limits on a call's time.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use support::MS;
@@ -401,9 +402,9 @@ fn each_phase_has_its_timeout() {
     let mut lab = Lab::limited(limits.clone());
     lab.get(URL);
     lab.advance(1999 * MS);
-    lab.say(0, "HTTP/1.1 102 Processing\r\n\r\n");
+    lab.say(0, "HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\nA: byte at a");
     assert!(lab.told.answers.is_empty());
-    lab.advance(2001 * MS);
+    lab.advance(MS);
     error(&mut lab, Phase::Head);
 
     let mut lab = Lab::limited(limits.clone());
@@ -480,6 +481,20 @@ fn injected_line_ends_and_the_clients_own_fields_are_refused_before_anything_is_
         assert!(matches!(error, Error::Request { .. }), "{ask:?}: {error}");
         assert_eq!((lab.connections(), lab.reactor.is_alive()), (0, false), "{ask:?}");
     }
+}
+
+#[test]
+fn a_panic_that_leaves_the_loop_takes_its_call_along_too() {
+    let mut lab = Lab::new();
+    lab.client.stream(&mut lab.reactor, Ask::get(URL), |_, _, _, event| {
+        assert!(!matches!(event, CallEvent::Data(_)), "as was meant");
+    });
+    lab.settle();
+    let ran = catch_unwind(AssertUnwindSafe(|| lab.say(0, chunked(&["a", "b"]))));
+    assert!(ran.is_err());
+    lab.settle();
+    assert!(lab.is_left(0) && !lab.reactor.is_alive(), "half of what has come is gone");
+    assert_eq!(lab.client.connections(), 0);
 }
 
 #[test]

@@ -15,11 +15,18 @@ use mio::{Interest, Registry, Token};
 use super::ClientLimits;
 use super::ask::Body;
 use super::error::Phase;
-use super::leash::Hold;
+use super::leash::{Hold, Keeper};
 use super::upload::Upload;
 use crate::net::limits::ticks;
 use crate::net::{Conn, Pressure};
 use crate::reactor::{Context, Readiness, SourceId};
+
+/// What a call resumes itself with, or is resumed with: to see what follows from what was done to it.
+pub(super) const LOOK: Readiness = Readiness::WRITABLE;
+/// There may be a connection for it.
+pub(super) const ADMITTED: Readiness = Readiness::PRIORITY;
+/// A callback of it has panicked, or its connection has gone with one that did.
+pub(super) const BROKEN: Readiness = Readiness::READ_CLOSED;
 
 /// A request under way. Its source holds the loop until the call has ended; removing it is the same
 /// as [`cancel`](SourceId::cancel).
@@ -45,6 +52,9 @@ impl Drop for Call {
     fn drop(&mut self) {
         self.control.over.set(true);
         self.control.hold.take();
+        if self.control.stage.get() == Stage::Queue {
+            self.control.keeper.wake(); // It may have been the one that was admitted.
+        }
     }
 }
 
@@ -91,6 +101,7 @@ pub(super) struct Control {
     pub(super) conn: Cell<Option<SourceId<Conn>>>,
     /// What goes when the call goes: the connection, or what is to become one.
     pub(super) hold: Rc<Hold>,
+    pub(super) keeper: Rc<Keeper>,
     /// The call has left the loop.
     over: Cell<bool>,
     pub(super) upload: RefCell<Upload>,
@@ -104,8 +115,14 @@ pub(super) struct Control {
 }
 
 impl Control {
-    pub(super) fn new(url: Box<str>, until: u64, limits: Rc<ClientLimits>, body: &Body) -> Control {
+    pub(super) fn new(
+        (url, body): (Box<str>, &Body),
+        until: u64,
+        limits: Rc<ClientLimits>,
+        keeper: Rc<Keeper>,
+    ) -> Control {
         Control {
+            keeper,
             url: RefCell::new(url),
             conn: Cell::new(None),
             hold: Rc::default(),
@@ -191,7 +208,7 @@ impl SourceId<Call> {
         let Some(control) = reactor.get(self).map(|call| call.control.clone()) else { return };
         let conn = control.conn.get().and_then(|conn| reactor.get_mut(conn));
         control.upload.borrow_mut().end(conn);
-        reactor.resume(self.raw(), Readiness::WRITABLE); // To see what follows from that.
+        reactor.resume(self.raw(), LOOK);
     }
 
     /// Delivers no more of the body until [`resume`](SourceId::resume); the server is slowed down.

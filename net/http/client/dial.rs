@@ -90,7 +90,7 @@ pub(super) fn dial<S: 'static>(
         Some(dialer) => dialer(reactor, &address, connected)?,
         None => Some(shared.settings.connect.open(reactor, &address, connected)?.raw()),
     };
-    if let Some(id) = id {
+    if let Some(id) = id.filter(|id| reactor.contains(*id)) {
         hold.take_up(&keeper, id);
     }
     Ok(())

@@ -27,7 +27,7 @@ use std::rc::{Rc, Weak};
 use super::Shared;
 use super::answer::CallEvent;
 use super::ask::{Ask, Body};
-use super::call::{Call, Control, Stage};
+use super::call::{ADMITTED, BROKEN, Call, Control, LOOK, Stage};
 use super::dial::dial;
 use super::error::{Error, Phase};
 use super::leash::Leash;
@@ -36,7 +36,7 @@ use super::pool::{Slot, Way};
 use super::reader::Reader;
 use super::target::Target;
 use super::upload::Upload;
-use crate::net::{Conn, Reason, Stream};
+use crate::net::{Conn, Limits, Reason, Stream};
 use crate::reactor::{Context, Interest, Options, Readiness, SourceId};
 
 /// Who is told.
@@ -88,7 +88,8 @@ pub(super) fn begin<S: 'static>(
     };
     let timeout = ask.timeout.or(shared.limits.total_timeout);
     let until = timeout.map_or(u64::MAX, |timeout| reactor.tick_after(timeout));
-    let control = Rc::new(Control::new(url.into(), until, shared.limits.clone(), &ask.body));
+    let (keeper, limits) = (shared.keeper(reactor), shared.limits.clone());
+    let control = Rc::new(Control::new((url.into(), &ask.body), until, limits, keeper));
     let (target, failed) = match checked {
         Ok(target) => (Some(target), None),
         Err(error) => (None, Some(error)),
@@ -133,7 +134,7 @@ impl<S: 'static> Exchange<S> {
         call: SourceId<Call>,
         ready: Readiness,
     ) {
-        if ready.contains(Readiness::READ_CLOSED) {
+        if ready.contains(BROKEN) {
             reactor.remove(call.raw());
             return;
         }
@@ -141,10 +142,10 @@ impl<S: 'static> Exchange<S> {
         if let Some(error) = failed {
             return self.finish(reactor, state, call, Err(error));
         }
-        if ready.is_writable() && self.control.stage.get() == Stage::Queue {
+        if ready.contains(ADMITTED) && self.control.stage.get() == Stage::Queue {
             return self.seek(reactor, call);
         }
-        if ready.is_writable() {
+        if ready.contains(LOOK) {
             self.look_at_upload(reactor, state, call);
         }
         if ready.contains(Readiness::DEADLINE) && reactor.contains(call.raw()) {
@@ -193,8 +194,10 @@ impl<S: 'static> Exchange<S> {
             let error = Error::Connect { url: self.url(), error };
             return self.fail_later(reactor, call, Some(error));
         }
-        // Armed behind the race's own deadline, whose error tells more.
-        self.control.enter(reactor, call, Stage::Connect);
+        // Armed behind the race's own deadline, whose error tells more. A dialer may have been quick.
+        if self.control.conn.get().is_none() && reactor.contains(call.raw()) {
+            self.control.enter(reactor, call, Stage::Connect);
+        }
     }
 
     /// A new connection is there.
@@ -206,9 +209,13 @@ impl<S: 'static> Exchange<S> {
         slot: Slot<S>,
     ) {
         let keeper = self.shared.keeper(reactor);
-        let line = Rc::new(Line { slot, keeper: keeper.clone(), current: RefCell::new(None) });
+        let line = Rc::new(Line { slot, _keeper: keeper.clone(), current: RefCell::new(None) });
         let write_timeout = self.shared.limits.write_timeout;
-        let stream = stream.adjust_limits(|limits| limits.write_timeout = write_timeout);
+        let stream = stream.adjust_limits(|limits| {
+            limits.write_timeout = write_timeout;
+            let least = Limits::default().outbox_bytes_max; // For a head, and what waits behind it.
+            limits.outbox_bytes_max = limits.outbox_bytes_max.max(least);
+        });
         let own = line.clone();
         let conn = stream.open(reactor, move |reactor, state, conn, event| {
             own.handle(reactor, state, conn, event);
@@ -382,7 +389,7 @@ impl<S: 'static> Exchange<S> {
     ) -> bool {
         let sink = self.sink.borrow_mut().take();
         if let Some(sink) = sink {
-            let mut lent = Lent { sink: Some(sink), home: &self.sink };
+            let mut lent = Lent { sink: Some(sink), exchange: self, call };
             if let Some(sink) = &mut lent.sink {
                 sink(reactor, state, call, event);
             }
@@ -420,14 +427,19 @@ impl<S: 'static> Exchange<S> {
     }
 }
 
-/// A callback while it runs: put back when it ends, also by a panic.
+/// A callback while it runs, put back when it ends. One that panics takes its call along: what it was
+/// to be told next went with the panic.
 struct Lent<'a, S: 'static> {
     sink: Option<Sink<S>>,
-    home: &'a RefCell<Option<Sink<S>>>,
+    exchange: &'a Exchange<S>,
+    call: SourceId<Call>,
 }
 
 impl<S> Drop for Lent<'_, S> {
     fn drop(&mut self) {
-        *self.home.borrow_mut() = self.sink.take();
+        *self.exchange.sink.borrow_mut() = self.sink.take();
+        if std::thread::panicking() {
+            self.exchange.control.keeper.resume(self.call.raw(), BROKEN);
+        }
     }
 }

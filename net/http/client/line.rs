@@ -6,17 +6,18 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use super::call::Call;
+use super::call::{BROKEN, Call};
 use super::exchange::Exchange;
 use super::leash::Keeper;
 use super::pool::Slot;
 use crate::net::{Conn, Event};
-use crate::reactor::{Context, Readiness, SourceId};
+use crate::reactor::{Context, SourceId};
 
 /// What a connection of the pool does with its events.
 pub(super) struct Line<S: 'static> {
     pub(super) slot: Slot<S>,
-    pub(super) keeper: Rc<Keeper>,
+    /// So that it is there as long as any connection.
+    pub(super) _keeper: Rc<Keeper>,
     pub(super) current: RefCell<Option<Current<S>>>,
 }
 
@@ -58,7 +59,7 @@ impl<S> Drop for Line<S> {
         if let Some((exchange, call)) = self.current.take()
             && !exchange.control.is_over()
         {
-            self.keeper.resume(call.raw(), Readiness::READ_CLOSED);
+            exchange.control.keeper.resume(call.raw(), BROKEN);
         }
     }
 }

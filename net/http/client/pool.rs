@@ -14,13 +14,13 @@ use std::collections::{HashMap, VecDeque};
 use std::mem;
 use std::rc::{Rc, Weak};
 
-use super::call::Call;
+use super::call::{ADMITTED, Call};
 use super::leash::{Keeper, Keeping, Leash, List};
 use super::line::Line;
 use super::{ClientLimits, Shared};
 use crate::net::Conn;
 use crate::net::limits::ticks;
-use crate::reactor::{Context, Interest, Options, Readiness, SourceId};
+use crate::reactor::{Context, Interest, Options, SourceId};
 
 /// A connection that waits for its next request.
 struct Idle<S: 'static> {
@@ -194,7 +194,7 @@ impl<S: 'static> Shared<S> {
             let limits = &self.limits;
             let full = pool.idle >= limits.idle_max || place.idle.len() >= limits.idle_per_host_max;
             if let Some(call) = next {
-                reactor.resume(call.raw(), Readiness::WRITABLE); // It is about to take it.
+                reactor.resume(call.raw(), ADMITTED); // It is about to take it.
             } else if full && !place.idle.is_empty() {
                 surplus = Some(place.idle.remove(0));
                 pool.idle -= 1;
@@ -239,14 +239,14 @@ impl<S: 'static> Shared<S> {
         }
     }
 
-    /// Lets calls that wait make a connection, where there may be more.
+    /// Lets calls that wait have a connection that idles, or make one where there may be more.
     fn admit(&self, reactor: &mut Context<S>) {
         let pool = &mut *self.pool.borrow_mut();
         for place in pool.places.values_mut() {
             let room = self.limits.connections_per_host_max.saturating_sub(place.open);
-            for _ in 0..room {
+            for _ in 0..room + place.idle.len() {
                 let Some(call) = place.next_waiting(reactor, &mut pool.waiting) else { break };
-                reactor.resume(call.raw(), Readiness::WRITABLE);
+                reactor.resume(call.raw(), ADMITTED);
             }
         }
         pool.places.retain(|_, place| place.open > 0 || !place.waiting.is_empty());

@@ -63,7 +63,9 @@ impl<S: 'static> Exchange<S> {
     ) {
         let (call, conn) = ids;
         self.work.borrow_mut().heard = true;
-        self.control.since.set(reactor.tick());
+        if self.control.stage.get() == Stage::Body {
+            self.control.since.set(reactor.tick()); // A head has its time, however it comes.
+        }
         loop {
             if self.control.paused.get() && !self.work.borrow().reader.is_done() {
                 return reactor[conn].unread(rest.len());

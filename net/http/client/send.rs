@@ -9,11 +9,11 @@ use std::rc::Rc;
 
 use super::answer::CallEvent;
 use super::ask::Body;
-use super::call::{Call, Stage};
+use super::call::{Call, LOOK, Stage};
 use super::error::Error;
 use super::exchange::Exchange;
 use crate::net::{Conn, Pressure};
-use crate::reactor::{Context, Readiness, SourceId};
+use crate::reactor::{Context, SourceId};
 
 /// Bytes of a body that are handed to the connection at a time.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -36,7 +36,7 @@ impl<S: 'static> Exchange<S> {
         self.control.enter(reactor, call, Stage::Send);
         self.feed(reactor, call, conn);
         if owes {
-            reactor.resume(call.raw(), Readiness::WRITABLE);
+            reactor.resume(call.raw(), LOOK);
         }
     }
 
