@@ -118,10 +118,10 @@ fn heads_are_printed_when_they_are_wanted() {
     let source = fs::read_to_string("lib.rs").unwrap();
     let (_, got, _) = fetch(&["-i", &url]);
     let (head, body) = got.split_once("\r\n\r\n").expect("a head");
-    assert!(head.starts_with("HTTP/1.0 200 OK\r\n") && head.contains("Content-Length: "), "{head}");
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.contains("Content-Length: "), "{head}");
     assert_eq!(body, source);
     let (code, got, _) = fetch(&["-I", &url]);
-    assert!(got.starts_with("HTTP/1.0 200 OK\r\n") && got.ends_with("\r\n\r\n"), "{got}");
+    assert!(got.starts_with("HTTP/1.1 200 OK\r\n") && got.ends_with("\r\n\r\n"), "{got}");
     assert_eq!(code, Some(0));
 }
 

@@ -357,9 +357,16 @@ fn a_server_of_pythons_is_asked_for_a_file() {
     client.get(&mut reactor, format!("{url}.not"), done);
     let mut told = Told::default();
     reactor.run(&mut told).unwrap();
-    let mut answers: Vec<_> = told.answers.into_iter().map(Result::unwrap).collect();
+    let mut answers: Vec<_> = told.answers.drain(..).map(Result::unwrap).collect();
     answers.sort_by_key(|answer| answer.status);
     let [file, none] = &answers[..] else { panic!("{answers:?}") };
     assert_eq!((file.status.as_u16(), none.status.as_u16()), (200, 404));
     assert_eq!(file.body, std::fs::read("Cargo.toml").unwrap());
+    // The file's connection is kept by both; the other was closed by the server, as it said.
+    assert_eq!(client.idle(), 1);
+    told.answers = Vec::new();
+    client.get(&mut reactor, &url, done);
+    reactor.run(&mut told).unwrap();
+    assert_eq!(told.answers.remove(0).unwrap().body, file.body);
+    assert_eq!((client.idle(), client.connections()), (1, 1));
 }

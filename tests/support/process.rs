@@ -210,6 +210,7 @@ fn read_line(from: &mut impl BufRead) -> String {
 /// Python's own web server, over the folder that the tests run in.
 pub fn python_server() -> (Process, SocketAddr) {
     let code = "import http.server as h, functools\n\
+        h.SimpleHTTPRequestHandler.protocol_version = 'HTTP/1.1'\n\
         server = h.ThreadingHTTPServer(('127.0.0.1', 0), h.SimpleHTTPRequestHandler)\n\
         print('listening on 127.0.0.1:%d' % server.server_port, flush=True)\n\
         server.serve_forever()";
