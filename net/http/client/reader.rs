@@ -14,7 +14,7 @@
 use http::{Method, StatusCode};
 
 use crate::net::http::chunked::{Chunked, Piece};
-use crate::net::http::head::{Framing, HeadLimits, ResponseHead, Room, Scan, parse_response};
+use crate::net::http::head::{Framing, HeadLimits, ResponseHead, Room, Scan, parse_response, room};
 use crate::net::http::refusal::Refusal;
 
 /// Interim answers (1xx) before the final one: more are no protocol, but a way to keep us waiting.
@@ -137,12 +137,17 @@ impl Reader {
         Ok((used, Step::Head(head)))
     }
 
-    /// The connection has ended in order: whether that completes the answer.
-    pub fn finish(&mut self) -> bool {
-        if let At::UntilClose = self.at {
-            self.at = At::Done;
+    /// The connection has ended in order, and `rest` was to come again: whether that completes the
+    /// answer. Half a head that would have been refused is, wherever it was cut.
+    pub fn finish(&mut self, rest: &[u8]) -> Result<bool, Refusal> {
+        match self.at {
+            At::UntilClose => self.at = At::Done,
+            At::Head if !rest.is_empty() => {
+                parse_response(rest, self.limits, &self.method, &mut room())?;
+            }
+            _ => {}
         }
-        self.is_done()
+        Ok(self.is_done())
     }
 
     /// Whether the answer is whole.

@@ -15,6 +15,7 @@ use super::call::{Call, Stage};
 use super::error::Error;
 use super::exchange::Exchange;
 use super::reader::Step;
+use crate::net::http::Refusal;
 use crate::net::http::head::{self, Framing, ResponseHead};
 use crate::net::{Conn, Event, Reason};
 use crate::reactor::{Context, SourceId};
@@ -42,11 +43,12 @@ impl<S: 'static> Exchange<S> {
                 }
             }
             Event::Eof => {
-                let whole = self.work.borrow_mut().reader.finish();
-                if whole {
-                    self.complete(reactor, state, ids, false);
-                } else {
-                    self.lose(reactor, state, call, Reason::Finished);
+                let rest = reactor.get(conn).map_or(&[][..], |conn| conn.backlog());
+                let finished = self.work.borrow_mut().reader.finish(rest);
+                match finished {
+                    Ok(true) => self.complete(reactor, state, ids, false),
+                    Ok(false) => self.lose(reactor, state, call, Reason::Finished),
+                    Err(refusal) => self.refuse(reactor, state, call, refusal),
                 }
             }
             Event::Closed(reason) => self.lose(reactor, state, call, reason),
@@ -74,10 +76,7 @@ impl<S: 'static> Exchange<S> {
             let step = self.work.borrow_mut().reader.step(rest, &mut room);
             let (used, step) = match step {
                 Ok(step) => step,
-                Err(refusal) => {
-                    let error = Error::Refused { url: self.url(), refusal };
-                    return self.finish(reactor, state, call, Err(error));
-                }
+                Err(refusal) => return self.refuse(reactor, state, call, refusal),
             };
             rest = &rest[used..];
             let goes_on = match step {
@@ -100,6 +99,17 @@ impl<S: 'static> Exchange<S> {
                 return self.let_go(reactor);
             }
         }
+    }
+
+    fn refuse(
+        &self,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        call: SourceId<Call>,
+        refusal: Refusal,
+    ) {
+        let error = Error::Refused { url: self.url(), refusal };
+        self.finish(reactor, state, call, Err(error));
     }
 
     /// Whether this is the body of a redirect, and still worth reading.

@@ -105,7 +105,10 @@ fn read<'a>(
         }
     }
     assert!(read.interim <= INTERIM_MAX);
-    read.ends_with_connection = reader.finish();
+    match reader.finish(&input) {
+        Ok(whole) => read.ends_with_connection = whole,
+        Err(_) => read.refused = true,
+    }
     assert!(!reader.keeps_alive() || !read.ends_with_connection);
     read
 }
