@@ -185,6 +185,43 @@ fn failures_have_their_line_and_the_exit_code_one() {
     assert!(said.contains("closed the connection while receiving the body"), "{said}");
 }
 
+/// A page over TLS, from a server of ours on a thread of its own; and where.
+#[cfg(feature = "tls")]
+fn sealed() -> (u16, String) {
+    use waterwheel::net::{http, tls};
+
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (pem, key) = (own.cert.pem(), own.signing_key.serialize_pem());
+    let (told, hears) = channel();
+    let roots = pem.clone();
+    std::thread::spawn(move || {
+        let mut reactor = waterwheel::Reactor::<()>::new().unwrap();
+        let server = http::Server::new(|reactor, _, _, reply| {
+            reply.send(reactor, "sealed");
+        });
+        let server = server.tls(tls::Server::new(&pem, &key).unwrap());
+        let listener = server.listen(&mut reactor, "127.0.0.1:0").unwrap();
+        told.send(reactor[listener].local_addr().port()).unwrap();
+        reactor.run(&mut ())
+    });
+    (hears.recv().unwrap(), roots)
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn a_page_over_tls_is_fetched_if_its_server_is_trusted() {
+    let (port, roots) = sealed();
+    let (url, file) = (format!("https://localhost:{port}/"), Scratch::new("roots"));
+    fs::write(&file.0, roots).unwrap();
+    let (code, got, said) = fetch(&["--cacert", file.path(), &url]);
+    assert_eq!((code, &got[..]), (Some(0), "sealed"), "{said}");
+    let (code, got, said) = fetch(&[&url]);
+    assert_eq!((code, &got[..]), (Some(1), ""));
+    assert!(said.contains("no TLS with localhost") || said.contains("no roots"), "{said}");
+    let (code, _, said) = fetch(&["--cacert", "lib.rs", &url]);
+    assert_eq!(code, Some(2), "{said}");
+}
+
 #[test]
 fn bad_command_lines_are_refused_in_one_line() {
     for (args, says) in [

@@ -19,7 +19,7 @@
 //!    whole the call has ended; a connection that still has something to send is closed then.
 //!
 //! # Read next
-//! `line.rs`: how a connection's events get here.
+//! `connect.rs`: how it gets a connection.
 
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
@@ -28,15 +28,12 @@ use super::Shared;
 use super::answer::CallEvent;
 use super::ask::{Ask, Body};
 use super::call::{ADMITTED, BROKEN, Call, Control, LOOK, Stage};
-use super::dial::dial;
 use super::error::{Error, Phase};
-use super::leash::Leash;
 use super::line::Line;
-use super::pool::{Slot, Way};
 use super::reader::Reader;
 use super::target::Target;
 use super::upload::Upload;
-use crate::net::{Conn, Limits, Reason, Stream};
+use crate::net::{Conn, Reason};
 use crate::reactor::{Context, Interest, Options, Readiness, SourceId};
 
 /// Who is told.
@@ -151,111 +148,6 @@ impl<S: 'static> Exchange<S> {
         if ready.contains(Readiness::DEADLINE) && reactor.contains(call.raw()) {
             self.on_deadline(reactor, state, call);
         }
-    }
-
-    /// Gets a connection, or goes on when there is one.
-    fn seek(self: &Rc<Self>, reactor: &mut Context<S>, call: SourceId<Call>) {
-        let (key, fresh, probe) = {
-            let work = self.work.borrow();
-            let Some(target) = &work.target else { return self.fail_later(reactor, call, None) };
-            (self.shared.key(target), work.again, !work.ask.is_repeatable())
-        };
-        match self.shared.way(reactor, &key, call, (fresh, probe)) {
-            Way::Open(conn, line, leash) => {
-                self.work.borrow_mut().reused = true;
-                self.attach(reactor, call, conn, line, leash);
-            }
-            Way::New(slot) => self.dial(reactor, call, slot),
-            Way::Wait => self.control.enter(reactor, call, Stage::Queue),
-            Way::Full => {
-                let why = "too many calls wait for a connection".into();
-                let error = Error::Request { url: self.url(), why };
-                self.fail_later(reactor, call, Some(error));
-            }
-        }
-    }
-
-    fn dial(self: &Rc<Self>, reactor: &mut Context<S>, call: SourceId<Call>, slot: Slot<S>) {
-        let Some(target) = self.work.borrow().target.clone() else { return };
-        let (exchange, hold) = (self.clone(), self.control.hold.clone());
-        let connected = Box::new(move |reactor: &mut Context<S>, state: &mut S, result| {
-            if !reactor.contains(call.raw()) {
-                return; // Cancelled in this turn.
-            }
-            match result {
-                Ok(stream) => exchange.connected(reactor, call, stream, slot),
-                Err(error) => {
-                    let url = exchange.url();
-                    exchange.finish(reactor, state, call, Err(Error::Connect { url, error }));
-                }
-            }
-        });
-        if let Err(error) = dial(&self.shared, reactor, &target, hold, connected) {
-            let error = Error::Connect { url: self.url(), error };
-            return self.fail_later(reactor, call, Some(error));
-        }
-        // Armed behind the race's own deadline, whose error tells more. A dialer may have been quick.
-        if self.control.conn.get().is_none() && reactor.contains(call.raw()) {
-            self.control.enter(reactor, call, Stage::Connect);
-        }
-    }
-
-    /// A new connection is there.
-    fn connected(
-        self: &Rc<Self>,
-        reactor: &mut Context<S>,
-        call: SourceId<Call>,
-        stream: Stream,
-        slot: Slot<S>,
-    ) {
-        let keeper = self.shared.keeper(reactor);
-        let line = Rc::new(Line { slot, _keeper: keeper.clone(), current: RefCell::new(None) });
-        let write_timeout = self.shared.limits.write_timeout;
-        let stream = stream.adjust_limits(|limits| {
-            limits.write_timeout = write_timeout;
-            let least = Limits::default().outbox_bytes_max; // For a head, and what waits behind it.
-            limits.outbox_bytes_max = limits.outbox_bytes_max.max(least);
-        });
-        let own = line.clone();
-        let conn = stream.open(reactor, move |reactor, state, conn, event| {
-            own.handle(reactor, state, conn, event);
-        });
-        self.work.borrow_mut().reused = false;
-        let leash = keeper.leash(conn.raw());
-        self.attach(reactor, call, conn, line, leash);
-    }
-
-    /// Sends the request over this connection.
-    fn attach(
-        self: &Rc<Self>,
-        reactor: &mut Context<S>,
-        call: SourceId<Call>,
-        conn: SourceId<Conn>,
-        line: Rc<Line<S>>,
-        leash: Leash,
-    ) {
-        *line.current.borrow_mut() = Some((self.clone(), call));
-        self.control.hold.put(leash);
-        self.control.conn.set(Some(conn));
-        let mut head = Vec::new();
-        let waits = {
-            let work = &mut *self.work.borrow_mut();
-            let Some(target) = &work.target else { return };
-            work.line = Rc::downgrade(&line);
-            work.reader = Reader::new(work.ask.method.clone(), self.shared.limits.heads());
-            (work.sent, work.heard) = (0, false);
-            let forward = self.shared.settings.proxy.as_ref().filter(|_| !target.secure);
-            work.ask.encode(target, forward.map(|proxy| &proxy.forward), &mut head);
-            work.ask.waits_for_continue()
-        };
-        let _ = reactor[conn].write(&head); // It fits into an empty outbox.
-        if self.control.paused.get() {
-            reactor[conn].pause();
-        }
-        if waits {
-            return self.control.enter(reactor, call, Stage::Continue);
-        }
-        self.open_gate(reactor, call, conn);
     }
 
     fn on_deadline(self: &Rc<Self>, reactor: &mut Context<S>, state: &mut S, call: SourceId<Call>) {
@@ -415,7 +307,12 @@ impl<S: 'static> Exchange<S> {
     }
 
     /// Tells a failure in the next turn: nobody is called back from inside the call that began it.
-    fn fail_later(&self, reactor: &mut Context<S>, call: SourceId<Call>, error: Option<Error>) {
+    pub(super) fn fail_later(
+        &self,
+        reactor: &mut Context<S>,
+        call: SourceId<Call>,
+        error: Option<Error>,
+    ) {
         if let Some(error) = error {
             self.work.borrow_mut().failed = Some(error);
         }

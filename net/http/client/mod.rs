@@ -30,6 +30,7 @@ use std::time::Duration;
 mod answer;
 mod ask;
 mod call;
+mod connect;
 mod dial;
 mod error;
 mod exchange;
@@ -280,6 +281,25 @@ impl<S: 'static> Client<S> {
 
     /// Sends a request and tells the answer as it comes; see [`CallEvent`]. With
     /// [`Ask::body_stream`] the request goes as it comes, too.
+    ///
+    /// ```no_run
+    /// use waterwheel::{Reactor, net::http::{Ask, CallEvent, Client}};
+    ///
+    /// let mut reactor = Reactor::new()?;
+    /// let ask = Ask::post("http://127.0.0.1:8080/count").body_stream(None);
+    /// let call = Client::new().stream(&mut reactor, ask, |_, got: &mut usize, _, event| match event {
+    ///     CallEvent::Head(head) => println!("{}", head.status),
+    ///     CallEvent::Data(bytes) => *got += bytes.len(), // `call.pause(…)` slows the server down
+    ///     CallEvent::Drained => {}                       // after a write that was `AboveHigh`
+    ///     CallEvent::End => println!("{got} bytes"),
+    ///     CallEvent::Failed(error) => eprintln!("{error}"),
+    /// });
+    /// let _ = call.write(&mut reactor, b"one piece, ");
+    /// let _ = call.write(&mut reactor, b"and another");
+    /// call.end(&mut reactor);
+    /// reactor.run(&mut 0)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     #[track_caller]
     pub fn stream<F>(&self, reactor: &mut Context<S>, ask: Ask, on_event: F) -> SourceId<Call>
     where
