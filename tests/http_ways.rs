@@ -139,7 +139,11 @@ fn a_proxy_is_told_the_whole_url_and_who_we_are() {
     lab.say(0, ok("by proxy"));
     assert_eq!(lab.body(), "by proxy");
     lab.get("http://b.test/");
-    assert!(lab.got(0).starts_with("GET http://b.test/ "), "one connection for all hosts");
+    assert!(lab.take_got(0).starts_with("GET http://b.test/ "), "one connection for all hosts");
+    lab.say(0, ok(""));
+    lab.answer().unwrap();
+    lab.send(Ask::get(URL).header("Proxy-Authorization", "Bearer own"));
+    assert_eq!(lab.got(0).matches("Proxy-Authorization: ").count(), 1, "{}", lab.got(0));
     for url in ["https://proxy.test/", "proxy", "ftp://x/"] {
         let mut lab = Lab::with(|client| client.proxy(url));
         lab.get(URL);

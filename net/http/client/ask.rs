@@ -226,7 +226,9 @@ impl Ask {
         if self.named("host").next().is_none() {
             field(out, "Host", target.host_field().as_bytes());
         }
-        if let Some(authorization) = proxy.and_then(|proxy| proxy.authorization.as_deref()) {
+        if let Some(authorization) = proxy.and_then(|proxy| proxy.authorization.as_deref())
+            && self.named("proxy-authorization").next().is_none()
+        {
             field(out, "Proxy-Authorization", authorization.as_bytes());
         }
         if let Some(basic) = &target.authorization
