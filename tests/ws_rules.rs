@@ -198,6 +198,33 @@ fn connection_that_ends_without_a_close_is_lost() {
 }
 
 #[test]
+fn peer_that_resets_instead_of_answering_a_close_is_lost() {
+    let _ceiling = ceiling(LIMIT);
+    for role in [Role::Server, Role::Client] {
+        let mut raw = Raw::new(role, Limits::default());
+        raw.socket.close(&mut raw.reactor, code::NORMAL, "");
+        raw.turns(4);
+        raw.reactor[raw.peer].abort();
+        raw.turns(4);
+        assert_eq!(raw.told.end(), "lost: reset by the peer");
+        raw.run_out();
+        // Behind its own Close it makes no difference any more.
+        let mut raw = Raw::new(role, Limits::default());
+        let payload = close(1000, "bye");
+        let close =
+            if role == Role::Server { masked(0x88, &payload) } else { frame(0x88, &payload) };
+        let _ = raw.reactor[raw.peer].write(&close);
+        raw.turns(2);
+        if let Some(peer) = raw.reactor.get_mut(raw.peer) {
+            peer.abort();
+        }
+        raw.turns(4);
+        assert_eq!(raw.told.end(), "closed: 1000 \"bye\"");
+        raw.run_out();
+    }
+}
+
+#[test]
 fn abort_is_told_and_resets() {
     let _ceiling = ceiling(LIMIT);
     let mut raw = server();

@@ -7,6 +7,7 @@
 //! `attempt.rs`: the stages.
 
 use std::cell::Cell;
+use std::fmt;
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::time::Duration;
@@ -69,7 +70,7 @@ where
 ///     .open(&mut reactor, "ws://127.0.0.1:7001/chat", |_, _, _, event| println!("{event:?}"))?;
 /// # Ok::<(), std::io::Error>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Connect {
     fields: Vec<(String, String)>,
     pub(super) protocols: Vec<String>,
@@ -93,6 +94,17 @@ impl Default for Connect {
             #[cfg(feature = "tls")]
             tls: None,
         }
+    }
+}
+
+/// Without its header fields, which may be somebody's secrets.
+impl fmt::Debug for Connect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connect")
+            .field("protocols", &self.protocols)
+            .field("limits", &self.limits)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
     }
 }
 
