@@ -65,7 +65,7 @@ struct Talk {
 /// The bytes of one message, known to whom is to hear it.
 fn message(talk: usize, number: usize, length: usize) -> Vec<u8> {
     let mut bytes = Flow { at: 31 * talk + 7 * number }.peek(length).to_vec();
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         bytes.iter_mut().for_each(|byte| *byte = b'a' + *byte % 26);
     }
     bytes
@@ -130,7 +130,7 @@ fn client_event(
         }
         Event::Drained => speak(reactor, world, index, socket),
         Event::Text(text) => {
-            assert!(world.talks[index].heard % 2 == 0);
+            assert!(world.talks[index].heard.is_multiple_of(2));
             hear(reactor, world, index, socket, text.as_bytes());
         }
         Event::Binary(bytes) => {
@@ -249,7 +249,7 @@ fn set_up(sim: &mut Sim<World>, lossless: bool) -> World {
         sim.lossless();
     }
     #[cfg(feature = "tls")]
-    let secure = sim.seed % TLS_EVERY == 0;
+    let secure = sim.seed.is_multiple_of(TLS_EVERY);
     #[cfg(not(feature = "tls"))]
     let secure = false;
     serve(sim, secure);
