@@ -222,7 +222,7 @@ fn upload(
     move |reactor, _, body| match body {
         Body::Data(bytes) => {
             got.check(bytes);
-            if got.at % 7 == 0
+            if got.at.is_multiple_of(7)
                 && let Some(reply) = &*reply.borrow()
             {
                 reply.pause_body(reactor);
