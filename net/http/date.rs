@@ -4,12 +4,17 @@
 //! `response.rs`: where it goes.
 
 use std::cell::Cell;
+use std::io::Write;
 use std::time::{Duration, UNIX_EPOCH};
+
+use httpdate::HttpDate;
 
 use crate::reactor::Context;
 
 /// A whole line, as in `Date: Sun, 06 Nov 1994 08:49:37 GMT` and CRLF: all have this length.
 pub(super) type Line = [u8; 37];
+
+const EPOCH: &Line = b"Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n";
 
 /// The line, and when it ends to be right.
 #[derive(Debug)]
@@ -21,7 +26,7 @@ pub(super) struct Dates {
 
 impl Default for Dates {
     fn default() -> Dates {
-        Dates { line: Cell::new([0; 37]), until: Cell::new(0) }
+        Dates { line: Cell::new(*EPOCH), until: Cell::new(0) }
     }
 }
 
@@ -38,8 +43,10 @@ impl Dates {
     #[cold]
     fn renew<S: 'static>(&self, reactor: &Context<S>) {
         let ms = u64::try_from(reactor.wall().unix_ms()).unwrap_or(0);
-        let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(ms / 1000));
-        if let Ok(line) = format!("Date: {date}\r\n").into_bytes().try_into() {
+        let date = HttpDate::from(UNIX_EPOCH + Duration::from_secs(ms / 1000));
+        let mut line = *EPOCH;
+        // Into a buffer of its length: nothing is allocated, and nothing can fail.
+        if write!(&mut line[6..35], "{date}").is_ok() {
             self.line.set(line);
         }
         self.until.set(reactor.tick() + 1000 - ms % 1000);

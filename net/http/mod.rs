@@ -8,6 +8,7 @@ mod date;
 mod head;
 mod headers;
 mod limits;
+mod payload;
 mod percent;
 mod range;
 mod refusal;
@@ -23,10 +24,11 @@ pub use client::{
 };
 pub use headers::Headers;
 pub use limits::Limits;
+pub use payload::Payload;
 pub use range::{RANGES_MAX, Ranges, content_range, part_head, parts_end, ranges};
 pub use refusal::Refusal;
 pub use request::Request;
-pub use response::{Payload, Response};
+pub use response::Response;
 pub use server::{Body, BodyHandler, Reply, Router, Sender, Server, listen};
 pub use sse::SseEvent;
 

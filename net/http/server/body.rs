@@ -1,14 +1,24 @@
 //! Request bodies: collected, streamed, or dropped.
 //!
-//! Knows the two framings; who reads and when is in `conn.rs`.
+//! Knows the two framings and the session's part of a body; who calls it, and when, is in `conn.rs`.
 //!
 //! # Read next
-//! `time.rs`: how long each part may take.
+//! `trouble.rs`: what can go wrong.
 
-use super::BodyHandler;
+use std::mem;
+
+use super::conn::{Intake, Session};
+use super::exchange::{Phase, Running};
+use super::{Body, BodyHandler, Reply, Request, time};
+use crate::net::conn::Conn;
 use crate::net::http::chunked::{Chunked, Piece};
-use crate::net::http::head::Framing;
+use crate::net::http::head::{self, Framing, RequestHead, parse_request};
 use crate::net::http::refusal::Refusal;
+use crate::net::http::router::Params;
+use crate::reactor::{Context, SourceId};
+
+/// What a client is told that waits to be asked for its body.
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Finds the end of a body.
 #[derive(Clone, Copy, Debug)]
@@ -94,4 +104,185 @@ pub(super) struct Discard {
     pub(super) decoder: Decoder,
     /// What may still be dropped.
     pub(super) budget: u64,
+}
+
+impl<S: 'static> Session<S> {
+    /// The head of a body that is streamed, with so many bytes of input behind it.
+    pub(super) fn begin_flow(
+        &mut self,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        id: SourceId<Conn>,
+        (request, after): (Request<'_>, usize),
+        decoder: Decoder,
+        continues: bool,
+    ) {
+        self.begin_body(reactor, id);
+        let exchange = &*self.exchange;
+        let left = decoder.left().saturating_sub(after as u64);
+        exchange.body_left.set(if continues { u64::MAX } else { left });
+        exchange.phase.set(Phase::Pending);
+        let reply = Reply::new(self.exchange.clone());
+        let running = Running::begin(exchange);
+        let handler = self.service.borrow_mut().stream(reactor, state, request, reply);
+        drop(running);
+        self.intake = Intake::Flow(Box::new(Flow { decoder, handler, continues }));
+        self.hold(reactor, id);
+    }
+
+    /// The head of a body that is collected; `bytes` begins with it.
+    pub(super) fn begin_collect(
+        &mut self,
+        reactor: &mut Context<S>,
+        id: SourceId<Conn>,
+        head: &RequestHead<'_>,
+        bytes: &[u8],
+    ) {
+        if head.expects_continue && bytes.len() == head.bytes {
+            let _ = reactor[id].write(CONTINUE); // Nothing is lost if it is refused.
+        }
+        self.begin_body(reactor, id);
+        self.intake = Intake::Collect(Box::new(Collect {
+            head: bytes[..head.bytes].to_vec(),
+            body: Vec::new(),
+            decoder: Decoder::of(head.body),
+        }));
+    }
+
+    pub(super) fn begin_body(&self, reactor: &mut Context<S>, id: SourceId<Conn>) {
+        reactor[id].hold();
+        let grace = self.exchange.common.limits.body_grace;
+        self.exchange.body_until.set(reactor.tick_after(grace));
+    }
+
+    pub(super) fn collect(
+        &mut self,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        id: SourceId<Conn>,
+        bytes: &[u8],
+    ) -> Option<usize> {
+        let limits = &self.exchange.common.limits;
+        let Intake::Collect(collect) = &mut self.intake else { return None };
+        let (used, whole) = match collect.take(bytes, limits.body_bytes_max) {
+            Ok(taken) => taken,
+            Err(refusal) => {
+                self.refuse(reactor, id, refusal);
+                return None;
+            }
+        };
+        time::earn(&self.exchange, reactor.tick(), used);
+        if !whole {
+            return (used > 0).then_some(used);
+        }
+        if let Intake::Collect(collect) = mem::replace(&mut self.intake, Intake::Head) {
+            let mut room = head::room();
+            let limits = self.exchange.common.limits.head();
+            if let Ok(Some(head)) = parse_request(&collect.head, limits, &mut room) {
+                reactor[id].release();
+                if head.upgrades {
+                    self.exchange.input.set(bytes[used..].to_vec());
+                }
+                let (body, params) = (&*collect.body, Params::default());
+                let peer = self.exchange.peer;
+                self.call(reactor, state, id, Request { head: &head, body, peer, params });
+                drop(self.exchange.input.take());
+            }
+        }
+        Some(used)
+    }
+
+    pub(super) fn flow(
+        &mut self,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        id: SourceId<Conn>,
+        bytes: &[u8],
+    ) -> Option<usize> {
+        let exchange = &*self.exchange;
+        let Intake::Flow(flow) = &mut self.intake else { return None };
+        if exchange.body_paused.get() {
+            return None;
+        }
+        if mem::take(&mut flow.continues) && exchange.phase.get() == Phase::Pending {
+            let _ = reactor[id].write(CONTINUE);
+            exchange.body_left.set(flow.decoder.left());
+        }
+        let (used, piece) = match flow.decoder.step(bytes) {
+            Ok(step) => step,
+            Err(refusal) => {
+                self.refuse_body(reactor, state, id, refusal);
+                return None;
+            }
+        };
+        time::earn(exchange, reactor.tick(), used);
+        let left = flow.decoder.left().saturating_sub((bytes.len() - used) as u64);
+        let event = match piece {
+            Piece::Data(bytes) => Body::Data(bytes),
+            Piece::More => {
+                exchange.body_left.set(left);
+                return (used > 0).then_some(used);
+            }
+            Piece::End => Body::End,
+        };
+        exchange.body_left.set(if event == Body::End { 0 } else { left });
+        let running = Running::begin(exchange);
+        (flow.handler)(reactor, state, event);
+        drop(running);
+        if event == Body::End {
+            self.intake = Intake::Head;
+        }
+        self.hold(reactor, id);
+        Some(used)
+    }
+
+    /// The answer is complete and the body is not: what is left is dropped, if it is not much beside
+    /// what `is_here`. That does not count, as it did not when the answer said whether the
+    /// connection goes on.
+    pub(super) fn discard(
+        &mut self,
+        reactor: &mut Context<S>,
+        id: SourceId<Conn>,
+        is_here: usize,
+    ) -> Option<usize> {
+        let limits = &self.exchange.common.limits;
+        let budget = limits.discard_bytes_max.saturating_add(is_here as u64);
+        let Intake::Flow(flow) = mem::replace(&mut self.intake, Intake::Ignore) else {
+            return None;
+        };
+        let Flow { decoder, continues, .. } = *flow;
+        if continues || decoder.left() > budget {
+            self.exchange.close(&mut reactor[id]);
+            return None;
+        }
+        self.begin_body(reactor, id);
+        self.intake = Intake::Discard(Box::new(Discard { decoder, budget }));
+        Some(0)
+    }
+
+    pub(super) fn drop_body(
+        &mut self,
+        reactor: &mut Context<S>,
+        id: SourceId<Conn>,
+        bytes: &[u8],
+    ) -> Option<usize> {
+        let Intake::Discard(discard) = &mut self.intake else { return None };
+        let (used, is_end) = match discard.decoder.step(bytes) {
+            Ok((used, piece)) if used as u64 <= discard.budget => (used, piece == Piece::End),
+            _ => {
+                self.intake = Intake::Ignore;
+                self.exchange.close(&mut reactor[id]);
+                return None;
+            }
+        };
+        discard.budget -= used as u64;
+        time::earn(&self.exchange, reactor.tick(), used);
+        if is_end {
+            self.intake = Intake::Head;
+            self.exchange.since.set(reactor.tick());
+            reactor[id].release();
+            return Some(used);
+        }
+        (used > 0).then_some(used)
+    }
 }

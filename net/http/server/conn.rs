@@ -1,6 +1,7 @@
 //! The connection's side: from its events to requests, one after another.
 //!
-//! Knows every part of a request's life; the answer's is in `exchange.rs`.
+//! Knows heads and handlers; bodies are in `body.rs`, what goes wrong in `trouble.rs`, and the answer's
+//! life in `exchange.rs`.
 //!
 //! A connection tells `Data`, and the session takes as many steps as the bytes allow: a head, a
 //! piece of a body. What it cannot use yet it gives back, and looks at again when more comes or
@@ -25,15 +26,13 @@ use http::{Method, StatusCode};
 
 use super::body::{Collect, Decoder, Discard, Flow, TOO_LARGE};
 use super::exchange::{Exchange, Facts, Phase, Running};
-use super::time::{self, Limit};
-use super::{Body, Reply, Request, Server, Service};
+use super::time;
+use super::{Reply, Request, Server, Service};
 use crate::net::conn::Conn;
 use crate::net::drive::NUDGE;
 use crate::net::event::Event;
-use crate::net::http::chunked::Piece;
 use crate::net::http::head::{self, Framing, RequestHead, Scan, parse_request};
 use crate::net::http::refusal::Refusal;
-use crate::net::http::response::Response;
 use crate::net::http::router::Params;
 use crate::net::stream::Stream;
 use crate::reactor::{Context, SourceId};
@@ -90,7 +89,7 @@ impl<S> Intake<S> {
 
 /// The handler of one connection.
 pub(super) struct Session<S: 'static> {
-    service: Rc<RefCell<dyn Service<S>>>,
+    pub(super) service: Rc<RefCell<dyn Service<S>>>,
     pub(super) exchange: Rc<Exchange>,
     pub(super) intake: Intake<S>,
     scan: Scan,
@@ -243,25 +242,20 @@ impl<S: 'static> Session<S> {
         let after = &bytes[head.bytes..];
         let params = Params::default();
         let request = Request { head, body: &[], peer: exchange.peer, params };
-        let streams = head.body != Framing::NONE && self.service.borrow().streams(&request);
-        match head.body {
-            Framing::NONE => {
-                if head.upgrades {
-                    exchange.input.set(after.to_vec());
-                }
-                self.call(reactor, state, id, request);
-                drop(self.exchange.input.take());
-                return Some(head.bytes);
+        if head.body == Framing::NONE {
+            if head.upgrades {
+                exchange.input.set(after.to_vec());
             }
+            self.call(reactor, state, id, request);
+            drop(self.exchange.input.take());
+            return Some(head.bytes);
+        }
+        let streams = self.service.borrow().streams(&request);
+        match head.body {
             framing if streams => {
                 let decoder = Decoder::of(framing);
                 let continues = head.expects_continue && after.is_empty();
-                exchange.body_left.set(match continues {
-                    true => u64::MAX,
-                    false => decoder.left().saturating_sub(after.len() as u64),
-                });
-                self.begin_flow(reactor, state, id, request, decoder, continues);
-                return Some(head.bytes);
+                self.begin_flow(reactor, state, id, (request, after.len()), decoder, continues);
             }
             Framing::Length(length) if length > limits.body_bytes_max as u64 => {
                 self.refuse(reactor, id, TOO_LARGE);
@@ -272,22 +266,13 @@ impl<S: 'static> Session<S> {
                 self.call(reactor, state, id, Request { body, ..request });
                 return Some(head.bytes + body.len());
             }
-            _ => {}
+            _ => self.begin_collect(reactor, id, head, bytes),
         }
-        if head.expects_continue && after.is_empty() {
-            let _ = reactor[id].write(CONTINUE); // Nothing is lost if it is refused.
-        }
-        self.begin_body(reactor, id);
-        self.intake = Intake::Collect(Box::new(Collect {
-            head: bytes[..head.bytes].to_vec(),
-            body: Vec::new(),
-            decoder: Decoder::of(head.body),
-        }));
         Some(head.bytes)
     }
 
     /// Hands a whole request to the handler.
-    fn call(
+    pub(super) fn call(
         &mut self,
         reactor: &mut Context<S>,
         state: &mut S,
@@ -307,268 +292,15 @@ impl<S: 'static> Session<S> {
         self.hold(reactor, id);
     }
 
-    fn begin_flow(
-        &mut self,
-        reactor: &mut Context<S>,
-        state: &mut S,
-        id: SourceId<Conn>,
-        request: Request<'_>,
-        decoder: Decoder,
-        continues: bool,
-    ) {
-        self.begin_body(reactor, id);
-        let exchange = &*self.exchange;
-        exchange.phase.set(Phase::Pending);
-        let reply = Reply::new(self.exchange.clone());
-        let running = Running::begin(exchange);
-        let handler = self.service.borrow_mut().stream(reactor, state, request, reply);
-        drop(running);
-        self.intake = Intake::Flow(Box::new(Flow { decoder, handler, continues }));
-        self.hold(reactor, id);
-    }
-
     /// The handler has returned. A drain waits for the answer, and a limit on its time begins to
     /// run.
     #[inline]
-    fn hold(&self, reactor: &mut Context<S>, id: SourceId<Conn>) {
+    pub(super) fn hold(&self, reactor: &mut Context<S>, id: SourceId<Conn>) {
         if !reactor.contains(id.raw()) {
             self.exchange.end(); // It has taken the connection away, or removed it.
         } else if self.exchange.phase.get() != Phase::Idle {
             reactor[id].hold();
             self.exchange.since.set(reactor.tick());
-        }
-    }
-
-    fn begin_body(&self, reactor: &mut Context<S>, id: SourceId<Conn>) {
-        reactor[id].hold();
-        let grace = self.exchange.common.limits.body_grace;
-        self.exchange.body_until.set(reactor.tick_after(grace));
-    }
-
-    fn collect(
-        &mut self,
-        reactor: &mut Context<S>,
-        state: &mut S,
-        id: SourceId<Conn>,
-        bytes: &[u8],
-    ) -> Option<usize> {
-        let limits = &self.exchange.common.limits;
-        let Intake::Collect(collect) = &mut self.intake else { return None };
-        let (used, whole) = match collect.take(bytes, limits.body_bytes_max) {
-            Ok(taken) => taken,
-            Err(refusal) => {
-                self.refuse(reactor, id, refusal);
-                return None;
-            }
-        };
-        time::earn(&self.exchange, reactor.tick(), used);
-        if !whole {
-            return (used > 0).then_some(used);
-        }
-        if let Intake::Collect(collect) = mem::replace(&mut self.intake, Intake::Head) {
-            let mut room = head::room();
-            let limits = self.exchange.common.limits.head();
-            if let Ok(Some(head)) = parse_request(&collect.head, limits, &mut room) {
-                reactor[id].release();
-                if head.upgrades {
-                    self.exchange.input.set(bytes[used..].to_vec());
-                }
-                let (body, params) = (&*collect.body, Params::default());
-                let peer = self.exchange.peer;
-                self.call(reactor, state, id, Request { head: &head, body, peer, params });
-                drop(self.exchange.input.take());
-            }
-        }
-        Some(used)
-    }
-
-    fn flow(
-        &mut self,
-        reactor: &mut Context<S>,
-        state: &mut S,
-        id: SourceId<Conn>,
-        bytes: &[u8],
-    ) -> Option<usize> {
-        let exchange = &*self.exchange;
-        let Intake::Flow(flow) = &mut self.intake else { return None };
-        if exchange.body_paused.get() {
-            return None;
-        }
-        if mem::take(&mut flow.continues) && exchange.phase.get() == Phase::Pending {
-            let _ = reactor[id].write(CONTINUE);
-            exchange.body_left.set(flow.decoder.left());
-        }
-        let (used, piece) = match flow.decoder.step(bytes) {
-            Ok(step) => step,
-            Err(refusal) => {
-                self.refuse_body(reactor, state, id, refusal);
-                return None;
-            }
-        };
-        time::earn(exchange, reactor.tick(), used);
-        let left = flow.decoder.left().saturating_sub((bytes.len() - used) as u64);
-        let event = match piece {
-            Piece::Data(bytes) => Body::Data(bytes),
-            Piece::More => {
-                exchange.body_left.set(left);
-                return (used > 0).then_some(used);
-            }
-            Piece::End => Body::End,
-        };
-        exchange.body_left.set(if event == Body::End { 0 } else { left });
-        let running = Running::begin(exchange);
-        (flow.handler)(reactor, state, event);
-        drop(running);
-        if event == Body::End {
-            self.intake = Intake::Head;
-        }
-        self.hold(reactor, id);
-        Some(used)
-    }
-
-    /// The answer is complete and the body is not: what is left is dropped, if it is not much beside
-    /// what `is_here`. That does not count, as it did not when the answer said whether the
-    /// connection goes on.
-    fn discard(
-        &mut self,
-        reactor: &mut Context<S>,
-        id: SourceId<Conn>,
-        is_here: usize,
-    ) -> Option<usize> {
-        let limits = &self.exchange.common.limits;
-        let budget = limits.discard_bytes_max.saturating_add(is_here as u64);
-        let Intake::Flow(flow) = mem::replace(&mut self.intake, Intake::Ignore) else {
-            return None;
-        };
-        let Flow { decoder, continues, .. } = *flow;
-        if continues || decoder.left() > budget {
-            self.exchange.close(&mut reactor[id]);
-            return None;
-        }
-        self.begin_body(reactor, id);
-        self.intake = Intake::Discard(Box::new(Discard { decoder, budget }));
-        Some(0)
-    }
-
-    fn drop_body(
-        &mut self,
-        reactor: &mut Context<S>,
-        id: SourceId<Conn>,
-        bytes: &[u8],
-    ) -> Option<usize> {
-        let Intake::Discard(discard) = &mut self.intake else { return None };
-        let (used, is_end) = match discard.decoder.step(bytes) {
-            Ok((used, piece)) if used as u64 <= discard.budget => (used, piece == Piece::End),
-            _ => {
-                self.intake = Intake::Ignore;
-                self.exchange.close(&mut reactor[id]);
-                return None;
-            }
-        };
-        discard.budget -= used as u64;
-        time::earn(&self.exchange, reactor.tick(), used);
-        if is_end {
-            self.intake = Intake::Head;
-            self.exchange.since.set(reactor.tick());
-            reactor[id].release();
-            return Some(used);
-        }
-        (used > 0).then_some(used)
-    }
-
-    /// Answers a request that is no request.
-    fn refuse(&mut self, reactor: &mut Context<S>, id: SourceId<Conn>, refusal: Refusal) {
-        self.intake = Intake::Ignore;
-        let exchange = &*self.exchange;
-        let (peer, status) = (exchange.peer(), refusal.status());
-        log::info!("{peer}: answered with {status}: {refusal}");
-        let mut facts = exchange.facts.get();
-        facts.keep_alive = false;
-        exchange.facts.set(facts);
-        match exchange.phase.get() {
-            Phase::Idle | Phase::Pending | Phase::Dropped => {
-                exchange.phase.set(Phase::Pending);
-                let running = Running::begin(exchange); // No nudge is needed.
-                exchange.answer(reactor, refused(refusal));
-                drop(running);
-            }
-            // Its answer has begun, and cannot be completed as it was meant.
-            _ => reactor[id].abort(),
-        }
-    }
-
-    /// Ends a streamed body in the middle.
-    fn refuse_body(
-        &mut self,
-        reactor: &mut Context<S>,
-        state: &mut S,
-        id: SourceId<Conn>,
-        refusal: Refusal,
-    ) {
-        self.fail_body(reactor, state, refusal);
-        if reactor.get(id).is_some_and(|conn| !conn.is_closing()) {
-            self.refuse(reactor, id, refusal);
-        }
-    }
-
-    /// Tells the handler of a body that no more will come.
-    fn fail_body(&mut self, reactor: &mut Context<S>, state: &mut S, why: Refusal) {
-        let wanted = matches!(self.exchange.phase.get(), Phase::Pending | Phase::Streaming);
-        if let Intake::Flow(mut flow) = mem::replace(&mut self.intake, Intake::Ignore)
-            && wanted
-        {
-            let running = Running::begin(&self.exchange);
-            (flow.handler)(reactor, state, Body::Failed(why));
-            drop(running);
-        }
-    }
-
-    /// A limit on time is up.
-    fn time_out(
-        &mut self,
-        reactor: &mut Context<S>,
-        state: &mut S,
-        id: SourceId<Conn>,
-        limit: Limit,
-    ) {
-        let discards = matches!(self.intake, Intake::Discard(_));
-        match limit.refusal() {
-            Some(refusal) if !discards => self.refuse_body(reactor, state, id, refusal),
-            _ => {
-                self.intake = Intake::Ignore;
-                self.exchange.close(&mut reactor[id]);
-            }
-        }
-    }
-
-    /// The handler has dropped its reply.
-    #[cold]
-    fn answer_for_dropped(&mut self, reactor: &mut Context<S>, id: SourceId<Conn>) {
-        let exchange = &*self.exchange;
-        exchange.phase.set(Phase::Pending);
-        if reactor[id].is_read_out() {
-            // The handler was told that the client has finished, and gave up.
-            log::debug!("{}: its request was dropped", exchange.peer());
-            exchange.phase.set(Phase::Idle);
-            let conn = &mut reactor[id];
-            conn.release();
-            return exchange.close(conn);
-        }
-        log::error!("{}: answered with 500: the reply was dropped", exchange.peer());
-        let running = Running::begin(exchange);
-        exchange.answer(reactor, StatusCode::INTERNAL_SERVER_ERROR.into());
-        drop(running);
-    }
-
-    /// The handler has panicked, and what it was given is lost: no request can follow.
-    #[cold]
-    fn give_up(&mut self, reactor: &mut Context<S>, id: SourceId<Conn>) {
-        self.intake = Intake::Ignore;
-        let mut facts = self.exchange.facts.get();
-        facts.keep_alive = false;
-        self.exchange.facts.set(facts);
-        if self.exchange.phase.get() == Phase::Idle {
-            self.exchange.close(&mut reactor[id]);
         }
     }
 
@@ -634,12 +366,4 @@ impl<S: 'static> Drop for Session<S> {
     fn drop(&mut self) {
         self.exchange.end();
     }
-}
-
-const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-
-/// What a client is told.
-fn refused(refusal: Refusal) -> Response {
-    let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
-    Response::text(refusal.why()).status(status)
 }

@@ -27,26 +27,17 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use http::{Method, StatusCode, Version};
+use http::{Method, Version};
 
 use super::Common;
 use crate::net::conn::{Conn, mark};
 use crate::net::drive::NUDGE;
-use crate::net::event::Pressure;
-use crate::net::http::date;
 use crate::net::http::head::RequestHead;
-use crate::net::http::response::{Coding, Connection, Payload, Response};
+use crate::net::http::payload::Payload;
+use crate::net::http::response::Coding;
 use crate::reactor::{Context, Resumer, SourceId};
 use crate::timers::TimerId;
 
-/// Up to this head and body are copied together and leave as one piece. 16 KiB.
-const COPIED_BYTES: usize = 16 * 1024;
-/// A large body is offered to the kernel in pieces of this size, of which one at most is copied.
-const PIECE_BYTES: usize = 128 * 1024;
-/// Pieces that leave in one go, as long as the kernel takes them.
-const PIECES_PER_TURN: usize = 8;
-/// The buffer for heads is not kept with more capacity than this.
-const HEAD_KEPT_BYTES: usize = 64 * 1024;
 /// With more than this unsent, a connection is not closed before its client has taken it: the
 /// grace of a close would be too short for who reads slowly.
 const CLOSE_BYTES_MAX: usize = 64 * 1024;
@@ -117,7 +108,7 @@ pub(super) struct Exchange {
     /// The tick by which more of the body must have come.
     pub(super) body_until: Cell<u64>,
     /// A large body, and how much of it was sent.
-    rest: Cell<Option<Box<(Payload, usize)>>>,
+    pub(super) rest: Cell<Option<Box<(Payload, usize)>>>,
     /// One of the callbacks is set.
     has_callbacks: Cell<bool>,
     /// Callbacks; their type is known to who has a `Context`.
@@ -170,117 +161,6 @@ impl Exchange {
         if let Some(conn) = self.conn.get() {
             self.resumer.resume(conn.raw(), NUDGE);
         }
-    }
-
-    /// Sends all of an answer; whether the client was still there.
-    pub(super) fn answer<S: 'static>(
-        &self,
-        reactor: &mut Context<S>,
-        mut response: Response,
-    ) -> bool {
-        if self.phase.get() != Phase::Pending {
-            return false;
-        }
-        if !response.is_final() {
-            response = self.instead(&response);
-        }
-        let length = response.body.len();
-        let is_bodiless = response.is_bodiless();
-        let coding = if is_bodiless { Coding::None } else { Coding::Length(length as u64) };
-        let has_body = !is_bodiless && !self.facts.get().is_head;
-        let copied =
-            if has_body && length <= COPIED_BYTES { response.body.as_slice() } else { &[] };
-        let tick = reactor.tick();
-        let date = self.common.dates.get(reactor, tick);
-        let Some(conn) = self.conn(reactor) else {
-            self.phase.set(Phase::Dead);
-            return false;
-        };
-        if !self.write_head(conn, &response, coding, copied, &date) {
-            return false;
-        }
-        if !has_body || length <= COPIED_BYTES {
-            self.finish(conn, tick);
-            self.tell_session();
-        } else {
-            self.phase.set(Phase::Sending);
-            self.rest.set(Some(Box::new((response.body, 0))));
-            self.send_rest(reactor);
-        }
-        true
-    }
-
-    /// Writes the head of an answer and `body` behind it; false if that is refused.
-    pub(super) fn write_head(
-        &self,
-        conn: &mut Conn,
-        response: &Response,
-        coding: Coding,
-        body: &[u8],
-        date: &date::Line,
-    ) -> bool {
-        let mut facts = self.facts.get();
-        facts.keep_alive &= !response.close
-            && !conn.has(mark::DRAINING)
-            && coding != Coding::UntilClose
-            && self.body_left.get() <= self.common.limits.discard_bytes_max;
-        self.facts.set(facts);
-        let connection = match facts {
-            Facts { keep_alive: false, .. } => Connection::Close,
-            Facts { is_http10: true, .. } => Connection::KeepAlive,
-            _ => Connection::Usual,
-        };
-        let mut out = self.common.head.take();
-        response.write_head(&mut out, coding, connection, date);
-        out.extend_from_slice(body);
-        let pressure = conn.write(&out);
-        out.clear();
-        if out.capacity() <= HEAD_KEPT_BYTES {
-            self.common.head.set(out);
-        }
-        self.blocked.set(pressure == Pressure::AboveHigh);
-        if pressure == Pressure::Refused {
-            conn.abort(); // A head beyond all measure, or the client is gone and `Closed` comes.
-            self.phase.set(Phase::Dead);
-        }
-        pressure != Pressure::Refused
-    }
-
-    /// What is sent for a response that cannot be: one with a bad field, or no final one.
-    #[cold]
-    pub(super) fn instead(&self, response: &Response) -> Response {
-        let why = match &response.bad {
-            Some(field) => format!("the header field {field:?} cannot be sent"),
-            None => format!("{} is no final answer", response.code()),
-        };
-        log::error!("answering {} with 500: {why}", self.peer());
-        StatusCode::INTERNAL_SERVER_ERROR.into()
-    }
-
-    /// Sends more of a large body, and finishes when that was all.
-    pub(super) fn send_rest<S: 'static>(&self, reactor: &mut Context<S>) {
-        let tick = reactor.tick();
-        let Some(mut rest) = self.rest.take() else { return };
-        let Some(conn) = self.conn(reactor) else { return };
-        let (body, sent) = &mut *rest;
-        for _ in 0..PIECES_PER_TURN {
-            let left = &body.as_slice()[*sent..];
-            if left.is_empty() {
-                self.finish(conn, tick);
-                return self.tell_session();
-            }
-            // Above it, so that `Drained` is told when there is room and not before.
-            if conn.unsent() > conn.limits().outbox_bytes_low {
-                break;
-            }
-            let piece = &left[..left.len().min(PIECE_BYTES)];
-            if conn.put(piece, 1) == Pressure::Refused {
-                return conn.abort();
-            }
-            *sent += piece.len();
-        }
-        conn.marks |= mark::ABOVE; // `Drained` goes on.
-        self.rest.set(Some(rest));
     }
 
     /// The answer is written: the next request may come, or the connection is closed.

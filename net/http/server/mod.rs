@@ -73,18 +73,21 @@ use crate::net::stream::Stream;
 use crate::net::tcp;
 use crate::reactor::{Context, SourceId};
 
+mod answer;
 mod body;
 mod conn;
 mod exchange;
 mod reply;
 mod router;
 mod sender;
+mod service;
 mod time;
+mod trouble;
 
-use exchange::Phase;
 pub use reply::Reply;
 pub use router::Router;
 pub use sender::Sender;
+use service::{Collecting, Service, Streaming};
 
 /// What the handler of a streamed body is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,94 +128,6 @@ impl Common {
         let connection = limits.connection();
         let (dates, head, text) = (Dates::default(), Cell::default(), Cell::default());
         Rc::new(Common { limits, connection, dates, head, text })
-    }
-}
-
-/// What answers requests.
-trait Service<S> {
-    /// Whether the body of such a request is streamed.
-    fn streams(&self, request: &Request<'_>) -> bool;
-
-    /// A request with its body.
-    fn call(&mut self, reactor: &mut Context<S>, state: &mut S, request: Request<'_>, reply: Reply);
-
-    /// A request whose body is to come, to the handler that is answered.
-    fn stream(
-        &mut self,
-        reactor: &mut Context<S>,
-        state: &mut S,
-        request: Request<'_>,
-        reply: Reply,
-    ) -> BodyHandler<S>;
-}
-
-/// A handler of whole requests.
-struct Collecting<F>(F);
-
-impl<S: 'static, F> Service<S> for Collecting<F>
-where
-    F: FnMut(&mut Context<S>, &mut S, &Request<'_>, Reply),
-{
-    fn streams(&self, _: &Request<'_>) -> bool {
-        false
-    }
-
-    fn call(
-        &mut self,
-        reactor: &mut Context<S>,
-        state: &mut S,
-        request: Request<'_>,
-        reply: Reply,
-    ) {
-        (self.0)(reactor, state, &request, reply);
-    }
-
-    fn stream(
-        &mut self,
-        reactor: &mut Context<S>,
-        state: &mut S,
-        request: Request<'_>,
-        reply: Reply,
-    ) -> BodyHandler<S> {
-        self.call(reactor, state, request, reply);
-        Box::new(|_, _, _| {})
-    }
-}
-
-/// A handler of heads, which answers a handler of the body.
-struct Streaming<F>(F);
-
-impl<S: 'static, F, B> Service<S> for Streaming<F>
-where
-    F: FnMut(&mut Context<S>, &mut S, &Request<'_>, Reply) -> B,
-    B: FnMut(&mut Context<S>, &mut S, Body<'_>) + 'static,
-{
-    fn streams(&self, _: &Request<'_>) -> bool {
-        true
-    }
-
-    fn call(
-        &mut self,
-        reactor: &mut Context<S>,
-        state: &mut S,
-        request: Request<'_>,
-        reply: Reply,
-    ) {
-        let exchange = reply.exchange();
-        let mut body = (self.0)(reactor, state, &request, reply);
-        if exchange.phase.get() != Phase::Idle {
-            body(reactor, state, Body::End);
-        }
-    }
-
-    fn stream(
-        &mut self,
-        reactor: &mut Context<S>,
-        state: &mut S,
-        request: Request<'_>,
-        reply: Reply,
-    ) -> BodyHandler<S> {
-        Box::new((self.0)(reactor, state, &request, reply))
     }
 }
 

@@ -3,7 +3,7 @@
 //! Knows the exchange it belongs to; it may be kept, moved and sent from anywhere in the loop.
 //!
 //! # Read next
-//! `sender.rs`: answers that come in pieces.
+//! `answer.rs`: how that is written.
 
 use std::fmt;
 use std::rc::Rc;

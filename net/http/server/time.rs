@@ -5,7 +5,7 @@
 //! left. A request costs no timer.
 //!
 //! # Read next
-//! `reply.rs`: what a handler answers with.
+//! `service.rs`: who answers.
 
 use std::rc::Rc;
 use std::time::Duration;

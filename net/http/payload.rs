@@ -1,0 +1,66 @@
+//! The bytes of a response's body.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+
+/// The bytes of a body, however they are held.
+#[derive(Clone, Debug)]
+pub struct Payload(Held);
+
+#[derive(Clone, Debug)]
+enum Held {
+    Cow(Cow<'static, [u8]>),
+    Shared(Rc<[u8]>),
+}
+
+impl Payload {
+    pub(super) const EMPTY: Payload = Payload(Held::Cow(Cow::Borrowed(&[])));
+
+    pub(super) fn as_slice(&self) -> &[u8] {
+        match &self.0 {
+            Held::Cow(bytes) => bytes,
+            Held::Shared(bytes) => bytes,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.as_slice().len()
+    }
+}
+
+impl From<&'static str> for Payload {
+    fn from(text: &'static str) -> Payload {
+        text.as_bytes().into()
+    }
+}
+
+impl From<&'static [u8]> for Payload {
+    fn from(bytes: &'static [u8]) -> Payload {
+        Payload(Held::Cow(Cow::Borrowed(bytes)))
+    }
+}
+
+impl<const N: usize> From<&'static [u8; N]> for Payload {
+    fn from(bytes: &'static [u8; N]) -> Payload {
+        bytes.as_slice().into()
+    }
+}
+
+impl From<String> for Payload {
+    fn from(text: String) -> Payload {
+        text.into_bytes().into()
+    }
+}
+
+impl From<Vec<u8>> for Payload {
+    fn from(bytes: Vec<u8>) -> Payload {
+        Payload(Held::Cow(Cow::Owned(bytes)))
+    }
+}
+
+/// One body for many answers, without a copy for each.
+impl From<Rc<[u8]>> for Payload {
+    fn from(bytes: Rc<[u8]>) -> Payload {
+        Payload(Held::Shared(bytes))
+    }
+}

@@ -1,0 +1,96 @@
+//! What answers requests: a handler of whole ones, or one of heads and another of the body.
+//!
+//! # Read next
+//! `reply.rs`: what a handler answers with.
+
+use super::exchange::Phase;
+use super::{Body, BodyHandler, Reply, Request};
+use crate::reactor::Context;
+
+/// What answers requests.
+pub(super) trait Service<S> {
+    /// Whether the body of such a request is streamed.
+    fn streams(&self, request: &Request<'_>) -> bool;
+
+    /// A request with its body.
+    fn call(&mut self, reactor: &mut Context<S>, state: &mut S, request: Request<'_>, reply: Reply);
+
+    /// A request whose body is to come, to the handler that is answered.
+    fn stream(
+        &mut self,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        request: Request<'_>,
+        reply: Reply,
+    ) -> BodyHandler<S>;
+}
+
+/// A handler of whole requests.
+pub(super) struct Collecting<F>(pub(super) F);
+
+impl<S: 'static, F> Service<S> for Collecting<F>
+where
+    F: FnMut(&mut Context<S>, &mut S, &Request<'_>, Reply),
+{
+    fn streams(&self, _: &Request<'_>) -> bool {
+        false
+    }
+
+    fn call(
+        &mut self,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        request: Request<'_>,
+        reply: Reply,
+    ) {
+        (self.0)(reactor, state, &request, reply);
+    }
+
+    fn stream(
+        &mut self,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        request: Request<'_>,
+        reply: Reply,
+    ) -> BodyHandler<S> {
+        self.call(reactor, state, request, reply);
+        Box::new(|_, _, _| {})
+    }
+}
+
+/// A handler of heads, which answers a handler of the body.
+pub(super) struct Streaming<F>(pub(super) F);
+
+impl<S: 'static, F, B> Service<S> for Streaming<F>
+where
+    F: FnMut(&mut Context<S>, &mut S, &Request<'_>, Reply) -> B,
+    B: FnMut(&mut Context<S>, &mut S, Body<'_>) + 'static,
+{
+    fn streams(&self, _: &Request<'_>) -> bool {
+        true
+    }
+
+    fn call(
+        &mut self,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        request: Request<'_>,
+        reply: Reply,
+    ) {
+        let exchange = reply.exchange();
+        let mut body = (self.0)(reactor, state, &request, reply);
+        if exchange.phase.get() != Phase::Idle {
+            body(reactor, state, Body::End);
+        }
+    }
+
+    fn stream(
+        &mut self,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        request: Request<'_>,
+        reply: Reply,
+    ) -> BodyHandler<S> {
+        Box::new((self.0)(reactor, state, &request, reply))
+    }
+}

@@ -1,0 +1,129 @@
+//! What can go wrong with a request: refused, too slow, dropped, panicked over.
+//!
+//! Knows the session; each way out answers what can be answered, logs it once, with the peer, and
+//! closes the connection.
+//!
+//! # Read next
+//! `time.rs`: what is too slow.
+
+use std::mem;
+
+use http::StatusCode;
+
+use super::Body;
+use super::conn::{Intake, Session};
+use super::exchange::{Phase, Running};
+use super::time::Limit;
+use crate::net::conn::Conn;
+use crate::net::http::refusal::Refusal;
+use crate::net::http::response::Response;
+use crate::reactor::{Context, SourceId};
+
+impl<S: 'static> Session<S> {
+    /// Answers a request that is no request.
+    pub(super) fn refuse(
+        &mut self,
+        reactor: &mut Context<S>,
+        id: SourceId<Conn>,
+        refusal: Refusal,
+    ) {
+        self.intake = Intake::Ignore;
+        let exchange = &*self.exchange;
+        let (peer, status) = (exchange.peer(), refusal.status());
+        log::info!("{peer}: answered with {status}: {refusal}");
+        let mut facts = exchange.facts.get();
+        facts.keep_alive = false;
+        exchange.facts.set(facts);
+        match exchange.phase.get() {
+            Phase::Idle | Phase::Pending | Phase::Dropped => {
+                exchange.phase.set(Phase::Pending);
+                let running = Running::begin(exchange); // No nudge is needed.
+                exchange.answer(reactor, refused(refusal));
+                drop(running);
+            }
+            // Its answer has begun, and cannot be completed as it was meant.
+            _ => reactor[id].abort(),
+        }
+    }
+
+    /// Ends a streamed body in the middle.
+    pub(super) fn refuse_body(
+        &mut self,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        id: SourceId<Conn>,
+        refusal: Refusal,
+    ) {
+        self.fail_body(reactor, state, refusal);
+        if reactor.get(id).is_some_and(|conn| !conn.is_closing()) {
+            self.refuse(reactor, id, refusal);
+        }
+    }
+
+    /// Tells the handler of a body that no more will come.
+    pub(super) fn fail_body(&mut self, reactor: &mut Context<S>, state: &mut S, why: Refusal) {
+        let wanted = matches!(self.exchange.phase.get(), Phase::Pending | Phase::Streaming);
+        if let Intake::Flow(mut flow) = mem::replace(&mut self.intake, Intake::Ignore)
+            && wanted
+        {
+            let running = Running::begin(&self.exchange);
+            (flow.handler)(reactor, state, Body::Failed(why));
+            drop(running);
+        }
+    }
+
+    /// A limit on time is up.
+    pub(super) fn time_out(
+        &mut self,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        id: SourceId<Conn>,
+        limit: Limit,
+    ) {
+        let discards = matches!(self.intake, Intake::Discard(_));
+        match limit.refusal() {
+            Some(refusal) if !discards => self.refuse_body(reactor, state, id, refusal),
+            _ => {
+                self.intake = Intake::Ignore;
+                self.exchange.close(&mut reactor[id]);
+            }
+        }
+    }
+
+    /// The handler has dropped its reply.
+    #[cold]
+    pub(super) fn answer_for_dropped(&mut self, reactor: &mut Context<S>, id: SourceId<Conn>) {
+        let exchange = &*self.exchange;
+        exchange.phase.set(Phase::Pending);
+        if reactor[id].is_read_out() {
+            // The handler was told that the client has finished, and gave up.
+            log::debug!("{}: its request was dropped", exchange.peer());
+            exchange.phase.set(Phase::Idle);
+            let conn = &mut reactor[id];
+            conn.release();
+            return exchange.close(conn);
+        }
+        log::error!("{}: answered with 500: the reply was dropped", exchange.peer());
+        let running = Running::begin(exchange);
+        exchange.answer(reactor, StatusCode::INTERNAL_SERVER_ERROR.into());
+        drop(running);
+    }
+
+    /// The handler has panicked, and what it was given is lost: no request can follow.
+    #[cold]
+    pub(super) fn give_up(&mut self, reactor: &mut Context<S>, id: SourceId<Conn>) {
+        self.intake = Intake::Ignore;
+        let mut facts = self.exchange.facts.get();
+        facts.keep_alive = false;
+        self.exchange.facts.set(facts);
+        if self.exchange.phase.get() == Phase::Idle {
+            self.exchange.close(&mut reactor[id]);
+        }
+    }
+}
+
+/// What a client is told.
+fn refused(refusal: Refusal) -> Response {
+    let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
+    Response::text(refusal.why()).status(status)
+}
