@@ -191,6 +191,37 @@ fn flood_of_requests_whose_answers_nobody_reads_is_held_up_and_then_answered() {
     siege.assert_clean("a flood");
 }
 
+#[test]
+fn flood_of_requests_delays_the_others_by_no_more_than_its_share_of_a_turn() {
+    let _ceiling = ceiling(LIMIT);
+    let server = Server::new(|reactor, asked: &mut Vec<bool>, request, reply| {
+        asked.push(request.path() == "/flood");
+        reply.send(reactor, "");
+    });
+    let mut siege = Siege::of(server, Limits::default());
+    let mut peers = [siege.peer(), siege.peer()];
+    let flood = "GET /flood HTTP/1.1\r\nHost: h\r\n\r\n".repeat(1500);
+    // Whoever of the two is called first, the flood has no more than a turn's share.
+    for flooder in [0, 1] {
+        peers[flooder].send(flood.as_bytes());
+        peers[1 - flooder].send(GET.as_bytes());
+        siege.until(|reactor| reactor.statistics().callbacks > 0);
+        turns(&mut siege.reactor, &mut siege.state, 3);
+        let before = siege.state.iter().position(|flood| !flood).expect("it had its turn");
+        assert!(before <= 200, "{before} requests came first");
+        assert!(siege.state.len() < 1000, "{} in three turns", siege.state.len());
+        siege.settle();
+        assert_eq!(std::mem::take(&mut siege.state).len(), 1501);
+    }
+    // The end of the flood's input ends none of it.
+    peers[0].send(flood.as_bytes());
+    peers[0].finish();
+    siege.until(|_| peers[0].read_all().is_some());
+    assert_eq!(siege.state.len(), 1500);
+    drop(peers);
+    siege.assert_clean("a flood");
+}
+
 /// Checks the whole answers in front; how many bytes they have.
 fn take_answers(heard: &[u8], next: &mut usize, wrong: &mut Option<String>) -> usize {
     const BEHIND: usize = 105;

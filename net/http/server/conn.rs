@@ -63,6 +63,8 @@ pub(super) fn serve<S: 'static>(
         scan: Scan::default(),
         partial: false,
         requests: 0,
+        room: 0,
+        spent: false,
         armed,
     };
     let id = stream.open(reactor, move |reactor, state, id, event| {
@@ -71,6 +73,11 @@ pub(super) fn serve<S: 'static>(
     exchange.conn.set(Some(id));
     id
 }
+
+/// Requests of one connection that are handled in one go; those behind them wait for the next turn,
+/// and the other connections do not. One read may hold two thousand. 64: deeper than clients
+/// pipeline.
+const REQUESTS_PER_TURN: usize = 64;
 
 /// What a connection does with the bytes that come next.
 pub(super) enum Intake<S> {
@@ -96,6 +103,10 @@ pub(super) struct Session<S: 'static> {
     /// The first bytes of a head are here.
     pub(super) partial: bool,
     requests: usize,
+    /// Requests that may still begin in this go.
+    room: usize,
+    /// There was none left for those in the backlog: a nudge goes on with them.
+    spent: bool,
     /// The tick for which the timer is armed, or an earlier one.
     pub(super) armed: u64,
 }
@@ -127,11 +138,20 @@ impl<S: 'static> Session<S> {
         if let Some(limit) = self.is_up(reactor) {
             self.time_out(reactor, state, id, limit);
         }
+        self.room = REQUESTS_PER_TURN;
+        if mem::take(&mut self.spent)
+            && let Some(conn) = reactor.get_mut(id)
+        {
+            conn.resume(); // It may be paused for nothing but that.
+        }
         let mut used = 0;
         while let Some(count) = self.step(reactor, state, id, &bytes[used..]) {
             used += count;
         }
-        let waits = self.exchange.phase.get() != Phase::Idle;
+        if self.spent {
+            reactor.resume(id.raw(), NUDGE);
+        }
+        let waits = self.exchange.phase.get() != Phase::Idle || self.spent;
         let Some(conn) = reactor.get_mut(id) else { return };
         let ignored = matches!(self.intake, Intake::Ignore) || self.exchange.closing.get();
         let left = bytes.len() - used;
@@ -198,6 +218,10 @@ impl<S: 'static> Session<S> {
         if bytes.is_empty() {
             return None;
         }
+        if self.room == 0 {
+            self.spent = true;
+            return None;
+        }
         let limits = self.exchange.common.limits.head();
         if !self.scan.is_due(bytes, limits) {
             return None;
@@ -232,7 +256,7 @@ impl<S: 'static> Session<S> {
         head: &RequestHead<'_>,
         bytes: &[u8],
     ) -> Option<usize> {
-        self.requests += 1;
+        (self.requests, self.room) = (self.requests + 1, self.room.saturating_sub(1));
         let exchange = &*self.exchange;
         let limits = &exchange.common.limits;
         let mut facts = Facts::of(head);
@@ -335,7 +359,8 @@ impl<S: 'static> Session<S> {
             }
             return;
         }
-        let waits = self.exchange.phase.get() != Phase::Idle || self.exchange.blocked.get();
+        let busy = self.exchange.phase.get() != Phase::Idle || self.exchange.blocked.get();
+        let waits = busy || self.spent;
         let Some(conn) = reactor.get_mut(id) else { return };
         if !waits {
             return conn.close();
