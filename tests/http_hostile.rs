@@ -370,11 +370,11 @@ fn reader_of_a_huge_answer_that_is_slow_costs_a_piece_of_it() {
     });
     assert!(memory.bytes_max < 2 * MIB, "{} bytes for it", memory.bytes_max);
     assert!(total > 2 << 20 && siege.reactor.sources() == 2, "{total}");
-    // And then nothing any more.
-    siege.settle();
-    siege.wait(8 * SECOND); // 28 since it took something.
-    assert_eq!(siege.reactor.sources(), 2);
-    siege.wait(3 * SECOND);
+    // And then nothing any more; the kernel may still have had some room.
+    for _ in 0..3 {
+        siege.settle();
+        siege.wait(31 * SECOND);
+    }
     assert_eq!(siege.reactor.sources(), 1, "the write timeout is up");
     drop(peer);
     siege.assert_clean("a slow reader");
