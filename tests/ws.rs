@@ -144,17 +144,19 @@ fn pythons_client_hears_what_it_says() {
     let addr = serve(&mut reactor, Accept::new().protocol("chat"));
     let script = format!(
         r#"
-from websockets.sync.client import connect
-with connect("ws://{addr}/", subprotocols=["other", "chat"]) as socket:
-    assert socket.subprotocol == "chat"
-    for message in ["grüße", bytes(range(256)) * 1000, ""]:
-        socket.send(message)
-        assert socket.recv() == message
-    socket.send(["in ", "four ", "frag", "ments"])
-    assert socket.recv() == "in four fragments"
-    assert socket.ping().wait(30)
-    socket.close(4002, "bye")
-    print("fine", socket.close_code, flush=True)
+import asyncio, websockets
+async def talk():
+    async with websockets.connect("ws://{addr}/", subprotocols=["other", "chat"]) as socket:
+        assert socket.subprotocol == "chat"
+        for message in ["grüße", bytes(range(256)) * 1000, ""]:
+            await socket.send(message)
+            assert await socket.recv() == message
+        await socket.send(["in ", "four ", "frag", "ments"])
+        assert await socket.recv() == "in four fragments"
+        await asyncio.wait_for(await socket.ping(), 30)
+        await socket.close(4002, "bye")
+        print("fine", socket.close_code, flush=True)
+asyncio.run(talk())
 "#
     );
     let mut client = Process::start(&mut python(&script));
@@ -168,16 +170,18 @@ with connect("ws://{addr}/", subprotocols=["other", "chat"]) as socket:
 fn pythons_server_hears_what_we_say() {
     let _ceiling = ceiling(LIMIT);
     let script = r#"
-from websockets.sync.server import serve
-def echo(socket):
-    for message in socket:
+import asyncio, websockets
+async def echo(socket):
+    async for message in socket:
         if message == "close":
-            return socket.close(4003, "as you wish")
-        socket.send([message[:5], message[5:]] if isinstance(message, str) else message)
-with serve(echo, "127.0.0.1", 0) as server:
-    host, port = server.socket.getsockname()
-    print(f"listening on {host}:{port}", flush=True)
-    server.serve_forever()
+            return await socket.close(4003, "as you wish")
+        await socket.send([message[:5], message[5:]] if isinstance(message, str) else message)
+async def serve():
+    async with websockets.serve(echo, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        print(f"listening on {host}:{port}", flush=True)
+        await asyncio.Future()
+asyncio.run(serve())
 "#;
     let (_server, addr) = Process::listening(&mut python(script));
     let (mut reactor, mut told) = (Reactor::new().unwrap(), Told::default());

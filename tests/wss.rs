@@ -106,13 +106,14 @@ fn pythons_client_hears_what_it_says() {
     let roots = with::Scratch::new("wss-roots.pem", &with::authority().pem);
     let script = format!(
         r#"
-import ssl
-from websockets.sync.client import connect
-roots = ssl.create_default_context(cafile={:?})
-with connect("wss://localhost:{}/", ssl=roots) as socket:
-    socket.send("x" * 100_000)
-    assert socket.recv() == "x" * 100_000
-print("fine", flush=True)
+import asyncio, ssl, websockets
+async def talk():
+    roots = ssl.create_default_context(cafile={:?})
+    async with websockets.connect("wss://localhost:{}/", ssl=roots) as socket:
+        await socket.send("x" * 100_000)
+        assert await socket.recv() == "x" * 100_000
+    print("fine", flush=True)
+asyncio.run(talk())
 "#,
         roots.0,
         addr.port()

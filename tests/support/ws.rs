@@ -188,7 +188,7 @@ pub fn python(script: &str) -> Command {
     let has = Command::new(&python).args(["-c", "import websockets"]).output();
     assert!(
         has.is_ok_and(|output| output.status.success()),
-        "{python} has no websockets: `pip install websockets`, or set WATERWHEEL_PYTHON"
+        "{python} has no websockets: apt-get install python3-websockets, or pip; WATERWHEEL_PYTHON names another Python"
     );
     let mut command = Command::new(python);
     command.args(["-c", script]).stderr(Stdio::inherit());
