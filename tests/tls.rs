@@ -196,6 +196,23 @@ fn the_second_session_goes_on_from_the_first() {
 }
 
 #[test]
+fn a_ticket_from_before_certificates_were_asked_for_is_worth_nothing() {
+    let clients = Authority::new("an authority for clients");
+    for client in [client(), client_of_1_2()] {
+        let mut reactor = Reactor::new().unwrap();
+        let open = server();
+        let strict = open.clone().require_clients(&clients.pem).unwrap();
+        let both = shake(&mut reactor, &mut 0, &open, &client).both();
+        converse(&mut reactor, both);
+        let both = shake(&mut reactor, &mut 0, &open, &client).both();
+        assert!(both.0.tls().unwrap().is_resumed(), "there is a ticket");
+        converse(&mut reactor, both);
+        let (said, _) = refused(&strict, &client);
+        assert_eq!(said, "the peer showed no certificate");
+    }
+}
+
+#[test]
 fn names_that_are_none_fail_by_callback() {
     for name in ["", "no name", "a..b", "\0"] {
         let mut reactor = Reactor::new().unwrap();

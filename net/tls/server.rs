@@ -106,7 +106,11 @@ impl Server {
         self
     }
 
-    /// Refuses clients without a certificate that one of these, as PEM, has issued.
+    /// Refuses clients without a certificate that one of these, as PEM, has issued. Sessions of the
+    /// server that this was made from are not resumed.
+    ///
+    /// Of a configuration made with rustls's own means nothing is kept but certificates and
+    /// protocols (ALPN): give that one its verifier there.
     ///
     /// # Errors
     /// `InvalidInput`: the PEM cannot be read.
@@ -138,7 +142,12 @@ impl Server {
         let builder = builder.with_client_cert_verifier(verifier);
         let mut config = builder.with_cert_resolver(old.cert_resolver.clone());
         config.alpn_protocols = old.alpn_protocols.clone();
-        config.ticketer = old.ticketer.clone();
+        // A ticket stands for the certificate of whoever was given it, or for none: those of a
+        // server that did not ask would let their holders in here without one.
+        config.ticketer = match old.ticketer.enabled() {
+            true => Ticketer::new().map_err(failure)?,
+            false => old.ticketer.clone(),
+        };
         self.config = Arc::new(config);
         Ok(self)
     }
