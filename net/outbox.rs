@@ -71,7 +71,7 @@ impl Conn {
     }
 
     /// Takes a few bytes that end a message, beyond the limit if need be.
-    #[cfg(feature = "http")]
+    #[cfg(any(feature = "http", feature = "tls"))]
     pub(super) fn write_last(&mut self, bytes: &[u8]) {
         if self.sending == Half::Open {
             self.outbox.get_or_insert_default().bytes.extend(bytes);

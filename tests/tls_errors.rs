@@ -297,6 +297,38 @@ fn a_message_of_the_handshake_without_end_is_refused_in_bounded_memory() {
 }
 
 #[test]
+fn an_alert_goes_out_whatever_the_limit_on_what_is_unsent() {
+    let mut reactor = Reactor::new().unwrap();
+    let (ours, theirs) = memory::pair_with(&mut reactor, 100);
+    let limits = Limits { outbox_bytes_max: 5, ..Limits::default() };
+    let mut told = Told::default();
+    server().accept(&mut reactor, ours.limits(limits), |_, told: &mut Told, result| {
+        assert_eq!(result.unwrap_err().to_string(), "the peer does not speak TLS");
+        told.eof = true;
+    });
+    let theirs = theirs.open(&mut reactor, |_, told: &mut Told, _, event| {
+        if let Event::Data(bytes) = event {
+            told.bytes.extend(bytes);
+        }
+    });
+    reactor[theirs].pause();
+    let name = "localhost".try_into().unwrap();
+    let mut peer = rustls::ClientConnection::new(with::client_config(), name).unwrap();
+    let mut hello = Vec::new();
+    peer.write_tls(&mut hello).unwrap();
+    hello.extend(b"GET / HTTP/1.1\r\n\r\n");
+    let _ = reactor[theirs].write(&hello);
+    turn_until(&mut reactor, &mut told, |_, told| told.eof);
+    assert!(told.bytes.is_empty(), "what the server says has no room yet");
+    reactor[theirs].resume();
+    turn_until(&mut reactor, &mut told, |reactor, _| !reactor.contains(theirs.raw()));
+    let mut answer = &told.bytes[..];
+    while peer.read_tls(&mut answer).unwrap() > 0 {}
+    let error = peer.process_new_packets().unwrap_err();
+    assert!(matches!(error, rustls::Error::AlertReceived(_)), "{error:?}");
+}
+
+#[test]
 fn an_alert_reaches_a_client_that_is_still_sending() {
     let _ceiling = support::ceiling(Duration::from_secs(60));
     let mut reactor = Reactor::new().unwrap();

@@ -24,7 +24,7 @@ use super::session::Session;
 use super::transport::Tls;
 use super::words::cut_off;
 use crate::net::conn::{Conn, Half};
-use crate::net::event::{Pressure, Reason};
+use crate::net::event::Reason;
 use crate::net::limits::Seat;
 use crate::net::stream::Stream;
 use crate::net::transport::Io;
@@ -168,8 +168,7 @@ fn part<S: 'static>(reactor: &mut Context<S>, tls: Tls, seat: Seat, why: &io::Er
     }
     let alert = tls.unsent().to_vec();
     let mut stream = Stream::from(Conn::new(tls.carrier, seat));
-    let sent = stream.write(&alert);
-    debug_assert_ne!(sent, Pressure::Refused);
+    stream.conn.write_last(&alert); // The limit is one on what the program writes.
     let id = stream.open(reactor, |_, _, _, _| {});
     reactor[id].close();
 }
