@@ -220,7 +220,8 @@ impl Conn {
     /// Whether nothing is in flight.
     pub(super) fn is_idle(&self) -> bool {
         let busy = mark::HELD | mark::PAUSED | mark::RESUMED | mark::SLOWED_IN | mark::LINKED;
-        self.is_sent() && self.backlog.is_none() && !self.has(busy) && !self.io.has_more()
+        let unread = self.backlog.is_some() || self.io.has_more() || self.io.is_amid();
+        self.is_sent() && !unread && !self.has(busy)
     }
 
     /// Whether it is being drained, and idle by now.

@@ -58,6 +58,11 @@ pub trait Transport: Source + fmt::Debug {
         false
     }
 
+    /// Whether it was sent a part of what it can deliver only when the rest is there.
+    fn is_amid(&self) -> bool {
+        false
+    }
+
     /// Makes dropping it a reset, where there is such a thing.
     fn reset_on_drop(&mut self) {}
 
@@ -206,6 +211,14 @@ impl Io {
         match self {
             Io::Tcp(_) => false,
             Io::Other(other) => other.has_more(),
+        }
+    }
+
+    /// See [`Transport::is_amid`].
+    pub(super) fn is_amid(&self) -> bool {
+        match self {
+            Io::Tcp(_) => false,
+            Io::Other(other) => other.is_amid(),
         }
     }
 

@@ -461,6 +461,65 @@ fn a_drain_counts_connections_over_tls_and_closes_them_with_a_goodbye() {
     assert!(matches!(told.closed, Some(Reason::Finished)));
 }
 
+/// Begins a drain with an hour's grace and turns until it reports, or for a while: how many were
+/// idle, finished, aborted.
+fn drained(
+    reactor: &mut Reactor<Told>,
+    told: &mut Told,
+    mut meanwhile: impl FnMut(&mut Reactor<Told>),
+) -> Option<[usize; 3]> {
+    let report = Rc::new(Cell::new(None));
+    let tell = report.clone();
+    net::drain(reactor, Duration::from_secs(3600), move |_, _, report| tell.set(Some(report)));
+    for _ in 0..20 {
+        turns(reactor, told, 2);
+        meanwhile(reactor);
+    }
+    report.get().map(|report| [report.idle, report.finished, report.aborted])
+}
+
+/// As `noted`, but one that a server has accepted.
+fn accepted(limits: Limits) -> (Reactor<Told>, Told, TlsPeer) {
+    let (mut reactor, mut told) = (Reactor::new().unwrap(), Told::default());
+    let (ours, theirs) = memory::pair(&mut reactor);
+    with::server().accept(&mut reactor, ours.accepted(), move |reactor, _, result| {
+        result.unwrap().limits(limits).open(reactor, watched(note));
+    });
+    let mut peer = TlsPeer::client(&mut reactor, theirs, with::client_config());
+    peer.shake(&mut reactor, &mut told);
+    turns(&mut reactor, &mut told, 5);
+    peer.read(&mut reactor).unwrap();
+    (reactor, told, peer)
+}
+
+#[test]
+fn a_drain_closes_a_connection_whose_peer_has_finished() {
+    let (mut reactor, mut told, mut peer) = accepted(half_open());
+    peer.tls.send_close_notify();
+    peer.flush(&mut reactor);
+    turn_until(&mut reactor, &mut told, |_, told| told.eof);
+    let report = drained(&mut reactor, &mut told, |_| {});
+    assert_eq!(report, Some([1, 0, 0]));
+    assert!(matches!(told.closed, Some(Reason::Finished)), "{:?}", told.closed);
+}
+
+#[test]
+fn a_drain_waits_for_the_rest_of_a_record() {
+    let (mut reactor, mut told, mut peer) = accepted(Limits::default());
+    peer.say(b"hello");
+    let record = peer.sealed();
+    let (begin, rest) = record.split_at(10);
+    let _ = reactor[peer.conn].write(begin);
+    turns(&mut reactor, &mut told, 5);
+    assert_eq!(drained(&mut reactor, &mut told, |_| {}), None);
+    let _ = reactor[peer.conn].write(rest);
+    let conn = peer.conn;
+    turns(&mut reactor, &mut told, 5);
+    reactor[conn].shutdown();
+    turn_until(&mut reactor, &mut told, |_, told| told.closed.is_some());
+    assert_eq!(told.bytes, b"hello");
+}
+
 #[test]
 fn a_link_passes_on_from_tls_into_the_clear() {
     let mut reactor = Reactor::<Sides>::new().unwrap();

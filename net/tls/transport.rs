@@ -241,8 +241,14 @@ impl Transport for Tls {
     }
 
     fn has_more(&self) -> bool {
-        let over = self.failed.is_some() || self.session.is_closed() && !self.told;
-        over || self.more || !self.surplus.is_empty()
+        if self.session.is_closed() {
+            return !self.told; // What the carrier may have behind it is of no interest.
+        }
+        self.failed.is_some() || self.more || !self.surplus.is_empty()
+    }
+
+    fn is_amid(&self) -> bool {
+        !self.partial.is_empty() || self.carrier.is_amid()
     }
 
     fn reset_on_drop(&mut self) {
