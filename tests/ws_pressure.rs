@@ -196,6 +196,30 @@ fn flood_of_pings_makes_no_more_pongs_than_there_is_room_for_and_the_last_is_ans
 }
 
 #[test]
+fn pong_that_was_put_off_is_not_sent_behind_that_to_a_later_ping() {
+    let _ceiling = ceiling(LIMIT);
+    let stream =
+        net::Limits { outbox_bytes_high: 10_000, outbox_bytes_low: 0, ..Default::default() };
+    let mut raw = Raw::with(Role::Server, limits(), stream, note);
+    raw.reactor[raw.peer].pause();
+    raw.turns(2);
+    let _ = raw.socket.binary(&mut raw.reactor, &[7; 200_000]);
+    raw.send(&masked(0x89, b"one"));
+    let conn = raw.socket.conn().unwrap();
+    while raw.reactor[conn].unsent() > 10_000 {
+        raw.reactor[raw.peer].resume();
+        raw.turns(1);
+        raw.reactor[raw.peer].pause();
+    }
+    assert!(raw.reactor[conn].unsent() > 0, "the first pong is put off until all has gone");
+    raw.send(&masked(0x89, b"two"));
+    raw.reactor[raw.peer].resume();
+    raw.turns(20);
+    let sent = raw.sent();
+    assert_eq!(sent[10 + 200_000..], frame(0x8A, b"two"));
+}
+
+#[test]
 fn close_goes_out_when_a_full_outbox_has_drained() {
     let _ceiling = ceiling(LIMIT);
     for by_us in [true, false] {

@@ -53,6 +53,7 @@ pub(super) fn pong<S: 'static>(socket: &Socket, reactor: &mut Context<S>, payloa
     if conn.unsent() > conn.limits().outbox_bytes_high {
         conn.ask_for_drained();
     } else if frame(conn, socket.0.role, Kind::Pong, payload) != Pressure::Refused {
+        *socket.0.owed.borrow_mut() = None; // An older ping's would come behind it.
         return;
     }
     socket.0.owed.borrow_mut().get_or_insert_default().pong = Some(payload.into());
