@@ -3,10 +3,11 @@
 #![cfg(feature = "ws")]
 
 use std::io::{self, ErrorKind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
-use waterwheel::net::ws::{Connect, Reason, Socket, connect};
+use waterwheel::net::ws::{Connect, Event, Reason, Socket, connect};
 use waterwheel::net::{self, Conn, Limits, Pressure, memory};
 use waterwheel::timers::ManualClock;
 use waterwheel::{Context, Reactor, SourceId};
@@ -35,6 +36,13 @@ struct Asking {
 
 impl Asking {
     fn new(connect: Connect) -> Asking {
+        Asking::with(connect, note)
+    }
+
+    fn with<F>(connect: Connect, handler: F) -> Asking
+    where
+        F: FnMut(&mut Context<Told>, &mut Told, &Socket, Event<'_>) + 'static,
+    {
         let clock = ManualClock::held();
         let mut reactor = Reactor::builder().clock(&clock).build().unwrap();
         let (ours, theirs) = memory::pair(&mut reactor);
@@ -47,7 +55,7 @@ impl Asking {
             };
         let server = theirs.limits(half_open).open(&mut reactor, note_raw);
         let url = "ws://server.example:8080/a?b";
-        let socket = connect.over(&mut reactor, ours, url, watched(note)).unwrap();
+        let socket = connect.over(&mut reactor, ours, url, watched(handler)).unwrap();
         let mut asking = Asking { reactor, told: Told::default(), socket, server, clock };
         asking.turns(3);
         asking
@@ -263,4 +271,25 @@ fn what_cannot_be_asked_for_is_refused_at_once() {
     #[cfg(not(feature = "tls"))]
     assert_eq!(refused(Connect::new(), "wss://h/"), ErrorKind::Unsupported);
     assert_eq!((reactor.sources(), reactor.timers()), (0, 0));
+}
+
+#[test]
+fn handler_that_panics_at_open_ends_its_socket_before_bytes_are_taken_for_others() {
+    let _ceiling = ceiling(LIMIT);
+    let panics =
+        |reactor: &mut Context<Told>, told: &mut Told, socket: &Socket, event: Event<'_>| {
+            if matches!(event, Event::Open) {
+                std::panic::resume_unwind(Box::new("on purpose"));
+            }
+            note(reactor, told, socket, event);
+        };
+    let mut asking = Asking::with(Connect::new(), panics);
+    let answer = [asking.answer().as_bytes(), b"\x81\x0Ahalf a"].concat();
+    let panicked = catch_unwind(AssertUnwindSafe(|| asking.send(&answer)));
+    assert!(panicked.is_err());
+    asking.send(b"\x81\x01");
+    asking.reactor[asking.server].shutdown();
+    asking.turns(4);
+    assert!(asking.told.heard.is_empty(), "{:?}", asking.told);
+    assert!(matches!(asking.told.closed, Some(Reason::Panicked)), "{:?}", asking.told);
 }

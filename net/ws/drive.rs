@@ -144,10 +144,10 @@ impl<F> Driven<F> {
         F: HandlerFn<S>,
     {
         self.socket.0.watch.heard();
-        self.tell_open(reactor, state);
         if mem::replace(&mut self.busy, true) {
             fail(&self.socket, reactor, Reason::Panicked);
         }
+        self.tell_open(reactor, state);
         let mut shared = take_shared();
         let mut at = 0;
         while self.wants_more(reactor, id) {
