@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use waterwheel::net::ws::{Connect, Event, Reason, Socket, connect};
 use waterwheel::net::{self, Conn, Limits, Pressure, memory};
+use waterwheel::reactor::Alive;
 use waterwheel::timers::ManualClock;
 use waterwheel::{Context, Reactor, SourceId};
 
@@ -292,4 +293,22 @@ fn handler_that_panics_at_open_ends_its_socket_before_bytes_are_taken_for_others
     asking.turns(4);
     assert!(asking.told.heard.is_empty(), "{:?}", asking.told);
     assert!(matches!(asking.told.closed, Some(Reason::Panicked)), "{:?}", asking.told);
+}
+
+#[test]
+fn all_stages_stand_where_the_program_asked_for_the_socket() {
+    let _ceiling = ceiling(LIMIT);
+    let mut asking = Asking::new(Connect::new());
+    for open in [false, true] {
+        if open {
+            asking.send(asking.answer());
+        }
+        assert_eq!(asking.socket.is_open(), open);
+        let why = asking.reactor.why_alive();
+        assert_eq!(why.len(), 2, "the server's end, too: {why:?}");
+        for held in why {
+            let Alive::Source(_, place) = held else { panic!("{held}") };
+            assert_eq!(place.file(), file!());
+        }
+    }
 }

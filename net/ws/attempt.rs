@@ -19,7 +19,7 @@ use super::url::Url;
 use crate::net::http::Method;
 use crate::net::http::parts::{HeadLimits, Scan, parse_response, room};
 use crate::net::{self, Conn, Stream};
-use crate::reactor::{Context, RawId, SourceId};
+use crate::reactor::{Context, Place, RawId, SourceId};
 
 /// What a server's answer may have.
 const HEAD: HeadLimits =
@@ -36,6 +36,8 @@ pub(super) struct Attempt<F> {
     pub(super) key: String,
     pub(super) request: String,
     pub(super) set: Connect,
+    /// Where the program asked for it: all its stages stand there.
+    pub(super) place: Place,
 }
 
 impl<F> Attempt<F> {
@@ -85,8 +87,13 @@ impl<F> Attempt<F> {
         self.socket.clone()
     }
 
+    /// It now waits for this source.
+    pub(super) fn wait_for<S: 'static>(&self, reactor: &mut Context<S>, stage: RawId) {
+        reactor.set_place(stage, self.place);
+        self.stage.set(Some(stage));
+    }
+
     /// There is a connection.
-    #[track_caller]
     pub(super) fn reached<S: 'static>(self: &Rc<Self>, reactor: &mut Context<S>, stream: Stream)
     where
         F: HandlerFn<S>,
@@ -100,13 +107,12 @@ impl<F> Attempt<F> {
                     Err(error) => secured.fail(reactor, state, error),
                 }
             });
-            return self.stage.set(Some(shaking.raw()));
+            return self.wait_for(reactor, shaking.raw());
         }
         self.ask(reactor, stream);
     }
 
     /// Sends the request and waits for the answer.
-    #[track_caller]
     fn ask<S: 'static>(self: &Rc<Self>, reactor: &mut Context<S>, mut stream: Stream)
     where
         F: HandlerFn<S>,
@@ -123,7 +129,7 @@ impl<F> Attempt<F> {
                 net::Event::Closed(why) => asked.fail(reactor, state, unanswered(why)),
                 net::Event::Drained | net::Event::Eof => {}
             });
-        self.stage.set(Some(id.raw()));
+        self.wait_for(reactor, id.raw());
     }
 
     /// An answer, or a part of one.
@@ -150,6 +156,9 @@ impl<F> Attempt<F> {
                 let stream = Stream::from(conn).limits(self.set.stream_limits.clone());
                 let Some(handler) = self.end() else { return };
                 attach(reactor, stream.unread(&bytes[head..]), &self.socket, handler, true);
+                if let Some(id) = self.socket.conn() {
+                    reactor.set_place(id.raw(), self.place);
+                }
             }
             (Err(why), _) => self.fail(reactor, state, io::Error::other(why)),
             (Ok(_), None) => {}

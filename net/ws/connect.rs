@@ -24,7 +24,7 @@ use super::url::Url;
 #[cfg(feature = "tls")]
 use crate::net::tls;
 use crate::net::{self, Stream, tcp};
-use crate::reactor::Context;
+use crate::reactor::{Context, Place};
 
 /// The default of [`Connect::timeout`].
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -185,7 +185,7 @@ impl Connect {
                 Err(error) => reached.fail(reactor, state, error),
             }
         })?;
-        attempt.stage.set(Some(race.raw()));
+        attempt.wait_for(reactor, race.raw());
         Ok(attempt.may_be_cancelled())
     }
 
@@ -211,14 +211,16 @@ impl Connect {
         Ok(attempt.may_be_cancelled())
     }
 
+    #[track_caller]
     fn attempt<F>(&self, url: &str, handler: F) -> io::Result<Rc<Attempt<F>>> {
         let (mut set, url) = (self.clone(), Url::parse(url)?);
         set.prepare(&url)?;
         let key = generate_key();
         let request = self.request(&url, &key)?;
         let socket = Socket::new(Role::Client, Rc::new(self.limits.clone()), None);
+        let place = Place::caller();
         let (handler, stage) = (Cell::new(Some(handler)), Cell::new(None));
-        Ok(Rc::new(Attempt { socket, handler, stage, url, key, request, set }))
+        Ok(Rc::new(Attempt { socket, handler, stage, url, key, request, set, place }))
     }
 
     #[cfg(feature = "tls")]
