@@ -12,8 +12,9 @@
 //!
 //! A connection is *in flight* while it has unsent bytes or an unfinished frame, while its handler
 //! said that it will answer later ([`Conn::hold`]) or paused it, while a rate holds its input up,
-//! and as one end of a link, which knows no frames. It closes itself when that is over: the loop
-//! looks whenever it has called a connection, nobody goes through a list.
+//! and as one end of a link, which knows no frames. It closes itself when that is over, a WebSocket
+//! by a Close with 1001: the loop looks whenever it has called a connection, nobody goes through a
+//! list.
 //!
 //! # Rules
 //! 1. The report comes exactly once, and its numbers add up. A drain whose source was removed

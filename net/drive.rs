@@ -90,7 +90,7 @@ pub(super) fn drive<S: 'static>(
     {
         conn.fail(Reason::Reset);
     }
-    settle(reactor, state, id, handler, more);
+    settle(reactor, state, id, handler, (ready, more));
 }
 
 /// Delivers what there is once more, for a handler that asked, and also if it has paused.
@@ -381,14 +381,14 @@ impl<S: 'static> Drop for Lent<'_, S> {
     }
 }
 
-/// What follows from what has happened: bytes out, `Drained`, FIN, deadline, `Closed`. `more` is
-/// whether there is input that was left for the next turn.
+/// What follows from what has happened: bytes out, `Drained`, FIN, deadline, `Closed`. `ready` is
+/// why it was called, and `more` whether there is input that was left for the next turn.
 fn settle<S: 'static>(
     reactor: &mut Context<S>,
     state: &mut S,
     id: SourceId<Conn>,
     handler: &mut impl HandlerFn<S>,
-    more: bool,
+    (ready, more): (Readiness, bool),
 ) {
     let mut told = false;
     loop {
@@ -417,9 +417,13 @@ fn settle<S: 'static>(
     }
     let tick = tick_for(reactor, id);
     let conn = &mut reactor[id];
-    if ends_with_peer(conn) || conn.is_drained() && !more {
+    let drained = conn.is_drained() && !more;
+    if ends_with_peer(conn) || drained && !conn.seat.has_farewell() {
         conn.close();
+    } else if drained && !ready.contains(NUDGE) {
+        reactor.resume(id.raw(), NUDGE); // Its handler closes it, or has a reason not to.
     }
+    let conn = &mut reactor[id];
     if conn.sending == Half::Finishing && conn.unsent() == 0 {
         conn.sending = Half::Finished;
         // Where the peer has finished too, close(2) sends the FIN.

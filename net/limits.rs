@@ -97,6 +97,8 @@ struct Shared {
     taken: Rc<Cell<usize>>,
     /// They are a server's: a listener accepted them, or whoever made the stream says so.
     accepted: Cell<bool>,
+    /// A drain leaves it to the handler to close it.
+    farewell: Cell<bool>,
     /// [`Limits::is_timed`], which each event asks several times.
     timed: bool,
 }
@@ -104,7 +106,7 @@ struct Shared {
 impl Shared {
     fn new(limits: Limits, taken: Rc<Cell<usize>>, accepted: Cell<bool>) -> Rc<Shared> {
         let timed = limits.is_timed();
-        Rc::new(Shared { limits, taken, accepted, timed })
+        Rc::new(Shared { limits, taken, accepted, farewell: Cell::new(false), timed })
     }
 }
 
@@ -144,10 +146,32 @@ impl Seat {
 
     pub(super) fn set_limits(&mut self, limits: Limits) {
         if self.0.limits != limits {
-            let Shared { taken, accepted, .. } = &*self.0;
-            let (taken, accepted) = (taken.clone(), accepted.clone());
-            self.0 = Shared::new(limits, taken, accepted);
+            self.replace(limits, self.has_farewell());
         }
+    }
+
+    /// Parts with all that share it.
+    fn replace(&mut self, limits: Limits, farewell: bool) {
+        let Shared { taken, accepted, .. } = &*self.0;
+        self.0 = Shared::new(limits, taken.clone(), accepted.clone());
+        self.0.farewell.set(farewell);
+    }
+
+    /// From now on its handler closes it when it is drained, since it has something to say first:
+    /// it is nudged when nothing is in flight.
+    #[cfg(feature = "ws")]
+    pub(super) fn keep_farewell(&mut self) {
+        self.replace(self.0.limits.clone(), true);
+    }
+
+    /// It gets another handler.
+    pub(super) fn forget_farewell(&self) {
+        self.0.farewell.set(false); // Of one that shares it this says nothing new.
+    }
+
+    /// Whether its handler closes it when it is drained.
+    pub(super) fn has_farewell(&self) -> bool {
+        self.0.farewell.get()
     }
 }
 

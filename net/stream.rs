@@ -188,6 +188,7 @@ impl From<Conn> for Stream {
             | mark::HELD
             | mark::DRAINING;
         conn.marks |= mark::RESUMED;
+        conn.seat.forget_farewell();
         conn.heard = 0; // Its time out of the loop does not count.
         if let Some(outbox) = &mut conn.outbox {
             outbox.since = 0;

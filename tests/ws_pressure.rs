@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use waterwheel::net::ws::{Event, Fault, Limits, Message, Reason, Role, Socket, code, open};
 use waterwheel::net::{self, Pressure, memory};
+use waterwheel::timers::ManualClock;
 use waterwheel::{Context, Reactor};
 
 mod support;
@@ -14,7 +15,7 @@ mod support;
 mod ws;
 
 use support::{MS, ceiling};
-use ws::{Raw, Told, close, frame, masked, note};
+use ws::{Raw, Told, close, frame, masked, note, watched};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
@@ -293,6 +294,88 @@ fn slow_reader_of_a_broadcast_holds_up_nobody_and_is_closed() {
     }
     assert_eq!(late, Some(((4 << 20) + 65_536) / 100_010));
     assert!(matches!(told.closed, Some(Reason::Aborted)));
+}
+
+/// A drain that has begun; `Closed` of the socket is all that its peer waits for.
+fn draining(
+    handler: impl FnMut(&mut Context<Told>, &mut Told, &Socket, Event<'_>) + 'static,
+) -> Raw {
+    let clock = ManualClock::held();
+    let mut reactor = Reactor::builder().clock(&clock).build().unwrap();
+    let (ours, theirs) = memory::pair(&mut reactor);
+    let ours = ours.accepted();
+    let socket = open(&mut reactor, ours, Role::Server, limits(), watched(handler));
+    let peer = ws::open_peer(&mut reactor, theirs);
+    let mut raw = Raw { reactor, told: Told::default(), socket, peer, clock };
+    raw.send(&masked(0x81, b"hello"));
+    raw
+}
+
+fn drain(raw: &mut Raw) {
+    let done = |_: &mut Context<Told>, told: &mut Told, report: net::DrainReport| {
+        assert_eq!((report.connections, report.aborted), (1, 0), "{report}");
+        told.heard.push("drained".to_owned());
+    };
+    net::drain(&mut raw.reactor, 3600 * SECOND, done);
+    raw.turns(10);
+}
+
+#[test]
+fn drain_says_that_the_server_goes_and_waits_for_the_answer() {
+    let _ceiling = ceiling(LIMIT);
+    let mut raw = draining(note);
+    drain(&mut raw);
+    assert_eq!(raw.sent(), frame(0x88, &close(1001, "")));
+    assert_eq!(raw.told.heard, ["hello"]);
+    raw.send(&masked(0x88, &close(1001, "")));
+    raw.turns(5);
+    assert_eq!((raw.told.end(), raw.told.heard.len()), ("closed: 1001".to_owned(), 2));
+    raw.run_out();
+}
+
+#[test]
+fn drain_waits_for_the_rest_of_a_message_and_for_what_a_handler_holds_back() {
+    let _ceiling = ceiling(LIMIT);
+    let mut raw = draining(|reactor, told, socket, event| {
+        if matches!(event, Event::Text("pause")) {
+            socket.pause(reactor);
+        }
+        note(reactor, told, socket, event);
+    });
+    raw.send(&masked(0x01, b"pa")); // A fragment, and the first byte of the next one's head.
+    raw.send(&masked(0x80, b"use")[..1]);
+    drain(&mut raw);
+    let before = raw.reactor.statistics().callbacks;
+    raw.turns(50);
+    assert!(raw.sent().is_empty(), "{:?}", raw.told);
+    assert_eq!(raw.reactor.statistics().callbacks, before, "it waits, and does not ask again");
+    raw.send(&masked(0x80, b"use")[1..]);
+    raw.turns(50);
+    assert_eq!((raw.sent().len(), raw.told.heard.last().unwrap().as_str()), (0, "pause"));
+    raw.socket.resume(&mut raw.reactor);
+    raw.turns(10);
+    assert_eq!(raw.sent(), frame(0x88, &close(1001, "")));
+    raw.send(&masked(0x88, &close(1001, "")));
+    raw.turns(5);
+    assert_eq!(raw.told.heard.last().unwrap(), "drained");
+    raw.run_out();
+}
+
+#[test]
+fn drain_gives_up_who_does_not_answer() {
+    let _ceiling = ceiling(LIMIT);
+    let mut raw = draining(note);
+    let conn = raw.socket.conn().unwrap();
+    raw.reactor[conn].hold();
+    drain(&mut raw);
+    assert!(raw.sent().is_empty());
+    raw.reactor[conn].release();
+    raw.turns(10);
+    assert_eq!(raw.sent(), frame(0x88, &close(1001, "")));
+    raw.clock.advance(limits().close_timeout);
+    raw.turns(10);
+    assert!(matches!(raw.told.closed, Some(Reason::CloseTimeout)), "{:?}", raw.told);
+    assert_eq!(raw.told.heard.last().unwrap(), "drained");
 }
 
 #[test]

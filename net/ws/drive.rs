@@ -86,6 +86,10 @@ pub(super) fn attach<S: 'static>(
     handler: impl HandlerFn<S>,
     tells: bool,
 ) {
+    let mut stream = stream;
+    if stream.conn.seat.is_accepted() {
+        stream.conn.seat.keep_farewell();
+    }
     let decoder = Decoder::new(socket.0.role);
     let mut driven = Driven { socket: socket.clone(), decoder, busy: false, tells, handler };
     let id = stream.open(reactor, move |reactor, state, id, event| match event {
@@ -170,6 +174,14 @@ impl<F> Driven<F> {
         }
         let since = self.decoder.begun(|| reactor.tick());
         watch::amid(&self.socket, reactor, since);
+        // Half a message is in flight, too.
+        if at == input.len()
+            && since.is_none()
+            && self.socket.is_open()
+            && reactor.get(id).is_some_and(Conn::is_drained)
+        {
+            self.socket.close(reactor, code::AWAY, "");
+        }
     }
 
     #[inline]

@@ -126,8 +126,8 @@ impl Socket {
     /// [`Limits::close_timeout`], then the connection ends. What the peer says meanwhile is
     /// discarded. A code that no frame may carry, such as 1005 or 1006, becomes a Close without.
     ///
-    /// A [`drain`](crate::net::drain()) waits for that, but says no Close by itself: a server that
-    /// goes down closes its sockets with 1001, and drains then.
+    /// A [`drain`](crate::net::drain()) closes sockets that a server has accepted with 1001 as soon
+    /// as nothing is in flight, half a message included, and waits for the peer's Close.
     ///
     /// Of one that is still connecting it is the same as [`abort`](Socket::abort).
     pub fn close<S: 'static>(&self, reactor: &mut Context<S>, code: u16, reason: &str) {

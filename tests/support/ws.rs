@@ -137,7 +137,7 @@ impl Raw {
     }
 }
 
-fn open_peer(reactor: &mut Context<Told>, stream: Stream) -> SourceId<Conn> {
+pub fn open_peer(reactor: &mut Context<Told>, stream: Stream) -> SourceId<Conn> {
     let generous = Limits { outbox_bytes_max: usize::MAX, ..Limits::default() };
     stream.limits(generous).open(reactor, |_, told: &mut Told, _, event| match event {
         net::Event::Data(bytes) => told.peer.extend(bytes),
