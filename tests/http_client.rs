@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use support::{MS, ceiling};
+use waterwheel::Reactor;
 use waterwheel::net::http::{Ask, Client, ClientLimits, Error, Method, StatusCode};
 use waterwheel::reactor::Broken;
-use waterwheel::{Reactor, SourceId};
 
 mod support;
 #[path = "support/web.rs"]
@@ -228,61 +228,6 @@ fn a_client_that_is_dropped_closes_its_connections_and_leaves_nothing() {
     lab.finish(0);
     lab.finish(1);
     assert_eq!((lab.reactor.sources(), lab.reactor.statistics().stale), (0, 0));
-}
-
-#[test]
-fn calls_beyond_the_limit_wait_for_a_connection_in_order() {
-    let limits =
-        ClientLimits { connections_per_host_max: 1, waiting_max: 2, ..ClientLimits::default() };
-    let mut lab = Lab::limited(limits);
-    let calls: Vec<SourceId<_>> = (0..3).map(|n| lab.get(&format!("http://a.test/{n}"))).collect();
-    lab.get("http://a.test/too-many");
-    assert!(lab.error().contains("too many calls wait"));
-    assert_eq!(lab.connections(), 1);
-    lab.get("http://b.test/");
-    assert_eq!(lab.connections(), 2, "another host is another queue");
-    assert!(calls[1].cancel(&mut lab.reactor));
-    lab.take_got(0);
-    lab.say(0, ok("0"));
-    assert_eq!(lab.body(), "0");
-    assert!(lab.take_got(0).starts_with("GET /2 "), "the one behind it was cancelled");
-    lab.get("http://a.test/3");
-    lab.reset(0);
-    assert!(lab.take_got(2).starts_with("GET /3 "), "over a new one");
-    lab.say(2, ok("3"));
-    assert_eq!(lab.body(), "3");
-    assert!(lab.got(3).starts_with("GET /2 "), "again, and over one that nobody had before");
-    assert!(lab.is_left(2));
-    lab.say(3, ok("2"));
-    assert_eq!(lab.body(), "2");
-    assert_eq!((lab.client.idle(), lab.client.connections()), (1, 2));
-}
-
-#[test]
-fn a_place_in_the_queue_is_not_lost_with_a_call_that_gives_it_up() {
-    let limits = ClientLimits { connections_per_host_max: 1, ..ClientLimits::default() };
-    let mut lab = Lab::limited(limits);
-    lab.get("http://a.test/0");
-    let upload = lab.client.stream(&mut lab.reactor, Ask::post(URL).body_stream(None), web::note);
-    let last = lab.get("http://a.test/2");
-    upload.end(&mut lab.reactor); // It still waits, and must not wait twice.
-    lab.settle();
-    let cancelled = lab.get("http://a.test/3");
-    lab.get("http://a.test/4");
-    lab.take_got(0);
-    lab.say(0, ok("0"));
-    assert!(lab.take_got(0).starts_with("POST / "));
-    lab.say(0, ok(""));
-    assert!(lab.take_got(0).starts_with("GET /2 "), "in order");
-    let conn = lab.seen.borrow()[0].conn.unwrap();
-    let _ = lab.reactor[conn].write(ok("2").as_bytes());
-    while lab.reactor.contains(last.raw()) {
-        lab.reactor.turn(&mut lab.told, Some(Duration::ZERO)).unwrap();
-    }
-    assert!(cancelled.cancel(&mut lab.reactor), "promised the connection, and not there yet");
-    lab.settle();
-    let got = lab.take_got(0);
-    assert!(got.contains("GET /4 "), "{got}");
 }
 
 #[test]

@@ -53,6 +53,7 @@ impl Drop for Call {
         self.control.over.set(true);
         self.control.hold.take();
         if self.control.stage.get() == Stage::Queue {
+            self.control.keeper.quit.set(true);
             self.control.keeper.wake(); // It may have been the one that was admitted.
         }
     }

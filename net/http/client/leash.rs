@@ -17,7 +17,7 @@
 //! # Read next
 //! `dial.rs`: where new connections come from.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 
@@ -35,11 +35,13 @@ pub(super) struct Keeper {
     pub(super) id: RawId,
     resumer: Resumer,
     list: List,
+    /// A call has ended that waited, or was admitted.
+    pub(super) quit: Cell<bool>,
 }
 
 impl Keeper {
     pub(super) fn new(id: RawId, resumer: Resumer, list: List) -> Rc<Keeper> {
-        Rc::new(Keeper { id, resumer, list })
+        Rc::new(Keeper { id, resumer, list, quit: Cell::new(false) })
     }
 
     pub(super) fn wake(&self) {

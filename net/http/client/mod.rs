@@ -37,6 +37,7 @@ mod exchange;
 mod leash;
 mod limits;
 mod line;
+mod place;
 mod pool;
 pub(super) mod reader;
 mod receive;

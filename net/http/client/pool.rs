@@ -6,62 +6,23 @@
 //! 1. A connection is idle when an answer was read to its end, its request sent to the end, and not a
 //!    byte has come behind it. Anything that comes while it idles, the end included, closes it.
 //! 2. An idle connection does not hold the loop.
+//! 3. Calls get their connections in the order in which they asked.
 //!
 //! # Read next
-//! `leash.rs`: who closes them when nobody is called back.
+//! `place.rs`: the queue. `leash.rs`: who closes them when nobody is called back.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::mem;
 use std::rc::{Rc, Weak};
 
-use super::call::{ADMITTED, Call};
+use super::call::Call;
 use super::leash::{Keeper, Keeping, Leash, List};
 use super::line::Line;
+use super::place::{Idle, Place};
 use super::{ClientLimits, Shared};
 use crate::net::Conn;
 use crate::net::limits::ticks;
 use crate::reactor::{Context, Interest, Options, SourceId};
-
-/// A connection that waits for its next request.
-struct Idle<S: 'static> {
-    conn: SourceId<Conn>,
-    line: Rc<Line<S>>,
-    leash: Leash,
-    /// The tick at which it has idled for too long.
-    until: u64,
-}
-
-/// The connections to one place, by one way.
-struct Place<S: 'static> {
-    /// The one that was used last comes last, and is used first: the others may go.
-    idle: Vec<Idle<S>>,
-    /// Those that are in use, idle, or being made.
-    open: usize,
-    waiting: VecDeque<SourceId<Call>>,
-}
-
-impl<S> Default for Place<S> {
-    fn default() -> Place<S> {
-        Place { idle: Vec::new(), open: 0, waiting: VecDeque::new() }
-    }
-}
-
-impl<S: 'static> Place<S> {
-    /// The call that has waited longest, out of the queue; those that were cancelled go with it.
-    fn next_waiting(
-        &mut self,
-        reactor: &Context<S>,
-        waiting: &mut usize,
-    ) -> Option<SourceId<Call>> {
-        while let Some(call) = self.waiting.pop_front() {
-            *waiting -= 1;
-            if reactor.contains(call.raw()) {
-                return Some(call);
-            }
-        }
-        None
-    }
-}
 
 /// All connections of a client.
 pub(super) struct Pool<S: 'static> {
@@ -146,9 +107,11 @@ impl<S: 'static> Shared<S> {
         (fresh, probe): (bool, bool),
     ) -> Way<S> {
         let mut gone = Vec::new();
+        let limits: &ClientLimits = &self.limits;
         let pool = &mut *self.pool.borrow_mut();
         let place = pool.places.entry(key.clone()).or_default();
-        while let Some(idle) = place.idle.pop_if(|_| !fresh) {
+        let is_turn = place.is_turn(reactor, call, limits.connections_per_host_max);
+        while let Some(idle) = place.idle.pop_if(|_| is_turn && !fresh) {
             pool.idle -= 1;
             let usable = reactor.get_mut(idle.conn).is_some_and(|conn| conn.is_quiet(probe));
             if usable {
@@ -157,22 +120,30 @@ impl<S: 'static> Shared<S> {
             }
             gone.push(idle); // Its slot is counted until it is removed.
         }
-        let limits: &ClientLimits = &self.limits;
-        if place.open < limits.connections_per_host_max {
+        if is_turn && place.open < limits.connections_per_host_max {
             place.open += 1;
             return Way::New(Slot { key: key.clone(), shared: Rc::downgrade(self) });
         }
         // One that is not wanted must not keep a new one from being made.
-        if let Some(idle) = place.idle.pop() {
+        if let Some(idle) = place.idle.pop_if(|_| is_turn) {
             pool.idle -= 1;
             gone.push(idle);
+        }
+        if pool.waiting >= limits.waiting_max && self.has_quitters() {
+            let places = pool.places.values_mut();
+            pool.waiting -= places.map(|place| place.drop_cancelled(reactor)).sum::<usize>();
         }
         if pool.waiting >= limits.waiting_max {
             return Way::Full;
         }
         pool.waiting += 1;
-        place.waiting.push_back(call);
+        pool.places.entry(key.clone()).or_default().waiting.push_back(call);
         Way::Wait
+    }
+
+    /// Whether calls have left the queue by themselves since this was asked last.
+    fn has_quitters(&self) -> bool {
+        self.keeper.borrow().as_ref().is_some_and(|keeper| keeper.quit.take())
     }
 
     /// Keeps a connection for the next call, unless there are too many.
@@ -185,24 +156,19 @@ impl<S: 'static> Shared<S> {
     ) {
         let until = reactor.tick().saturating_add(ticks(self.limits.idle_time_max));
         let keeper = leash.keeper.clone();
-        let mut idle = Some(Idle { conn, line: line.clone(), leash, until });
         let mut surplus = None;
         {
             let pool = &mut *self.pool.borrow_mut();
             let Some(place) = pool.places.get_mut(line.key()) else { return };
-            let next = place.next_waiting(reactor, &mut pool.waiting);
             let limits = &self.limits;
-            let full = pool.idle >= limits.idle_max || place.idle.len() >= limits.idle_per_host_max;
-            if let Some(call) = next {
-                reactor.resume(call.raw(), ADMITTED); // It is about to take it.
-            } else if full && !place.idle.is_empty() {
+            place.idle.push(Idle { conn, line: line.clone(), leash, until });
+            pool.idle += 1;
+            pool.waiting -= place.admit(reactor, limits.connections_per_host_max);
+            let full = pool.idle > limits.idle_max || place.idle.len() > limits.idle_per_host_max;
+            if full && place.has_spare() {
                 surplus = Some(place.idle.remove(0));
                 pool.idle -= 1;
-            } else if full {
-                surplus = idle.take();
             }
-            pool.idle += idle.iter().len();
-            place.idle.extend(idle);
         }
         if surplus.as_ref().is_none_or(|surplus| surplus.conn != conn) {
             reactor.unref(conn);
@@ -234,7 +200,7 @@ impl<S: 'static> Shared<S> {
             if let Some(keeper) = &*self.keeper.borrow() {
                 keeper.wake();
             }
-        } else if place.open == 0 {
+        } else if place.is_unused() {
             pool.places.remove(key);
         }
     }
@@ -243,13 +209,9 @@ impl<S: 'static> Shared<S> {
     fn admit(&self, reactor: &mut Context<S>) {
         let pool = &mut *self.pool.borrow_mut();
         for place in pool.places.values_mut() {
-            let room = self.limits.connections_per_host_max.saturating_sub(place.open);
-            for _ in 0..room + place.idle.len() {
-                let Some(call) = place.next_waiting(reactor, &mut pool.waiting) else { break };
-                reactor.resume(call.raw(), ADMITTED);
-            }
+            pool.waiting -= place.admit(reactor, self.limits.connections_per_host_max);
         }
-        pool.places.retain(|_, place| place.open > 0 || !place.waiting.is_empty());
+        pool.places.retain(|_, place| !place.is_unused());
     }
 
     /// Connections that wait for a request.

@@ -1,0 +1,102 @@
+//! A place: the connections to one origin, by one way, and the calls that wait for one.
+//!
+//! Knows ids and counts; never mentions what is said over a connection.
+//!
+//! A call that waits is *admitted* when there is a connection for it, or may be one: it is resumed,
+//! and comes back in the next turn. Until then what it was promised is spoken for: a call that is
+//! made meanwhile waits behind it, or one that asks again from each answer's callback would keep all
+//! others out for good.
+//!
+//! # Read next
+//! `pool.rs`: all places.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use super::call::{ADMITTED, Call};
+use super::leash::Leash;
+use super::line::Line;
+use crate::net::Conn;
+use crate::reactor::{Context, SourceId};
+
+/// A connection that waits for its next request.
+pub(super) struct Idle<S: 'static> {
+    pub(super) conn: SourceId<Conn>,
+    pub(super) line: Rc<Line<S>>,
+    pub(super) leash: Leash,
+    /// The tick at which it has idled for too long.
+    pub(super) until: u64,
+}
+
+/// The connections to one place, by one way.
+pub(super) struct Place<S: 'static> {
+    /// The one that was used last comes last, and is used first: the others may go.
+    pub(super) idle: Vec<Idle<S>>,
+    /// Those that are in use, idle, or being made.
+    pub(super) open: usize,
+    /// Those that were cancelled are in it until their turn comes, or room is wanted.
+    pub(super) waiting: VecDeque<SourceId<Call>>,
+    /// Out of the queue, resumed, and not back yet.
+    admitted: Vec<SourceId<Call>>,
+}
+
+impl<S> Default for Place<S> {
+    fn default() -> Place<S> {
+        Place { idle: Vec::new(), open: 0, waiting: VecDeque::new(), admitted: Vec::new() }
+    }
+}
+
+impl<S: 'static> Place<S> {
+    /// Connections that a call could have now, if nobody else wanted them.
+    fn available(&self, open_max: usize) -> usize {
+        self.idle.len() + open_max.saturating_sub(self.open)
+    }
+
+    /// Whether a call may take a connection: it was admitted, or nobody is before it. Where calls
+    /// wait although there is a connection, the keeper is about to admit them.
+    pub(super) fn is_turn(
+        &mut self,
+        reactor: &Context<S>,
+        call: SourceId<Call>,
+        open_max: usize,
+    ) -> bool {
+        if let Some(at) = self.admitted.iter().position(|admitted| *admitted == call) {
+            self.admitted.swap_remove(at);
+            return true;
+        }
+        self.admitted.retain(|admitted| reactor.contains(admitted.raw()));
+        self.available(open_max) > self.admitted.len() + self.waiting.len()
+    }
+
+    /// Admits as many calls as there are connections for; answers how many have left the queue.
+    pub(super) fn admit(&mut self, reactor: &mut Context<S>, open_max: usize) -> usize {
+        self.admitted.retain(|admitted| reactor.contains(admitted.raw()));
+        let before = self.waiting.len();
+        while self.available(open_max) > self.admitted.len()
+            && let Some(call) = self.waiting.pop_front()
+        {
+            if reactor.contains(call.raw()) {
+                reactor.resume(call.raw(), ADMITTED);
+                self.admitted.push(call);
+            }
+        }
+        before - self.waiting.len()
+    }
+
+    /// Whether one that idles is promised to nobody.
+    pub(super) fn has_spare(&self) -> bool {
+        self.idle.len() > self.admitted.len()
+    }
+
+    /// Takes calls that were cancelled out of the queue; answers how many.
+    pub(super) fn drop_cancelled(&mut self, reactor: &Context<S>) -> usize {
+        let before = self.waiting.len();
+        self.waiting.retain(|call| reactor.contains(call.raw()));
+        before - self.waiting.len()
+    }
+
+    /// Whether nothing is to be remembered of it.
+    pub(super) fn is_unused(&self) -> bool {
+        self.open == 0 && self.waiting.is_empty()
+    }
+}
