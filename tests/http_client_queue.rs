@@ -114,3 +114,24 @@ fn calls_that_were_cancelled_take_no_room_in_the_queue() {
     lab.say(0, ok("0"));
     assert!(lab.take_got(0).starts_with("GET /second "));
 }
+
+#[test]
+fn a_call_waits_for_a_connection_as_long_as_it_may() {
+    let queue_timeout = Some(Duration::from_secs(2));
+    let mut lab = Lab::limited(ClientLimits { queue_timeout, ..narrow() });
+    lab.get(URL);
+    lab.say(0, "HTTP/1.1 200 OK\r\n\r\nends with the connection");
+    lab.advance(Duration::from_secs(1));
+    let call = lab.get(URL);
+    call.pause(&mut lab.reactor);
+    lab.advance(Duration::from_millis(1999));
+    call.resume(&mut lab.reactor); // That begins nothing anew.
+    assert!(lab.told.answers.is_empty());
+    lab.advance(Duration::from_millis(1));
+    assert_eq!(lab.error(), "http://a.test/: waiting for a connection took too long");
+    let call = lab.get(URL);
+    lab.finish(0);
+    assert_eq!(lab.body(), "ends with the connection");
+    lab.advance(Duration::from_secs(2));
+    assert!(lab.reactor.contains(call.raw()), "its time in the queue is over");
+}

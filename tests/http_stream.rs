@@ -420,6 +420,31 @@ fn each_phase_has_its_timeout() {
 }
 
 #[test]
+fn an_answer_that_began_early_waits_for_the_upload() {
+    let idle_timeout = Some(3 * SECOND);
+    let mut lab = Lab::limited(ClientLimits { idle_timeout, ..ClientLimits::default() });
+    let call = lab.stream(Ask::post(URL).body_stream(None));
+    lab.say(0, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+    for _ in 0..3 {
+        lab.advance(2 * SECOND);
+        assert_eq!(call.write(&mut lab.reactor, b"piece"), Pressure::Below);
+        lab.settle();
+    }
+    let conn = lab.seen.borrow()[0].conn.unwrap();
+    lab.reactor[conn].pause();
+    while call.write(&mut lab.reactor, &[b'x'; 65536]) == Pressure::Below {
+        lab.settle();
+    }
+    lab.advance(4 * SECOND);
+    assert_eq!(lab.events(), ["head 200"], "of bytes that wait the write timeout knows");
+    lab.reactor[conn].resume();
+    lab.settle();
+    assert_eq!(lab.events(), ["drained"]);
+    lab.advance(7 * SECOND);
+    assert_eq!(lab.events(), ["failed http://a.test/: receiving the body took too long"]);
+}
+
+#[test]
 fn all_of_a_call_has_its_time_whatever_it_is_doing() {
     for ask in [Ask::get(URL).timeout(SECOND), Ask::get(URL)] {
         let total_timeout = Some(SECOND);

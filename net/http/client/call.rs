@@ -118,7 +118,7 @@ pub(super) struct Control {
 impl Control {
     pub(super) fn new(
         (url, body): (Box<str>, &Body),
-        until: u64,
+        (since, until): (u64, u64),
         limits: Rc<ClientLimits>,
         keeper: Rc<Keeper>,
     ) -> Control {
@@ -131,7 +131,7 @@ impl Control {
             upload: RefCell::new(Upload::new(body)),
             paused: Cell::new(false),
             stage: Cell::new(Stage::Queue),
-            since: Cell::new(0),
+            since: Cell::new(since),
             until,
             limits,
         }
@@ -165,7 +165,8 @@ impl Control {
     fn stage_until(&self) -> Option<u64> {
         let limits = &self.limits;
         let after = match self.stage.get() {
-            Stage::Queue | Stage::Send => return None, // Of a stalled send the connection knows.
+            Stage::Send => return None, // Of a stalled send the connection knows.
+            Stage::Queue => limits.queue_timeout,
             Stage::Connect => limits.connect_timeout,
             Stage::Continue => Some(limits.continue_timeout),
             // Nothing is read, so nothing can come.
@@ -199,6 +200,9 @@ impl SourceId<Call> {
         let Some(control) = reactor.get(self).map(|call| call.control.clone()) else {
             return Pressure::Refused;
         };
+        if control.stage.get() == Stage::Body {
+            control.since.set(reactor.tick()); // The answer may wait for what is written.
+        }
         let conn = control.conn.get().and_then(|conn| reactor.get_mut(conn));
         control.upload.borrow_mut().write(conn, bytes)
     }
@@ -230,8 +234,10 @@ impl SourceId<Call> {
         if let Some(conn) = control.conn.get().and_then(|conn| reactor.get_mut(conn)) {
             conn.resume();
         }
-        control.since.set(reactor.tick()); // Nobody could have sent us anything meanwhile.
-        control.arm(reactor, self);
+        if matches!(control.stage.get(), Stage::Head | Stage::Body) {
+            control.since.set(reactor.tick()); // Nobody could have sent us anything meanwhile.
+            control.arm(reactor, self);
+        }
     }
 
     /// Ends the call: no callback comes any more, what it owns is dropped, and so is its connection.

@@ -33,13 +33,22 @@ impl<S: 'static> Exchange<S> {
                 self.attach(reactor, call, conn, line, leash);
             }
             Way::New(slot) => self.dial(reactor, call, slot),
-            Way::Wait => self.control.enter(reactor, call, Stage::Queue),
+            Way::Wait => self.wait(reactor, call),
             Way::Full => {
                 let why = "too many calls wait for a connection".into();
                 let error = Error::Request { url: self.url(), why };
                 self.fail_later(reactor, call, Some(error));
             }
         }
+    }
+
+    /// Waits in the queue; a call that does so again has waited since the first time.
+    fn wait(&self, reactor: &mut Context<S>, call: SourceId<Call>) {
+        if self.control.stage.get() != Stage::Queue {
+            self.control.stage.set(Stage::Queue);
+            self.control.since.set(reactor.tick());
+        }
+        self.control.arm(reactor, call);
     }
 
     fn dial(self: &Rc<Self>, reactor: &mut Context<S>, call: SourceId<Call>, slot: Slot<S>) {

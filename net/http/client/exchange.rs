@@ -86,7 +86,8 @@ pub(super) fn begin<S: 'static>(
     let timeout = ask.timeout.or(shared.limits.total_timeout);
     let until = timeout.map_or(u64::MAX, |timeout| reactor.tick_after(timeout));
     let (keeper, limits) = (shared.keeper(reactor), shared.limits.clone());
-    let control = Rc::new(Control::new((url.into(), &ask.body), until, limits, keeper));
+    let control =
+        Rc::new(Control::new((url.into(), &ask.body), (reactor.tick(), until), limits, keeper));
     let (target, failed) = match checked {
         Ok(target) => (Some(target), None),
         Err(error) => (None, Some(error)),
@@ -161,7 +162,7 @@ impl<S: 'static> Exchange<S> {
                     self.open_gate(reactor, call, conn);
                 }
             }
-            Some(Phase::Head)
+            Some(Phase::Head | Phase::Body)
                 if conn.and_then(|conn| reactor.get(conn)).is_some_and(|c| c.unsent() > 0) =>
             {
                 // It is still on its way out, where the connection looks at the time.

@@ -17,11 +17,14 @@ use crate::net::http::head::{HEADERS_ROOM, HeadLimits};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientLimits {
+    /// Waiting for one of its host's connections, where all are in use. None.
+    pub queue_timeout: Option<Duration>,
     /// From the lookup to the stream: TCP, the proxy's answer and the TLS handshake. 10 s.
     pub connect_timeout: Option<Duration>,
     /// From the last byte of the request to the head of the answer. 60 s.
     pub head_timeout: Option<Duration>,
-    /// Between two pieces of the body; does not run while the call is paused. 30 s.
+    /// Between two pieces of the body; does not run while the call is paused, nor while bytes of the
+    /// request are still under way. 30 s.
     pub idle_timeout: Option<Duration>,
     /// How long bytes of the request may wait without the server taking any. 30 s.
     pub write_timeout: Option<Duration>,
@@ -50,6 +53,7 @@ pub struct ClientLimits {
 impl Default for ClientLimits {
     fn default() -> ClientLimits {
         ClientLimits {
+            queue_timeout: None,
             connect_timeout: Some(Duration::from_secs(10)),
             head_timeout: Some(Duration::from_secs(60)),
             idle_timeout: Some(Duration::from_secs(30)),
