@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
+use rcgen::{BasicConstraints, IsCa};
 use waterwheel::Reactor;
 use waterwheel::net::{Event, Limits, Reason, Stream, memory, tcp as net_tcp, tls};
 use waterwheel::timers::ManualClock;
@@ -58,6 +59,11 @@ fn certificates_are_refused_in_plain_words_on_both_sides() {
             "the peer gave up: it does not accept our certificate".into()
         )
     );
+    let of_authority = authority().issue_with(&["localhost"], |params| {
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    });
+    let said = distrusted(&of_authority).0;
+    assert!(said.starts_with("the peer's certificate is an authority's"), "{said}");
     let words = "the peer's certificate was not issued by anybody who is trusted here: \
                  the authority is unknown, or it is self-signed";
     let stranger = Authority::new("somebody else").issue(&["localhost"]);

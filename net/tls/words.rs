@@ -89,6 +89,10 @@ fn of_certificate(why: &CertificateError) -> String {
         }
         CertificateError::BadSignature => "has a signature that is wrong".into(),
         CertificateError::BadEncoding => "cannot be read".into(),
+        // What webpki finds and rustls has no word for; as `openssl req -x509` makes them.
+        CertificateError::Other(other) if other.0.to_string() == "CaUsedAsEndEntity" => {
+            "is an authority's (CA:TRUE), not a server's or a client's".into()
+        }
         other => format!("is not accepted: {other}"),
     }
 }
