@@ -154,13 +154,22 @@ fn open(reactor: &mut Context<Fetch>, stream: Stream) -> SourceId<Conn> {
     stream.limits(limits).open(reactor, |reactor, fetch: &mut Fetch, out, event| match event {
         Event::Drained => drained(reactor, fetch, out),
         Event::Closed(Reason::Finished) => {}
-        Event::Closed(Reason::Reset) => reactor.stop(), // Nobody reads our stdout any more.
-        Event::Closed(why) => {
-            fetch.fail(&format!("cannot write: {why}"));
-            reactor.stop();
-        }
+        Event::Closed(why) => give_up(reactor, fetch, out, why),
         Event::Data(_) | Event::Eof => {}
     })
+}
+
+/// What is written there cannot be: a disk is full, or nobody reads our stdout any more. What goes
+/// elsewhere goes on.
+fn give_up(reactor: &mut Context<Fetch>, fetch: &mut Fetch, out: SourceId<Conn>, why: Reason) {
+    match why {
+        Reason::Reset => fetch.fail("nobody reads what is written"),
+        why => fetch.fail(&format!("cannot write: {why}")),
+    }
+    for job in fetch.jobs.iter_mut().filter(|job| job.out == out && !job.ended) {
+        job.call.cancel(reactor);
+        job.ended = true;
+    }
 }
 
 /// Something has come of the call at this place.

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::process::Output;
+use std::process::{Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
@@ -138,10 +138,12 @@ fn what_is_asked_is_what_the_options_say() {
         "{request}"
     );
     assert!(request.ends_with("\r\n\r\na=b"), "{request}");
-    let (code, ..) = fetch(&["-X", "PUT", "-d", "@lib.rs", &url]);
+    assert!(request.contains("\r\nUser-Agent: waterwheel-fetch\r\n"), "{request}");
+    let (code, ..) = fetch(&["-X", "PUT", "-d", "@lib.rs", "-H", "user-agent: me", &url]);
     let request = hears.recv().unwrap();
     assert!(request.starts_with("PUT ") && code == Some(0), "{request}");
     assert!(request.ends_with(&fs::read_to_string("lib.rs").unwrap()));
+    assert_eq!(request.to_lowercase().matches("\nuser-agent: ").count(), 1, "{request}");
     let proxy = format!("http://me:pass@{addr}");
     let (_, got, _) = fetch(&["--proxy", &proxy, "http://nowhere.invalid/"]);
     let request = hears.recv().unwrap();
@@ -183,6 +185,23 @@ fn failures_have_their_line_and_the_exit_code_one() {
     let (code, got, said) = fetch(&[&format!("http://{broken}/")]);
     assert_eq!((code, &got[..]), (Some(1), "half"));
     assert!(said.contains("closed the connection while receiving the body"), "{said}");
+}
+
+#[test]
+fn a_reader_that_has_gone_is_a_failure_and_files_are_written_all_the_same() {
+    let file = Scratch::new("whole");
+    let long = format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(1 << 20)).leak();
+    let (addr, hears) = scripted(long);
+    let url = format!("http://{addr}/");
+    let mut command = example("fetch");
+    command.args(["-s", "--max-time", "60", "-o", file.path(), &url, &url]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    hears.recv().unwrap();
+    drop(child.stdout.take()); // More was asked for than a pipe has room for.
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "error: nobody reads what is written\n");
+    assert_eq!(fs::read(file.path()).unwrap().len(), 1 << 20);
 }
 
 /// A page over TLS, from a server of ours on a thread of its own; and where.

@@ -41,10 +41,15 @@ pub fn ask(args: &Args, url: &str) -> Result<Ask, String> {
         None if data.is_some() => Method::POST,
         None => Method::GET,
     };
-    let mut ask = Ask::new(method, url).header("User-Agent", "waterwheel-fetch");
+    let mut ask = Ask::new(method, url);
+    let mut names_itself = false;
     for field in args.all("-H") {
         let (name, value) = field.split_once(':').ok_or(format!("no header field: {field:?}"))?;
+        names_itself |= name.trim().eq_ignore_ascii_case("user-agent");
         ask = ask.header(name.trim(), value.trim());
+    }
+    if !names_itself {
+        ask = ask.header("User-Agent", "waterwheel-fetch");
     }
     if args.has("-L") {
         ask = ask.redirects(10);
