@@ -11,11 +11,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use http::uri::InvalidUri;
 use http::{HeaderName, HeaderValue, Method, Uri};
 
 use super::error::Error;
-use super::target::Target;
+use super::target::{Target, not_a_url};
 
 /// Bytes that the head of a request may have. 256 KiB: servers allow much less.
 pub(super) const HEAD_BYTES_MAX: usize = 256 * 1024;
@@ -69,7 +68,7 @@ impl Ask {
         let url = url.as_ref();
         Ask {
             method,
-            url: url.parse().map_err(|error: InvalidUri| (shown(url), error.to_string().into())),
+            url: url.parse().map_err(|error| (shown(url), not_a_url(url, error).into())),
             headers: Vec::new(),
             body: Body::None,
             expects_continue: false,

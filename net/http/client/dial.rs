@@ -18,7 +18,7 @@
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
 
-use http::{Method, Uri};
+use http::Method;
 
 use super::Shared;
 use super::ask::Forward;
@@ -45,11 +45,11 @@ pub(super) struct Proxy {
 impl Proxy {
     /// `http://[user:password@]host[:port]`.
     pub(super) fn of(url: &str) -> Proxy {
-        let uri = url.parse::<Uri>().map_err(|error| error.to_string());
-        let target = uri.and_then(|uri| Target::of(&uri)).and_then(|target| match target.secure {
-            true => Err("a proxy is spoken to without TLS: http://".to_owned()),
+        let target = Target::parse(url).and_then(|target| match target.secure {
+            true => Err("it is spoken to without TLS: http://".to_owned()),
             false => Ok(target),
         });
+        let target = target.map_err(|why| format!("no URL of a proxy: {why}"));
         let authorization = target.as_ref().ok().and_then(|target| target.authorization.clone());
         Proxy { target, forward: Forward { authorization } }
     }

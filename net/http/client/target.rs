@@ -6,8 +6,12 @@
 //! `ask.rs`: the request that goes there.
 
 use http::Uri;
+use http::uri::InvalidUri;
 
 use crate::net::http::percent::decoded;
+
+const NO_SCHEME: &str = "it has no scheme, such as http://";
+const NO_HOST: &str = "it has no host";
 
 /// What a URL says, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,13 +28,18 @@ pub(super) struct Target {
 }
 
 impl Target {
+    /// Takes apart what was given as an absolute URL.
+    pub(super) fn parse(url: &str) -> Result<Target, String> {
+        Target::of(&url.parse().map_err(|error| not_a_url(url, error))?)
+    }
+
     /// Takes an absolute URL apart.
     pub(super) fn of(uri: &Uri) -> Result<Target, String> {
         let secure = match uri.scheme_str() {
             Some("http" | "ws") => false,
             Some("https" | "wss") => true,
             Some(other) => return Err(format!("the scheme is {other:?}, not http or https")),
-            None => return Err("it has no scheme, such as http://".to_owned()),
+            None => return Err(NO_SCHEME.to_owned()),
         };
         let authority = uri.authority().map_or("", |authority| authority.as_str());
         let (user, place) = match authority.rsplit_once('@') {
@@ -44,7 +53,7 @@ impl Target {
             Some(port) => port.parse().map_err(|_| format!("a bad port: {port:?}"))?,
         };
         if host.is_empty() {
-            return Err("it has no host".to_owned());
+            return Err(NO_HOST.to_owned());
         }
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         Ok(Target {
@@ -74,6 +83,15 @@ impl Target {
     /// The URL without its credentials, for errors and logs.
     pub(super) fn url(&self) -> String {
         format!("{}{}", self.origin(), self.path)
+    }
+}
+
+/// Why a URL is none, where the parser has no words for the two mistakes that all make.
+pub(super) fn not_a_url(url: &str, error: InvalidUri) -> String {
+    match url.split_once("://") {
+        None => NO_SCHEME.to_owned(),
+        Some((_, "")) => NO_HOST.to_owned(),
+        Some(_) => error.to_string(),
     }
 }
 
@@ -123,7 +141,7 @@ mod tests {
     use super::*;
 
     fn target(url: &str) -> Target {
-        Target::of(&url.parse().unwrap()).unwrap()
+        Target::parse(url).unwrap()
     }
 
     #[test]
@@ -143,10 +161,19 @@ mod tests {
 
     #[test]
     fn what_leads_nowhere_is_refused() {
-        for url in ["/path", "a", "a:80", "ftp://a/", "http:///path"] {
-            let parsed = url.parse::<Uri>().map_err(|error| error.to_string());
-            let target = parsed.and_then(|uri| Target::of(&uri));
-            assert!(target.is_err(), "{url}: {target:?}");
+        for (url, why) in [
+            ("", NO_SCHEME),
+            ("/path", NO_SCHEME),
+            ("a", NO_SCHEME),
+            ("a:80", NO_SCHEME),
+            ("a:80/path", NO_SCHEME),
+            ("http://", NO_HOST),
+            ("http://:80/", NO_HOST),
+            ("ftp://a/", "the scheme is \"ftp\", not http or https"),
+            ("http://a:99999/", "a bad port: \"99999\""),
+            ("http:///path", "invalid format"),
+        ] {
+            assert_eq!(Target::parse(url).unwrap_err(), why, "{url}");
         }
     }
 
