@@ -80,7 +80,7 @@ impl fmt::Display for Reason {
             Reason::Aborted => f.write_str("aborted"),
             Reason::Panicked => f.write_str("the handler panicked"),
             Reason::Lost(reason) => write!(f, "lost: {reason}"),
-            Reason::Connect(error) => write!(f, "cannot connect: {error}"),
+            Reason::Connect(error) => write!(f, "no WebSocket: {error}"),
         }
     }
 }

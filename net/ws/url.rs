@@ -24,6 +24,9 @@ impl Url {
     /// `InvalidInput`, with what is wrong.
     pub(super) fn parse(url: &str) -> io::Result<Url> {
         let bad = |why: &str| io::Error::new(ErrorKind::InvalidInput, format!("{why}: {url:?}"));
+        if !url.contains("://") {
+            return Err(bad("not a ws:// or wss:// URL")); // The parser has other words, or fewer.
+        }
         let uri: Uri = url.parse().map_err(|error| bad(&format!("{error}")))?;
         let secure = match uri.scheme_str() {
             Some(scheme) if scheme.eq_ignore_ascii_case("ws") => false,
