@@ -139,6 +139,7 @@ fn of_incompatible(why: &PeerIncompatible) -> String {
             format!("the peer and we have no way to encrypt in common ({why:?})")
         }
         P::ServerDoesNotSupportTls12Or13
+        | P::SignatureAlgorithmsExtensionRequired // which TLS 1.1 did not have
         | P::ServerTlsVersionIsDisabledByOurConfig
         | P::SupportedVersionsExtensionRequired
         | P::Tls12NotOffered
