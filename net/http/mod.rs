@@ -1,6 +1,49 @@
 //! HTTP/1.1 on the loop: a server and a client.
 //!
 //! Knows connections, httparse for heads and the `http` crate for methods and statuses.
+//!
+//! A server is a handler:
+//!
+//! ```
+//! use waterwheel::{Reactor, net::http};
+//!
+//! let mut reactor = Reactor::<()>::new()?;
+//! http::listen(&mut reactor, "127.0.0.1:0", |reactor, _, _, reply| {
+//!     reply.send(reactor, "Hello, world!");
+//! })?;
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! A [`Reply`] is a value: it may be sent now, or kept. A long poll keeps them all until there is
+//! news:
+//!
+//! ```
+//! use waterwheel::{Reactor, net::http::{self, Method, Reply}};
+//!
+//! let mut reactor = Reactor::new()?;
+//! http::listen(&mut reactor, "127.0.0.1:0", |reactor, waiting: &mut Vec<Reply>, request, reply| {
+//!     waiting.push(reply);
+//!     if request.method() == Method::POST {
+//!         let news = String::from_utf8_lossy(request.body()).into_owned();
+//!         for reply in waiting.drain(..) {
+//!             reply.send(reactor, news.clone());
+//!         }
+//!     }
+//! })?;
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! | to | begin at |
+//! |---|---|
+//! | serve | [`listen`]; [`Server`] for limits, TLS and other streams, [`Router`] for paths |
+//! | answer now, later, or without end | [`Reply`]; [`Response`], [`Sender`], [`SseEvent`] |
+//! | take in a body larger than memory | [`Router::stream`], [`Server::streaming`] |
+//! | ask | [`Client`]; [`Ask`] for more than a GET, [`CallEvent`] for an answer as it comes |
+//!
+//! Nobody can make either side keep more, or wait longer, than [`Limits`] and [`ClientLimits`] say.
+//!
+//! # Read next
+//! `head.rs`, `chunked.rs`: bytes to messages; then `server/mod.rs`, `client/mod.rs`.
 
 mod chunked;
 mod client;

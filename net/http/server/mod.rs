@@ -2,37 +2,6 @@
 //!
 //! Knows connections, heads and bodies; never mentions sockets. RFC 9110 and RFC 9112.
 //!
-//! A server is a handler:
-//!
-//! ```
-//! use waterwheel::{Reactor, net::http};
-//!
-//! let mut reactor = Reactor::<()>::new()?;
-//! http::listen(&mut reactor, "127.0.0.1:0", |reactor, _, _, reply| {
-//!     reply.send(reactor, "Hello, world!");
-//! })?;
-//! # Ok::<(), std::io::Error>(())
-//! ```
-//!
-//! A [`Reply`] is a value: it may be sent now, or kept. A long poll keeps them all until there is
-//! news:
-//!
-//! ```
-//! use waterwheel::{Reactor, net::http::{self, Method, Reply}};
-//!
-//! let mut reactor = Reactor::new()?;
-//! http::listen(&mut reactor, "127.0.0.1:0", |reactor, waiting: &mut Vec<Reply>, request, reply| {
-//!     waiting.push(reply);
-//!     if request.method() == Method::POST {
-//!         let news = String::from_utf8_lossy(request.body()).into_owned();
-//!         for reply in waiting.drain(..) {
-//!             reply.send(reactor, news.clone());
-//!         }
-//!     }
-//! })?;
-//! # Ok::<(), std::io::Error>(())
-//! ```
-//!
 //! What happens to the bytes of one connection:
 //!
 //! ```text
