@@ -186,7 +186,7 @@ impl<S: 'static> Session<S> {
             Phase::Idle => {}
             Phase::Dropped => self.answer_for_dropped(reactor, id),
             Phase::Torn => {
-                log::debug!("{}: reset: its answer was not ended", exchange.peer());
+                log::info!("{}: reset: its answer was not ended", exchange.peer());
                 exchange.phase.set(Phase::Dead);
                 reactor[id].abort();
             }
