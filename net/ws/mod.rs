@@ -3,13 +3,14 @@
 //! Knows connections, the heads of HTTP and tungstenite's frame header; never mentions threads.
 //!
 //! A WebSocket is a connection that began as an HTTP request and carries messages ever after, in
-//! both directions. What there is to it beyond bytes and their lengths are rules: which frames may
-//! follow which, who masks, what a text may hold, how both ends say good-bye.
+//! both directions: [`accept`] makes one of a request to an HTTP server, [`connect`] of a URL. What
+//! there is to it beyond bytes and their lengths are rules: which frames may follow which, who
+//! masks, what a text may hold, how both ends say good-bye.
 //!
 //! ```text
 //!   Conn ──bytes──▶ decoder ──messages──▶ your handler
-//!                      │ ping, Close          │ socket.text(…)  message = Message::text(…)
-//!                      ▼                      ▼                 peer.send(&message)
+//!                      │ ping, Close          │ socket.text(…), for many: peer.send(&message)
+//!                      ▼                      ▼
 //!   Conn ◀──bytes─── send ◀───────────────────┘
 //! ```
 //!
