@@ -89,4 +89,4 @@ pub mod parts {
 }
 
 /// Of the `http` crate.
-pub use http::{Method, StatusCode, Uri, Version};
+pub use http::{HeaderMap, Method, StatusCode, Uri, Version};
