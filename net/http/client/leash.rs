@@ -37,11 +37,14 @@ pub(super) struct Keeper {
     list: List,
     /// A call has ended that waited, or was admitted.
     pub(super) quit: Cell<bool>,
+    /// The tick at which it looks for connections that have idled for too long.
+    pub(super) until: Cell<u64>,
 }
 
 impl Keeper {
     pub(super) fn new(id: RawId, resumer: Resumer, list: List) -> Rc<Keeper> {
-        Rc::new(Keeper { id, resumer, list, quit: Cell::new(false) })
+        let (quit, until) = (Cell::new(false), Cell::new(u64::MAX));
+        Rc::new(Keeper { id, resumer, list, quit, until })
     }
 
     pub(super) fn wake(&self) {

@@ -172,7 +172,9 @@ impl<S: 'static> Shared<S> {
         }
         if surplus.as_ref().is_none_or(|surplus| surplus.conn != conn) {
             reactor.unref(conn);
-            arm(reactor, &keeper, self);
+            if until < keeper.until.get() {
+                arm(reactor, &keeper, self); // Else it looks sooner, and again.
+            }
         }
         drop(surplus);
     }
@@ -229,7 +231,9 @@ impl<S: 'static> Shared<S> {
 fn arm<S: 'static>(reactor: &mut Context<S>, keeper: &Keeper, shared: &Shared<S>) {
     let pool = shared.pool.borrow();
     let untils = pool.places.values().flat_map(|place| place.idle.iter().map(|idle| idle.until));
-    reactor.set_deadline(keeper.id, untils.min());
+    let first = untils.min();
+    keeper.until.set(first.unwrap_or(u64::MAX));
+    reactor.set_deadline(keeper.id, first);
 }
 
 /// The keeper is called.
