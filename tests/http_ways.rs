@@ -147,8 +147,21 @@ fn a_proxy_is_told_the_whole_url_and_who_we_are() {
     for url in ["https://proxy.test/", "proxy", "ftp://x/"] {
         let mut lab = Lab::with(|client| client.proxy(url));
         lab.get(URL);
-        assert!(matches!(lab.answer().unwrap_err(), Error::Connect { .. }), "{url}");
+        let error = lab.answer().unwrap_err();
+        assert!(matches!(error, Error::Connect { .. }), "{url}");
+        assert!(error.to_string().contains(": not the URL of a proxy: "), "{error}");
     }
+}
+
+#[test]
+fn what_is_meant_for_a_proxy_is_told_to_nobody_else() {
+    let mut lab = Lab::new();
+    let ask = |url| Ask::get(url).header("Proxy-authorization", "Bearer secret");
+    lab.send(ask(URL));
+    assert!(!lab.got(0).contains("secret"), "{}", lab.got(0));
+    let mut lab = Lab::with(|client| client.proxy("http://proxy.test"));
+    lab.send(ask(URL));
+    assert!(lab.got(0).contains("secret"), "{}", lab.got(0));
 }
 
 #[test]

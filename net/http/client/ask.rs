@@ -104,7 +104,8 @@ impl Ask {
     }
 
     /// Adds a field. `Host` takes the place of what the URL says; those that say where the body
-    /// ends, and `Expect` and `Upgrade`, are refused when it is sent.
+    /// ends, and `Expect` and `Upgrade`, are refused when it is sent. `Proxy-Authorization` goes to
+    /// a proxy that forwards, and never through a tunnel.
     pub fn header(mut self, name: impl AsRef<str>, value: impl AsRef<[u8]>) -> Ask {
         self.headers.push((name.as_ref().into(), value.as_ref().into()));
         self
@@ -236,7 +237,10 @@ impl Ask {
             field(out, "Authorization", basic.as_bytes());
         }
         for (name, value) in &self.headers {
-            field(out, name, value);
+            // Meant for the next proxy (RFC 9110, 11.7.2); here is none, or one that sees nothing.
+            if proxy.is_some() || !name.eq_ignore_ascii_case("proxy-authorization") {
+                field(out, name, value);
+            }
         }
         let wants_length = [Method::POST, Method::PUT, Method::PATCH].contains(&self.method);
         match &self.body {

@@ -49,7 +49,7 @@ impl Proxy {
             true => Err("it is spoken to without TLS: http://".to_owned()),
             false => Ok(target),
         });
-        let target = target.map_err(|why| format!("no URL of a proxy: {why}"));
+        let target = target.map_err(|why| format!("not the URL of a proxy: {why}"));
         let authorization = target.as_ref().ok().and_then(|target| target.authorization.clone());
         Proxy { target, forward: Forward { authorization } }
     }
