@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 
 use super::call::Call;
 use super::error::Error;
-use super::exchange::Sink;
+use super::tell::Sink;
 use crate::net::http::Headers;
 use crate::reactor::Context;
 

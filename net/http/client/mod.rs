@@ -19,13 +19,9 @@
 //! # Read next
 //! `exchange.rs`: a call's course.
 
-#[cfg(feature = "tls")]
-use std::cell::OnceCell;
-use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::rc::Rc;
-use std::time::Duration;
 
 mod answer;
 mod ask;
@@ -43,7 +39,9 @@ pub(super) mod reader;
 mod receive;
 mod redirect;
 mod send;
+mod settings;
 mod target;
+mod tell;
 mod upload;
 
 pub use answer::{Answer, AnswerHead, CallEvent};
@@ -57,9 +55,8 @@ use crate::net::tcp::Connect;
 #[cfg(feature = "tls")]
 use crate::net::tls;
 use crate::reactor::{Context, Promise, RawId, SourceId};
-use dial::{Dialer, Proxy};
-use leash::Keeper;
-use pool::Pool;
+use dial::Proxy;
+use settings::{Settings, Shared};
 
 /// Sends requests and keeps connections for the next ones. Clones share them; when the last is gone
 /// and no call is under way, the connections are closed.
@@ -81,72 +78,6 @@ pub struct Client<S: 'static> {
     shared: Rc<Shared<S>>,
 }
 
-/// What clones share.
-struct Shared<S: 'static> {
-    limits: Rc<ClientLimits>,
-    settings: Settings<S>,
-    pool: RefCell<Pool<S>>,
-    keeper: RefCell<Option<Rc<Keeper>>>,
-    /// Made when it is first wanted, unless it was given.
-    #[cfg(feature = "tls")]
-    tls: OnceCell<tls::Client>,
-}
-
-/// How connections are made.
-struct Settings<S: 'static> {
-    connect: Connect,
-    dialer: Option<Rc<Dialer<S>>>,
-    proxy: Option<Proxy>,
-    #[cfg(feature = "tls")]
-    tls: Option<tls::Client>,
-}
-
-impl<S> Default for Settings<S> {
-    fn default() -> Settings<S> {
-        Settings {
-            connect: Connect::new(),
-            dialer: None,
-            proxy: None,
-            #[cfg(feature = "tls")]
-            tls: None,
-        }
-    }
-}
-
-impl<S> Clone for Settings<S> {
-    fn clone(&self) -> Settings<S> {
-        Settings {
-            connect: self.connect.clone(),
-            dialer: self.dialer.clone(),
-            proxy: self.proxy.clone(),
-            #[cfg(feature = "tls")]
-            tls: self.tls.clone(),
-        }
-    }
-}
-
-impl<S: 'static> Shared<S> {
-    /// What connections are kept by: those of one key lead to the same place by the same way.
-    fn key(&self, target: &target::Target) -> Rc<str> {
-        match &self.settings.proxy {
-            Some(_) if !target.secure => "proxy".into(),
-            _ => target.origin().into(),
-        }
-    }
-
-    /// What TLS is spoken with.
-    #[cfg(feature = "tls")]
-    fn tls(&self) -> io::Result<&tls::Client> {
-        if let Some(made) = self.tls.get() {
-            return Ok(made);
-        }
-        let given = self.settings.tls.clone();
-        let patience = self.limits.connect_timeout.unwrap_or(Duration::MAX);
-        let tls = given.map_or_else(tls::Client::new, Ok)?.handshake_timeout(patience);
-        Ok(self.tls.get_or_init(|| tls.alpn(["http/1.1"])))
-    }
-}
-
 impl<S: 'static> Default for Client<S> {
     fn default() -> Client<S> {
         Client::with(Rc::default(), Settings::default())
@@ -159,18 +90,8 @@ impl<S: 'static> Client<S> {
         Client::default()
     }
 
-    fn with(limits: Rc<ClientLimits>, mut settings: Settings<S>) -> Client<S> {
-        let timeout = limits.connect_timeout.unwrap_or(Duration::MAX);
-        settings.connect = settings.connect.timeout(timeout);
-        let shared = Shared {
-            limits,
-            settings,
-            pool: RefCell::default(),
-            keeper: RefCell::default(),
-            #[cfg(feature = "tls")]
-            tls: OnceCell::new(),
-        };
-        Client { shared: Rc::new(shared) }
+    fn with(limits: Rc<ClientLimits>, settings: Settings<S>) -> Client<S> {
+        Client { shared: Rc::new(Shared::new(limits, settings)) }
     }
 
     /// One like this with other settings, and with connections of its own: those of the old one were
