@@ -21,7 +21,9 @@
 //!    reports nothing and aborts nobody; what it has closed stays closed.
 //! 2. What the program itself began goes on: timers, offloaded work, connecting, and connections it
 //!    made, over which the answer may come that somebody waits for. So does what is opened after
-//!    the drain began. To end with the last connection, call `stop` in the report.
+//!    the drain began, but for what a TLS handshake opens that was under way: that is not counted,
+//!    and closes itself like the others. To end with the last connection that was counted, call
+//!    `stop` in the report.
 //! 3. Two drains at a time do not know of each other: what is found by both is counted by both, and
 //!    the earlier deadline is kept. So a second with less grace is a way to hurry.
 //!
@@ -116,6 +118,10 @@ where
         reactor.remove(*listener);
     }
     let conns = reactor.ids::<Conn>().into_iter();
+    #[cfg(feature = "tls")]
+    for handshake in reactor.ids::<super::tls::Handshake>() {
+        reactor[handshake].drain();
+    }
     let left: Vec<_> = conns.filter_map(|id| Some((id, begin(reactor, id)?))).collect();
     let (listeners, connections) = (listeners.len(), left.len());
     let report = DrainReport { listeners, connections, ..DrainReport::default() };

@@ -521,6 +521,28 @@ fn a_drain_waits_for_the_rest_of_a_record() {
 }
 
 #[test]
+fn a_drain_closes_what_a_handshake_opens_that_was_under_way() {
+    let (mut reactor, mut told) = (Reactor::new().unwrap(), Told::default());
+    let (ours, theirs) = memory::pair(&mut reactor);
+    with::server().accept(&mut reactor, ours.accepted(), |reactor, _, result| {
+        result.unwrap().open(reactor, watched(note));
+    });
+    let mut peer = TlsPeer::client(&mut reactor, theirs, with::client_config());
+    turns(&mut reactor, &mut told, 5);
+    assert_eq!(drained(&mut reactor, &mut told, |_| {}), Some([0, 0, 0]));
+    // The request comes with the last message of the handshake, and is heard.
+    peer.say(b"hello");
+    peer.shake(&mut reactor, &mut told);
+    turns(&mut reactor, &mut told, 5);
+    peer.read(&mut reactor).unwrap();
+    assert!(peer.was_told_goodbye() && peer.has_ended());
+    reactor[peer.conn].shutdown();
+    turn_until(&mut reactor, &mut told, |_, told| told.closed.is_some());
+    assert_eq!(told.bytes, b"hello");
+    assert!(matches!(told.closed, Some(Reason::Finished)), "{:?}", told.closed);
+}
+
+#[test]
 fn a_link_passes_on_from_tls_into_the_clear() {
     let mut reactor = Reactor::<Sides>::new().unwrap();
     let mut sides = Sides::default();

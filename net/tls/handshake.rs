@@ -23,7 +23,7 @@ use mio::{Interest, Registry, Token};
 use super::session::Session;
 use super::transport::Tls;
 use super::words::cut_off;
-use crate::net::conn::{Conn, Half};
+use crate::net::conn::{Conn, Half, mark};
 use crate::net::event::Reason;
 use crate::net::limits::Seat;
 use crate::net::stream::Stream;
@@ -81,6 +81,13 @@ impl Handshake {
             // The news of a peer that has gone may come to a write first.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(cut_off(true)),
             result => result,
+        }
+    }
+
+    /// Its connection is to be closed as soon as it is idle, if a server's.
+    pub(in crate::net) fn drain(&mut self) {
+        if self.seat.is_accepted() {
+            self.marks |= mark::DRAINING;
         }
     }
 
