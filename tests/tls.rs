@@ -18,7 +18,9 @@ mod tcp;
 mod with;
 
 use tcp::{turn_until, turns};
-use with::{Authority, authority, client, localhost, server, server_of, shake, shake_over};
+use with::{
+    Authority, Identity, authority, client, localhost, server, server_of, shake, shake_over,
+};
 
 /// A client that knows no later version.
 fn client_of_1_2() -> tls::Client {
@@ -119,6 +121,39 @@ fn clients_show_the_certificate_that_is_asked_for() {
     }
     let (ours, _theirs) = shake(&mut reactor, &mut (), &asked, &client()).both();
     assert_eq!(ours.tls().unwrap().peer_certificates().count(), 0);
+}
+
+/// Whom the platform trusts is a matter of the environment, so this asks a process of its own.
+#[test]
+fn whom_the_platform_trusts_is_trusted() {
+    let var = |name| std::env::var(name).ok();
+    if let Some((chain, key)) = var("WATERWHEEL_CHAIN").zip(var("WATERWHEEL_KEY")) {
+        let outcome = tls::Client::new().and_then(|client| {
+            let server = server_of(&Identity { chain, key });
+            shake(&mut Reactor::new().unwrap(), &mut (), &server, &client).client.unwrap()
+        });
+        return match outcome {
+            Ok(_) => println!("TRUSTED"),
+            Err(error) => println!("{error}"),
+        };
+    }
+    let stranger = Authority::new("somebody else").issue(&["localhost"]);
+    for (roots, identity, said) in [
+        (&*authority().pem, localhost(), "TRUSTED"),
+        (&authority().pem, &stranger, "the peer's certificate was not issued by anybody"),
+        ("", localhost(), "no roots to trust on this platform"),
+    ] {
+        let roots = with::Scratch::new("roots.pem", roots);
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "whom_the_platform_trusts_is_trusted", "--nocapture"])
+            .env_remove("SSL_CERT_DIR")
+            .env("SSL_CERT_FILE", &roots.0)
+            .envs([("WATERWHEEL_CHAIN", &identity.chain), ("WATERWHEEL_KEY", &identity.key)])
+            .output()
+            .unwrap();
+        let output = String::from_utf8(output.stdout).unwrap();
+        assert!(output.contains(said), "{output}");
+    }
 }
 
 /// What the server says of a client, and what the client is told at its end.
