@@ -492,6 +492,25 @@ fn accepted(limits: Limits) -> (Reactor<Told>, Told, TlsPeer) {
     (reactor, told, peer)
 }
 
+/// A record of 40 bytes is delivered in turns of 26. While the rest waits decrypted another record
+/// arrives, and its edge comes together with the turn that delivers the rest.
+#[test]
+fn a_record_that_comes_while_another_is_being_delivered_is_not_forgotten() {
+    let limits = Limits { read_bytes_per_turn: 26, ..Limits::default() };
+    let (mut reactor, mut told, _, mut peer) = noted(limits);
+    for round in 1..=3 {
+        let begin = told.bytes.len();
+        peer.say(&[7; 40]);
+        peer.flush(&mut reactor);
+        turn_until(&mut reactor, &mut told, |_, told| told.bytes.len() > begin);
+        assert_eq!(told.bytes.len() - begin, 26);
+        peer.say(&[8; 10]);
+        peer.flush(&mut reactor);
+        turns(&mut reactor, &mut told, 10);
+        assert_eq!(told.bytes.len(), round * 50);
+    }
+}
+
 #[test]
 fn a_drain_closes_a_connection_whose_peer_has_finished() {
     let (mut reactor, mut told, mut peer) = accepted(half_open());
