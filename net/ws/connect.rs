@@ -144,7 +144,8 @@ impl Connect {
         self
     }
 
-    /// How long the lookup and the connection may take, and again the server's answer. 10 s.
+    /// How long the lookup and the connection may take, and again the server's answer. 10 s. TLS
+    /// between them has a time of its own: `tls::Client::handshake_timeout`.
     pub fn timeout(mut self, timeout: Duration) -> Connect {
         self.timeout = timeout;
         self.tcp = self.tcp.timeout(timeout);
