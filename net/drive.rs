@@ -229,7 +229,11 @@ fn receive<S: 'static>(
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => false,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                if reactor[id].io.has_more() {
+                let conn = &mut reactor[id];
+                if conn.io.has_heard() {
+                    conn.heard = tick;
+                }
+                if conn.io.has_more() {
                     // Much input and nothing to deliver: others get their turn first.
                     reactor.resume(id.raw(), LOOK_AND_READ);
                 }

@@ -63,6 +63,11 @@ pub trait Transport: Source + fmt::Debug {
         false
     }
 
+    /// Whether bytes have come since this was asked last, be it that none can be delivered yet.
+    fn has_heard(&mut self) -> bool {
+        false
+    }
+
     /// Makes dropping it a reset, where there is such a thing.
     fn reset_on_drop(&mut self) {}
 
@@ -211,6 +216,14 @@ impl Io {
         match self {
             Io::Tcp(_) => false,
             Io::Other(other) => other.has_more(),
+        }
+    }
+
+    /// See [`Transport::has_heard`].
+    pub(super) fn has_heard(&mut self) -> bool {
+        match self {
+            Io::Tcp(_) => false,
+            Io::Other(other) => other.has_heard(),
         }
     }
 

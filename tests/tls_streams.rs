@@ -492,6 +492,35 @@ fn accepted(limits: Limits) -> (Reactor<Told>, Told, TlsPeer) {
     (reactor, told, peer)
 }
 
+#[test]
+fn a_peer_is_not_idle_whose_record_takes_its_time() {
+    let second = Duration::from_secs(1);
+    let limits = Limits { idle_timeout: Some(second), ..Limits::default() };
+    for last in [100, usize::MAX] {
+        let clock = ManualClock::new();
+        let reactor = Reactor::builder().clock(&clock).build().unwrap();
+        let noted = noted_over(64 * 1024, limits.clone(), reactor);
+        let (mut reactor, mut told, _, mut peer) = noted;
+        peer.say(&[7; 1000]);
+        for piece in peer.sealed().chunks(100) {
+            let _ = reactor[peer.conn].write(piece);
+            turns(&mut reactor, &mut told, 3);
+            clock.advance(second * 2 / 3);
+            turns(&mut reactor, &mut told, 3);
+            assert!(told.closed.is_none(), "{:?}", told.closed);
+        }
+        assert_eq!(told.bytes.len(), 1000);
+        // Then all of a record or a part of one, and silence.
+        peer.say(&[7; 1000]);
+        let record = peer.sealed();
+        let _ = reactor[peer.conn].write(&record[..last.min(record.len())]);
+        turns(&mut reactor, &mut told, 3);
+        clock.advance(second + support::MS);
+        turns(&mut reactor, &mut told, 3);
+        assert!(matches!(told.closed, Some(Reason::IdleTimeout)), "{:?}", told.closed);
+    }
+}
+
 /// A record of 40 bytes is delivered in turns of 26. While the rest waits decrypted another record
 /// arrives, and its edge comes together with the turn that delivers the rest.
 #[test]

@@ -35,6 +35,7 @@ impl Tls {
         match self.carrier.read(&mut stage[kept..kept + most]) {
             Ok(0) => self.fail(cut_off(self.session.is_handshaking())),
             Ok(count) => {
+                self.heard = true;
                 self.more = count == most || cfg!(windows) || self.carrier.has_more();
                 self.session.look(&stage[kept..kept + count]);
                 stage[..kept].copy_from_slice(&self.partial);

@@ -23,6 +23,7 @@
 
 use std::fmt;
 use std::io::{self, IoSlice};
+use std::mem;
 use std::net::SocketAddr;
 
 use super::info::Info;
@@ -54,6 +55,8 @@ pub(super) struct Tls {
     pub(super) failed: Option<io::Error>,
     /// The carrier may have more, whatever the last read has answered.
     pub(super) more: bool,
+    /// Something came from the carrier, and nobody has asked since.
+    pub(super) heard: bool,
     /// The peer's close_notify has been told.
     told: bool,
     finish: Finish,
@@ -81,6 +84,7 @@ impl Tls {
             surplus: Vec::new(),
             failed: None,
             more: true,
+            heard: false,
             told: false,
             finish: Finish::No,
         };
@@ -188,6 +192,7 @@ impl Transport for Tls {
             self.more = true;
         }
         if filled > 0 || buffer.is_empty() {
+            self.heard = false; // The bytes speak for themselves.
             return Ok(filled);
         }
         if let Some(error) = self.failed.take() {
@@ -245,6 +250,10 @@ impl Transport for Tls {
             return !self.told; // What the carrier may have behind it is of no interest.
         }
         self.failed.is_some() || self.more || !self.surplus.is_empty()
+    }
+
+    fn has_heard(&mut self) -> bool {
+        mem::take(&mut self.heard)
     }
 
     fn is_amid(&self) -> bool {
