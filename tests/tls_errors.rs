@@ -303,6 +303,28 @@ fn a_message_of_the_handshake_without_end_is_refused_in_bounded_memory() {
 }
 
 #[test]
+fn a_large_message_of_the_handshake_is_not_read_byte_by_byte() {
+    let mut reactor = Reactor::new().unwrap();
+    let (ours, mut theirs) = memory::pair_with(&mut reactor, 1 << 17);
+    // A ClientHello as large as any may be, and of nonsense.
+    let mut hello = vec![1, 0, 250, 0];
+    hello.resize(4 + 64_000, 7);
+    for piece in hello.chunks(16_000) {
+        let head = [22, 3, 1, (piece.len() >> 8) as u8, piece.len() as u8];
+        let _ = theirs.write(&[&head, piece].concat());
+    }
+    server().accept(&mut reactor, ours, |_, told: &mut Option<_>, result| {
+        *told = Some(result.unwrap_err().to_string());
+    });
+    theirs.open(&mut reactor, |_, _, _, _| {});
+    let mut told = None;
+    turn_until(&mut reactor, &mut told, |_, told| told.is_some());
+    assert!(told.unwrap().starts_with("TLS has failed: "));
+    let callbacks = reactor.statistics().callbacks;
+    assert!(callbacks < 30, "{callbacks} calls for 64 KB");
+}
+
+#[test]
 fn an_alert_goes_out_whatever_the_limit_on_what_is_unsent() {
     let mut reactor = Reactor::new().unwrap();
     let (ours, theirs) = memory::pair_with(&mut reactor, 100);

@@ -20,13 +20,18 @@ use super::words::{cut_off, failure};
 /// is rustls's limit); more than this is one in very small records.
 const PARTIAL_BYTES_MAX: usize = 256 * 1024;
 
+/// What is asked of the carrier at least, however much is kept: a message of the handshake may be
+/// larger than a record, and each read of it copies what there is.
+const PULL_BYTES_MIN: usize = 4 * 1024;
+
 impl Tls {
     /// Reads from the carrier once and decrypts what is complete; answers how much of `buffer` is
     /// filled. `None` if the carrier has nothing, and will say when it has.
     pub(super) fn pull(&mut self, buffer: &mut [u8]) -> Option<usize> {
         let kept = self.partial.len();
         // No more than there is room for, but a record in any case.
-        let most = buffer.len().max(RECORD_WIRE_BYTES).saturating_sub(kept).max(1);
+        let room = buffer.len().max(RECORD_WIRE_BYTES).saturating_sub(kept);
+        let most = room.max(PULL_BYTES_MIN);
         let mut stage = take_spare();
         if stage.len() < kept + most {
             stage.resize(kept + most, 0);
