@@ -127,6 +127,20 @@ fn message_that_takes_too_long_ends_the_socket() {
 }
 
 #[test]
+fn peer_is_not_blamed_for_a_rate_of_ours() {
+    let _ceiling = ceiling(LIMIT);
+    let rate = Some(net::Rate::new(10, 0));
+    let stream = net::Limits { read_rate: rate, ..net::Limits::default() };
+    let mut raw = Raw::with(Role::Server, limits(), stream, note);
+    raw.send(&masked(0x81, &[b'x'; 300]));
+    for _ in 0..350 {
+        raw.wait(100 * MS);
+        assert!(raw.told.closed.is_none(), "{:?}", raw.told);
+    }
+    assert_eq!(raw.told.heard, ["x".repeat(300)]);
+}
+
+#[test]
 fn each_message_has_its_own_time() {
     let _ceiling = ceiling(LIMIT);
     let mut raw = Raw::new(Role::Server, limits());

@@ -22,7 +22,8 @@ pub struct Limits {
     /// peer is told 1008. 16,384.
     pub fragments_max: u32,
     /// From the first byte of a message to its last, where it does not come whole. Past it the peer
-    /// is told 1008. 60 s.
+    /// is told 1008. Begins anew, as does the peer's silence, while a pause or a rate holds reading
+    /// up. 60 s.
     pub message_timeout: Option<Duration>,
     /// How long a peer may be silent before it is sent a ping. Found at the first look after that,
     /// and there is one in each such time: between once and twice as late. 30 s.

@@ -24,6 +24,7 @@ use super::fault::Fault;
 use super::frame::Kind;
 use super::send;
 use super::socket::{Phase, Socket};
+use crate::net::conn::mark;
 use crate::reactor::Context;
 use crate::timers::TimerId;
 
@@ -154,7 +155,7 @@ fn come_up<S: 'static>(socket: &Socket, reactor: &mut Context<S>) {
         conn.abort();
         return socket.end_with(Reason::CloseTimeout); // Unless both had closed.
     }
-    let paused = conn.is_paused();
+    let paused = conn.is_paused() || conn.has(mark::SLOWED_IN); // Reading is held up by us.
     if message.get() <= tick {
         if !paused {
             return fail(socket, reactor, Reason::Fault(Fault::TooSlow));
