@@ -11,6 +11,7 @@ use std::fmt;
 use http::StatusCode;
 
 use super::date;
+use super::headers::tokens;
 use super::payload::Payload;
 
 /// A status, header fields and a body.
@@ -87,12 +88,12 @@ impl Response {
 
     /// Adds a header field; a `Content-Type` takes the place of the usual one.
     ///
-    /// `Connection: close` closes the connection after the answer. `Content-Length` and
-    /// `Transfer-Encoding` are the server's. These two, a name that is no token, and a value with a
-    /// control character, such as the CRLF of somebody who wants to add a field of his own, make
-    /// the answer a 500 and a line in the log.
+    /// `Connection: close` closes the connection after the answer, and `upgrade` is sent; whatever
+    /// else it names is not. `Content-Length` and `Transfer-Encoding` are the server's. These two,
+    /// a name that is no token, and a value with a control character, such as the CRLF of somebody
+    /// who wants to add a field of his own, make the answer a 500 and a line in the log.
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Response {
-        let value = value.as_ref().trim_ascii();
+        let mut value = value.as_ref().trim_ascii();
         let is = |other| name.eq_ignore_ascii_case(other);
         let is_field = !name.is_empty()
             && name.bytes().all(is_token)
@@ -101,9 +102,13 @@ impl Response {
             self.bad = Some(name.into());
             return self;
         }
-        if is("connection") && !value.eq_ignore_ascii_case(b"upgrade") {
-            self.close |= value.eq_ignore_ascii_case(b"close");
-            return self;
+        if is("connection") {
+            let find = |word: &[u8]| tokens(value).find(|token| token.eq_ignore_ascii_case(word));
+            self.close |= find(b"close").is_some();
+            match find(b"upgrade") {
+                Some(upgrade) => value = upgrade,
+                None => return self,
+            }
         }
         if is("content-type") {
             self.content_type = "";
