@@ -36,7 +36,7 @@ impl Exchange {
             response = self.instead(&response);
         }
         let length = response.body.len();
-        let is_bodiless = response.is_bodiless();
+        let is_bodiless = self.is_bodiless(&response);
         let coding = if is_bodiless { Coding::None } else { Coding::Length(length as u64) };
         let has_body = !is_bodiless && !self.facts.get().is_head;
         let copied =
@@ -81,6 +81,20 @@ impl Exchange {
             Facts { is_http10: true, .. } => Connection::KeepAlive,
             _ => Connection::Usual,
         };
+        self.put_head(conn, response, coding, connection, body, date)
+    }
+
+    /// [`write_head`](Exchange::write_head), with what is said of the connection.
+    #[inline]
+    pub(super) fn put_head(
+        &self,
+        conn: &mut Conn,
+        response: &Response,
+        coding: Coding,
+        connection: Connection,
+        body: &[u8],
+        date: &date::Line,
+    ) -> bool {
         let mut out = self.common.head.take();
         response.write_head(&mut out, coding, connection, date);
         out.extend_from_slice(body);

@@ -8,7 +8,7 @@
 use std::mem;
 
 use super::conn::{Intake, Session};
-use super::exchange::{Phase, Running};
+use super::exchange::{Facts, Phase, Running};
 use super::{Body, BodyHandler, Reply, Request, time};
 use crate::net::conn::Conn;
 use crate::net::http::chunked::{Chunked, Piece};
@@ -119,6 +119,7 @@ impl<S: 'static> Session<S> {
     ) {
         self.begin_body(reactor, id);
         let exchange = &*self.exchange;
+        exchange.facts.set(Facts { upgrades: false, ..exchange.facts.get() });
         let left = decoder.left().saturating_sub(after as u64);
         exchange.body_left.set(if continues { u64::MAX } else { left });
         exchange.phase.set(Phase::Pending);

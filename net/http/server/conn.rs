@@ -165,7 +165,7 @@ impl<S: 'static> Session<S> {
         }
         // Nothing more can come of it: it has ended with half a request, or with none.
         if conn.is_read_out() && !waits && !self.exchange.blocked.get() {
-            conn.close();
+            self.exchange.close(conn);
         }
         if waits || self.partial || self.intake.is_body() || self.armed == u64::MAX {
             self.arm(reactor);
@@ -236,6 +236,7 @@ impl<S: 'static> Session<S> {
             Ok(None) => {
                 if !mem::replace(&mut self.partial, true) {
                     self.exchange.since.set(reactor.tick());
+                    self.exchange.facts.set(Facts::default()); // Nothing is known of it.
                 }
                 None
             }
@@ -286,8 +287,12 @@ impl<S: 'static> Session<S> {
                 return None;
             }
             Framing::Length(length) if length <= after.len() as u64 => {
-                let body = &after[..length as usize];
+                let (body, behind) = after.split_at(length as usize);
+                if head.upgrades {
+                    exchange.input.set(behind.to_vec());
+                }
                 self.call(reactor, state, id, Request { body, ..request });
+                drop(self.exchange.input.take());
                 return Some(head.bytes + body.len());
             }
             _ => self.begin_collect(reactor, id, head, bytes),
@@ -306,7 +311,7 @@ impl<S: 'static> Session<S> {
         let exchange = &*self.exchange;
         exchange.phase.set(Phase::Pending);
         let reply = Reply::new(self.exchange.clone());
-        if *request.method() == Method::OPTIONS && request.target() == "*" {
+        if *request.method() == Method::OPTIONS && request.path() == "*" {
             reply.send(reactor, StatusCode::NO_CONTENT);
             return;
         }
@@ -320,10 +325,14 @@ impl<S: 'static> Session<S> {
     /// run.
     #[inline]
     pub(super) fn hold(&self, reactor: &mut Context<S>, id: SourceId<Conn>) {
-        if !reactor.contains(id.raw()) {
-            self.exchange.end(); // It has taken the connection away, or removed it.
-        } else if self.exchange.phase.get() != Phase::Idle {
-            reactor[id].hold();
+        let Some(conn) = reactor.get_mut(id) else {
+            return self.exchange.end(); // It has taken the connection away, or removed it.
+        };
+        if conn.is_closing() {
+            self.exchange.closing.set(true); // By its own hands, maybe.
+        }
+        if self.exchange.phase.get() != Phase::Idle {
+            conn.hold();
             self.exchange.since.set(reactor.tick());
         }
     }
@@ -348,28 +357,19 @@ impl<S: 'static> Session<S> {
     /// The client has finished sending. One that waits for its answer gets it.
     fn eof(&mut self, reactor: &mut Context<S>, state: &mut S, id: SourceId<Conn>) {
         if self.intake.is_body() {
-            // Half a request is nothing to answer.
-            const GONE: Refusal = Refusal::bad("the client has finished in the middle of a body");
-            self.fail_body(reactor, state, GONE);
-            log::info!("{}: {GONE}", self.exchange.peer());
-            self.tell_gone(reactor, state);
-            self.exchange.end();
-            if let Some(conn) = reactor.get_mut(id) {
-                conn.close();
-            }
-            return;
+            return self.cut_body(reactor, state, id);
         }
         let busy = self.exchange.phase.get() != Phase::Idle || self.exchange.blocked.get();
         let waits = busy || self.spent;
         let Some(conn) = reactor.get_mut(id) else { return };
         if !waits {
-            return conn.close();
+            return self.exchange.close(conn);
         }
         conn.unread(conn.backlog().len());
         self.tell_gone(reactor, state);
     }
 
-    fn tell_gone(&self, reactor: &mut Context<S>, state: &mut S) {
+    pub(super) fn tell_gone(&self, reactor: &mut Context<S>, state: &mut S) {
         if let Some(gone) = self.exchange.take_gone::<S>() {
             gone(reactor, state);
         }

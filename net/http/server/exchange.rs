@@ -34,7 +34,7 @@ use crate::net::conn::{Conn, mark};
 use crate::net::drive::NUDGE;
 use crate::net::http::head::RequestHead;
 use crate::net::http::payload::Payload;
-use crate::net::http::response::Coding;
+use crate::net::http::response::{Coding, Response};
 use crate::reactor::{Context, Resumer, SourceId};
 use crate::timers::TimerId;
 
@@ -61,14 +61,22 @@ pub(super) struct Facts {
     pub(super) is_http10: bool,
     /// Another request may follow.
     pub(super) keep_alive: bool,
+    /// The connection may be handed over: that was asked for, and the request is read whole.
+    pub(super) upgrades: bool,
+    /// What follows a success is a tunnel.
+    pub(super) is_connect: bool,
 }
 
 impl Facts {
     pub(super) fn of(head: &RequestHead<'_>) -> Facts {
+        // Bytes behind a CONNECT are meant for the tunnel, and are no requests if there is none.
+        let is_connect = head.upgrades && head.method == Method::CONNECT;
         Facts {
             is_head: head.method == Method::HEAD,
             is_http10: head.version == Version::HTTP_10,
-            keep_alive: head.keep_alive,
+            keep_alive: head.keep_alive && !is_connect,
+            upgrades: head.upgrades,
+            is_connect,
         }
     }
 }
@@ -109,8 +117,8 @@ pub(super) struct Exchange {
     pub(super) body_until: Cell<u64>,
     /// A large body, and how much of it was sent.
     pub(super) rest: Cell<Option<Box<(Payload, usize)>>>,
-    /// One of the callbacks is set.
-    has_callbacks: Cell<bool>,
+    /// One of the callbacks was set for this request.
+    pub(super) has_callbacks: Cell<bool>,
     /// Callbacks; their type is known to who has a `Context`.
     on_gone: Cell<Option<Box<dyn Any>>>,
     on_drained: Cell<Option<Box<dyn Any>>>,
@@ -148,6 +156,24 @@ impl Exchange {
             on_drained: Cell::new(None),
             input: Cell::default(),
         }
+    }
+
+    /// One whose client is gone: for a sender that has nothing to send.
+    pub(super) fn dead(&self) -> Rc<Exchange> {
+        let dead = Exchange::new(self.common.clone(), self.resumer.clone(), self.peer, 0);
+        dead.phase.set(Phase::Dead);
+        Rc::new(dead)
+    }
+
+    /// Whether a response to this request has no body.
+    pub(super) fn is_bodiless(&self, response: &Response) -> bool {
+        let tunnel = self.facts.get().is_connect && response.code().is_success();
+        tunnel || response.is_bodiless()
+    }
+
+    /// No other request follows this one.
+    pub(super) fn set_last(&self) {
+        self.facts.set(Facts { keep_alive: false, ..self.facts.get() });
     }
 
     /// The connection, if it is still there and its answer still wanted.

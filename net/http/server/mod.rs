@@ -66,7 +66,9 @@ pub enum Body<'a> {
     /// That was all. The last event.
     End,
     /// No more will come: it is not coded as it should be, too slow, or the client has gone. The
-    /// last event. The reply is answered by the server, or to nobody.
+    /// last event. The handler may answer now, and that is the last answer; or end one that it
+    /// streams. If it does not, the server refuses the request, or cuts the stream off; unless the
+    /// client has finished sending: then nothing is answered, and a stream goes on.
     Failed(Refusal),
 }
 

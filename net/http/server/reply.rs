@@ -13,7 +13,7 @@ use http::StatusCode;
 use super::exchange::{Exchange, Facts, Gone, Phase};
 use super::sender::Sender;
 use crate::net::drive::NUDGE;
-use crate::net::http::response::{Coding, Response};
+use crate::net::http::response::{Coding, Connection, Response};
 use crate::net::stream::Stream;
 use crate::reactor::Context;
 
@@ -40,27 +40,38 @@ impl Reply {
     /// Answers with a body that comes in pieces, as long as the client likes to listen: chunked, or
     /// for a client of HTTP/1.0 until the connection closes. The response's own body is the first
     /// piece, if it has one.
+    ///
+    /// The answer to a HEAD, or with a status that has no body, is complete with its head: its
+    /// sender is told that the client has gone.
     pub fn stream<S: 'static>(
         self,
         reactor: &mut Context<S>,
         response: impl Into<Response>,
     ) -> Sender {
         if self.0.phase.get() == Phase::Pending {
-            let mut response = response.into();
+            let response = response.into();
             if !response.is_final() {
-                response = self.0.instead(&response);
+                let sender = Sender::new(self.0.dead());
+                self.send(reactor, response); // A 500, and no stream.
+                return sender;
             }
-            let coding = match self.0.facts.get() {
-                _ if response.is_bodiless() => Coding::None,
-                facts if facts.is_http10 => Coding::UntilClose,
+            let facts = self.0.facts.get();
+            let coding = match facts {
+                _ if self.0.is_bodiless(&response) => Coding::None,
+                Facts { is_http10: true, .. } => Coding::UntilClose,
                 _ => Coding::Chunked,
             };
-            let head = self.0.facts.get().is_head;
-            self.0.coding.set(if head { Coding::None } else { coding });
-            let date = self.0.common.dates.get(reactor, reactor.tick());
+            self.0.coding.set(coding);
+            let tick = reactor.tick();
+            let date = self.0.common.dates.get(reactor, tick);
             if let Some(conn) = self.0.conn(reactor)
                 && self.0.write_head(conn, &response, coding, &[], &date)
             {
+                if coding == Coding::None || facts.is_head {
+                    self.0.finish(conn, tick);
+                    self.0.tell_session();
+                    return Sender::new(self.0.dead());
+                }
                 self.0.phase.set(Phase::Streaming);
                 let sender = Sender::new(self.0.clone());
                 let _ = sender.write(reactor, response.body.as_slice());
@@ -81,7 +92,8 @@ impl Reply {
 
     /// Answers and hands the connection over: to another protocol with 101, or to a tunnel with the
     /// 200 of a CONNECT. What the client has sent behind its request comes first in the stream.
-    /// `None` if the client is gone.
+    /// `None` if the client is gone, has not asked for it, or sends a body that is streamed: a
+    /// request is to be read whole before. The last two are a 500 and a line in the log.
     pub fn upgrade<S: 'static>(
         self,
         reactor: &mut Context<S>,
@@ -91,18 +103,20 @@ impl Reply {
         if exchange.phase.get() != Phase::Pending {
             return None;
         }
-        let mut response = response.into();
+        let response = response.into();
         if response.bad.is_some() {
             exchange.answer(reactor, response); // With a 500, and no upgrade.
             return None;
         }
-        let facts = exchange.facts.get();
-        exchange.facts.set(Facts { keep_alive: true, is_http10: false, ..facts });
-        exchange.body_left.set(0);
-        response.close = false;
+        if !exchange.facts.get().upgrades {
+            log::error!("answering {} with 500: it cannot be upgraded", exchange.peer());
+            exchange.answer(reactor, StatusCode::INTERNAL_SERVER_ERROR.into());
+            return None;
+        }
         let date = exchange.common.dates.get(reactor, reactor.tick());
         let conn = exchange.conn(reactor)?;
-        if !exchange.write_head(conn, &response, Coding::None, &[], &date) {
+        let usual = Connection::Usual; // Also in a drain: what the response says counts.
+        if !exchange.put_head(conn, &response, Coding::None, usual, &[], &date) {
             return None;
         }
         conn.release();
@@ -131,7 +145,7 @@ impl Reply {
     pub fn is_open<S: 'static>(&self, reactor: &Context<S>) -> bool {
         let conn = self.0.conn.get();
         self.0.phase.get() == Phase::Pending
-            && conn.and_then(|conn| reactor.get(conn)).is_some_and(|conn| !conn.has_failed())
+            && conn.and_then(|conn| reactor.get(conn)).is_some_and(|conn| !conn.is_closing())
     }
 
     /// Delivers no more of a streamed body until [`resume_body`](Reply::resume_body); the client
@@ -152,7 +166,10 @@ pub(super) fn on_gone<S: 'static>(exchange: &Exchange, reactor: &mut Context<S>,
         Some(conn) if is_open && !conn.is_read_out() => {
             exchange.set_on_gone(gone);
         }
-        _ => reactor.defer(gone),
+        _ => {
+            exchange.has_callbacks.set(true);
+            reactor.defer(gone);
+        }
     }
 }
 

@@ -83,6 +83,9 @@ impl Sender {
         let Some(conn) = self.0.conn(reactor) else { return false };
         if self.0.coding.get() == Coding::Chunked {
             let pressure = conn.write(b"0\r\n\r\n");
+            if pressure == Pressure::Refused {
+                return false; // Dropped: what has no end must not look like one.
+            }
             self.0.blocked.set(pressure == Pressure::AboveHigh);
         }
         self.0.finish(conn, tick);
@@ -100,7 +103,7 @@ impl Sender {
     pub fn is_open<S: 'static>(&self, reactor: &Context<S>) -> bool {
         let conn = self.0.conn.get();
         self.0.phase.get() == Phase::Streaming
-            && conn.and_then(|conn| reactor.get(conn)).is_some_and(|conn| !conn.has_failed())
+            && conn.and_then(|conn| reactor.get(conn)).is_some_and(|conn| !conn.is_closing())
     }
 
     /// Calls `drained` each time there is room again. Takes the place of an earlier one.

@@ -79,7 +79,7 @@ where
     ) {
         let exchange = reply.exchange();
         let mut body = (self.0)(reactor, state, &request, reply);
-        if exchange.phase.get() != Phase::Idle {
+        if !matches!(exchange.phase.get(), Phase::Idle | Phase::Dead) {
             body(reactor, state, Body::End);
         }
     }

@@ -31,9 +31,7 @@ impl<S: 'static> Session<S> {
         let exchange = &*self.exchange;
         let (peer, status) = (exchange.peer(), refusal.status());
         log::info!("{peer}: answered with {status}: {refusal}");
-        let mut facts = exchange.facts.get();
-        facts.keep_alive = false;
-        exchange.facts.set(facts);
+        exchange.set_last();
         match exchange.phase.get() {
             Phase::Idle | Phase::Pending | Phase::Dropped => {
                 exchange.phase.set(Phase::Pending);
@@ -46,7 +44,7 @@ impl<S: 'static> Session<S> {
         }
     }
 
-    /// Ends a streamed body in the middle.
+    /// Ends a streamed body in the middle: its handler may answer, and else the server does.
     pub(super) fn refuse_body(
         &mut self,
         reactor: &mut Context<S>,
@@ -54,14 +52,41 @@ impl<S: 'static> Session<S> {
         id: SourceId<Conn>,
         refusal: Refusal,
     ) {
+        let streams = matches!(self.intake, Intake::Flow(_));
         self.fail_body(reactor, state, refusal);
-        if reactor.get(id).is_some_and(|conn| !conn.is_closing()) {
-            self.refuse(reactor, id, refusal);
+        let Some(conn) = reactor.get_mut(id) else { return self.exchange.end() };
+        match self.exchange.phase.get() {
+            _ if conn.is_closing() => {}
+            // Answered by the handler, and that is the last answer.
+            Phase::Idle if streams => self.exchange.close(conn),
+            Phase::Sending => {}
+            _ => self.refuse(reactor, id, refusal),
         }
     }
 
-    /// Tells the handler of a body that no more will come.
+    /// The client has finished in the middle of a body. Half a request is nothing to answer, but an
+    /// answer that was begun goes on.
+    pub(super) fn cut_body(&mut self, reactor: &mut Context<S>, state: &mut S, id: SourceId<Conn>) {
+        const GONE: Refusal = Refusal::bad("the client has finished in the middle of a body");
+        log::info!("{}: {GONE}", self.exchange.peer());
+        self.fail_body(reactor, state, GONE);
+        self.tell_gone(reactor, state);
+        let Some(conn) = reactor.get_mut(id) else { return self.exchange.end() };
+        match self.exchange.phase.get() {
+            Phase::Sending | Phase::Streaming => {}
+            // Its sender was dropped just now: a reset, so that it looks cut off.
+            Phase::Torn => conn.abort(),
+            Phase::Idle => self.exchange.close(conn),
+            _ => {
+                self.exchange.end();
+                self.exchange.close(conn);
+            }
+        }
+    }
+
+    /// Tells the handler of a body that no more will come. What it answers is the last.
     pub(super) fn fail_body(&mut self, reactor: &mut Context<S>, state: &mut S, why: Refusal) {
+        self.exchange.set_last();
         let wanted = matches!(self.exchange.phase.get(), Phase::Pending | Phase::Streaming);
         if let Intake::Flow(mut flow) = mem::replace(&mut self.intake, Intake::Ignore)
             && wanted
@@ -95,7 +120,7 @@ impl<S: 'static> Session<S> {
     pub(super) fn answer_for_dropped(&mut self, reactor: &mut Context<S>, id: SourceId<Conn>) {
         let exchange = &*self.exchange;
         exchange.phase.set(Phase::Pending);
-        if reactor[id].is_read_out() {
+        if reactor[id].is_read_out() && exchange.has_callbacks.get() {
             // The handler was told that the client has finished, and gave up.
             log::debug!("{}: its request was dropped", exchange.peer());
             exchange.phase.set(Phase::Idle);
@@ -113,9 +138,7 @@ impl<S: 'static> Session<S> {
     #[cold]
     pub(super) fn give_up(&mut self, reactor: &mut Context<S>, id: SourceId<Conn>) {
         self.intake = Intake::Ignore;
-        let mut facts = self.exchange.facts.get();
-        facts.keep_alive = false;
-        self.exchange.facts.set(facts);
+        self.exchange.set_last();
         if self.exchange.phase.get() == Phase::Idle {
             self.exchange.close(&mut reactor[id]);
         }
