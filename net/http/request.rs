@@ -50,6 +50,11 @@ impl<'a> Request<'a> {
         pairs(self.head.query.unwrap_or_default())
     }
 
+    /// The value of the first pair of the query that has this name, decoded.
+    pub fn query_param(&self, name: &str) -> Option<Cow<'a, str>> {
+        self.query_pairs().find(|(own, _)| own == name).map(|(_, value)| value)
+    }
+
     /// The host, and the port if one was named, that the client wants to talk to.
     pub fn authority(&self) -> Option<&'a str> {
         self.head.authority()
