@@ -1,6 +1,7 @@
 //! The bytes of a response's body.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::rc::Rc;
 
 /// The bytes of a body, however they are held.
@@ -20,6 +21,19 @@ impl Payload {
         match &self.0 {
             Held::Cow(bytes) => bytes,
             Held::Shared(bytes) => bytes,
+        }
+    }
+
+    /// A part of it; only that is kept.
+    pub(super) fn part(self, part: Range<usize>) -> Payload {
+        match self.0 {
+            Held::Cow(Cow::Borrowed(bytes)) => bytes[part].into(),
+            Held::Cow(Cow::Owned(mut bytes)) => {
+                bytes.truncate(part.end);
+                bytes.drain(..part.start);
+                bytes.into()
+            }
+            Held::Shared(bytes) => bytes[part].to_vec().into(),
         }
     }
 

@@ -8,11 +8,13 @@
 
 use std::fmt;
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 
 use super::date;
 use super::headers::tokens;
 use super::payload::Payload;
+use super::range::{Ranges, content_range, ranges};
+use super::request::Request;
 
 /// A status, header fields and a body.
 ///
@@ -118,6 +120,51 @@ impl Response {
             self.fields.extend_from_slice(part);
         }
         self
+    }
+
+    /// Gives a GET that asks for one part of the body (`Range`) that part: 206, or 416 if there is
+    /// nothing where it looks. Everybody else gets the whole: who asks for several parts, or for
+    /// one of another version (`If-Range`). What the version is, the response's own `ETag` or
+    /// `Last-Modified` says, so they are to be set before.
+    ///
+    /// ```
+    /// use waterwheel::net::http::{Response, Server};
+    ///
+    /// let server = Server::<()>::new(|reactor, _, request, reply| {
+    ///     let all = Response::bytes(b"0123456789").header("ETag", "\"v1\"");
+    ///     reply.send(reactor, all.ranged(request));
+    /// });
+    /// ```
+    pub fn ranged(self, request: &Request<'_>) -> Response {
+        if self.status != StatusCode::OK {
+            return self;
+        }
+        let length = self.body.len() as u64;
+        let (etag, modified) = (self.field("etag"), self.field("last-modified"));
+        let asked = match *request.method() {
+            Method::GET => ranges(request.headers(), length, etag, modified),
+            _ => Ranges::Whole,
+        };
+        match asked {
+            Ranges::Parts(parts) if parts.len() == 1 => {
+                let bytes = parts[0].start as usize..parts[0].end as usize;
+                let part = Response { body: self.body.part(bytes), ..self };
+                part.status(StatusCode::PARTIAL_CONTENT)
+                    .header("Content-Range", content_range(Some(&parts[0]), length))
+            }
+            Ranges::Unsatisfiable => Response::from(StatusCode::RANGE_NOT_SATISFIABLE)
+                .header("Content-Range", content_range(None, length)),
+            _ => self.header("Accept-Ranges", "bytes"),
+        }
+    }
+
+    /// The value of the first field of this name that was added.
+    fn field(&self, name: &str) -> Option<&str> {
+        let mut lines = str::from_utf8(&self.fields).ok()?.lines();
+        lines.find_map(|line| {
+            let (own, value) = line.split_once(": ")?;
+            own.eq_ignore_ascii_case(name).then_some(value)
+        })
     }
 
     pub(super) fn code(&self) -> StatusCode {
