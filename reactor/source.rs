@@ -338,6 +338,15 @@ impl<S: 'static> Context<S> {
         queued
     }
 
+    /// Names another place as that where the source was handed over: for who does it on behalf of
+    /// somebody, later.
+    #[cfg(feature = "http")]
+    pub(crate) fn set_place(&mut self, id: RawId, place: Place) {
+        if let Some(entry) = self.sources.get_mut(id) {
+            entry.place = place;
+        }
+    }
+
     /// Queues readiness for a source, or merges it into what is queued. False if the id is stale.
     #[inline]
     pub(super) fn push_ready(&mut self, id: RawId, ready: Readiness) -> bool {
