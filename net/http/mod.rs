@@ -72,7 +72,7 @@ pub use range::{RANGES_MAX, Ranges, content_range, part_head, parts_end, ranges}
 pub use refusal::Refusal;
 pub use request::Request;
 pub use response::Response;
-pub use server::{Body, BodyHandler, Reply, Router, Sender, Server, listen};
+pub use server::{Body, BodyHandler, Reply, Router, Sender, Server, Watch, listen};
 pub use sse::SseEvent;
 
 /// No part of the API: the state machines that server and client are made of, for the tests, the

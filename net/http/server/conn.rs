@@ -62,7 +62,6 @@ pub(super) fn serve<S: 'static>(
         intake: Intake::Head,
         scan: Scan::default(),
         partial: false,
-        requests: 0,
         room: 0,
         spent: false,
         armed,
@@ -102,7 +101,6 @@ pub(super) struct Session<S: 'static> {
     scan: Scan,
     /// The first bytes of a head are here.
     pub(super) partial: bool,
-    requests: usize,
     /// Requests that may still begin in this go.
     room: usize,
     /// There was none left for those in the backlog: a nudge goes on with them.
@@ -257,11 +255,13 @@ impl<S: 'static> Session<S> {
         head: &RequestHead<'_>,
         bytes: &[u8],
     ) -> Option<usize> {
-        (self.requests, self.room) = (self.requests + 1, self.room.saturating_sub(1));
+        self.room = self.room.saturating_sub(1);
         let exchange = &*self.exchange;
+        let number = exchange.requests.get() + 1;
+        exchange.requests.set(number);
         let limits = &exchange.common.limits;
         let mut facts = Facts::of(head);
-        facts.keep_alive &= self.requests < limits.requests_max;
+        facts.keep_alive &= number < limits.requests_max;
         exchange.facts.set(facts);
         exchange.body_left.set(0);
         let after = &bytes[head.bytes..];

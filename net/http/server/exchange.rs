@@ -95,6 +95,8 @@ pub(super) struct Exchange {
     pub(super) conn: Cell<Option<SourceId<Conn>>>,
     pub(super) timer: Cell<Option<TimerId>>,
     pub(super) phase: Cell<Phase>,
+    /// Requests so far: the number of the one in hand.
+    pub(super) requests: Cell<usize>,
     pub(super) facts: Cell<Facts>,
     /// How the body of the answer that is streamed ends.
     pub(super) coding: Cell<Coding>,
@@ -140,6 +142,7 @@ impl Exchange {
             conn: Cell::new(None),
             timer: Cell::new(None),
             phase: Cell::new(Phase::Idle),
+            requests: Cell::new(0),
             facts: Cell::default(),
             coding: Cell::new(Coding::None),
             running: Cell::new(false),
@@ -180,6 +183,12 @@ impl Exchange {
     pub(super) fn conn<'a, S: 'static>(&self, reactor: &'a mut Context<S>) -> Option<&'a mut Conn> {
         let conn = reactor.get_mut(self.conn.get()?);
         conn.filter(|conn| !conn.is_closing() && !conn.has_failed())
+    }
+
+    /// Whether the connection is there and would take more of an answer.
+    pub(super) fn is_open<S: 'static>(&self, reactor: &Context<S>) -> bool {
+        let conn = self.conn.get().and_then(|conn| reactor.get(conn));
+        conn.is_some_and(|conn| !conn.is_closing() && !conn.has_failed())
     }
 
     /// Lets the connection look at what has changed, in the next turn.

@@ -40,7 +40,7 @@ use super::request::Request;
 use crate::net::conn::Conn;
 use crate::net::stream::Stream;
 use crate::net::tcp;
-use crate::reactor::{Context, SourceId};
+use crate::reactor::{Context, Place, SourceId};
 
 mod answer;
 mod body;
@@ -52,11 +52,13 @@ mod sender;
 mod service;
 mod time;
 mod trouble;
+mod watch;
 
 pub use reply::Reply;
 pub use router::Router;
 pub use sender::Sender;
 use service::{Collecting, Service, Streaming};
+pub use watch::Watch;
 
 /// What the handler of a streamed body is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,27 +214,33 @@ impl<S: 'static> Server<S> {
         addr: impl ToSocketAddrs,
         listen: tcp::Listen,
     ) -> io::Result<SourceId<tcp::Listener>> {
-        let server = self.clone();
+        let (server, place) = (self.clone(), Place::caller());
         let unsent_bytes = listen.kind.unsent_bytes.unwrap_or(KERNEL_UNSENT_BYTES);
         listen
             .unsent_bytes(unsent_bytes)
             .connections_max(self.common.limits.connections_max)
             .limits(self.common.connection.clone())
-            .open(reactor, addr, move |reactor, _, stream| server.greet(reactor, stream))
+            .open(reactor, addr, move |reactor, _, stream| server.greet(reactor, stream, place))
     }
 
-    /// Serves a stream that was accepted, over TLS if that is wanted.
-    fn greet(&self, reactor: &mut Context<S>, stream: Stream) {
+    /// Serves a stream that was accepted, over TLS if that is wanted. Both are known by the place
+    /// where the server was told to listen.
+    fn greet(&self, reactor: &mut Context<S>, stream: Stream, place: Place) {
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
             let (server, peer) = (self.clone(), stream.peer());
-            tls.accept(reactor, stream, move |reactor, _, result| match result {
-                Ok(stream) => drop(server.serve(reactor, stream)),
+            let handshake = tls.accept(reactor, stream, move |reactor, _, result| match result {
+                Ok(stream) => {
+                    let conn = server.serve(reactor, stream);
+                    reactor.set_place(conn.raw(), place);
+                }
                 Err(error) => log::info!("{}: {error}", exchange::Peer(peer)),
             });
+            reactor.set_place(handshake.raw(), place);
             return;
         }
-        self.serve(reactor, stream);
+        let conn = self.serve(reactor, stream);
+        reactor.set_place(conn.raw(), place);
     }
 
     /// Serves one connection, whatever carries it. A [`drain`](crate::net::drain()) ends it as one

@@ -12,6 +12,7 @@ use http::StatusCode;
 
 use super::exchange::{Exchange, Facts, Gone, Phase};
 use super::sender::Sender;
+use super::watch::Watch;
 use crate::net::drive::NUDGE;
 use crate::net::http::response::{Coding, Connection, Response};
 use crate::net::stream::Stream;
@@ -143,9 +144,12 @@ impl Reply {
 
     /// Whether an answer would still reach the connection.
     pub fn is_open<S: 'static>(&self, reactor: &Context<S>) -> bool {
-        let conn = self.0.conn.get();
-        self.0.phase.get() == Phase::Pending
-            && conn.and_then(|conn| reactor.get(conn)).is_some_and(|conn| !conn.is_closing())
+        self.0.phase.get() == Phase::Pending && self.0.is_open(reactor)
+    }
+
+    /// Watches the client when the reply is elsewhere.
+    pub fn watch(&self) -> Watch {
+        Watch::new(self.0.clone())
     }
 
     /// Delivers no more of a streamed body until [`resume_body`](Reply::resume_body); the client
@@ -161,7 +165,8 @@ impl Reply {
 }
 
 pub(super) fn on_gone<S: 'static>(exchange: &Exchange, reactor: &mut Context<S>, gone: Gone<S>) {
-    let is_open = matches!(exchange.phase.get(), Phase::Pending | Phase::Streaming);
+    let phase = exchange.phase.get();
+    let is_open = matches!(phase, Phase::Pending | Phase::Sending | Phase::Streaming);
     match exchange.conn(reactor) {
         Some(conn) if is_open && !conn.is_read_out() => {
             exchange.set_on_gone(gone);

@@ -99,11 +99,16 @@ impl Sender {
         conn.map_or(0, |conn| conn.unsent())
     }
 
+    /// Whether so much is unsent that a piece is answered `AboveHigh`: who has a choice waits until
+    /// [`on_drained`](Sender::on_drained) is told.
+    pub fn is_above_high<S: 'static>(&self, reactor: &Context<S>) -> bool {
+        let conn = self.0.conn.get().and_then(|conn| reactor.get(conn));
+        conn.is_some_and(|conn| conn.unsent() > conn.limits().outbox_bytes_high)
+    }
+
     /// Whether a piece would still reach the connection.
     pub fn is_open<S: 'static>(&self, reactor: &Context<S>) -> bool {
-        let conn = self.0.conn.get();
-        self.0.phase.get() == Phase::Streaming
-            && conn.and_then(|conn| reactor.get(conn)).is_some_and(|conn| !conn.is_closing())
+        self.0.phase.get() == Phase::Streaming && self.0.is_open(reactor)
     }
 
     /// Calls `drained` each time there is room again. Takes the place of an earlier one.

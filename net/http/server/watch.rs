@@ -1,0 +1,74 @@
+//! An eye on a client whose reply was moved away.
+//!
+//! Knows the exchange, and which of its requests is meant.
+//!
+//! # Read next
+//! `sender.rs`: answers that come in pieces.
+
+use std::fmt;
+use std::rc::Rc;
+
+use super::exchange::{Exchange, Phase};
+use super::reply;
+use crate::reactor::Context;
+
+/// Watches the client of a [`Reply`](super::Reply) that was moved away, to a timer or a worker:
+/// without the duty to answer. Of a request that was answered it tells nothing more.
+///
+/// ```
+/// use std::time::Duration;
+/// use waterwheel::net::http::Server;
+///
+/// let server = Server::<()>::new(|reactor, _, _, reply| {
+///     let watch = reply.watch();
+///     let timer = reactor.after(Duration::from_secs(60), |reactor, _| {
+///         reply.send(reactor, "at last");
+///     });
+///     watch.on_gone(reactor, move |reactor, _: &mut ()| {
+///         reactor.cancel(timer);
+///     });
+/// });
+/// ```
+#[derive(Clone)]
+pub struct Watch {
+    exchange: Rc<Exchange>,
+    /// The number of the request on its connection.
+    request: usize,
+}
+
+impl Watch {
+    pub(super) fn new(exchange: Rc<Exchange>) -> Watch {
+        Watch { request: exchange.requests.get(), exchange }
+    }
+
+    /// Calls `gone` as [`Reply::on_gone`](super::Reply::on_gone) does, and takes the place of what
+    /// was set there. Not if the request was answered: then `gone` is dropped.
+    pub fn on_gone<S, F>(&self, reactor: &mut Context<S>, gone: F)
+    where
+        S: 'static,
+        F: FnOnce(&mut Context<S>, &mut S) + 'static,
+    {
+        if !self.is_answered() {
+            reply::on_gone(&self.exchange, reactor, Box::new(gone));
+        }
+    }
+
+    /// Whether the answer is still to be completed, and would reach the connection.
+    pub fn is_open<S: 'static>(&self, reactor: &Context<S>) -> bool {
+        !self.is_answered() && self.exchange.is_open(reactor)
+    }
+
+    fn is_answered(&self) -> bool {
+        let phase = self.exchange.phase.get();
+        self.exchange.requests.get() != self.request || phase == Phase::Idle
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch")
+            .field("exchange", &self.exchange)
+            .field("request", &self.request)
+            .finish()
+    }
+}
