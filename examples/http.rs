@@ -16,8 +16,8 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use waterwheel::net::http::{self, Body, BodyHandler, Method, Ranges, Reply};
-use waterwheel::net::http::{Request, Response, Router, Server, StatusCode};
+use waterwheel::net::http::{Body, BodyHandler, Method, Reply, Request};
+use waterwheel::net::http::{Response, Router, Server, StatusCode};
 use waterwheel::{Context, Reactor};
 
 mod cli;
@@ -71,19 +71,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
 
 /// Sends this program; or a part, so that a download that was cut can go on.
 fn source(reactor: &mut Context<()>, _: &mut (), request: &Request<'_>, reply: Reply) {
-    let length = SOURCE.len() as u64;
-    let answer = match http::ranges(request.headers(), length, None, None) {
-        Ranges::Parts(parts) if parts.len() == 1 => {
-            let part = parts[0].start as usize..parts[0].end as usize;
-            Response::text(&SOURCE.as_bytes()[part])
-                .status(StatusCode::PARTIAL_CONTENT)
-                .header("Content-Range", http::content_range(Some(&parts[0]), length))
-        }
-        Ranges::Unsatisfiable => Response::from(StatusCode::RANGE_NOT_SATISFIABLE)
-            .header("Content-Range", http::content_range(None, length)),
-        _ => Response::text(SOURCE), // Several parts in one answer: few clients want that.
-    };
-    reply.send(reactor, answer);
+    reply.send(reactor, Response::text(SOURCE).ranged(request));
 }
 
 fn hello(reactor: &mut Context<()>, _: &mut (), request: &Request<'_>, reply: Reply) {
@@ -102,12 +90,16 @@ fn echo(reactor: &mut Context<()>, _: &mut (), request: &Request<'_>, reply: Rep
     reply.send(reactor, answer);
 }
 
-/// Answers later. A client that has gone by then is no trouble: nothing is sent.
+/// Answers later. For a client that goes meanwhile the timer is cancelled, and the reply with it.
 fn slow(reactor: &mut Context<()>, _: &mut (), request: &Request<'_>, reply: Reply) {
-    let given = request.query_pairs().find(|(name, _)| name == "ms");
-    let ms = given.and_then(|(_, ms)| ms.parse().ok()).unwrap_or(1000).min(SLOW_MS_MAX);
-    reactor.after(Duration::from_millis(ms), move |reactor, _| {
+    let given = request.query_param("ms").and_then(|ms| ms.parse().ok());
+    let ms = given.unwrap_or(1000).min(SLOW_MS_MAX);
+    let watch = reply.watch();
+    let timer = reactor.after(Duration::from_millis(ms), move |reactor, _| {
         reply.send(reactor, format!("Here I am, {ms} ms later.\n"));
+    });
+    watch.on_gone(reactor, move |reactor, _: &mut ()| {
+        reactor.cancel(timer);
     });
 }
 

@@ -16,7 +16,6 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use history::History;
-use waterwheel::net::Limits;
 use waterwheel::net::http::{Reply, Request, Response, Router};
 use waterwheel::net::http::{Sender, Server, SseEvent, StatusCode};
 use waterwheel::reactor::Missed;
@@ -116,8 +115,8 @@ fn say(reactor: &mut Context<Live>, live: &mut Live, request: &Request<'_>, repl
 /// Where a reader goes on: it says what it has heard in the address, or in a header, as a browser
 /// does that has lost its event stream.
 fn place(live: &Live, request: &Request<'_>) -> u64 {
-    let after = request.query_pairs().find(|(name, _)| name == "after").map(|(_, id)| id);
-    let heard = request.header("Last-Event-ID").map(Cow::from).or(after);
+    let heard = request.header("Last-Event-ID").map(Cow::from);
+    let heard = heard.or_else(|| request.query_param("after"));
     live.history.place(heard.and_then(|id| id.parse().ok()))
 }
 
@@ -155,7 +154,7 @@ fn events(reactor: &mut Context<Live>, live: &mut Live, request: &Request<'_>, r
 impl Reader<Sender> {
     /// Tells all that is new; later, if too much of what it was told is still on its way.
     fn catch_up(&mut self, reactor: &mut Context<Live>, history: &History) {
-        if self.to.unsent(reactor) > Limits::default().outbox_bytes_high {
+        if self.to.is_above_high(reactor) {
             return; // And `on_drained` tells.
         }
         let (missed, news) = history.since(self.place);

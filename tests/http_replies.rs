@@ -1,0 +1,181 @@
+//! What an HTTP handler may ask, and say, beyond a plain answer.
+
+use std::net::TcpStream;
+use std::rc::Rc;
+use std::time::Duration;
+
+use waterwheel::net::http::{self as web, Reply, Response, Sender, StatusCode, Watch};
+use waterwheel::net::{Limits, Pressure};
+use waterwheel::timers::TimerId;
+use waterwheel::{Context, Reactor};
+
+#[path = "support/http.rs"]
+mod http;
+mod support;
+
+use http::{Bench, body, get, statuses};
+use support::ceiling;
+
+const LATER: Duration = Duration::from_secs(60);
+
+#[test]
+fn query_is_asked_for_a_value_by_its_name() {
+    let mut bench = Bench::<()>::handler(|reactor, _, request, reply| {
+        let [a, b, c] = ["a", "b c", "none"].map(|name| request.query_param(name));
+        reply.send(reactor, format!("{a:?} {b:?} {c:?}"));
+    });
+    let heard = bench.ask(get("/?x=0&a=1&a=2&b+c=%C3%A9+%26"));
+    assert_eq!(body(&heard), "Some(\"1\") Some(\"é &\") None");
+    assert_eq!(body(&bench.ask(get("/?a"))), "Some(\"\") None None");
+    assert_eq!(body(&bench.ask(get("/"))), "None None None");
+}
+
+/// Ten digits, held in each of the ways that there are.
+fn digits() -> Bench<()> {
+    Bench::handler(|reactor, _, request, reply| {
+        let digits = match request.path() {
+            "/static" => Response::text("0123456789"),
+            "/owned" => Response::text("0123456789".to_owned()),
+            "/shared" => Response::text(Rc::<[u8]>::from(&b"0123456789"[..])),
+            _ => Response::text("0123456789").status(StatusCode::NOT_FOUND),
+        };
+        let digits = digits.header("ETag", "\"one\"").header("Last-Modified", "then");
+        reply.send(reactor, digits.ranged(request));
+    })
+}
+
+#[test]
+fn part_of_a_body_is_had_by_its_range() {
+    let mut bench = digits();
+    let mut ask = |method: &str, path: &str, fields: &str| {
+        bench.ask(format!("{method} {path} HTTP/1.1\r\nHost: h\r\n{fields}\r\n"))
+    };
+    for path in ["/static", "/owned", "/shared"] {
+        let heard = ask("GET", path, "Range: bytes=2-4\r\n");
+        assert_eq!((statuses(&heard), body(&heard)), (vec![206], "234"), "{path}");
+        for field in ["Content-Range: bytes 2-4/10\r\n", "Content-Length: 3\r\n"] {
+            assert!(heard.contains(field), "{heard}");
+        }
+        assert!(heard.contains("ETag: \"one\"\r\n") && heard.contains("Content-Type: text/plain"));
+        let heard = ask("GET", path, "Range: bytes=10-\r\n");
+        assert_eq!(statuses(&heard), [416], "{path}");
+        assert!(heard.contains("Content-Range: bytes */10\r\n"), "{heard}");
+    }
+    for (fields, expected) in [
+        ("", "0123456789"),
+        ("Range: bytes=0-1,4-5\r\n", "0123456789"),
+        ("Range: bytes=8-\r\nIf-Range: \"one\"\r\n", "89"),
+        ("Range: bytes=8-\r\nIf-Range: then\r\n", "89"),
+        ("Range: bytes=8-\r\nIf-Range: \"two\"\r\n", "0123456789"),
+        ("Range: bytes=8-\r\nIf-Range: now\r\n", "0123456789"),
+    ] {
+        let heard = ask("GET", "/static", fields);
+        assert_eq!(body(&heard), expected, "{fields}");
+        assert_eq!(heard.contains("Accept-Ranges: bytes\r\n"), expected.len() == 10, "{fields}");
+    }
+    let head = ask("HEAD", "/static", "Range: bytes=2-4\r\n");
+    assert!(statuses(&head) == [200] && head.contains("Content-Length: 10\r\n"), "{head}");
+    let missing = ask("GET", "/missing", "Range: bytes=2-4\r\n");
+    assert_eq!((statuses(&missing), body(&missing)), (vec![404], "0123456789"));
+}
+
+#[test]
+fn sender_says_when_too_much_is_unsent() {
+    let mut bench = Bench::<Option<Sender>>::handler(|reactor, kept, _, reply| {
+        *kept = Some(reply.stream(reactor, ""));
+    });
+    let client = bench.connect_with(1000);
+    bench.reactor[client.id].pause();
+    bench.send(&client, get("/"));
+    let sender = bench.state.take().unwrap();
+    let mut written = 0;
+    loop {
+        let pressure = sender.write(&mut bench.reactor, &[b'x'; 1000]);
+        written += 1000;
+        assert_eq!(sender.is_above_high(&bench.reactor), pressure == Pressure::AboveHigh);
+        if pressure != Pressure::Below {
+            break;
+        }
+    }
+    let high = Limits::default().outbox_bytes_high;
+    assert!(high.abs_diff(written) < 5000, "{written}"); // Chunks have sizes, too.
+    bench.reactor[client.id].resume();
+    bench.settle();
+    assert!(!sender.is_above_high(&bench.reactor) && sender.end(&mut bench.reactor));
+}
+
+#[derive(Default)]
+struct Slow {
+    timers: Vec<TimerId>,
+    watches: Vec<Watch>,
+    gone: usize,
+}
+
+/// Answers in a minute, unless the client goes.
+fn slow(reactor: &mut Context<Slow>, slow: &mut Slow, reply: Reply) {
+    let watch = reply.watch();
+    assert!(watch.is_open(reactor));
+    let timer = reactor.after(LATER, |reactor, _| drop(reply.send(reactor, "at last")));
+    watch.on_gone(reactor, move |reactor, slow: &mut Slow| {
+        slow.gone += 1;
+        assert!(reactor.cancel(timer));
+    });
+    slow.timers.push(timer);
+    slow.watches.push(watch);
+}
+
+#[test]
+fn client_of_a_reply_that_was_moved_away_can_be_watched() {
+    for way in ["stays", "finishes", "is reset"] {
+        let mut bench = Bench::<Slow>::handler(|reactor, state, _, reply| {
+            slow(reactor, state, reply);
+        });
+        let client = bench.connect();
+        bench.send(&client, get("/"));
+        let watch = bench.state.watches.pop().unwrap();
+        assert!(watch.is_open(&bench.reactor), "{way}");
+        match way {
+            "stays" => bench.wait(LATER),
+            "finishes" => bench.finish(&client),
+            _ => bench.reactor[client.id].abort(),
+        }
+        bench.settle();
+        let stays = way == "stays";
+        assert_eq!(statuses(&client.take()), if stays { vec![200] } else { vec![] }, "{way}");
+        assert_eq!((bench.state.gone, bench.is_served(&client)), (usize::from(!stays), stays));
+        assert!(!watch.is_open(&bench.reactor), "{way}");
+        assert!(!bench.reactor.cancel(bench.state.timers[0]), "fired, or cancelled: {way}");
+    }
+}
+
+#[test]
+fn watch_of_one_request_knows_nothing_of_the_next() {
+    let mut bench = Bench::<Slow>::handler(|reactor, state, _, reply| slow(reactor, state, reply));
+    let client = bench.connect();
+    bench.send(&client, get("/1") + &get("/2"));
+    bench.wait(LATER);
+    assert_eq!((statuses(&client.take()), bench.state.watches.len()), (vec![200], 2));
+    let [first, second] = [0, 1].map(|at| bench.state.watches[at].clone());
+    assert!(!first.is_open(&bench.reactor) && second.is_open(&bench.reactor));
+    // This would take the place of what the second has set, and be told at the end.
+    first.on_gone(&mut bench.reactor, |_, _: &mut Slow| panic!("it was answered"));
+    bench.reactor[client.id].abort();
+    bench.settle();
+    assert_eq!(bench.state.gone, 1);
+    assert!(!second.is_open(&bench.reactor));
+}
+
+#[test]
+fn accepted_connection_is_known_by_the_line_that_listens() {
+    let _ceiling = ceiling(LATER);
+    let mut reactor = Reactor::<()>::new().unwrap();
+    let line = line!() + 1;
+    let listener = web::listen(&mut reactor, "127.0.0.1:0", |_, _, _, _| {}).unwrap();
+    let _client = TcpStream::connect(reactor[listener].local_addr()).unwrap();
+    while reactor.why_alive().len() < 2 {
+        reactor.turn(&mut (), None).unwrap();
+    }
+    for why in reactor.why_alive() {
+        assert!(why.to_string().contains(&format!("http_replies.rs:{line}")), "{why}");
+    }
+}
