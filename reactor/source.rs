@@ -236,15 +236,6 @@ impl<S: 'static> Context<S> {
         true
     }
 
-    /// Says where the program asked for a source, if not where it was registered: for one that
-    /// goes on with what another began.
-    #[cfg(feature = "ws")]
-    pub(crate) fn set_place(&mut self, id: RawId, place: Place) {
-        if let Some(entry) = self.sources.get_mut(id) {
-            entry.place = place;
-        }
-    }
-
     /// [`register_with`](Context::register_with) for what no selector can refuse.
     ///
     /// # Panics
