@@ -115,7 +115,7 @@ struct Slow {
 fn slow(reactor: &mut Context<Slow>, slow: &mut Slow, reply: Reply) {
     let watch = reply.watch();
     assert!(watch.is_open(reactor));
-    let timer = reactor.after(LATER, |reactor, _| drop(reply.send(reactor, "at last")));
+    let timer = reactor.after(LATER, |reactor, _| _ = reply.send(reactor, "at last"));
     watch.on_gone(reactor, move |reactor, slow: &mut Slow| {
         slow.gone += 1;
         assert!(reactor.cancel(timer));
