@@ -21,7 +21,7 @@ use crate::net::limits::ticks;
 use crate::net::{Conn, Pressure};
 use crate::reactor::{Context, Readiness, SourceId};
 
-/// What a call resumes itself with, or is resumed with: to see what follows from what was done to it.
+/// What a call is resumed with, by itself or others: to see what follows from what was done.
 pub(super) const LOOK: Readiness = Readiness::WRITABLE;
 /// There may be a connection for it.
 pub(super) const ADMITTED: Readiness = Readiness::PRIORITY;
@@ -240,8 +240,8 @@ impl SourceId<Call> {
         }
     }
 
-    /// Ends the call: no callback comes any more, what it owns is dropped, and so is its connection.
-    /// False if it had ended.
+    /// Ends the call: no callback comes any more, what it owns is dropped, and so is its
+    /// connection. False if it had ended.
     pub fn cancel<S: 'static>(self, reactor: &mut Context<S>) -> bool {
         reactor.remove(self.raw())
     }

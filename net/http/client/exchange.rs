@@ -7,8 +7,8 @@
 //!     └───── a connection that idled ─────▶┘  ◀─────────────┘ redirect
 //! ```
 //!
-//! A connection's handler is a [`Line`] (`line.rs`): it passes events on to the exchange that uses it
-//! now, and to nobody while it idles. What then happens is in `send.rs` and `receive.rs`.
+//! A connection's handler is a [`Line`] (`line.rs`): it passes events on to the exchange that uses
+//! it now, and to nobody while it idles. What then happens is in `send.rs` and `receive.rs`.
 //!
 //! # Rules
 //! 1. One of `End` and `Failed` is told, once, and is the last event; the call's id is stale by

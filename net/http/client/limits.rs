@@ -23,8 +23,8 @@ pub struct ClientLimits {
     pub connect_timeout: Option<Duration>,
     /// From the last byte of the request to the head of the answer. 60 s.
     pub head_timeout: Option<Duration>,
-    /// Between two pieces of the body; does not run while the call is paused, nor while bytes of the
-    /// request are still under way. 30 s.
+    /// Between two pieces of the body; does not run while the call is paused, nor while bytes of
+    /// the request are still under way. 30 s.
     pub idle_timeout: Option<Duration>,
     /// How long bytes of the request may wait without the server taking any. 30 s.
     pub write_timeout: Option<Duration>,

@@ -14,7 +14,7 @@
 //!
 //! # Left out
 //! Cookies, caches, compression, HTTP/2: each is more than what is here. Pipelining: one slow
-//! answer would hold up those behind it. What the environment says of proxies: a program may read it.
+//! answer would hold up those behind it. The environment's proxies: a program may read them.
 //!
 //! # Read next
 //! `exchange.rs`: a call's course.
@@ -94,8 +94,8 @@ impl<S: 'static> Client<S> {
         Client { shared: Rc::new(Shared::new(limits, settings)) }
     }
 
-    /// One like this with other settings, and with connections of its own: those of the old one were
-    /// made otherwise.
+    /// One like this with other settings, and with connections of its own: those of the old one
+    /// were made otherwise.
     fn change(&self, change: impl FnOnce(&mut Settings<S>)) -> Client<S> {
         let mut settings = self.shared.settings.clone();
         change(&mut settings);
@@ -146,8 +146,8 @@ impl<S: 'static> Client<S> {
         self.change(|settings| settings.proxy = Some(Proxy::of(url)))
     }
 
-    /// Whom `https` trusts, and what certificate is shown. By default those whom the platform trusts,
-    /// whose certificates are read at the first such call, which keeps the loop for some
+    /// Whom `https` trusts, and what certificate is shown. By default those whom the platform
+    /// trusts, whose certificates are read at the first such call, which keeps the loop for some
     /// milliseconds; made here and before the loop runs it does not.
     #[cfg(feature = "tls")]
     pub fn tls(self, tls: tls::Client) -> Client<S> {
@@ -209,7 +209,8 @@ impl<S: 'static> Client<S> {
     ///
     /// let mut reactor = Reactor::new()?;
     /// let ask = Ask::post("http://127.0.0.1:8080/count").body_stream(None);
-    /// let call = Client::new().stream(&mut reactor, ask, |_, got: &mut usize, _, event| match event {
+    /// let client = Client::new();
+    /// let call = client.stream(&mut reactor, ask, |_, got: &mut usize, _, event| match event {
     ///     CallEvent::Head(head) => println!("{}", head.status),
     ///     CallEvent::Data(bytes) => *got += bytes.len(), // `call.pause(…)` slows the server down
     ///     CallEvent::Drained => {}                       // after a write that was `AboveHigh`

@@ -4,8 +4,8 @@
 //!
 //! A call that waits is *admitted* when there is a connection for it, or may be one: it is resumed,
 //! and comes back in the next turn. Until then what it was promised is spoken for: a call that is
-//! made meanwhile waits behind it, or one that asks again from each answer's callback would keep all
-//! others out for good.
+//! made meanwhile waits behind it, or one that asks again from each answer's callback would keep
+//! all others out for good.
 //!
 //! # Read next
 //! `pool.rs`: all places.

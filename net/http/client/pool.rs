@@ -3,8 +3,8 @@
 //! Knows sources and their ids; what is said over a connection is in `exchange.rs`.
 //!
 //! # Rules
-//! 1. A connection is idle when an answer was read to its end, its request sent to the end, and not a
-//!    byte has come behind it. Anything that comes while it idles, the end included, closes it.
+//! 1. A connection is idle when an answer was read to its end, its request sent to the end, and not
+//!    a byte has come behind it. Anything that comes while it idles, the end included, closes it.
 //! 2. An idle connection does not hold the loop.
 //! 3. Calls get their connections in the order in which they asked.
 //!

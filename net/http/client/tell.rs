@@ -65,8 +65,8 @@ impl<S: 'static> Exchange<S> {
     }
 }
 
-/// A callback while it runs, put back when it ends. One that panics takes its call along: what it was
-/// to be told next went with the panic.
+/// A callback while it runs, put back when it ends. One that panics takes its call along: what it
+/// was to be told next went with the panic.
 struct Lent<'a, S: 'static> {
     sink: Option<Sink<S>>,
     exchange: &'a Exchange<S>,
