@@ -1,7 +1,7 @@
 //! Fetch: a small curl. Several URLs side by side, and a progress bar.
 //!
 //! Run:  cargo run --release --features http,tls --example fetch -- https://example.org/
-//! Then: python3 -m http.server 8000 &       and, against it:
+//! Then: python3 -m http.server 8000 &       and, against it, from target/release/examples:
 //!       fetch -o a -o b http://localhost:8000/LARGE http://localhost:8000/OTHER
 //!       fetch http://localhost:8000/LARGE | (sleep 5; wc -c)
 //! See:  the bar on stderr, where that is a terminal; the memory, which stays small while the reader

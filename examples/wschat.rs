@@ -2,7 +2,7 @@
 //!
 //! Run:  cargo run --release --features ws --example wschat
 //! Then: open http://127.0.0.1:7001 in two windows, one as narrow as a phone, and type;
-//!       or, with Python's websockets: python -m websockets ws://127.0.0.1:7001/chat
+//!       or, with Python's websockets: python3 -m websockets ws://127.0.0.1:7001/chat
 //!       and type {"text": "hello"}
 //! See:  who is there, who comes and goes. Stop the server and start it again: the pages come back
 //!       by themselves, under their names.
