@@ -4,7 +4,7 @@
 //!   is the contract, rule by rule. On it: promises, an event bus, worker threads, scheduled tasks.
 //! * [`timers`] is the hierarchical wheel under it, and the clock.
 //! * [`net`] puts sockets on it: buffered connections, listeners, codecs, datagrams, links, limits,
-//!   and a simulated network to test them in.
+//!   and a simulated network to test them in; with features, TLS, HTTP and WebSocket.
 //!
 //! The README has the first program, the examples and the order in which to read the sources.
 

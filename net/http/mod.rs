@@ -1,4 +1,4 @@
-//! HTTP/1.1 on the loop: a server and a client.
+//! HTTP/1.1 on the loop: a server and a client. Feature `http`.
 //!
 //! Knows connections, httparse for heads and the `http` crate for methods and statuses.
 //!

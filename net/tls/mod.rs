@@ -1,4 +1,4 @@
-//! TLS over any stream: server and client.
+//! TLS over any stream: server and client. Feature `tls`.
 //!
 //! Knows streams, their transports and rustls; never mentions TCP.
 //!

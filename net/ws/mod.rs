@@ -1,4 +1,4 @@
-//! WebSocket on the loop (RFC 6455).
+//! WebSocket on the loop (RFC 6455). Feature `ws`.
 //!
 //! Knows connections, the heads of HTTP and tungstenite's frame header; never mentions threads.
 //!
