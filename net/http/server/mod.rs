@@ -184,7 +184,8 @@ impl<S: 'static> Server<S> {
     }
 
     /// Speaks TLS with whom it [listens](Server::listen) for: https. A handshake that fails is
-    /// logged, with the peer. A stream that is [served](Server::serve) is taken as it is.
+    /// logged, with the peer. A stream that is [served](Server::serve) is taken as it is. Of
+    /// protocols (ALPN) `tls` should name `http/1.1` or none: nothing else is spoken here.
     #[cfg(feature = "tls")]
     pub fn tls(self, tls: crate::net::tls::Server) -> Server<S> {
         Server { tls: Some(tls), ..self }
