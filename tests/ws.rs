@@ -85,7 +85,7 @@ fn tungstenites_client_hears_what_it_says() {
     until_closed(&mut reactor, &mut told);
     client.join().unwrap();
     assert_eq!(told.heard, ["hello None", "grüße", ""]);
-    assert_eq!(told.end(), "closed: 4001 \"enough\"");
+    assert_eq!(told.end(), "code 4001 \"enough\"");
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn tungstenites_server_hears_what_we_say() {
     until_closed(&mut reactor, &mut told);
     server.join().unwrap();
     assert_eq!(told.heard, ["open", "grüße"]);
-    assert_eq!(told.end(), "closed: 1000 \"that was all\"");
+    assert_eq!(told.end(), "code 1000 \"that was all\"");
 }
 
 #[test]
@@ -163,7 +163,7 @@ asyncio.run(talk())
     until_closed(&mut reactor, &mut told);
     assert_eq!(client.line(), "fine 4002");
     assert_eq!(told.heard, ["hello Some(\"chat\")", "grüße", "", "in four fragments"]);
-    assert_eq!(told.end(), "closed: 4002 \"bye\"");
+    assert_eq!(told.end(), "code 4002 \"bye\"");
 }
 
 #[test]
@@ -197,7 +197,7 @@ asyncio.run(serve())
     Connect::new().open(&mut reactor, &format!("ws://{addr}"), watched(talk)).unwrap();
     until_closed(&mut reactor, &mut told);
     assert_eq!(told.heard, ["open", "in two fragments", "[1, 1, 1]"]);
-    assert_eq!(told.end(), "closed: 4003 \"as you wish\"");
+    assert_eq!(told.end(), "code 4003 \"as you wish\"");
 }
 
 const ASK: &str = "GET /chat HTTP/1.1\r\nHost: server.example\r\nUpgrade: websocket\r\n\

@@ -98,7 +98,7 @@ fn paused_socket_still_hears_the_answer_to_its_own_close() {
     assert!(raw.told.heard.is_empty() && raw.told.closed.is_none());
     raw.socket.close(&mut raw.reactor, code::NORMAL, "");
     raw.turns(6);
-    assert_eq!(raw.told.end(), "closed: 1000 \"done\"");
+    assert_eq!(raw.told.end(), "code 1000 \"done\"");
     raw.run_out();
 }
 
@@ -266,7 +266,7 @@ fn close_goes_out_when_a_full_outbox_has_drained() {
         if by_us {
             raw.send(&masked(0x88, &close(1001, "")));
         }
-        assert_eq!(raw.told.end(), "closed: 1001");
+        assert_eq!(raw.told.end(), "code 1001");
         raw.run_out();
     }
 }
@@ -343,7 +343,7 @@ fn drain_says_that_the_server_goes_and_waits_for_the_answer() {
     assert_eq!(raw.told.heard, ["hello"]);
     raw.send(&masked(0x88, &close(1001, "")));
     raw.turns(5);
-    assert_eq!((raw.told.end(), raw.told.heard.len()), ("closed: 1001".to_owned(), 2));
+    assert_eq!((raw.told.end(), raw.told.heard.len()), ("code 1001".to_owned(), 2));
     raw.run_out();
 }
 
@@ -409,7 +409,7 @@ fn drain_waits_for_the_answer_to_a_close() {
     net::drain(&mut reactor, 10 * SECOND, done);
     let mut told = Told::default();
     reactor.run(&mut told).unwrap();
-    assert_eq!(told.end(), "closed: 1001");
+    assert_eq!(told.end(), "code 1001");
     told.heard.sort();
     let expected = "Closed(Closed { code: 1001, reason: \"going down\" })";
     assert_eq!(told.heard, ["1 of 1", expected]);

@@ -81,9 +81,9 @@ fn what_is_sent_arrives_as_frames_and_a_clients_masked() {
 fn peers_close_is_answered_with_its_code_and_ends_the_connection() {
     let _ceiling = ceiling(LIMIT);
     for (payload, answer, end) in [
-        (close(1000, "bye"), close(1000, ""), "closed: 1000 \"bye\""),
-        (close(4321, ""), close(4321, ""), "closed: 4321"),
-        (vec![], vec![], "closed: 1005"),
+        (close(1000, "bye"), close(1000, ""), "code 1000 \"bye\""),
+        (close(4321, ""), close(4321, ""), "code 4321"),
+        (vec![], vec![], "code 1005"),
     ] {
         let mut raw = server();
         raw.send(&[masked(0x88, &payload), masked(0x81, b"too late")].concat());
@@ -102,7 +102,7 @@ fn client_lets_the_server_end_the_connection_but_not_for_ever() {
     assert_eq!(raw.sent().len(), 2 + 4 + 2);
     assert_eq!(raw.told.end(), "");
     raw.wait(Limits::default().close_timeout);
-    assert_eq!(raw.told.end(), "closed: 1001 \"going down\"");
+    assert_eq!(raw.told.end(), "code 1001 \"going down\"");
     raw.run_out();
 }
 
@@ -119,7 +119,7 @@ fn our_close_waits_for_the_peers_and_discards_what_comes_before_it() {
     raw.send(&[masked(0x81, b"late"), masked(0x89, b"?")].concat());
     assert!(raw.told.closed.is_none() && raw.sent().is_empty());
     raw.send(&masked(0x88, &close(1001, "")));
-    assert_eq!(raw.told.end(), "closed: 1001");
+    assert_eq!(raw.told.end(), "code 1001");
     raw.run_out();
     assert!(raw.told.heard.is_empty());
 }
@@ -147,7 +147,7 @@ fn both_ends_may_say_close_at_the_same_time() {
     raw.socket.close(&mut raw.reactor, code::NORMAL, "ours");
     raw.turns(5);
     assert_eq!(raw.sent(), frame(0x88, &close(1000, "ours")));
-    assert_eq!(raw.told.end(), "closed: 1001 \"mine\"");
+    assert_eq!(raw.told.end(), "code 1001 \"mine\"");
     raw.run_out();
 }
 
@@ -219,7 +219,7 @@ fn peer_that_resets_instead_of_answering_a_close_is_lost() {
             peer.abort();
         }
         raw.turns(4);
-        assert_eq!(raw.told.end(), "closed: 1000 \"bye\"");
+        assert_eq!(raw.told.end(), "code 1000 \"bye\"");
         raw.run_out();
     }
 }

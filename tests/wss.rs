@@ -66,7 +66,7 @@ fn our_client_hears_what_it_says() {
     let connect = Connect::new().tls(with::client());
     connect.open(&mut reactor, &url, watched(talk)).unwrap();
     turn_until(&mut reactor, &mut told, |_, told| told.closed.is_some() && ws::unclosed() == 0);
-    assert_eq!((&*told.heard, &*told.end()), (&["open".to_owned()][..], "closed: 1000"));
+    assert_eq!((&*told.heard, &*told.end()), (&["open".to_owned()][..], "code 1000"));
 }
 
 #[test]

@@ -57,7 +57,7 @@ impl<S, F: FnMut(&mut Context<S>, &mut S, &Socket, Event<'_>) + 'static> Handler
 /// let _ = client.text(&mut reactor, "hello");
 /// let mut heard = String::new();
 /// reactor.run(&mut heard)?;
-/// assert_eq!(heard, "HELLO, closed: 1000 \"that was all\"");
+/// assert_eq!(heard, "HELLO, code 1000 \"that was all\"");
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[track_caller]

@@ -72,8 +72,8 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Reason::Closed { code, reason } if reason.is_empty() => write!(f, "closed: {code}"),
-            Reason::Closed { code, reason } => write!(f, "closed: {code} {reason:?}"),
+            Reason::Closed { code, reason } if reason.is_empty() => write!(f, "code {code}"),
+            Reason::Closed { code, reason } => write!(f, "code {code} {reason:?}"),
             Reason::Fault(fault) => write!(f, "the peer sent {fault}"),
             Reason::PongTimeout => f.write_str("the peer did not answer a ping"),
             Reason::CloseTimeout => f.write_str("the peer did not answer a Close in time"),

@@ -172,7 +172,7 @@ fn check(sim: &Sim<Sockets>, sockets: &Sockets) {
     }
     if traffic.resets == 0 {
         for reason in &sockets.closed {
-            assert_eq!(reason.to_string(), "closed: 1000 \"heard it all\"");
+            assert_eq!(reason.to_string(), "code 1000 \"heard it all\"");
         }
     }
 }
