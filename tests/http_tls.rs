@@ -59,3 +59,49 @@ fn curl_is_served_over_tls() {
     std::fs::remove_file(&roots).unwrap();
     std::fs::remove_file(&file).unwrap();
 }
+
+#[test]
+fn handler_sees_who_the_client_is() {
+    let _ceiling = ceiling(Duration::from_secs(60));
+    let authority = with::Authority::new("a test's own");
+    let (server, client) = (authority.issue(&["localhost"]), authority.issue(&["ann"]));
+    let known = with::der(&client.chain);
+    let file = |name: &str, pem: &[u8]| {
+        let name = format!("waterwheel-{name}-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, pem).unwrap();
+        path
+    };
+    let files = [
+        file("ca", authority.pem.as_ref()),
+        file("cert", client.chain.as_ref()),
+        file("key", client.key.as_ref()),
+    ];
+    let mut reactor = Reactor::<()>::new().unwrap();
+    let tls = tls::Server::new(server.chain, server.key).unwrap();
+    let tls = tls.require_clients(authority.pem.as_bytes()).unwrap();
+    let http = Server::new(|reactor, _, _, reply| {
+        let conn = reply.conn().unwrap();
+        let tls = reactor[conn].tls().unwrap();
+        let certificate = tls.peer_certificates().next().unwrap().to_vec();
+        reply.send(reactor, certificate);
+    });
+    let listener = http.tls(tls).listen(&mut reactor, "127.0.0.1:0").unwrap();
+    let port = reactor[listener].local_addr().port();
+    let remote = reactor.remote();
+    let curl = thread::spawn(move || {
+        let resolve = format!("localhost:{port}:127.0.0.1");
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", "--max-time", "30", "--resolve", &resolve]);
+        for (option, file) in ["--cacert", "--cert", "--key"].iter().zip(&files) {
+            curl.arg(option).arg(file);
+        }
+        let heard = curl.arg(format!("https://localhost:{port}/")).output().unwrap();
+        remote.stop().unwrap();
+        files.map(|file| std::fs::remove_file(file).unwrap());
+        heard
+    });
+    reactor.run(&mut ()).unwrap();
+    let heard = curl.join().unwrap();
+    assert_eq!(heard.stdout, known.as_ref(), "{}", String::from_utf8_lossy(&heard.stderr));
+}

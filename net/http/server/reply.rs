@@ -13,10 +13,11 @@ use http::StatusCode;
 use super::exchange::{Exchange, Facts, Gone, Phase};
 use super::sender::Sender;
 use super::watch::Watch;
+use crate::net::conn::Conn;
 use crate::net::drive::NUDGE;
 use crate::net::http::response::{Coding, Connection, Response};
 use crate::net::stream::Stream;
-use crate::reactor::Context;
+use crate::reactor::{Context, SourceId};
 
 /// What a handler answers with: now, or an hour later from a timer, a worker's result, another
 /// connection's callback. Dropped without an answer, it is a 500 and a line in the log.
@@ -30,6 +31,14 @@ impl Reply {
 
     pub(super) fn exchange(&self) -> Rc<Exchange> {
         self.0.clone()
+    }
+
+    /// The connection that the request came on, while it is open: for what it knows of its client,
+    /// such as [`Conn::tls`]'s certificates. What is to be sent goes by the reply.
+    ///
+    /// [`Conn::tls`]: crate::net::Conn
+    pub fn conn(&self) -> Option<SourceId<Conn>> {
+        self.0.conn.get().filter(|_| self.0.phase.get() == Phase::Pending)
     }
 
     /// Answers. True if the connection was still open; whether the client hears it is another
