@@ -72,7 +72,7 @@ impl Response {
         Response { content_type: HTML, ..Response::bytes(body) }
     }
 
-    /// 200 with JSON.
+    /// 200 with JSON, which `body` is already.
     pub fn json(body: impl Into<Payload>) -> Response {
         Response { content_type: JSON, ..Response::bytes(body) }
     }

@@ -15,7 +15,8 @@
 
 use std::time::Duration;
 
-/// An event for a client's `EventSource`.
+/// An event for a client's `EventSource`. It borrows its texts: send it in the statement that
+/// makes it, or keep them in variables.
 ///
 /// ```
 /// use waterwheel::net::http::SseEvent;

@@ -93,6 +93,30 @@ impl<S: 'static> Router<S> {
         self.route(Method::POST, pattern, handler)
     }
 
+    /// A route for PUT.
+    ///
+    /// # Panics
+    /// As [`route`](Router::route).
+    #[track_caller]
+    pub fn put<F>(self, pattern: &str, handler: F) -> Router<S>
+    where
+        F: FnMut(&mut Context<S>, &mut S, &Request<'_>, Reply) + 'static,
+    {
+        self.route(Method::PUT, pattern, handler)
+    }
+
+    /// A route for DELETE.
+    ///
+    /// # Panics
+    /// As [`route`](Router::route).
+    #[track_caller]
+    pub fn delete<F>(self, pattern: &str, handler: F) -> Router<S>
+    where
+        F: FnMut(&mut Context<S>, &mut S, &Request<'_>, Reply) + 'static,
+    {
+        self.route(Method::DELETE, pattern, handler)
+    }
+
     /// A route whose bodies are streamed; see [`Server::streaming`](super::Server::streaming).
     ///
     /// # Panics

@@ -22,7 +22,7 @@ const AROUND_BYTES: usize = 40;
 /// The body of an answer that is being sent, made by [`Reply::stream`](super::Reply::stream).
 ///
 /// Dropped without [`end`](Sender::end) it resets the connection, so that the client does not take
-/// what it has for the whole.
+/// what it has for the whole; what it has not read by then, the head included, may be lost.
 #[must_use = "dropped, it resets the connection"]
 pub struct Sender(Rc<Exchange>);
 
