@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use waterwheel::net::http::{self as web, Reply, Response, Sender, StatusCode, Watch};
-use waterwheel::net::{Limits, Pressure};
+use waterwheel::net::{Limits, Pressure, Reason};
 use waterwheel::timers::TimerId;
 use waterwheel::{Context, Reactor};
 
@@ -178,4 +178,42 @@ fn accepted_connection_is_known_by_the_line_that_listens() {
     for why in reactor.why_alive() {
         assert!(why.to_string().contains(&format!("http_replies.rs:{line}")), "{why}");
     }
+}
+
+/// Streams its path's number of bytes where five were announced.
+fn five() -> Bench<Vec<Pressure>> {
+    Bench::handler(|reactor, told: &mut Vec<Pressure>, request, reply| {
+        let sender = reply.stream_sized(reactor, "", 5);
+        for _ in 0..request.path().len() - 1 {
+            told.push(sender.write(reactor, b"x"));
+        }
+        told.push(if sender.end(reactor) { Pressure::Below } else { Pressure::Refused });
+    })
+}
+
+#[test]
+fn streamed_body_of_known_length_is_announced_and_the_connection_goes_on() {
+    for version in ["1.1", "1.0"] {
+        let mut bench = five();
+        let ask = format!("GET /12345 HTTP/{version}\r\nHost: h\r\nConnection: keep-alive\r\n\r\n");
+        let heard = bench.ask(format!("{ask}{ask}"));
+        assert_eq!(statuses(&heard), [200, 200], "{heard}");
+        assert_eq!(heard.matches("Content-Length: 5\r\n").count(), 2, "{heard}");
+        assert!(heard.ends_with("\r\n\r\nxxxxx") && !heard.contains("chunked"), "{heard}");
+        assert!(bench.state.iter().all(|told| *told == Pressure::Below), "{:?}", bench.state);
+    }
+}
+
+#[test]
+fn more_than_was_announced_is_refused_and_less_is_a_reset() {
+    let mut bench = five();
+    let heard = bench.ask(get("/123456"));
+    assert!(heard.ends_with("\r\n\r\nxxxxx"), "{heard}");
+    assert_eq!(bench.state[4..], [Pressure::Below, Pressure::Refused, Pressure::Below]);
+    bench.state.clear();
+    let client = bench.connect();
+    bench.send(&client, get("/1234"));
+    bench.settle();
+    assert_eq!(bench.state.last(), Some(&Pressure::Refused));
+    assert!(matches!(client.closed(), Some(Reason::Reset)), "{:?}", client.closed());
 }

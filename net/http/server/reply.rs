@@ -58,19 +58,38 @@ impl Reply {
         reactor: &mut Context<S>,
         response: impl Into<Response>,
     ) -> Sender {
+        let coding = match self.0.facts.get() {
+            Facts { is_http10: true, .. } => Coding::UntilClose,
+            _ => Coding::Chunked,
+        };
+        self.begin(reactor, response.into(), coding)
+    }
+
+    /// [`stream`](Reply::stream) of a body whose length is known, which the client is told: so many
+    /// bytes must follow, and more are refused. A body that ends before is a reset.
+    pub fn stream_sized<S: 'static>(
+        self,
+        reactor: &mut Context<S>,
+        response: impl Into<Response>,
+        body_bytes: u64,
+    ) -> Sender {
+        self.begin(reactor, response.into(), Coding::Length(body_bytes))
+    }
+
+    fn begin<S: 'static>(
+        self,
+        reactor: &mut Context<S>,
+        response: Response,
+        coding: Coding,
+    ) -> Sender {
         if self.0.phase.get() == Phase::Pending {
-            let response = response.into();
             if !response.is_final() {
                 let sender = Sender::new(self.0.dead());
                 self.send(reactor, response); // A 500, and no stream.
                 return sender;
             }
             let facts = self.0.facts.get();
-            let coding = match facts {
-                _ if self.0.is_bodiless(&response) => Coding::None,
-                Facts { is_http10: true, .. } => Coding::UntilClose,
-                _ => Coding::Chunked,
-            };
+            let coding = if self.0.is_bodiless(&response) { Coding::None } else { coding };
             self.0.coding.set(coding);
             let tick = reactor.tick();
             let date = self.0.common.dates.get(reactor, tick);

@@ -32,7 +32,8 @@ impl Sender {
     }
 
     /// Sends a piece: all of it, or if it would exceed what may be unsent, nothing. After
-    /// `AboveHigh`, and after such a refusal, [`on_drained`](Sender::on_drained) is told.
+    /// `AboveHigh`, and after such a refusal, [`on_drained`](Sender::on_drained) is told. What
+    /// exceeds an announced length is refused, too, and will always be.
     pub fn write<S: 'static>(&self, reactor: &mut Context<S>, bytes: &[u8]) -> Pressure {
         if self.0.phase.get() != Phase::Streaming {
             return Pressure::Refused;
@@ -41,7 +42,15 @@ impl Sender {
         match self.0.coding.get() {
             _ if bytes.is_empty() => Pressure::Below, // An empty chunk would be the end.
             Coding::None => Pressure::Below,
-            Coding::UntilClose | Coding::Length(_) => conn.write(bytes),
+            Coding::UntilClose => conn.write(bytes),
+            Coding::Length(left) if bytes.len() as u64 > left => Pressure::Refused,
+            Coding::Length(left) => {
+                let pressure = conn.write(bytes);
+                if pressure != Pressure::Refused {
+                    self.0.coding.set(Coding::Length(left - bytes.len() as u64));
+                }
+                pressure
+            }
             Coding::Chunked if !conn.admits(bytes.len() + AROUND_BYTES) => Pressure::Refused,
             Coding::Chunked => {
                 let mut out = self.0.common.head.take();
@@ -74,20 +83,23 @@ impl Sender {
         pressure
     }
 
-    /// Ends the body. True if the connection was still open.
+    /// Ends the body. True if the connection was still open, and an announced length is reached;
+    /// else it is reset.
     pub fn end<S: 'static>(self, reactor: &mut Context<S>) -> bool {
         if self.0.phase.get() != Phase::Streaming {
             return false;
         }
         let tick = reactor.tick();
         let Some(conn) = self.0.conn(reactor) else { return false };
-        if self.0.coding.get() == Coding::Chunked {
-            let pressure = conn.write(b"0\r\n\r\n");
-            if pressure == Pressure::Refused {
-                return false; // Dropped: what has no end must not look like one.
-            }
-            self.0.blocked.set(pressure == Pressure::AboveHigh);
+        let is_whole = match self.0.coding.get() {
+            Coding::Chunked => conn.write(b"0\r\n\r\n") != Pressure::Refused,
+            Coding::Length(left) => left == 0,
+            Coding::UntilClose | Coding::None => true,
+        };
+        if !is_whole {
+            return false; // Dropped: what has no end must not look like one.
         }
+        self.0.blocked.set(conn.unsent() > conn.limits().outbox_bytes_high);
         self.0.finish(conn, tick);
         self.0.tell_session();
         true
