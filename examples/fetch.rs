@@ -4,7 +4,7 @@
 //! Then: python3 -m http.server 8000 &       and, against it, from target/release/examples:
 //!       fetch -o a -o b http://localhost:8000/LARGE http://localhost:8000/OTHER
 //!       fetch http://localhost:8000/LARGE | (sleep 5; wc -c)
-//! See:  the bar on stderr, where that is a terminal; the memory, which stays small while the reader
+//! See:  the bar on stderr, where that is a terminal; the memory, small while the reader
 //!       sleeps: it slows the server down, through all that lies between.
 //! Look: `take`. What cannot be written for now pauses the call, and `drained` resumes it; a call
 //!       whose turn on stdout has not come is paused, too.

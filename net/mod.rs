@@ -20,8 +20,8 @@
 //! wrong that a seed can think of; or TLS over any of these (feature `tls`). Datagrams are in
 //! [`udp`] and [`unix::datagram`].
 //!
-//! What is spoken over it, each behind the feature of its name: `http`, server and client, and `ws`,
-//! WebSocket.
+//! What is spoken over it, each behind the feature of its name: `http`, server and client, and
+//! `ws`, WebSocket.
 //!
 //! # Read next
 //! `conn.rs`: the life of a connection.

@@ -50,8 +50,8 @@ pub(super) const LOOK_AGAIN_TICKS: u64 = 1000;
 /// let limits = Limits { read_rate: Some(rate), ..Limits::default() };
 /// ```
 ///
-/// For each connection of a listener its own, a new one is given to each stream before it is opened,
-/// by [`Stream::adjust_limits`](super::Stream::adjust_limits).
+/// For each connection of a listener its own, a new one is given to each stream before it is
+/// opened, by [`Stream::adjust_limits`](super::Stream::adjust_limits).
 #[derive(Clone, Debug)]
 pub struct Rate(Rc<Bucket>);
 

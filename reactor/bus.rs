@@ -20,9 +20,9 @@
 //! Each is cited by a test in `tests/bus.rs`.
 //!
 //! * **B1** Listeners are called by priority, and in the order of subscribing in each.
-//! * **B2** An event is heard by those who were subscribed when it was told. One who is unsubscribed
-//!   before its turn comes, also by a listener of this event, is not called. One who is subscribed
-//!   meanwhile hears the next event.
+//! * **B2** An event is heard by those who were subscribed when it was told. One who is
+//!   unsubscribed before its turn comes, also by a listener of this event, is not called. One who
+//!   is subscribed meanwhile hears the next event.
 //! * **B3** `emit` is a function that the caller calls, and the listeners are functions that it
 //!   calls: part of the callback that emits. A published event is one callback of the loop, with
 //!   its listeners as parts. What listeners defer runs after that callback (R1, R2).

@@ -34,8 +34,9 @@
 //!   settling, so a chain settles within the turn that settles its head, as far as the turn's
 //!   budget of deferred callbacks goes (R2).
 //! * **P3** A resolver that is dropped rejects its promise, with [`Broken::Abandoned`]: a lost
-//!   callback is told, it does not hang. Its continuation runs behind what the callback that dropped
-//!   it has deferred. A callback of a chain that panics abandons what follows in the same way.
+//!   callback is told, it does not hang. Its continuation runs behind what the callback that
+//!   dropped it has deferred. A callback of a chain that panics abandons what follows in the same
+//!   way.
 //! * **P4** Dropping a `Promise` cancels nothing: the work goes on and nobody asks how it ended.
 //!   A rejection that thus reaches nobody is logged with the place of the chain's last link, and
 //!   counted in [`Statistics::unhandled`](super::Statistics::unhandled).

@@ -98,7 +98,7 @@ fn handler_sees_who_the_client_is() {
         }
         let heard = curl.arg(format!("https://localhost:{port}/")).output().unwrap();
         remote.stop().unwrap();
-        files.map(|file| std::fs::remove_file(file).unwrap());
+        files.iter().for_each(|file| std::fs::remove_file(file).unwrap());
         heard
     });
     reactor.run(&mut ()).unwrap();

@@ -26,8 +26,8 @@ impl Connecting {
 }
 
 /// Connects to `addr`, an address ([`connect_name`](super::connect_name) takes names), and calls
-/// `done` once: with the stream, or with the error of connect(2), or with `TimedOut` after `timeout`.
-/// [`Stream::limits`] sets timeouts and bounds before it is opened.
+/// `done` once: with the stream, or with the error of connect(2), or with `TimedOut` after
+/// `timeout`. [`Stream::limits`] sets timeouts and bounds before it is opened.
 ///
 /// ```no_run
 /// use std::time::Duration;

@@ -3,8 +3,8 @@
 //! Knows streams, their transports and rustls; never mentions TCP.
 //!
 //! TLS is one more thing that can carry a connection. A handshake takes a [`Stream`], whatever that
-//! runs over, and answers with one that is opened, limited, linked and drained like any other. Begin
-//! at [`Server::accept`] and [`Client::connect`]; HTTP and WebSocket take a [`Server`] or a
+//! runs over, and answers with one that is opened, limited, linked and drained like any other.
+//! Begin at [`Server::accept`] and [`Client::connect`]; HTTP and WebSocket take a [`Server`] or a
 //! [`Client`] and do the rest.
 //!
 //! ```text

@@ -1,8 +1,8 @@
 //! The handshake: what both ends say in HTTP before they speak WebSocket (RFC 6455, 4).
 //!
 //! Knows header fields; never mentions a connection. Each end proves to the other that it knows
-//! what it is doing: the server by an answer to the client's key, so that no page can talk to a server
-//! of something else through a browser.
+//! what it is doing: the server by an answer to the client's key, so that no page can talk to a
+//! server of something else through a browser.
 //!
 //! # Read next
 //! `accept.rs`: a server's side; `connect.rs`: a client's.

@@ -188,7 +188,8 @@ pub fn python(script: &str) -> Command {
     let has = Command::new(&python).args(["-c", "import websockets"]).output();
     assert!(
         has.is_ok_and(|output| output.status.success()),
-        "{python} has no websockets: apt-get install python3-websockets, or pip; WATERWHEEL_PYTHON names another Python"
+        "{python} has no websockets: apt-get install python3-websockets, or use pip; \
+         WATERWHEEL_PYTHON names another Python"
     );
     let mut command = Command::new(python);
     command.args(["-c", script]).stderr(Stdio::inherit());

@@ -1,6 +1,7 @@
 //! Request bodies: collected, streamed, or dropped.
 //!
-//! Knows the two framings and the session's part of a body; who calls it, and when, is in `conn.rs`.
+//! Knows the two framings and the session's part of a body; who calls it, and when, is in
+//! `conn.rs`.
 //!
 //! # Read next
 //! `trouble.rs`: what can go wrong.
@@ -237,8 +238,8 @@ impl<S: 'static> Session<S> {
         Some(used)
     }
 
-    /// The answer is complete and the body is not: what is left is dropped, if it is not much beside
-    /// what `is_here`. That does not count, as it did not when the answer said whether the
+    /// The answer is complete and the body is not: what is left is dropped, if it is not much
+    /// beside what `is_here`. That does not count, as it did not when the answer said whether the
     /// connection goes on.
     pub(super) fn discard(
         &mut self,

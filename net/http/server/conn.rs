@@ -1,7 +1,7 @@
 //! The connection's side: from its events to requests, one after another.
 //!
-//! Knows heads and handlers; bodies are in `body.rs`, what goes wrong in `trouble.rs`, and the answer's
-//! life in `exchange.rs`.
+//! Knows heads and handlers; bodies are in `body.rs`, what goes wrong in `trouble.rs`, and the
+//! answer's life in `exchange.rs`.
 //!
 //! A connection tells `Data`, and the session takes as many steps as the bytes allow: a head, a
 //! piece of a body. What it cannot use yet it gives back, and looks at again when more comes or

@@ -108,7 +108,8 @@ impl Common {
 ///
 /// A handler's panic goes where that of any callback goes: out of `run`. When that is called again,
 /// the client is answered 500 if it was not answered yet, and its connection closed. With
-/// [`PanicPolicy::Drop`](crate::reactor::PanicPolicy) the loop goes on and the connection is dropped.
+/// [`PanicPolicy::Drop`](crate::reactor::PanicPolicy) the loop goes on and the connection is
+/// dropped.
 ///
 /// ```
 /// use waterwheel::{Reactor, net::{http, memory}};

@@ -20,8 +20,8 @@ use crate::reactor::Context;
 /// `{id}` in a pattern stands for a segment that is not empty, `{rest...}` at its end for all that
 /// is left: [`Request::param`] answers what it was. The more definite route wins, `/users/me` over
 /// `/users/{id}`, in whatever order they were added. Where none fits the answer is 404; 405 with
-/// `Allow` where it is only the method; a HEAD that has no route of its own goes to GET; and OPTIONS
-/// is answered with `Allow`. A path that tries to climb (`..`, encoded or not) is a 400.
+/// `Allow` where it is only the method; a HEAD that has no route of its own goes to GET; and
+/// OPTIONS is answered with `Allow`. A path that tries to climb (`..`, encoded or not) is a 400.
 ///
 /// ```
 /// use waterwheel::{Reactor, net::http::{Router, Server}};
