@@ -37,8 +37,9 @@ pub struct Limits {
     pub discard_bytes_max: u64,
     /// Requests on one connection; it is closed after the last one's answer. No limit.
     pub requests_max: usize,
-    /// Connections of a listener at a time; one more is accepted and closed at once, without an
-    /// answer, counted and logged. 16,384.
+    /// Connections of a listener at a time; one more is accepted and closed at once, counted and
+    /// logged. It has no status: an answer would have to wait for its request, or be lost in the
+    /// reset that closing on unread input is. 16,384.
     pub connections_max: usize,
     /// How long a head may take from its first byte to its last. 10 s; 408.
     pub head_timeout: Duration,
