@@ -3,7 +3,7 @@
 //! Knows listeners and connections; never mentions what they serve.
 //!
 //! ```text
-//!   listeners     removed at once: who is not accepted yet is refused by the kernel
+//!   listeners     closed with this turn: who is not accepted yet is refused by the kernel
 //!   accepted      read once more, then: idle ────────────▶ closed in order
 //!   connections                         in flight ─ done ─▶ closed in order
 //!   the deadline  ─────────────────────────────────────────▶ aborted, whoever is left
