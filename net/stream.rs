@@ -116,6 +116,12 @@ impl Stream {
         self
     }
 
+    /// Connections of its listener that are open, this one among them.
+    #[cfg(feature = "http")]
+    pub(super) fn connections(&self) -> usize {
+        self.conn.seat.others()
+    }
+
     /// As one end of a link: half open, not paused, and told again that the peer has finished if
     /// whoever had it was told already.
     pub(super) fn linked(mut self) -> Stream {

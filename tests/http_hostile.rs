@@ -414,16 +414,58 @@ fn kernel_takes_little_of_an_answer_ahead_of_who_does_not_read() {
 }
 
 #[test]
-fn one_connection_too_many_is_closed_and_one_request_too_many_is_not_answered() {
+fn crowd_is_told_503_then_closed_unheard_and_who_was_there_is_served() {
     let _ceiling = ceiling(LIMIT);
-    let limits = Limits { connections_max: 3, requests_max: 2, ..Limits::default() };
-    let mut siege = collecting(limits);
-    let mut peers: Vec<Peer> = (0..3).map(|_| siege.peer()).collect();
-    for _ in 0..5 {
+    let limits = Limits { connections_max: 3, ..Limits::default() };
+    let mut siege = collecting(limits.clone());
+    let mut served: Vec<Peer> = (0..3).map(|_| siege.peer()).collect();
+    let mut uploads: Vec<Peer> = (0..2).map(|_| siege.peer()).collect();
+    for peer in &mut uploads {
+        peer.send(post("/", &"x".repeat(100_000)).as_bytes());
+    }
+    for peer in &mut uploads {
+        let heard = siege.hear_out(peer);
+        assert!(heard.starts_with("HTTP/1.1 503 "), "{heard}");
+        assert!(heard.ends_with("the limit on connections is reached"), "{heard}");
+    }
+    drop(uploads);
+    siege.until(|reactor| reactor.sources() == 4);
+    // Who says nothing holds up none of those that are served, and goes in the time of a head.
+    let mut crowd: Vec<Peer> = (0..64).map(|_| siege.peer()).collect();
+    for refused in 1..4 {
         let mut more = Peer::to(siege.addr);
         let _ = more.write(get("/").as_bytes());
         assert_eq!(siege.hear_out(&mut more), "");
+        assert_eq!(siege.reactor[siege.listener].refused(), refused);
     }
+    // A seat that is free is taken by the next, whoever else is there.
+    drop(served.pop());
+    siege.until(|reactor| reactor.sources() == 1 + 2 + 64);
+    served.push(siege.peer());
+    for peer in &mut served {
+        peer.send(post("/", "room").as_bytes());
+        siege.hear(peer, "room");
+        assert_eq!(body(&text(peer)), "POST / room");
+    }
+    siege.wait(limits.head_timeout);
+    for peer in &mut crowd {
+        assert_eq!(siege.hear_out(peer), "");
+    }
+    drop(crowd);
+    siege.until(|reactor| reactor.sources() == 4);
+    let mut more = siege.peer();
+    more.send(get("/").as_bytes());
+    assert!(siege.hear_out(&mut more).starts_with("HTTP/1.1 503 "));
+    drop((served, more));
+    siege.assert_clean("a crowd");
+}
+
+#[test]
+fn one_request_too_many_is_not_answered() {
+    let _ceiling = ceiling(LIMIT);
+    let limits = Limits { requests_max: 2, ..Limits::default() };
+    let mut siege = collecting(limits);
+    let mut peers: Vec<Peer> = (0..3).map(|_| siege.peer()).collect();
     for peer in &mut peers {
         peer.send(get("/").repeat(5).as_bytes());
         let heard = siege.hear_out(peer);

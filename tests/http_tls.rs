@@ -1,12 +1,13 @@
 //! The HTTP server over TLS, with curl.
 
+use std::net::TcpStream;
 use std::process::Command;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
 use waterwheel::Reactor;
-use waterwheel::net::http::Server;
+use waterwheel::net::http::{Limits, Server};
 use waterwheel::net::tls;
 
 mod support;
@@ -16,6 +17,8 @@ mod tcp;
 mod with;
 
 use support::ceiling;
+
+const CONNECTIONS_MAX: usize = 8;
 
 #[test]
 fn curl_is_served_over_tls() {
@@ -31,7 +34,8 @@ fn curl_is_served_over_tls() {
         let server = Server::new(|reactor, _, request, reply| {
             reply.send(reactor, request.body().to_vec());
         });
-        let listener = server.tls(tls).listen(&mut reactor, "127.0.0.1:0").unwrap();
+        let limits = Limits { connections_max: CONNECTIONS_MAX, ..Limits::default() };
+        let listener = server.limits(limits).tls(tls).listen(&mut reactor, "127.0.0.1:0").unwrap();
         tell.send((reactor[listener].local_addr().port(), reactor.remote())).unwrap();
         reactor.run(&mut ()).unwrap();
     });
@@ -54,6 +58,12 @@ fn curl_is_served_over_tls() {
     assert!(!curl(&[]).status.success());
     let heard = curl(&["--cacert", roots_name, "-d", "again", "-0"]);
     assert_eq!(heard.stdout, b"again");
+    // In a crowd whose handshakes do not even begin.
+    let crowd: Vec<_> =
+        (0..CONNECTIONS_MAX).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
+    let heard = curl(&["--cacert", roots_name, "-i"]);
+    assert!(heard.stdout.starts_with(b"HTTP/1.1 503 "), "{heard:?}");
+    drop(crowd);
     remote.stop().unwrap();
     server.join().unwrap();
     std::fs::remove_file(&roots).unwrap();

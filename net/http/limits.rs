@@ -37,9 +37,9 @@ pub struct Limits {
     pub discard_bytes_max: u64,
     /// Requests on one connection; it is closed after the last one's answer. No limit.
     pub requests_max: usize,
-    /// Connections of a listener at a time; one more is accepted and closed at once, counted and
-    /// logged. It has no status: an answer would have to wait for its request, or be lost in the
-    /// reset that closing on unread input is. 16,384.
+    /// Connections of a listener at a time. 16,384; 503, when it has asked. Of those that are one
+    /// too many 64 are answered at a time; the next are closed as they come, counted
+    /// ([`Listener::refused`](crate::net::tcp::Listener::refused)), and logged once a second.
     pub connections_max: usize,
     /// How long a head may take from its first byte to its last. 10 s; 408.
     pub head_timeout: Duration,
@@ -49,7 +49,8 @@ pub struct Limits {
     pub body_grace: Duration,
     /// What a body must arrive with in the long run, 1 at least. 240; 408.
     pub body_bytes_per_second: u64,
-    /// How long a connection may be without a request. 75 s; closed without a word.
+    /// How long a connection may be without a request. 75 s; closed without a word: what is said
+    /// there could be taken for the answer to a request that is on its way.
     pub idle_timeout: Duration,
     /// How long bytes of an answer may wait without the client taking any. 30 s; reset.
     pub write_timeout: Option<Duration>,

@@ -27,7 +27,7 @@ use http::{Method, StatusCode};
 use super::body::{Collect, Decoder, Discard, Flow, TOO_LARGE};
 use super::exchange::{Exchange, Facts, Phase, Running};
 use super::time;
-use super::{Reply, Request, Server, Service};
+use super::{Crowd, Reply, Request, Server, Service};
 use crate::net::conn::Conn;
 use crate::net::drive::NUDGE;
 use crate::net::event::Event;
@@ -37,12 +37,13 @@ use crate::net::http::router::Params;
 use crate::net::stream::Stream;
 use crate::reactor::{Context, SourceId};
 
-/// Opens a connection with a session as its handler.
+/// Opens a connection with a session as its handler. One of the `crowd` is refused when it asks.
 #[track_caller]
 pub(super) fn serve<S: 'static>(
     server: &Server<S>,
     reactor: &mut Context<S>,
     stream: Stream,
+    crowd: Option<Crowd>,
 ) -> SourceId<Conn> {
     let common = server.common.clone();
     let resumer = reactor.resumer();
@@ -54,8 +55,9 @@ pub(super) fn serve<S: 'static>(
         limits.close_grace = own.close_grace;
         limits.half_open = own.half_open;
     });
-    time::start(reactor, &exchange);
-    let armed = reactor.tick_after(server.common.limits.idle_timeout);
+    let patience = time::patience(&server.common.limits, crowd.is_some());
+    time::start(reactor, &exchange, patience);
+    let armed = reactor.tick_after(patience);
     let mut session = Session {
         service: server.service.clone(),
         exchange: exchange.clone(),
@@ -65,6 +67,7 @@ pub(super) fn serve<S: 'static>(
         room: 0,
         spent: false,
         armed,
+        crowd,
     };
     let id = stream.open(reactor, move |reactor, state, id, event| {
         session.event(reactor, state, id, event);
@@ -72,6 +75,9 @@ pub(super) fn serve<S: 'static>(
     exchange.conn.set(Some(id));
     id
 }
+
+/// What one connection too many is told.
+const CROWDED: Refusal = Refusal::new(503, "the limit on connections is reached");
 
 /// Requests of one connection that are handled in one go; those behind them wait for the next turn,
 /// and the other connections do not. One read may hold two thousand. 64: deeper than clients
@@ -107,6 +113,8 @@ pub(super) struct Session<S: 'static> {
     spent: bool,
     /// The tick for which the timer is armed, or an earlier one.
     pub(super) armed: u64,
+    /// It is one connection too many.
+    pub(super) crowd: Option<Crowd>,
 }
 
 impl<S: 'static> Session<S> {
@@ -264,6 +272,10 @@ impl<S: 'static> Session<S> {
         facts.keep_alive &= number < limits.requests_max;
         exchange.facts.set(facts);
         exchange.body_left.set(0);
+        if self.crowd.is_some() {
+            self.refuse(reactor, id, CROWDED);
+            return None;
+        }
         let after = &bytes[head.bytes..];
         let params = Params::default();
         let request = Request { head, body: &[], peer: exchange.peer, params };

@@ -80,9 +80,17 @@ pub enum Body<'a> {
 /// for more when half of it has gone.
 const KERNEL_UNSENT_BYTES: usize = 128 * 1024;
 
+/// Connections beyond [`Limits::connections_max`] that are answered at a time, by each listener; one
+/// more is closed at once. 64: a crowd that stays costs no more than that, one that asks and goes is
+/// told why.
+const CROWD_MAX: usize = 64;
+
 /// What takes a streamed body in. Once the answer is complete it is told nothing more: what is left
 /// of the body is dropped.
 pub type BodyHandler<S> = Box<dyn FnMut(&mut Context<S>, &mut S, Body<'_>)>;
+
+/// Held by each connection that was one too many, so that they can be counted.
+type Crowd = Rc<()>;
 
 /// What all connections of a server share, whatever the state of their loop.
 pub(super) struct Common {
@@ -222,22 +230,28 @@ impl<S: 'static> Server<S> {
     ) -> io::Result<SourceId<tcp::Listener>> {
         let (server, place) = (self.clone(), Place::caller());
         let unsent_bytes = listen.kind.unsent_bytes.unwrap_or(KERNEL_UNSENT_BYTES);
+        let connections_max = self.common.limits.connections_max;
+        let crowd = Rc::new(());
         listen
             .unsent_bytes(unsent_bytes)
-            .connections_max(self.common.limits.connections_max)
+            .connections_max(connections_max.saturating_add(CROWD_MAX))
             .limits(self.common.connection.clone())
-            .open(reactor, addr, move |reactor, _, stream| server.greet(reactor, stream, place))
+            .open(reactor, addr, move |reactor, _, stream| {
+                let served = (stream.connections() + 1).saturating_sub(Rc::strong_count(&crowd));
+                let crowd = (served > connections_max).then(|| crowd.clone());
+                server.greet(reactor, stream, place, crowd);
+            })
     }
 
     /// Serves a stream that was accepted, over TLS if that is wanted. Both are known by the place
     /// where the server was told to listen.
-    fn greet(&self, reactor: &mut Context<S>, stream: Stream, place: Place) {
+    fn greet(&self, reactor: &mut Context<S>, stream: Stream, place: Place, crowd: Option<Crowd>) {
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
             let (server, peer) = (self.clone(), stream.peer());
             let handshake = tls.accept(reactor, stream, move |reactor, _, result| match result {
                 Ok(stream) => {
-                    let conn = server.serve(reactor, stream);
+                    let conn = conn::serve(&server, reactor, stream, crowd);
                     reactor.set_place(conn.raw(), place);
                 }
                 Err(error) => log::info!("{}: {error}", exchange::Peer(peer)),
@@ -245,7 +259,7 @@ impl<S: 'static> Server<S> {
             reactor.set_place(handshake.raw(), place);
             return;
         }
-        let conn = self.serve(reactor, stream);
+        let conn = conn::serve(self, reactor, stream, crowd);
         reactor.set_place(conn.raw(), place);
     }
 
@@ -253,7 +267,7 @@ impl<S: 'static> Server<S> {
     /// that a listener has accepted.
     #[track_caller]
     pub fn serve(&self, reactor: &mut Context<S>, stream: Stream) -> SourceId<Conn> {
-        conn::serve(self, reactor, stream)
+        conn::serve(self, reactor, stream, None)
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::conn::Session;
 use super::exchange::{Exchange, Phase};
+use crate::net::http::limits::Limits;
 use crate::net::http::refusal::Refusal;
 use crate::net::limits::ticks;
 use crate::reactor::{Context, Missed};
@@ -38,9 +39,19 @@ impl Limit {
     }
 }
 
+/// How long a connection may be without a request. One too many has the time of a head: it should
+/// be asking already.
+pub(super) fn patience(limits: &Limits, crowded: bool) -> Duration {
+    if crowded { limits.head_timeout } else { limits.idle_timeout }
+}
+
 /// Starts the timer of a connection. It only lets the connection look; and goes with it.
-pub(super) fn start<S: 'static>(reactor: &mut Context<S>, exchange: &Rc<Exchange>) {
-    let period = exchange.common.limits.idle_timeout.max(TICK);
+pub(super) fn start<S: 'static>(
+    reactor: &mut Context<S>,
+    exchange: &Rc<Exchange>,
+    patience: Duration,
+) {
+    let period = patience.max(TICK);
     let of = Rc::downgrade(exchange);
     let timer = reactor.every(period, Missed::Delay, move |reactor, _, occurrence| {
         let conn = of.upgrade().and_then(|of| of.conn.get().map(|conn| (of, conn)));
@@ -86,7 +97,9 @@ impl<S: 'static> Session<S> {
             }
             Phase::Idle if self.intake.is_body() || exchange.blocked.get() => None,
             Phase::Idle if self.partial => Some((after(since, limits.head_timeout), Limit::Head)),
-            Phase::Idle => Some((after(since, limits.idle_timeout), Limit::Idle)),
+            Phase::Idle => {
+                Some((after(since, patience(limits, self.crowd.is_some())), Limit::Idle))
+            }
             _ => None,
         };
         [body, own].into_iter().flatten().min_by_key(|(tick, _)| *tick)
