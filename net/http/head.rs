@@ -7,22 +7,20 @@
 //! and when its blank line is there ([`Scan`]): the work is linear in the bytes, however they are
 //! cut.
 //!
-//! What two readers might read differently is refused, because between a proxy and a server that
-//! disagree on where a message ends a second one can be smuggled (RFC 9112, 11.2): both lengths,
-//! two lengths, a length that is not all digits, codings we do not know, a line that does not end
-//! in CRLF, a target with a fragment. Folded lines and spaces before a colon are refused by
-//! httparse.
+//! What is not well formed is refused here: a line that does not end in CRLF, a target with a
+//! fragment, more than one `Host`. Folded lines and spaces before a colon are refused by httparse.
 //!
 //! # Read next
-//! `target.rs`: what a request asks for. `chunked.rs`: bodies without a length.
+//! `target.rs`: what a request asks for. `framing.rs`: where it ends.
 
 use std::mem::MaybeUninit;
 
 use http::{Method, StatusCode, Version};
 
-use super::headers::{Headers, tokens};
+use super::framing::{Facts, Framing};
+use super::headers::Headers;
 use super::refusal::Refusal;
-use super::target::{Target, is_authority};
+use super::target::Target;
 
 /// Fields that a head can have at most, whatever its limits say: they lie on the stack.
 pub const HEADERS_ROOM: usize = 128;
@@ -46,22 +44,6 @@ pub struct HeadLimits {
     pub headers_max: usize,
     /// The target alone.
     pub target_bytes_max: usize,
-}
-
-/// How the end of a body is found (RFC 9112, 6.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Framing {
-    /// After so many bytes; none at all if neither length nor coding is given.
-    Length(u64),
-    /// It says so itself, chunk by chunk.
-    Chunked,
-    /// It ends with the connection: responses only.
-    UntilClose,
-}
-
-impl Framing {
-    /// No body.
-    pub const NONE: Framing = Framing::Length(0);
 }
 
 /// A request's head.
@@ -327,113 +309,4 @@ fn refuse(error: httparse::Error) -> Refusal {
 /// httparse knows these two only.
 fn version(minor: Option<u8>) -> Version {
     if minor == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 }
-}
-
-/// What the fields say of the message itself, gathered in one pass.
-#[derive(Default)]
-struct Facts<'a> {
-    length: Option<u64>,
-    /// The coding is `chunked` and nothing else.
-    chunked: bool,
-    hosts: u32,
-    host: Option<&'a [u8]>,
-    close: bool,
-    keep_alive: bool,
-    upgrade: bool,
-    wants_upgrade: bool,
-    expects_continue: bool,
-}
-
-impl<'a> Facts<'a> {
-    fn of(headers: Headers<'a>, version: Version, request: bool) -> Result<Facts<'a>, Refusal> {
-        let mut facts = Facts::default();
-        for (name, value) in headers.iter() {
-            // By length first: most names are told apart by it.
-            match name.len() {
-                4 if request && name.eq_ignore_ascii_case("host") => facts.host(value)?,
-                6 if request && name.eq_ignore_ascii_case("expect") => facts.expect(value)?,
-                7 if name.eq_ignore_ascii_case("upgrade") => facts.wants_upgrade = true,
-                10 if name.eq_ignore_ascii_case("connection") => facts.connection(value),
-                14 if name.eq_ignore_ascii_case("content-length") => facts.length(value)?,
-                17 if name.eq_ignore_ascii_case("transfer-encoding") => {
-                    facts.coding(value, version)?;
-                }
-                _ => {}
-            }
-        }
-        facts.upgrade &= facts.wants_upgrade;
-        Ok(facts)
-    }
-
-    /// It may be empty, where the target has no authority.
-    fn host(&mut self, value: &'a [u8]) -> Result<(), Refusal> {
-        self.hosts += 1;
-        if value.is_empty() {
-            return Ok(());
-        }
-        if !is_authority(value) {
-            return Err(Refusal::bad("a bad Host field"));
-        }
-        self.host = Some(value);
-        Ok(())
-    }
-
-    fn expect(&mut self, value: &[u8]) -> Result<(), Refusal> {
-        if !value.eq_ignore_ascii_case(b"100-continue") {
-            return Err(Refusal::new(417, "an expectation that is not 100-continue"));
-        }
-        self.expects_continue = true;
-        Ok(())
-    }
-
-    fn connection(&mut self, value: &[u8]) {
-        for token in tokens(value) {
-            self.close |= token.eq_ignore_ascii_case(b"close");
-            self.keep_alive |= token.eq_ignore_ascii_case(b"keep-alive");
-            self.upgrade |= token.eq_ignore_ascii_case(b"upgrade");
-        }
-    }
-
-    fn length(&mut self, value: &[u8]) -> Result<(), Refusal> {
-        let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-        let number = std::str::from_utf8(value).ok().filter(|_| digits);
-        let Some(length) = number.and_then(|number| number.parse().ok()) else {
-            return Err(Refusal::bad("a bad Content-Length"));
-        };
-        if self.length.replace(length).is_some() {
-            return Err(Refusal::bad("more than one Content-Length"));
-        }
-        Ok(())
-    }
-
-    fn coding(&mut self, value: &[u8], version: Version) -> Result<(), Refusal> {
-        if version == Version::HTTP_10 {
-            return Err(Refusal::bad("a Transfer-Encoding in HTTP/1.0"));
-        }
-        if self.chunked || value.is_empty() {
-            return Err(Refusal::bad("a bad Transfer-Encoding"));
-        }
-        if !value.eq_ignore_ascii_case(b"chunked") {
-            let is_chunked = |member: &&[u8]| member.eq_ignore_ascii_case(b"chunked");
-            let once = tokens(value).filter(is_chunked).count() == 1;
-            if !once || !tokens(value).last().is_some_and(|last| is_chunked(&last)) {
-                return Err(Refusal::bad("a Transfer-Encoding that does not end in chunked"));
-            }
-            return Err(Refusal::new(501, "a transfer coding other than chunked"));
-        }
-        self.chunked = true;
-        Ok(())
-    }
-
-    fn framing(&self) -> Result<Option<Framing>, Refusal> {
-        match (self.chunked, self.length) {
-            (true, Some(_)) => Err(Refusal::bad("both Content-Length and Transfer-Encoding")),
-            (true, None) => Ok(Some(Framing::Chunked)),
-            (false, length) => Ok(length.map(Framing::Length)),
-        }
-    }
-
-    fn keep_alive(&self, version: Version) -> bool {
-        !self.close && (version == Version::HTTP_11 || self.keep_alive)
-    }
 }

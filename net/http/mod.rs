@@ -43,11 +43,12 @@
 //! Nobody can make either side keep more, or wait longer, than [`Limits`] and [`ClientLimits`] say.
 //!
 //! # Read next
-//! `head.rs`, `chunked.rs`: bytes to messages; then `server/mod.rs`, `client/mod.rs`.
+//! `head.rs`, `framing.rs`, `chunked.rs`: bytes to messages; then `server/mod.rs`, `client/mod.rs`.
 
 mod chunked;
 mod client;
 mod date;
+mod framing;
 mod head;
 mod headers;
 mod limits;
@@ -81,8 +82,9 @@ pub use sse::SseEvent;
 pub mod parts {
     pub use super::chunked::{Chunked, EXTENSION_BYTES_MAX, Piece, TRAILER_BYTES_MAX};
     pub use super::client::reader::{INTERIM_MAX, Reader, Step};
+    pub use super::framing::Framing;
     pub use super::head::{
-        Framing, HEADERS_ROOM, HeadLimits, RequestHead, ResponseHead, Room, Scan, parse_request,
+        HEADERS_ROOM, HeadLimits, RequestHead, ResponseHead, Room, Scan, parse_request,
         parse_response, room,
     };
     pub use super::router::{Found, Matcher, Params};

@@ -14,7 +14,8 @@
 use http::{Method, StatusCode};
 
 use crate::net::http::chunked::{Chunked, Piece};
-use crate::net::http::head::{Framing, HeadLimits, ResponseHead, Room, Scan, parse_response, room};
+use crate::net::http::framing::Framing;
+use crate::net::http::head::{HeadLimits, ResponseHead, Room, Scan, parse_response, room};
 use crate::net::http::refusal::Refusal;
 
 /// Interim answers (1xx) before the final one: more are no protocol, but a way to keep us waiting.

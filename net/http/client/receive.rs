@@ -16,7 +16,8 @@ use super::error::Error;
 use super::exchange::Exchange;
 use super::reader::Step;
 use crate::net::http::Refusal;
-use crate::net::http::head::{self, Framing, ResponseHead};
+use crate::net::http::framing::Framing;
+use crate::net::http::head::{self, ResponseHead};
 use crate::net::{Conn, Event, Reason};
 use crate::reactor::{Context, SourceId};
 
