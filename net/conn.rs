@@ -167,6 +167,8 @@ impl Conn {
 
     /// Delivers no more `Data` until [`resume`](Conn::resume). The peer is slowed down when the
     /// kernel's buffer is full; that it has gone is noticed by a write, a timeout, or on resuming.
+    /// While it is [held](Conn::hold), too, a reset closes it at once, and what the peer sent
+    /// before is lost: nobody would hear the answer.
     pub fn pause(&mut self) {
         self.marks |= mark::PAUSED;
         self.marks &= !mark::RESUMED;

@@ -78,19 +78,26 @@ pub(super) fn drive<S: 'static>(
     if ready.is_readable() {
         more |= receive(reactor, state, id, ready, handler);
     }
-    // Of a reset behind the peer's FIN no read tells (it answers 0 again), and this edge is the
-    // last.
     if ready.contains(Readiness::WRITE_CLOSED)
         && let Some(conn) = reactor.get_mut(id)
-        && conn.may_be_half_open()
-        && (conn.sending, conn.receiving) == (Half::Open, Half::Finished)
-        && conn.unsent() == 0
-        // Of two descriptors, one hangs up when the input ends; the other has an error.
-        && (conn.io.is_one_peer() || ready.contains(Readiness::ERROR))
+        && is_reset_unread(conn, ready)
     {
         conn.fail(Reason::Reset);
     }
     settle(reactor, state, id, handler, (ready, more));
+}
+
+/// Whether that the peer takes no more is a reset of which no read will tell, and this edge is the
+/// last: one behind its FIN (a read answers 0 again), or one of a connection that is not read and
+/// whose handler is at work on an answer which nobody will hear.
+fn is_reset_unread(conn: &Conn, ready: Readiness) -> bool {
+    let finished = conn.receiving == Half::Finished && conn.may_be_half_open();
+    let unread = conn.receiving == Half::Open && conn.has(mark::PAUSED) && conn.has(mark::HELD);
+    (finished || unread)
+        && conn.sending == Half::Open
+        && conn.unsent() == 0
+        // Of two descriptors, one hangs up when the input ends; the other has an error.
+        && (conn.io.is_one_peer() || ready.contains(Readiness::ERROR))
 }
 
 /// Delivers what there is once more, for a handler that asked, and also if it has paused.

@@ -181,7 +181,8 @@ impl Reply {
     }
 
     /// Delivers no more of a streamed body until [`resume_body`](Reply::resume_body); the client
-    /// is slowed down when the kernel's buffer is full. Meanwhile nothing tells that it has gone.
+    /// is slowed down when the kernel's buffer is full. Meanwhile only a reset tells that it has
+    /// gone: that it has finished sending stands behind what it has sent.
     pub fn pause_body<S: 'static>(&self, reactor: &mut Context<S>) {
         pause_body(&self.0, reactor);
     }
