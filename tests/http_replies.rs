@@ -217,3 +217,29 @@ fn more_than_was_announced_is_refused_and_less_is_a_reset() {
     assert_eq!(bench.state.last(), Some(&Pressure::Refused));
     assert!(matches!(client.closed(), Some(Reason::Reset)), "{:?}", client.closed());
 }
+
+#[test]
+fn first_piece_that_is_too_large_is_a_reset_and_no_empty_answer() {
+    let mut bench = Bench::<Vec<bool>>::handler(|reactor, ended, request, reply| {
+        let of = |name| request.query_param(name).unwrap().parse::<usize>().unwrap();
+        let response = Response::bytes(vec![b'x'; of("piece")]);
+        let sender = match of("announced") {
+            0 => reply.stream(reactor, response),
+            bytes => reply.stream_sized(reactor, response, bytes as u64),
+        };
+        ended.push(sender.is_open(reactor) && sender.end(reactor));
+    });
+    let most = Limits::default().outbox_bytes_max;
+    for (piece, announced, whole) in
+        [(most / 2, 0, true), (most, 0, false), (2 * most, 0, false), (5, 5, true), (5, 4, false)]
+    {
+        let client = bench.connect();
+        bench.send(&client, get(&format!("/?piece={piece}&announced={announced}")));
+        assert_eq!(bench.state.pop(), Some(whole), "{piece} of {announced}");
+        let reset = matches!(client.closed(), Some(Reason::Reset));
+        assert_eq!(reset, !whole, "{piece} of {announced}");
+        if whole {
+            assert!(client.take().matches('x').count() >= piece);
+        }
+    }
+}

@@ -15,6 +15,7 @@ use super::sender::Sender;
 use super::watch::Watch;
 use crate::net::conn::Conn;
 use crate::net::drive::NUDGE;
+use crate::net::event::Pressure;
 use crate::net::http::response::{Coding, Connection, Response};
 use crate::net::stream::Stream;
 use crate::reactor::{Context, SourceId};
@@ -49,7 +50,8 @@ impl Reply {
 
     /// Answers with a body that comes in pieces, as long as the client likes to listen: chunked, or
     /// for a client of HTTP/1.0 until the connection closes. The response's own body is the first
-    /// piece, if it has one.
+    /// piece, if it has one; if that is more than may be unsent (4 MiB), the connection is reset
+    /// and the log says so.
     ///
     /// The answer to a HEAD, or with a status that has no body, is complete with its head: its
     /// sender is told that the client has gone.
@@ -66,7 +68,8 @@ impl Reply {
     }
 
     /// [`stream`](Reply::stream) of a body whose length is known, which the client is told: so many
-    /// bytes must follow, and more are refused. A body that ends before is a reset.
+    /// bytes must follow, and more are refused: of the response's own body with a reset. A body that
+    /// ends before is a reset, too.
     pub fn stream_sized<S: 'static>(
         self,
         reactor: &mut Context<S>,
@@ -103,7 +106,11 @@ impl Reply {
                 }
                 self.0.phase.set(Phase::Streaming);
                 let sender = Sender::new(self.0.clone());
-                let _ = sender.write(reactor, response.body.as_slice());
+                let pressure = sender.write(reactor, response.body.as_slice());
+                if pressure == Pressure::Refused && self.0.is_open(reactor) {
+                    log::error!("{}: the first piece of a stream is too large", self.0.peer());
+                    return Sender::new(self.0.dead()); // And the other one is dropped: a reset.
+                }
                 return sender;
             }
             self.0.phase.set(Phase::Dead);
