@@ -51,6 +51,20 @@ fn date_goes_on_by_the_second() {
 }
 
 #[test]
+fn date_is_that_of_the_loop_that_answers() {
+    let date = |answer: String| answer.split_once("Date: ").unwrap().1[..29].to_owned();
+    let mut late = Bench::<()>::handler(|reactor, _, request, reply| {
+        reply.send(reactor, describe(request));
+    });
+    let mut early = Bench::<()>::new(late.server.clone());
+    late.wait(Duration::from_secs(3600));
+    assert_eq!(date(late.ask(get("/"))), "Thu, 01 Jan 2026 01:00:00 GMT");
+    early.wait(Duration::from_secs(60));
+    assert_eq!(date(early.ask(get("/"))), "Thu, 01 Jan 2026 00:01:00 GMT");
+    assert_eq!(date(late.ask(get("/"))), "Thu, 01 Jan 2026 01:00:00 GMT");
+}
+
+#[test]
 fn connection_is_kept_for_the_next_request() {
     let mut bench = echo();
     let client = bench.connect();
