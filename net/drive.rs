@@ -57,9 +57,7 @@ pub(super) fn drive<S: 'static>(
     }
     let mut more = false;
     if ready.contains(Readiness::DEADLINE) {
-        // The kernel may hold data that this turn's poll had no room to report (R3).
-        more |= receive(reactor, state, id, LOOK_AND_READ, handler);
-        check_deadlines(reactor, id);
+        more |= see_deadlines(reactor, state, id, handler);
     }
     if ready.contains(LINK_GONE)
         && let Some(conn) = reactor.get_mut(id)
@@ -85,6 +83,24 @@ pub(super) fn drive<S: 'static>(
         conn.fail(Reason::Reset);
     }
     settle(reactor, state, id, handler, (ready, more));
+}
+
+/// A limit may be up. What has come by then counts; whether there may be more of it.
+fn see_deadlines<S: 'static>(
+    reactor: &mut Context<S>,
+    state: &mut S,
+    id: SourceId<Conn>,
+    handler: &mut impl HandlerFn<S>,
+) -> bool {
+    let sent = reactor.get(id).is_some_and(|conn| conn.unsent() == 0);
+    // The kernel may hold data that this turn's poll had no room to report (R3).
+    let more = receive(reactor, state, id, LOOK_AND_READ, handler);
+    let tick = tick_for(reactor, id);
+    if sent && let Some(conn) = reactor.get_mut(id) {
+        conn.note_unsent(tick); // The answer to that has not waited yet.
+    }
+    check_deadlines(reactor, id);
+    more
 }
 
 /// Whether that the peer takes no more is a reset of which no read will tell, and this edge is the

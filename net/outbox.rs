@@ -101,15 +101,21 @@ impl Conn {
         }
     }
 
-    /// Sends what is unsent, as much as goes; whether nothing is left. `tick` is now, for the write
-    /// timeout.
+    /// Notes for the write timeout since when there is something to send, unless that is known.
     #[inline]
-    pub(super) fn flush(&mut self, tick: u64) -> bool {
+    pub(super) fn note_unsent(&mut self, tick: u64) {
         if let Some(outbox) = &mut self.outbox
             && outbox.since == 0
         {
             outbox.since = tick;
         }
+    }
+
+    /// Sends what is unsent, as much as goes; whether nothing is left. `tick` is now, for the write
+    /// timeout.
+    #[inline]
+    pub(super) fn flush(&mut self, tick: u64) -> bool {
+        self.note_unsent(tick);
         while self.unsent() > 0 && !self.has(mark::BLOCKED) {
             let Some(most) = self.may_send(tick) else { break };
             let Some(sent) = self.write_once(&[], most) else { return false };

@@ -1,6 +1,6 @@
 //! The limits on time of a connection, by a clock that stands still until it is moved.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::time::Duration;
 
 use waterwheel::net::{Conn, Event, Framed, Limits, Lines, Pressure, Reason, framed};
@@ -114,6 +114,28 @@ fn data_that_arrives_in_the_turn_of_its_timeout_wins() {
     turns(&mut bench.reactor, &mut bench.told, 1);
     assert_eq!(bench.told.bytes, b"just in time");
     bench.is_closed_in(10 * SECOND, "IdleTimeout");
+}
+
+#[test]
+fn answer_to_data_that_arrives_in_the_turn_of_its_timeout_is_sent() {
+    let limits = Limits { idle_timeout: TEN, write_timeout: TEN, ..Limits::default() };
+    let mut bench = Bench::with(limits, |reactor, told, id, event| {
+        if let Event::Data(bytes) = &event {
+            assert_eq!(reactor[id].write(bytes), Pressure::Below);
+        }
+        note(reactor, told, id, event);
+    });
+    // Sent when the turn has asked already what there is to read: only the deadline reads it.
+    let mut socket = bench.peer.socket.try_clone().unwrap();
+    let sends = move |_: &mut Context<Told>, _: &mut Told| socket.write_all(b"now").unwrap();
+    bench.reactor.after(10 * SECOND - MS, sends);
+    bench.pass(10 * SECOND);
+    let peer = &mut bench.peer;
+    turn_until(&mut bench.reactor, &mut bench.told, |_, _| {
+        peer.read_all().is_some() || peer.got == b"now"
+    });
+    assert_eq!(peer.got, b"now");
+    assert!(bench.is_open(), "{:?}", bench.told.closed);
 }
 
 /// A handler of lines that notes them, each with a `;`.
