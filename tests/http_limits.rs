@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use waterwheel::net::http::{Body, Limits, Reply, Response, Server, StatusCode};
-use waterwheel::net::{Reason, drain};
+use waterwheel::net::{Pressure, Reason, drain};
 
 #[path = "support/http.rs"]
 mod http;
@@ -171,6 +171,33 @@ fn body_must_keep_coming() {
     bench.send(&client, begin);
     bench.send(&client, [b'x'; 4000]);
     assert_eq!(statuses(&at_last(&mut bench, &client, limits.body_grace)), [408]);
+}
+
+#[test]
+fn what_has_come_when_a_limit_is_up_is_read_first() {
+    let limits = Limits::default();
+    let (ask, tell) = (get("/"), post("/", "told"));
+    for (all, at, limit) in [
+        (&ask, 0, limits.idle_timeout),
+        (&ask, 20, limits.head_timeout),
+        (&tell, tell.len() - 2, limits.body_grace),
+    ] {
+        let mut bench = echo(limits.clone());
+        let client = bench.connect();
+        bench.send(&client, &all[..at]);
+        // Sent when the turn has asked already what there is to read.
+        let (id, rest) = (client.id, all.as_bytes()[at..].to_vec());
+        bench.reactor.after(limit, move |reactor, _| {
+            assert_eq!(reactor[id].write(&rest), Pressure::Below);
+        });
+        bench.clock.advance(limit);
+        bench.settle();
+        assert_eq!(statuses(&client.take()), [200], "at {at} of {all}");
+        bench.wait(limits.idle_timeout - MS);
+        assert!(!client.has_ended(), "it counts from the answer");
+        bench.wait(2 * MS);
+        assert!(client.has_ended());
+    }
 }
 
 #[test]

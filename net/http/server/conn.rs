@@ -142,9 +142,6 @@ impl<S: 'static> Session<S> {
         if self.exchange.running.replace(false) {
             self.give_up(reactor, id);
         }
-        if let Some(limit) = self.is_up(reactor) {
-            self.time_out(reactor, state, id, limit);
-        }
         self.room = REQUESTS_PER_TURN;
         if mem::take(&mut self.spent)
             && let Some(conn) = reactor.get_mut(id)
@@ -154,6 +151,9 @@ impl<S: 'static> Session<S> {
         let mut used = 0;
         while let Some(count) = self.step(reactor, state, id, &bytes[used..]) {
             used += count;
+        }
+        if let Some(limit) = self.is_up(reactor) {
+            self.time_out(reactor, state, id, limit);
         }
         if self.spent {
             reactor.resume(id.raw(), NUDGE);

@@ -35,7 +35,7 @@ use crate::net::drive::NUDGE;
 use crate::net::http::head::RequestHead;
 use crate::net::http::payload::Payload;
 use crate::net::http::response::{Coding, Response};
-use crate::reactor::{Context, Resumer, SourceId};
+use crate::reactor::{Context, Readiness, Resumer, SourceId};
 use crate::timers::TimerId;
 
 /// With more than this unsent, a connection is not closed before its client has taken it: the
@@ -195,6 +195,14 @@ impl Exchange {
     pub(super) fn nudge(&self) {
         if let Some(conn) = self.conn.get() {
             self.resumer.resume(conn.raw(), NUDGE);
+        }
+    }
+
+    /// The timer is up: lets the connection read what has come, and then look.
+    pub(super) fn ring(&self) {
+        self.alarm.set(true);
+        if let Some(conn) = self.conn.get() {
+            self.resumer.resume(conn.raw(), Readiness::DEADLINE | NUDGE);
         }
     }
 

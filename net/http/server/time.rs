@@ -4,6 +4,9 @@
 //! off, as a rule, so it is not touched then: it comes up early, looks, and is armed for what is
 //! left. A request costs no timer.
 //!
+//! What has come by then counts, though the loop was late and has not read it: who kept to a limit
+//! is not to pay for somebody else's handler.
+//!
 //! # Read next
 //! `service.rs`: who answers.
 
@@ -57,8 +60,7 @@ pub(super) fn start<S: 'static>(
         let conn = of.upgrade().and_then(|of| of.conn.get().map(|conn| (of, conn)));
         match conn {
             Some((of, conn)) if reactor.contains(conn.raw()) => {
-                of.alarm.set(true);
-                of.nudge();
+                of.ring();
             }
             _ => {
                 reactor.cancel(occurrence.timer);
@@ -84,7 +86,7 @@ impl<S: 'static> Session<S> {
         let exchange = &*self.exchange;
         let limits = &exchange.common.limits;
         let phase = exchange.phase.get();
-        if exchange.closing.get() {
+        if exchange.closing.get() || phase == Phase::Dead {
             return None;
         }
         let after = |from: u64, delay: Duration| from.saturating_add(ticks(delay));
