@@ -64,6 +64,32 @@ fn anything_a_peer_says_is_an_answer() {
 }
 
 #[test]
+fn slow_reader_of_much_is_not_given_up_before_it_stops_reading() {
+    let _ceiling = ceiling(LIMIT);
+    for role in [Role::Server, Role::Client] {
+        let mut raw = Raw::new(role, limits());
+        let slow = net::Limits {
+            read_rate: Some(net::Rate::new(20_000, 20_000)),
+            ..net::Limits::default()
+        };
+        raw.reactor[raw.peer].set_limits(slow);
+        // The pings are behind it: nothing is said for 25 seconds.
+        let _ = raw.socket.binary(&mut raw.reactor, &[0; 1_000_000]);
+        while raw.told.peer.len() < 500_000 {
+            raw.wait(100 * MS);
+            assert!(raw.told.closed.is_none(), "{:?} at {}", raw.told.closed, raw.told.peer.len());
+        }
+        raw.reactor[raw.peer].pause();
+        for _ in 0..3 {
+            raw.wait(3 * SECOND); // What was on its way goes first.
+        }
+        assert!(matches!(raw.told.closed, Some(Reason::PongTimeout)), "{:?}", raw.told.closed);
+        raw.reactor[raw.peer].abort();
+        raw.run_out();
+    }
+}
+
+#[test]
 fn paused_peer_is_not_given_up_and_heard_when_resumed() {
     let _ceiling = ceiling(LIMIT);
     let pauses =

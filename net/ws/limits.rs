@@ -28,7 +28,8 @@ pub struct Limits {
     /// How long a peer may be silent before it is sent a ping. Found at the first look after that,
     /// and there is one in each such time: between once and twice as late. 30 s.
     pub ping_interval: Option<Duration>,
-    /// How long it may then be silent before it is taken for gone. 20 s.
+    /// How long it may then be silent before it is taken for gone. Begins anew, with another ping,
+    /// as long as it takes some of what waits to be sent, which the ping is behind. 20 s.
     pub pong_timeout: Duration,
     /// From our Close until the connection is gone: for the peer's Close, and for the connection's
     /// own end behind it. 5 s.

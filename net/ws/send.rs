@@ -13,7 +13,7 @@
 
 use super::close::Payload;
 use super::frame::{Kind, Role, head};
-use super::mask;
+use super::mask::{self, Mask};
 use super::socket::{Owed, Socket};
 use crate::net::{Conn, Pressure};
 use crate::reactor::Context;
@@ -23,20 +23,24 @@ const MASKED_BYTES: usize = 4096;
 
 /// Sends a whole message or a control frame.
 #[inline]
-pub(super) fn frame(conn: &mut Conn, role: Role, kind: Kind, payload: &[u8]) -> Pressure {
-    if role == Role::Client {
-        return masked(conn, kind, payload);
+pub(super) fn frame(socket: &Socket, conn: &mut Conn, kind: Kind, payload: &[u8]) -> Pressure {
+    let mask = (socket.0.role == Role::Client).then(mask::fresh);
+    let head = head(kind, payload.len(), mask);
+    let pressure = match mask {
+        Some(mask) => masked(conn, head.bytes(), mask, payload),
+        None => conn.write_all(&[head.bytes(), payload]),
+    };
+    if pressure != Pressure::Refused {
+        socket.0.watch.wrote(head.bytes().len() + payload.len());
     }
-    conn.write_all(&[head(kind, payload.len(), None).bytes(), payload])
+    pressure
 }
 
-fn masked(conn: &mut Conn, kind: Kind, payload: &[u8]) -> Pressure {
-    let mut mask = mask::fresh();
-    let head = head(kind, payload.len(), Some(mask));
-    if !conn.admits(head.bytes().len() + payload.len()) {
+fn masked(conn: &mut Conn, head: &[u8], mut mask: Mask, payload: &[u8]) -> Pressure {
+    if !conn.admits(head.len() + payload.len()) {
         return Pressure::Refused;
     }
-    let mut taken = conn.write(head.bytes());
+    let mut taken = conn.write(head);
     let mut room = [0; MASKED_BYTES];
     for piece in payload.chunks(MASKED_BYTES) {
         let bytes = &mut room[..piece.len()];
@@ -52,7 +56,7 @@ pub(super) fn pong<S: 'static>(socket: &Socket, reactor: &mut Context<S>, payloa
     let Some(conn) = socket.conn_mut(reactor) else { return };
     if conn.unsent() > conn.limits().outbox_bytes_high {
         conn.ask_for_drained();
-    } else if frame(conn, socket.0.role, Kind::Pong, payload) != Pressure::Refused {
+    } else if frame(socket, conn, Kind::Pong, payload) != Pressure::Refused {
         *socket.0.owed.borrow_mut() = None; // An older ping's would come behind it.
         return;
     }
@@ -67,7 +71,7 @@ pub(super) fn close<S: 'static>(
     end: bool,
 ) {
     let Some(conn) = socket.conn_mut(reactor) else { return };
-    if frame(conn, socket.0.role, Kind::Close, payload.bytes()) != Pressure::Refused {
+    if frame(socket, conn, Kind::Close, payload.bytes()) != Pressure::Refused {
         *socket.0.owed.borrow_mut() = None; // A pong would come behind it.
         if end {
             conn.close();
@@ -98,7 +102,7 @@ pub(super) fn owed<S: 'static>(socket: &Socket, reactor: &mut Context<S>) {
         close(socket, reactor, payload, owed.end);
     } else if let Some(payload) = &owed.pong
         && let Some(conn) = socket.conn_mut(reactor)
-        && frame(conn, socket.0.role, Kind::Pong, payload) == Pressure::Refused
+        && frame(socket, conn, Kind::Pong, payload) == Pressure::Refused
     {
         *socket.0.owed.borrow_mut() = Some(owed);
     }

@@ -106,7 +106,13 @@ impl Socket {
             return self.put(reactor, message.kind(), message.payload());
         }
         match self.open_conn(reactor) {
-            Some(conn) => self.note(conn.write(message.frame())),
+            Some(conn) => {
+                let pressure = conn.write(message.frame());
+                if pressure != Pressure::Refused {
+                    self.0.watch.wrote(message.frame().len());
+                }
+                self.note(pressure)
+            }
             None => Pressure::Refused,
         }
     }
@@ -197,7 +203,7 @@ impl Socket {
 
     fn put<S: 'static>(&self, reactor: &mut Context<S>, kind: Kind, payload: &[u8]) -> Pressure {
         match self.open_conn(reactor) {
-            Some(conn) => self.note(send::frame(conn, self.0.role, kind, payload)),
+            Some(conn) => self.note(send::frame(self, conn, kind, payload)),
             None => Pressure::Refused,
         }
     }

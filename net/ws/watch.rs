@@ -7,9 +7,13 @@
 //!
 //! ```text
 //!   look   heard since the last look? ─▶ look again in ping_interval
-//!          else pinged?               ─▶ PongTimeout
+//!          else pinged, and took none of what waits to be sent?
+//!                                     ─▶ PongTimeout
 //!          else                       ─▶ ping, and look again in pong_timeout
 //! ```
+//!
+//! A ping waits behind what was sent before it. A slow reader of much is not to blame for that, as
+//! long as it reads.
 //!
 //! # Read next
 //! `handshake.rs`: how it begins.
@@ -24,7 +28,7 @@ use super::fault::Fault;
 use super::frame::Kind;
 use super::send;
 use super::socket::{Phase, Socket};
-use crate::net::conn::mark;
+use crate::net::conn::{Conn, mark};
 use crate::reactor::Context;
 use crate::timers::TimerId;
 
@@ -36,6 +40,10 @@ pub(super) struct Watch {
     heard: Cell<bool>,
     /// A ping was sent at the last look.
     pinged: Cell<bool>,
+    /// Bytes that were written, ever.
+    written: Cell<u64>,
+    /// How many of them had gone at the last look, if others had to wait.
+    gone: Cell<Option<u64>>,
     look: Cell<u64>,
     /// When the message that has begun must have ended.
     message: Cell<u64>,
@@ -52,6 +60,8 @@ impl Default for Watch {
         Watch {
             heard: Cell::new(false),
             pinged: Cell::new(false),
+            written: Cell::new(0),
+            gone: Cell::new(None),
             look: Cell::new(NEVER),
             message: Cell::new(NEVER),
             since: Cell::new(NEVER),
@@ -65,6 +75,20 @@ impl Watch {
     #[inline]
     pub(super) fn heard(&self) {
         self.heard.set(true);
+    }
+
+    /// So many bytes were handed to the connection.
+    #[inline]
+    pub(super) fn wrote(&self, bytes: usize) {
+        self.written.set(self.written.get() + bytes as u64);
+    }
+
+    /// Notes how much has gone; whether that is more than at the last look, when some had to wait.
+    fn has_taken(&self, conn: &Conn) -> bool {
+        let gone = self.written.get().saturating_sub(conn.unsent() as u64);
+        let waits = conn.has(mark::BLOCKED | mark::SLOWED_OUT); // Not only for the turn's end.
+        let before = self.gone.replace(waits.then_some(gone));
+        before.is_some_and(|before| gone > before)
     }
 }
 
@@ -173,16 +197,17 @@ fn look_after<S: 'static>(socket: &Socket, reactor: &mut Context<S>, paused: boo
     let Watch { heard, pinged, look, .. } = &socket.0.watch;
     let interval = limits.ping_interval.unwrap_or_default();
     let Some(conn) = socket.conn_mut(reactor) else { return };
+    let taken = socket.0.watch.has_taken(conn);
     if heard.take() || paused {
         pinged.set(false);
         look.set(reactor.tick_after(interval));
-    } else if pinged.get() {
+    } else if pinged.get() && !taken {
         conn.abort();
         look.set(NEVER);
         socket.end_with(Reason::PongTimeout);
     } else {
         // Refused, it is no loss: a peer that has not read so much for so long is as good as gone.
-        let _ = send::frame(conn, socket.0.role, Kind::Ping, b"");
+        let _ = send::frame(socket, conn, Kind::Ping, b"");
         pinged.set(true);
         look.set(reactor.tick_after(limits.pong_timeout));
     }
