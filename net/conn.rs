@@ -233,17 +233,13 @@ impl Conn {
     }
 
     /// Whether nothing is under way in either direction, so that it can carry another exchange.
-    /// `probe` asks the kernel, too, where that can be asked without reading: what the peer has
-    /// sent since the last read, its FIN included, is then found out here.
+    /// `probe` asks what carries it, too: what the peer has sent since the last read, its FIN
+    /// included, is then found out here.
     #[cfg(feature = "http")]
-    pub(super) fn is_quiet(&self, probe: bool) -> bool {
+    pub(super) fn is_quiet(&mut self, probe: bool) -> bool {
         let open = (self.sending, self.receiving) == (Half::Open, Half::Open) && self.end.is_none();
         let still = self.unsent() == 0 && self.backlog().is_empty();
-        let asked = match &self.io {
-            Io::Tcp(stream) if probe => stream.peek(&mut [0]),
-            _ => Err(io::ErrorKind::WouldBlock.into()),
-        };
-        open && still && asked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        open && still && (!probe || self.io.transport().is_silent())
     }
 
     /// Whether it is known why this is over; it is told soon.

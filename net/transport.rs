@@ -68,6 +68,12 @@ pub trait Transport: Source + fmt::Debug {
         false
     }
 
+    /// Whether nothing has come that nobody has read yet, the end included; found out by asking,
+    /// without taking anything away. True where that cannot be asked.
+    fn is_silent(&mut self) -> bool {
+        true
+    }
+
     /// Makes dropping it a reset, where there is such a thing.
     fn reset_on_drop(&mut self) {}
 
@@ -125,6 +131,10 @@ impl Transport for TcpStream {
 
     fn finish(&mut self) -> io::Result<()> {
         self.shutdown(Shutdown::Write)
+    }
+
+    fn is_silent(&mut self) -> bool {
+        self.peek(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
     fn reset_on_drop(&mut self) {

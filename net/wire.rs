@@ -327,6 +327,11 @@ impl Transport for End {
         Ok(())
     }
 
+    fn is_silent(&mut self) -> bool {
+        let side = &self.wire.line.borrow().ends[self.end];
+        side.arrived == 0 && !side.ended && side.reset.is_none()
+    }
+
     fn reset_on_drop(&mut self) {
         self.wire.line.borrow_mut().ends[self.end].resets_on_drop = true;
     }

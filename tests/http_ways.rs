@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
 use support::ceiling;
@@ -315,10 +316,26 @@ fn a_post_is_not_sent_over_a_connection_that_the_kernel_knows_is_closed() {
     let _ceiling = ceiling(LIMIT);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
+    post_after_an_end(Client::new(), url, move || listener.accept().unwrap().0);
+    let path = std::env::temp_dir().join(format!("waterwheel-ways-{}", std::process::id()));
+    let listener = UnixListener::bind(&path).unwrap();
+    let own = path.clone();
+    let client = Client::new()
+        .dialer(move |reactor, _, done| Ok(Some(unix::connect(reactor, &own, LIMIT, done)?.raw())));
+    post_after_an_end(client, "http://here/".into(), move || listener.accept().unwrap().0);
+    std::fs::remove_file(path).unwrap();
+}
+
+/// A server answers twice, over a connection each that it then closes.
+fn post_after_an_end<P: Read + Write>(
+    client: Client<Told>,
+    url: String,
+    accept: impl Fn() -> P + Send + 'static,
+) {
     let (closed, hears) = std::sync::mpsc::channel();
     let server = std::thread::spawn(move || {
         for _ in 0..2 {
-            let (mut peer, _) = listener.accept().unwrap();
+            let mut peer = accept();
             let mut some = [0; 1000];
             let _ = peer.read(&mut some).unwrap();
             peer.write_all(ok("x").as_bytes()).unwrap();
@@ -327,7 +344,6 @@ fn a_post_is_not_sent_over_a_connection_that_the_kernel_knows_is_closed() {
         }
     });
     let mut reactor = Reactor::new().unwrap();
-    let client = Client::new();
     let own = client.clone();
     client.get(&mut reactor, url.clone(), move |reactor, told, first| {
         push(reactor, told, first);

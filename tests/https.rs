@@ -1,8 +1,12 @@
 //! The client over TLS: whom it trusts, proxies, ends that are none. Needs openssl.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::time::Duration;
 
+use rustls::{ServerConnection, StreamOwned};
 use support::ceiling;
 use support::process::Process;
 use waterwheel::net::http::{Answer, Ask, Client, Error, Phase};
@@ -130,6 +134,64 @@ fn an_end_that_anybody_could_have_made_is_not_the_end_of_a_body() {
     let url = format!("https://localhost:{port}/");
     let error = get(&mut reactor, &mut told, &client, &url).unwrap_err();
     assert!(matches!(error, Error::Lost { phase: Phase::Body, .. }), "{error}");
+}
+
+/// What a server does behind its first answer, at once.
+#[derive(Clone, Copy, PartialEq)]
+enum Then {
+    SaysGoodbye,
+    CutsOff,
+    ChangesItsKey,
+}
+
+#[test]
+fn a_post_is_sent_over_a_connection_that_has_not_ended_and_over_no_other() {
+    let _ceiling = ceiling(LIMIT);
+    for (then, connections) in
+        [(Then::SaysGoodbye, 2), (Then::CutsOff, 2), (Then::ChangesItsKey, 1)]
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port());
+        let (done, hears) = mpsc::channel();
+        let server = std::thread::spawn(move || {
+            let mut requests = Vec::new();
+            for at in 0..connections {
+                let tls = ServerConnection::new(certs::server_config()).unwrap();
+                let mut peer = StreamOwned::new(tls, listener.accept().unwrap().0);
+                let mut some = [0; 1000];
+                while let Ok(count @ 1..) = peer.read(&mut some) {
+                    requests.push(String::from_utf8_lossy(&some[..count]).into_owned());
+                    peer.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsealed").unwrap();
+                    match then {
+                        _ if requests.len() > 1 => {}
+                        Then::SaysGoodbye => peer.conn.send_close_notify(),
+                        Then::ChangesItsKey => peer.conn.refresh_traffic_keys().unwrap(),
+                        Then::CutsOff => {}
+                    }
+                    peer.flush().unwrap();
+                    if at == 0 && then != Then::ChangesItsKey {
+                        break;
+                    }
+                    let _ = done.send(()); // The second is not asked for.
+                }
+                drop(peer);
+                let _ = done.send(());
+            }
+            requests.join("")
+        });
+        let (mut reactor, mut told, client) = (Reactor::new().unwrap(), Told::default(), client());
+        let own = client.clone();
+        client.get(&mut reactor, url.clone(), move |reactor, told, first| {
+            push(reactor, told, first);
+            hears.recv().unwrap(); // The loop has had no chance to hear of it.
+            own.send(reactor, Ask::post(url).body("once"), push);
+        });
+        reactor.run(&mut told).unwrap();
+        assert!(told.answers.iter().all(Result::is_ok), "{:?}", told.answers);
+        assert_eq!(told.answers.len(), 2);
+        drop(reactor);
+        assert!(server.join().unwrap().ends_with("\r\n\r\nonce"));
+    }
 }
 
 /// A proxy that leads wherever CONNECT says, on this machine.

@@ -1,6 +1,7 @@
 //! Unix streams as what carries a connection.
 
 use std::io::{self, IoSlice, Read, Write};
+use std::mem::MaybeUninit;
 use std::net::Shutdown;
 
 use mio::net::UnixStream;
@@ -21,6 +22,11 @@ impl Transport for UnixStream {
 
     fn finish(&mut self) -> io::Result<()> {
         self.shutdown(Shutdown::Write)
+    }
+
+    fn is_silent(&mut self) -> bool {
+        let peeked = socket2::SockRef::from(&*self).peek(&mut [MaybeUninit::uninit()]);
+        peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
     #[cfg(feature = "peer-cred")]

@@ -190,7 +190,7 @@ impl<S: 'static> Exchange<S> {
         let upload = self.control.upload.borrow();
         let is_sent = is_sent && upload.open && upload.is_done();
         drop(upload);
-        let is_quiet = reactor.get(conn).is_some_and(|conn| conn.is_quiet(false));
+        let is_quiet = reactor.get_mut(conn).is_some_and(|conn| conn.is_quiet(false));
         match (line, self.control.hold.take()) {
             (Some(line), Some(leash)) if clean && keeps && is_sent && is_quiet => {
                 self.control.conn.set(None);
