@@ -250,6 +250,10 @@ impl<S: 'static> Exchange<S> {
             may && !timed_out
         };
         self.let_go(reactor);
+        let next = self.work.borrow_mut().next.take();
+        if let Some(ask) = next {
+            return self.start_over(reactor, state, call, ask); // The rest is of no interest.
+        }
         if again {
             *self.control.upload.borrow_mut() = Upload::new(&self.work.borrow().ask.body);
             return self.seek(reactor, call);
