@@ -125,6 +125,31 @@ fn the_body_of_a_redirect_is_read_within_bounds() {
     assert!(lab.is_left(0), "too long to be worth it");
     lab.say(1, ok("there"));
     assert_eq!(lab.body(), "there");
+    let mut lab = Lab::new();
+    lab.send(Ask::get(URL).redirects(1));
+    lab.say(0, "HTTP/1.1 302 Found\r\nLocation: /b\r\nContent-Length: 10\r\n\r\nsee");
+    lab.finish(0);
+    lab.say(1, ok("there"));
+    assert_eq!(lab.body(), "there", "nobody wanted the rest");
+}
+
+#[test]
+fn a_location_is_read_as_browsers_read_it() {
+    for (location, asks) in [
+        ("/a b", "GET /a%20b HTTP/1.1\r\nHost: a.test\r\n"),
+        ("c d?e f", "GET /from/c%20d?e%20f HTTP/1.1\r\nHost: a.test\r\n"),
+        ("//b.test/<x>`", "GET /%3Cx%3E%60 HTTP/1.1\r\nHost: b.test\r\n"),
+        ("http://b.test?a b", "GET /?a%20b HTTP/1.1\r\nHost: b.test\r\n"),
+        ("/ü%20", "GET /%C3%BC%20 HTTP/1.1\r\nHost: a.test\r\n"),
+    ] {
+        let mut lab = Lab::new();
+        lab.send(Ask::get(URL).redirects(1));
+        lab.take_got(0);
+        lab.say(0, redirect(302, location));
+        assert!(lab.told.answers.is_empty(), "{location}: {:?}", lab.told.answers);
+        let got = lab.got(lab.connections() - 1);
+        assert!(got.starts_with(asks), "{location}: {got}");
+    }
 }
 
 #[test]

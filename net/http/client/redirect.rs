@@ -80,7 +80,22 @@ pub(super) fn join(base: &Target, location: &str) -> Result<Uri, String> {
         let folder = path.rfind('/').map_or("/", |slash| &path[..=slash]);
         format!("{}{}", base.origin(), without_dots(&format!("{folder}{location}")))
     };
-    url.parse().map_err(|error| format!("a bad Location {location:?}: {error}"))
+    encoded(&url).parse().map_err(|error| format!("a bad Location {location:?}: {error}"))
+}
+
+/// The characters behind the authority that no URL has, as RFC 3986 (section 2.1) wants them: many
+/// servers send them as they are, spaces above all.
+fn encoded(url: &str) -> String {
+    let authority = url.find("://").map_or(0, |at| at + 3);
+    let path = url[authority..].find(['/', '?']).map_or(url.len(), |at| authority + at);
+    let mut out = url[..path].to_owned();
+    for char in url[path..].chars() {
+        match char {
+            ' ' | '"' | '<' | '>' | '`' => out.push_str(&format!("%{:02X}", char as u32)),
+            char => out.push(char),
+        }
+    }
+    out
 }
 
 /// RFC 3986, 5.2.4: `.` and `..` taken out of the path.
@@ -145,6 +160,6 @@ mod tests {
         let elsewhere = Target::of(&join(&base, "//g:81/h").unwrap()).unwrap();
         assert_eq!(elsewhere.url(), "http://g:81/h");
         assert_eq!(join(&base, "https://g/").unwrap(), "https://g/");
-        assert!(join(&base, "/a b").is_err());
+        assert!(join(&base, "//a b/").is_err());
     }
 }
