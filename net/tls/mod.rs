@@ -44,6 +44,7 @@ mod sealed;
 mod server;
 mod session;
 mod transport;
+mod trust;
 mod words;
 
 pub use client::Client;

@@ -6,6 +6,8 @@ use std::io;
 
 use rustls::{AlertDescription, CertificateError, InvalidMessage, PeerIncompatible};
 
+use super::trust::was_self_signed;
+
 /// Why TLS has failed. It is what stands in an [`io::Error`] of kind `InvalidData`; its source is
 /// the error of rustls.
 #[derive(Debug)]
@@ -71,11 +73,15 @@ fn of_certificate(why: &CertificateError) -> String {
             "is not valid yet".into()
         }
         CertificateError::Revoked => "has been revoked".into(),
-        CertificateError::UnknownIssuer => {
-            "was not issued by anybody who is trusted here: the authority is unknown, \
-             or it is self-signed"
-                .into()
-        }
+        CertificateError::UnknownIssuer => match was_self_signed() {
+            Some(true) => "is self-signed, and not among those that are trusted here".into(),
+            Some(false) => {
+                "was not issued by anybody who is trusted here: the authority is unknown".into()
+            }
+            None => "was not issued by anybody who is trusted here: the authority is unknown, \
+                     or it is self-signed"
+                .into(),
+        },
         CertificateError::NotValidForName => "is for another name".into(),
         CertificateError::NotValidForNameContext { expected, presented } => {
             let expected = expected.to_str();
