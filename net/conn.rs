@@ -242,6 +242,16 @@ impl Conn {
         open && still && (!probe || self.io.transport().is_silent())
     }
 
+    /// Says that no more will come, as far as that goes at once, where dropping does not: TLS wants
+    /// a close_notify even if nobody waits for an answer to it (RFC 8446, 6.1).
+    #[cfg(feature = "http")]
+    pub(super) fn say_goodbye(&mut self) {
+        #[cfg(feature = "tls")]
+        if self.io.tls().is_some() {
+            let _ = self.io.transport().finish(); // A peer that has gone needs none.
+        }
+    }
+
     /// Whether it is known why this is over; it is told soon.
     pub(super) fn has_failed(&self) -> bool {
         self.end.is_some()

@@ -11,6 +11,7 @@ use support::ceiling;
 use support::process::Process;
 use waterwheel::net::http::{Answer, Ask, Client, Error, Phase};
 use waterwheel::net::{self, Conn, Event, Stream, link, tls};
+use waterwheel::timers::ManualClock;
 use waterwheel::{Context, Reactor, SourceId};
 
 #[path = "support/tls.rs"]
@@ -191,6 +192,39 @@ fn a_post_is_sent_over_a_connection_that_has_not_ended_and_over_no_other() {
         assert_eq!(told.answers.len(), 2);
         drop(reactor);
         assert!(server.join().unwrap().ends_with("\r\n\r\nonce"));
+    }
+}
+
+#[test]
+fn a_connection_that_is_not_wanted_any_more_ends_with_a_goodbye() {
+    let _ceiling = ceiling(LIMIT);
+    type End = fn(&mut Reactor<Told>, &mut Told, Client<Told>, &ManualClock);
+    let idles: End = |reactor, told, client, clock| {
+        clock.advance(Duration::from_secs(31));
+        turn_until(reactor, told, |_, _| client.idle() == 0);
+    };
+    let drops: End = |reactor, told, client, _| {
+        drop(client);
+        reactor.turn(told, Some(Duration::ZERO)).unwrap();
+    };
+    let is_closed: End = |_, _, client, _| assert_eq!(client.connections(), 0);
+    for (end, field) in [(idles, "X: y"), (drops, "X: y"), (is_closed, "Connection: close")] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port());
+        let server = std::thread::spawn(move || {
+            let tls = ServerConnection::new(certs::server_config()).unwrap();
+            let mut peer = StreamOwned::new(tls, listener.accept().unwrap().0);
+            peer.read(&mut [0; 1000]).unwrap();
+            let answer = format!("HTTP/1.1 200 OK\r\n{field}\r\nContent-Length: 6\r\n\r\nsealed");
+            peer.write_all(answer.as_bytes()).unwrap();
+            peer.read(&mut [0; 1000]).map_err(|error| error.kind())
+        });
+        let clock = ManualClock::held();
+        let mut reactor = Reactor::builder().clock(&clock).build().unwrap();
+        let (mut told, client) = (Told::default(), client());
+        get(&mut reactor, &mut told, &client, &url).unwrap();
+        end(&mut reactor, &mut told, client, &clock);
+        assert_eq!(server.join().unwrap(), Ok(0), "{field}");
     }
 }
 

@@ -202,6 +202,9 @@ impl<S: 'static> Exchange<S> {
                 if let Some(leash) = leash {
                     self.control.hold.put(leash);
                 }
+                if is_sent && is_quiet {
+                    reactor[conn].say_goodbye();
+                }
                 self.let_go(reactor);
             }
         }

@@ -24,10 +24,11 @@ use std::rc::Rc;
 use mio::event::Source;
 use mio::{Interest, Registry, Token};
 
-use crate::reactor::{RawId, Readiness, Resumer};
+use crate::net::Conn;
+use crate::reactor::{RawId, Readiness, Resumer, SourceId};
 
-/// The sources to be removed.
-pub(super) type List = Rc<RefCell<Vec<RawId>>>;
+/// The sources to be removed. The peer of a connection at rest is told.
+pub(super) type List = Rc<RefCell<Vec<(Option<SourceId<Conn>>, RawId)>>>;
 
 /// Removes from the loop what was let go elsewhere.
 #[derive(Debug)]
@@ -58,7 +59,7 @@ impl Keeper {
 
     /// Ties a source to whoever holds the leash.
     pub(super) fn leash(self: &Rc<Keeper>, id: RawId) -> Leash {
-        Leash { id: Some(id), keeper: self.clone() }
+        Leash { id: Some(id), resting: None, keeper: self.clone() }
     }
 }
 
@@ -73,10 +74,17 @@ impl Drop for Keeper {
 #[derive(Debug)]
 pub(super) struct Leash {
     id: Option<RawId>,
+    /// It is a connection over which nothing is under way.
+    resting: Option<SourceId<Conn>>,
     pub(super) keeper: Rc<Keeper>,
 }
 
 impl Leash {
+    /// What it holds is a connection at rest from now on, or no longer.
+    pub(super) fn rest(&mut self, conn: Option<SourceId<Conn>>) {
+        self.resting = conn;
+    }
+
     /// Lets go of the source, which stays.
     pub(super) fn release(mut self) -> Option<RawId> {
         self.id.take()
@@ -86,7 +94,7 @@ impl Leash {
 impl Drop for Leash {
     fn drop(&mut self) {
         if let Some(id) = self.id {
-            self.keeper.list.borrow_mut().push(id);
+            self.keeper.list.borrow_mut().push((self.resting, id));
             self.keeper.wake();
         }
     }

@@ -45,6 +45,9 @@ impl<S: 'static> Line<S> {
             gone => {
                 if gone.is_none() {
                     self.slot.forget(conn);
+                    if let Some(conn) = reactor.get_mut(conn) {
+                        conn.say_goodbye(); // The server may have said its own.
+                    }
                 }
                 self.current.take();
                 reactor.remove(conn.raw());

@@ -111,11 +111,12 @@ impl<S: 'static> Shared<S> {
         let pool = &mut *self.pool.borrow_mut();
         let place = pool.places.entry(key.clone()).or_default();
         let is_turn = place.is_turn(reactor, call, limits.connections_per_host_max);
-        while let Some(idle) = place.idle.pop_if(|_| is_turn && !fresh) {
+        while let Some(mut idle) = place.idle.pop_if(|_| is_turn && !fresh) {
             pool.idle -= 1;
             let usable = reactor.get_mut(idle.conn).is_some_and(|conn| conn.is_quiet(probe));
             if usable {
                 reactor.reref(idle.conn);
+                idle.leash.rest(None);
                 return Way::Open(idle.conn, idle.line, idle.leash);
             }
             gone.push(idle); // Its slot is counted until it is removed.
@@ -152,8 +153,9 @@ impl<S: 'static> Shared<S> {
         reactor: &mut Context<S>,
         conn: SourceId<Conn>,
         line: Rc<Line<S>>,
-        leash: Leash,
+        mut leash: Leash,
     ) {
+        leash.rest(Some(conn));
         let until = reactor.tick().saturating_add(ticks(self.limits.idle_time_max));
         let keeper = leash.keeper.clone();
         let mut surplus = None;
@@ -255,7 +257,10 @@ fn keep<S: 'static>(
         }
         drop(late);
     }
-    for gone in mem::take(&mut *list.borrow_mut()) {
+    for (resting, gone) in mem::take(&mut *list.borrow_mut()) {
+        if let Some(conn) = resting.and_then(|conn| reactor.get_mut(conn)) {
+            conn.say_goodbye();
+        }
         reactor.remove(gone);
     }
     if let Some(shared) = shared.upgrade() {
