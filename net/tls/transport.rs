@@ -60,16 +60,8 @@ pub(super) struct Tls {
     pub(super) heard: bool,
     /// The peer's close_notify has been told.
     told: bool,
-    finish: Finish,
-}
-
-/// How far `finish` has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Finish {
-    No,
     /// close_notify is in `outgoing`; the carrier's own end follows.
-    Asked,
-    Done,
+    ends: bool,
 }
 
 impl Tls {
@@ -87,7 +79,7 @@ impl Tls {
             more: true,
             heard: false,
             told: false,
-            finish: Finish::No,
+            ends: false,
         };
         tls.outgoing.extend(clear);
         tls.session.look(early);
@@ -156,7 +148,7 @@ impl Tls {
     /// Nothing more will be sent.
     fn forget(&mut self) {
         self.outgoing.clear();
-        self.finish = Finish::Done;
+        self.ends = false;
     }
 
     /// Seals a batch of `pieces`, behind what of them is sealed, and sends it; whether all went.
@@ -220,11 +212,9 @@ impl Transport for Tls {
     }
 
     fn finish(&mut self) -> io::Result<()> {
-        if self.finish == Finish::No {
-            self.finish = Finish::Asked;
-            // A session that has failed has nothing to say any more.
-            let _ = self.session.finish(&mut self.partial, &mut self.outgoing);
-        }
+        self.ends = true;
+        // A session that has failed has nothing to say any more.
+        let _ = self.session.finish(&mut self.partial, &mut self.outgoing);
         match self.flush() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             result => result,
@@ -232,15 +222,14 @@ impl Transport for Tls {
     }
 
     fn owes(&self) -> bool {
-        !self.outgoing.is_empty() || self.finish == Finish::Asked || self.carrier.owes()
+        !self.outgoing.is_empty() || self.ends || self.carrier.owes()
     }
 
     fn flush(&mut self) -> io::Result<()> {
         if !self.send()? {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        if self.finish == Finish::Asked {
-            self.finish = Finish::Done;
+        if mem::take(&mut self.ends) {
             self.carrier.transport().finish()?;
         }
         self.carrier.transport().flush()
@@ -298,7 +287,7 @@ impl fmt::Debug for Tls {
             .field("carrier", &self.carrier)
             .field("session", &Info(&self.session))
             .field("outgoing", &self.outgoing.pending().len())
-            .field("finish", &self.finish)
+            .field("ends", &self.ends)
             .finish_non_exhaustive()
     }
 }
