@@ -5,9 +5,10 @@
 //!       curl -N 127.0.0.1:8080/events       and, in another terminal,
 //!       curl -d 'hello from curl' 127.0.0.1:8080/say
 //! See:  everybody hear it at once. Stop the server and start it again: the page finds it. Pause a
-//!       column, say something, resume it: a client says what it has heard, and is told the rest.
-//! Look: `catch_up`. A reader is a place in the history and not a queue, so a slow one costs no
-//!       memory. What the history has forgotten meanwhile it has missed, and is told how much.
+//!       column, say something, resume it: the page says what it has heard, and is told the rest.
+//! Look: `catch_up` in live/reader.rs. A reader is a place in the history and not a queue, so a
+//!       slow one costs no memory. If the history has dropped some news meanwhile, the reader is
+//!       told how much it has missed.
 //! Next: rooms (`/events/{room}`); names; ids that go on after a restart. A browser opens six
 //!       connections to a server, and each page takes two: what does the fourth page do?
 
@@ -16,6 +17,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use history::History;
+use reader::Reader;
 use waterwheel::net::http::{Reply, Request, Response, Router};
 use waterwheel::net::http::{Sender, Server, SseEvent, StatusCode};
 use waterwheel::reactor::Missed;
@@ -24,6 +26,8 @@ use waterwheel::{Context, Reactor};
 mod cli;
 #[path = "live/history.rs"]
 mod history;
+#[path = "live/reader.rs"]
+mod reader;
 
 const USAGE: &str = "\
 Usage: live [OPTIONS] [ADDR]
@@ -37,29 +41,24 @@ Options:
   -h, --help      show this";
 
 const PAGE: &str = include_str!("live/index.html");
+/// Bytes that one may say at once. 1,000: a few sentences; with a history of 100, 100 KB.
 const TEXT_BYTES_MAX: usize = 1000;
 /// How long a browser waits before it comes back.
 const COME_BACK: Duration = Duration::from_secs(1);
 
-/// Published when there is news. What it is stands in the history, so that somebody who comes
-/// between the telling and the hearing misses nothing and hears nothing twice.
+/// Published when there is news. The news itself is in the history: who comes after this is
+/// published and before it is delivered misses nothing, and hears nothing twice.
 struct News;
 
 #[derive(Default)]
 struct Live {
     history: History,
-    /// Requests that wait for news.
+    /// Requests that wait for news, by the reader's number.
     polls: HashMap<u64, Reader<Reply>>,
-    /// Answers that go on.
+    /// Event streams, by the reader's number.
     streams: HashMap<u64, Reader<Sender>>,
-    /// Of both so far: each has a number of its own.
+    /// Readers so far, and so the number of the latest.
     readers: u64,
-}
-
-/// A client, and the id up to which it has been told.
-struct Reader<To> {
-    place: u64,
-    to: To,
 }
 
 fn main() {
@@ -85,7 +84,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
     reactor.subscribe(|reactor, live: &mut Live, _: &News| {
         let Live { history, polls, streams, .. } = live;
         for (_, poll) in polls.extract_if(|_, poll| poll.place < history.last()) {
-            poll.to.send(reactor, news(history, poll.place));
+            poll.answer(reactor, history);
         }
         for stream in streams.values_mut() {
             stream.catch_up(reactor, history);
@@ -112,38 +111,22 @@ fn say(reactor: &mut Context<Live>, live: &mut Live, request: &Request<'_>, repl
     reply.send(reactor, status);
 }
 
-/// Where a reader goes on: it says what it has heard in the address, or in a header, as a browser
-/// does that has lost its event stream.
-fn place(live: &Live, request: &Request<'_>) -> u64 {
-    let heard = request.header("Last-Event-ID").map(Cow::from);
-    let heard = heard.or_else(|| request.query_param("after"));
-    live.history.place(heard.and_then(|id| id.parse().ok()))
-}
-
 /// Answers when there is news: now, or with the next.
 fn poll(reactor: &mut Context<Live>, live: &mut Live, request: &Request<'_>, reply: Reply) {
-    let place = place(live, request);
+    let (number, place) = live.admit(request);
+    let reader = Reader { place, to: reply };
     if place < live.history.last() {
-        reply.send(reactor, news(&live.history, place));
-        return;
+        return reader.answer(reactor, &live.history);
     }
-    live.readers += 1;
-    let number = live.readers;
-    reply.on_gone(reactor, move |_, live: &mut Live| drop(live.polls.remove(&number)));
-    live.polls.insert(number, Reader { place, to: reply });
+    reader.to.on_gone(reactor, move |_, live: &mut Live| drop(live.polls.remove(&number)));
+    live.polls.insert(number, reader);
 }
 
-fn news(history: &History, place: u64) -> Response {
-    Response::json(history.json(place)).header("Cache-Control", "no-store")
-}
-
-/// Answers without end.
+/// Answers with a stream that does not end.
 fn events(reactor: &mut Context<Live>, live: &mut Live, request: &Request<'_>, reply: Reply) {
-    let place = place(live, request);
+    let (number, place) = live.admit(request);
     let sender = reply.events(reactor);
     let _ = sender.event(reactor, &SseEvent::default().retry(COME_BACK)); // There is room.
-    live.readers += 1;
-    let number = live.readers;
     sender.on_gone(reactor, move |_, live: &mut Live| drop(live.streams.remove(&number)));
     sender.on_drained(reactor, |reactor, _: &mut Live| reactor.publish(News));
     let mut reader = Reader { place, to: sender };
@@ -151,20 +134,13 @@ fn events(reactor: &mut Context<Live>, live: &mut Live, request: &Request<'_>, r
     live.streams.insert(number, reader);
 }
 
-impl Reader<Sender> {
-    /// Tells all that is new; later, if too much of what it was told is still on its way.
-    fn catch_up(&mut self, reactor: &mut Context<Live>, history: &History) {
-        if self.to.is_above_high(reactor) {
-            return; // And `on_drained` tells.
-        }
-        let (missed, news) = history.since(self.place);
-        if missed > 0 {
-            let _ = self.to.event(reactor, &SseEvent::data(&missed.to_string()).event("missed"));
-        }
-        for (id, item) in news {
-            // What is refused here is no loss: the client has gone.
-            let _ = self.to.event(reactor, &SseEvent::data(item).id(&id.to_string()));
-        }
-        self.place = history.last();
+impl Live {
+    /// A new reader's number and place. The reader says what it has heard in the address, or in a
+    /// header, as a browser does that has lost its event stream.
+    fn admit(&mut self, request: &Request<'_>) -> (u64, u64) {
+        self.readers += 1;
+        let heard = request.header("Last-Event-ID").map(Cow::from);
+        let heard = heard.or_else(|| request.query_param("after"));
+        (self.readers, self.history.place(heard.and_then(|id| id.parse().ok())))
     }
 }

@@ -1,4 +1,4 @@
-//! From fetch's options to who asks, and what.
+//! Fetch's options, and the client and the requests that they describe.
 
 use std::fs;
 use std::time::Duration;
@@ -7,9 +7,40 @@ use waterwheel::net::http::{Ask, Client, ClientLimits, Method};
 #[cfg(feature = "tls")]
 use waterwheel::net::tls;
 
-use crate::cli::Args;
+use crate::cli::{self, Args};
 
-/// Who asks, as the options want it.
+const USAGE: &str = "\
+Usage: fetch [OPTIONS] URL...
+
+Fetches the URLs side by side and prints what is there, in their order. The exit code is 1
+if one of them failed.
+
+Options:
+  -o FILE            write to FILE; given again, the next URL's
+  -i                 print the head, too
+  -I                 print the head only (HEAD)
+  -X METHOD          ask by this method
+  -d TEXT            send this (POST); @FILE: what is in there
+  -H 'NAME: VALUE'   add a header field; as often as wanted
+  -L                 follow redirects, 10 at most
+  -f                 a status of 400 or more is a failure, and its page not printed
+  --max-time SECONDS
+                     give up a URL after so long
+  --proxy URL        ask this proxy
+  --cacert FILE      trust these certificates (PEM), and no others
+  --progress         show the bar although stderr is no terminal
+  -s                 say nothing on stderr but errors
+  -h, --help         show this";
+
+const OPTIONS: [&str; 7] = ["-o", "-X", "-d", "-H", "--max-time", "--proxy", "--cacert"];
+const SWITCHES: [&str; 6] = ["-i", "-I", "-L", "-f", "-s", "--progress"];
+
+/// Reads the command line.
+pub fn parse() -> Args {
+    cli::parse_values(USAGE, &OPTIONS, &SWITCHES)
+}
+
+/// The client, with its limits, its proxy and whom it trusts.
 pub fn client<S: 'static>(args: &Args) -> Result<Client<S>, String> {
     let total_timeout = args.number("--max-time")?.map(Duration::from_secs);
     let mut client = Client::new().limits(ClientLimits { total_timeout, ..Default::default() });
@@ -28,7 +59,7 @@ pub fn client<S: 'static>(args: &Args) -> Result<Client<S>, String> {
     }
 }
 
-/// What is asked.
+/// The request for one URL.
 pub fn ask(args: &Args, url: &str) -> Result<Ask, String> {
     let data = match args.text("-d").map(|text| (text, text.strip_prefix('@'))) {
         None => None,

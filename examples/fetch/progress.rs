@@ -11,7 +11,7 @@ pub struct Progress {
     bar: bool,
     quiet: bool,
     begun: Instant,
-    /// Columns of what stands in the line now.
+    /// Columns of what is in the line now; 0 if the line is empty.
     drawn: usize,
 }
 
@@ -21,7 +21,7 @@ impl Progress {
         Progress { bar, quiet, begun: Instant::now(), drawn: 0 }
     }
 
-    /// Draws the bar: how much is there, of how much if that is known; how many URLs of how many.
+    /// Draws the bar: bytes so far, of how many if that is known; URLs that have ended, of how many.
     pub fn show(&mut self, got: u64, total: Option<u64>, (ended, all): (usize, usize)) {
         if self.bar {
             let text = line(got, total, self.begun.elapsed().as_secs_f64());
@@ -29,20 +29,20 @@ impl Progress {
         }
     }
 
-    /// A line, where there is no bar that says the same.
+    /// A line, and the time that it took to come to this, unless there is a bar that says the same.
     pub fn note(&mut self, text: &str) {
         if !self.bar && !self.quiet {
-            say(text);
+            say(&format!("{text} in {} ms", self.begun.elapsed().as_millis()));
         }
     }
 
-    /// A line, in any case.
+    /// An error's line, even if it is to be quiet.
     pub fn error(&mut self, text: &str) {
         self.draw("");
         say(&format!("error: {text}"));
     }
 
-    /// Leaves the bar behind.
+    /// Ends the bar's line, so that the next text does not overwrite it.
     pub fn finish(&mut self) {
         if self.drawn > 0 {
             say("");

@@ -1,0 +1,40 @@
+//! A reader: a client, and its place in the history.
+//!
+//! A place is all that is kept for it. There is no queue, so a slow reader costs no memory.
+
+use waterwheel::Context;
+use waterwheel::net::http::{Reply, Response, Sender, SseEvent};
+
+use crate::history::History;
+
+pub struct Reader<To> {
+    /// The id of the latest news that it was told.
+    pub place: u64,
+    pub to: To,
+}
+
+impl Reader<Reply> {
+    /// Answers a long poll with all that is new.
+    pub fn answer<S: 'static>(self, reactor: &mut Context<S>, history: &History) {
+        let news = Response::json(history.json(self.place));
+        self.to.send(reactor, news.header("Cache-Control", "no-store"));
+    }
+}
+
+impl Reader<Sender> {
+    /// Tells all that is new. If too much of what it was told is still unsent, it is told later.
+    pub fn catch_up<S: 'static>(&mut self, reactor: &mut Context<S>, history: &History) {
+        if self.to.is_above_high(reactor) {
+            return; // `on_drained` calls when there is room.
+        }
+        let (missed, news) = history.since(self.place);
+        if missed > 0 {
+            let _ = self.to.event(reactor, &SseEvent::data(&missed.to_string()).event("missed"));
+        }
+        for (id, item) in news {
+            // What is refused here is no loss: the client has gone.
+            let _ = self.to.event(reactor, &SseEvent::data(item).id(&id.to_string()));
+        }
+        self.place = history.last();
+    }
+}
