@@ -17,6 +17,7 @@ use crate::reactor::{Context, SourceId};
 
 /// Bytes of a body that are handed to the connection at a time.
 const PIECE_BYTES: usize = 64 * 1024;
+
 impl<S: 'static> Exchange<S> {
     /// Lets the body go.
     pub(super) fn open_gate(

@@ -14,14 +14,16 @@ use crate::net::http::date;
 use crate::net::http::response::{Coding, Connection, Response};
 use crate::reactor::Context;
 
-/// Up to this head and body are copied together and leave as one piece. 16 KiB.
-const COPIED_BYTES: usize = 16 * 1024;
+/// A body, or a piece of one, up to this long is copied to what surrounds it, so that all leave as
+/// one. A longer one is not copied. 16 KiB.
+pub(super) const COPIED_BYTES: usize = 16 * 1024;
 /// A large body is offered to the kernel in pieces of this size, of which one at most is copied.
 const PIECE_BYTES: usize = 128 * 1024;
 /// Pieces that leave in one go, as long as the kernel takes them.
 const PIECES_PER_TURN: usize = 8;
 /// The buffer for heads is not kept with more capacity than this.
 const HEAD_KEPT_BYTES: usize = 64 * 1024;
+
 impl Exchange {
     /// Sends all of an answer; whether the client was still there.
     pub(super) fn answer<S: 'static>(

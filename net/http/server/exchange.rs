@@ -187,8 +187,12 @@ impl Exchange {
 
     /// Whether the connection is there and would take more of an answer.
     pub(super) fn is_open<S: 'static>(&self, reactor: &Context<S>) -> bool {
-        let conn = self.conn.get().and_then(|conn| reactor.get(conn));
-        conn.is_some_and(|conn| !conn.is_closing() && !conn.has_failed())
+        self.peek(reactor).is_some_and(|conn| !conn.is_closing() && !conn.has_failed())
+    }
+
+    /// The connection, if it is still there, to be looked at.
+    pub(super) fn peek<'a, S: 'static>(&self, reactor: &'a Context<S>) -> Option<&'a Conn> {
+        reactor.get(self.conn.get()?)
     }
 
     /// Lets the connection look at what has changed, in the next turn.

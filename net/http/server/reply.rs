@@ -238,9 +238,7 @@ impl Drop for Reply {
     fn drop(&mut self) {
         if self.0.phase.get() == Phase::Pending {
             self.0.phase.set(Phase::Dropped);
-            if !self.0.running.get() {
-                self.0.nudge();
-            }
+            self.0.tell_session();
         }
     }
 }

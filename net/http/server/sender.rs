@@ -6,16 +6,15 @@
 use std::fmt;
 use std::rc::Rc;
 
+use super::answer::COPIED_BYTES;
 use super::exchange::{Exchange, Phase};
 use super::reply;
-use crate::net::conn::mark;
+use crate::net::conn::{Conn, mark};
 use crate::net::event::Pressure;
 use crate::net::http::response::{Coding, put_number};
 use crate::net::http::sse::SseEvent;
 use crate::reactor::Context;
 
-/// Up to this a piece is copied between its size and its CRLF; a larger one is not. 16 KiB.
-const COPIED_BYTES: usize = 16 * 1024;
 /// What surrounds a chunk at most, and room for the end of the body behind the last one.
 const AROUND_BYTES: usize = 40;
 
@@ -107,14 +106,13 @@ impl Sender {
 
     /// Bytes written and not yet taken by the kernel.
     pub fn unsent<S: 'static>(&self, reactor: &mut Context<S>) -> usize {
-        let conn = self.0.conn.get().and_then(|conn| reactor.get(conn));
-        conn.map_or(0, |conn| conn.unsent())
+        self.0.peek(reactor).map_or(0, Conn::unsent)
     }
 
     /// Whether so much is unsent that a piece is answered `AboveHigh`: who has a choice waits until
     /// [`on_drained`](Sender::on_drained) is told.
     pub fn is_above_high<S: 'static>(&self, reactor: &Context<S>) -> bool {
-        let conn = self.0.conn.get().and_then(|conn| reactor.get(conn));
+        let conn = self.0.peek(reactor);
         conn.is_some_and(|conn| conn.unsent() > conn.limits().outbox_bytes_high)
     }
 
@@ -201,9 +199,7 @@ impl Drop for Sender {
     fn drop(&mut self) {
         if self.0.phase.get() == Phase::Streaming {
             self.0.phase.set(Phase::Torn);
-            if !self.0.running.get() {
-                self.0.nudge();
-            }
+            self.0.tell_session();
         }
     }
 }
