@@ -14,6 +14,7 @@
 //! # Read next
 //! `server/mod.rs`: who reads them.
 
+use super::headers::{is_text, is_token};
 use super::refusal::Refusal;
 
 /// Bytes that the extensions of a body's chunks may have, all together. 16 KiB.
@@ -151,14 +152,4 @@ impl Chunked {
         self.size = self.size << 4 | u64::from(value);
         Ok(())
     }
-}
-
-/// What may stand in an extension or a field value: no control but the tab.
-fn is_text(byte: u8) -> bool {
-    byte == b'\t' || byte >= b' ' && byte != 0x7f
-}
-
-/// What a field name is made of (RFC 9110, 5.6.2).
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

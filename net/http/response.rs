@@ -11,7 +11,7 @@ use std::fmt;
 use http::{Method, StatusCode};
 
 use super::date;
-use super::headers::tokens;
+use super::headers::{is_text, is_token, tokens};
 use super::payload::Payload;
 use super::range::{Ranges, content_range, ranges};
 use super::request::Request;
@@ -97,9 +97,8 @@ impl Response {
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Response {
         let mut value = value.as_ref().trim_ascii();
         let is = |other| name.eq_ignore_ascii_case(other);
-        let is_field = !name.is_empty()
-            && name.bytes().all(is_token)
-            && value.iter().all(|byte| *byte == b'\t' || *byte >= b' ' && *byte != 0x7f);
+        let is_field =
+            !name.is_empty() && name.bytes().all(is_token) && value.iter().copied().all(is_text);
         if !is_field || is("content-length") || is("transfer-encoding") {
             self.bad = Some(name.into());
             return self;
@@ -260,11 +259,6 @@ pub(super) fn put_number(out: &mut Vec<u8>, mut number: u64, base: u64) {
         }
     }
     out.extend_from_slice(&digits[at..]);
-}
-
-/// What a field name is made of (RFC 9110, 5.6.2).
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 impl From<&'static str> for Response {
