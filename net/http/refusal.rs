@@ -5,6 +5,10 @@
 
 use std::fmt;
 
+use http::StatusCode;
+
+use super::response::Response;
+
 /// Why a message was refused: what a server answers with, and logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -20,6 +24,12 @@ impl Refusal {
     /// 400: not HTTP, or HTTP that two readers might read differently.
     pub(super) const fn bad(why: &'static str) -> Refusal {
         Refusal::new(400, why)
+    }
+
+    /// The answer to a request that is refused so.
+    pub(in crate::net) fn response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::BAD_REQUEST);
+        Response::text(self.why).status(status)
     }
 
     /// The status of the answer to a request that is refused so.

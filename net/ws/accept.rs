@@ -162,9 +162,9 @@ impl Accept {
         let asked = asked(request.method(), request.version(), request.headers());
         let asked = match asked.and_then(|asked| self.check(asked)) {
             Ok(asked) => asked,
-            Err((status, why)) => {
-                reply.send(reactor, refused(status, why));
-                return Err(Refusal::new(status, why));
+            Err(refusal) => {
+                reply.send(reactor, refused(refusal));
+                return Err(refusal);
             }
         };
         let protocol = asked.choose(&self.protocols);
@@ -177,13 +177,13 @@ impl Accept {
         Ok(socket)
     }
 
-    fn check<'a>(&self, asked: Asked<'a>) -> Result<Asked<'a>, (u16, &'static str)> {
+    fn check<'a>(&self, asked: Asked<'a>) -> Result<Asked<'a>, Refusal> {
         let may = match (&self.origins, asked.origin) {
             (Origins::Any, _) | (_, None) => true,
             (Origins::Same, _) => asked.is_same_origin(),
             (Origins::Ask(may), Some(origin)) => may(origin),
         };
-        if may { Ok(asked) } else { Err((403, "not from this page")) }
+        if may { Ok(asked) } else { Err(Refusal::new(403, "not from this page")) }
     }
 }
 
@@ -207,14 +207,13 @@ fn agreed(asked: &Asked<'_>, protocol: Option<&str>) -> Response {
     }
 }
 
-fn refused(status: u16, why: &'static str) -> Response {
-    let code = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
-    let response = Response::text(why).status(code);
-    match code {
-        StatusCode::UPGRADE_REQUIRED => response
-            .header("Upgrade", "websocket")
-            .header("Connection", "Upgrade")
-            .header("Sec-WebSocket-Version", VERSION),
-        _ => response,
+fn refused(refusal: Refusal) -> Response {
+    let response = refusal.response();
+    if refusal.status() != StatusCode::UPGRADE_REQUIRED.as_u16() {
+        return response;
     }
+    response
+        .header("Upgrade", "websocket")
+        .header("Connection", "Upgrade")
+        .header("Sec-WebSocket-Version", VERSION)
 }

@@ -9,7 +9,7 @@
 
 use tungstenite::handshake::derive_accept_key;
 
-use crate::net::http::{Headers, Method, StatusCode, Version};
+use crate::net::http::{Headers, Method, Refusal, StatusCode, Version};
 
 /// The version of the protocol, and the only one there is.
 pub(super) const VERSION: &str = "13";
@@ -26,30 +26,27 @@ pub(super) struct Asked<'a> {
     pub(super) protocols: Vec<&'a str>,
 }
 
-/// Why a request gets no WebSocket: the status of the answer and plain words.
-pub(super) type Refused = (u16, &'static str);
-
 /// Looks at a request (RFC 6455, 4.2.1).
 pub(super) fn asked<'a>(
     method: &Method,
     version: Version,
     headers: Headers<'a>,
-) -> Result<Asked<'a>, Refused> {
+) -> Result<Asked<'a>, Refusal> {
     if !headers.has_token("upgrade", "websocket") || !headers.has_token("connection", "upgrade") {
-        return Err((426, "this is a WebSocket: ask for an upgrade"));
+        return Err(Refusal::new(426, "this is a WebSocket: ask for an upgrade"));
     }
     if method != Method::GET || version < Version::HTTP_11 {
-        return Err((400, "an upgrade to WebSocket is a GET of HTTP/1.1"));
+        return Err(Refusal::new(400, "an upgrade to WebSocket is a GET of HTTP/1.1"));
     }
     if only(headers, "sec-websocket-version") != Some(VERSION) {
-        return Err((426, "the version of WebSocket is 13"));
+        return Err(Refusal::new(426, "the version of WebSocket is 13"));
     }
     let key = only(headers, "sec-websocket-key").filter(|key| is_key(key));
-    let Some(key) = key else { return Err((400, "a bad Sec-WebSocket-Key")) };
+    let Some(key) = key else { return Err(Refusal::new(400, "a bad Sec-WebSocket-Key")) };
     let lists = headers.get_all("sec-websocket-protocol");
     let lists = lists.map(|list| std::str::from_utf8(list).ok());
     let Some(lists) = lists.collect::<Option<Vec<_>>>() else {
-        return Err((400, "a bad Sec-WebSocket-Protocol"));
+        return Err(Refusal::new(400, "a bad Sec-WebSocket-Protocol"));
     };
     let protocols = lists.iter().flat_map(|list| list.split(',')).map(str::trim);
     Ok(Asked {
@@ -141,7 +138,7 @@ mod tests {
     const AGREED: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: WebSocket\r\n\
         Connection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
-    fn ask<T>(request: &str, look: impl FnOnce(Result<Asked<'_>, Refused>) -> T) -> T {
+    fn ask<T>(request: &str, look: impl FnOnce(Result<Asked<'_>, Refusal>) -> T) -> T {
         let mut room = room();
         let head = parse_request(request.as_bytes(), LIMITS, &mut room).unwrap().unwrap();
         look(asked(&head.method, head.version, head.headers))
@@ -187,7 +184,7 @@ mod tests {
         ] {
             let request = GOOD.replace(from, to);
             assert!(request != GOOD, "{from}");
-            let refused = ask(&request, |asked| asked.map_or_else(|(status, _)| status, |_| 0));
+            let refused = ask(&request, |asked| asked.map_or_else(Refusal::status, |_| 0));
             assert_eq!(refused, status, "{from} to {to}");
         }
     }

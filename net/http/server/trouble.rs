@@ -16,7 +16,6 @@ use super::exchange::{Phase, Running};
 use super::time::Limit;
 use crate::net::conn::Conn;
 use crate::net::http::refusal::Refusal;
-use crate::net::http::response::Response;
 use crate::reactor::{Context, SourceId};
 
 impl<S: 'static> Session<S> {
@@ -36,7 +35,7 @@ impl<S: 'static> Session<S> {
             Phase::Idle | Phase::Pending | Phase::Dropped => {
                 exchange.phase.set(Phase::Pending);
                 let running = Running::begin(exchange); // No nudge is needed.
-                exchange.answer(reactor, refused(refusal));
+                exchange.answer(reactor, refusal.response());
                 drop(running);
             }
             // Its answer has begun, and cannot be completed as it was meant.
@@ -143,10 +142,4 @@ impl<S: 'static> Session<S> {
             self.exchange.close(&mut reactor[id]);
         }
     }
-}
-
-/// What a client is told.
-fn refused(refusal: Refusal) -> Response {
-    let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
-    Response::text(refusal.why()).status(status)
 }
