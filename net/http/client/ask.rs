@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, Uri};
 
+use super::dial::Proxy;
 use super::error::Error;
 use super::target::{Target, not_a_url};
 
@@ -215,7 +216,7 @@ impl Ask {
     }
 
     /// Adds the head to `out`. To a proxy that forwards, the request target is the whole URL.
-    pub(super) fn encode(&self, target: &Target, proxy: Option<&Forward>, out: &mut Vec<u8>) {
+    pub(super) fn encode(&self, target: &Target, proxy: Option<&Proxy>, out: &mut Vec<u8>) {
         out.extend_from_slice(self.method.as_str().as_bytes());
         out.push(b' ');
         if proxy.is_some() {
@@ -223,18 +224,16 @@ impl Ask {
         }
         out.extend_from_slice(target.path.as_bytes());
         out.extend_from_slice(b" HTTP/1.1\r\n");
-        if self.named("host").next().is_none() {
-            field(out, "Host", target.host_field().as_bytes());
-        }
-        if let Some(authorization) = proxy.and_then(|proxy| proxy.authorization.as_deref())
-            && self.named("proxy-authorization").next().is_none()
-        {
-            field(out, "Proxy-Authorization", authorization.as_bytes());
-        }
-        if let Some(basic) = &target.authorization
-            && self.named("authorization").next().is_none()
-        {
-            field(out, "Authorization", basic.as_bytes());
+        let own = [
+            ("Host", Some(&*target.host_field())),
+            ("Proxy-Authorization", proxy.and_then(Proxy::authorization)),
+            ("Authorization", target.authorization.as_deref()),
+        ];
+        for (name, value) in own {
+            // A field of the caller's takes its place.
+            if let Some(value) = value.filter(|_| self.named(name).next().is_none()) {
+                field(out, name, value.as_bytes());
+            }
         }
         for (name, value) in &self.headers {
             // Meant for the next proxy (RFC 9110, 11.7.2); here is none, or one that sees nothing.
@@ -242,20 +241,25 @@ impl Ask {
                 field(out, name, value);
             }
         }
-        let wants_length = [Method::POST, Method::PUT, Method::PATCH].contains(&self.method);
-        match &self.body {
-            Body::None if wants_length => field(out, "Content-Length", b"0"),
-            Body::None => {}
-            Body::Bytes(bytes) => field(out, "Content-Length", bytes.len().to_string().as_bytes()),
-            Body::Stream(Some(length)) => {
-                field(out, "Content-Length", length.to_string().as_bytes());
-            }
-            Body::Stream(None) => field(out, "Transfer-Encoding", b"chunked"),
+        match self.body_bytes() {
+            Some(length) => field(out, "Content-Length", length.to_string().as_bytes()),
+            None if self.body == Body::None => {}
+            None => field(out, "Transfer-Encoding", b"chunked"),
         }
         if self.waits_for_continue() {
             field(out, "Expect", b"100-continue");
         }
         out.extend_from_slice(b"\r\n");
+    }
+
+    /// What is said of the body's length. Methods that usually have a body say that there is none.
+    fn body_bytes(&self) -> Option<u64> {
+        let has_body = [Method::POST, Method::PUT, Method::PATCH].contains(&self.method);
+        match &self.body {
+            Body::None => has_body.then_some(0),
+            Body::Bytes(bytes) => Some(bytes.len() as u64),
+            Body::Stream(length) => *length,
+        }
     }
 
     /// Whether there is a body to hold back. Without one the field must not be sent (RFC 9110,
@@ -279,12 +283,6 @@ fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     for piece in [name.as_bytes(), b": ", value, b"\r\n"] {
         out.extend_from_slice(piece);
     }
-}
-
-/// A proxy that forwards requests: what it wants to know of us.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Forward {
-    pub(super) authorization: Option<String>,
 }
 
 /// A URL, for a plain GET.

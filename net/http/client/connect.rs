@@ -120,8 +120,8 @@ impl<S: 'static> Exchange<S> {
             work.line = Rc::downgrade(&line);
             work.reader = Reader::new(work.ask.method.clone(), self.shared.limits.heads());
             (work.sent, work.heard) = (0, false);
-            let forward = self.shared.settings.proxy.as_ref().filter(|_| !target.secure);
-            work.ask.encode(target, forward.map(|proxy| &proxy.forward), &mut head);
+            let proxy = self.shared.settings.proxy.as_ref().filter(|_| !target.secure);
+            work.ask.encode(target, proxy, &mut head);
             work.ask.waits_for_continue()
         };
         let _ = reactor[conn].write(&head); // It fits into an empty outbox.

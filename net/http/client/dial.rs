@@ -21,7 +21,6 @@ use std::rc::Rc;
 use http::Method;
 
 use super::Shared;
-use super::ask::Forward;
 use super::leash::Hold;
 use super::reader::{Reader, Step};
 use super::target::Target;
@@ -38,8 +37,8 @@ pub(super) type Dialer<S> = dyn Fn(&mut Context<S>, &str, Dialed<S>) -> io::Resu
 /// A proxy.
 #[derive(Clone, Debug)]
 pub(super) struct Proxy {
-    pub(super) target: Result<Target, String>,
-    pub(super) forward: Forward,
+    /// Where it is, or why its URL is none.
+    target: Result<Target, String>,
 }
 
 impl Proxy {
@@ -49,9 +48,12 @@ impl Proxy {
             true => Err("it is spoken to without TLS: http://".to_owned()),
             false => Ok(target),
         });
-        let target = target.map_err(|why| format!("not the URL of a proxy: {why}"));
-        let authorization = target.as_ref().ok().and_then(|target| target.authorization.clone());
-        Proxy { target, forward: Forward { authorization } }
+        Proxy { target: target.map_err(|why| format!("not the URL of a proxy: {why}")) }
+    }
+
+    /// The value of `Proxy-Authorization`, if its URL has a user.
+    pub(super) fn authorization(&self) -> Option<&str> {
+        self.target.as_ref().ok()?.authorization.as_deref()
     }
 }
 
@@ -109,7 +111,7 @@ impl<S: 'static> Dial<S> {
         let to = self.target.address();
         let mut ask = format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n");
         let proxy = self.shared.settings.proxy.as_ref();
-        if let Some(value) = proxy.and_then(|proxy| proxy.forward.authorization.as_deref()) {
+        if let Some(value) = proxy.and_then(Proxy::authorization) {
             ask.push_str(&format!("Proxy-Authorization: {value}\r\n"));
         }
         ask.push_str("\r\n");

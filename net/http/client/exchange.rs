@@ -67,6 +67,25 @@ pub(super) struct Work<S: 'static> {
     pub(super) failed: Option<Error>,
 }
 
+impl<S: 'static> Work<S> {
+    fn new(ask: Ask, target: Option<Target>, failed: Option<Error>, shared: &Shared<S>) -> Work<S> {
+        Work {
+            reader: Reader::new(ask.method.clone(), shared.limits.heads()),
+            redirects_max: ask.redirects_max,
+            ask,
+            target,
+            line: Weak::new(),
+            sent: 0,
+            reused: false,
+            heard: false,
+            again: false,
+            next: None,
+            skipped: 0,
+            failed,
+        }
+    }
+}
+
 /// Begins a call. Nobody is called back before the next turn.
 #[track_caller]
 pub(super) fn begin<S: 'static>(
@@ -75,38 +94,19 @@ pub(super) fn begin<S: 'static>(
     ask: Ask,
     sink: Sink<S>,
 ) -> SourceId<Call> {
-    let checked = ask.check();
-    let url = match &checked {
-        Ok(target) => target.url(),
-        Err(error) => error.url().unwrap_or("").to_owned(),
+    let (url, target, failed) = match ask.check() {
+        Ok(target) => (target.url(), Some(target), None),
+        Err(error) => (error.url().unwrap_or("").to_owned(), None, Some(error)),
     };
     let timeout = ask.timeout.or(shared.limits.total_timeout);
     let until = timeout.map_or(u64::MAX, |timeout| reactor.tick_after(timeout));
     let (keeper, limits) = (shared.keeper(reactor), shared.limits.clone());
     let control =
         Rc::new(Control::new((url.into(), &ask.body), (reactor.tick(), until), limits, keeper));
-    let (target, failed) = match checked {
-        Ok(target) => (Some(target), None),
-        Err(error) => (None, Some(error)),
-    };
-    let work = Work {
-        reader: Reader::new(ask.method.clone(), shared.limits.heads()),
-        redirects_max: ask.redirects_max,
-        ask,
-        target,
-        line: Weak::new(),
-        sent: 0,
-        reused: false,
-        heard: false,
-        again: false,
-        next: None,
-        skipped: 0,
-        failed,
-    };
     let exchange = Rc::new(Exchange {
         shared: shared.clone(),
         control: control.clone(),
-        work: RefCell::new(work),
+        work: RefCell::new(Work::new(ask, target, failed, shared)),
         sink: RefCell::new(Some(sink)),
     });
     let own = exchange.clone();
