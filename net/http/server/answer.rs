@@ -19,9 +19,10 @@ use crate::reactor::Context;
 pub(super) const COPIED_BYTES: usize = 16 * 1024;
 /// A large body is offered to the kernel in pieces of this size, of which one at most is copied.
 const PIECE_BYTES: usize = 128 * 1024;
-/// Pieces that leave in one go, as long as the kernel takes them.
+/// Pieces that leave in one go, as long as the kernel takes them. 8: a mebibyte.
 const PIECES_PER_TURN: usize = 8;
-/// The buffer for heads is not kept with more capacity than this.
+/// The buffer for heads is not kept with more capacity than this. 64 KiB: one large head must not
+/// cost memory for good.
 const HEAD_KEPT_BYTES: usize = 64 * 1024;
 
 impl Exchange {
@@ -113,7 +114,7 @@ impl Exchange {
         pressure != Pressure::Refused
     }
 
-    /// What is sent for a response that cannot be: one with a bad field, or no final one.
+    /// What is sent for a response that cannot be sent: it has a bad field, or is not final (1xx).
     #[cold]
     pub(super) fn instead(&self, response: &Response) -> Response {
         let why = match &response.bad {
@@ -136,7 +137,7 @@ impl Exchange {
                 self.finish(conn, tick);
                 return self.tell_session();
             }
-            // Above it, so that `Drained` is told when there is room and not before.
+            // No more, so that `Drained` comes when the kernel has taken what is there.
             if conn.unsent() > conn.limits().outbox_bytes_low {
                 break;
             }

@@ -19,13 +19,13 @@ use crate::net::http::refusal::Refusal;
 use crate::net::http::router::Params;
 use crate::reactor::{Context, SourceId};
 
-/// What a client is told that waits to be asked for its body.
+/// Tells a client that waits for this to send its body (RFC 9110, 10.1.1).
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Finds the end of a body.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Decoder {
-    /// What is left.
+    /// Bytes still to come.
     Length(u64),
     Chunked(Chunked),
 }
@@ -54,7 +54,7 @@ impl Decoder {
         })
     }
 
-    /// Bytes to come; of an unknown number 1.
+    /// Bytes still to come; 1 if their number is unknown.
     pub(super) fn left(&self) -> u64 {
         match self {
             Decoder::Length(left) => *left,
@@ -104,12 +104,12 @@ pub(super) struct Flow<S> {
 #[derive(Debug)]
 pub(super) struct Discard {
     pub(super) decoder: Decoder,
-    /// What may still be dropped.
+    /// Bytes that may still be dropped; one more closes the connection.
     pub(super) budget: u64,
 }
 
 impl<S: 'static> Session<S> {
-    /// The head of a body that is streamed, with so many bytes of input behind it.
+    /// Begins a body that is streamed. `after` is how many bytes of input are behind its head.
     pub(super) fn begin_flow(
         &mut self,
         reactor: &mut Context<S>,
@@ -133,7 +133,7 @@ impl<S: 'static> Session<S> {
         self.hold(reactor, id);
     }
 
-    /// The head of a body that is collected; `bytes` begins with it.
+    /// Begins a body that is collected. `bytes` begins with its head.
     pub(super) fn begin_collect(
         &mut self,
         reactor: &mut Context<S>,
@@ -152,12 +152,14 @@ impl<S: 'static> Session<S> {
         }));
     }
 
+    /// From now on a drain waits for the body, and its time runs.
     pub(super) fn begin_body(&self, reactor: &mut Context<S>, id: SourceId<Conn>) {
         reactor[id].hold();
         let grace = self.exchange.common.limits.body_grace;
         self.exchange.body_until.set(reactor.tick_after(grace));
     }
 
+    /// Takes one step of a body that is collected; answers as [`Session::step`].
     pub(super) fn collect(
         &mut self,
         reactor: &mut Context<S>,
@@ -195,6 +197,7 @@ impl<S: 'static> Session<S> {
         Some(used)
     }
 
+    /// Takes one step of a body that is streamed; answers as [`Session::step`].
     pub(super) fn flow(
         &mut self,
         reactor: &mut Context<S>,
@@ -239,9 +242,9 @@ impl<S: 'static> Session<S> {
         Some(used)
     }
 
-    /// The answer is complete and the body is not: what is left is dropped, if it is not much
-    /// beside what `is_here`. That does not count, as it did not when the answer said whether the
-    /// connection goes on.
+    /// The answer is complete and the body is not. If little of it is left it is dropped, else the
+    /// connection is closed. The bytes that have arrived, `is_here`, do not count: nor did they
+    /// when the head of the answer said whether the connection stays open.
     pub(super) fn discard(
         &mut self,
         reactor: &mut Context<S>,
@@ -263,6 +266,7 @@ impl<S: 'static> Session<S> {
         Some(0)
     }
 
+    /// Takes one step of a body that is dropped; answers as [`Session::step`].
     pub(super) fn drop_body(
         &mut self,
         reactor: &mut Context<S>,

@@ -38,7 +38,8 @@ use crate::net::http::router::Params;
 use crate::net::stream::Stream;
 use crate::reactor::{Context, SourceId};
 
-/// Opens a connection with a session as its handler. One of the `crowd` is refused when it asks.
+/// Opens a connection with a session as its handler. With a `crowd` it is one connection too many:
+/// it is refused when it has asked.
 #[track_caller]
 pub(super) fn serve<S: 'static>(
     server: &Server<S>,
@@ -80,8 +81,8 @@ pub(super) fn serve<S: 'static>(
 /// What one connection too many is told.
 const CROWDED: Refusal = Refusal::new(503, "the limit on connections is reached");
 
-/// Requests of one connection that are handled in one go; those behind them wait for the next turn,
-/// and the other connections do not. One read may hold two thousand. 64: deeper than clients
+/// Requests of one connection that are handled in one go. Those behind them wait for the next turn,
+/// so that other connections do not wait: one read may hold two thousand. 64: deeper than clients
 /// pipeline.
 const REQUESTS_PER_TURN: usize = 64;
 
@@ -110,7 +111,7 @@ pub(super) struct Session<S: 'static> {
     pub(super) partial: bool,
     /// Requests that may still begin in this go.
     room: usize,
-    /// There was none left for those in the backlog: a nudge goes on with them.
+    /// `room` was used up, and the backlog holds more requests: a nudge goes on with them.
     spent: bool,
     /// The tick for which the timer is armed, or an earlier one.
     pub(super) armed: u64,
@@ -146,7 +147,7 @@ impl<S: 'static> Session<S> {
         if mem::take(&mut self.spent)
             && let Some(conn) = reactor.get_mut(id)
         {
-            conn.resume(); // It may be paused for nothing but that.
+            conn.resume(); // It may have been paused for that reason alone.
         }
         let mut used = 0;
         while let Some(count) = self.step(reactor, state, id, &bytes[used..]) {
@@ -170,7 +171,7 @@ impl<S: 'static> Session<S> {
                 conn.pause();
             }
         }
-        // Nothing more can come of it: it has ended with half a request, or with none.
+        // The client has finished, with half a request or none: there is nothing to wait for.
         if conn.is_read_out() && !waits && !self.exchange.blocked.get() {
             self.exchange.close(conn);
         }
@@ -342,7 +343,7 @@ impl<S: 'static> Session<S> {
             return self.exchange.end(); // It has taken the connection away, or removed it.
         };
         if conn.is_closing() {
-            self.exchange.closing.set(true); // By its own hands, maybe.
+            self.exchange.closing.set(true); // The handler may have closed it.
         }
         if self.exchange.phase.get() != Phase::Idle {
             conn.hold();

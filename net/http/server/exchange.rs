@@ -14,8 +14,8 @@
 //! ```
 //!
 //! # Rules
-//! 1. Only who sees `Pending` may begin an answer. After an answer that was not the handler's, a
-//!    timeout's say, the connection is closed: its late reply meets no other request.
+//! 1. An answer begins in `Pending` only. If the server has answered in the handler's place, after
+//!    a timeout say, it closes the connection: the late reply cannot meet another request.
 //! 2. Callbacks are taken out before they are called or dropped: they may own the reply.
 //!
 //! # Read next
@@ -38,19 +38,26 @@ use crate::net::http::response::{Coding, Response};
 use crate::reactor::{Context, Readiness, Resumer, SourceId};
 use crate::timers::TimerId;
 
-/// With more than this unsent, a connection is not closed before its client has taken it: the
-/// grace of a close would be too short for who reads slowly.
+/// With more than this unsent, closing waits until the client has taken some of it: the grace of a
+/// close would be too short for a client that reads slowly. 64 KiB.
 const CLOSE_BYTES_MAX: usize = 64 * 1024;
 
 /// How far the answer to the request has come; see the head of this file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
+    /// No request is being answered.
     Idle,
+    /// The handler has the reply.
     Pending,
+    /// A large body is on its way.
     Sending,
+    /// A [`Sender`](super::Sender) has the rest of the answer.
     Streaming,
+    /// The reply was dropped: the session answers with 500.
     Dropped,
+    /// The sender was dropped before the end: the session resets the connection.
     Torn,
+    /// The connection has gone, or is somebody else's.
     Dead,
 }
 
@@ -108,10 +115,10 @@ pub(super) struct Exchange {
     pub(super) closing: Cell<bool>,
     /// The handler wants no more of the body now.
     pub(super) body_paused: Cell<bool>,
-    /// The timer is up.
+    /// The timer has fired, and the session has not looked at its limits yet.
     pub(super) alarm: Cell<bool>,
-    /// Bytes of the request's body that are not read; of an unknown number 1, and of one that the
-    /// client may or may not send, `u64::MAX`.
+    /// Bytes of the request's body that are not read yet: 1 if their number is unknown, `u64::MAX`
+    /// while the client waits for 100 and may never send them.
     pub(super) body_left: Cell<u64>,
     /// The tick at which the phase, or the head, began.
     pub(super) since: Cell<u64>,
@@ -121,8 +128,9 @@ pub(super) struct Exchange {
     pub(super) rest: Cell<Option<Box<(Payload, usize)>>>,
     /// One of the callbacks was set for this request.
     pub(super) has_callbacks: Cell<bool>,
-    /// Callbacks; their type is known to who has a `Context`.
+    /// A [`Gone<S>`]: its type is known only where there is a `Context<S>`.
     on_gone: Cell<Option<Box<dyn Any>>>,
+    /// A [`Drained<S>`], for the same reason.
     on_drained: Cell<Option<Box<dyn Any>>>,
     /// The bytes behind a head that asks for another protocol, while its handler runs.
     pub(super) input: Cell<Vec<u8>>,
@@ -161,7 +169,7 @@ impl Exchange {
         }
     }
 
-    /// One whose client is gone: for a sender that has nothing to send.
+    /// An exchange whose client has gone, for a sender that has nothing to send.
     pub(super) fn dead(&self) -> Rc<Exchange> {
         let dead = Exchange::new(self.common.clone(), self.resumer.clone(), self.peer, 0);
         dead.phase.set(Phase::Dead);
@@ -174,7 +182,7 @@ impl Exchange {
         tunnel || response.is_bodiless()
     }
 
-    /// No other request follows this one.
+    /// Makes this request the last on its connection.
     pub(super) fn set_last(&self) {
         self.facts.set(Facts { keep_alive: false, ..self.facts.get() });
     }
@@ -225,7 +233,7 @@ impl Exchange {
         }
     }
 
-    /// Lets the session go on, unless it is on the stack and will.
+    /// Lets the session go on. One that is on the stack does so by itself.
     pub(super) fn tell_session(&self) {
         if !self.running.get() {
             self.nudge();
@@ -263,13 +271,13 @@ impl Exchange {
         drop(self.on_gone.replace(Some(Box::new(gone))));
     }
 
-    /// Calls that.
+    /// Calls what [`set_on_drained`](Exchange::set_on_drained) has set.
     pub(super) fn tell_drained<S: 'static>(&self, reactor: &mut Context<S>, state: &mut S) {
         let Some(mut drained) = self.on_drained.take() else { return };
         if let Some(drained) = drained.downcast_mut::<Drained<S>>() {
             drained(reactor, state);
         }
-        // Unless there is another by now, or nothing left to send.
+        // Put back, unless it has set another or ended the answer.
         if self.phase.get() == Phase::Streaming {
             let newer = self.on_drained.take();
             self.on_drained.set(newer.or(Some(drained)));
@@ -308,8 +316,8 @@ impl fmt::Debug for Exchange {
     }
 }
 
-/// Says that the connection's handler is on the stack. Should that panic, it is called again: what
-/// it was given is lost, so the connection must be closed.
+/// While this exists, the connection's handler is on the stack. If that panics, `running` stays set
+/// and the session is called again: it then closes the connection, for its input is lost.
 pub(super) struct Running<'a>(&'a Exchange);
 
 impl Running<'_> {

@@ -67,10 +67,11 @@ pub enum Body<'a> {
     Data(&'a [u8]),
     /// That was all. The last event.
     End,
-    /// No more will come: it is not coded as it should be, too slow, or the client has gone. The
-    /// last event. The handler may answer now, and that is the last answer; or end one that it
-    /// streams. If it does not, the server refuses the request, or cuts the stream off; unless the
-    /// client has finished sending: then nothing is answered, and a stream goes on.
+    /// No more will come: the body is malformed or too slow, or the client has gone. The last
+    /// event, and the connection closes after this request. The handler may still answer, or end
+    /// an answer that it streams. If it does neither, the server refuses the request, or cuts the
+    /// stream off. But if the client has only finished sending, nothing is answered, and a stream
+    /// goes on.
     Failed(Refusal),
 }
 
@@ -80,12 +81,11 @@ pub enum Body<'a> {
 /// for more when half of it has gone.
 const KERNEL_UNSENT_BYTES: usize = 128 * 1024;
 
-/// Connections beyond [`Limits::connections_max`] that are answered at a time, by each listener; one
-/// more is closed at once. 64: a crowd that stays costs no more than that, one that asks and goes is
-/// told why.
+/// Connections beyond [`Limits::connections_max`] that each listener still answers at a time, with
+/// 503. One more is closed at once. 64: clients are told why, and those that stay cost no more.
 const CROWD_MAX: usize = 64;
 
-/// What takes a streamed body in. Once the answer is complete it is told nothing more: what is left
+/// The handler of one streamed body. Once the answer is complete it is called no more, and the rest
 /// of the body is dropped.
 pub type BodyHandler<S> = Box<dyn FnMut(&mut Context<S>, &mut S, Body<'_>)>;
 
@@ -95,12 +95,12 @@ type Crowd = Rc<()>;
 /// What all connections of a server share, whatever the state of their loop.
 pub(super) struct Common {
     pub(super) limits: Limits,
-    /// Those of its connections.
+    /// What `limits` means for a connection.
     connection: crate::net::Limits,
     dates: Dates,
-    /// Where heads are written, one at a time.
+    /// A buffer for the head that is being written. It is kept, so that none allocates.
     head: Cell<Vec<u8>>,
-    /// Where events are.
+    /// The same for a server-sent event.
     text: Cell<Vec<u8>>,
 }
 
@@ -152,8 +152,8 @@ impl<S: 'static> Server<S> {
         Server::of(Collecting(handler))
     }
 
-    /// A server that hands each request to `handler` when its head is complete, and the body to
-    /// what that answers.
+    /// A server that hands each request to `handler` when its head is complete. What `handler`
+    /// returns is the handler of the body.
     ///
     /// ```
     /// use waterwheel::net::http::{Body, Server};
@@ -196,9 +196,9 @@ impl<S: 'static> Server<S> {
         Server { common: Common::new(limits), ..self }
     }
 
-    /// Speaks TLS with whom it [listens](Server::listen) for: https. A handshake that fails is
-    /// logged, with the peer. A stream that is [served](Server::serve) is taken as it is. Of
-    /// protocols (ALPN) `tls` should name `http/1.1` or none: nothing else is spoken here.
+    /// Speaks TLS on the connections that it [listens](Server::listen) for: https. A handshake that
+    /// fails is logged, with the peer. A stream that is given to [`serve`](Server::serve) is used
+    /// as it is. Of protocols (ALPN) `tls` should name `http/1.1` or none: no other is spoken here.
     #[cfg(feature = "tls")]
     pub fn tls(self, tls: crate::net::tls::Server) -> Server<S> {
         Server { tls: Some(tls), ..self }
@@ -243,8 +243,8 @@ impl<S: 'static> Server<S> {
             })
     }
 
-    /// Serves a stream that was accepted, over TLS if that is wanted. Both are known by the place
-    /// where the server was told to listen.
+    /// Serves a stream that was accepted, over TLS if there is to be some. `place` is where the
+    /// program listens: traces and `why_alive` name it for handshake and connection.
     fn greet(&self, reactor: &mut Context<S>, stream: Stream, place: Place, crowd: Option<Crowd>) {
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {

@@ -1,6 +1,6 @@
 //! A reply: the right, and the duty, to answer one request.
 //!
-//! Knows the exchange it belongs to; it may be kept, moved and sent from anywhere in the loop.
+//! Knows the exchange it belongs to. It may be kept, moved, and sent from anywhere in the loop.
 //!
 //! # Read next
 //! `answer.rs`: how that is written.
@@ -34,8 +34,8 @@ impl Reply {
         self.0.clone()
     }
 
-    /// The connection that the request came on, while it is open: for what it knows of its client,
-    /// such as [`Conn::tls`]'s certificates. What is to be sent goes by the reply.
+    /// The connection that the request came on, until it is answered: for what is known of the
+    /// client, such as the certificates of [`Conn::tls`]. Send by the reply, never by this.
     ///
     /// [`Conn::tls`]: crate::net::Conn
     pub fn conn(&self) -> Option<SourceId<Conn>> {
@@ -53,8 +53,8 @@ impl Reply {
     /// piece, if it has one; if that is more than may be unsent (4 MiB), the connection is reset
     /// and the log says so.
     ///
-    /// The answer to a HEAD, or with a status that has no body, is complete with its head: its
-    /// sender is told that the client has gone.
+    /// The answer to a HEAD, or with a status that has no body, is complete with its head: to its
+    /// sender the client has gone.
     pub fn stream<S: 'static>(
         self,
         reactor: &mut Context<S>,
@@ -68,8 +68,8 @@ impl Reply {
     }
 
     /// [`stream`](Reply::stream) of a body whose length is known, which the client is told: so many
-    /// bytes must follow, and more are refused: of the response's own body with a reset. A body that
-    /// ends before is a reset, too.
+    /// bytes must follow, and more are refused: of the response's own body with a reset. Fewer are a
+    /// reset, too.
     pub fn stream_sized<S: 'static>(
         self,
         reactor: &mut Context<S>,
@@ -128,8 +128,9 @@ impl Reply {
 
     /// Answers and hands the connection over: to another protocol with 101, or to a tunnel with the
     /// 200 of a CONNECT. What the client has sent behind its request comes first in the stream.
-    /// `None` if the client is gone, has not asked for it, or sends a body that is streamed: a
-    /// request is to be read whole before. The last two are a 500 and a line in the log.
+    ///
+    /// `None` if the client has gone. `None`, a 500 and a line in the log if it has not asked for
+    /// an upgrade, or if the body is streamed: the request has to be read whole before.
     pub fn upgrade<S: 'static>(
         self,
         reactor: &mut Context<S>,
@@ -166,9 +167,9 @@ impl Reply {
         Some(Stream::from(conn).adjust_limits(limits).unread(&input))
     }
 
-    /// Calls `gone` if the client goes before the answer is complete, or has finished sending, as
-    /// most do who have gone; one that only listens from then on still hears the answer. Takes the
-    /// place of an earlier one.
+    /// Calls `gone` if the client goes before the answer is complete. A client that has finished
+    /// sending counts as gone, since most have; one that still listens hears the answer all the
+    /// same. Takes the place of an earlier callback.
     pub fn on_gone<S, F>(&self, reactor: &mut Context<S>, gone: F)
     where
         S: 'static,

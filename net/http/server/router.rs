@@ -60,7 +60,7 @@ impl<S: 'static> Router<S> {
     /// A route for one method.
     ///
     /// # Panics
-    /// If the pattern is none, or the method has the same already.
+    /// If the pattern is malformed, or the method has a route of the same pattern already.
     #[track_caller]
     pub fn route<F>(self, method: Method, pattern: &str, handler: F) -> Router<S>
     where

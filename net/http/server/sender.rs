@@ -1,5 +1,7 @@
 //! An answer in pieces: chunks, with back-pressure.
 //!
+//! Knows the exchange and its connection.
+//!
 //! # Read next
 //! `router.rs`: who answers what.
 
@@ -15,7 +17,7 @@ use crate::net::http::response::{Coding, put_number};
 use crate::net::http::sse::SseEvent;
 use crate::reactor::Context;
 
-/// What surrounds a chunk at most, and room for the end of the body behind the last one.
+/// Bytes around a chunk: its size, two CRLF, and the end of the body behind it are 25 at most.
 const AROUND_BYTES: usize = 40;
 
 /// The body of an answer that is being sent, made by [`Reply::stream`](super::Reply::stream).
@@ -31,8 +33,8 @@ impl Sender {
     }
 
     /// Sends a piece: all of it, or if it would exceed what may be unsent, nothing. After
-    /// `AboveHigh`, and after such a refusal, [`on_drained`](Sender::on_drained) is told. What
-    /// exceeds an announced length is refused, too, and will always be.
+    /// `AboveHigh`, and after such a refusal, [`on_drained`](Sender::on_drained) is called. A piece
+    /// that exceeds the announced length is refused, too, and always will be.
     pub fn write<S: 'static>(&self, reactor: &mut Context<S>, bytes: &[u8]) -> Pressure {
         if self.0.phase.get() != Phase::Streaming {
             return Pressure::Refused;
@@ -82,8 +84,8 @@ impl Sender {
         pressure
     }
 
-    /// Ends the body. True if the connection was still open, and an announced length is reached;
-    /// else it is reset.
+    /// Ends the body. True if the connection was still open and the announced length, if there is
+    /// one, was reached. If it was not, the connection is reset.
     pub fn end<S: 'static>(self, reactor: &mut Context<S>) -> bool {
         if self.0.phase.get() != Phase::Streaming {
             return false;
@@ -109,8 +111,8 @@ impl Sender {
         self.0.peek(reactor).map_or(0, Conn::unsent)
     }
 
-    /// Whether so much is unsent that a piece is answered `AboveHigh`: who has a choice waits until
-    /// [`on_drained`](Sender::on_drained) is told.
+    /// Whether so much is unsent that a piece would be answered `AboveHigh`. A program that can
+    /// wait does so until [`on_drained`](Sender::on_drained) is called.
     pub fn is_above_high<S: 'static>(&self, reactor: &Context<S>) -> bool {
         let conn = self.0.peek(reactor);
         conn.is_some_and(|conn| conn.unsent() > conn.limits().outbox_bytes_high)
@@ -121,7 +123,7 @@ impl Sender {
         self.0.phase.get() == Phase::Streaming && self.0.is_open(reactor)
     }
 
-    /// Calls `drained` each time there is room again. Takes the place of an earlier one.
+    /// Calls `drained` each time there is room again. Takes the place of an earlier callback.
     pub fn on_drained<S, F>(&self, _: &mut Context<S>, drained: F)
     where
         S: 'static,

@@ -1,4 +1,7 @@
-//! What answers requests: a handler of whole ones, or one of heads and another of the body.
+//! What answers requests: a handler that gets them whole, or one that gets the head and returns
+//! another for the body.
+//!
+//! Knows handlers and replies; never mentions a connection.
 //!
 //! # Read next
 //! `reply.rs`: what a handler answers with.
@@ -9,13 +12,13 @@ use crate::reactor::Context;
 
 /// What answers requests.
 pub(super) trait Service<S> {
-    /// Whether the body of such a request is streamed.
+    /// Whether the body of this request is to be streamed.
     fn streams(&self, request: &Request<'_>) -> bool;
 
-    /// A request with its body.
+    /// Handles a request with its body.
     fn call(&mut self, reactor: &mut Context<S>, state: &mut S, request: Request<'_>, reply: Reply);
 
-    /// A request whose body is to come, to the handler that is answered.
+    /// Handles a request whose body is to come; the body goes to the handler that is returned.
     fn stream(
         &mut self,
         reactor: &mut Context<S>,
@@ -58,7 +61,7 @@ where
     }
 }
 
-/// A handler of heads, which answers a handler of the body.
+/// A handler of heads, which returns a handler of the body.
 pub(super) struct Streaming<F>(pub(super) F);
 
 impl<S: 'static, F, B> Service<S> for Streaming<F>

@@ -1,8 +1,8 @@
 //! The limits on a request's time, on one timer for each connection.
 //!
-//! The timer is armed for the first moment at which a limit could be up. What happens puts limits
-//! off, as a rule, so it is not touched then: it comes up early, looks, and is armed for what is
-//! left. A request costs no timer.
+//! The timer is armed for the first moment at which a limit could be up. Most of what happens only
+//! puts that off, and then the timer is not touched: it fires early, looks, and is armed for what
+//! is left. So a request costs no timer.
 //!
 //! What has come by then counts, though the loop was late and has not read it: who kept to a limit
 //! is not to pay for somebody else's handler.
@@ -21,7 +21,7 @@ use crate::net::limits::ticks;
 use crate::reactor::{Context, Missed};
 use crate::timers::TICK;
 
-/// A limit that can be up.
+/// The limits on time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Limit {
     Idle,
@@ -31,7 +31,7 @@ pub(super) enum Limit {
 }
 
 impl Limit {
-    /// What a client is told, if it is told.
+    /// What the client is told when it is up; of `None` nothing.
     pub(super) fn refusal(self) -> Option<Refusal> {
         match self {
             Limit::Idle => None,
@@ -42,13 +42,14 @@ impl Limit {
     }
 }
 
-/// How long a connection may be without a request. One too many has the time of a head: it should
-/// be asking already.
+/// How long a connection may be without a request. One connection too many (`crowded`) has the time
+/// of a head: its request should be on its way.
 pub(super) fn patience(limits: &Limits, crowded: bool) -> Duration {
     if crowded { limits.head_timeout } else { limits.idle_timeout }
 }
 
-/// Starts the timer of a connection. It only lets the connection look; and goes with it.
+/// Starts the timer of a connection, which makes the session look at its limits. It ends with the
+/// connection.
 pub(super) fn start<S: 'static>(
     reactor: &mut Context<S>,
     exchange: &Rc<Exchange>,
@@ -71,8 +72,8 @@ pub(super) fn start<S: 'static>(
     exchange.timer.set(Some(timer));
 }
 
-/// Bytes of a body have come: that puts off when more must have. What was saved up is never more
-/// than the grace.
+/// Bytes of a body have come, so the next may come later: by what the bytes have earned, and never
+/// later than the grace from now.
 pub(super) fn earn(exchange: &Exchange, tick: u64, bytes: usize) {
     let limits = &exchange.common.limits;
     let earned = (bytes as u64).saturating_mul(1000) / limits.body_bytes_per_second.max(1);
@@ -107,7 +108,7 @@ impl<S: 'static> Session<S> {
         [body, own].into_iter().flatten().min_by_key(|(tick, _)| *tick)
     }
 
-    /// The limit that is up, if the timer was.
+    /// The limit that is up, if the timer has fired.
     pub(super) fn is_up(&mut self, reactor: &Context<S>) -> Option<Limit> {
         if !self.exchange.alarm.take() {
             return None;
@@ -117,7 +118,7 @@ impl<S: 'static> Session<S> {
         (tick <= reactor.tick()).then_some(limit)
     }
 
-    /// Arms the timer, unless it comes up before any limit.
+    /// Arms the timer for the first limit, unless it fires before that anyway.
     pub(super) fn arm(&mut self, reactor: &mut Context<S>) {
         if let Some((tick, _)) = self.due()
             && tick < self.armed

@@ -1,4 +1,4 @@
-//! What can go wrong with a request: refused, too slow, dropped, panicked over.
+//! What can go wrong: a request is refused or too slow, its reply is dropped, its handler panics.
 //!
 //! Knows the session; each way out answers what can be answered, logs it once, with the peer, and
 //! closes the connection.
@@ -19,7 +19,7 @@ use crate::net::http::refusal::Refusal;
 use crate::reactor::{Context, SourceId};
 
 impl<S: 'static> Session<S> {
-    /// Answers a request that is no request.
+    /// Refuses a request: the last answer on this connection.
     pub(super) fn refuse(
         &mut self,
         reactor: &mut Context<S>,

@@ -12,8 +12,8 @@ use super::exchange::{Exchange, Phase};
 use super::reply;
 use crate::reactor::Context;
 
-/// Watches the client of a [`Reply`](super::Reply) that was moved away, to a timer or a worker:
-/// without the duty to answer. Of a request that was answered it tells nothing more.
+/// Watches the client of a [`Reply`](super::Reply) that was moved away, to a timer or a worker. It
+/// has no duty to answer, and when the request is answered it tells nothing more.
 ///
 /// ```
 /// use std::time::Duration;
