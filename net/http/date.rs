@@ -11,12 +11,12 @@ use httpdate::HttpDate;
 
 use crate::reactor::Context;
 
-/// A whole line, as in `Date: Sun, 06 Nov 1994 08:49:37 GMT` and CRLF: all have this length.
+/// A whole line, such as `Date: Sun, 06 Nov 1994 08:49:37 GMT` and CRLF: all are 37 bytes long.
 pub(super) type Line = [u8; 37];
 
 const EPOCH: &Line = b"Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n";
 
-/// The line, and when it ends to be right.
+/// The line, and until when it is right.
 #[derive(Debug)]
 pub(super) struct Dates {
     line: Cell<Line>,

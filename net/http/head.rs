@@ -3,9 +3,8 @@
 //! Knows httparse and RFC 9112; never mentions a connection.
 //!
 //! A head is parsed once when it comes whole, as nearly always. One that comes in pieces is parsed
-//! at the first of them, whenever it has doubled since, so that what is no HTTP is found out soon,
-//! and when its blank line is there ([`Scan`]): the work is linear in the bytes, however they are
-//! cut.
+//! at the first of them, whenever it has doubled since, and when its blank line is there ([`Scan`]).
+//! So what is no HTTP is found out soon, and the work is linear in the bytes, however they are cut.
 //!
 //! What is not well formed is refused here: a line that does not end in CRLF, a target with a
 //! fragment, more than one `Host`. Folded lines and spaces before a colon are refused by httparse.
@@ -35,7 +34,7 @@ pub const fn room<'a>() -> Room<'a> {
     [const { MaybeUninit::uninit() }; HEADERS_ROOM]
 }
 
-/// What a head may have.
+/// The limits of a head.
 #[derive(Clone, Copy, Debug)]
 pub struct HeadLimits {
     /// From its first byte to the blank line, which is included.
@@ -242,7 +241,7 @@ fn unfinished<'a>(
     length: usize,
     limits: HeadLimits,
 ) -> Result<Option<RequestHead<'a>>, Refusal> {
-    // Until its end is there the target is nowhere, but for what is not the method.
+    // httparse gives a target when it has its end. Until then all but the method counts as one.
     let method = request.method.map_or(length, str::len);
     let target = request.path.map_or(length.saturating_sub(method + 3), str::len);
     check_sizes(method.saturating_sub(2), target, limits)?;
@@ -259,9 +258,9 @@ fn check_sizes(method: usize, target: usize, limits: HeadLimits) -> Result<(), R
     Ok(())
 }
 
-/// Checks what httparse lets pass: lines that end in LF alone. LF is nowhere but at the end of a
-/// line, and each line begins with a field's name but the first and the blank one, so that it is
-/// enough to look ahead of the names: a fifth of the work of a look at every byte.
+/// Checks what httparse lets pass: lines that end in LF alone. LF can only be at the end of a line,
+/// and every line but the first and the blank one begins with a field's name. So it is enough to
+/// look in front of each name: a fifth of the work of a look at every byte.
 fn check_lines(head: &[u8], fields: &[httparse::Header<'_>]) -> Result<(), Refusal> {
     let ends_in_crlf = |name: &str| {
         let at = name.as_ptr().addr().wrapping_sub(head.as_ptr().addr());

@@ -37,8 +37,8 @@ pub struct Limits {
     pub discard_bytes_max: u64,
     /// Requests on one connection; it is closed after the last one's answer. No limit.
     pub requests_max: usize,
-    /// Connections of a listener at a time. 16,384; 503, when it has asked. Of those that are one
-    /// too many 64 are answered at a time; the next are closed as they come, counted
+    /// Connections of a listener at a time. 16,384; one more is answered with 503 when it has
+    /// asked. 64 of those are answered at a time. Further ones are closed as they come, counted
     /// ([`Listener::refused`](crate::net::tcp::Listener::refused)), and logged once a second.
     pub connections_max: usize,
     /// How long a head may take from its first byte to its last. 10 s; 408.
@@ -47,10 +47,10 @@ pub struct Limits {
     /// [`body_bytes_per_second`](Limits::body_bytes_per_second), and no more than this is saved up.
     /// 10 s; 408.
     pub body_grace: Duration,
-    /// What a body must arrive with in the long run, 1 at least. 240; 408.
+    /// Bytes of a body that must arrive per second in the long run, 1 at least. 240; 408.
     pub body_bytes_per_second: u64,
-    /// How long a connection may be without a request. 75 s; closed without a word: what is said
-    /// there could be taken for the answer to a request that is on its way.
+    /// How long a connection may be without a request. 75 s; closed without an answer, which the
+    /// client could take for that to a request on its way.
     pub idle_timeout: Duration,
     /// How long bytes of an answer may wait without the client taking any. 30 s; reset.
     pub write_timeout: Option<Duration>,
@@ -92,7 +92,7 @@ impl Limits {
         }
     }
 
-    /// Those of the connections themselves.
+    /// What they mean for the connections themselves.
     pub(super) fn connection(&self) -> net::Limits {
         net::Limits {
             // An unfinished head, or pipelined requests until reading pauses.

@@ -1,4 +1,7 @@
-//! The bytes of a response's body.
+//! The bytes of a response's body, whether they are the program's own, static or shared.
+//!
+//! # Read next
+//! `response.rs`: what it is a part of.
 
 use std::borrow::Cow;
 use std::ops::Range;

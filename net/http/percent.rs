@@ -1,7 +1,7 @@
 //! Percent-encoding (RFC 3986, 2.1), and the pairs of a query.
 //!
-//! Knows text. A path is decoded strictly, since it decides what is done; a query as browsers do
-//! it, which refuses nothing.
+//! Knows text. A path is decoded strictly, since it decides what is done. A query is decoded as
+//! browsers do it, which refuses nothing.
 //!
 //! # Read next
 //! `router.rs`: the paths.
@@ -13,6 +13,7 @@ use std::str;
 #[derive(Clone, Debug)]
 pub struct Decoded<'a>(&'a [u8]);
 
+/// Decodes a text that may have escapes, byte by byte.
 pub fn decoded(text: &str) -> Decoded<'_> {
     Decoded(text.as_bytes())
 }

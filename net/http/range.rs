@@ -2,10 +2,10 @@
 //!
 //! Knows field values and a length; never reads what it cuts.
 //!
-//! A range is a request that may be ignored, so all that is odd leads to the whole: another unit,
-//! bad syntax, more than [`RANGES_MAX`], or ranges that add up to more than there is, which only
-//! those send who want work done. 416 is for ranges that are fine and lie behind the end. Of
-//! methods only GET has ranges; who calls this sees to it.
+//! A server may ignore a range, so whatever is odd gets the whole: another unit, bad syntax, more
+//! than [`RANGES_MAX`] ranges, or ranges that add up to more than there is (an attempt to make
+//! work). 416 is for good ranges that all lie behind the end. Only GET has ranges: the caller looks
+//! at the method.
 //!
 //! # Read next
 //! `head.rs`: where fields come from.
@@ -23,15 +23,42 @@ pub const RANGES_MAX: usize = 16;
 pub enum Ranges {
     /// 200, and all of it.
     Whole,
-    /// 206; one is the body, with `Content-Range`, several are a [`multipart`](part_head) one.
-    /// At least one, none of them empty, and all within the length.
+    /// 206: one part is the body, with `Content-Range`; several make a [`multipart`](part_head)
+    /// body. There is at least one, none is empty, and all are within the length.
     Parts(Vec<Range<u64>>),
-    /// 416, with `Content-Range`: there is nothing where it looks.
+    /// 416, with `Content-Range`: it lies behind the end.
     Unsatisfiable,
 }
 
-/// What `Range` and `If-Range` of a GET ask of something that is so long and now has these
-/// validators: an `ETag` with its quotes, and the value of `Last-Modified` as it is sent.
+/// Which parts a GET asks for, by its `Range` and `If-Range`. `length` is the whole in bytes. The
+/// validators are those that it has now: an `ETag` with its quotes, and the value of
+/// `Last-Modified` as it is sent. [`Response::ranged`](super::Response::ranged) does it all for a
+/// body in memory.
+///
+/// ```
+/// # use waterwheel::{Context, net::http::Sender};
+/// use waterwheel::net::http::{Ranges, Response, Server, StatusCode, content_range, ranges};
+///
+/// const LENGTH: u64 = 1 << 40; // Of something that is read piece by piece.
+/// let server = Server::<()>::new(|reactor, _, request, reply| {
+///     let (head, bytes) = match ranges(request.headers(), LENGTH, Some("\"v1\""), None) {
+///         Ranges::Parts(parts) if parts.len() == 1 => {
+///             let head = Response::new(StatusCode::PARTIAL_CONTENT);
+///             let field = content_range(Some(&parts[0]), LENGTH);
+///             (head.header("Content-Range", field), parts[0].clone())
+///         }
+///         Ranges::Unsatisfiable => {
+///             let head = Response::new(StatusCode::RANGE_NOT_SATISFIABLE);
+///             (head.header("Content-Range", content_range(None, LENGTH)), 0..0)
+///         }
+///         _ => (Response::new(StatusCode::OK), 0..LENGTH),
+///     };
+///     let head = head.header("ETag", "\"v1\"");
+///     let sender = reply.stream_sized(reactor, head, bytes.end - bytes.start);
+///     write(reactor, sender, bytes); // By `Sender::write` and `Sender::when_drained`.
+/// });
+/// # fn write(_: &mut Context<()>, _: Sender, _: std::ops::Range<u64>) {}
+/// ```
 pub fn ranges(
     headers: Headers<'_>,
     length: u64,
@@ -56,7 +83,7 @@ pub fn ranges(
 
 fn parse(field: &[u8], length: u64) -> Ranges {
     let Some(at) = field.iter().position(|byte| *byte == b'=') else { return Ranges::Whole };
-    // Of nothing there is no part: some clients ask for a range of whatever they get.
+    // An empty whole has no parts: some clients ask for a range of whatever they get.
     if length == 0 || !field[..at].eq_ignore_ascii_case(b"bytes") {
         return Ranges::Whole;
     }
@@ -95,7 +122,7 @@ fn parse_one(member: &[u8], length: u64) -> Option<Range<u64>> {
     }
 }
 
-/// Digits; what is too large is as large as can be, which is behind any end.
+/// Digits. A number that is too large becomes the largest, which is behind any end.
 fn number(digits: &[u8]) -> Option<u64> {
     let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
     let add =

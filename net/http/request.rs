@@ -40,7 +40,7 @@ impl<'a> Request<'a> {
         self.head.path
     }
 
-    /// What is behind the path's question mark.
+    /// What is behind the path's question mark, not decoded.
     pub fn query(&self) -> Option<&'a str> {
         self.head.query
     }
@@ -76,7 +76,8 @@ impl<'a> Request<'a> {
         self.head.headers
     }
 
-    /// What stands in the path for a parameter of the route, as in `/users/{id}`; decoded.
+    /// What stands in the path for a parameter of the route, as in `/users/{id}`; decoded. `None`
+    /// where the route has no such parameter.
     pub fn param(&self, name: &str) -> Option<Cow<'a, str>> {
         self.params.get(name)
     }

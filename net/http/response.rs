@@ -90,10 +90,12 @@ impl Response {
 
     /// Adds a header field; a `Content-Type` takes the place of the usual one.
     ///
-    /// `Connection: close` closes the connection after the answer, and `upgrade` is sent; whatever
-    /// else it names is not. `Content-Length` and `Transfer-Encoding` are the server's. These two,
-    /// a name that is no token, and a value with a control character, such as the CRLF of somebody
-    /// who wants to add a field of his own, make the answer a 500 and a line in the log.
+    /// `Connection: close` closes the connection after the answer, and `upgrade` is sent. Other
+    /// options of `Connection` are not.
+    ///
+    /// `Content-Length` and `Transfer-Encoding` are the server's to set. Either of them, a name
+    /// that is no token, or a control character in the value (a CRLF would add another field)
+    /// makes the answer a 500 and a line in the log.
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Response {
         let mut value = value.as_ref().trim_ascii();
         let is = |other| name.eq_ignore_ascii_case(other);
@@ -121,10 +123,9 @@ impl Response {
         self
     }
 
-    /// Gives a GET that asks for one part of the body (`Range`) that part: 206, or 416 if there is
-    /// nothing where it looks. Everybody else gets the whole: who asks for several parts, or for
-    /// one of another version (`If-Range`). What the version is, the response's own `ETag` or
-    /// `Last-Modified` says, so they are to be set before.
+    /// Answers a GET for one part of the body (`Range`) with that part: 206, or 416 if it lies
+    /// behind the end. A request for several parts, or for a part of another version (`If-Range`),
+    /// gets the whole. The version is the response's `ETag` or `Last-Modified`: set them before.
     ///
     /// ```
     /// use waterwheel::net::http::{Response, Server};
@@ -225,7 +226,7 @@ fn write_status(out: &mut Vec<u8>, status: StatusCode) {
     }
 }
 
-/// How the end of a response's body is told.
+/// How the client finds the end of a response's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Coding {
     Length(u64),
@@ -236,7 +237,7 @@ pub(super) enum Coding {
     None,
 }
 
-/// What is said about the connection.
+/// What the head says about the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Connection {
     /// Nothing: it stays open, as HTTP/1.1 has it.

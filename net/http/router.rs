@@ -15,9 +15,10 @@
 //! 3. Of two patterns that fit the one wins that is more definite at the first difference: text
 //!    goes before `{id}` and `{id}` before `{rest...}`, in whatever order they were added.
 //! 4. HEAD takes the route of GET unless it has one of its own.
-//! 5. Bad is what could lead elsewhere when a parameter becomes the name of a file: segments `.`
-//!    and `..`, empty ones but the last, and NUL; also behind an encoded slash or a backslash. So
-//!    are escapes that are none, and what is not UTF-8. Clients resolve dots before they send.
+//! 5. A path is bad if it could lead elsewhere when a parameter becomes the name of a file: by a
+//!    segment `.` or `..`, an empty one before the last, or a NUL; encoded slashes and backslashes
+//!    count as slashes. It is bad, too, if an escape is malformed or the text is not UTF-8. Honest
+//!    clients resolve dots before they send.
 //!
 //! # Cost
 //! `find` is O(routes × segments), and allocates nothing unless there is an escape in the path.
@@ -71,7 +72,7 @@ impl Matcher {
     /// Adds a route; its index is how many there were before.
     ///
     /// # Panics
-    /// If the pattern is none, or another route has the same.
+    /// If the pattern is malformed, or another route has the same.
     #[track_caller]
     pub fn add(&mut self, method: Method, pattern: &str) -> usize {
         let route = Route { segments: segments(pattern), method, index: self.routes.len() };

@@ -45,12 +45,13 @@ impl<'a> SseEvent<'a> {
         SseEvent { comment: Some(comment), ..SseEvent::default() }
     }
 
-    /// Names its kind; without it is `message`.
+    /// Names its type; without a name it is `message`.
     pub fn event(self, event: &'a str) -> SseEvent<'a> {
         SseEvent { event: Some(event), ..self }
     }
 
-    /// What the client sends as `Last-Event-ID` when it comes back; empty: nothing.
+    /// What the client sends as `Last-Event-ID` when it comes back. After an empty one it sends
+    /// nothing.
     pub fn id(self, id: &'a str) -> SseEvent<'a> {
         SseEvent { id: Some(id), ..self }
     }

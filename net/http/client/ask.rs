@@ -32,7 +32,7 @@ pub(super) const HEAD_BYTES_MAX: usize = 256 * 1024;
 #[derive(Clone, Debug)]
 pub struct Ask {
     pub(super) method: Method,
-    /// Or what was given, and why it is none.
+    /// Or the text that was given, and why it is no URL.
     pub(super) url: Result<Uri, (Box<str>, Box<str>)>,
     pub(super) headers: Vec<(Box<str>, Box<[u8]>)>,
     pub(super) body: Body,
@@ -119,7 +119,7 @@ impl Ask {
     }
 
     /// The body is written piece by piece, by [`SourceId::<Call>::write`](crate::SourceId::write):
-    /// so many bytes, or chunked if nobody knows how many.
+    /// `length` bytes, or chunked if it is `None`.
     pub fn body_stream(mut self, length: Option<u64>) -> Ask {
         self.body = Body::Stream(length);
         self
@@ -134,9 +134,9 @@ impl Ask {
 
     /// Follows so many redirects. None by default: a redirect is an answer.
     ///
-    /// 301 and 302 turn POST into GET and 303 all but HEAD, as browsers do; 307 and 308 ask again
-    /// as before, which takes a body that was given whole. `Authorization`, `Cookie` and
-    /// `Proxy-Authorization` stay with the origin they were meant for.
+    /// As in browsers, 301 and 302 turn POST into GET, and 303 turns all methods but HEAD into GET.
+    /// 307 and 308 repeat the request, which takes a body that was given whole. `Authorization`,
+    /// `Cookie` and `Proxy-Authorization` stay with the origin they were meant for.
     pub fn redirects(mut self, most: u32) -> Ask {
         self.redirects_max = most;
         self

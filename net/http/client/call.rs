@@ -21,7 +21,7 @@ use crate::net::limits::ticks;
 use crate::net::{Conn, Pressure};
 use crate::reactor::{Context, Readiness, SourceId};
 
-/// What a call is resumed with, by itself or others: to see what follows from what was done.
+/// What a call is resumed with, by itself or by others: it looks at what has changed.
 pub(super) const LOOK: Readiness = Readiness::WRITABLE;
 /// There may be a connection for it.
 pub(super) const ADMITTED: Readiness = Readiness::PRIORITY;
@@ -74,12 +74,16 @@ impl Source for Call {
 /// How far a call is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
+    /// It waits for one of its host's connections.
     Queue,
     Connect,
     /// The head was sent, the body waits for 100.
     Continue,
+    /// The body is on its way.
     Send,
+    /// All was sent; it waits for the head of the answer.
     Head,
+    /// The head was told.
     Body,
 }
 
@@ -110,7 +114,7 @@ pub(super) struct Control {
     pub(super) stage: Cell<Stage>,
     /// The tick at which the stage began, or made progress.
     pub(super) since: Cell<u64>,
-    /// The tick at which all is up.
+    /// The tick at which the whole call has taken too long.
     until: u64,
     limits: Rc<ClientLimits>,
 }
@@ -137,7 +141,7 @@ impl Control {
         }
     }
 
-    /// Whether nobody waits for what becomes of it.
+    /// Whether it has left the loop: nobody waits for what becomes of it.
     pub(super) fn is_over(&self) -> bool {
         self.over.get()
     }
@@ -154,7 +158,7 @@ impl Control {
         self.arm(reactor, call);
     }
 
-    /// Arms the deadline of what is up first.
+    /// Arms the deadline for the limit that is up first.
     pub(super) fn arm<S: 'static>(&self, reactor: &mut Context<S>, call: SourceId<Call>) {
         let stage = self.stage_until().unwrap_or(u64::MAX);
         let first = stage.min(self.until);

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Each step is a source. Whoever dials keeps a [`Hold`], which has the step that is under way on a
-//! leash: letting go ends it, whichever it is. Nobody here looks at the time: whoever dials has a
+//! leash: letting go ends it, whichever it is. Time is not looked at here: the caller has a
 //! deadline.
 //!
 //! # Read next

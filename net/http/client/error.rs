@@ -62,14 +62,14 @@ pub enum Error {
     Timeout {
         /// Of the call.
         url: Box<str>,
-        /// Whose limit it was.
+        /// What took too long.
         phase: Phase,
     },
     /// The connection broke, or ended before the answer did.
     Lost {
         /// Of the call.
         url: Box<str>,
-        /// How far it was.
+        /// What the call was doing.
         phase: Phase,
         /// How the connection ended. `Finished`: the server closed it.
         reason: Reason,

@@ -2,14 +2,15 @@
 //!
 //! Knows ids and the reactor's [`Resumer`]; what the keeper does when it is called is in `pool.rs`.
 //!
-//! A client belongs to no callback, and is dropped where no loop is at hand: so are the things that
-//! it owns in the loop. Each is on a [`Leash`]: dropping that notes the id, and wakes the *keeper*,
-//! a source of the client's, which removes it in the next turn. So a call that is removed takes its
-//! connection along, or the race for one; and a client that goes, its idle connections.
+//! A client, or a call, may be dropped where no loop is at hand, and so cannot remove what it owns
+//! in the loop. Each such source is on a [`Leash`]. Dropping the leash notes the source's id and
+//! wakes the *keeper*, a source of the client's own, which removes it in the next turn. So a call
+//! that is removed takes its connection along, or the race for one. A client that is dropped takes
+//! its idle connections along.
 //!
 //! ```text
 //!   call ──owns──▶ leash ──drop──▶ list ◀──drains── keeper ──remove──▶ connection
-//!   idle ──owns──▶ leash ──drop──▶  ┘                 └── its deadline: who idles for too long
+//!   idle ──owns──▶ leash ──drop──▶  ┘                 └── its deadline: what idles for too long
 //! ```
 //!
 //! The keeper does not hold the loop, and goes when nobody knows it any more.
@@ -63,7 +64,7 @@ impl Keeper {
     }
 }
 
-/// The last to know the keeper lets it go, too.
+/// Nobody knows the keeper any more: called once again, its source removes itself.
 impl Drop for Keeper {
     fn drop(&mut self) {
         self.wake();
@@ -116,14 +117,14 @@ impl Source for Keeping {
     }
 }
 
-/// What is under way, for whoever may lose interest.
+/// The leash of what is under way. When its owner is dropped, so is that.
 #[derive(Debug, Default)]
 pub(super) struct Hold {
     leash: RefCell<Option<Leash>>,
 }
 
 impl Hold {
-    /// From now on it is this source.
+    /// From now on this source is under way, and the last one is nobody's.
     pub(super) fn take_up(&self, keeper: &Rc<Keeper>, id: RawId) {
         self.release();
         self.put(keeper.leash(id));

@@ -32,11 +32,11 @@ pub struct ClientLimits {
     pub total_timeout: Option<Duration>,
     /// How long to wait for 100 before the body is sent without it. 1 s.
     pub continue_timeout: Duration,
-    /// The head of an answer. 64 KiB.
+    /// Bytes of the head of an answer. 64 KiB; never more than 512 KiB.
     pub head_bytes_max: usize,
-    /// Its fields. 100; never more than 128.
+    /// Header fields of an answer. 100; never more than 128.
     pub headers_max: usize,
-    /// The body of an answer that is collected; one that is streamed may have any length. 16 MiB.
+    /// Bytes of an answer's body that is collected; a streamed one may have any length. 16 MiB.
     pub body_bytes_max: u64,
     /// Connections to one scheme, host and port at a time; more calls wait for one. 64.
     pub connections_per_host_max: usize,
@@ -44,9 +44,9 @@ pub struct ClientLimits {
     pub waiting_max: usize,
     /// Connections that wait for a request, to one scheme, host and port. 8.
     pub idle_per_host_max: usize,
-    /// All of them. 64.
+    /// Connections that wait for a request, to all hosts together. 64.
     pub idle_max: usize,
-    /// How long each waits before it is closed. 30 s: many servers wait for a minute.
+    /// How long each of them waits before it is closed. 30 s: many servers wait for a minute.
     pub idle_time_max: Duration,
 }
 

@@ -94,8 +94,8 @@ impl<S: 'static> Client<S> {
         Client { shared: Rc::new(Shared::new(limits, settings)) }
     }
 
-    /// One like this with other settings, and with connections of its own: those of the old one
-    /// were made otherwise.
+    /// A client like this with other settings. It has connections of its own: the old ones were
+    /// made by the old settings.
     fn change(&self, change: impl FnOnce(&mut Settings<S>)) -> Client<S> {
         let mut settings = self.shared.settings.clone();
         change(&mut settings);
@@ -107,15 +107,15 @@ impl<S: 'static> Client<S> {
         Client::with(Rc::new(limits), self.shared.settings.clone())
     }
 
-    /// How names are looked up, and how long an address has for itself. Its timeout is
-    /// [`ClientLimits::connect_timeout`].
+    /// How names are looked up, and how long each address has for itself. The timeout of the whole
+    /// remains [`ClientLimits::connect_timeout`].
     pub fn connect(self, connect: Connect) -> Client<S> {
         self.change(|settings| settings.connect = connect)
     }
 
-    /// What connects in place of TCP: to a Unix socket, in a simulated network. It is handed a host
-    /// and a port, `example.org:80`, and what to call with the stream, in a later turn; it answers
-    /// with the source that is removed if the call ends before.
+    /// What connects in place of TCP: to a Unix socket, in a simulated network. It is given a host
+    /// and a port, `example.org:80`, and a callback for the stream, to be called in a later turn.
+    /// It returns the source that connects: that is removed if the call ends before.
     ///
     /// ```no_run
     /// # #[cfg(unix)] {
@@ -140,15 +140,16 @@ impl<S: 'static> Client<S> {
     }
 
     /// Sends everything by way of a proxy, `http://[user:password@]host:port`: `http` to be
-    /// forwarded, `https` through a tunnel (CONNECT). What is wrong with the URL is told by each
-    /// call.
+    /// forwarded, `https` through a tunnel (CONNECT). If the URL is bad, each call fails and says
+    /// why.
     pub fn proxy(self, url: &str) -> Client<S> {
         self.change(|settings| settings.proxy = Some(Proxy::of(url)))
     }
 
-    /// Whom `https` trusts, and what certificate is shown. By default those whom the platform
-    /// trusts, whose certificates are read at the first such call, which keeps the loop for some
-    /// milliseconds; made here and before the loop runs it does not.
+    /// Which servers `https` trusts, and which certificate it shows. By default it trusts whom the
+    /// platform trusts, and shows none. The platform's certificates are then read at the first such
+    /// call, which holds up the loop for some milliseconds; with a [`tls::Client`] that was made
+    /// before the loop runs they are not.
     #[cfg(feature = "tls")]
     pub fn tls(self, tls: tls::Client) -> Client<S> {
         self.change(|settings| settings.tls = Some(tls))
@@ -231,12 +232,12 @@ impl<S: 'static> Client<S> {
         exchange::begin(&self.shared, reactor, ask, Box::new(on_event))
     }
 
-    /// Connections that wait for their next request.
+    /// How many connections wait for their next request.
     pub fn idle(&self) -> usize {
         self.shared.idle()
     }
 
-    /// Connections in use, idle, or being made.
+    /// How many connections are in use, idle, or being made.
     pub fn connections(&self) -> usize {
         self.shared.open()
     }

@@ -70,9 +70,9 @@ pub(super) enum Way<S: 'static> {
     Open(SourceId<Conn>, Rc<Line<S>>, Leash),
     /// One is to be made.
     New(Slot<S>),
-    /// All are in use: the call will be resumed.
+    /// All are in use: the call waits in the queue, and will be resumed.
     Wait,
-    /// And too many wait.
+    /// All are in use, and too many calls wait already.
     Full,
 }
 
