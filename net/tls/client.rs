@@ -1,4 +1,9 @@
 //! The client's side: whom it trusts, and what it shows.
+//!
+//! Knows rustls's configuration; what happens on the wire is in `session.rs`.
+//!
+//! # Read next
+//! `handshake.rs`: from a stream to one over TLS. `pem.rs`: from text to certificates.
 
 use std::io;
 use std::sync::Arc;
@@ -43,7 +48,7 @@ pub struct Client {
     handshake_timeout: Duration,
 }
 
-/// A configuration made with rustls's own means.
+/// A client with a configuration of rustls's.
 impl From<Arc<ClientConfig>> for Client {
     fn from(config: Arc<ClientConfig>) -> Client {
         Client { config, handshake_timeout: HANDSHAKE_TIMEOUT }
@@ -51,8 +56,8 @@ impl From<Arc<ClientConfig>> for Client {
 }
 
 impl Client {
-    /// A client that trusts whom the platform trusts. Reads some hundred files or one large one:
-    /// make it once, before the loop runs.
+    /// A client that trusts whom the platform trusts. It reads some hundred files, or one large one,
+    /// and blocks meanwhile: make it once, before the loop runs.
     ///
     /// # Errors
     /// The platform's roots cannot be read, or there are none.
@@ -67,7 +72,7 @@ impl Client {
         Client::trusting(roots)
     }
 
-    /// A client that trusts those only whose certificates, as PEM, these are.
+    /// A client that trusts only these roots: certificates as PEM.
     ///
     /// # Errors
     /// `InvalidInput`: the PEM cannot be read.
@@ -95,7 +100,7 @@ impl Client {
         self
     }
 
-    /// What to show to servers that ask for a certificate, with its key; both as PEM.
+    /// The certificate for servers that ask for one, and its private key; both as PEM.
     ///
     /// # Errors
     /// `InvalidInput`: the PEM cannot be read, or the key belongs to another certificate.
@@ -109,7 +114,7 @@ impl Client {
         Ok(self)
     }
 
-    /// How long a handshake may take. 10 s.
+    /// How long a handshake may take. [`HANDSHAKE_TIMEOUT`] (10 s) by default.
     pub fn handshake_timeout(mut self, timeout: Duration) -> Client {
         self.handshake_timeout = timeout;
         self

@@ -6,8 +6,8 @@
 //! "not yet". When it is over its transport leaves the loop, becomes a [`Stream`], and comes back
 //! when that is opened.
 //!
-//! One that fails has told the peer why, by an alert, and closes as a connection does: a reset,
-//! because of what the peer is still sending, would destroy the alert on its way.
+//! One that fails tells the peer why, by an alert, and closes as a connection does. A socket that is
+//! closed while the peer still sends is reset, and that could destroy the alert on its way.
 //!
 //! # Read next
 //! `transport.rs`: what carries the connection from then on.
@@ -30,8 +30,8 @@ use crate::net::stream::Stream;
 use crate::net::transport::Io;
 use crate::reactor::{Context, Options, Readiness, SourceId};
 
-/// How long a handshake may take, unless said otherwise: 10 s. Three round trips and a signature
-/// take one second on the worst of lines.
+/// How long a handshake may take by default. 10 s: three round trips and a signature take one second
+/// on the worst of lines.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A handshake under way. Remove its source to cancel it: the connection is closed, and no callback
@@ -67,7 +67,7 @@ impl Handshake {
         Handshake { tls, seat, marks, until: 0, timeout: Duration::ZERO }
     }
 
-    /// Goes on; whether it is over.
+    /// Goes on with it. True when it is over.
     fn shake(&mut self, ready: Readiness, tick: u64) -> io::Result<bool> {
         let tls = match &mut self.tls {
             Ok(tls) => tls,
@@ -167,8 +167,8 @@ fn drive<S: 'static>(
     }
 }
 
-/// Closes after a failure that the peer was told of: what it sends is discarded until it has gone,
-/// or the grace of a close is up.
+/// Closes after a failure of which the peer was told. What it still sends is discarded until it has
+/// gone, or the grace of a close is up.
 fn part<S: 'static>(reactor: &mut Context<S>, tls: Tls, seat: Seat, why: &io::Error) {
     if why.kind() != io::ErrorKind::InvalidData {
         return; // It has gone, or never said anything.

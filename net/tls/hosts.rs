@@ -1,4 +1,7 @@
 //! Which certificate is shown: by the name that the client asks for (SNI, RFC 6066, 3).
+//!
+//! # Read next
+//! `handshake.rs`: where clients ask.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,4 +1,7 @@
 //! What a connection over TLS has agreed on with its peer.
+//!
+//! # Read next
+//! `words.rs`: what is said when they did not agree.
 
 use std::fmt;
 
@@ -12,7 +15,7 @@ use super::session::Session;
 pub struct Info<'a>(pub(super) &'a Session);
 
 impl<'a> Info<'a> {
-    /// The protocol that was chosen by ALPN, if there was one in common.
+    /// The protocol that was chosen (ALPN); `None` if one end named none.
     pub fn alpn(&self) -> Option<&'a [u8]> {
         self.0.state().alpn_protocol()
     }
@@ -22,7 +25,7 @@ impl<'a> Info<'a> {
         self.0.server_name()
     }
 
-    /// The version: `"TLSv1.3"` or `"TLSv1.2"`.
+    /// The version: `"TLSv1.3"` or `"TLSv1.2"`; `""` while that is not agreed on.
     pub fn version(&self) -> &'static str {
         match self.0.state().protocol_version() {
             Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
@@ -31,7 +34,7 @@ impl<'a> Info<'a> {
         }
     }
 
-    /// The name of the cipher suite, as IANA has it.
+    /// The name of the cipher suite, as rustls has it; `""` while that is not agreed on.
     pub fn cipher_suite(&self) -> &'static str {
         let suite = self.0.state().negotiated_cipher_suite();
         suite.and_then(|suite| suite.suite().as_str()).unwrap_or("")

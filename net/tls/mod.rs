@@ -23,7 +23,7 @@
 //! 2. However the ciphertext is cut on its way, the connection is told the same.
 //! 3. `Eof` means that the peer said so (close_notify). An end without it may have been made by
 //!    anybody on the way: `Closed` with [`UnexpectedEof`](std::io::ErrorKind::UnexpectedEof).
-//!    Unless we were closing: what comes then is of no interest.
+//!    When we are closing already it is no error, for nothing more is expected.
 //! 4. Bytes that were written stay in the outbox until their ciphertext has gone, so limits on it,
 //!    `Drained`, timeouts and grace mean what they always do.
 //!
@@ -32,7 +32,7 @@
 //! a `rustls::ClientConfig` that has them.
 //!
 //! # Read next
-//! `handshake.rs`: from a stream to one over TLS; then `session.rs`.
+//! `server.rs`, `client.rs`: what there is to set; then `handshake.rs`: from a stream to one over TLS.
 
 mod client;
 mod handshake;

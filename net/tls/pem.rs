@@ -1,6 +1,9 @@
 //! Certificates and keys as PEM text (RFC 7468), which is what one has of them.
 //!
 //! Errors say what is wrong with the text; they are `InvalidInput`.
+//!
+//! # Read next
+//! `handshake.rs`: where they are used.
 
 use std::io;
 use std::sync::Arc;

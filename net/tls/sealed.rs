@@ -1,8 +1,10 @@
 //! Ciphertext on its way out, and the buffer that goes round.
 //!
 //! A thread has one spare buffer, as a loop has one scratch: ciphertext is read into it and sealed
-//! in it, and a connection owns a part of that only while a record is incomplete or its peer is
-//! slow.
+//! in it. A connection owns a buffer only while a record is incomplete or its peer is slow.
+//!
+//! # Read next
+//! `session.rs`: what seals.
 
 use std::cell::Cell;
 use std::io::{self, IoSlice};

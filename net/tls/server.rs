@@ -1,4 +1,9 @@
 //! The server's side: certificates, and what is asked of clients.
+//!
+//! Knows rustls's configuration; what happens on the wire is in `session.rs`.
+//!
+//! # Read next
+//! `client.rs`: the other side. `hosts.rs`: which certificate is shown to whom.
 
 use std::io;
 use std::sync::Arc;
@@ -52,7 +57,7 @@ pub struct Server {
     handshake_timeout: Duration,
 }
 
-/// A configuration made with rustls's own means. Early data, if it has that, is switched off.
+/// A server with a configuration of rustls's. Early data, if that has it, is switched off.
 impl From<Arc<ServerConfig>> for Server {
     fn from(mut config: Arc<ServerConfig>) -> Server {
         if config.max_early_data_size > 0 {
@@ -64,8 +69,8 @@ impl From<Arc<ServerConfig>> for Server {
 }
 
 impl Server {
-    /// A server with this certificate, followed by those that certify it, and its private key; both
-    /// as PEM.
+    /// A server with a certificate and its private key, both as PEM. `chain` is the certificate,
+    /// followed by those that certify it.
     ///
     /// # Errors
     /// `InvalidInput`: the PEM cannot be read, or the key belongs to another certificate.
@@ -80,7 +85,8 @@ impl Server {
     }
 
     /// A certificate for clients that ask for this name (SNI); `*.example.org` is for all of them
-    /// one label below. Who asks for another name, or for none, is shown the first one.
+    /// one label below. A client that asks for another name, or for none, is shown the certificate
+    /// of [`new`](Server::new).
     ///
     /// # Errors
     /// As [`new`](Server::new).
@@ -106,11 +112,11 @@ impl Server {
         self
     }
 
-    /// Refuses clients without a certificate that one of these, as PEM, has issued. Sessions of the
+    /// Refuses clients that show no certificate issued by one of these roots (PEM). Sessions of the
     /// server that this was made from are not resumed.
     ///
-    /// Of a configuration made with rustls's own means nothing is kept but certificates and
-    /// protocols (ALPN): give that one its verifier there.
+    /// Of a server that was made from a `rustls::ServerConfig` only the certificates and the
+    /// protocols (ALPN) are kept: set the verifier in that configuration instead.
     ///
     /// # Errors
     /// `InvalidInput`: the PEM cannot be read.
@@ -152,7 +158,7 @@ impl Server {
         Ok(self)
     }
 
-    /// How long a handshake may take. 10 s.
+    /// How long a handshake may take. [`HANDSHAKE_TIMEOUT`] (10 s) by default.
     pub fn handshake_timeout(mut self, timeout: Duration) -> Server {
         self.handshake_timeout = timeout;
         self

@@ -10,8 +10,8 @@
 //!   finish    close_notify ──▶ `out`
 //! ```
 //!
-//! What `take_in` leaves has to be shown to it again, in front of what comes next and unchanged:
-//! a record is decrypted when all of it is there, and where it stands.
+//! The bytes that `take_in` leaves are to be given to it again, unchanged and in front of the next
+//! ones: a record is decrypted in place, and only when all of it is there.
 //!
 //! # Read next
 //! `transport.rs`: what feeds it.
@@ -91,8 +91,8 @@ impl Session {
         self.state().is_handshaking()
     }
 
-    /// Whether the peer needs what was sealed last to complete its handshake. Not so behind the
-    /// last message that a server of TLS 1.3 reads: there is nothing but tickets.
+    /// Whether the peer needs what was sealed last to complete its handshake. A server of TLS 1.3
+    /// seals nothing but tickets at the end, and nobody waits for those.
     pub(super) fn is_awaited(&self) -> bool {
         let is_server = matches!(self.side, Side::Server(_));
         !is_server || self.state().protocol_version() != Some(ProtocolVersion::TLSv1_3)
@@ -150,8 +150,8 @@ impl Session {
         }
     }
 
-    /// What rustls wants the peer to know of an error. It must not be shown the records that it
-    /// stumbled over again, and comes to them when it has nothing to send.
+    /// Encodes the alert that rustls has for an error. It stops there: going on, rustls would come to
+    /// the bad records again.
     fn encode_alert(&mut self, input: &mut [u8], out: &mut Sealed) {
         while self.state().wants_write() {
             let step = process!(&mut self.side, input, status => {

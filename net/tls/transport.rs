@@ -45,12 +45,12 @@ pub(super) struct Tls {
     pub(super) outgoing: Sealed,
     /// Bytes offered to `write` that are in `outgoing`.
     unreported: usize,
-    /// Bytes that went since, and were not answered by `write` yet.
+    /// Bytes whose ciphertext has gone since, which the next `write` will report.
     credit: usize,
     /// The beginning of a record.
     pub(super) partial: Vec<u8>,
-    /// Plaintext for which there was no room: of the record that was waited for, and of what came
-    /// in one read with its end.
+    /// Plaintext for which the caller's buffer had no room: at most a record that was waited for, and
+    /// what came in one read with its end.
     pub(super) surplus: Vec<u8>,
     /// Why nothing more will be read, until that is told.
     pub(super) failed: Option<io::Error>,

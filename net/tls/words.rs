@@ -1,4 +1,9 @@
 //! Errors in plain words, with what rustls said as their source.
+//!
+//! Knows rustls's errors; never mentions where they occur.
+//!
+//! # Read next
+//! `tests/tls_errors.rs`: how each comes about.
 
 use std::error::Error;
 use std::fmt;
