@@ -20,12 +20,12 @@ use crate::net::http::{Refusal, Reply, Request, Response, StatusCode};
 use crate::reactor::Context;
 
 thread_local! {
-    /// What all share who have not set their own.
+    /// The limits of all that have not set their own: one copy for all connections of a thread.
     static LIMITS: Rc<Limits> = Rc::default();
 }
 
-/// Makes a WebSocket of a request that asks for one as it should, from a page of this host if from
-/// a page at all; any other is answered with a status that says what was wrong with it. [`Accept`]
+/// Makes a WebSocket of a request that asks for one. If a web page asks, it has to be a page of this
+/// host. Any other request is answered with a status that says what is wrong with it. [`Accept`]
 /// sets up the rest.
 ///
 /// ```
@@ -43,7 +43,7 @@ thread_local! {
 /// ```
 ///
 /// # Errors
-/// Why there is none; the client has been told so, and the handler will not be called.
+/// Why there is none. The client has been told, and the handler will not be called.
 #[track_caller]
 pub fn accept<S, F>(
     reactor: &mut Context<S>,
@@ -58,7 +58,7 @@ where
     Accept::new().open(reactor, request, reply, handler)
 }
 
-/// Which pages may connect: a browser sends their origin, and anybody else what he likes.
+/// Which pages may connect. A browser sends their true origin; another program sends what it likes.
 #[derive(Clone)]
 enum Origins {
     Same,
@@ -122,16 +122,16 @@ impl Accept {
         self
     }
 
-    /// One more subprotocol that is spoken here. Of those the client offers it gets the first that
-    /// is, or none: [`Socket::protocol`].
+    /// Adds a subprotocol that is spoken here. The client gets the first of its own list that is
+    /// spoken here, or none: [`Socket::protocol`].
     pub fn protocol(mut self, name: &str) -> Accept {
         self.protocols.push(name.to_owned());
         self
     }
 
-    /// Which pages may connect, by their origin, such as `https://example.org`. By default those of
-    /// the host that is asked: a browser lets every page open a WebSocket to anywhere, with the
-    /// cookies of whoever looks at it. Programs that are no browsers send none, and may.
+    /// Which pages may connect, by their origin, such as `https://example.org`. By default only
+    /// those of the host that is asked: a browser lets every page open a WebSocket to anywhere, with
+    /// the cookies of its user. A request without an origin, from a program, is always let in.
     pub fn origins(mut self, may: impl Fn(&str) -> bool + 'static) -> Accept {
         self.origins = Origins::Ask(Rc::new(may));
         self

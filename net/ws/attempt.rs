@@ -21,11 +21,11 @@ use crate::net::http::parts::{HeadLimits, Scan, parse_response, room};
 use crate::net::{self, Conn, Stream};
 use crate::reactor::{Context, Place, RawId, SourceId};
 
-/// What a server's answer may have.
+/// The limits of a server's answer.
 const HEAD: HeadLimits =
     HeadLimits { head_bytes_max: 16 * 1024, headers_max: 100, target_bytes_max: 0 };
 
-/// One that is being made. The source that is under way holds it.
+/// A WebSocket that is being made. The source of the stage that is under way holds it.
 pub(super) struct Attempt<F> {
     pub(super) socket: Socket,
     /// Taken by whoever tells it the outcome.
@@ -36,7 +36,7 @@ pub(super) struct Attempt<F> {
     pub(super) key: String,
     pub(super) request: String,
     pub(super) set: Connect,
-    /// Where the program asked for it: all its stages stand there.
+    /// Where the program asked for it. Traces and `why_alive` name this place for every stage.
     pub(super) place: Place,
 }
 

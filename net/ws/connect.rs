@@ -1,7 +1,7 @@
 //! Connecting: a WebSocket from its URL.
 //!
-//! Knows what there is to choose, and the request. What becomes of it, in stages one after another
-//! (name and TCP, TLS for `wss`, the handshake), the handler is told once.
+//! Knows what there is to choose, and the request. The stages follow one after another (name and
+//! TCP, TLS for `wss`, the handshake), and the handler is told once how they ended.
 //!
 //! # Read next
 //! `attempt.rs`: the stages.
@@ -48,7 +48,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// ```
 ///
 /// # Errors
-/// `InvalidInput` for a URL that is none. Nothing was begun, and the handler will not be called.
+/// `InvalidInput` for a bad URL. Nothing was begun, and the handler will not be called.
 #[track_caller]
 pub fn connect<S, F>(reactor: &mut Context<S>, url: &str, handler: F) -> io::Result<Socket>
 where
@@ -152,14 +152,15 @@ impl Connect {
         self
     }
 
-    /// Who finds the addresses of a name; see [`tcp::Connect::resolver`]. Its timeout counts.
+    /// How names are looked up and addresses tried; see [`tcp::Connect::resolver`]. Its timeout is
+    /// then that of lookup and connection, unless [`timeout`](Connect::timeout) is set after this.
     pub fn tcp(mut self, tcp: tcp::Connect) -> Connect {
         self.tcp = tcp;
         self
     }
 
-    /// Whom to trust, for `wss`. By default whom the platform trusts, which is found out anew at
-    /// each [`open`](Connect::open).
+    /// Which servers `wss` trusts. By default whom the platform trusts: those certificates are read
+    /// at each [`open`](Connect::open), which holds up the loop for some milliseconds.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: tls::Client) -> Connect {
         self.tls = Some(tls);
@@ -169,8 +170,9 @@ impl Connect {
     /// Connects to `url`; see [`connect`].
     ///
     /// # Errors
-    /// `InvalidInput` for a URL that is none, or a header or subprotocol that would be two;
-    /// `Unsupported` for `wss` without feature `tls`; no roots to trust on this platform.
+    /// `InvalidInput` for a bad URL, and for a header or subprotocol that cannot be sent;
+    /// `Unsupported` for `wss` without feature `tls`; any other if this platform has no roots to
+    /// trust.
     #[track_caller]
     pub fn open<S, F>(&self, reactor: &mut Context<S>, url: &str, handler: F) -> io::Result<Socket>
     where
@@ -191,7 +193,7 @@ impl Connect {
     }
 
     /// [`open`](Connect::open) over a stream that is there already: through a proxy, of a Unix
-    /// socket, in memory. The URL says what to ask for, and with `wss` there will be TLS on it.
+    /// socket, in memory. The URL says what to ask for; with `wss` TLS comes first.
     ///
     /// # Errors
     /// As there.

@@ -43,7 +43,7 @@ pub(super) enum Incoming<'a> {
 pub(super) struct Step<'a> {
     /// Bytes of the input that are done with.
     pub(super) consumed: usize,
-    /// Without one, all there was to do with this input is done.
+    /// `None`: more input is needed.
     pub(super) incoming: Option<Incoming<'a>>,
 }
 
@@ -78,16 +78,16 @@ struct Partial {
 }
 
 impl Decoder {
-    /// Of what is sent to `role`.
+    /// A decoder of what is sent to `role`.
     pub(super) fn new(role: Role) -> Decoder {
         Decoder { role, frame: None, message: None }
     }
 
-    /// The next message at the front of `input`. `shared` is where it lies then, if it had to be
-    /// copied; what was there before is gone.
+    /// The next message at the front of `input`. If it has to be copied, it lies in `shared`, in place
+    /// of what was there.
     ///
     /// # Errors
-    /// There is no going on after it.
+    /// What the peer did wrong. The decoder must not be used after it.
     pub(super) fn decode<'a>(
         &mut self,
         limits: &Limits,

@@ -101,12 +101,12 @@ pub(super) fn attach<S: 'static>(
     socket.0.conn.set(Some(id));
     socket.0.phase.set(Phase::Open);
     if tells && let Some(conn) = reactor.get_mut(id) {
-        conn.ask_for_drained(); // Comes soon, or what comes first will do.
+        conn.ask_for_drained(); // `Open` is told at that, or at what comes first.
     }
     watch::opened(socket, reactor);
 }
 
-/// Ends it because of something that cannot be: the peer is told, and nothing more is read.
+/// Ends it because of a fault or a panic: the peer is told, and nothing more is read.
 pub(super) fn fail<S: 'static>(socket: &Socket, reactor: &mut Context<S>, reason: Reason) {
     let code = match &reason {
         Reason::Fault(fault) => fault.code(),
@@ -130,7 +130,7 @@ pub(super) fn fail<S: 'static>(socket: &Socket, reactor: &mut Context<S>, reason
 struct Driven<F> {
     socket: Socket,
     decoder: Decoder,
-    /// Input is being handed out; still so at the next, the handler has panicked.
+    /// Input is being handed out. If this is still set when more comes, the handler has panicked.
     busy: bool,
     /// `Open` is to be told.
     tells: bool,

@@ -21,8 +21,7 @@ pub enum Event<'a> {
     Binary(&'a [u8]),
     /// An answer to a ping, or one that nobody asked for.
     Pong(&'a [u8]),
-    /// After a message was refused for want of room or left more than enough unsent: there is room
-    /// again.
+    /// There is room again, after a message was `Refused` for want of it or was `AboveHigh`.
     Drained,
     /// It is over. The last event.
     Closed(Reason),

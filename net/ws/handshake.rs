@@ -51,7 +51,7 @@ pub(super) fn asked<'a>(
     let protocols = lists.iter().flat_map(|list| list.split(',')).map(str::trim);
     Ok(Asked {
         key,
-        // One that nobody can read is of no page that we know.
+        // An origin that is no text, or is there twice, is that of no page we know.
         origin: headers.get_bytes("origin").map(|_| only(headers, "origin").unwrap_or_default()),
         host: headers.get("host"),
         protocols: protocols.filter(|name| !name.is_empty()).collect(),
@@ -85,7 +85,7 @@ fn is_key(key: &str) -> bool {
     digits.len() == 22 && digits.bytes().all(is_digit) && digits.ends_with(['A', 'Q', 'g', 'w'])
 }
 
-/// The value of a field that must stand there once.
+/// The value of a field that must be there exactly once.
 fn only<'a>(headers: Headers<'a>, name: &str) -> Option<&'a str> {
     let mut all = headers.get_all(name);
     let value = all.next()?;

@@ -18,18 +18,18 @@ pub struct Limits {
     pub message_bytes_max: usize,
     /// Bytes of one frame. Past it the peer is told 1009. 1 MiB.
     pub frame_bytes_max: usize,
-    /// Fragments of a message, empty ones included: they are bytes to nobody, and work. Past it the
-    /// peer is told 1008. 16,384.
+    /// Fragments of a message, empty ones included: they add no bytes, but work. Past it the peer is
+    /// told 1008. 16,384.
     pub fragments_max: u32,
     /// From the first byte of a message to its last, where it does not come whole. Past it the peer
-    /// is told 1008. Begins anew, as does the peer's silence, while a pause or a rate holds reading
-    /// up. 60 s.
+    /// is told 1008. 60 s. The time begins anew when we hold up reading ourselves, by a pause or a
+    /// rate; so does that of the peer's silence.
     pub message_timeout: Option<Duration>,
-    /// How long a peer may be silent before it is sent a ping. Found at the first look after that,
-    /// and there is one in each such time: between once and twice as late. 30 s.
+    /// How long a peer may be silent before it is sent a ping. 30 s. There is one look in each such
+    /// time, so the ping goes after one to two of them.
     pub ping_interval: Option<Duration>,
-    /// How long it may then be silent before it is taken for gone. Begins anew, with another ping,
-    /// as long as it takes some of what waits to be sent, which the ping is behind. 20 s.
+    /// How long it may be silent after the ping before it is taken for gone. 20 s. The time begins
+    /// anew, with another ping, as long as it takes some of what the ping has to wait behind.
     pub pong_timeout: Duration,
     /// From our Close until the connection is gone: for the peer's Close, and for the connection's
     /// own end behind it. 5 s.

@@ -4,7 +4,7 @@
 //!
 //! A WebSocket is a connection that began as an HTTP request and carries messages ever after, in
 //! both directions: [`accept`] makes one of a request to an HTTP server, [`connect`] of a URL. What
-//! there is to it beyond bytes and their lengths are rules: which frames may follow which, who
+//! there is to it beyond bytes and their lengths are rules: which frames may follow which, which end
 //! masks, what a text may hold, how both ends say good-bye.
 //!
 //! ```text
@@ -19,10 +19,10 @@
 //! told once, with its reason.
 //!
 //! # Left out
-//! Extensions. The one in use, compression of each message (RFC 7692), costs each connection some
-//! 300 KiB for its windows, or most of what it gains where the windows are given up after each
-//! message, and lets a peer turn kilobytes into gigabytes; so none is offered, and an offer is not
-//! taken up. WebSocket over HTTP/2 (RFC 8441), as there is no HTTP/2 here.
+//! Extensions: none is offered, and no offer is taken up. The one in use, compression of each
+//! message (RFC 7692), costs each connection some 300 KiB for its windows. Without windows between
+//! messages it gains little, and either way a peer can turn kilobytes into gigabytes. WebSocket over
+//! HTTP/2 (RFC 8441), as there is no HTTP/2 here.
 //!
 //! # Read next
 //! `mask.rs`, `utf8.rs`, `frame.rs`, `decoder.rs`: bytes to messages; then `socket.rs`.

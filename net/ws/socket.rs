@@ -7,8 +7,8 @@
 //!                                        Open ──the peer's Close, a fault, a timeout──▶ Over
 //! ```
 //!
-//! In `Closing` and `Over` nothing more is sent, and of what arrives only a Close matters; `Closed`
-//! is told when the connection under it has ended.
+//! In `Closing` and `Over` nothing more is sent, and of what arrives only a Close matters. `Closed` is
+//! told when the connection under it has ended.
 //!
 //! # Read next
 //! `drive.rs`: what arrives.
@@ -118,8 +118,8 @@ impl Socket {
     }
 
     /// Sends a ping of at most 125 bytes; more are refused. An answer is told as
-    /// [`Pong`](super::Event::Pong). To find out whether a peer is still there needs none of
-    /// this: see [`Limits::ping_interval`].
+    /// [`Pong`](super::Event::Pong). Whether a peer is still there is found out without this: see
+    /// [`Limits::ping_interval`].
     pub fn ping<S: 'static>(&self, reactor: &mut Context<S>, payload: &[u8]) -> Pressure {
         if payload.len() > super::frame::CONTROL_BYTES_MAX {
             return Pressure::Refused;
@@ -130,7 +130,7 @@ impl Socket {
     /// Closes in order: a Close with this code (see [`code`](super::code)) and at most 123 bytes of
     /// the reason goes out behind what was sent, the peer's is awaited for
     /// [`Limits::close_timeout`], then the connection ends. What the peer says meanwhile is
-    /// discarded. A code that no frame may carry, such as 1005 or 1006, becomes a Close without.
+    /// discarded. With a code that no frame may carry, such as 1005 or 1006, the Close has none.
     ///
     /// A [`drain`](crate::net::drain()) closes sockets that a server has accepted with 1001 as soon
     /// as nothing is in flight, half a message included, and waits for the peer's Close.
@@ -196,7 +196,7 @@ impl Socket {
     }
 
     /// The connection under it, for its limits, its peer's address and what waits there to be sent;
-    /// `None` while connecting. Bytes written to it would stand between frames.
+    /// `None` while connecting. Do not write to it: the bytes would break the frames.
     pub fn conn(&self) -> Option<SourceId<Conn>> {
         self.0.conn.get()
     }

@@ -1,6 +1,9 @@
 //! URLs of WebSockets: `ws://host:port/path?query` (RFC 6455, 3).
 //!
 //! Knows the `http` crate's URIs.
+//!
+//! # Read next
+//! `connect.rs`: who asks there.
 
 use std::io::{self, ErrorKind};
 
@@ -11,10 +14,10 @@ use crate::net::http::Uri;
 pub(super) struct Url {
     /// It is `wss`.
     pub(super) secure: bool,
-    /// A name or an address, which of version 6 stands in brackets.
+    /// A name or an address; one of IPv6 is in brackets.
     pub(super) host: String,
     pub(super) port: u16,
-    /// For the Host field: without a port that goes without saying.
+    /// For the `Host` field: without the port if it is the scheme's own.
     pub(super) authority: String,
     pub(super) target: String,
 }

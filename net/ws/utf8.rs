@@ -1,4 +1,4 @@
-//! UTF-8 that comes in pieces: told to be wrong at its first wrong byte.
+//! UTF-8 that comes in pieces: found to be wrong at its first wrong byte.
 //!
 //! Knows bytes only; what a character may be is std's business.
 //!

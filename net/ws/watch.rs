@@ -1,9 +1,9 @@
-//! Time: pings to a silent peer, and the ends of patience.
+//! Time: pings to a silent peer, and timeouts.
 //!
 //! Knows ticks and one timer for each WebSocket, which does not hold the loop.
 //!
-//! Traffic re-arms nothing, and does not ask what time it is: it leaves a mark, and the timer, when
-//! it comes up, looks whether there is one.
+//! Traffic neither re-arms the timer nor asks for the time: it leaves a mark. When the timer fires, it
+//! looks for that mark.
 //!
 //! ```text
 //!   look   heard since the last look? ─▶ look again in ping_interval
@@ -44,6 +44,7 @@ pub(super) struct Watch {
     written: Cell<u64>,
     /// How many of them had gone at the last look, if others had to wait.
     gone: Cell<Option<u64>>,
+    /// When to look next for signs of life.
     look: Cell<u64>,
     /// When the message that has begun must have ended.
     message: Cell<u64>,
@@ -171,13 +172,14 @@ fn arm<S: 'static>(socket: &Socket, reactor: &mut Context<S>) {
     timer.set(Some((id, due)));
 }
 
+/// The timer has fired.
 fn come_up<S: 'static>(socket: &Socket, reactor: &mut Context<S>) {
     let tick = reactor.tick();
     let Watch { look, message, close, .. } = &socket.0.watch;
     let Some(conn) = socket.conn_mut(reactor) else { return };
     if close.get() <= tick {
         conn.abort();
-        return socket.end_with(Reason::CloseTimeout); // Unless both had closed.
+        return socket.end_with(Reason::CloseTimeout); // Unless a reason was noted before.
     }
     let paused = conn.is_paused() || conn.has(mark::SLOWED_IN); // Reading is held up by us.
     if message.get() <= tick {
@@ -192,6 +194,7 @@ fn come_up<S: 'static>(socket: &Socket, reactor: &mut Context<S>) {
     arm(socket, reactor);
 }
 
+/// Looks whether the peer gives signs of life; `paused`, it cannot.
 fn look_after<S: 'static>(socket: &Socket, reactor: &mut Context<S>, paused: bool) {
     let limits = &socket.0.limits;
     let Watch { heard, pinged, look, .. } = &socket.0.watch;
@@ -206,7 +209,7 @@ fn look_after<S: 'static>(socket: &Socket, reactor: &mut Context<S>, paused: boo
         look.set(NEVER);
         socket.end_with(Reason::PongTimeout);
     } else {
-        // Refused, it is no loss: a peer that has not read so much for so long is as good as gone.
+        // If it is refused nothing is lost: a peer with so much unread for so long is as good as gone.
         let _ = send::frame(socket, conn, Kind::Ping, b"");
         pinged.set(true);
         look.set(reactor.tick_after(limits.pong_timeout));
