@@ -6,8 +6,8 @@
 //!       and type {"text": "hello"}
 //! See:  who is there, who comes and goes. Stop the server and start it again: the pages come back
 //!       by themselves, under their names.
-//! Look: `tell_all`. What is said is made once, as JSON and as a frame, however many hear it; who
-//!       does not read what he is sent is let go when 4 MiB wait for him.
+//! Look: `tell_all`. What is said is made once, as JSON and as a frame, however many hear it. A
+//!       member who does not read is let go when 4 MiB wait for him.
 //! Next: the last ten lines for whoever comes; rooms by path; signed cookies for the names.
 
 use serde_json::{Value, json};
@@ -27,8 +27,9 @@ Options:
   -h, --help      show this";
 
 const PAGE: &str = include_str!("wschat/index.html");
-/// The longest message of a client, and so of what all the others are sent for it.
+/// Bytes of a client's message. 4,096: the others are each sent as much for it.
 const MESSAGE_BYTES_MAX: usize = 4096;
+/// Characters of a name: the page puts it in front of each line.
 const NAME_CHARS_MAX: usize = 20;
 
 /// In the order in which they came.

@@ -174,12 +174,14 @@ impl<F> Driven<F> {
         }
         let since = self.decoder.begun(|| reactor.tick());
         watch::amid(&self.socket, reactor, since);
-        // Half a message is in flight, too.
-        if at == input.len()
-            && since.is_none()
-            && self.socket.is_open()
-            && reactor.get(id).is_some_and(Conn::is_drained)
-        {
+        if at == input.len() && since.is_none() {
+            self.close_if_draining(reactor, id);
+        }
+    }
+
+    /// A drain closes it when nothing is in flight, half a message included.
+    fn close_if_draining<S: 'static>(&self, reactor: &mut Context<S>, id: SourceId<Conn>) {
+        if self.socket.is_open() && reactor.get(id).is_some_and(Conn::is_drained) {
             self.socket.close(reactor, code::AWAY, "");
         }
     }
