@@ -29,17 +29,20 @@ impl<S: 'static> Session<S> {
         self.intake = Intake::Ignore;
         let exchange = &*self.exchange;
         let (peer, status) = (exchange.peer(), refusal.status());
-        log::info!("{peer}: answered with {status}: {refusal}");
         exchange.set_last();
         match exchange.phase.get() {
             Phase::Idle | Phase::Pending | Phase::Dropped => {
+                log::info!("{peer}: answered with {status}: {refusal}");
                 exchange.phase.set(Phase::Pending);
                 let running = Running::begin(exchange); // No nudge is needed.
                 exchange.answer(reactor, refusal.response());
                 drop(running);
             }
             // Its answer has begun, and cannot be completed as it was meant.
-            _ => reactor[id].abort(),
+            _ => {
+                log::info!("{peer}: cut off in its answer: {refusal}");
+                reactor[id].abort();
+            }
         }
     }
 
