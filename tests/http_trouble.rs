@@ -236,6 +236,18 @@ fn trap() -> Router<Told> {
             told.senders.push(reply.stream(reactor, "begun"));
             panic_on_purpose();
         })
+        .get("/room", |reactor, told: &mut Told, _, reply| {
+            let sender = reply.stream(reactor, "");
+            sender.on_drained(reactor, |reactor, told: &mut Told| {
+                told.drained += 1;
+                if told.drained < 3 {
+                    while told.senders[0].write(reactor, &[b'x'; 10_000]) == Pressure::Below {}
+                }
+                panic_on_purpose();
+            });
+            while sender.write(reactor, &[b'x'; 10_000]) == Pressure::Below {}
+            told.senders.push(sender);
+        })
         .get("/gone", |reactor, told: &mut Told, _, reply| {
             reply.on_gone(reactor, |_, _: &mut Told| panic_on_purpose());
             told.replies.push(reply);
@@ -291,6 +303,20 @@ fn panic_of_a_handler_is_the_end_of_its_connection_alone() {
         drop((peer, other));
         siege.assert_clean(&sent);
     }
+    // Told that there is room, again and again.
+    let mut siege = Siege::of(Server::routes(trap()), Limits::default());
+    let mut peer = siege.peer();
+    peer.send(get("/room").as_bytes());
+    let panics = bear(&mut siege, |siege| {
+        peer.read_all();
+        siege.state.drained == 3
+    });
+    assert_eq!(panics, 3);
+    assert!(siege.state.senders.remove(0).end(&mut siege.reactor));
+    siege.hear(&mut peer, "\r\n0\r\n\r\n");
+    assert_eq!(statuses(&text(&peer)), [200]);
+    drop(peer);
+    siege.assert_clean("room");
     // Told that the client has gone.
     let mut siege = Siege::of(Server::routes(trap()), Limits::default());
     let peer = siege.peer();

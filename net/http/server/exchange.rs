@@ -273,14 +273,11 @@ impl Exchange {
 
     /// Calls what [`set_on_drained`](Exchange::set_on_drained) has set.
     pub(super) fn tell_drained<S: 'static>(&self, reactor: &mut Context<S>, state: &mut S) {
-        let Some(mut drained) = self.on_drained.take() else { return };
-        if let Some(drained) = drained.downcast_mut::<Drained<S>>() {
+        let mut told = Told(self, self.on_drained.take());
+        if let Some(drained) = &mut told.1
+            && let Some(drained) = drained.downcast_mut::<Drained<S>>()
+        {
             drained(reactor, state);
-        }
-        // Put back, unless it has set another or ended the answer.
-        if self.phase.get() == Phase::Streaming {
-            let newer = self.on_drained.take();
-            self.on_drained.set(newer.or(Some(drained)));
         }
     }
 
@@ -303,6 +300,19 @@ impl fmt::Display for Peer {
         match self.0 {
             Some(addr) => addr.fmt(f),
             None => f.write_str("a peer without an address"),
+        }
+    }
+}
+
+/// What `Drained` was told to. It is put back, also if it panics, unless there is another by now, or
+/// nothing left to send.
+struct Told<'a>(&'a Exchange, Option<Box<dyn Any>>);
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        if self.0.phase.get() == Phase::Streaming {
+            let newer = self.0.on_drained.take();
+            self.0.on_drained.set(newer.or_else(|| self.1.take()));
         }
     }
 }
