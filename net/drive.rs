@@ -107,13 +107,14 @@ fn see_deadlines<S: 'static>(
 /// last: one behind its FIN (a read answers 0 again), or one of a connection that is not read and
 /// whose handler is at work on an answer which nobody will hear.
 fn is_reset_unread(conn: &Conn, ready: Readiness) -> bool {
-    let finished = conn.receiving == Half::Finished && conn.may_be_half_open();
-    let unread = conn.receiving == Half::Open && conn.has(mark::PAUSED) && conn.has(mark::HELD);
-    (finished || unread)
-        && conn.sending == Half::Open
-        && conn.unsent() == 0
+    let told = ready.contains(Readiness::ERROR);
+    let gone = match conn.receiving {
         // Of two descriptors, one hangs up when the input ends; the other has an error.
-        && (conn.io.is_one_peer() || ready.contains(Readiness::ERROR))
+        Half::Finished => conn.may_be_half_open() && (conn.io.is_one_peer() || told),
+        // A Unix socket hangs up when its peer has closed in order, too.
+        _ => conn.has(mark::PAUSED) && conn.has(mark::HELD) && (conn.io.is_tcp() || told),
+    };
+    gone && conn.sending == Half::Open && conn.unsent() == 0
 }
 
 /// Delivers what there is once more, for a handler that asked, and also if it has paused.

@@ -187,6 +187,11 @@ pub(super) enum Io {
 }
 
 impl Io {
+    /// Whether it is a socket of TCP, and nothing between.
+    pub(super) fn is_tcp(&self) -> bool {
+        matches!(self, Io::Tcp(_))
+    }
+
     #[inline]
     pub(super) fn transport(&mut self) -> &mut dyn Transport {
         match self {

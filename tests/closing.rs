@@ -56,6 +56,28 @@ fn reset_during_a_large_write_is_told_once_and_later_writes_are_harmless() {
 }
 
 #[test]
+fn reset_of_a_paused_connection_is_told_at_once_if_it_is_held_and_else_behind_what_came_before() {
+    for held in [true, false] {
+        let (mut reactor, mut told) = (Reactor::new().unwrap(), Told::default());
+        let (conn, mut peer) = pair(&mut reactor, &mut told, Limits::default(), note);
+        reactor[conn].pause();
+        if held {
+            reactor[conn].hold();
+        }
+        peer.send(b"before");
+        peer.reset();
+        if !held {
+            turns(&mut reactor, &mut told, 5);
+            assert!(told.closed.is_none() && told.bytes.is_empty());
+            reactor[conn].resume();
+        }
+        finish(&mut reactor, &mut told);
+        assert!(matches!(told.closed, Some(Reason::Reset)), "{:?}", told.closed);
+        assert_eq!(told.bytes, if held { &b""[..] } else { b"before" });
+    }
+}
+
+#[test]
 fn what_the_peer_sent_before_its_reset_is_not_lost_when_a_write_fails_first() {
     let (mut reactor, mut told) = (Reactor::new().unwrap(), Told::default());
     let (conn, mut peer) = pair(&mut reactor, &mut told, Limits::default(), note);

@@ -475,6 +475,30 @@ fn slow_reader_is_felt_and_a_peer_that_goes_with_unread_bytes_is_a_reset() {
     assert!(matches!(told.closed, Some(Reason::Reset)), "{:?}", told.closed);
 }
 
+#[test]
+fn peer_that_closes_in_order_is_heard_out_though_it_is_not_read_just_then() {
+    let (folder, mut reactor, mut told) = (Folder::new(), Reactor::new().unwrap(), Told::default());
+    let path = folder.path("paused");
+    let opened = Rc::new(Cell::new(None));
+    let opens = opened.clone();
+    let on_accept = move |reactor: &mut Context<Told>, _: &mut Told, incoming: Stream| {
+        let conn = incoming.open(reactor, watched(note));
+        reactor[conn].pause();
+        reactor[conn].hold();
+        opens.set(Some(conn));
+    };
+    unix::listen(&mut reactor, &path, on_accept).unwrap();
+    let mut client = UnixStream::connect(&path).unwrap();
+    turn_until(&mut reactor, &mut told, |_, _| opened.get().is_some());
+    client.write_all(b"said and gone").unwrap();
+    drop(client);
+    turns(&mut reactor, &mut told, 5);
+    assert!(told.closed.is_none());
+    reactor[opened.get().unwrap()].resume();
+    turn_until(&mut reactor, &mut told, |_, told| told.closed.is_some());
+    assert_eq!(told.bytes, b"said and gone");
+}
+
 #[cfg(feature = "peer-cred")]
 #[test]
 fn kernel_says_which_process_is_at_the_other_end() {
