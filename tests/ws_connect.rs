@@ -131,7 +131,9 @@ fn answer_may_come_byte_by_byte_and_with_messages_behind_it() {
     for size in [1, 10, 1000] {
         let mut asking = Asking::new(Connect::new());
         assert_eq!(asking.socket.text(&mut asking.reactor, "too early"), Pressure::Refused);
-        let answer = [asking.answer().as_bytes(), &frame(0x81, b"hello"), b"\x81\x01"].concat();
+        let early = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n";
+        let answer = asking.answer();
+        let answer = [early, answer.as_bytes(), &frame(0x81, b"hello"), b"\x81\x01"].concat();
         asking.told.peer.clear();
         for piece in answer.chunks(size) {
             asking.send(piece);
@@ -146,6 +148,18 @@ fn answer_may_come_byte_by_byte_and_with_messages_behind_it() {
         asking.turns(4);
         assert!(matches!(asking.told.closed, Some(Reason::Lost(_))));
     }
+}
+
+#[test]
+fn server_that_never_comes_to_its_answer_is_told_as_such() {
+    let _ceiling = ceiling(LIMIT);
+    let mut asking = Asking::new(Connect::new());
+    for _ in 0..32 {
+        asking.send("HTTP/1.1 102 Processing\r\n\r\n");
+        assert!(asking.told.closed.is_none());
+    }
+    asking.send("HTTP/1.1 102 Processing\r\n\r\n");
+    assert_eq!(asking.error().to_string(), "the server answered 102 Processing");
 }
 
 #[test]

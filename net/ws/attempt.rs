@@ -16,8 +16,8 @@ use super::event::{Event, Reason};
 use super::handshake::answered;
 use super::socket::Socket;
 use super::url::Url;
-use crate::net::http::Method;
-use crate::net::http::parts::{HeadLimits, Scan, parse_response, room};
+use crate::net::http::parts::{HeadLimits, INTERIM_MAX, Scan, parse_response, room};
+use crate::net::http::{Method, StatusCode};
 use crate::net::{self, Conn, Stream};
 use crate::reactor::{Context, Place, RawId, SourceId};
 
@@ -119,13 +119,10 @@ impl<F> Attempt<F> {
     {
         let _ = stream.write(self.request.as_bytes()); // It fits; a failure is told by `Closed`.
         let limits = net::Limits { read_timeout: Some(self.set.timeout), ..Default::default() };
-        let (asked, mut scan) = (self.clone(), Scan::default());
+        let (asked, mut heads) = (self.clone(), Heads::default());
         let id =
             stream.limits(limits).open(reactor, move |reactor, state, id, event| match event {
-                net::Event::Data(bytes) if !scan.is_due(bytes, HEAD) => {
-                    reactor[id].unread(bytes.len())
-                }
-                net::Event::Data(bytes) => asked.heard(reactor, state, id, bytes),
+                net::Event::Data(bytes) => asked.heard(reactor, state, id, (bytes, &mut heads)),
                 net::Event::Closed(why) => asked.fail(reactor, state, unanswered(why)),
                 net::Event::Drained | net::Event::Eof => {}
             });
@@ -138,16 +135,25 @@ impl<F> Attempt<F> {
         reactor: &mut Context<S>,
         state: &mut S,
         id: SourceId<Conn>,
-        bytes: &[u8],
+        (mut bytes, heads): (&[u8], &mut Heads),
     ) where
         F: HandlerFn<S>,
     {
-        let mut room = room();
-        let outcome = match parse_response(bytes, HEAD, &Method::GET, &mut room) {
-            Ok(None) => return reactor[id].unread(bytes.len()),
-            Ok(Some(head)) => answered(head.status, head.headers, &self.key, &self.set.protocols)
-                .map(|chosen| (head.bytes, chosen.map(Box::from))),
-            Err(refusal) => Err(format!("the server's answer is no HTTP: {refusal}")),
+        let outcome = loop {
+            if !heads.scan.is_due(bytes, HEAD) {
+                return reactor[id].unread(bytes.len());
+            }
+            let mut room = room();
+            match parse_response(bytes, HEAD, &Method::GET, &mut room) {
+                Ok(None) => return reactor[id].unread(bytes.len()),
+                Ok(Some(head)) if heads.is_interim(head.status) => bytes = &bytes[head.bytes..],
+                Ok(Some(head)) => {
+                    let chosen =
+                        answered(head.status, head.headers, &self.key, &self.set.protocols);
+                    break chosen.map(|chosen| (head.bytes, chosen.map(Box::from)));
+                }
+                Err(refusal) => break Err(format!("the server's answer is no HTTP: {refusal}")),
+            }
         };
         let conn = reactor.deregister(id);
         match (outcome, conn) {
@@ -163,6 +169,23 @@ impl<F> Attempt<F> {
             (Err(why), _) => self.fail(reactor, state, io::Error::other(why)),
             (Ok(_), None) => {}
         }
+    }
+}
+
+/// The heads that come until the final one.
+#[derive(Default)]
+struct Heads {
+    scan: Scan,
+    count: u32,
+}
+
+impl Heads {
+    /// Whether another head follows this one (RFC 9110, 15.2).
+    fn is_interim(&mut self, status: StatusCode) -> bool {
+        self.scan = Scan::default();
+        self.count += 1;
+        let is_final = !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS;
+        !is_final && self.count <= INTERIM_MAX
     }
 }
 
