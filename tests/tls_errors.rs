@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use rcgen::{BasicConstraints, IsCa};
+use rcgen::{BasicConstraints, DnType, IsCa};
 use waterwheel::Reactor;
 use waterwheel::net::{Event, Limits, Reason, Stream, memory, tcp as net_tcp, tls};
 use waterwheel::timers::ManualClock;
@@ -18,7 +18,10 @@ mod with_peer;
 
 use support::MS;
 use tcp::{Told, note, turn_until, turns, unclosed, watched};
-use with::{Authority, Identity, authority, client, localhost, self_signed, server, shake, valid};
+use with::{
+    AUTHORITY_NAME, Authority, Identity, authority, client, localhost, self_signed,
+    self_signed_with, server, shake, valid,
+};
 use with_peer::TlsPeer;
 
 /// What a client says of a server that shows this, and what the server is told.
@@ -65,21 +68,23 @@ fn certificates_are_refused_in_plain_words_on_both_sides() {
     let said = distrusted(&of_authority).0;
     assert!(said.starts_with("the peer's certificate is an authority's"), "{said}");
     let stranger = Authority::new("somebody else").issue(&["localhost"]);
-    for (identity, words) in [
-        (
-            stranger,
-            "the peer's certificate was not issued by anybody who is trusted here: \
-             the authority is unknown",
-        ),
-        (
-            self_signed(&["localhost"]),
-            "the peer's certificate is self-signed, and not among those that are trusted here",
-        ),
-    ] {
-        let (said, told) = distrusted(&identity);
-        assert_eq!(said, words);
-        assert_eq!(told, "the peer gave up: it does not know who issued our certificate");
-    }
+    let (said, told) = distrusted(&stranger);
+    let words = "the peer's certificate was not issued by anybody who is trusted here: \
+                 the authority is unknown";
+    assert_eq!(said, words);
+    assert_eq!(told, "the peer gave up: it does not know who issued our certificate");
+    let impostor = Authority::new(AUTHORITY_NAME).issue(&["localhost"]);
+    let said = distrusted(&impostor).0;
+    assert_eq!(said, "the peer's certificate was not signed by the authority that it names");
+    let (said, told) = distrusted(&self_signed(&["localhost"]));
+    let words = "the peer's certificate is self-signed, and not among those that are trusted here";
+    assert_eq!(said, words);
+    assert_eq!(told, "the peer gave up: it does not know who issued our certificate");
+    // Such as one that was made anew, where the old one still is trusted.
+    let with_its_name = self_signed_with(&["localhost"], |params| {
+        params.distinguished_name.push(DnType::CommonName, AUTHORITY_NAME);
+    });
+    assert_eq!(distrusted(&with_its_name).0, words);
 }
 
 #[test]

@@ -43,9 +43,14 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let verdict = self.0.verify_server_cert(shown, others, name, ocsp, now);
-        let unknown = Error::from(CertificateError::UnknownIssuer);
-        let is_unknown = verdict.as_ref().is_err_and(|error| *error == unknown);
-        SELF_SIGNED.set(is_unknown.then(|| is_self_signed(shown, now)));
+        // Of one that bears the name of a root, such as yesterday's, the signature is called bad.
+        let is_unvouched = matches!(
+            verdict,
+            Err(Error::InvalidCertificate(
+                CertificateError::UnknownIssuer | CertificateError::BadSignature
+            ))
+        );
+        SELF_SIGNED.set(is_unvouched.then(|| is_self_signed(shown, now)));
         verdict
     }
 

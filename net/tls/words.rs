@@ -71,6 +71,8 @@ fn words(error: &rustls::Error) -> String {
     }
 }
 
+const SELF_SIGNED: &str = "is self-signed, and not among those that are trusted here";
+
 fn of_certificate(why: &CertificateError) -> String {
     match why {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => "has expired".into(),
@@ -79,7 +81,7 @@ fn of_certificate(why: &CertificateError) -> String {
         }
         CertificateError::Revoked => "has been revoked".into(),
         CertificateError::UnknownIssuer => match was_self_signed() {
-            Some(true) => "is self-signed, and not among those that are trusted here".into(),
+            Some(true) => SELF_SIGNED.into(),
             Some(false) => {
                 "was not issued by anybody who is trusted here: the authority is unknown".into()
             }
@@ -98,7 +100,11 @@ fn of_certificate(why: &CertificateError) -> String {
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             "is for another purpose".into()
         }
-        CertificateError::BadSignature => "has a signature that is wrong".into(),
+        CertificateError::BadSignature => match was_self_signed() {
+            Some(true) => SELF_SIGNED.into(),
+            Some(false) => "was not signed by the authority that it names".into(),
+            None => "has a signature that is wrong".into(),
+        },
         CertificateError::BadEncoding => "cannot be read".into(),
         // What webpki finds and rustls has no word for; as `openssl req -x509` makes them.
         CertificateError::Other(other) if other.0.to_string() == "CaUsedAsEndEntity" => {

@@ -69,8 +69,12 @@ fn params(names: &[&str], change: impl Fn(&mut CertificateParams)) -> Certificat
 
 /// One that nobody but itself vouches for.
 pub fn self_signed(names: &[&str]) -> Identity {
+    self_signed_with(names, |_| {})
+}
+
+pub fn self_signed_with(names: &[&str], change: impl Fn(&mut CertificateParams)) -> Identity {
     let key = key_pair();
-    let chain = params(names, |_| {}).self_signed(&key).expect("a certificate").pem();
+    let chain = params(names, change).self_signed(&key).expect("a certificate").pem();
     Identity { chain, key: key.serialize_pem() }
 }
 
@@ -80,9 +84,12 @@ pub fn valid(params: &mut CertificateParams, from_days_ago: u64, to_days_ago: u6
     (params.not_before, params.not_after) = (ago(from_days_ago), ago(to_days_ago));
 }
 
+/// What the tests' authority is called.
+pub const AUTHORITY_NAME: &str = "an authority for tests";
+
 pub fn authority() -> &'static Authority {
     static AUTHORITY: OnceLock<Authority> = OnceLock::new();
-    AUTHORITY.get_or_init(|| Authority::new("an authority for tests"))
+    AUTHORITY.get_or_init(|| Authority::new(AUTHORITY_NAME))
 }
 
 /// A certificate for `localhost` and 127.0.0.1.
