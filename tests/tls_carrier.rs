@@ -228,16 +228,38 @@ fn bytes_are_unsent_until_the_last_of_their_ciphertext_has_gone() {
 
 #[test]
 fn a_carrier_that_has_failed_is_offered_nothing_more() {
-    let (mut reactor, mut told, conn, carrier, _) = served(usize::MAX, false);
-    // Some of a record waits, and the peer's last words are still to be read.
-    carrier.0.borrow_mut().room = 10;
-    let _ = reactor[conn].write(&[7; 1000]);
-    turns(&mut reactor, &mut told, 2);
-    carrier.0.borrow_mut().broken = true;
-    reactor.resume(conn.raw(), Readiness::WRITABLE);
-    turns(&mut reactor, &mut told, 5);
-    assert!(matches!(told.closed, Some(Reason::Reset)), "{:?}", told.closed);
-    assert_eq!(carrier.0.borrow().failures, 1);
+    for closes in [false, true] {
+        let (mut reactor, mut told, conn, carrier, _) = served(usize::MAX, false);
+        // Some of a record waits, and the peer's last words are still to be read.
+        carrier.0.borrow_mut().room = 10;
+        if closes {
+            reactor[conn].shutdown();
+        } else {
+            let _ = reactor[conn].write(&[7; 1000]);
+        }
+        turns(&mut reactor, &mut told, 2);
+        carrier.0.borrow_mut().broken = true;
+        reactor.resume(conn.raw(), Readiness::WRITABLE);
+        turns(&mut reactor, &mut told, 5);
+        assert!(matches!(told.closed, Some(Reason::Reset)), "{:?}", told.closed);
+        assert_eq!((carrier.0.borrow().failures, carrier.0.borrow().fins), (1, 0));
+    }
+}
+
+/// As behind a STARTTLS, in one read with it.
+#[test]
+fn a_hello_that_has_come_before_tells_the_name_it_is_for() {
+    let (mut reactor, mut shaken) = (Reactor::<Shaken>::new().unwrap(), None);
+    let (carrier, mut peer) = (Carrier::default(), client_peer());
+    carrier.0.borrow_mut().room = 1 << 20;
+    let mut hello = Vec::new();
+    peer.write_tls(&mut hello).unwrap();
+    let stream = Stream::over(carrier.clone()).unread(&hello);
+    let done = |_: &mut _, shaken: &mut Shaken, result| *shaken = Some(result);
+    let shake = with::server().accept(&mut reactor, stream, done);
+    pass((&mut reactor, &mut shaken), shake.raw(), &carrier, &mut peer);
+    let stream = shaken.expect("told").expect("a handshake");
+    assert_eq!(stream.tls().unwrap().server_name(), Some("localhost"));
 }
 
 #[test]

@@ -552,22 +552,6 @@ fn a_drain_closes_a_connection_whose_peer_has_finished() {
 }
 
 #[test]
-fn a_drain_takes_what_is_decrypted_and_not_delivered_for_in_flight() {
-    let limits = Limits { read_bytes_per_turn: 26, ..Limits::default() };
-    let (mut reactor, mut told, mut peer) = accepted(limits);
-    peer.say(&[7; 40]);
-    peer.flush(&mut reactor);
-    turn_until(&mut reactor, &mut told, |_, told| !told.bytes.is_empty());
-    assert_eq!(told.bytes.len(), 26);
-    let report = drained(&mut reactor, &mut told, |reactor| {
-        if let Some(peer) = reactor.get_mut(peer.conn) {
-            peer.close();
-        }
-    });
-    assert_eq!((report, told.bytes.len()), (Some([0, 1, 0]), 40));
-}
-
-#[test]
 fn a_drain_waits_for_the_rest_of_a_record() {
     let (mut reactor, mut told, mut peer) = accepted(Limits::default());
     peer.say(b"hello");

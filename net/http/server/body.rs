@@ -184,7 +184,6 @@ impl<S: 'static> Session<S> {
             let mut room = head::room();
             let limits = self.exchange.common.limits.head();
             if let Ok(Some(head)) = parse_request(&collect.head, limits, &mut room) {
-                reactor[id].release();
                 if head.upgrades {
                     self.exchange.input.set(bytes[used..].to_vec());
                 }
@@ -212,7 +211,6 @@ impl<S: 'static> Session<S> {
         }
         if mem::take(&mut flow.continues) && exchange.phase.get() == Phase::Pending {
             let _ = reactor[id].write(CONTINUE);
-            exchange.body_left.set(flow.decoder.left());
         }
         let (used, piece) = match flow.decoder.step(bytes) {
             Ok(step) => step,
@@ -256,13 +254,8 @@ impl<S: 'static> Session<S> {
         let Intake::Flow(flow) = mem::replace(&mut self.intake, Intake::Ignore) else {
             return None;
         };
-        let Flow { decoder, continues, .. } = *flow;
-        if continues || decoder.left() > budget {
-            self.exchange.close(&mut reactor[id]);
-            return None;
-        }
         self.begin_body(reactor, id);
-        self.intake = Intake::Discard(Box::new(Discard { decoder, budget }));
+        self.intake = Intake::Discard(Box::new(Discard { decoder: flow.decoder, budget }));
         Some(0)
     }
 

@@ -22,7 +22,7 @@ use std::cell::RefCell;
 use std::mem;
 use std::rc::Rc;
 
-use http::{Method, StatusCode};
+use http::StatusCode;
 
 use super::body::{Collect, Decoder, Discard, Flow, TOO_LARGE};
 use super::exchange::{Exchange, Facts, Phase, Running};
@@ -163,7 +163,7 @@ impl<S: 'static> Session<S> {
         let Some(conn) = reactor.get_mut(id) else { return };
         let ignored = matches!(self.intake, Intake::Ignore) || self.exchange.closing.get();
         let left = bytes.len() - used;
-        if left > 0 && !ignored {
+        if !ignored {
             conn.unread(left);
             if (waits || self.exchange.blocked.get())
                 && left > self.exchange.common.limits.pipelined_bytes_max
@@ -325,7 +325,8 @@ impl<S: 'static> Session<S> {
         let exchange = &*self.exchange;
         exchange.phase.set(Phase::Pending);
         let reply = Reply::new(self.exchange.clone());
-        if *request.method() == Method::OPTIONS && request.path() == "*" {
+        if request.path() == "*" {
+            // Of the server itself, which only OPTIONS may ask for.
             reply.send(reactor, StatusCode::NO_CONTENT);
             return;
         }

@@ -77,7 +77,7 @@ pub(super) struct Facts {
 impl Facts {
     pub(super) fn of(head: &RequestHead<'_>) -> Facts {
         // Bytes behind a CONNECT are meant for the tunnel, and are no requests if there is none.
-        let is_connect = head.upgrades && head.method == Method::CONNECT;
+        let is_connect = head.method == Method::CONNECT;
         Facts {
             is_head: head.method == Method::HEAD,
             is_http10: head.version == Version::HTTP_10,
@@ -171,9 +171,7 @@ impl Exchange {
 
     /// An exchange whose client has gone, for a sender that has nothing to send.
     pub(super) fn dead(&self) -> Rc<Exchange> {
-        let dead = Exchange::new(self.common.clone(), self.resumer.clone(), self.peer, 0);
-        dead.phase.set(Phase::Dead);
-        Rc::new(dead)
+        Rc::new(Exchange::new(self.common.clone(), self.resumer.clone(), self.peer, 0))
     }
 
     /// Whether a response to this request has no body.
@@ -253,7 +251,6 @@ impl Exchange {
     /// The connection is gone, or somebody else's.
     pub(super) fn end(&self) {
         self.phase.set(Phase::Dead);
-        self.conn.set(None);
         drop((self.rest.take(), self.on_drained.take(), self.on_gone.take(), self.input.take()));
     }
 
