@@ -341,10 +341,11 @@ fn an_answer_before_the_upload_has_ended_is_delivered_and_ends_the_call() {
 
 #[test]
 fn a_body_waits_for_100_or_a_second_or_is_never_sent() {
-    for (says, sends) in [
-        ("HTTP/1.1 100 Continue\r\n\r\n", true),
-        ("", true),
-        ("HTTP/1.1 417 No\r\nContent-Length: 0\r\n\r\n", false),
+    for (says, at_once, sends) in [
+        ("HTTP/1.1 100 Continue\r\n\r\n", true, true),
+        ("HTTP/1.1 103 Early Hints\r\n\r\n", false, true),
+        ("", false, true),
+        ("HTTP/1.1 417 No\r\nContent-Length: 0\r\n\r\n", false, false),
     ] {
         let mut lab = Lab::new();
         lab.send(Ask::post(URL).body("the body").expect_continue());
@@ -352,6 +353,7 @@ fn a_body_waits_for_100_or_a_second_or_is_never_sent() {
         lab.advance(999 * MS);
         assert!(!lab.got(0).contains("the body"));
         lab.say(0, says);
+        assert_eq!(lab.got(0).ends_with("\r\n\r\nthe body"), at_once, "after {says:?}");
         lab.advance(2 * MS);
         assert_eq!(lab.got(0).ends_with("\r\n\r\nthe body"), sends, "after {says:?}");
         if sends {

@@ -77,8 +77,9 @@ fn methods_change_as_browsers_change_them() {
         lab.say(0, if becomes == "HEAD" { answer.trim_end_matches("see.") } else { &answer });
         let got = lab.take_got(0);
         assert!(got.starts_with(&format!("{becomes} /b HTTP/1.1\r\n")), "{status}: {got}");
-        let is_whole = got.contains("Content-Type") && got.ends_with("\r\n\r\ntext");
-        assert_eq!(is_whole, body, "{status}: {got}");
+        assert_eq!(got.ends_with("\r\n\r\ntext"), body, "{status}: {got}");
+        // What a HEAD was sent with says nothing of a body that is gone.
+        assert_eq!(got.contains("Content-Type"), body || becomes == "HEAD", "{status}: {got}");
     }
     let mut lab = Lab::new();
     let call = lab.stream(Ask::post(URL).body_stream(Some(1)).redirects(1));

@@ -167,6 +167,84 @@ fn peer_is_not_blamed_for_a_rate_of_ours() {
 }
 
 #[test]
+fn message_that_begins_in_the_tick_of_another_has_its_time_too() {
+    let mut raw = Raw::new(Role::Server, limits());
+    let whole = masked(0x81, b"whole");
+    raw.send(&whole[..8]);
+    raw.send(&[&whole[8..], &whole[..8]].concat());
+    assert_eq!(raw.told.heard, ["whole"]);
+    raw.wait(5 * SECOND - MS);
+    assert!(raw.told.closed.is_none());
+    raw.wait(MS);
+    assert!(matches!(raw.told.closed, Some(Reason::Fault(Fault::TooSlow))), "{:?}", raw.told);
+}
+
+#[test]
+fn message_that_was_held_up_by_a_pause_has_its_time_behind_it() {
+    let mut raw = Raw::new(Role::Server, limits());
+    raw.send(&masked(0x81, b"whole")[..8]);
+    raw.socket.pause(&mut raw.reactor);
+    for _ in 0..22 {
+        raw.wait(SECOND);
+    }
+    raw.socket.resume(&mut raw.reactor);
+    raw.wait(5 * SECOND - MS);
+    assert!(raw.told.closed.is_none(), "{:?}", raw.told);
+    raw.wait(MS);
+    assert!(matches!(raw.told.closed, Some(Reason::Fault(Fault::TooSlow))), "{:?}", raw.told);
+}
+
+#[test]
+fn pause_between_messages_sets_no_limit_to_the_next() {
+    let mut raw = Raw::new(Role::Server, limits());
+    raw.socket.pause(&mut raw.reactor);
+    raw.turns(2);
+    raw.socket.resume(&mut raw.reactor);
+    raw.wait(10 * SECOND);
+    assert_eq!((raw.told.end(), raw.sent()), (String::new(), frame(0x89, b"")));
+}
+
+#[test]
+fn look_at_a_message_is_none_at_the_peer() {
+    let mut raw = Raw::new(Role::Server, limits());
+    let whole = masked(0x81, b"whole");
+    raw.send(&whole[..8]);
+    raw.wait(SECOND);
+    raw.send(&whole[8..]);
+    for at in 2..20 {
+        raw.wait(SECOND);
+        assert!(raw.sent().is_empty(), "at {at} s");
+    }
+    raw.wait(SECOND);
+    assert_eq!(raw.sent(), frame(0x89, b""));
+}
+
+#[test]
+fn half_a_message_has_no_limit_but_that_of_the_close_behind_which_it_is() {
+    let limits = Limits { close_timeout: 8 * SECOND, ..limits() };
+    let mut raw = Raw::new(Role::Server, limits);
+    raw.send(&masked(0x81, b"whole")[..8]);
+    raw.socket.close(&mut raw.reactor, code::NORMAL, "");
+    raw.wait(8 * SECOND - MS);
+    assert!(raw.told.closed.is_none(), "{:?}", raw.told);
+    raw.wait(MS);
+    assert!(matches!(raw.told.closed, Some(Reason::CloseTimeout)), "{:?}", raw.told);
+}
+
+#[test]
+fn pong_that_was_put_off_is_not_sent_behind_a_close() {
+    let mut raw = Raw::new(Role::Server, limits());
+    raw.reactor[raw.peer].pause();
+    while raw.socket.binary(&mut raw.reactor, &[1; 10_000]) == Pressure::Below {}
+    raw.send(&masked(0x89, b"late"));
+    raw.socket.close(&mut raw.reactor, code::NORMAL, "");
+    raw.reactor[raw.peer].resume();
+    raw.turns(50);
+    let sent = raw.sent();
+    assert!(sent.len() > 10_000 && sent.ends_with(&frame(0x88, &close(code::NORMAL, ""))));
+}
+
+#[test]
 fn each_message_has_its_own_time() {
     let _ceiling = ceiling(LIMIT);
     let mut raw = Raw::new(Role::Server, limits());
@@ -184,6 +262,14 @@ fn each_message_has_its_own_time() {
 #[test]
 fn frame_is_taken_whole_or_not_at_all() {
     let _ceiling = ceiling(LIMIT);
+    let mut raw = Raw::with(
+        Role::Client,
+        limits(),
+        net::Limits { outbox_bytes_max: 9000, ..Default::default() },
+        note,
+    );
+    assert_eq!(raw.socket.binary(&mut raw.reactor, &[1; 10_000]), Pressure::Refused);
+    assert!(raw.sent().is_empty(), "not the first pieces of it either");
     for (bytes, taken) in [(97, true), (98, true), (99, false)] {
         let stream = net::Limits { outbox_bytes_max: 100, ..Default::default() };
         let mut raw = Raw::with(Role::Server, limits(), stream, note);

@@ -177,6 +177,16 @@ fn fault_is_told_to_the_peer_and_nothing_behind_it_is_read() {
 }
 
 #[test]
+fn fault_behind_our_close_ends_it_without_another() {
+    let mut raw = server();
+    raw.socket.close(&mut raw.reactor, code::NORMAL, "");
+    assert_eq!(raw.sent(), frame(0x88, &close(code::NORMAL, "")));
+    raw.send(&masked(0x83, b"no such kind"));
+    assert!(raw.sent().is_empty());
+    assert!(matches!(raw.told.closed, Some(Reason::Fault(_))), "{:?}", raw.told);
+}
+
+#[test]
 fn connection_that_ends_without_a_close_is_lost() {
     let _ceiling = ceiling(LIMIT);
     let half_open = waterwheel::net::Limits { half_open: true, ..Default::default() };

@@ -218,12 +218,10 @@ fn message(is_text: bool, bytes: &[u8]) -> Result<Incoming<'_>, Fault> {
     })
 }
 
-/// A message that came in pieces. Its buffer becomes the shared one. A text was checked as it came;
-/// without `unsafe` that is to be done again for it to be a `str`.
+/// A message that came in pieces. Its buffer becomes the shared one. A text was checked as it came,
+/// but for whether it ends in the middle of a character; without `unsafe` that is to be done again
+/// for it to be a `str`.
 fn finish(whole: Partial, shared: &mut Vec<u8>) -> Result<Incoming<'_>, Fault> {
-    if !whole.utf8.is_whole() {
-        return Err(Fault::Utf8);
-    }
     *shared = whole.bytes;
     message(whole.is_text, shared)
 }

@@ -157,6 +157,8 @@ mod tests {
             let to = Target::of(&join(&base, location).unwrap()).unwrap();
             assert_eq!(to.url(), format!("http://a{leads}"), "{location:?}");
         }
+        assert_eq!(join(&base, "g/h:i").unwrap(), "http://a/b/c/g/h:i");
+        assert_eq!(join(&target("https://a/"), "//g/h").unwrap(), "https://g/h");
         let elsewhere = Target::of(&join(&base, "//g:81/h").unwrap()).unwrap();
         assert_eq!(elsewhere.url(), "http://g:81/h");
         assert_eq!(join(&base, "https://g/").unwrap(), "https://g/");
