@@ -121,17 +121,31 @@ fn answer_behind_which_too_much_would_follow_says_close() {
 }
 
 #[test]
+fn nothing_is_to_be_dropped_of_a_body_that_has_ended() {
+    let mut bench = counting().limits(Limits { discard_bytes_max: 0, ..Limits::default() });
+    let client = bench.connect();
+    bench.send(&client, format!("{CHUNKED}1\r\na\r\n0\r\n\r\n"));
+    bench.send(&client, post("/", "body"));
+    let heard = client.take();
+    assert!(statuses(&heard) == [200, 200] && !heard.contains("close"), "{heard}");
+}
+
+#[test]
 fn rest_of_a_body_that_was_answered_has_its_limits() {
     // It is read to its end, and the connection goes on.
     let mut bench = early(10);
-    let client = bench.connect();
-    bench.send(&client, head(5000, "") + &"x".repeat(3000));
-    bench.wait(5 * SECOND);
-    bench.send(&client, "x".repeat(2000) + &post("/", ""));
-    assert_eq!(statuses(&client.take()), [200, 200]);
-    drain(&mut bench.reactor, 60 * SECOND, |_, _, _| {});
-    bench.settle();
-    assert!(client.has_ended(), "idle");
+    for (behind, answers) in [(post("/", ""), 2), (String::new(), 1)] {
+        let client = bench.connect();
+        bench.send(&client, head(5000, "") + &"x".repeat(3000));
+        bench.wait(5 * SECOND);
+        bench.send(&client, "x".repeat(2000) + &behind);
+        assert_eq!(statuses(&client.take()).len(), answers);
+        if behind.is_empty() {
+            drain(&mut bench.reactor, 60 * SECOND, |_, _, _| {});
+            bench.settle();
+            assert!(client.has_ended(), "idle");
+        }
+    }
     assert_eq!(bench.state, 0, "nobody is told of it");
     // It stops coming.
     let mut bench = early(10);

@@ -243,3 +243,78 @@ fn first_piece_that_is_too_large_is_a_reset_and_no_empty_answer() {
         }
     }
 }
+
+#[test]
+fn each_event_is_sent_once() {
+    let mut bench = Bench::<()>::handler(|reactor, _, _, reply| {
+        let sender = reply.events(reactor);
+        for text in ["one", "two"] {
+            let _ = sender.event(reactor, &web::SseEvent::data(text));
+        }
+        sender.end(reactor);
+    });
+    let heard = bench.ask(get("/"));
+    assert_eq!((heard.matches("one").count(), heard.matches("two").count()), (1, 1), "{heard}");
+}
+
+#[test]
+fn replies_and_senders_know_when_their_client_is_lost() {
+    let mut bench =
+        Bench::<(Option<Reply>, Option<Sender>)>::handler(|reactor, kept, request, reply| {
+            match request.path() {
+                "/stream" => kept.1 = Some(reply.stream(reactor, "")),
+                _ => kept.0 = Some(reply),
+            }
+        });
+    for path in ["/", "/stream"] {
+        let client = bench.connect();
+        bench.send(&client, get(path));
+        let is_open = |bench: &Bench<(Option<Reply>, Option<Sender>)>| match &bench.state {
+            (_, Some(sender)) => sender.is_open(&bench.reactor),
+            (reply, _) => reply.as_ref().is_some_and(|reply| reply.is_open(&bench.reactor)),
+        };
+        assert!(is_open(&bench), "{path}");
+        // Aborted, and not told yet.
+        bench.reactor[client.served].abort();
+        assert!(!is_open(&bench), "{path}");
+        bench.settle();
+        assert!(!is_open(&bench), "{path}");
+    }
+}
+
+#[test]
+fn sender_comes_back_at_once_where_there_is_room_and_else_when_there_is() {
+    type Kept = Option<(Sender, bool)>;
+    let mut bench = Bench::<Kept>::handler(|reactor, kept, _, reply| {
+        *kept = Some((reply.stream(reactor, ""), false));
+    });
+    let client = bench.connect_with(1000);
+    bench.send(&client, get("/"));
+    for is_full in [false, true, false] {
+        bench.reactor[client.id].pause();
+        let (sender, _) = bench.state.take().unwrap();
+        if is_full {
+            let _ = sender.write(&mut bench.reactor, &[b'x'; 300_000]);
+        }
+        sender.when_drained(&mut bench.reactor, |_, kept: &mut Kept, sender| {
+            *kept = Some((sender, true));
+        });
+        bench.settle();
+        assert_eq!(bench.state.is_none(), is_full);
+        bench.reactor[client.id].resume();
+        bench.settle();
+        assert!(bench.state.as_ref().is_some_and(|(_, came)| *came));
+    }
+}
+
+#[test]
+fn upgrade_with_a_field_that_cannot_be_sent_is_a_500() {
+    let mut bench = Bench::<()>::handler(|reactor, _, _, reply| {
+        let response = Response::new(StatusCode::SWITCHING_PROTOCOLS).header("A", "b\r\nc: d");
+        assert!(reply.upgrade(reactor, response).is_none());
+    });
+    let request = "GET / HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
+    let heard = bench.ask(request.to_owned() + &get("/"));
+    assert_eq!(statuses(&heard)[0], 500, "{heard}");
+    assert!(!heard.contains("c: d"));
+}

@@ -226,6 +226,26 @@ fn bytes_are_unsent_until_the_last_of_their_ciphertext_has_gone() {
     }
 }
 
+/// Each read finds a record, which carries nothing, and the last of them the end.
+#[test]
+fn records_without_data_are_read_to_the_end() {
+    for count in 1..12 {
+        let (mut reactor, mut told, conn, carrier, mut peer) = served(usize::MAX, false);
+        for _ in 0..count {
+            peer.refresh_traffic_keys().unwrap();
+            let mut record = Vec::new();
+            while peer.wants_write() {
+                peer.write_tls(&mut record).unwrap();
+            }
+            carrier.0.borrow_mut().pieces.push_back(record);
+        }
+        carrier.0.borrow_mut().ended = true;
+        reactor.resume(conn.raw(), Readiness::READABLE);
+        turns(&mut reactor, &mut told, 8);
+        assert!(matches!(told.closed, Some(Reason::Error(_))), "{count}: {:?}", told.closed);
+    }
+}
+
 #[test]
 fn a_carrier_that_has_failed_is_offered_nothing_more() {
     for closes in [false, true] {
