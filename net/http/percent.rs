@@ -4,7 +4,7 @@
 //! browsers do it, which refuses nothing.
 //!
 //! # Read next
-//! `router.rs`: the paths.
+//! `framing.rs`: where a message ends.
 
 use std::borrow::Cow;
 use std::str;

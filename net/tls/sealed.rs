@@ -4,7 +4,7 @@
 //! in it. A connection owns a buffer only while a record is incomplete or its peer is slow.
 //!
 //! # Read next
-//! `session.rs`: what seals.
+//! `words.rs`: what is said when it fails.
 
 use std::cell::Cell;
 use std::io::{self, IoSlice};

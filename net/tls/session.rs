@@ -14,7 +14,7 @@
 //! ones: a record is decrypted in place, and only when all of it is there.
 //!
 //! # Read next
-//! `transport.rs`: what feeds it.
+//! `sealed.rs`: where the ciphertext lies.
 
 use std::io::IoSlice;
 

@@ -48,7 +48,7 @@ pub const REASON_BYTES_MAX: usize = 123;
 const GATEWAY: u16 = 1014;
 
 /// Whether a frame may carry this code.
-pub(super) fn may_be_sent(code: u16) -> bool {
+fn may_be_sent(code: u16) -> bool {
     CloseCode::from(code).is_allowed() || code == GATEWAY
 }
 

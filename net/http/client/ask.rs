@@ -18,7 +18,7 @@ use super::error::Error;
 use super::target::{Target, not_a_url};
 
 /// Bytes that the head of a request may have. 256 KiB: servers allow much less.
-pub(super) const HEAD_BYTES_MAX: usize = 256 * 1024;
+const HEAD_BYTES_MAX: usize = 256 * 1024;
 
 /// A request to be sent by a [`Client`](super::Client).
 ///

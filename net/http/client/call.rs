@@ -3,7 +3,7 @@
 //! Knows ids, the upload and the limits on time; what it says to a server is in `exchange.rs`.
 //!
 //! # Read next
-//! `exchange.rs`: its course.
+//! `upload.rs`: the body of its request.
 
 use std::cell::{Cell, RefCell};
 use std::io;

@@ -13,7 +13,7 @@
 //! deadline.
 //!
 //! # Read next
-//! `exchange.rs`: who dials.
+//! `tell.rs`: how what comes back reaches the program.
 
 use std::io::{self, ErrorKind};
 use std::rc::Rc;

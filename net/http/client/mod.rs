@@ -17,7 +17,7 @@
 //! answer would hold up those behind it. The environment's proxies: a program may read them.
 //!
 //! # Read next
-//! `exchange.rs`: a call's course.
+//! `ask.rs`, `reader.rs`: what goes out and what comes back; then `exchange.rs`: a call's course.
 
 use std::fmt;
 use std::io;

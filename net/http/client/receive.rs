@@ -57,7 +57,7 @@ impl<S: 'static> Exchange<S> {
     }
 
     /// Takes in what has come.
-    pub(super) fn read(
+    fn read(
         self: &Rc<Self>,
         reactor: &mut Context<S>,
         state: &mut S,
@@ -114,7 +114,7 @@ impl<S: 'static> Exchange<S> {
     }
 
     /// Whether this is the body of a redirect, and still worth reading.
-    pub(super) fn skips(&self, bytes: usize) -> Option<bool> {
+    fn skips(&self, bytes: usize) -> Option<bool> {
         let work = &mut *self.work.borrow_mut();
         work.next.as_ref()?;
         work.skipped += bytes;
@@ -122,7 +122,7 @@ impl<S: 'static> Exchange<S> {
     }
 
     /// The head is there; whether the call goes on.
-    pub(super) fn on_head(
+    fn on_head(
         self: &Rc<Self>,
         reactor: &mut Context<S>,
         state: &mut S,
@@ -152,7 +152,7 @@ impl<S: 'static> Exchange<S> {
     }
 
     /// What to ask next, if the answer says so and the caller wants it.
-    pub(super) fn redirect(&self, head: &ResponseHead<'_>) -> Result<Option<Ask>, String> {
+    fn redirect(&self, head: &ResponseHead<'_>) -> Result<Option<Ask>, String> {
         let work = self.work.borrow();
         let status = head.status.as_u16();
         let (301 | 302 | 303 | 307 | 308, Some(location)) = (status, head.headers.get("location"))

@@ -3,7 +3,7 @@
 //! Knows requests and URLs (RFC 9110, 15.4; RFC 3986, 5.2); never mentions a connection.
 //!
 //! # Read next
-//! `pool.rs`: where connections wait.
+//! `settings.rs`: what all calls of a client share.
 
 use http::{Method, Uri};
 

@@ -15,9 +15,9 @@ use super::ask::Body;
 use crate::net::{Conn, Pressure};
 
 /// Bytes that may be written before the connection takes any. 1 MiB: above that a write is refused.
-pub(super) const EARLY_BYTES_MAX: usize = 1024 * 1024;
+const EARLY_BYTES_MAX: usize = 1024 * 1024;
 /// Above this they are too many, as an outbox's high-water mark. 256 KiB.
-pub(super) const EARLY_BYTES_HIGH: usize = 256 * 1024;
+const EARLY_BYTES_HIGH: usize = 256 * 1024;
 
 /// The body of one request.
 #[derive(Debug)]

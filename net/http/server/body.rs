@@ -153,7 +153,7 @@ impl<S: 'static> Session<S> {
     }
 
     /// From now on a drain waits for the body, and its time runs.
-    pub(super) fn begin_body(&self, reactor: &mut Context<S>, id: SourceId<Conn>) {
+    fn begin_body(&self, reactor: &mut Context<S>, id: SourceId<Conn>) {
         reactor[id].hold();
         let grace = self.exchange.common.limits.body_grace;
         self.exchange.body_until.set(reactor.tick_after(grace));

@@ -3,7 +3,7 @@
 //! Knows the exchange and its connection.
 //!
 //! # Read next
-//! `router.rs`: who answers what.
+//! `watch.rs`: how to know that nobody waits any more.
 
 use std::fmt;
 use std::rc::Rc;

@@ -1,9 +1,9 @@
-//! An eye on a client whose reply was moved away.
+//! A watch on a client whose reply was moved away.
 //!
 //! Knows the exchange, and which of its requests is meant.
 //!
 //! # Read next
-//! `sender.rs`: answers that come in pieces.
+//! `router.rs`: which handler answers what.
 
 use std::fmt;
 use std::rc::Rc;
