@@ -171,7 +171,8 @@ impl Session {
     pub(super) fn seal(
         &mut self,
         pieces: &[IoSlice<'_>],
-        (mut skip, most): (usize, usize),
+        mut skip: usize,
+        most: usize,
         partial: &mut [u8],
         out: &mut Sealed,
     ) -> Result<usize, Error> {

@@ -154,8 +154,8 @@ impl Tls {
     /// Seals a batch of `pieces`, behind what of them is sealed, and sends it; whether all went.
     fn send_batch(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<bool> {
         let mut batch = Sealed::within(take_spare());
-        let span = (self.credit, BATCH_BYTES);
-        let sealed = self.session.seal(pieces, span, &mut self.partial, &mut batch);
+        let (skip, partial) = (self.credit, &mut self.partial);
+        let sealed = self.session.seal(pieces, skip, BATCH_BYTES, partial, &mut batch);
         let sealed = sealed.map_err(failure).inspect_err(|_| self.forget())?;
         self.unreported = sealed;
         let sent = offer(&mut self.carrier, batch.pending()).inspect_err(|_| self.forget())?;

@@ -121,8 +121,10 @@ pub(super) struct Control {
 
 impl Control {
     pub(super) fn new(
-        (url, body): (Box<str>, &Body),
-        (since, until): (u64, u64),
+        url: Box<str>,
+        body: &Body,
+        since: u64,
+        until: u64,
         limits: Rc<ClientLimits>,
         keeper: Rc<Keeper>,
     ) -> Control {

@@ -27,7 +27,7 @@ impl<S: 'static> Exchange<S> {
             let Some(target) = &work.target else { return self.fail_later(reactor, call, None) };
             (self.shared.key(target), work.again, !work.ask.is_repeatable())
         };
-        match self.shared.way(reactor, &key, call, (fresh, probe)) {
+        match self.shared.way(reactor, &key, call, fresh, probe) {
             Way::Open(conn, line, leash) => {
                 self.work.borrow_mut().reused = true;
                 self.attach(reactor, call, conn, line, leash);

@@ -104,7 +104,8 @@ impl<S: 'static> Shared<S> {
         reactor: &mut Context<S>,
         key: &Rc<str>,
         call: SourceId<Call>,
-        (fresh, probe): (bool, bool),
+        fresh: bool,
+        probe: bool,
     ) -> Way<S> {
         let mut gone = Vec::new();
         let limits: &ClientLimits = &self.limits;
