@@ -169,7 +169,31 @@ impl Server {
     ///
     /// The stream may be in the middle of its life: a [`Conn`](crate::net::Conn) that was
     /// deregistered. What it has unsent goes out first, in the clear; what it has unread is the
-    /// beginning of the handshake.
+    /// beginning of the handshake. So a line can ask for TLS:
+    ///
+    /// ```no_run
+    /// use waterwheel::{Context, Reactor, net::{Event, Stream, tcp, tls}};
+    ///
+    /// let tls = tls::Server::new(std::fs::read("cert.pem")?, std::fs::read("key.pem")?)?;
+    /// let mut reactor = Reactor::<()>::new()?;
+    /// tcp::listen(&mut reactor, "127.0.0.1:2525", move |reactor, _, incoming| {
+    ///     let tls = tls.clone();
+    ///     incoming.open(reactor, move |reactor, _, conn, event| match event {
+    ///         Event::Data(b"STARTTLS\r\n") => {
+    ///             let _ = reactor[conn].write(b"220 go ahead\r\n");
+    ///             let Some(clear) = reactor.deregister(conn) else { return };
+    ///             tls.accept(reactor, clear, |reactor, _, result| match result {
+    ///                 Ok(stream) => serve(reactor, stream),
+    ///                 Err(error) => eprintln!("handshake failed: {error}"),
+    ///             });
+    ///         }
+    ///         Event::Data(_) => reactor[conn].close(),
+    ///         _ => {}
+    ///     });
+    /// })?;
+    /// # fn serve(_: &mut Context<()>, _: Stream) {}
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     ///
     /// # Panics
     /// As [`Stream::open`], with more sources than a token can number.

@@ -119,6 +119,22 @@ impl Reply {
     }
 
     /// Answers with a stream of server-sent events, each sent by [`Sender::event`].
+    ///
+    /// ```
+    /// use waterwheel::{Reactor, net::http::{self, Sender, SseEvent}};
+    ///
+    /// // Every client listens from now on, and hears of each that comes.
+    /// let mut reactor = Reactor::new()?;
+    /// http::listen(&mut reactor, "127.0.0.1:0", |reactor, all: &mut Vec<Sender>, request, reply| {
+    ///     let news = format!("{} is here", request.path());
+    ///     all.push(reply.events(reactor));
+    ///     all.retain(|one| one.is_open(reactor));
+    ///     for one in all.iter() {
+    ///         let _ = one.event(reactor, &SseEvent::data(&news)); // A slow one misses it.
+    ///     }
+    /// })?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn events<S: 'static>(self, reactor: &mut Context<S>) -> Sender {
         let response = Response::new(StatusCode::OK)
             .header("Content-Type", "text/event-stream")
