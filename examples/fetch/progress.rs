@@ -21,7 +21,8 @@ impl Progress {
         Progress { bar, quiet, begun: Instant::now(), drawn: 0 }
     }
 
-    /// Draws the bar: bytes so far, of how many if that is known; URLs that have ended, of how many.
+    /// Draws the bar: bytes so far, of how many if that is known; URLs that have ended, of how
+    /// many.
     pub fn show(&mut self, got: u64, total: Option<u64>, (ended, all): (usize, usize)) {
         if self.bar {
             let text = line(got, total, self.begun.elapsed().as_secs_f64());

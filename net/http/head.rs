@@ -3,8 +3,9 @@
 //! Knows httparse and RFC 9112; never mentions a connection.
 //!
 //! A head is parsed once when it comes whole, as nearly always. One that comes in pieces is parsed
-//! at the first of them, whenever it has doubled since, and when its blank line is there ([`Scan`]).
-//! So what is no HTTP is found out soon, and the work is linear in the bytes, however they are cut.
+//! at the first of them, whenever it has doubled since, and when its blank line is there
+//! ([`Scan`]). So what is no HTTP is found out soon, and the work is linear in the bytes, however
+//! they are cut.
 //!
 //! What is not well formed is refused here: a line that does not end in CRLF, a target with a
 //! fragment, more than one `Host`. Folded lines and spaces before a colon are refused by httparse.

@@ -56,8 +56,8 @@ impl From<Arc<ClientConfig>> for Client {
 }
 
 impl Client {
-    /// A client that trusts whom the platform trusts. It reads some hundred files, or one large one,
-    /// and blocks meanwhile: make it once, before the loop runs.
+    /// A client that trusts whom the platform trusts. It reads some hundred files, or one large
+    /// one, and blocks meanwhile: make it once, before the loop runs.
     ///
     /// # Errors
     /// The platform's roots cannot be read, or there are none.

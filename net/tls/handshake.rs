@@ -6,8 +6,8 @@
 //! "not yet". When it is over its transport leaves the loop, becomes a [`Stream`], and comes back
 //! when that is opened.
 //!
-//! One that fails tells the peer why, by an alert, and closes as a connection does. A socket that is
-//! closed while the peer still sends is reset, and that could destroy the alert on its way.
+//! One that fails tells the peer why, by an alert, and closes as a connection does. A socket that
+//! is closed while the peer still sends is reset, and that could destroy the alert on its way.
 //!
 //! # Read next
 //! `transport.rs`: what carries the connection from then on.
@@ -30,8 +30,8 @@ use crate::net::stream::Stream;
 use crate::net::transport::Io;
 use crate::reactor::{Context, Options, Readiness, SourceId};
 
-/// How long a handshake may take by default. 10 s: three round trips and a signature take one second
-/// on the worst of lines.
+/// How long a handshake may take by default. 10 s: three round trips and a signature take one
+/// second on the worst of lines.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A handshake under way. Remove its source to cancel it: the connection is closed, and no callback

@@ -32,7 +32,8 @@
 //! a `rustls::ClientConfig` that has them.
 //!
 //! # Read next
-//! `server.rs`, `client.rs`: what there is to set; then `handshake.rs`: from a stream to one over TLS.
+//! `server.rs`, `client.rs`: what there is to set; then `handshake.rs`: from a stream to one over
+//! TLS.
 
 mod client;
 mod handshake;

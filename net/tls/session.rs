@@ -150,8 +150,8 @@ impl Session {
         }
     }
 
-    /// Encodes the alert that rustls has for an error. It stops there: going on, rustls would come to
-    /// the bad records again.
+    /// Encodes the alert that rustls has for an error. It stops there: going on, rustls would come
+    /// to the bad records again.
     fn encode_alert(&mut self, input: &mut [u8], out: &mut Sealed) {
         while self.state().wants_write() {
             let step = process!(&mut self.side, input, status => {

@@ -49,8 +49,8 @@ pub(super) struct Tls {
     credit: usize,
     /// The beginning of a record.
     pub(super) partial: Vec<u8>,
-    /// Plaintext for which the caller's buffer had no room: at most a record that was waited for, and
-    /// what came in one read with its end.
+    /// Plaintext for which the caller's buffer had no room: at most a record that was waited for,
+    /// and what came in one read with its end.
     pub(super) surplus: Vec<u8>,
     /// Why nothing more will be read, until that is told.
     pub(super) failed: Option<io::Error>,

@@ -24,9 +24,9 @@ thread_local! {
     static LIMITS: Rc<Limits> = Rc::default();
 }
 
-/// Makes a WebSocket of a request that asks for one. If a web page asks, it has to be a page of this
-/// host. Any other request is answered with a status that says what is wrong with it. [`Accept`]
-/// sets up the rest.
+/// Makes a WebSocket of a request that asks for one. If a web page asks, it has to be a page of
+/// this host. Any other request is answered with a status that says what is wrong with it.
+/// [`Accept`] sets up the rest.
 ///
 /// ```
 /// use waterwheel::{Reactor, net::{http, ws}};
@@ -130,8 +130,8 @@ impl Accept {
     }
 
     /// Which pages may connect, by their origin, such as `https://example.org`. By default only
-    /// those of the host that is asked: a browser lets every page open a WebSocket to anywhere, with
-    /// the cookies of its user. A request without an origin, from a program, is always let in.
+    /// those of the host that is asked: a browser lets every page open a WebSocket to anywhere,
+    /// with the cookies of its user. A request without an origin, from a program, is always let in.
     pub fn origins(mut self, may: impl Fn(&str) -> bool + 'static) -> Accept {
         self.origins = Origins::Ask(Rc::new(may));
         self

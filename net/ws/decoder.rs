@@ -7,7 +7,7 @@
 //!                                          where there is no mask not copied at all
 //!   one that is not, or in fragments       grows in a buffer of its own as it arrives, unmasked
 //!                                          and checked at once; each byte is looked at once
-//!   a head, or a control frame, in part    left in the input until more is there: 139 bytes at most
+//!   a head, or a control frame, in part    stays in the input until more comes: 139 bytes at most
 //! ```
 //!
 //! So a connection between messages owns nothing, and a declared length allocates nothing.
@@ -83,8 +83,8 @@ impl Decoder {
         Decoder { role, frame: None, message: None }
     }
 
-    /// The next message at the front of `input`. If it has to be copied, it lies in `shared`, in place
-    /// of what was there.
+    /// The next message at the front of `input`. If it has to be copied, it lies in `shared`, in
+    /// place of what was there.
     ///
     /// # Errors
     /// What the peer did wrong. The decoder must not be used after it.

@@ -18,8 +18,8 @@ pub struct Limits {
     pub message_bytes_max: usize,
     /// Bytes of one frame. Past it the peer is told 1009. 1 MiB.
     pub frame_bytes_max: usize,
-    /// Fragments of a message, empty ones included: they add no bytes, but work. Past it the peer is
-    /// told 1008. 16,384.
+    /// Fragments of a message, empty ones included: they add no bytes, but work. Past it the peer
+    /// is told 1008. 16,384.
     pub fragments_max: u32,
     /// From the first byte of a message to its last, where it does not come whole. Past it the peer
     /// is told 1008. 60 s. The time begins anew when we hold up reading ourselves, by a pause or a

@@ -4,8 +4,8 @@
 //!
 //! A WebSocket is a connection that began as an HTTP request and carries messages ever after, in
 //! both directions: [`accept`] makes one of a request to an HTTP server, [`connect`] of a URL. What
-//! there is to it beyond bytes and their lengths are rules: which frames may follow which, which end
-//! masks, what a text may hold, how both ends say good-bye.
+//! there is to it beyond bytes and their lengths are rules: which frames may follow which, which
+//! end masks, what a text may hold, how both ends say good-bye.
 //!
 //! ```text
 //!   Conn ──bytes──▶ decoder ──messages──▶ your handler
@@ -21,8 +21,8 @@
 //! # Left out
 //! Extensions: none is offered, and no offer is taken up. The one in use, compression of each
 //! message (RFC 7692), costs each connection some 300 KiB for its windows. Without windows between
-//! messages it gains little, and either way a peer can turn kilobytes into gigabytes. WebSocket over
-//! HTTP/2 (RFC 8441), as there is no HTTP/2 here.
+//! messages it gains little, and either way a peer can turn kilobytes into gigabytes. WebSocket
+//! over HTTP/2 (RFC 8441), as there is no HTTP/2 here.
 //!
 //! # Read next
 //! `mask.rs`, `utf8.rs`, `frame.rs`, `decoder.rs`: bytes to messages; then `socket.rs`.

@@ -7,8 +7,8 @@
 //!                                        Open ──the peer's Close, a fault, a timeout──▶ Over
 //! ```
 //!
-//! In `Closing` and `Over` nothing more is sent, and of what arrives only a Close matters. `Closed` is
-//! told when the connection under it has ended.
+//! In `Closing` and `Over` nothing more is sent, and of what arrives only a Close matters. `Closed`
+//! is told when the connection under it has ended.
 //!
 //! # Read next
 //! `drive.rs`: what arrives.

@@ -2,8 +2,8 @@
 //!
 //! Knows ticks and one timer for each WebSocket, which does not hold the loop.
 //!
-//! Traffic neither re-arms the timer nor asks for the time: it leaves a mark. When the timer fires, it
-//! looks for that mark.
+//! Traffic neither re-arms the timer nor asks for the time: it leaves a mark. When the timer fires,
+//! it looks for that mark.
 //!
 //! ```text
 //!   look   heard since the last look? ─▶ look again in ping_interval
@@ -209,7 +209,7 @@ fn look_after<S: 'static>(socket: &Socket, reactor: &mut Context<S>, paused: boo
         look.set(NEVER);
         socket.end_with(Reason::PongTimeout);
     } else {
-        // If it is refused nothing is lost: a peer with so much unread for so long is as good as gone.
+        // Refused, it goes at the next look, if the peer has taken something until then.
         let _ = send::frame(socket, conn, Kind::Ping, b"");
         pinged.set(true);
         look.set(reactor.tick_after(limits.pong_timeout));

@@ -178,7 +178,7 @@ impl Control {
             // Nothing is read, so nothing can come.
             Stage::Head | Stage::Body if self.paused.get() => return None,
             Stage::Head => limits.head_timeout,
-            Stage::Body => limits.idle_timeout,
+            Stage::Body => limits.body_timeout,
         };
         Some(self.since.get().saturating_add(ticks(after?)))
     }

@@ -25,7 +25,7 @@ pub struct ClientLimits {
     pub head_timeout: Option<Duration>,
     /// Between two pieces of the body; does not run while the call is paused, nor while bytes of
     /// the request are still under way. 30 s.
-    pub idle_timeout: Option<Duration>,
+    pub body_timeout: Option<Duration>,
     /// How long bytes of the request may wait without the server taking any. 30 s.
     pub write_timeout: Option<Duration>,
     /// The whole call, redirects included. None.
@@ -56,7 +56,7 @@ impl Default for ClientLimits {
             queue_timeout: None,
             connect_timeout: Some(Duration::from_secs(10)),
             head_timeout: Some(Duration::from_secs(60)),
-            idle_timeout: Some(Duration::from_secs(30)),
+            body_timeout: Some(Duration::from_secs(30)),
             write_timeout: Some(Duration::from_secs(30)),
             total_timeout: None,
             continue_timeout: Duration::from_secs(1),

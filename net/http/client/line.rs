@@ -56,7 +56,8 @@ impl<S: 'static> Line<S> {
     }
 }
 
-/// A connection that is dropped while a call uses it had a handler that panicked: the call goes, too.
+/// A connection that is dropped while a call uses it had a handler that panicked: the call goes,
+/// too.
 impl<S> Drop for Line<S> {
     fn drop(&mut self) {
         if let Some((exchange, call)) = self.current.take()

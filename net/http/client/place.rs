@@ -3,8 +3,8 @@
 //! Knows ids and counts; never mentions what is said over a connection.
 //!
 //! A call that waits is *admitted* when there is a connection for it, or may be one: it is resumed,
-//! and comes back in the next turn. Until then the connection is reserved for it, and a call that is
-//! made meanwhile waits behind it. Otherwise a program that asks again in each answer's callback
+//! and comes back in the next turn. Until then the connection is reserved for it, and a call that
+//! is made meanwhile waits behind it. Otherwise a program that asks again in each answer's callback
 //! would keep all other calls out for good.
 //!
 //! # Read next
