@@ -49,7 +49,7 @@ fn early_bytes_are_taken_up_to_a_limit_and_those_that_are_refused_count_for_noth
 
 #[test]
 fn pause_is_no_silence_of_the_servers() {
-    let limits = ClientLimits { idle_timeout: Some(5 * SECOND), ..ClientLimits::default() };
+    let limits = ClientLimits { body_timeout: Some(5 * SECOND), ..ClientLimits::default() };
     let mut lab = Lab::limited(limits);
     let call = lab.stream(Ask::get(URL));
     lab.say(0, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab");

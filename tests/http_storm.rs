@@ -329,7 +329,7 @@ fn set_up(sim: &mut Sim<World>, impatient: bool) -> World {
     let mut limits = ClientLimits {
         connect_timeout: Some(PATIENCE),
         head_timeout: Some(PATIENCE),
-        idle_timeout: Some(PATIENCE),
+        body_timeout: Some(PATIENCE),
         write_timeout: Some(PATIENCE),
         connections_per_host_max: 1 + sim.rng.below(3) as usize,
         idle_time_max: PATIENCE,
@@ -346,7 +346,7 @@ fn set_up(sim: &mut Sim<World>, impatient: bool) -> World {
         server_limits.body_bytes_max = rng.below(60_000) as usize;
         limits.connect_timeout = Some(some(rng, 500));
         limits.head_timeout = Some(some(rng, 3000));
-        limits.idle_timeout = Some(some(rng, 500));
+        limits.body_timeout = Some(some(rng, 500));
         limits.write_timeout = Some(some(rng, 500));
         limits.idle_time_max = some(rng, 1000);
         limits.total_timeout = (rng.below(2) == 0).then(|| some(rng, 5000));

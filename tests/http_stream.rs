@@ -374,7 +374,7 @@ fn each_phase_has_its_timeout() {
     let limits = ClientLimits {
         connect_timeout: Some(SECOND),
         head_timeout: Some(2 * SECOND),
-        idle_timeout: Some(3 * SECOND),
+        body_timeout: Some(3 * SECOND),
         ..ClientLimits::default()
     };
     let error = |lab: &mut Lab, phase| {
@@ -423,8 +423,8 @@ fn each_phase_has_its_timeout() {
 
 #[test]
 fn an_answer_that_began_early_waits_for_the_upload() {
-    let idle_timeout = Some(3 * SECOND);
-    let mut lab = Lab::limited(ClientLimits { idle_timeout, ..ClientLimits::default() });
+    let body_timeout = Some(3 * SECOND);
+    let mut lab = Lab::limited(ClientLimits { body_timeout, ..ClientLimits::default() });
     let call = lab.stream(Ask::post(URL).body_stream(None));
     lab.say(0, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
     for _ in 0..3 {
