@@ -15,22 +15,23 @@
 //! peer sent before it.
 //!
 //! # Read next
-//! `deadline.rs`: the limits on its time.
+//! `receive.rs`: how it reads. `deadline.rs`: the limits on its time.
 
 use std::io;
 
-use super::conn::{Backlog, Conn, Half, mark};
+use super::conn::{Conn, Half, mark};
 use super::deadline::{arm, check_deadlines, needs_arming};
 use super::event::{Event, Reason};
 use super::link::LINK_GONE;
+use super::receive::{deliver, receive};
 use super::transport::Io;
-use crate::reactor::{Context, RawId, Readiness, SCRATCH_BYTES, SourceId};
+use crate::reactor::{Context, RawId, Readiness, SourceId};
 
 /// What a connection resumes itself with to reach `settle`.
 const LOOK: Readiness = Readiness::WRITABLE;
 /// And to read first, until the kernel has no more, since an edge may have been missed: the news
 /// that the peer has closed counts as readable and is not satisfied by a short read.
-const LOOK_AND_READ: Readiness = Readiness::READ_CLOSED;
+pub(super) const LOOK_AND_READ: Readiness = Readiness::READ_CLOSED;
 
 /// What resumes a connection whose handler has more to do with input that it left: `Data` of the
 /// backlog, empty if there is none. No connection is watched for this; an end of a link, whose
@@ -153,7 +154,7 @@ fn flush_outside<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
 
 /// The tick to note for traffic now; 0 where no limit asks, which saves reading the clock.
 #[inline]
-fn tick_for<S: 'static>(reactor: &Context<S>, id: SourceId<Conn>) -> u64 {
+pub(super) fn tick_for<S: 'static>(reactor: &Context<S>, id: SourceId<Conn>) -> u64 {
     match reactor.get(id) {
         Some(conn) if conn.seat.is_timed() => reactor.tick(),
         _ => 0,
@@ -193,192 +194,9 @@ fn begins_to_linger(conn: &Conn) -> bool {
     conn.has(mark::CLOSING) && !conn.has(mark::LINGERING)
 }
 
-/// Reads and delivers until the kernel has no more, the handler pauses, or the turn's budget is
-/// spent; whether the last, so that there may be more.
-fn receive<S: 'static>(
-    reactor: &mut Context<S>,
-    state: &mut S,
-    id: SourceId<Conn>,
-    ready: Readiness,
-    handler: &mut impl HandlerFn<S>,
-) -> bool {
-    let tick = tick_for(reactor, id);
-    let Some(conn) = reactor.get_mut(id) else { return false };
-    let mut budget = conn.seat.read_bytes_per_turn.max(1);
-    // If sending fails only while this reads, more may have arrived since the last read.
-    let last_words = conn.has(mark::LAST_WORDS);
-    if conn.has(mark::RESUMED) {
-        // The read timeout begins anew; it may not even be armed.
-        conn.marks &= !mark::RESUMED;
-        if !conn.has(mark::LINGERING | mark::SLOWED_IN) {
-            conn.progress = tick;
-        }
-        conn.marks &= !mark::ARMED;
-        // One that was taken out while it was paused still is; one may be aborted since.
-        if conn.backlog.is_some() && !conn.has(mark::PAUSED) && !conn.is_closing() {
-            deliver(reactor, state, id, &[], handler);
-        }
-    }
-    // After a short read the kernel has no more. It is asked all the same when the peer has closed,
-    // whose news the next read brings, and on Windows, where only `WouldBlock` arms the next edge.
-    let to_the_end =
-        cfg!(windows) || ready != (ready & (Readiness::READABLE | Readiness::WRITABLE));
-    loop {
-        let Some(conn) = reactor.get_mut(id) else { return false };
-        if conn.receiving != Half::Open {
-            return false;
-        }
-        if conn.has(mark::PAUSED) && !conn.has(mark::CLOSING) {
-            return false; // Resuming reads to the end.
-        }
-        if budget == 0 {
-            let on = if to_the_end { LOOK_AND_READ } else { Readiness::READABLE };
-            reactor.resume(id.raw(), on);
-            return true;
-        }
-        let Some(room) = conn.may_read(tick, budget.min(SCRATCH_BYTES)) else { return false };
-        let mut scratch = reactor.take_scratch();
-        let io = &mut reactor[id].io;
-        let read = io.read(&mut scratch[..room]);
-        let short = matches!(read, Ok(count) if count < room) && !to_the_end && !io.has_more();
-        let drained = match read {
-            Ok(0) => {
-                end_of_input(reactor, state, id, handler);
-                true
-            }
-            Ok(count) => {
-                budget -= count;
-                deliver(reactor, state, id, &scratch[..count], handler);
-                short
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => false,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let conn = &mut reactor[id];
-                if conn.io.has_heard() {
-                    conn.heard = tick;
-                }
-                if conn.io.has_more() {
-                    // Much input and nothing to deliver: others get their turn first.
-                    reactor.resume(id.raw(), LOOK_AND_READ);
-                }
-                true
-            }
-            // Of input that is discarded nobody needs to know whether it was all.
-            Err(error)
-                if error.kind() == io::ErrorKind::UnexpectedEof
-                    && reactor[id].has(mark::CLOSING) =>
-            {
-                end_of_input(reactor, state, id, handler);
-                true
-            }
-            Err(error) => {
-                reactor[id].fail(error.into());
-                true
-            }
-        };
-        reactor.put_scratch(scratch);
-        if drained {
-            break;
-        }
-    }
-    if last_words && let Some(conn) = reactor.get_mut(id) {
-        conn.receiving = Half::Finished;
-    }
-    false
-}
-
-/// Hands bytes to the handler, behind those it gave back before, and keeps what it gives back now.
-fn deliver<S: 'static>(
-    reactor: &mut Context<S>,
-    state: &mut S,
-    id: SourceId<Conn>,
-    new: &[u8],
-    handler: &mut impl HandlerFn<S>,
-) {
-    let tick = tick_for(reactor, id);
-    let conn = &mut reactor[id];
-    conn.heard = tick;
-    if conn.has(mark::CLOSING) {
-        return;
-    }
-    if let Some(rate) = &conn.seat.read_rate {
-        rate.spend(new.len());
-    }
-    conn.kept = 0;
-    let mut backlog = conn.backlog.take();
-    let bytes = match &mut backlog {
-        Some(backlog) => {
-            backlog.bytes.extend_from_slice(new);
-            &backlog.bytes[backlog.consumed..]
-        }
-        None => new,
-    };
-    call(reactor, state, id, Event::Data(bytes), handler);
-    let Some(conn) = reactor.get_mut(id) else { return };
-    let count = bytes.len();
-    let kept = count.min(conn.kept as usize);
-    if kept < count && !conn.has(mark::SLOWED_IN) {
-        conn.progress = tick;
-    }
-    if kept > conn.seat.backlog_bytes_max && !conn.has(mark::PAUSED) {
-        conn.io.transport().reset_on_drop();
-        return conn.fail(Reason::Backlog);
-    }
-    if kept == 0 {
-        return;
-    }
-    let mut backlog = match backlog {
-        Some(backlog) => backlog,
-        None => Box::new(Backlog { bytes: new[count - kept..].to_vec(), consumed: 0 }),
-    };
-    backlog.consumed = backlog.bytes.len() - kept;
-    // Moved to the front when that moves less than was consumed: each byte moves once at most.
-    if backlog.consumed > kept {
-        backlog.bytes.drain(..backlog.consumed);
-        backlog.consumed = 0;
-    }
-    conn.backlog = Some(backlog);
-}
-
-/// The peer has finished. Our half follows in `settle`, also when the handler panics, unless the
-/// connection may stay half open.
-fn end_of_input<S: 'static>(
-    reactor: &mut Context<S>,
-    state: &mut S,
-    id: SourceId<Conn>,
-    handler: &mut impl HandlerFn<S>,
-) {
-    let conn = &mut reactor[id];
-    conn.receiving = Half::Finished;
-    conn.kept = 0;
-    let tells = !conn.has(mark::CLOSING | mark::CUT_OFF);
-    let shown = Shown(reactor, id);
-    if tells {
-        call(shown.0, state, id, Event::Eof, handler);
-    }
-}
-
-/// The backlog of a finished stream: shown to `Eof`, and gone after it, also if that panics. What
-/// the handler gave back waits for a [`NUDGE`].
-struct Shown<'a, S: 'static>(&'a mut Context<S>, SourceId<Conn>);
-
-impl<S: 'static> Drop for Shown<'_, S> {
-    fn drop(&mut self) {
-        let Some(conn) = self.0.get_mut(self.1) else { return };
-        let kept = conn.kept as usize;
-        match &mut conn.backlog {
-            Some(backlog) if kept > 0 => {
-                let first = backlog.bytes.len().saturating_sub(kept);
-                backlog.consumed = backlog.consumed.max(first);
-            }
-            _ => conn.backlog = None,
-        }
-    }
-}
-
 /// Calls the handler with the loop's cork in place of an empty outbox.
 #[inline]
-fn call<S: 'static>(
+pub(super) fn call<S: 'static>(
     reactor: &mut Context<S>,
     state: &mut S,
     id: SourceId<Conn>,

@@ -48,6 +48,7 @@ pub mod memory;
 mod outbox;
 mod race;
 mod rate;
+mod receive;
 pub mod sim;
 #[cfg(unix)]
 mod stdio;
