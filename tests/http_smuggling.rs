@@ -481,6 +481,8 @@ fn responses_end_where_everybody_thinks_they_end() {
         let expected = if none { Framing::NONE } else { Framing::Length(5) };
         assert_eq!(told, Ok((expected, true)), "{method} {status}");
     }
+    let both = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n";
+    assert_eq!(answer(&Method::CONNECT, both), Ok((Framing::NONE, true)), "it is a tunnel");
     for line in [
         "HTTP/1.1 099 Low",
         "HTTP/1.1 20 Short",

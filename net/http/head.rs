@@ -181,9 +181,11 @@ pub fn parse_response<'a>(
     let facts = Facts::of(headers, version, false)?;
     let bodiless = status.is_informational()
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-        || method == Method::HEAD
-        || method == Method::CONNECT && status.is_success();
-    let body = match facts.framing()? {
+        || method == Method::HEAD;
+    // A tunnel has no message to end, whatever the fields say (RFC 9110, 9.3.6).
+    let is_tunnel = method == Method::CONNECT && status.is_success();
+    let framing = if is_tunnel { Some(Framing::NONE) } else { facts.framing()? };
+    let body = match framing {
         _ if bodiless => Framing::NONE,
         Some(body) => body,
         None => Framing::UntilClose,
