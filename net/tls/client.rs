@@ -6,7 +6,7 @@
 //! `handshake.rs`: from a stream to one over TLS. `pem.rs`: from text to certificates.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustls::client::{UnbufferedClientConnection, WebPkiServerVerifier};
@@ -56,20 +56,13 @@ impl From<Arc<ClientConfig>> for Client {
 }
 
 impl Client {
-    /// A client that trusts whom the platform trusts. It reads some hundred files, or one large
-    /// one, and blocks meanwhile: make it once, before the loop runs.
+    /// A client that trusts whom the platform trusts. The first one in a program reads some hundred
+    /// files, or one large one, and blocks meanwhile: make it before the loop runs.
     ///
     /// # Errors
     /// The platform's roots cannot be read, or there are none.
     pub fn new() -> io::Result<Client> {
-        let found = rustls_native_certs::load_native_certs();
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(found.certs);
-        if roots.is_empty() {
-            let why = found.errors.first().map_or("there are none".into(), ToString::to_string);
-            return Err(io::Error::other(format!("no roots to trust on this platform: {why}")));
-        }
-        Client::trusting(roots)
+        Client::trusting(platform_roots()?)
     }
 
     /// A client that trusts only these roots: certificates as PEM.
@@ -77,13 +70,13 @@ impl Client {
     /// # Errors
     /// `InvalidInput`: the PEM cannot be read.
     pub fn with_roots(pem: impl AsRef<[u8]>) -> io::Result<Client> {
-        Client::trusting(roots(pem.as_ref())?)
+        Client::trusting(roots(pem.as_ref())?.into())
     }
 
-    fn trusting(roots: RootCertStore) -> io::Result<Client> {
+    fn trusting(roots: Arc<RootCertStore>) -> io::Result<Client> {
         let builder = ClientConfig::builder_with_provider(provider());
         let builder = builder.with_safe_default_protocol_versions().map_err(failure)?;
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider());
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider());
         let verifier = verifier.build().map_err(|error| invalid(error.to_string()))?;
         let verifier = Arc::new(Verifier(verifier));
         // rustls calls any verifier dangerous that is not its own; this one asks that.
@@ -154,4 +147,20 @@ impl Client {
         let client = UnbufferedClientConnection::new(self.config.clone(), server);
         Ok(Session::client(client.map_err(failure)?, bare))
     }
+}
+
+/// Whom the platform trusts, read once: a new list is for the next start of the program.
+fn platform_roots() -> io::Result<Arc<RootCertStore>> {
+    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+    if let Some(roots) = ROOTS.get() {
+        return Ok(roots.clone());
+    }
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        let why = found.errors.first().map_or("there are none".into(), ToString::to_string);
+        return Err(io::Error::other(format!("no roots to trust on this platform: {why}")));
+    }
+    Ok(ROOTS.get_or_init(|| roots.into()).clone())
 }

@@ -159,8 +159,8 @@ impl Connect {
         self
     }
 
-    /// Which servers `wss` trusts. By default whom the platform trusts: those certificates are read
-    /// at each [`open`](Connect::open), which holds up the loop for some milliseconds.
+    /// Which servers `wss` trusts. By default whom the platform trusts, whose certificates are read
+    /// at the first [`open`](Connect::open), which holds up the loop for some milliseconds.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: tls::Client) -> Connect {
         self.tls = Some(tls);
