@@ -72,7 +72,7 @@ fn set_up(sim: &mut Sim<Calls>) -> Calls {
     let limits = ClientLimits {
         connect_timeout: patience,
         head_timeout: patience,
-        idle_timeout: patience,
+        body_timeout: patience,
         write_timeout: patience,
         connections_per_host_max: 1 + sim.rng.below(4) as usize,
         idle_per_host_max: sim.rng.below(3) as usize,

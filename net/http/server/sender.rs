@@ -107,7 +107,7 @@ impl Sender {
     }
 
     /// Bytes written and not yet taken by the kernel.
-    pub fn unsent<S: 'static>(&self, reactor: &mut Context<S>) -> usize {
+    pub fn unsent<S: 'static>(&self, reactor: &Context<S>) -> usize {
         self.0.peek(reactor).map_or(0, Conn::unsent)
     }
 
