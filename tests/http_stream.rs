@@ -118,6 +118,30 @@ fn what_is_no_answer_or_a_smuggled_one_is_refused() {
 }
 
 #[test]
+fn so_many_interim_answers_are_heard_and_no_more() {
+    for (count, heard) in [(32, true), (33, false)] {
+        let mut lab = Lab::new();
+        lab.get(URL);
+        lab.say(0, "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(count) + &ok("at last"));
+        match heard {
+            true => assert_eq!(lab.body(), "at last"),
+            false => assert!(lab.error().contains("too many interim answers")),
+        }
+    }
+}
+
+/// What is wrong is not where the head was looked at, as it came in pieces.
+#[test]
+fn half_a_head_that_is_none_is_refused_and_not_lost() {
+    let mut lab = Lab::new();
+    lab.get(URL);
+    "HTTP/1.1 2x".bytes().for_each(|byte| lab.say(0, [byte]));
+    lab.finish(0);
+    let error = lab.error();
+    assert!(error.contains("a bad status line"), "{error}");
+}
+
+#[test]
 fn a_head_that_is_too_long_is_refused() {
     let limits = ClientLimits { head_bytes_max: 200, headers_max: 5, ..ClientLimits::default() };
     for flood in [format!("A: {}", "b".repeat(300)), "A: b\r\n".repeat(6)] {

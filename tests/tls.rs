@@ -48,6 +48,10 @@ fn both_sides_agree_on_what_they_speak() {
     assert_eq!(reactor[conn].tls().unwrap().alpn(), Some(&b"http/1.1"[..]));
     let (clear, _other) = memory::pair(&mut reactor);
     assert!(clear.tls().is_none());
+    // Asking for certificates changes nothing of it.
+    let server = server.ask_clients(&authority().pem).unwrap();
+    let (ours, _theirs) = shake(&mut reactor, &mut (), &server, &client).both();
+    assert_eq!(ours.tls().unwrap().alpn(), Some(&b"http/1.1"[..]));
 }
 
 #[test]

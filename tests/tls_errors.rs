@@ -190,17 +190,22 @@ fn a_handshake_that_takes_too_long_is_given_up() {
 
 #[test]
 fn a_client_gives_up_a_server_that_is_silent() {
-    let mut reactor = Reactor::builder().clock(&ManualClock::new()).build().unwrap();
-    let (ours, theirs) = memory::pair(&mut reactor);
-    client().connect(&mut reactor, ours, "localhost", |_, told: &mut Option<_>, result| {
-        *told = Some(result.unwrap_err().kind());
-    });
-    let mut told = None;
-    let begin = reactor.now();
-    reactor.run(&mut told).unwrap(); // The clock jumps to the deadline.
-    assert_eq!(told, Some(ErrorKind::TimedOut));
-    assert_eq!(reactor.now() - begin, tls::HANDSHAKE_TIMEOUT);
-    drop(theirs);
+    let second = Duration::from_secs(1);
+    for (tls, timeout) in
+        [(client(), tls::HANDSHAKE_TIMEOUT), (client().handshake_timeout(second), second)]
+    {
+        let mut reactor = Reactor::builder().clock(&ManualClock::new()).build().unwrap();
+        let (ours, theirs) = memory::pair(&mut reactor);
+        tls.connect(&mut reactor, ours, "localhost", |_, told: &mut Option<_>, result| {
+            *told = Some(result.unwrap_err().kind());
+        });
+        let mut told = None;
+        let begin = reactor.now();
+        reactor.run(&mut told).unwrap(); // The clock jumps to the deadline.
+        assert_eq!(told, Some(ErrorKind::TimedOut));
+        assert_eq!(reactor.now() - begin, timeout);
+        drop(theirs);
+    }
 }
 
 /// A server's connection with a peer that is driven by hand.
