@@ -183,6 +183,29 @@ fn half_a_request_that_waited_behind_a_slow_reader_is_completed() {
     }
 }
 
+/// Behind as many requests as are handled in one go, or as many answers as may be unsent.
+#[test]
+fn half_a_request_behind_many_others_is_completed() {
+    let limits = Limits { pipelined_bytes_max: 1000, ..Limits::default() };
+    for answer_bytes in [10, 16_000] {
+        for count in 1..70 {
+            let mut bench = Bench::<()>::handler(move |reactor, _, _, reply| {
+                reply.send(reactor, vec![b'x'; answer_bytes]);
+            });
+            bench = bench.limits(limits.clone());
+            let client = bench.connect_with(16_000);
+            bench.reactor[client.id].pause();
+            let half = "GET / HTTP/1.1\r\nA: ".to_owned() + &"x".repeat(2000);
+            bench.send(&client, get("/").repeat(count) + &half);
+            bench.reactor[client.id].resume();
+            bench.settle();
+            bench.send(&client, "\r\nHost: h\r\n\r\n");
+            let answers = statuses(&client.take()).len();
+            assert_eq!(answers, count + 1, "of {answer_bytes} bytes");
+        }
+    }
+}
+
 #[test]
 fn pause_of_one_body_does_not_hold_up_the_next() {
     let server = Server::streaming(|reactor, got: &mut Vec<u8>, request, reply| {
