@@ -9,17 +9,15 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 
-use mio::event::Source;
-use mio::{Interest, Registry, Token};
-
 use super::ClientLimits;
 use super::ask::Body;
 use super::error::Phase;
 use super::leash::{Hold, Keeper};
 use super::upload::Upload;
 use crate::net::limits::ticks;
+use crate::net::transport::registers_by;
 use crate::net::{Conn, Pressure};
-use crate::reactor::{Context, Readiness, SourceId};
+use crate::reactor::{Context, Readiness, SourceId, Unplugged};
 
 /// What a call is resumed with, by itself or by others: it looks at what has changed.
 pub(super) const LOOK: Readiness = Readiness::WRITABLE;
@@ -33,6 +31,8 @@ pub(super) const BROKEN: Readiness = Readiness::READ_CLOSED;
 #[derive(Debug)]
 pub struct Call {
     pub(super) control: Rc<Control>,
+    /// No selector is needed: others resume it.
+    pub(super) unplugged: Unplugged,
 }
 
 impl Call {
@@ -59,17 +59,7 @@ impl Drop for Call {
     }
 }
 
-impl Source for Call {
-    fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
-        Ok(())
-    }
-    fn reregister(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
-        Ok(())
-    }
-    fn deregister(&mut self, _: &Registry) -> io::Result<()> {
-        Ok(())
-    }
-}
+registers_by!(Call, unplugged);
 
 /// How far a call is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -34,7 +34,7 @@ use super::target::Target;
 use super::tell::Sink;
 use super::upload::Upload;
 use crate::net::{Conn, Reason};
-use crate::reactor::{Context, Interest, Options, Readiness, SourceId};
+use crate::reactor::{Context, Interest, Options, Readiness, SourceId, Unplugged};
 
 /// One call.
 pub(super) struct Exchange<S: 'static> {
@@ -111,7 +111,7 @@ pub(super) fn begin<S: 'static>(
     });
     let own = exchange.clone();
     let call = reactor.register_sure(
-        Call { control },
+        Call { control, unplugged: Unplugged },
         Interest::READABLE,
         Options::default(),
         move |reactor, state, call, ready| own.on_call(reactor, state, call, ready),

@@ -19,11 +19,7 @@
 //! `dial.rs`: where new connections come from.
 
 use std::cell::{Cell, RefCell};
-use std::io;
 use std::rc::Rc;
-
-use mio::event::Source;
-use mio::{Interest, Registry, Token};
 
 use crate::net::Conn;
 use crate::reactor::{RawId, Readiness, Resumer, SourceId};
@@ -98,22 +94,6 @@ impl Drop for Leash {
             self.keeper.list.borrow_mut().push((self.resting, id));
             self.keeper.wake();
         }
-    }
-}
-
-/// What the keeper is in the loop.
-#[derive(Debug)]
-pub(super) struct Keeping;
-
-impl Source for Keeping {
-    fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
-        Ok(())
-    }
-    fn reregister(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
-        Ok(())
-    }
-    fn deregister(&mut self, _: &Registry) -> io::Result<()> {
-        Ok(())
     }
 }
 
