@@ -7,7 +7,7 @@ use std::time::Duration;
 use waterwheel::net::http::{
     Body, Limits, Method, Refusal, Reply, Response, Router, Sender, Server, SseEvent, StatusCode,
 };
-use waterwheel::net::{Pressure, Reason};
+use waterwheel::net::{Limits as ConnLimits, Pressure, Reason};
 
 #[path = "support/http.rs"]
 mod http;
@@ -133,6 +133,35 @@ fn paused_body_waits_and_holds_the_client_up() {
     assert!(client.take().ends_with("done"));
     bench.send(&client, get("/"));
     assert_eq!(bench.state.ends, 2, "the connection goes on");
+}
+
+#[test]
+fn room_for_the_answer_does_not_end_the_pause_of_its_body() {
+    let mut bench = Bench::new(Server::streaming(|reactor, _: &mut String, _, reply| {
+        reply.pause_body(reactor);
+        let sender = reply.stream(reactor, "");
+        reactor.after(Duration::from_secs(1), move |reactor, _| {
+            sender.resume_body(reactor);
+            reactor.after(Duration::from_secs(1), move |reactor, _| {
+                sender.end(reactor);
+            });
+        });
+        |_, got: &mut String, body| match body {
+            Body::Data(bytes) => got.push_str(&String::from_utf8_lossy(bytes)),
+            Body::End => got.push_str(", all"),
+            Body::Failed(why) => got.push_str(&why.to_string()),
+        }
+    }));
+    let client = bench.connect();
+    let served = &mut bench.reactor[client.served];
+    let limits = served.limits().clone();
+    served.set_limits(ConnLimits { outbox_bytes_high: 1, outbox_bytes_low: 0, ..limits });
+    let _ = bench.reactor[client.id].write(post("/", "body").as_bytes());
+    bench.finish(&client);
+    assert_eq!(bench.state, "");
+    bench.wait(Duration::from_secs(3));
+    assert_eq!(bench.state, "body, all");
+    assert!(client.take().ends_with("0\r\n\r\n"));
 }
 
 #[test]

@@ -359,7 +359,9 @@ impl<S: 'static> Session<S> {
             return reactor[id].close();
         }
         if exchange.blocked.take() {
-            reactor[id].resume();
+            if !exchange.body_paused.get() {
+                reactor[id].resume();
+            }
             reactor.resume(id.raw(), NUDGE);
         }
         match exchange.phase.get() {
