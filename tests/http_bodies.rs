@@ -165,6 +165,35 @@ fn room_for_the_answer_does_not_end_the_pause_of_its_body() {
 }
 
 #[test]
+fn body_that_was_paused_at_its_last_byte_ends_though_the_client_has_finished() {
+    let server = Server::streaming(|_, _: &mut Vec<String>, _, reply| {
+        let reply = Rc::new(RefCell::new(Some(reply)));
+        move |reactor, told: &mut Vec<String>, body| match body {
+            Body::Data(bytes) => {
+                told.push(String::from_utf8_lossy(bytes).into_owned());
+                reply.borrow().as_ref().unwrap().pause_body(reactor);
+                let later = reply.clone();
+                reactor.after(Duration::from_secs(1), move |reactor, _| {
+                    later.borrow().as_ref().unwrap().resume_body(reactor);
+                });
+            }
+            Body::End => drop(reply.take().map(|reply| reply.send(reactor, "done"))),
+            Body::Failed(why) => told.push(why.to_string()),
+        }
+    });
+    // The connection's own timer fires in the turn of the resumption, and has it read first.
+    let idle_timeout = Duration::from_secs(1);
+    let mut bench = Bench::new(server).limits(Limits { idle_timeout, ..Limits::default() });
+    let client = bench.connect();
+    let _ = bench.reactor[client.id].write(post("/", "body").as_bytes());
+    bench.finish(&client);
+    bench.wait(Duration::from_secs(2));
+    assert_eq!(bench.state, ["body"]);
+    assert!(client.take().ends_with("done"));
+    assert!(!bench.is_served(&client));
+}
+
+#[test]
 fn continue_is_said_when_the_body_is_wanted_and_not_before() {
     // Collected: at once.
     let mut bench = Bench::<()>::handler(|reactor, _, request, reply| {
