@@ -210,7 +210,7 @@ impl Conn {
 
     /// Closes at once: unsent bytes are dropped and the peer gets a reset.
     pub fn abort(&mut self) {
-        if self.sending != Half::Finished || self.receiving != Half::Finished {
+        if !self.is_over() {
             self.io.transport().reset_on_drop();
             self.fail(Reason::Aborted);
         }
@@ -305,6 +305,13 @@ impl Conn {
     #[inline]
     pub(super) fn is_sent(&self) -> bool {
         self.unsent() == 0 && !self.io.owes()
+    }
+
+    /// Whether both halves have ended. One that ends in order ends when the last record of its
+    /// transport has gone, too.
+    pub(super) fn is_over(&self) -> bool {
+        (self.sending, self.receiving) == (Half::Finished, Half::Finished)
+            && (self.end.is_some() || !self.io.owes())
     }
 
     #[inline]

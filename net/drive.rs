@@ -144,7 +144,7 @@ fn flush_outside<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
         || ends_with_peer(conn)
         || owes_drained(conn)
         || conn.sending == Half::Finishing
-        || is_over(conn)
+        || conn.is_over()
     {
         reactor.resume(id.raw(), LOOK);
     } else if needs_arming(conn, conn.is_sent()) {
@@ -170,13 +170,6 @@ fn is_settled(conn: &Conn, sent: bool) -> bool {
     (conn.sending, conn.receiving) == (Half::Open, Half::Open)
         && conn.marks & !usual == 0
         && !needs_arming(conn, sent)
-}
-
-/// Whether both halves have ended. One that ends in order ends when the last record of its
-/// transport has gone, too.
-fn is_over(conn: &Conn) -> bool {
-    (conn.sending, conn.receiving) == (Half::Finished, Half::Finished)
-        && (conn.end.is_some() || !conn.io.owes())
 }
 
 /// Whether the peer has finished and we are to follow: at once, or when half open no longer is
@@ -294,7 +287,7 @@ fn settle<S: 'static>(
         }
     }
     let conn = &mut reactor[id];
-    if is_over(conn) {
+    if conn.is_over() {
         let reason = conn.end.take().map_or(Reason::Finished, |reason| *reason);
         reactor.remove(id.raw());
         return handler(reactor, state, id, Event::Closed(reason));

@@ -326,29 +326,38 @@ fn a_close_with_ciphertext_unsent_sends_all_of_it_to_a_peer_that_reads() {
     assert!(peer.was_told_goodbye());
 }
 
+/// What a record of TLS 1.3 has beside its data: head, type and tag.
+const RECORD_BYTES: usize = 5 + 1 + 16;
+
+/// Both halves have ended, but the goodbye does not fit: the peer's buffer is full to the last byte.
+fn unable_to_say_goodbye(
+    limits: Limits,
+    clock: &ManualClock,
+) -> (Reactor<Told>, Told, SourceId<Conn>, TlsPeer) {
+    let reactor = Reactor::builder().clock(clock).build().unwrap();
+    let (mut reactor, mut told, conn, mut peer) = noted_over(10_000, limits, reactor);
+    clock.advance(Duration::from_secs(5)); // A wait that began at zero would be over.
+    reactor[peer.conn].pause();
+    turns(&mut reactor, &mut told, 3);
+    for size in [1000; 9].into_iter().chain([10_000 - 9 * (1000 + RECORD_BYTES) - RECORD_BYTES]) {
+        assert_eq!(reactor[conn].write(&vec![7; size]), Pressure::Below);
+        turns(&mut reactor, &mut told, 1);
+    }
+    assert_eq!(reactor[conn].unsent(), 0);
+    peer.tls.send_close_notify();
+    peer.flush(&mut reactor);
+    turn_until(&mut reactor, &mut told, |_, told| told.eof);
+    reactor[conn].shutdown();
+    (reactor, told, conn, peer)
+}
+
 #[test]
 fn a_goodbye_that_does_not_fit_waits_and_is_timed() {
-    // The peer's buffer is full to the last byte, so that nothing but the goodbye is unsent.
     let timeout = Duration::from_millis(700);
     let limits = Limits { write_timeout: Some(timeout), half_open: true, ..Limits::default() };
     for is_read in [true, false] {
         let clock = ManualClock::new();
-        let reactor = Reactor::builder().clock(&clock).build().unwrap();
-        let (mut reactor, mut told, conn, mut peer) = noted_over(10_000, limits.clone(), reactor);
-        clock.advance(Duration::from_secs(5)); // A wait that began at zero would be over.
-        reactor[peer.conn].pause();
-        turns(&mut reactor, &mut told, 3);
-        let mut last = 0;
-        while reactor[conn].unsent() == 0 {
-            let size = if last < 9000 { 1000 } else { 1 };
-            assert_eq!(reactor[conn].write(&vec![7; size]), Pressure::Below);
-            last += size + 22;
-            turns(&mut reactor, &mut told, 1);
-        }
-        peer.tls.send_close_notify();
-        peer.flush(&mut reactor);
-        turn_until(&mut reactor, &mut told, |_, told| told.eof);
-        reactor[conn].shutdown();
+        let (mut reactor, mut told, _, mut peer) = unable_to_say_goodbye(limits.clone(), &clock);
         clock.advance(timeout / 2);
         turns(&mut reactor, &mut told, 3);
         assert!(told.closed.is_none(), "{:?}", told.closed);
@@ -365,6 +374,17 @@ fn a_goodbye_that_does_not_fit_waits_and_is_timed() {
             assert!(matches!(told.closed, Some(Reason::WriteTimeout)), "{:?}", told.closed);
         }
     }
+}
+
+#[test]
+fn an_abort_does_not_wait_for_a_goodbye_that_does_not_fit() {
+    let (mut reactor, mut told, conn, peer) =
+        unable_to_say_goodbye(half_open(), &ManualClock::new());
+    turns(&mut reactor, &mut told, 3);
+    reactor[conn].abort();
+    turns(&mut reactor, &mut told, 3);
+    assert!(matches!(told.closed, Some(Reason::Aborted)), "{:?}", told.closed);
+    assert!(!reactor.contains(conn.raw()) && reactor.contains(peer.conn.raw()));
 }
 
 #[test]
