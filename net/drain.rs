@@ -11,10 +11,10 @@
 //! ```
 //!
 //! A connection is *in flight* while it has unsent bytes or an unfinished frame, while its handler
-//! said that it will answer later ([`Conn::hold`]) or paused it, while a rate holds its input up,
-//! and as one end of a link, which knows no frames. It closes itself when that is over, a WebSocket
-//! by a Close with 1001: the loop looks whenever it has called a connection, nobody goes through a
-//! list.
+//! is owed `Drained`, said that it will answer later ([`Conn::hold`]) or paused it, while a rate
+//! holds its input up, and as one end of a link, which knows no frames. It closes itself when that
+//! is over, a WebSocket by a Close with 1001: the loop looks whenever it has called a connection,
+//! nobody goes through a list.
 //!
 //! # Rules
 //! 1. The report comes exactly once, and its numbers add up. A drain whose source was removed
@@ -37,7 +37,7 @@ use std::mem;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::conn::{Conn, mark};
+use super::conn::{Conn, Half, mark};
 use super::transport::registers_by;
 use super::{sim, tcp};
 use crate::reactor::{Context, Interest, Options, RawId, Readiness, SourceId, Unplugged};
@@ -228,7 +228,8 @@ impl Conn {
     pub(super) fn is_idle(&self) -> bool {
         let busy = mark::HELD | mark::PAUSED | mark::RESUMED | mark::SLOWED_IN | mark::LINKED;
         let unread = self.backlog.is_some() || self.io.has_more() || self.io.is_amid();
-        self.is_sent() && !unread && !self.has(busy)
+        let goes_on = self.has(mark::ABOVE) && self.sending == Half::Open; // `Drained` is owed.
+        self.is_sent() && !unread && !goes_on && !self.has(busy)
     }
 
     /// Whether it is being drained, and idle by now.

@@ -506,6 +506,36 @@ fn stream_over_something_else_is_drained_if_it_was_called_accepted() {
     assert_eq!(format!("{:?}", server.closed), "[Finished, Finished]");
 }
 
+/// What each `Drained` calls for goes at once, so nothing is unsent between.
+#[test]
+fn connection_that_waits_to_be_told_drained_is_in_flight() {
+    let (mut reactor, mut server, _clock) = reactor();
+    let (one, other) = net::memory::pair(&mut reactor);
+    let limits = Limits { outbox_bytes_high: 99, outbox_bytes_low: 0, ..Limits::default() };
+    let mut left = 20;
+    let answers = move |reactor: &mut Context<Server>,
+                        _: &mut Server,
+                        id: SourceId<Conn>,
+                        event: Event<'_>| {
+        if matches!(event, Event::Data(_) | Event::Drained) && left > 0 {
+            left -= 1;
+            assert_eq!(reactor[id].write(&[b'x'; 100]), Pressure::AboveHigh);
+        }
+    };
+    one.accepted().limits(limits).open(&mut reactor, watched(answers));
+    let heard = |_: &mut Context<Server>, server: &mut Server, _, event: Event<'_>| {
+        if let Event::Data(bytes) = event {
+            server.lines += bytes.len();
+        }
+    };
+    let other = other.open(&mut reactor, watched(heard));
+    let _ = reactor[other].write(b"go on");
+    turns(&mut reactor, &mut server, 4);
+    net::drain(&mut reactor, SECOND, note);
+    assert_eq!(report(&mut reactor, &mut server), [0, 1, 0, 1, 0]);
+    assert_eq!(server.lines, 20 * 100);
+}
+
 #[cfg(unix)]
 #[test]
 fn listeners_on_unix_sockets_are_drained_too() {
