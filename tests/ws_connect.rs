@@ -171,6 +171,26 @@ fn open_is_told_without_a_byte_from_the_server() {
 }
 
 #[test]
+fn drained_is_told_when_what_was_sent_at_open_has_gone_and_not_before() {
+    let _ceiling = ceiling(LIMIT);
+    let speaks =
+        |reactor: &mut Context<Told>, told: &mut Told, socket: &Socket, event: Event<'_>| {
+            if matches!(event, Event::Open) {
+                assert_eq!(socket.binary(reactor, &[0; 500_000]), Pressure::AboveHigh);
+            }
+            if matches!(event, Event::Drained) {
+                let conn = socket.conn().unwrap();
+                assert!(reactor[conn].unsent() <= reactor[conn].limits().outbox_bytes_low);
+            }
+            note(reactor, told, socket, event);
+        };
+    let mut asking = Asking::with(Connect::new(), speaks);
+    asking.send(asking.answer());
+    asking.turns(20);
+    assert_eq!(asking.told.drained, 1);
+}
+
+#[test]
 fn bad_answers_say_what_is_wrong_with_them() {
     let _ceiling = ceiling(LIMIT);
     type Spoil = fn(String) -> String;

@@ -244,9 +244,10 @@ impl<F> Driven<F> {
     where
         F: HandlerFn<S>,
     {
+        let above = self.socket.0.above.take(); // What `Open` calls for has not gone yet.
         self.tell_open(reactor, state);
         send::owed(&self.socket, reactor);
-        if self.socket.0.above.take() && self.socket.is_open() {
+        if above && self.socket.is_open() {
             (self.handler)(reactor, state, &self.socket, Event::Drained);
         }
     }
