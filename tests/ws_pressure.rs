@@ -90,6 +90,24 @@ fn slow_reader_of_much_is_not_given_up_before_it_stops_reading() {
 }
 
 #[test]
+fn slow_reader_of_what_was_sent_before_it_was_a_websocket_is_not_given_up() {
+    let _ceiling = ceiling(LIMIT);
+    let clock = ManualClock::held();
+    let mut reactor = Reactor::builder().clock(&clock).build().unwrap();
+    let (mut ours, theirs) = memory::pair(&mut reactor);
+    let _ = ours.write(&[0; 1_000_000]);
+    let socket = open(&mut reactor, ours, Role::Server, limits(), watched(note));
+    let peer = ws::open_peer(&mut reactor, theirs);
+    let mut raw = Raw { reactor, told: Told::default(), socket, peer, clock };
+    let read_rate = Some(net::Rate::new(20_000, 20_000));
+    raw.reactor[peer].set_limits(net::Limits { read_rate, ..net::Limits::default() });
+    while raw.told.peer.len() < 500_000 {
+        raw.wait(100 * MS);
+        assert!(raw.told.closed.is_none(), "{:?} at {}", raw.told.closed, raw.told.peer.len());
+    }
+}
+
+#[test]
 fn paused_peer_is_not_given_up_and_heard_when_resumed() {
     let _ceiling = ceiling(LIMIT);
     let pauses =

@@ -99,8 +99,10 @@ impl fmt::Debug for Watch {
     }
 }
 
-/// It has been opened.
+/// It has been opened. What waits to be sent from before counts as its own.
 pub(super) fn opened<S: 'static>(socket: &Socket, reactor: &mut Context<S>) {
+    let unsent = socket.conn_mut(reactor).map_or(0, |conn| conn.unsent());
+    socket.0.watch.wrote(unsent);
     if let Some(interval) = socket.0.limits.ping_interval {
         socket.0.watch.look.set(reactor.tick_after(interval));
         arm(socket, reactor);
