@@ -107,6 +107,21 @@ fn slow_reader_of_what_was_sent_before_it_was_a_websocket_is_not_given_up() {
     }
 }
 
+/// Its answer is there: nobody has looked yet.
+#[test]
+fn peer_is_not_given_up_in_the_moment_of_a_resume() {
+    let _ceiling = ceiling(LIMIT);
+    let mut raw = Raw::new(Role::Server, limits());
+    let resumed = raw.socket.clone();
+    raw.reactor.after(13 * SECOND, move |reactor, _| resumed.resume(reactor));
+    raw.wait(10 * SECOND);
+    assert_eq!(raw.sent(), frame(0x89, b""));
+    raw.socket.pause(&mut raw.reactor);
+    raw.send(&masked(0x8A, b""));
+    raw.wait(3 * SECOND);
+    assert!(raw.told.closed.is_none(), "{:?}", raw.told);
+}
+
 #[test]
 fn paused_peer_is_not_given_up_and_heard_when_resumed() {
     let _ceiling = ceiling(LIMIT);

@@ -183,7 +183,8 @@ fn come_up<S: 'static>(socket: &Socket, reactor: &mut Context<S>) {
         conn.abort();
         return socket.end_with(Reason::CloseTimeout); // Unless a reason was noted before.
     }
-    let paused = conn.is_paused() || conn.has(mark::SLOWED_IN); // Reading is held up by us.
+    // Reading is held up by us, or was until now.
+    let paused = conn.has(mark::PAUSED | mark::RESUMED | mark::SLOWED_IN);
     if message.get() <= tick {
         if !paused {
             return fail(socket, reactor, Reason::Fault(Fault::TooSlow));
