@@ -25,7 +25,7 @@ pub(super) fn receive<S: 'static>(
     let Some(conn) = reactor.get_mut(id) else { return false };
     let mut budget = conn.seat.read_bytes_per_turn.max(1);
     // If sending fails only while this reads, more may have arrived since the last read.
-    let last_words = conn.has(mark::LAST_WORDS);
+    let mut last_words = conn.has(mark::LAST_WORDS);
     if conn.has(mark::RESUMED) {
         // The read timeout begins anew; it may not even be armed.
         conn.marks &= !mark::RESUMED;
@@ -79,6 +79,7 @@ pub(super) fn receive<S: 'static>(
                 if conn.io.has_more() {
                     // Much input and nothing to deliver: others get their turn first.
                     reactor.resume(id.raw(), LOOK_AND_READ);
+                    last_words = false; // They are still to come.
                 }
                 true
             }

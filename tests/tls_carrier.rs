@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, ErrorKind, IoSlice, Write};
 use std::rc::Rc;
 
 use mio::{Interest, Registry, Token, event::Source};
@@ -226,6 +226,15 @@ fn bytes_are_unsent_until_the_last_of_their_ciphertext_has_gone() {
     }
 }
 
+/// What the peer has to send, as one piece.
+fn send_piece(carrier: &Carrier, peer: &mut Connection) {
+    let mut piece = Vec::new();
+    while peer.wants_write() {
+        peer.write_tls(&mut piece).unwrap();
+    }
+    carrier.0.borrow_mut().pieces.push_back(piece);
+}
+
 /// Each read finds a record, which carries nothing, and the last of them the end.
 #[test]
 fn records_without_data_are_read_to_the_end() {
@@ -233,16 +242,30 @@ fn records_without_data_are_read_to_the_end() {
         let (mut reactor, mut told, conn, carrier, mut peer) = served(usize::MAX, false);
         for _ in 0..count {
             peer.refresh_traffic_keys().unwrap();
-            let mut record = Vec::new();
-            while peer.wants_write() {
-                peer.write_tls(&mut record).unwrap();
-            }
-            carrier.0.borrow_mut().pieces.push_back(record);
+            send_piece(&carrier, &mut peer);
         }
         carrier.0.borrow_mut().ended = true;
         reactor.resume(conn.raw(), Readiness::READABLE);
         turns(&mut reactor, &mut told, 8);
         assert!(matches!(told.closed, Some(Reason::Error(_))), "{count}: {:?}", told.closed);
+    }
+}
+
+#[test]
+fn last_words_behind_records_without_data_are_heard() {
+    for count in 0..12 {
+        let (mut reactor, mut told, conn, carrier, mut peer) = served(usize::MAX, false);
+        for _ in 0..count {
+            peer.refresh_traffic_keys().unwrap();
+            send_piece(&carrier, &mut peer);
+        }
+        peer.writer().write_all(b"last words").unwrap();
+        send_piece(&carrier, &mut peer);
+        (carrier.0.borrow_mut().broken, carrier.0.borrow_mut().ended) = (true, true);
+        let _ = reactor[conn].write(b"too late");
+        turns(&mut reactor, &mut told, 8);
+        assert_eq!(told.bytes, b"last words", "behind {count}");
+        assert!(matches!(told.closed, Some(Reason::Reset)), "{:?}", told.closed);
     }
 }
 
