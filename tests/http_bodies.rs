@@ -5,7 +5,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use waterwheel::net::http::{
-    Body, Limits, Method, Refusal, Reply, Response, Router, Sender, Server, SseEvent, StatusCode,
+    Body, Limits, Method, Refusal, Reply, Request, Response, Router, Sender, Server, SseEvent,
+    StatusCode,
 };
 use waterwheel::net::{Limits as ConnLimits, Pressure, Reason};
 
@@ -191,6 +192,27 @@ fn body_that_was_paused_at_its_last_byte_ends_though_the_client_has_finished() {
     assert_eq!(bench.state, ["body"]);
     assert!(client.take().ends_with("done"));
     assert!(!bench.is_served(&client));
+}
+
+#[test]
+fn request_knows_how_long_its_body_is() {
+    let lengths = |reactor: &mut _, _: &mut (), request: &Request<'_>, reply: Reply| {
+        reply.send(reactor, format!("{:?}", request.body_bytes()));
+    };
+    let streaming = Server::streaming(move |reactor, state, request, reply| {
+        lengths(reactor, state, request, reply);
+        |_: &mut _, _: &mut (), _: Body<'_>| {}
+    });
+    let long = post("/", &"x".repeat(100_000));
+    let chunked = format!("{CHUNKED}5\r\nhello\r\n0\r\n\r\n");
+    for server in [Server::new(lengths), streaming] {
+        let mut bench = Bench::new(server);
+        let asked =
+            [(get("/"), "Some(0)"), (long.clone(), "Some(100000)"), (chunked.clone(), "None")];
+        for (request, length) in asked {
+            assert_eq!(body(&bench.ask(&request)), length);
+        }
+    }
 }
 
 #[test]

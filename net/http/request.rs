@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 
 use http::{Method, Version};
 
+use super::framing::Framing;
 use super::head::RequestHead;
 use super::headers::Headers;
 use super::percent::pairs;
@@ -82,6 +83,15 @@ impl<'a> Request<'a> {
         self.params.get(name)
     }
 
+    /// How many bytes the body has, streamed or not: 0 if there is none, `None` if that shows only
+    /// at its end (chunked).
+    pub fn body_bytes(&self) -> Option<u64> {
+        match self.head.body {
+            Framing::Length(length) => Some(length),
+            Framing::Chunked | Framing::UntilClose => None,
+        }
+    }
+
     /// The body; empty if there is none, or if it is streamed.
     pub fn body(&self) -> &'a [u8] {
         self.body
@@ -100,7 +110,7 @@ impl fmt::Debug for Request<'_> {
             .field("target", &self.target())
             .field("version", &self.version())
             .field("headers", &self.headers())
-            .field("body_bytes", &self.body.len())
+            .field("body_bytes", &self.body_bytes())
             .field("peer", &self.peer)
             .finish()
     }
