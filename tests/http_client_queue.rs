@@ -135,3 +135,53 @@ fn a_call_waits_for_a_connection_as_long_as_it_may() {
     lab.advance(Duration::from_secs(2));
     assert!(lab.reactor.contains(call.raw()), "its time in the queue is over");
 }
+
+#[test]
+fn a_call_that_finds_its_connection_closed_keeps_its_place() {
+    let mut lab = Lab::limited(ClientLimits { waiting_max: 1, ..narrow() });
+    let client = lab.client.clone();
+    lab.client.get(&mut lab.reactor, URL, move |reactor, told: &mut Told, result| {
+        told.answers.push(result);
+        client.get(reactor, "http://a.test/late", |_, told, result| told.answers.push(result));
+    });
+    lab.send(Ask::post("http://a.test/waits")); // It looks whether the server has closed.
+    let conn = lab.seen.borrow()[0].conn.unwrap();
+    let _ = lab.reactor[conn].write(ok("0").as_bytes());
+    lab.finish(0);
+    assert_eq!(lab.body(), "0");
+    assert!(lab.take_got(1).starts_with("POST /waits "));
+    lab.say(1, ok("1"));
+    assert_eq!(lab.body(), "1");
+    assert!(lab.take_got(1).starts_with("GET /late "));
+}
+
+#[test]
+fn a_call_that_goes_on_over_another_connection_is_not_one_too_many() {
+    let mut lab = Lab::limited(ClientLimits { waiting_max: 0, ..narrow() });
+    lab.send(Ask::get(URL).redirects(1));
+    lab.say(0, "HTTP/1.1 302 \r\nLocation: /b\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+    assert!(lab.told.answers.is_empty(), "{:?}", lab.told.answers);
+    lab.say(1, ok("b"));
+    assert_eq!(lab.body(), "b");
+    lab.get("http://a.test/again");
+    lab.reset(1);
+    assert!(lab.told.answers.is_empty(), "{:?}", lab.told.answers);
+    assert!(lab.take_got(2).starts_with("GET /again "));
+}
+
+#[test]
+fn a_call_that_may_have_a_new_connection_is_not_overtaken() {
+    for turns in 0..10 {
+        let mut lab = Lab::limited(narrow());
+        lab.get(URL);
+        lab.get("http://a.test/waits");
+        let conn = lab.seen.borrow()[0].conn.unwrap();
+        let last = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+        let _ = lab.reactor[conn].write(last.as_bytes());
+        for _ in 0..turns {
+            lab.reactor.turn(&mut lab.told, Some(Duration::ZERO)).unwrap();
+        }
+        lab.get("http://a.test/late");
+        assert!(lab.take_got(1).starts_with("GET /waits "), "after {turns} turns");
+    }
+}

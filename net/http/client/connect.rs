@@ -22,12 +22,14 @@ use crate::reactor::{Context, SourceId};
 impl<S: 'static> Exchange<S> {
     /// Gets a connection, or goes on when there is one.
     pub(super) fn seek(self: &Rc<Self>, reactor: &mut Context<S>, call: SourceId<Call>) {
-        let (key, fresh, probe) = {
+        let (key, fresh, probe, was_there) = {
             let work = self.work.borrow();
             let Some(target) = &work.target else { return self.fail_later(reactor, call, None) };
-            (self.shared.key(target), work.again, !work.ask.is_repeatable())
+            let key = self.shared.key(target);
+            let was_there = work.place.as_ref() == Some(&key);
+            (key, work.again, !work.ask.is_repeatable(), was_there)
         };
-        match self.shared.way(reactor, &key, call, fresh, probe) {
+        match self.shared.way(reactor, &key, call, fresh, probe, was_there) {
             Way::Open(conn, line, leash) => {
                 self.work.borrow_mut().reused = true;
                 self.attach(reactor, call, conn, line, leash);
@@ -118,6 +120,7 @@ impl<S: 'static> Exchange<S> {
             let work = &mut *self.work.borrow_mut();
             let Some(target) = &work.target else { return };
             work.line = Rc::downgrade(&line);
+            work.place = Some(line.key().clone());
             work.reader = Reader::new(work.ask.method.clone(), self.shared.limits.heads());
             (work.sent, work.heard) = (0, false);
             let proxy = self.shared.settings.proxy.as_ref().filter(|_| !target.secure);

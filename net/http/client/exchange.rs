@@ -51,6 +51,8 @@ pub(super) struct Work<S: 'static> {
     pub(super) target: Option<Target>,
     pub(super) reader: Reader,
     pub(super) line: Weak<Line<S>>,
+    /// Where its last connection led.
+    pub(super) place: Option<Rc<str>>,
     /// How many bytes of a body that was given whole are with the connection.
     pub(super) sent: usize,
     /// Over a connection that had idled.
@@ -75,6 +77,7 @@ impl<S: 'static> Work<S> {
             ask,
             target,
             line: Weak::new(),
+            place: None,
             sent: 0,
             reused: false,
             heard: false,

@@ -38,11 +38,14 @@ pub(super) struct Place<S: 'static> {
     pub(super) waiting: VecDeque<SourceId<Call>>,
     /// Out of the queue, resumed, and not back yet.
     admitted: Vec<SourceId<Call>>,
+    /// At the front of the queue, those that were admitted before, and in vain.
+    returned: usize,
 }
 
 impl<S> Default for Place<S> {
     fn default() -> Place<S> {
-        Place { idle: Vec::new(), open: 0, waiting: VecDeque::new(), admitted: Vec::new() }
+        let (waiting, admitted) = (VecDeque::new(), Vec::new());
+        Place { idle: Vec::new(), open: 0, waiting, admitted, returned: 0 }
     }
 }
 
@@ -52,18 +55,15 @@ impl<S: 'static> Place<S> {
         self.idle.len() + open_max.saturating_sub(self.open)
     }
 
-    /// Whether a call may take a connection: it was admitted, or nobody is before it. Where calls
-    /// wait although there is a connection, the keeper is about to admit them.
-    pub(super) fn is_turn(
-        &mut self,
-        reactor: &Context<S>,
-        call: SourceId<Call>,
-        open_max: usize,
-    ) -> bool {
-        if let Some(at) = self.admitted.iter().position(|admitted| *admitted == call) {
-            self.admitted.swap_remove(at);
-            return true;
-        }
+    /// Whether a call was admitted; it is back now.
+    pub(super) fn is_back(&mut self, call: SourceId<Call>) -> bool {
+        let at = self.admitted.iter().position(|admitted| *admitted == call);
+        at.map(|at| self.admitted.swap_remove(at)).is_some()
+    }
+
+    /// Whether a call that was not admitted may take a connection, since nobody is before it. Where
+    /// calls wait although there is a connection, the keeper is about to admit them.
+    pub(super) fn is_turn(&mut self, reactor: &Context<S>, open_max: usize) -> bool {
         self.admitted.retain(|admitted| reactor.contains(admitted.raw()));
         self.available(open_max) > self.admitted.len() + self.waiting.len()
     }
@@ -75,12 +75,23 @@ impl<S: 'static> Place<S> {
         while self.available(open_max) > self.admitted.len()
             && let Some(call) = self.waiting.pop_front()
         {
+            self.returned = self.returned.saturating_sub(1);
             if reactor.contains(call.raw()) {
                 reactor.resume(call.raw(), ADMITTED);
                 self.admitted.push(call);
             }
         }
         before - self.waiting.len()
+    }
+
+    /// Puts a call into the queue: at its end, or where it was if it is back in vain.
+    pub(super) fn wait(&mut self, call: SourceId<Call>, is_back: bool) {
+        if is_back {
+            self.waiting.insert(self.returned.min(self.waiting.len()), call);
+            self.returned += 1;
+        } else {
+            self.waiting.push_back(call);
+        }
     }
 
     /// Whether one that idles is promised to nobody.
@@ -97,6 +108,6 @@ impl<S: 'static> Place<S> {
 
     /// Whether nothing is to be remembered of it.
     pub(super) fn is_unused(&self) -> bool {
-        self.open == 0 && self.waiting.is_empty()
+        self.open == 0 && self.waiting.is_empty() && self.admitted.is_empty()
     }
 }

@@ -98,7 +98,8 @@ impl<S: 'static> Shared<S> {
     }
 
     /// A connection for a call, the most recently used one first; a new one if `fresh`. `probe`
-    /// is whether it is worth a system call to know that the server has not closed it.
+    /// is whether it is worth a system call to know that the server has not closed it, and
+    /// `was_there` whether the call had its last connection to the same place.
     pub(super) fn way(
         self: &Rc<Self>,
         reactor: &mut Context<S>,
@@ -106,12 +107,14 @@ impl<S: 'static> Shared<S> {
         call: SourceId<Call>,
         fresh: bool,
         probe: bool,
+        was_there: bool,
     ) -> Way<S> {
         let mut gone = Vec::new();
         let limits: &ClientLimits = &self.limits;
         let pool = &mut *self.pool.borrow_mut();
         let place = pool.places.entry(key.clone()).or_default();
-        let is_turn = place.is_turn(reactor, call, limits.connections_per_host_max);
+        let is_back = place.is_back(call);
+        let is_turn = is_back || place.is_turn(reactor, limits.connections_per_host_max);
         while let Some(mut idle) = place.idle.pop_if(|_| is_turn && !fresh) {
             pool.idle -= 1;
             let usable = reactor.get_mut(idle.conn).is_some_and(|conn| conn.is_quiet(probe));
@@ -131,15 +134,19 @@ impl<S: 'static> Shared<S> {
             pool.idle -= 1;
             gone.push(idle);
         }
-        if pool.waiting >= limits.waiting_max && self.has_quitters() {
+        // One that was in already is not one too many: no more of these wait than there may be
+        // connections.
+        let is_new = !is_back && !was_there;
+        let is_full = |waiting: usize| is_new && waiting >= limits.waiting_max;
+        if is_full(pool.waiting) && self.has_quitters() {
             let places = pool.places.values_mut();
             pool.waiting -= places.map(|place| place.drop_cancelled(reactor)).sum::<usize>();
         }
-        if pool.waiting >= limits.waiting_max {
+        if is_full(pool.waiting) {
             return Way::Full;
         }
         pool.waiting += 1;
-        pool.places.entry(key.clone()).or_default().waiting.push_back(call);
+        pool.places.entry(key.clone()).or_default().wait(call, is_back);
         Way::Wait
     }
 
