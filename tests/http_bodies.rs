@@ -441,6 +441,24 @@ fn body_beyond_the_outbox_is_sent_whole_to_a_slow_reader() {
 }
 
 #[test]
+fn large_body_goes_through_a_small_outbox() {
+    for bytes_max in [1000, 64 * 1024, 100_000] {
+        let mut bench = Bench::<()>::handler(|reactor, _, _, reply| {
+            assert!(reply.send(reactor, "x".repeat(300_000)));
+        });
+        let client = bench.connect_with(10_000);
+        let served = &mut bench.reactor[client.served];
+        let limits = served.limits().clone();
+        served.set_limits(ConnLimits { outbox_bytes_max: bytes_max, ..limits });
+        bench.reactor[client.id].pause();
+        bench.send(&client, get("/")); // And that comes to rest.
+        bench.reactor[client.id].resume();
+        bench.settle();
+        assert_eq!(body(&client.take()).len(), 300_000, "{:?}", client.closed());
+    }
+}
+
+#[test]
 fn large_last_answer_reaches_a_slow_reader_before_the_close() {
     let mut bench = Bench::<()>::handler(|reactor, _, _, reply| {
         let response = Response::bytes(vec![b'x'; 1_000_000]).header("Connection", "close");

@@ -141,7 +141,12 @@ impl Exchange {
             if conn.unsent() > conn.limits().outbox_bytes_low {
                 break;
             }
-            let piece = &left[..left.len().min(PIECE_BYTES)];
+            let room = conn.limits().outbox_bytes_max.saturating_sub(conn.unsent());
+            if room == 0 {
+                conn.marks |= mark::WHOLE; // Both marks are one, and it has been reached.
+                break;
+            }
+            let piece = &left[..left.len().min(PIECE_BYTES).min(room)];
             if conn.put(piece, 1) == Pressure::Refused {
                 return conn.abort();
             }
