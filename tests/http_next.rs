@@ -135,6 +135,25 @@ fn client_that_has_finished_gets_all_answers_however_slowly_it_reads() {
 }
 
 #[test]
+fn request_that_waits_is_answered_though_the_client_finishes_in_that_moment() {
+    let mut bench = Bench::<()>::handler(|reactor, _, request, reply| {
+        let wait = if request.path() == "/later" { SECOND } else { Duration::ZERO };
+        reactor.after(wait, move |reactor, _| {
+            reply.send(reactor, "answered");
+        });
+    });
+    // The connection's own timer fires in the turn of the answer, and has it read first.
+    bench = bench.limits(Limits { idle_timeout: SECOND, ..Limits::default() });
+    let client = bench.connect();
+    bench.send(&client, get("/later") + &get("/"));
+    bench.clock.advance(SECOND);
+    bench.finish(&client);
+    bench.wait(SECOND);
+    assert_eq!(statuses(&client.take()), [200, 200]);
+    assert!(!bench.is_served(&client));
+}
+
+#[test]
 fn reader_that_is_slow_and_steady_is_not_idle() {
     let limits = Limits { idle_timeout: 10 * SECOND, ..Limits::default() };
     let mut bench = Bench::<()>::handler(|reactor, _, _, reply| {

@@ -383,11 +383,16 @@ impl<S: 'static> Session<S> {
         let busy = self.exchange.phase.get() != Phase::Idle || self.exchange.blocked.get();
         let waits = busy || self.spent;
         let Some(conn) = reactor.get_mut(id) else { return };
-        if !waits {
+        let unread = conn.backlog().len();
+        if !waits && unread == 0 {
             return self.exchange.close(conn);
         }
-        conn.unread(conn.backlog().len());
-        self.tell_gone(reactor, state);
+        conn.unread(unread);
+        if waits {
+            return self.tell_gone(reactor, state);
+        }
+        // The answer is of this turn, and what stood behind its request was not looked at yet.
+        reactor.resume(id.raw(), NUDGE);
     }
 
     pub(super) fn tell_gone(&self, reactor: &mut Context<S>, state: &mut S) {
