@@ -22,6 +22,7 @@ use super::limits::Limits;
 use super::send;
 use super::socket::{Phase, Socket};
 use super::watch;
+use crate::net::drive::NUDGE;
 use crate::net::{self, Conn, Stream};
 use crate::reactor::{Context, SourceId};
 
@@ -130,11 +131,24 @@ pub(super) fn fail<S: 'static>(socket: &Socket, reactor: &mut Context<S>, reason
 struct Driven<F> {
     socket: Socket,
     decoder: Decoder,
-    /// Input is being handed out. If this is still set when more comes, the handler has panicked.
+    /// Input is being handed out. If this is still set at the next call, the handler has panicked.
     busy: bool,
     /// `Open` is to be told.
     tells: bool,
     handler: F,
+}
+
+/// The loop, lent in the middle of input. Should a handler panic, the socket is called again to end:
+/// what was behind its message is lost, and more may never come.
+struct Amid<'a, S: 'static>(&'a mut Context<S>, SourceId<Conn>);
+
+impl<S: 'static> Drop for Amid<'_, S> {
+    #[inline]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.resume(self.1.raw(), NUDGE);
+        }
+    }
 }
 
 impl<F> Driven<F> {
@@ -151,6 +165,8 @@ impl<F> Driven<F> {
         if mem::replace(&mut self.busy, true) {
             fail(&self.socket, reactor, Reason::Panicked);
         }
+        let amid = Amid(reactor, id);
+        let reactor = &mut *amid.0;
         self.tell_open(reactor, state);
         let mut shared = take_shared();
         let mut at = 0;
