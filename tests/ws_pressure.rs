@@ -2,6 +2,8 @@
 
 #![cfg(feature = "ws")]
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -120,6 +122,37 @@ fn peer_is_not_given_up_in_the_moment_of_a_resume() {
     raw.send(&masked(0x8A, b""));
     raw.wait(3 * SECOND);
     assert!(raw.told.closed.is_none(), "{:?}", raw.told);
+}
+
+/// The loop was held up meanwhile, and one poll cannot report the answers of all.
+#[test]
+fn crowd_that_has_answered_is_not_given_up() {
+    let _ceiling = ceiling(LIMIT);
+    let clock = ManualClock::held();
+    let mut reactor = Reactor::builder().clock(&clock).build().unwrap();
+    let mut told = Told::default();
+    const CROWD: usize = 1100;
+    support::raise_open_files();
+    let listener = net::tcp::listen(&mut reactor, "127.0.0.1:0", |reactor, _, stream| {
+        open(reactor, stream, Role::Server, limits(), note);
+    });
+    let listener = listener.unwrap();
+    let addr = reactor[listener].local_addr();
+    let mut peers: Vec<_> = (0..CROWD).map(|_| TcpStream::connect(addr).unwrap()).collect();
+    let mut turns = |reactor: &mut Reactor<Told>, count| {
+        (0..count).for_each(|_| drop(reactor.turn(&mut told, Some(Duration::ZERO)).unwrap()));
+    };
+    while reactor[listener].connections() < CROWD {
+        turns(&mut reactor, 1);
+    }
+    clock.advance(10 * SECOND);
+    turns(&mut reactor, 6);
+    let mut ping = [0; 2];
+    peers.iter_mut().for_each(|peer| peer.read_exact(&mut ping).unwrap());
+    peers.iter_mut().rev().for_each(|peer| peer.write_all(&masked(0x8A, b"")).unwrap());
+    clock.advance(3 * SECOND);
+    turns(&mut reactor, 6);
+    assert_eq!(reactor[listener].connections(), CROWD);
 }
 
 #[test]

@@ -29,7 +29,8 @@ use super::frame::Kind;
 use super::send;
 use super::socket::{Phase, Socket};
 use crate::net::conn::{Conn, mark};
-use crate::reactor::Context;
+use crate::net::drive::LOOK_AND_READ;
+use crate::reactor::{Context, Priority};
 use crate::timers::TimerId;
 
 const NEVER: u64 = u64::MAX;
@@ -168,13 +169,22 @@ fn arm<S: 'static>(socket: &Socket, reactor: &mut Context<S>) {
     let watched = socket.clone();
     let id = reactor.after(delay, move |reactor, _| {
         watched.0.watch.timer.set(None);
-        come_up(&watched, reactor);
+        ring(watched, reactor);
     });
     reactor.unref(id);
     timer.set(Some((id, due)));
 }
 
-/// The timer has fired.
+/// The timer has fired. What has come by then counts, and the poll may have had no room to report
+/// it (R3): it is read first.
+fn ring<S: 'static>(socket: Socket, reactor: &mut Context<S>) {
+    if let Some(id) = socket.conn().filter(|id| reactor.contains(id.raw())) {
+        reactor.resume(id.raw(), LOOK_AND_READ);
+        reactor.enqueue(Priority::Low, move |reactor, _| come_up(&socket, reactor));
+    }
+}
+
+/// It is to be seen what is due.
 fn come_up<S: 'static>(socket: &Socket, reactor: &mut Context<S>) {
     let tick = reactor.tick();
     let Watch { look, message, close, .. } = &socket.0.watch;

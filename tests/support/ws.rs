@@ -120,7 +120,7 @@ impl Raw {
     /// Time goes by.
     pub fn wait(&mut self, time: Duration) {
         self.clock.advance(time);
-        self.turns(4);
+        self.turns(6);
     }
 
     /// What the peer was sent since this was asked last.
