@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use waterwheel::net::http::{
     Body, Limits, Method, Refusal, Reply, Request, Response, Router, Sender, Server, SseEvent,
-    StatusCode,
+    StatusCode, Watch,
 };
 use waterwheel::net::{Limits as ConnLimits, Pressure, Reason};
 
@@ -192,6 +192,50 @@ fn body_that_was_paused_at_its_last_byte_ends_though_the_client_has_finished() {
     assert_eq!(bench.state, ["body"]);
     assert!(client.take().ends_with("done"));
     assert!(!bench.is_served(&client));
+}
+
+#[test]
+fn watch_holds_up_the_body_of_its_own_request_and_of_no_later_one() {
+    let watches: Rc<RefCell<Vec<Watch>>> = Rc::default();
+    let all = watches.clone();
+    let mut bench = Bench::new(Server::streaming(move |reactor, _: &mut Upload, _, reply| {
+        let (watch, mut reply) = (reply.watch(), Some(reply));
+        all.borrow_mut().push(watch.clone());
+        if all.borrow().len() == 1 {
+            watch.pause_body(reactor);
+        }
+        move |reactor, upload: &mut Upload, body| match body {
+            Body::Data(bytes) => upload.bytes.extend_from_slice(bytes),
+            Body::End => {
+                upload.ends += 1;
+                reply.take().map(|reply| reply.send(reactor, "done"));
+            }
+            Body::Failed(why) => upload.failed.push(why),
+        }
+    }));
+    let client = bench.connect_with(1000);
+    bench.send(&client, post("/", &"x".repeat(100_000)));
+    assert!(bench.state.bytes.is_empty());
+    assert!(bench.reactor[client.id].unsent() > 90_000, "it is held up");
+    let first = watches.borrow()[0].clone();
+    first.resume_body(&mut bench.reactor);
+    bench.settle();
+    assert_eq!((bench.state.bytes.len(), bench.state.ends), (100_000, 1));
+    // The watch of what was answered leaves the next request alone, either way.
+    let next = post("/", "hello");
+    let (begun, rest) = next.split_at(next.len() - 2);
+    bench.send(&client, begun);
+    first.pause_body(&mut bench.reactor);
+    bench.send(&client, rest);
+    assert_eq!((bench.state.bytes.len(), bench.state.ends), (100_005, 2));
+    bench.send(&client, begun);
+    watches.borrow()[2].pause_body(&mut bench.reactor);
+    first.resume_body(&mut bench.reactor);
+    bench.send(&client, rest);
+    assert_eq!(bench.state.ends, 2, "it is paused by its own");
+    watches.borrow()[2].resume_body(&mut bench.reactor);
+    bench.settle();
+    assert_eq!((bench.state.bytes.len(), bench.state.ends), (100_010, 3));
 }
 
 #[test]

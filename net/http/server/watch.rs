@@ -58,6 +58,48 @@ impl Watch {
         !self.is_answered() && self.exchange.is_open(reactor)
     }
 
+    /// See [`Reply::pause_body`](super::Reply::pause_body): for the handler of a body whose reply,
+    /// or the sender that was made of it, is with whoever takes the body in.
+    ///
+    /// ```
+    /// use waterwheel::net::{Pressure, http::{Ask, Body, CallEvent, Client, Server}};
+    ///
+    /// // Passes every upload on, no faster than it is taken there.
+    /// let client = Client::new();
+    /// let server = Server::streaming(move |reactor, _: &mut (), request, reply| {
+    ///     let (slow_down, go_on, mut reply) = (reply.watch(), reply.watch(), Some(reply));
+    ///     let ask = Ask::post("http://127.0.0.1:9000/").body_stream(request.body_bytes());
+    ///     let call = client.stream(reactor, ask, move |reactor, _, _, event| match event {
+    ///         CallEvent::Head(head) => {
+    ///             reply.take().map(|reply| reply.send(reactor, head.status));
+    ///         }
+    ///         CallEvent::Drained => go_on.resume_body(reactor),
+    ///         _ => {} // After `Failed` the reply is dropped: a 500.
+    ///     });
+    ///     move |reactor, _, body| match body {
+    ///         Body::Data(bytes) => {
+    ///             if call.write(reactor, bytes) != Pressure::Below {
+    ///                 slow_down.pause_body(reactor);
+    ///             }
+    ///         }
+    ///         Body::End => call.end(reactor),
+    ///         Body::Failed(_) => _ = call.cancel(reactor),
+    ///     }
+    /// });
+    /// ```
+    pub fn pause_body<S: 'static>(&self, reactor: &mut Context<S>) {
+        if !self.is_answered() {
+            reply::pause_body(&self.exchange, reactor);
+        }
+    }
+
+    /// Takes [`pause_body`](Watch::pause_body) back, in the next turn.
+    pub fn resume_body<S: 'static>(&self, reactor: &mut Context<S>) {
+        if !self.is_answered() {
+            reply::resume_body(&self.exchange, reactor);
+        }
+    }
+
     fn is_answered(&self) -> bool {
         let phase = self.exchange.phase.get();
         self.exchange.requests.get() != self.request || phase == Phase::Idle
