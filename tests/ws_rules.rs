@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use waterwheel::Context;
-use waterwheel::net::Pressure;
+use waterwheel::net::{Conn, Pressure};
 use waterwheel::net::ws::{Event, Fault, Limits, Message, Reason, Role, Socket, code};
 
 mod support;
@@ -190,18 +190,15 @@ fn fault_behind_our_close_ends_it_without_another() {
 fn connection_that_ends_without_a_close_is_lost() {
     let _ceiling = ceiling(LIMIT);
     let half_open = waterwheel::net::Limits { half_open: true, ..Default::default() };
-    for end in [
-        |raw: &mut Raw| raw.reactor[raw.peer].close(),
-        |raw: &mut Raw| {
-            raw.reactor[raw.peer].abort();
-        },
-    ] {
+    let ends: [(fn(&mut Conn), &str); 2] =
+        [(Conn::close, "lost: it ended without a Close"), (Conn::abort, "lost: reset by the peer")];
+    for (end, told) in ends {
         for begun in [&b""[..], b"\x81", &masked(0x01, b"x"), &masked(0x81, b"xy")[..7]] {
             let mut raw = Raw::with(Role::Server, Limits::default(), half_open.clone(), note);
             raw.send(begun);
-            end(&mut raw);
+            end(&mut raw.reactor[raw.peer]);
             raw.turns(6);
-            assert!(matches!(raw.told.closed, Some(Reason::Lost(_))), "{:?}", raw.told);
+            assert_eq!(raw.told.end(), told);
             raw.run_out();
         }
     }

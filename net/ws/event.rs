@@ -78,6 +78,7 @@ impl fmt::Display for Reason {
             Reason::CloseTimeout => f.write_str("the peer did not answer a Close in time"),
             Reason::Aborted => f.write_str("aborted"),
             Reason::Panicked => f.write_str("the handler panicked"),
+            Reason::Lost(net::Reason::Finished) => f.write_str("lost: it ended without a Close"),
             Reason::Lost(reason) => write!(f, "lost: {reason}"),
             Reason::Connect(error) => write!(f, "no WebSocket: {error}"),
         }
