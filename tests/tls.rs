@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use rustls::version::TLS12;
-use waterwheel::net::{Conn, Event, Stream, memory, tls};
+use waterwheel::net::{Conn, Event, Framed, Lines, Stream, framed, memory, tls};
 use waterwheel::reactor::Alive;
 use waterwheel::{Context, Reactor};
 
@@ -21,6 +21,8 @@ use tcp::{turn_until, turns};
 use with::{
     Authority, Identity, authority, client, localhost, server, server_of, shake, shake_over,
 };
+
+type Log = Vec<String>;
 
 /// A client that knows no later version.
 fn client_of_1_2() -> tls::Client {
@@ -286,7 +288,6 @@ fn a_removed_handshake_says_nothing_and_closes() {
 
 /// The lines, each with the handler's bytes behind it, of a protocol that begins in the clear.
 fn upgrade(server: tls::Server, client: tls::Client, coalesced: bool) -> Vec<String> {
-    type Log = Vec<String>;
     let mut reactor = Reactor::<Log>::new().unwrap();
     let (ours, theirs) = memory::pair(&mut reactor);
     ours.open(&mut reactor, move |reactor: &mut Context<Log>, log: &mut Log, conn, event| {
@@ -396,6 +397,66 @@ fn a_hello_behind_the_line_in_one_read_is_not_lost() {
     let server: Vec<_> = log.iter().filter(|line| line.starts_with("server")).collect();
     assert_eq!(server[..2], ["server: STARTTLS", "server: TLSv1.3 for Some(\"localhost\")"]);
     assert_eq!(server[2..], ["server: secret"]);
+}
+
+/// What a server of lines hears that turns to TLS in mid-stream, when `clear` is sent up to `cut`
+/// and then the rest of it, and "secret" over TLS.
+fn heard_with(clear: &[u8], cut: usize) -> Log {
+    fn serve(reactor: &mut Context<Log>, stream: Stream) {
+        stream.open(
+            reactor,
+            framed(Lines::new(100), |reactor, log: &mut Log, conn, event| {
+                let Framed::Frame(line) = event else { return };
+                log.push(String::from_utf8_lossy(line).into_owned());
+                if line == b"STARTTLS" {
+                    let clear = reactor.deregister(conn).unwrap();
+                    server().accept(
+                        reactor,
+                        clear,
+                        |reactor, log: &mut Log, result| match result {
+                            Ok(stream) => serve(reactor, stream),
+                            Err(error) => log.push(error.to_string()),
+                        },
+                    );
+                }
+            }),
+        );
+    }
+    let mut reactor = Reactor::new().unwrap();
+    let (ours, theirs) = memory::pair(&mut reactor);
+    serve(&mut reactor, ours);
+    let conn = theirs.open(&mut reactor, |_, _: &mut Log, _, _| {});
+    let mut log = Log::new();
+    for part in [&clear[..cut], &clear[cut..]] {
+        let _ = reactor[conn].write(part);
+        turns(&mut reactor, &mut log, 4);
+    }
+    if let Some(theirs) = reactor.deregister(conn) {
+        client().connect(&mut reactor, theirs, "localhost", |reactor, _, result| {
+            let Ok(stream) = result else { return };
+            let conn = stream.open(reactor, |_, _: &mut Log, _, _| {});
+            let _ = reactor[conn].write(b"secret\n");
+            reactor[conn].close();
+        });
+    }
+    reactor.run(&mut log).unwrap();
+    log
+}
+
+#[test]
+fn what_stands_in_the_clear_behind_a_starttls_line_is_never_heard_as_if_it_were_secret() {
+    let (line, injected) = (&b"EHLO me\r\nSTARTTLS\r\n"[..], &b"MAIL evil\r\n"[..]);
+    let clear = [line, injected].concat();
+    for cut in 0..=clear.len() {
+        let log = heard_with(&clear, cut);
+        assert_eq!(log[..2], ["EHLO me", "STARTTLS"]);
+        match cut {
+            // Read together with the line: gone.
+            _ if cut < line.len() || cut == clear.len() => assert_eq!(log[2..], ["secret"]),
+            // Read after it: no hello.
+            _ => assert_eq!(log[2..], ["the peer does not speak TLS"], "cut at {cut}"),
+        }
+    }
 }
 
 #[test]

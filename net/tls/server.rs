@@ -172,14 +172,14 @@ impl Server {
     /// beginning of the handshake. So a line can ask for TLS:
     ///
     /// ```no_run
-    /// use waterwheel::{Context, Reactor, net::{Event, Stream, tcp, tls}};
+    /// use waterwheel::{Context, Reactor, net::{Framed, Lines, Stream, framed, tcp, tls}};
     ///
     /// let tls = tls::Server::new(std::fs::read("cert.pem")?, std::fs::read("key.pem")?)?;
     /// let mut reactor = Reactor::<()>::new()?;
     /// tcp::listen(&mut reactor, "127.0.0.1:2525", move |reactor, _, incoming| {
     ///     let tls = tls.clone();
-    ///     incoming.open(reactor, move |reactor, _, conn, event| match event {
-    ///         Event::Data(b"STARTTLS\r\n") => {
+    ///     incoming.open(reactor, framed(Lines::new(512), move |reactor, _, conn, event| match event {
+    ///         Framed::Frame(b"STARTTLS") => {
     ///             let _ = reactor[conn].write(b"220 go ahead\r\n");
     ///             let Some(clear) = reactor.deregister(conn) else { return };
     ///             tls.accept(reactor, clear, |reactor, _, result| match result {
@@ -187,13 +187,17 @@ impl Server {
     ///                 Err(error) => eprintln!("handshake failed: {error}"),
     ///             });
     ///         }
-    ///         Event::Data(_) => reactor[conn].close(),
+    ///         Framed::Frame(_) => reactor[conn].close(),
     ///         _ => {}
-    ///     });
+    ///     }));
     /// })?;
     /// # fn serve(_: &mut Context<()>, _: Stream) {}
     /// # Ok::<(), std::io::Error>(())
     /// ```
+    ///
+    /// What stood behind the line in the same read is gone with the codec, and that is as it should
+    /// be: lines, since a client waits for the answer before its hello, which somebody on the way
+    /// has put there to be heard as if they had come over TLS.
     ///
     /// # Panics
     /// As [`Stream::open`], with more sources than a token can number.
