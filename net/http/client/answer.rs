@@ -63,7 +63,8 @@ pub struct AnswerHead<'a> {
     pub version: Version,
     /// The fields.
     pub headers: Headers<'a>,
-    /// How long the body will be, if that is known.
+    /// How long the body will be, if that is known: 0 where there is none, as of an answer to HEAD.
+    /// What its `Content-Length` says is how long that of a GET would be.
     pub body_bytes: Option<u64>,
 }
 

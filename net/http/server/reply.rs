@@ -54,7 +54,8 @@ impl Reply {
     /// and the log says so.
     ///
     /// The answer to a HEAD, or with a status that has no body, is complete with its head: to its
-    /// sender the client has gone.
+    /// sender the client has gone, and [`Sender::on_gone`] tells it so. What a program would give up
+    /// then but for a client that has really gone, it asks [`Sender::is_open`] about before.
     pub fn stream<S: 'static>(
         self,
         reactor: &mut Context<S>,
@@ -69,7 +70,7 @@ impl Reply {
 
     /// [`stream`](Reply::stream) of a body whose length is known, which the client is told: so many
     /// bytes must follow, and more are refused: of the response's own body with a reset. Fewer are a
-    /// reset, too.
+    /// reset, too. The answer to a HEAD tells the length, and nothing follows.
     pub fn stream_sized<S: 'static>(
         self,
         reactor: &mut Context<S>,
