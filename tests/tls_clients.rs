@@ -280,7 +280,7 @@ fn the_example_refuses_bad_arguments_in_one_line() {
     let path = empty.0.to_str().unwrap();
     for (args, because) in [
         (&["--cert", path][..], "--cert and --key go together"),
-        (&["--cert", path, "--key", path], "there is no certificate in the PEM"),
+        (&["--cert", path, "--key", path], "no certificate is in the PEM"),
         (&["--cert", "/nowhere", "--key", path], "cannot read /nowhere"),
         (&["--save", "/nowhere/at/all"], "cannot write /nowhere/at/all"),
         (&[&taken], "cannot listen"),

@@ -67,6 +67,7 @@ fn certificates_are_refused_in_plain_words_on_both_sides() {
     });
     let said = distrusted(&of_authority).0;
     assert!(said.starts_with("the peer's certificate is an authority's"), "{said}");
+    assert!(said.ends_with("CA:FALSE openssl makes one of those"), "{said}");
     let stranger = Authority::new("somebody else").issue(&["localhost"]);
     let (said, told) = distrusted(&stranger);
     let words = "the peer's certificate was not issued by anybody who is trusted here: \
@@ -92,13 +93,20 @@ fn pem_that_is_none_is_refused_with_what_is_wrong() {
     let Identity { chain, key } = localhost();
     let other = authority().issue(&["localhost"]);
     let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n";
+    let encrypted = key.replace("PRIVATE", "ENCRYPTED PRIVATE");
+    let older = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\n\
+                 AAAA\n-----END RSA PRIVATE KEY-----\n";
     for (chain, key, because) in [
-        ("", key.as_str(), "there is no certificate in the PEM"),
-        ("nothing", key, "there is no certificate in the PEM"),
-        (key, key, "there is no certificate in the PEM"),
-        (broken, key, "the PEM cannot be read"),
-        (chain, "", "no private key can be read from the PEM"),
-        (chain, chain, "no private key can be read from the PEM"),
+        ("", key.as_str(), "no certificate is in the PEM"),
+        ("nothing", key, "no certificate is in the PEM"),
+        ("\x30\x01", key, "no certificate is in the PEM: it is DER; openssl"),
+        (key, key, "no certificate is in the PEM, only something else: is it the wrong file?"),
+        (&encrypted, key, "no certificate is in the PEM, only something else"),
+        (broken, key, "no certificate can be read from the PEM: it ends in the middle"),
+        (chain, "", "no private key is in the PEM"),
+        (chain, chain, "no private key is in the PEM, only something else"),
+        (chain, &encrypted, "no private key can be read from the PEM: it is encrypted; `openssl"),
+        (chain, older, "no private key can be read from the PEM: it is encrypted; `openssl"),
         (chain, &other.key, "the private key is not that of the certificate"),
     ] {
         let error = tls::Server::new(chain, key).unwrap_err();

@@ -6,8 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use waterwheel::Context;
-use waterwheel::net::{Conn, Pressure};
 use waterwheel::net::ws::{Event, Fault, Limits, Message, Reason, Role, Socket, code};
+use waterwheel::net::{Conn, Pressure};
 
 mod support;
 #[path = "support/ws.rs"]

@@ -70,7 +70,16 @@ impl From<Arc<ServerConfig>> for Server {
 
 impl Server {
     /// A server with a certificate and its private key, both as PEM. `chain` is the certificate,
-    /// followed by those that certify it.
+    /// followed by those that certify it. For oneself, openssl makes both; to a client of
+    /// [`Client::with_roots`](super::Client::with_roots) `cert.pem` is then its own root:
+    ///
+    /// ```sh
+    /// openssl req -x509 -newkey rsa:2048 -nodes -days 90 -keyout key.pem -out cert.pem \
+    ///     -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1 \
+    ///     -addext basicConstraints=CA:FALSE
+    /// ```
+    ///
+    /// Without the last line it is an authority's, which this crate's client refuses.
     ///
     /// # Errors
     /// `InvalidInput`: the PEM cannot be read, or the key belongs to another certificate.

@@ -108,7 +108,9 @@ fn of_certificate(why: &CertificateError) -> String {
         CertificateError::BadEncoding => "cannot be read".into(),
         // What webpki finds and rustls has no word for; as `openssl req -x509` makes them.
         CertificateError::Other(other) if other.0.to_string() == "CaUsedAsEndEntity" => {
-            "is an authority's (CA:TRUE), not a server's or a client's".into()
+            "is an authority's (CA:TRUE), not a server's or a client's: \
+             with -addext basicConstraints=CA:FALSE openssl makes one of those"
+                .into()
         }
         other => format!("is not accepted: {other}"),
     }
