@@ -136,3 +136,14 @@ fn connection_that_owes_a_body_is_not_used_again() {
     lab.say(0, ok(""));
     assert_eq!((lab.events(), lab.client.idle()), (vec!["end".to_owned()], 0));
 }
+
+#[test]
+fn a_request_in_the_log_shows_no_secret() {
+    let ask = Ask::post("http://ann:secret@example.org/orders").header("Authorization", "secret");
+    let shown = format!("{:?}", ask.body("secret"));
+    assert!(shown.contains("POST") && shown.contains("example.org/orders"), "{shown}");
+    assert!(shown.contains("[\"Authorization\"]") && shown.contains("6 bytes"), "{shown}");
+    assert!(!shown.contains("secret") && !shown.contains("115, 101, 99"), "{shown}");
+    let bad = format!("{:?}", Ask::get("http://ann:secret@a b/"));
+    assert!(bad.contains("a b") && !bad.contains("secret"), "{bad}");
+}
