@@ -190,7 +190,8 @@ fn fault_behind_our_close_ends_it_without_another() {
 fn connection_that_ends_without_a_close_is_lost() {
     let _ceiling = ceiling(LIMIT);
     let half_open = waterwheel::net::Limits { half_open: true, ..Default::default() };
-    let ends: [(fn(&mut Conn), &str); 2] =
+    type End = fn(&mut Conn);
+    let ends: [(End, &str); 2] =
         [(Conn::close, "lost: it ended without a Close"), (Conn::abort, "lost: reset by the peer")];
     for (end, told) in ends {
         for begun in [&b""[..], b"\x81", &masked(0x01, b"x"), &masked(0x81, b"xy")[..7]] {
