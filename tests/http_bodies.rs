@@ -110,6 +110,33 @@ fn body_that_breaks_off_is_told_and_answered_where_that_can_be() {
 }
 
 #[test]
+fn body_that_broke_off_while_it_waited_is_told_when_it_begins() {
+    let mut bench =
+        Bench::new(Server::streaming(|reactor, _: &mut Vec<String>, request, reply| {
+            let is_first = request.path() == "/first";
+            let wait = Duration::from_secs(if is_first { 1 } else { 3600 });
+            reactor.after(wait, move |reactor, _| {
+                reply.send(reactor, "answered");
+            });
+            move |_, told: &mut Vec<String>, body| match body {
+                _ if is_first => {}
+                Body::Data(bytes) => told.push(String::from_utf8_lossy(bytes).into_owned()),
+                Body::End => told.push("all".to_owned()),
+                Body::Failed(why) => told.push(why.to_string()),
+            }
+        }));
+    let client = bench.connect();
+    let half = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 8\r\n\r\nhalf";
+    bench.send(&client, get("/first") + half);
+    bench.finish(&client);
+    bench.wait(Duration::from_secs(1));
+    let told = ["half", "the client has finished in the middle of a body"];
+    assert_eq!(bench.state, told);
+    assert_eq!(statuses(&client.take()), [200]);
+    assert!(!bench.is_served(&client), "nobody waits for the rest");
+}
+
+#[test]
 fn paused_body_waits_and_holds_the_client_up() {
     let mut bench = Bench::new(Server::streaming(|reactor, upload: &mut Upload, _, reply| {
         reply.pause_body(reactor);

@@ -163,6 +163,10 @@ impl<S: 'static> Session<S> {
         let Some(conn) = reactor.get_mut(id) else { return };
         let ignored = matches!(self.intake, Intake::Ignore) || self.exchange.closing.get();
         let left = bytes.len() - used;
+        let wants_more = self.intake.is_body() && !self.exchange.body_paused.get();
+        if wants_more && !ignored && conn.is_read_out() {
+            return self.cut_body(reactor, state, id); // Its end came before its turn.
+        }
         if !ignored {
             conn.unread(left);
             if (waits || self.exchange.blocked.get())
