@@ -140,7 +140,9 @@ fn crowd_that_has_answered_is_not_given_up() {
     let addr = reactor[listener].local_addr();
     let mut peers: Vec<_> = (0..CROWD).map(|_| TcpStream::connect(addr).unwrap()).collect();
     let mut turns = |reactor: &mut Reactor<Told>, count| {
-        (0..count).for_each(|_| drop(reactor.turn(&mut told, Some(Duration::ZERO)).unwrap()));
+        for _ in 0..count {
+            reactor.turn(&mut told, Some(Duration::ZERO)).unwrap();
+        }
     };
     while reactor[listener].connections() < CROWD {
         turns(&mut reactor, 1);
