@@ -115,6 +115,7 @@ impl<S: 'static> Exchange<S> {
         *line.current.borrow_mut() = Some((self.clone(), call));
         self.control.hold.put(leash);
         self.control.conn.set(Some(conn));
+        reactor.set_place(conn.raw(), self.place);
         let mut head = Vec::new();
         let waits = {
             let work = &mut *self.work.borrow_mut();

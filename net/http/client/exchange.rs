@@ -34,7 +34,7 @@ use super::target::Target;
 use super::tell::Sink;
 use super::upload::Upload;
 use crate::net::{Conn, Reason};
-use crate::reactor::{Context, Interest, Options, Readiness, SourceId, Unplugged};
+use crate::reactor::{Context, Interest, Options, Place, Readiness, SourceId, Unplugged};
 
 /// One call.
 pub(super) struct Exchange<S: 'static> {
@@ -43,6 +43,8 @@ pub(super) struct Exchange<S: 'static> {
     pub(super) work: RefCell<Work<S>>,
     /// Taken out while it runs.
     pub(super) sink: RefCell<Option<Sink<S>>>,
+    /// Who asked: its connection is known by that, too.
+    pub(super) place: Place,
 }
 
 pub(super) struct Work<S: 'static> {
@@ -111,6 +113,7 @@ pub(super) fn begin<S: 'static>(
         control: control.clone(),
         work: RefCell::new(Work::new(ask, target, failed, shared)),
         sink: RefCell::new(Some(sink)),
+        place: Place::caller(),
     });
     let own = exchange.clone();
     let call = reactor.register_sure(
