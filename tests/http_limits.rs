@@ -175,15 +175,17 @@ fn body_must_keep_coming() {
 
 #[test]
 fn what_has_come_when_a_limit_is_up_is_read_first() {
-    let limits = Limits::default();
+    let limits = Limits { head_bytes_max: 200_000, ..Limits::default() };
     let (ask, tell) = (get("/"), post("/", "told"));
+    let in_two_reads = ask.replace("\r\n\r\n", &format!("\r\nA: {}\r\n\r\n", "a".repeat(100_000)));
     for (all, at, limit) in [
         (&ask, 0, limits.idle_timeout),
         (&ask, 20, limits.head_timeout),
+        (&in_two_reads, 20, limits.head_timeout),
         (&tell, tell.len() - 2, limits.body_grace),
     ] {
         let mut bench = echo(limits.clone());
-        let client = bench.connect();
+        let client = bench.connect_with(200_000);
         bench.send(&client, &all[..at]);
         // Sent when the turn has asked already what there is to read.
         let (id, rest) = (client.id, all.as_bytes()[at..].to_vec());
@@ -192,7 +194,7 @@ fn what_has_come_when_a_limit_is_up_is_read_first() {
         });
         bench.clock.advance(limit);
         bench.settle();
-        assert_eq!(statuses(&client.take()), [200], "at {at} of {all}");
+        assert_eq!(statuses(&client.take()), [200], "at {at} of {all:.50}");
         bench.wait(limits.idle_timeout - MS);
         assert!(!client.has_ended(), "it counts from the answer");
         bench.wait(2 * MS);

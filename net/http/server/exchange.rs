@@ -35,7 +35,7 @@ use crate::net::drive::NUDGE;
 use crate::net::http::head::RequestHead;
 use crate::net::http::payload::Payload;
 use crate::net::http::response::{Coding, Response};
-use crate::reactor::{Context, Readiness, Resumer, SourceId};
+use crate::reactor::{Context, Resumer, SourceId};
 use crate::timers::TimerId;
 
 /// With more than this unsent, closing waits until the client has taken some of it: the grace of a
@@ -208,12 +208,10 @@ impl Exchange {
         }
     }
 
-    /// The timer is up: lets the connection read what has come, and then look.
+    /// The timer is up, and what has come was read: lets the session look.
     pub(super) fn ring(&self) {
         self.alarm.set(true);
-        if let Some(conn) = self.conn.get() {
-            self.resumer.resume(conn.raw(), Readiness::DEADLINE | NUDGE);
-        }
+        self.nudge();
     }
 
     /// The answer is written: the next request may come, or the connection is closed.

@@ -15,10 +15,11 @@ use std::time::Duration;
 
 use super::conn::Session;
 use super::exchange::{Exchange, Phase};
+use crate::net::drive::LOOK_AND_READ;
 use crate::net::http::limits::Limits;
 use crate::net::http::refusal::Refusal;
 use crate::net::limits::ticks;
-use crate::reactor::{Context, Missed};
+use crate::reactor::{Context, Missed, Priority};
 use crate::timers::TICK;
 
 /// The limits on time.
@@ -61,7 +62,8 @@ pub(super) fn start<S: 'static>(
         let conn = of.upgrade().and_then(|of| of.conn.get().map(|conn| (of, conn)));
         match conn {
             Some((of, conn)) if reactor.contains(conn.raw()) => {
-                of.ring();
+                reactor.resume(conn.raw(), LOOK_AND_READ);
+                reactor.enqueue(Priority::Low, move |_, _| of.ring());
             }
             _ => {
                 reactor.cancel(occurrence.timer);
