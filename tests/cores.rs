@@ -18,7 +18,7 @@ fn latencies(line: &str, how: &str) -> (f64, f64) {
 #[test]
 fn workers_keep_the_echo_alive_while_hashing_inline_does_not() {
     // So slow that, inline, one hash is hardly done when the next is due.
-    let rounds = if cfg!(debug_assertions) { "500000" } else { "8000000" };
+    let rounds = if cfg!(debug_assertions) { "2000000" } else { "32000000" };
     let args = ["--hashes", "5", "--rounds", rounds, "0"];
     let (mut server, addr) = Process::listening(example("workers").args(args));
     let mut client = Client::connect(addr);
