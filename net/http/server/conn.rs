@@ -112,7 +112,7 @@ pub(super) struct Session<S: 'static> {
     /// Requests that may still begin in this go.
     room: usize,
     /// `room` was used up, and the backlog holds more requests: a nudge goes on with them.
-    spent: bool,
+    pub(super) spent: bool,
     /// The tick for which the timer is armed, or an earlier one.
     pub(super) armed: u64,
     /// It is one connection too many.
@@ -186,7 +186,7 @@ impl<S: 'static> Session<S> {
 
     /// One step; how many bytes it has used, or `None` if there is none to take.
     #[inline]
-    fn step(
+    pub(super) fn step(
         &mut self,
         reactor: &mut Context<S>,
         state: &mut S,
@@ -373,52 +373,5 @@ impl<S: 'static> Session<S> {
             Phase::Streaming => exchange.tell_drained(reactor, state),
             _ => {}
         }
-    }
-
-    /// The client has finished sending. One that waits for its answer gets it.
-    fn eof(&mut self, reactor: &mut Context<S>, state: &mut S, id: SourceId<Conn>) {
-        if matches!(&self.intake, Intake::Flow(flow) if flow.decoder.left() == 0) {
-            // All of it has come. Its handler paused at the last byte, so the end was not told yet.
-            while self.step(reactor, state, id, &[]).is_some() {}
-        }
-        if self.intake.is_body() {
-            return self.cut_body(reactor, state, id);
-        }
-        let busy = self.exchange.phase.get() != Phase::Idle || self.exchange.blocked.get();
-        let waits = busy || self.spent;
-        let Some(conn) = reactor.get_mut(id) else { return };
-        let unread = conn.backlog().len();
-        if !waits && unread == 0 {
-            return self.exchange.close(conn);
-        }
-        conn.unread(unread);
-        if waits {
-            return self.tell_gone(reactor, state);
-        }
-        // The answer is of this turn, and what stood behind its request was not looked at yet.
-        reactor.resume(id.raw(), NUDGE);
-    }
-
-    pub(super) fn tell_gone(&self, reactor: &mut Context<S>, state: &mut S) {
-        if let Some(gone) = self.exchange.take_gone::<S>() {
-            gone(reactor, state);
-        }
-    }
-
-    fn closed(&mut self, reactor: &mut Context<S>, state: &mut S) {
-        self.exchange.timer.take().map(|timer| reactor.cancel(timer));
-        self.fail_body(reactor, state, Refusal::bad("the client has gone"));
-        let gone = self.exchange.take_gone::<S>();
-        self.exchange.end();
-        if let Some(gone) = gone {
-            gone(reactor, state);
-        }
-    }
-}
-
-/// Whatever takes the connection out of the loop ends the exchange.
-impl<S: 'static> Drop for Session<S> {
-    fn drop(&mut self) {
-        self.exchange.end();
     }
 }

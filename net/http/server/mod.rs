@@ -45,6 +45,7 @@ use crate::reactor::{Context, Place, SourceId};
 mod answer;
 mod body;
 mod conn;
+mod end;
 mod exchange;
 mod reply;
 mod router;

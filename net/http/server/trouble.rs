@@ -4,7 +4,7 @@
 //! closes the connection.
 //!
 //! # Read next
-//! `time.rs`: what is too slow.
+//! `end.rs`: when the client goes.
 
 use std::mem;
 
@@ -63,26 +63,6 @@ impl<S: 'static> Session<S> {
             Phase::Idle if streams => self.exchange.close(conn),
             Phase::Sending => {}
             _ => self.refuse(reactor, id, refusal),
-        }
-    }
-
-    /// The client has finished in the middle of a body. Half a request is nothing to answer, but an
-    /// answer that was begun goes on.
-    pub(super) fn cut_body(&mut self, reactor: &mut Context<S>, state: &mut S, id: SourceId<Conn>) {
-        const GONE: Refusal = Refusal::bad("the client has finished in the middle of a body");
-        log::info!("{}: {GONE}", self.exchange.peer());
-        self.fail_body(reactor, state, GONE);
-        self.tell_gone(reactor, state);
-        let Some(conn) = reactor.get_mut(id) else { return self.exchange.end() };
-        match self.exchange.phase.get() {
-            Phase::Sending | Phase::Streaming => {}
-            // Its sender was dropped just now: a reset, so that it looks cut off.
-            Phase::Torn => conn.abort(),
-            Phase::Idle => self.exchange.close(conn),
-            _ => {
-                self.exchange.end();
-                self.exchange.close(conn);
-            }
         }
     }
 
