@@ -9,23 +9,10 @@ use waterwheel::net::{Pressure, Reason, drain};
 mod http;
 mod support;
 
-use http::{Bench, Client, body, describe, get, post, statuses};
+use http::{Bench, Client, body, echo, get, keeping, post, statuses};
 use support::MS;
 
 const SECOND: Duration = Duration::from_secs(1);
-
-/// Answers at once what was asked.
-fn echo(limits: Limits) -> Bench<()> {
-    let bench = Bench::handler(|reactor, _, request, reply| {
-        reply.send(reactor, describe(request));
-    });
-    bench.limits(limits)
-}
-
-/// Keeps every reply.
-fn keeping(limits: Limits) -> Bench<Vec<Reply>> {
-    Bench::handler(|_, kept: &mut Vec<Reply>, _, reply| kept.push(reply)).limits(limits)
-}
 
 /// The status for a request, whole and byte by byte.
 fn status(limits: &Limits, request: &str) -> u16 {

@@ -13,23 +13,10 @@ use waterwheel::net::{Event, drain};
 mod http;
 mod support;
 
-use http::{Bench, Client, body, describe, get, post, statuses};
+use http::{Bench, Client, body, echo, get, keeping, post, statuses};
 use support::MS;
 
 const SECOND: Duration = Duration::from_secs(1);
-
-/// Answers at once what was asked.
-fn echo(limits: Limits) -> Bench<()> {
-    let bench = Bench::handler(|reactor, _, request, reply| {
-        reply.send(reactor, describe(request));
-    });
-    bench.limits(limits)
-}
-
-/// Keeps every reply.
-fn keeping(limits: Limits) -> Bench<Vec<Reply>> {
-    Bench::handler(|_, kept: &mut Vec<Reply>, _, reply| kept.push(reply)).limits(limits)
-}
 
 /// Whether a drain takes the connection for idle, and closes it at once.
 fn drains_at_once<S: 'static>(bench: &mut Bench<S>, client: &Client) -> bool {

@@ -179,3 +179,16 @@ pub fn describe(request: &Request<'_>) -> Response {
     let (method, target) = (request.method(), request.target());
     format!("{method} {target} {}", String::from_utf8_lossy(request.body())).into()
 }
+
+/// Answers at once what was asked.
+pub fn echo(limits: Limits) -> Bench<()> {
+    let bench = Bench::handler(|reactor, _, request, reply| {
+        reply.send(reactor, describe(request));
+    });
+    bench.limits(limits)
+}
+
+/// Keeps every reply.
+pub fn keeping(limits: Limits) -> Bench<Vec<Reply>> {
+    Bench::handler(|_, kept: &mut Vec<Reply>, _, reply| kept.push(reply)).limits(limits)
+}

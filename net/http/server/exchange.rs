@@ -169,7 +169,8 @@ impl Exchange {
         }
     }
 
-    /// An exchange whose client has gone, for a sender that has nothing to send.
+    /// An exchange without a connection, for a sender that has nothing to send: to it the client has
+    /// gone, whatever the phase.
     pub(super) fn dead(&self) -> Rc<Exchange> {
         Rc::new(Exchange::new(self.common.clone(), self.resumer.clone(), self.peer, 0))
     }
