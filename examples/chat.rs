@@ -44,11 +44,11 @@ struct Member {
 
 impl Member {
     /// Sends a line, or counts it if the member is behind: too much is unsent already. A line for
-    /// one that is being closed is refused, which is as well.
+    /// one that has gone, or is being closed, reaches nobody, which is as well.
     fn tell(&mut self, reactor: &mut Context<Chat>, line: &str) {
         if let Some(missed) = &mut self.missed {
             *missed += 1;
-        } else if reactor[self.conn].write(line.as_bytes()) == Pressure::AboveHigh {
+        } else if self.conn.write(reactor, line.as_bytes()) == Pressure::AboveHigh {
             self.missed = Some(0); // This line was taken; from here on we count, until `Drained`.
         }
     }
@@ -120,7 +120,7 @@ impl Chat {
                 self.members[at].tell(reactor, &line);
             }
             ("/quit", _) => {
-                reactor[self.members[at].conn].close();
+                self.members[at].conn.close(reactor);
                 self.leave(reactor, at);
             }
             _ => {

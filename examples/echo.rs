@@ -42,7 +42,9 @@ fn run(args: &cli::Args) -> Result<(), String> {
         .open(&mut reactor, &args.addr, |reactor, _, incoming| {
             incoming.open(reactor, |reactor: &mut Context<()>, _, conn, event| match event {
                 Event::Data(bytes) => echo(reactor, conn, bytes),
-                Event::Drained => reactor[conn].resume(),
+                Event::Drained => {
+                    conn.resume(reactor);
+                }
                 Event::Eof => {}
                 Event::Closed(why) => log::debug!("{conn:?}: {why}"),
             });
@@ -55,10 +57,12 @@ fn run(args: &cli::Args) -> Result<(), String> {
 
 /// Sends bytes back. A client that does not read its echo is not read from either.
 fn echo(reactor: &mut Context<()>, conn: SourceId<Conn>, bytes: &[u8]) {
-    match reactor[conn].write(bytes) {
+    match conn.write(reactor, bytes) {
         Pressure::Below => {}
-        Pressure::AboveHigh => reactor[conn].pause(),
+        Pressure::AboveHigh => {
+            conn.pause(reactor);
+        }
         // The outbox takes 4 MiB and we stop at 256 KiB, so only a closed connection refuses.
-        Pressure::Refused => {}
+        Pressure::Refused | Pressure::Closed => {}
     }
 }

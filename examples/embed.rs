@@ -112,7 +112,7 @@ fn obey(reactor: &mut Reactor<Clients>, clients: &Clients, line: &str) -> bool {
         },
         _ => {
             for client in clients {
-                let _ = reactor[*client].write(line.as_bytes()); // Who reads nothing misses this.
+                let _ = client.write(reactor, line.as_bytes()); // Who reads nothing misses this.
             }
         }
     }
@@ -128,11 +128,13 @@ fn serve(
 ) {
     match event {
         Event::Data(bytes) => {
-            if reactor[conn].write(bytes) == Pressure::AboveHigh {
-                reactor[conn].pause();
+            if conn.write(reactor, bytes) == Pressure::AboveHigh {
+                conn.pause(reactor);
             }
         }
-        Event::Drained => reactor[conn].resume(),
+        Event::Drained => {
+            conn.resume(reactor);
+        }
         Event::Eof => {}
         Event::Closed(_) => clients.retain(|client| *client != conn),
     }

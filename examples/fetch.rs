@@ -112,9 +112,7 @@ fn take(reactor: &mut Context<Fetch>, fetch: &mut Fetch, at: usize, event: CallE
 
 /// Writes. If the reader is too slow for that, the server has to wait.
 fn write(reactor: &mut Context<Fetch>, job: &Job, bytes: &[u8]) {
-    if let Some(out) = reactor.get_mut(job.out)
-        && out.write(bytes) == Pressure::AboveHigh
-    {
+    if job.out.write(reactor, bytes) == Pressure::AboveHigh {
         job.call.pause(reactor);
     }
 }
@@ -135,8 +133,8 @@ fn end(reactor: &mut Context<Fetch>, fetch: &mut Fetch, at: usize, failed: bool)
     let out = fetch.jobs[at].out;
     if fetch.jobs.iter().any(|job| job.out == out && !job.ended) {
         drained(reactor, fetch, out);
-    } else if let Some(out) = reactor.get_mut(out) {
-        out.close();
+    } else {
+        out.close(reactor);
     }
 }
 

@@ -112,7 +112,9 @@ impl Console {
                 for listener in reactor.ids::<tcp::Listener>() {
                     reactor.remove(listener.raw());
                 }
-                core.conns.iter().for_each(|conn| reactor[*conn].close());
+                for conn in &core.conns {
+                    conn.close(reactor);
+                }
             };
             if core.post(close).is_err() {
                 let _ = core.stop(); // Its mailbox is full, or it has gone already.
@@ -174,7 +176,7 @@ impl Core {
     /// A client whose outbox is full misses the line.
     fn tell(&self, reactor: &mut Context<Core>, but: Option<SourceId<Conn>>, line: &str) {
         for conn in self.conns.iter().filter(|conn| but != Some(**conn)) {
-            let _ = reactor[*conn].write(line.as_bytes());
+            let _ = conn.write(reactor, line.as_bytes());
         }
     }
 }

@@ -205,9 +205,9 @@ fn from_stdin(reactor: &mut Context<Nc>, nc: &mut Nc, stdio: SourceId<Conn>, eve
         Event::Eof => {
             nc.stdin_ended = true;
             if nc.half_closes
-                && let Some(net) = nc.net.and_then(|net| reactor.get_mut(net))
+                && let Some(net) = nc.net
             {
-                net.shutdown();
+                net.shutdown(reactor);
             }
             end_if_over(reactor, nc);
         }
@@ -233,8 +233,8 @@ fn from_net(reactor: &mut Context<Nc>, nc: &mut Nc, net: SourceId<Conn>, event: 
             if !matches!(why, Reason::Finished) {
                 nc.error = Some(format!("the connection broke: {why}"));
             }
-            if let Some(stdio) = nc.stdio.and_then(|stdio| reactor.get_mut(stdio)) {
-                stdio.close();
+            if let Some(stdio) = nc.stdio {
+                stdio.close(reactor);
             }
         }
     }
@@ -254,9 +254,9 @@ fn from_udp(
             }
             // A datagram that nobody prints in time is lost, as datagrams may be.
             if nc.udp.is_some_and(|(_, peer)| peer == from)
-                && let Some(stdio) = nc.stdio.and_then(|stdio| reactor.get_mut(stdio))
+                && let Some(stdio) = nc.stdio
             {
-                let _ = stdio.write(bytes);
+                let _ = stdio.write(reactor, bytes);
                 be_patient(reactor, nc);
             }
         }
@@ -271,11 +271,15 @@ fn send(reactor: &mut Context<Nc>, nc: &mut Nc, bytes: &[u8], stdio: SourceId<Co
     be_patient(reactor, nc);
     let mut sent = 0;
     for piece in bytes.chunks(DATAGRAM_BYTES_MAX) {
-        let socket = &mut reactor[udp];
-        match if nc.listens { socket.send_to(piece, &peer) } else { socket.send(piece) } {
-            Ok(Pressure::Refused) => {
-                reactor[stdio].unread(bytes.len() - sent);
-                return reactor[stdio].pause();
+        let sent_now = match nc.listens {
+            true => udp.send_to(reactor, piece, &peer),
+            false => udp.send(reactor, piece),
+        };
+        match sent_now {
+            Ok(Pressure::Refused | Pressure::Closed) => {
+                stdio.unread(reactor, bytes.len() - sent);
+                stdio.pause(reactor);
+                return;
             }
             Ok(_) => sent += piece.len(),
             Err(error) => return give_up(reactor, nc, &error),
@@ -304,15 +308,15 @@ fn pass(
     to: Option<SourceId<Conn>>,
 ) {
     be_patient(reactor, nc);
-    let Some(to) = to.and_then(|to| reactor.get_mut(to)) else { return };
-    if to.write(bytes) == Pressure::AboveHigh {
-        reactor[from].pause();
+    let Some(to) = to else { return };
+    if to.write(reactor, bytes) == Pressure::AboveHigh {
+        from.pause(reactor);
     }
 }
 
 fn resume(reactor: &mut Context<Nc>, from: Option<SourceId<Conn>>) {
-    if let Some(from) = from.and_then(|from| reactor.get_mut(from)) {
-        from.resume();
+    if let Some(from) = from {
+        from.resume(reactor);
     }
 }
 
@@ -320,11 +324,11 @@ fn resume(reactor: &mut Context<Nc>, from: Option<SourceId<Conn>>) {
 /// served. What is unsent still goes, both ways.
 fn end_if_over(reactor: &mut Context<Nc>, nc: &Nc) {
     if nc.net_ended && (nc.stdin_ended || nc.listens) {
-        if let Some(net) = nc.net.and_then(|net| reactor.get_mut(net)) {
-            net.shutdown();
+        if let Some(net) = nc.net {
+            net.shutdown(reactor);
         }
-        if let Some(stdio) = nc.stdio.and_then(|stdio| reactor.get_mut(stdio)) {
-            stdio.close();
+        if let Some(stdio) = nc.stdio {
+            stdio.close(reactor);
         }
     }
 }

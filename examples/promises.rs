@@ -116,11 +116,13 @@ fn ask(reactor: &mut Loop, stream: Stream, dish: &str) -> Soon<String> {
         let line = String::from_utf8_lossy(line).into_owned();
         let answer = if line == "no" { Err(ErrorKind::WouldBlock.into()) } else { Ok(line) };
         resolver.take().map(|resolver| resolver.settle(reactor, answer));
-        reactor[conn].close();
+        conn.close(reactor);
     });
     let conn = stream.open(reactor, handler);
-    let _ = reactor[conn].write(format!("{dish}\n").as_bytes()); // A fresh connection has room.
-    answered.on_cancel(move |reactor| reactor.get_mut(conn).map_or((), Conn::close))
+    let _ = conn.write(reactor, format!("{dish}\n").as_bytes()); // A fresh connection has room.
+    answered.on_cancel(move |reactor| {
+        conn.close(reactor);
+    })
 }
 
 /// The kitchen's side: somebody asks for a dish. Answers what to cancel if they leave.
@@ -143,8 +145,6 @@ fn cook(reactor: &mut Loop, kitchen: &mut Kitchen, conn: Guest, (dish, ms): Dish
         reactor.stop();
     });
     cooked.then(reactor, move |reactor, _, ()| {
-        if let Some(conn) = reactor.get_mut(conn) {
-            let _ = conn.write(answer.as_bytes()); // Thirty bytes find room.
-        }
+        let _ = conn.write(reactor, answer.as_bytes()); // The guest may have left meanwhile.
     })
 }

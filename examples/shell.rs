@@ -87,7 +87,7 @@ fn run(args: &cli::Args) -> Result<i32, String> {
     }
     let stdout = net::stdout(&mut reactor).map_err(text)?;
     let out = stdout.open(&mut reactor, |reactor, shell: &mut Shell, _, event| match event {
-        Event::Drained => each_pipe(reactor, shell, Conn::resume),
+        Event::Drained => each_pipe(reactor, shell, |reactor, pipe| pipe.resume(reactor)),
         // Of no interest at the end; before, nobody reads us any more (`shell … | head -3`).
         Event::Closed(_) => pass_on(reactor, shell, Signal::TERM),
         Event::Data(_) | Event::Eof => {}
@@ -155,10 +155,8 @@ fn ended(reactor: &mut Context<Shell>, shell: &mut Shell, number: usize, how: &s
         shell.code = code;
     }
     note(reactor, shell, number, how);
-    if shell.jobs.iter().all(|job| job.stage == Stage::Over)
-        && let Some(out) = reactor.get_mut(shell.out)
-    {
-        out.close();
+    if shell.jobs.iter().all(|job| job.stage == Stage::Over) {
+        shell.out.close(reactor);
     }
 }
 
@@ -171,8 +169,8 @@ fn pass_on(reactor: &mut Context<Shell>, shell: &mut Shell, signal: Signal) {
     shell.ending.get_or_insert(signal);
     for number in 0..shell.jobs.len() {
         match shell.jobs[number].stage {
-            Stage::Runs(child) => match reactor[child].kill(signal) {
-                Ok(()) => note(reactor, shell, number, &format!("{signal} sent")),
+            Stage::Runs(child) => match child.kill(reactor, signal) {
+                Ok(_) => note(reactor, shell, number, &format!("{signal} sent")),
                 Err(error) => note(reactor, shell, number, &format!("{signal} not sent: {error}")),
             },
             Stage::Waits(timer) => {
@@ -190,17 +188,18 @@ fn note(reactor: &mut Context<Shell>, shell: &Shell, number: usize, what: &str) 
 
 /// Prints a line; who prints more than is read waits. Stale is the id of a stdout that has gone.
 fn print(reactor: &mut Context<Shell>, shell: &Shell, number: usize, mark: &str, line: &[u8]) {
-    let Some(out) = reactor.get_mut(shell.out) else { return };
     let head = format!("{}{mark}", number + 1);
-    if out.write(&[head.as_bytes(), line, b"\n"].concat()) == Pressure::AboveHigh {
-        each_pipe(reactor, shell, Conn::pause);
+    if shell.out.write(reactor, &[head.as_bytes(), line, b"\n"].concat()) == Pressure::AboveHigh {
+        each_pipe(reactor, shell, |reactor, pipe| pipe.pause(reactor));
     }
 }
 
-fn each_pipe(reactor: &mut Context<Shell>, shell: &Shell, act: fn(&mut Conn)) {
+fn each_pipe(
+    reactor: &mut Context<Shell>,
+    shell: &Shell,
+    act: fn(&mut Context<Shell>, SourceId<Conn>) -> bool,
+) {
     for pipe in shell.jobs.iter().flat_map(|job| &job.pipes) {
-        if let Some(pipe) = reactor.get_mut(*pipe) {
-            act(pipe);
-        }
+        act(reactor, *pipe);
     }
 }

@@ -54,7 +54,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
                 if let Event::Data(bytes) = event
                     && let Err(refused) = serve(reactor, conn, &mut greeted, bytes)
                 {
-                    refuse(&mut reactor[conn], refused);
+                    refuse(reactor, conn, refused);
                 }
             });
         })
@@ -73,10 +73,12 @@ fn serve(
     if !*greeted && let Some(((), used)) = greeting(input)? {
         *greeted = true;
         input = &input[used..];
-        let _ = reactor[id].write(&protocol::WELCOME);
+        let _ = id.write(reactor, &protocol::WELCOME);
     }
     match if *greeted { request(input)? } else { None } {
-        None => reactor[id].unread(input.len()),
+        None => {
+            id.unread(reactor, input.len());
+        }
         Some((name, used)) => {
             if let Some(conn) = reactor.deregister(id) {
                 connect(reactor, Stream::from(conn).unread(&input[used..]), name);
@@ -101,7 +103,7 @@ fn connect(reactor: &mut Context<()>, client: Stream, name: String) {
             Err(error) => {
                 cli::print(format_args!("{name}: {error}"));
                 let conn = client.open(reactor, |_, _, _, _| {});
-                refuse(&mut reactor[conn], refused(code(&error)));
+                refuse(reactor, conn, refused(code(&error)));
             }
         });
     if let Err(error) = begun {
@@ -121,9 +123,9 @@ fn code(error: &io::Error) -> Code {
     }
 }
 
-fn refuse(conn: &mut Conn, Refused(answer): Refused) {
-    let _ = conn.write(&answer);
-    conn.close();
+fn refuse(reactor: &mut Context<()>, conn: SourceId<Conn>, Refused(answer): Refused) {
+    let _ = conn.write(reactor, &answer);
+    conn.close(reactor);
 }
 
 fn tell(name: &str, LinkReport { a: client, b: server, duration, .. }: &LinkReport) {

@@ -62,7 +62,9 @@ fn serve(reactor: &mut Context<()>, server: &tls::Server, incoming: Stream) {
             cli::print(format_args!("{peer}: {}", agreed(&stream)));
             stream.open(reactor, |reactor, _, conn, event| match event {
                 Event::Data(bytes) => echo(reactor, conn, bytes),
-                Event::Drained => reactor[conn].resume(),
+                Event::Drained => {
+                    conn.resume(reactor);
+                }
                 Event::Eof => {}
                 Event::Closed(why) => log::debug!("{conn:?}: {why}"),
             });
@@ -73,8 +75,8 @@ fn serve(reactor: &mut Context<()>, server: &tls::Server, incoming: Stream) {
 
 /// Sends bytes back. A client that does not read its echo is not read from either.
 fn echo(reactor: &mut Context<()>, conn: SourceId<Conn>, bytes: &[u8]) {
-    if reactor[conn].write(bytes) == Pressure::AboveHigh {
-        reactor[conn].pause();
+    if conn.write(reactor, bytes) == Pressure::AboveHigh {
+        conn.pause(reactor);
     }
 }
 

@@ -114,7 +114,7 @@ impl Chat {
     /// Sends a line, or counts it: no room, no route. The next one may go.
     fn tell(&mut self, reactor: &mut Context<Chat>, to: SocketAddr, line: &str) {
         use waterwheel::net::Pressure::Below;
-        if !matches!(reactor[self.socket].send_to(line.as_bytes(), &to), Ok(Below)) {
+        if !matches!(self.socket.send_to(reactor, line.as_bytes(), &to), Ok(Below)) {
             self.lost += 1;
             log::info!("{} lines lost", self.lost);
         }

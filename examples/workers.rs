@@ -59,7 +59,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
     let listener = tcp::listen(&mut reactor, &args.addr, |reactor, _, incoming| {
         incoming.open(reactor, |reactor: &mut Context<Server>, _, conn, event| {
             if let Event::Data(bytes) = event {
-                let _ = reactor[conn].write(bytes); // full only for who reads nothing of 4 MiB
+                let _ = conn.write(reactor, bytes); // full only for who reads nothing of 4 MiB
             }
         });
     })

@@ -220,7 +220,7 @@ pub enum Framed<'a> {
 ///     incoming.open(reactor, framed(Lines::new(1024), |reactor, lines: &mut u32, conn, event| {
 ///         if let Framed::Frame(line) = event {
 ///             *lines += 1;
-///             let _ = reactor[conn].write(format!("{} bytes\n", line.len()).as_bytes());
+///             let _ = conn.write(reactor, format!("{} bytes\n", line.len()).as_bytes());
 ///         }
 ///     }));
 /// })?;

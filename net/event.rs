@@ -18,7 +18,7 @@ pub enum Event<'a> {
     /// Bytes have arrived. The slice is the loop's own buffer: copy what is to be kept, or give it
     /// back with [`Conn::unread`].
     Data(&'a [u8]),
-    /// After a write answered `AboveHigh`, or `Refused` for want of room: there is room again.
+    /// After a write answered `AboveHigh` or `Refused`: there is room again.
     Drained,
     /// The peer has finished writing. Unless [`Limits::half_open`](super::Limits::half_open) says
     /// otherwise the connection is closed when this event returns and what is unsent was sent.
@@ -89,8 +89,19 @@ pub enum Pressure {
     Below,
     /// Taken, and more is unsent than the high-water mark: stop until `Drained`.
     AboveHigh,
-    /// Nothing was taken: it would exceed the limit, or the sending half has ended.
+    /// Nothing was taken: there is no room for all of it. `Drained` follows when there is, unless it
+    /// is more than the limit could ever take.
     Refused,
+    /// Nothing was taken, and nothing will be: the sending half has ended, or the connection is
+    /// gone.
+    Closed,
+}
+
+impl Pressure {
+    /// Returns true if the bytes were taken: `Below` or `AboveHigh`.
+    pub fn is_taken(self) -> bool {
+        matches!(self, Pressure::Below | Pressure::AboveHigh)
+    }
 }
 
 /// A connection's handler as a struct; a closure over [`Event`] does the same.

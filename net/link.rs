@@ -220,7 +220,7 @@ fn pass<S: 'static>(
         Some((Pressure::Below, _)) => return bytes.len(),
         Some((Pressure::AboveHigh, _)) => Some(bytes.len()),
         // Its limits are less than a read, or it is on its way out.
-        Some((Pressure::Refused, sink)) => sink.pass_some(bytes),
+        Some((Pressure::Refused | Pressure::Closed, sink)) => sink.pass_some(bytes),
         None => None,
     };
     let source = &mut reactor[own];

@@ -29,16 +29,16 @@ pub const BUFFER_BYTES: usize = 64 * 1024;
 /// let (left, right) = memory::pair(&mut reactor);
 /// right.open(&mut reactor, |reactor, _, conn, event| {
 ///     if let Event::Data(bytes) = event {
-///         let _ = reactor[conn].write(&bytes.to_ascii_uppercase());
+///         let _ = conn.write(reactor, &bytes.to_ascii_uppercase());
 ///     }
 /// });
 /// let left = left.open(&mut reactor, |reactor, heard: &mut Vec<u8>, conn, event| {
 ///     if let Event::Data(bytes) = event {
 ///         heard.extend(bytes);
-///         reactor[conn].close();
+///         conn.close(reactor);
 ///     }
 /// });
-/// let _ = reactor[left].write(b"hello");
+/// let _ = left.write(&mut reactor, b"hello");
 /// let mut heard = Vec::new();
 /// reactor.run(&mut heard)?;
 /// assert_eq!(heard, b"HELLO");

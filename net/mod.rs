@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!   kernel ──read──▶ loop's 64 KiB buffer ──Data(&[u8])──▶ your handler
-//!                                                              │ reactor[conn].write(…)
+//!                                                              │ conn.write(reactor, …)
 //!   kernel ◀─write── loop's cork ◀─────────────────────────────┘ as often as it likes
 //! ```
 //!
@@ -39,6 +39,7 @@ pub mod descriptor;
 mod drain;
 mod drive;
 mod event;
+mod handle;
 #[cfg(feature = "http")]
 pub mod http;
 mod limits;

@@ -22,7 +22,7 @@ impl Conn {
     #[inline]
     pub(super) fn put(&mut self, bytes: &[u8], through: usize) -> Pressure {
         if !self.admits(bytes.len()) {
-            return Pressure::Refused;
+            return self.refusal();
         }
         // The rate is asked in `flush`, which knows the time.
         let later = self.has(mark::BLOCKED) || self.seat.write_rate.is_some();
@@ -61,11 +61,17 @@ impl Conn {
         admits
     }
 
+    /// The answer to a write that was not admitted.
+    #[inline]
+    pub(super) fn refusal(&self) -> Pressure {
+        if self.sending == Half::Open { Pressure::Refused } else { Pressure::Closed }
+    }
+
     /// Takes all of the pieces or none, as one write would.
     #[cfg(feature = "http")]
     pub(super) fn write_all(&mut self, pieces: &[&[u8]]) -> Pressure {
         if !self.admits(pieces.iter().map(|piece| piece.len()).sum()) {
-            return Pressure::Refused;
+            return self.refusal();
         }
         pieces.iter().fold(Pressure::Below, |_, piece| self.write(piece))
     }

@@ -65,9 +65,9 @@ const PTMX: u64 = 5 << 8 | 2;
 /// let terminal = net::stdio(&mut reactor)?;
 /// terminal.open(&mut reactor, |reactor, _, terminal, event| match event {
 ///     Event::Data(line) => {
-///         let _ = reactor[terminal].write(&line.to_ascii_uppercase());
+///         let _ = terminal.write(reactor, &line.to_ascii_uppercase());
 ///     }
-///     Event::Eof => reactor[terminal].close(),
+///     Event::Eof => { terminal.close(reactor); }
 ///     _ => {}
 /// });
 /// reactor.run(&mut ())?;

@@ -34,7 +34,7 @@ pub type Event<'a> = datagram::Event<'a, SocketAddr>;
 /// let mut reactor = Reactor::new()?;
 /// udp::bind(&mut reactor, "127.0.0.1:7001", |reactor, _, socket, event| {
 ///     if let udp::Event::Received { from, bytes, .. } = event {
-///         let _ = reactor[socket].send_to(bytes, &from); // An echo may get lost, too.
+///         let _ = socket.send_to(reactor, bytes, &from); // An echo may get lost, too.
 ///     }
 /// })?;
 /// reactor.run(&mut ())?;

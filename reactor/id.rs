@@ -70,8 +70,13 @@ impl fmt::Debug for RawId {
 
 /// Names a source that the loop owns, and remembers its type. `Copy`, and harmless when stale.
 ///
-/// `reactor[id]` is the object and panics when the id is stale, as indexing does;
-/// [`get_mut`](super::Context::get_mut) answers `None`.
+/// The kinds of source in [`net`](crate::net) have their operations on the id, such as
+/// `conn.write(reactor, bytes)`: if the source is gone, nothing happens and the answer says so.
+///
+/// `reactor[id]` is the object itself and panics if the id is stale, as indexing does. Use it for a
+/// source of your own, only inside the id's own callback (or right after you have registered it).
+/// Anywhere else somebody, a peer for instance, may have ended the source first:
+/// [`get`](super::Context::get) and [`get_mut`](super::Context::get_mut) answer `None` then.
 pub struct SourceId<T> {
     raw: RawId,
     /// A function's return type: the id is `Send` and `Copy` whatever `T` is.

@@ -427,6 +427,7 @@ impl<S: 'static> Context<S> {
     }
 }
 
+/// For a source of your own, inside its own callback: see [`SourceId`].
 impl<S: 'static, T: 'static> Index<SourceId<T>> for Context<S> {
     type Output = T;
 

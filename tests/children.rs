@@ -242,7 +242,7 @@ fn bytes_pass_through_a_child_unchanged() {
         while flows.0.at < BYTES {
             let piece = flows.0.peek((BYTES - flows.0.at).min(50_000));
             match reactor[id].write(piece) {
-                waterwheel::net::Pressure::Refused => return,
+                waterwheel::net::Pressure::Refused | waterwheel::net::Pressure::Closed => return,
                 waterwheel::net::Pressure::AboveHigh => {
                     flows.0.at += piece.len();
                     return;

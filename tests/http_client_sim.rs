@@ -144,7 +144,7 @@ fn feed(reactor: &mut Context<Calls>, one: &mut One, id: SourceId<Call>) {
     while flow.at < one.bytes {
         let piece = flow.peek((one.bytes - flow.at).min(777));
         let pressure = id.write(reactor, piece);
-        if pressure != Pressure::Refused {
+        if pressure.is_taken() {
             flow.at += piece.len();
         }
         if pressure != Pressure::Below {

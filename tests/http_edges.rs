@@ -243,7 +243,7 @@ fn options_of_the_server_are_asked_for_in_two_ways() {
 fn stream_that_cannot_begin_is_a_whole_500() {
     let mut bench = Bench::<Option<Sender>>::handler(|reactor, kept, _, reply| {
         let sender = reply.stream(reactor, Response::text("").header("bad name", ""));
-        assert_eq!(sender.write(reactor, b"data"), Pressure::Refused);
+        assert_eq!(sender.write(reactor, b"data"), Pressure::Closed);
         *kept = Some(sender);
     });
     let client = bench.connect();
@@ -253,7 +253,7 @@ fn stream_that_cannot_begin_is_a_whole_500() {
     // And meets no other request.
     let sender = bench.state.take().unwrap();
     bench.send(&client, get("/"));
-    assert_eq!(sender.write(&mut bench.reactor, b"data"), Pressure::Refused);
+    assert_eq!(sender.write(&mut bench.reactor, b"data"), Pressure::Closed);
     assert!(!sender.end(&mut bench.reactor));
     bench.settle();
     assert_eq!(statuses(&client.take()), [500]);
@@ -274,7 +274,7 @@ fn stream_without_a_body_holds_up_no_other_request() {
     assert!(heard.matches("text/event-stream").count() == 2 && !heard.contains("close"));
     assert_eq!(bench.state.1, 1, "nobody listens to the first");
     let [first, second] = [bench.state.0.remove(0), bench.state.0.remove(0)];
-    assert_eq!(first.write(&mut bench.reactor, b"data"), Pressure::Refused);
+    assert_eq!(first.write(&mut bench.reactor, b"data"), Pressure::Closed);
     drop(first);
     assert!(second.end(&mut bench.reactor));
     bench.settle();

@@ -160,7 +160,7 @@ fn feed(world: &mut World, conn: &mut Conn) {
         match conn.write(&world.requests[world.sent..end]) {
             waterwheel::net::Pressure::Below => world.sent = end,
             waterwheel::net::Pressure::AboveHigh => return world.sent = end,
-            waterwheel::net::Pressure::Refused => return,
+            waterwheel::net::Pressure::Refused | waterwheel::net::Pressure::Closed => return,
         }
     }
     conn.shutdown();

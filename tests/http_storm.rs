@@ -146,8 +146,8 @@ fn pieces(
             return;
         }
         match sender.write(reactor, piece) {
-            Pressure::Refused if !sender.is_open(reactor) => return,
-            Pressure::Refused => {}
+            Pressure::Refused | Pressure::Closed if !sender.is_open(reactor) => return,
+            Pressure::Refused | Pressure::Closed => {}
             _ => {
                 flow.at += piece.len();
                 left -= piece.len();

@@ -279,12 +279,12 @@ fn a_body_is_sent_piece_by_piece_with_a_length_or_in_chunks() {
             call.end(&mut lab.reactor);
             lab.settle();
             let refused = call.write(&mut lab.reactor, b"more");
-            assert_eq!(refused, Pressure::Refused, "it has ended");
+            assert_eq!(refused, Pressure::Closed, "it has ended");
             assert!(lab.got(0).ends_with(expected), "{}", lab.got(0));
             lab.say(0, ok("thanks"));
             assert_eq!(lab.events(), ["head 200", "data thanks", "end"]);
             assert_eq!(lab.client.idle(), 1);
-            assert_eq!(call.write(&mut lab.reactor, b"stale"), Pressure::Refused);
+            assert_eq!(call.write(&mut lab.reactor, b"stale"), Pressure::Closed);
         }
     }
 }
@@ -313,7 +313,7 @@ fn an_upload_is_told_of_pressure_and_of_room() {
     let mut write_all = |lab: &mut Lab| {
         loop {
             let pressure = call.write(&mut lab.reactor, &piece);
-            written += if pressure == Pressure::Refused { 0 } else { piece.len() };
+            written += if !pressure.is_taken() { 0 } else { piece.len() };
             if pressure != Pressure::Below {
                 return written;
             }
@@ -360,7 +360,7 @@ fn an_answer_before_the_upload_has_ended_is_delivered_and_ends_the_call() {
     lab.say(0, "HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nno!");
     assert_eq!(lab.events(), ["head 413", "data no!", "end"]);
     assert!(lab.is_left(0), "whatever it would send now is no request");
-    assert_eq!((lab.client.idle(), call.write(&mut lab.reactor, b"x")), (0, Pressure::Refused));
+    assert_eq!((lab.client.idle(), call.write(&mut lab.reactor, b"x")), (0, Pressure::Closed));
 }
 
 #[test]

@@ -64,7 +64,7 @@ impl Lane {
         while self.sent.at < self.bytes {
             let bytes = self.sent.peek((self.bytes - self.sent.at).min(700));
             match conn.write(bytes) {
-                Pressure::Refused => return false,
+                Pressure::Refused | Pressure::Closed => return false,
                 pressure => {
                     self.sent.at += bytes.len();
                     if pressure == Pressure::AboveHigh {
@@ -107,7 +107,7 @@ fn echo_back(reactor: &mut Context<Echo>, _: &mut Echo, conn: SourceId<Conn>, ev
         Event::Data(bytes) => match reactor[conn].write(bytes) {
             Pressure::AboveHigh => reactor[conn].pause(),
             // The outbox takes 4 MiB, so only a connection that is gone refuses.
-            Pressure::Below | Pressure::Refused => {}
+            Pressure::Below | Pressure::Refused | Pressure::Closed => {}
         },
         Event::Drained => reactor[conn].resume(),
         Event::Eof | Event::Closed(_) => {}
@@ -279,7 +279,7 @@ fn join_chat(reactor: &mut Context<Chat>, chat: &mut Chat, incoming: Stream) {
         Framed::Frame(line) => {
             let line = [line, b"\n"].concat();
             for member in chat.members.clone() {
-                if reactor[member].write(&line) == Pressure::Refused {
+                if !reactor[member].write(&line).is_taken() {
                     // A member that does not keep up is lost, and the others are not held up.
                     reactor[member].abort();
                     chat.members.retain(|other| *other != member);

@@ -71,7 +71,7 @@ fn pipe_is_read_to_its_end_and_refuses_writes() {
     let (reader, mut writer) = pipe().unwrap();
     let stream = descriptor::reader(&mut reactor, reader).unwrap();
     let conn = open(&mut reactor, stream);
-    assert_eq!(reactor[conn].write(b"x"), Pressure::Refused);
+    assert_eq!(reactor[conn].write(b"x"), Pressure::Closed);
     writer.write_all(b"one").unwrap();
     turn_until(&mut reactor, &mut told, |_, told| told.bytes == b"one");
     writer.write_all(b"two").unwrap();

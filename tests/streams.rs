@@ -38,7 +38,7 @@ impl Transfer {
         while self.sent.at < MUCH {
             let bytes = self.sent.peek((MUCH - self.sent.at).min(48 * 1024));
             let before = reactor[conn].unsent();
-            if reactor[conn].write(bytes) == Pressure::Refused {
+            if !reactor[conn].write(bytes).is_taken() {
                 assert_eq!(reactor[conn].unsent(), before);
                 self.refused += 1;
                 return;
@@ -172,7 +172,7 @@ fn hundred_thousand_small_writes_keep_their_order() {
     turn_until(&mut reactor, &mut Told::default(), |reactor, _| {
         // Sometimes written from outside and sometimes from a callback, many in a turn.
         for _ in 0..500 {
-            if next < 100_000 && reactor[conn].write(&next.to_be_bytes()) != Pressure::Refused {
+            if next < 100_000 && reactor[conn].write(&next.to_be_bytes()).is_taken() {
                 next += 1;
             }
         }
@@ -216,7 +216,7 @@ fn after_shutdown_the_peer_sees_fin_behind_the_last_byte_and_is_still_read() {
     let (conn, mut peer) = pair(&mut reactor, &mut told, Limits::default(), note);
     let _ = reactor[conn].write(b"last words");
     reactor[conn].shutdown();
-    assert_eq!(reactor[conn].write(b"more"), Pressure::Refused);
+    assert_eq!(reactor[conn].write(b"more"), Pressure::Closed);
     turn_until(&mut reactor, &mut told, |_, _| peer.read_all().is_some());
     assert_eq!((&peer.got[..], peer.end), (&b"last words"[..], Some(Ok(()))));
     peer.send(b"an answer");

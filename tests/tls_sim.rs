@@ -137,7 +137,7 @@ impl End {
         while self.sent.at < self.bytes {
             let bytes = self.sent.peek((self.bytes - self.sent.at).min(3000));
             let pressure = conn.write(bytes);
-            if pressure == Pressure::Refused {
+            if !pressure.is_taken() {
                 return;
             }
             self.sent.at += bytes.len();

@@ -41,7 +41,7 @@ fn fill(reactor: &mut Context<Sides>, side: &mut Side) {
     while side.sends.at < side.total {
         let bytes = side.sends.peek((side.total - side.sends.at).min(40_000));
         match reactor[conn].write(bytes) {
-            Pressure::Refused => return,
+            Pressure::Refused | Pressure::Closed => return,
             pressure => {
                 side.sends.at += bytes.len();
                 if pressure == Pressure::AboveHigh {

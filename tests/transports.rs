@@ -182,7 +182,7 @@ fn echo(reactor: &mut Context<End>, end: &mut End, id: SourceId<Conn>, event: Ev
             let mut echoed = 0;
             for piece in bytes.chunks(70) {
                 match reactor[id].write(piece) {
-                    Pressure::Refused => break,
+                    Pressure::Refused | Pressure::Closed => break,
                     _ => echoed += piece.len(),
                 }
             }
@@ -278,7 +278,7 @@ fn connection_that_cannot_be_watched_is_told_so_by_closed() {
     let (mut reactor, mut end) = (Reactor::new().unwrap(), End::default());
     let stream = Stream::over(Unwatchable(Scripted(line.clone())));
     let conn = stream.open(&mut reactor, watched(answer));
-    assert_eq!(reactor[conn].write(b"x"), Pressure::Refused);
+    assert_eq!(reactor[conn].write(b"x"), Pressure::Closed);
     reactor.run(&mut end).unwrap();
     assert!(line.borrow().dropped && line.borrow().taken.is_empty());
     let kinds: Vec<_> = end.closed.iter().map(|why| format!("{why:?}")).collect();

@@ -343,7 +343,7 @@ fn frame_is_taken_whole_or_not_at_all() {
         let stream = net::Limits { outbox_bytes_max: 100, ..Default::default() };
         let mut raw = Raw::with(Role::Server, limits(), stream, note);
         let pressure = raw.socket.binary(&mut raw.reactor, &vec![1; bytes]);
-        assert_eq!(pressure != Pressure::Refused, taken, "{bytes}");
+        assert_eq!(pressure.is_taken(), taken, "{bytes}");
         assert_eq!(raw.sent(), if taken { frame(0x82, &vec![1; bytes]) } else { vec![] });
     }
 }
@@ -355,7 +355,7 @@ fn slow_reader_is_told_drained_when_there_is_room_again() {
     raw.reactor[raw.peer].pause();
     let message = vec![9; 60_000];
     let mut sent = 0;
-    while raw.socket.binary(&mut raw.reactor, &message) != Pressure::Refused {
+    while raw.socket.binary(&mut raw.reactor, &message).is_taken() {
         sent += 1;
         raw.turns(1);
     }
@@ -432,7 +432,7 @@ fn close_goes_out_when_a_full_outbox_has_drained() {
             let _ = raw.socket.binary(&mut raw.reactor, &[0; 996 - 2]);
             raw.turns(1);
         }
-        while raw.socket.binary(&mut raw.reactor, b"1") != Pressure::Refused {}
+        while raw.socket.binary(&mut raw.reactor, b"1").is_taken() {}
         assert!(raw.reactor[raw.socket.conn().unwrap()].unsent() > 990);
         if by_us {
             raw.socket.close(&mut raw.reactor, code::AWAY, "");
@@ -475,7 +475,7 @@ fn slow_reader_of_a_broadcast_holds_up_nobody_and_is_closed() {
     for round in 0..100 {
         let message = Message::binary(&vec![round as u8; 100_000]);
         for peer in &peers {
-            if peer.send(&mut reactor, &message) == Pressure::Refused && late.is_none() {
+            if !peer.send(&mut reactor, &message).is_taken() && late.is_none() {
                 assert!(*peer == peers[0]);
                 late = Some(round);
                 peer.abort(&mut reactor); // What this server does with those who are behind.

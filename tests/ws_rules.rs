@@ -112,7 +112,7 @@ fn our_close_waits_for_the_peers_and_discards_what_comes_before_it() {
     let mut raw = server();
     let _ = raw.socket.text(&mut raw.reactor, "last");
     raw.socket.close(&mut raw.reactor, code::AWAY, "going down");
-    assert_eq!(raw.socket.text(&mut raw.reactor, "never"), Pressure::Refused);
+    assert_eq!(raw.socket.text(&mut raw.reactor, "never"), Pressure::Closed);
     raw.socket.close(&mut raw.reactor, code::NORMAL, "again");
     let expected = [frame(0x81, b"last"), frame(0x88, &close(1001, "going down"))].concat();
     assert_eq!(raw.sent(), expected);
@@ -237,7 +237,7 @@ fn abort_is_told_and_resets() {
     let _ceiling = ceiling(LIMIT);
     let mut raw = server();
     raw.socket.abort(&mut raw.reactor);
-    assert_eq!(raw.socket.text(&mut raw.reactor, "x"), Pressure::Refused);
+    assert_eq!(raw.socket.text(&mut raw.reactor, "x"), Pressure::Closed);
     raw.turns(4);
     assert!(matches!(raw.told.closed, Some(Reason::Aborted)));
     assert!(matches!(raw.told.peer_closed, Some(waterwheel::net::Reason::Reset)));

@@ -79,7 +79,7 @@ fn speak(reactor: &mut Context<World>, world: &mut World, index: usize, socket: 
             0 => socket.text(reactor, std::str::from_utf8(&bytes).expect("letters")),
             _ => socket.binary(reactor, &bytes),
         };
-        if pressure == Pressure::Refused {
+        if !pressure.is_taken() {
             return;
         }
         talk.sent += 1;

@@ -78,7 +78,7 @@ use ether::Ether;
 /// fn serve(reactor: &mut Context<Vec<u8>>, _: &mut Vec<u8>, incoming: Stream) {
 ///     incoming.open(reactor, |reactor, _, conn, event| {
 ///         if let Event::Data(bytes) = event {
-///             let _ = reactor[conn].write(&bytes.to_ascii_uppercase());
+///             let _ = conn.write(reactor, &bytes.to_ascii_uppercase());
 ///         }
 ///     });
 /// }
@@ -96,8 +96,8 @@ use ether::Ether;
 ///                 heard.extend(bytes);
 ///             }
 ///         });
-///         let _ = reactor[conn].write(b"is anybody there?");
-///         reactor[conn].shutdown();
+///         let _ = conn.write(reactor, b"is anybody there?");
+///         conn.shutdown(reactor);
 ///     })?;
 ///     let mut heard = Vec::new();
 ///     reactor.run(&mut heard)?;

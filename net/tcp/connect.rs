@@ -38,7 +38,7 @@ impl Connecting {
 /// tcp::connect(&mut reactor, addr, Duration::from_secs(3), |reactor, _, result| match result {
 ///     Ok(stream) => {
 ///         let conn = stream.open(reactor, |_, _, _, event| println!("{event:?}"));
-///         let _ = reactor[conn].write(b"hello\n");
+///         let _ = conn.write(reactor, b"hello\n");
 ///     }
 ///     Err(error) => eprintln!("cannot connect: {error}"),
 /// })?;

@@ -28,7 +28,7 @@ pub type Listener = accept::Listener<TcpAcceptor>;
 /// tcp::listen(&mut reactor, "127.0.0.1:7001", |reactor, _, incoming| {
 ///     incoming.open(reactor, |reactor, _, conn, event| {
 ///         if let Event::Data(bytes) = event {
-///             let _ = reactor[conn].write(bytes);
+///             let _ = conn.write(reactor, bytes);
 ///         }
 ///     });
 /// })?;

@@ -44,7 +44,7 @@ type Resolver = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 /// tcp::connect_name(&mut reactor, "example.org:80", timeout, |reactor, _, result| match result {
 ///     Ok(stream) => {
 ///         let conn = stream.open(reactor, |_, _, _, event| println!("{event:?}"));
-///         let _ = reactor[conn].write(b"HEAD / HTTP/1.0\r\n\r\n");
+///         let _ = conn.write(reactor, b"HEAD / HTTP/1.0\r\n\r\n");
 ///     }
 ///     Err(error) => eprintln!("{error}"),
 /// })?;

@@ -40,7 +40,7 @@ use crate::reactor::{Context, SourceId};
 ///         Ok(stream) => {
 ///             stream.open(reactor, |reactor, _, conn, event| {
 ///                 if let Event::Data(bytes) = event {
-///                     let _ = reactor[conn].write(bytes);
+///                     let _ = conn.write(reactor, bytes);
 ///                 }
 ///             });
 ///         }
@@ -189,14 +189,14 @@ impl Server {
     ///     let tls = tls.clone();
     ///     incoming.open(reactor, framed(Lines::new(512), move |reactor, _, conn, event| match event {
     ///         Framed::Frame(b"STARTTLS") => {
-    ///             let _ = reactor[conn].write(b"220 go ahead\r\n");
+    ///             let _ = conn.write(reactor, b"220 go ahead\r\n");
     ///             let Some(clear) = reactor.deregister(conn) else { return };
     ///             tls.accept(reactor, clear, |reactor, _, result| match result {
     ///                 Ok(stream) => serve(reactor, stream),
     ///                 Err(error) => eprintln!("handshake failed: {error}"),
     ///             });
     ///         }
-    ///         Framed::Frame(_) => reactor[conn].close(),
+    ///         Framed::Frame(_) => { conn.close(reactor); }
     ///         _ => {}
     ///     }));
     /// })?;

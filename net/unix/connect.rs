@@ -45,7 +45,7 @@ impl Connecting {
 ///     match result {
 ///         Ok(stream) => {
 ///             let conn = stream.open(reactor, |_, _, _, event| println!("{event:?}"));
-///             let _ = reactor[conn].write(b"status\n");
+///             let _ = conn.write(reactor, b"status\n");
 ///         }
 ///         Err(error) => eprintln!("cannot connect: {error}"),
 ///     }

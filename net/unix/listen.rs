@@ -30,7 +30,7 @@ pub type Listener = accept::Listener<UnixAcceptor>;
 /// unix::listen(&mut reactor, &path, |reactor, _, incoming| {
 ///     incoming.open(reactor, |reactor, _, conn, event| {
 ///         if let Event::Data(bytes) = event {
-///             let _ = reactor[conn].write(bytes);
+///             let _ = conn.write(reactor, bytes);
 ///         }
 ///     });
 /// })?;

@@ -30,7 +30,7 @@ pub(super) fn frame(socket: &Socket, conn: &mut Conn, kind: Kind, payload: &[u8]
         Some(mask) => masked(conn, head.bytes(), mask, payload),
         None => conn.write_all(&[head.bytes(), payload]),
     };
-    if pressure != Pressure::Refused {
+    if pressure.is_taken() {
         socket.0.watch.wrote(head.bytes().len() + payload.len());
     }
     pressure
@@ -38,7 +38,7 @@ pub(super) fn frame(socket: &Socket, conn: &mut Conn, kind: Kind, payload: &[u8]
 
 fn masked(conn: &mut Conn, head: &[u8], mut mask: Mask, payload: &[u8]) -> Pressure {
     if !conn.admits(head.len() + payload.len()) {
-        return Pressure::Refused;
+        return conn.refusal();
     }
     let mut taken = conn.write(head);
     let mut room = [0; MASKED_BYTES];
@@ -56,7 +56,7 @@ pub(super) fn pong<S: 'static>(socket: &Socket, reactor: &mut Context<S>, payloa
     let Some(conn) = socket.conn_mut(reactor) else { return };
     if conn.unsent() > conn.limits().outbox_bytes_high {
         conn.ask_for_drained();
-    } else if frame(socket, conn, Kind::Pong, payload) != Pressure::Refused {
+    } else if frame(socket, conn, Kind::Pong, payload).is_taken() {
         *socket.0.owed.borrow_mut() = None; // An older ping's would come behind it.
         return;
     }
@@ -71,7 +71,7 @@ pub(super) fn close<S: 'static>(
     end: bool,
 ) {
     let Some(conn) = socket.conn_mut(reactor) else { return };
-    if frame(socket, conn, Kind::Close, payload.bytes()) != Pressure::Refused {
+    if frame(socket, conn, Kind::Close, payload.bytes()).is_taken() {
         *socket.0.owed.borrow_mut() = None; // A pong would come behind it.
         if end {
             conn.close();
@@ -102,7 +102,7 @@ pub(super) fn owed<S: 'static>(socket: &Socket, reactor: &mut Context<S>) {
         close(socket, reactor, payload, owed.end);
     } else if let Some(payload) = &owed.pong
         && let Some(conn) = socket.conn_mut(reactor)
-        && frame(socket, conn, Kind::Pong, payload) == Pressure::Refused
+        && !frame(socket, conn, Kind::Pong, payload).is_taken()
     {
         *socket.0.owed.borrow_mut() = Some(owed);
     }

@@ -90,7 +90,7 @@ impl Socket {
         }))
     }
 
-    /// Sends a text, or refuses it whole.
+    /// Sends a text, or refuses it whole, as before it is connected. `Closed` from its close on.
     pub fn text<S: 'static>(&self, reactor: &mut Context<S>, text: &str) -> Pressure {
         self.put(reactor, Kind::Text, text.as_bytes())
     }
@@ -108,12 +108,12 @@ impl Socket {
         match self.open_conn(reactor) {
             Some(conn) => {
                 let pressure = conn.write(message.frame());
-                if pressure != Pressure::Refused {
+                if pressure.is_taken() {
                     self.0.watch.wrote(message.frame().len());
                 }
                 self.note(pressure)
             }
-            None => Pressure::Refused,
+            None => self.refusal(),
         }
     }
 
@@ -204,13 +204,19 @@ impl Socket {
     fn put<S: 'static>(&self, reactor: &mut Context<S>, kind: Kind, payload: &[u8]) -> Pressure {
         match self.open_conn(reactor) {
             Some(conn) => self.note(send::frame(self, conn, kind, payload)),
-            None => Pressure::Refused,
+            None => self.refusal(),
         }
+    }
+
+    /// The answer to a message where there is no open connection.
+    fn refusal(&self) -> Pressure {
+        let waits = self.0.phase.get() == Phase::Connecting;
+        if waits { Pressure::Refused } else { Pressure::Closed }
     }
 
     #[inline]
     fn note(&self, pressure: Pressure) -> Pressure {
-        if pressure != Pressure::Below {
+        if matches!(pressure, Pressure::AboveHigh | Pressure::Refused) {
             self.0.above.set(true);
         }
         pressure

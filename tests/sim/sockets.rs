@@ -48,7 +48,7 @@ fn say(reactor: &mut Context<Sockets>, client: &mut Client, socket: &Socket) {
             _ => socket.binary(reactor, message.as_bytes()),
         };
         match pressure {
-            Pressure::Refused => return,
+            Pressure::Refused | Pressure::Closed => return,
             _ => client.sent += 1,
         }
         if pressure == Pressure::AboveHigh {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::panic::resume_unwind;
 use std::time::Duration;
 
-use waterwheel::net::{Conn, Event, Limits, Pressure, Rate, Reason, Stream};
+use waterwheel::net::{Conn, Event, Limits, Rate, Reason, Stream};
 use waterwheel::{Context, SourceId};
 
 use crate::sim::{OnPurpose, Sim, explore};
@@ -161,7 +161,7 @@ fn act_on(reactor: &mut Context<Storm>, storm: &mut Storm, index: usize) {
         _ => {
             let most = [10, 3000, 3000, 3000, 30_000][rng.below(5) as usize];
             let bytes = end.sent.peek(rng.below(most) as usize);
-            if conn.write(bytes) != Pressure::Refused {
+            if conn.write(bytes).is_taken() {
                 end.sent.at += bytes.len();
             }
         }

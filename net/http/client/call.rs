@@ -190,11 +190,11 @@ impl SourceId<Call> {
     /// before the connection waits for it. `AboveHigh` and `Refused` for want of room are followed
     /// by [`CallEvent::Drained`](super::CallEvent::Drained).
     ///
-    /// Refused, too, is what exceeds the length that was told, and what comes when the call has
-    /// ended or the body has.
+    /// `Refused`, too, is what exceeds the length that was announced. `Closed` if the call has
+    /// ended, or the body has.
     pub fn write<S: 'static>(self, reactor: &mut Context<S>, bytes: &[u8]) -> Pressure {
         let Some(control) = reactor.get(self).map(|call| call.control.clone()) else {
-            return Pressure::Refused;
+            return Pressure::Closed;
         };
         if control.stage.get() == Stage::Body {
             control.since.set(reactor.tick()); // The answer may wait for what is written.

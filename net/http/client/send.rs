@@ -58,7 +58,7 @@ impl<S: 'static> Exchange<S> {
         if let Body::Bytes(bytes) = &work.ask.body {
             for piece in bytes[work.sent..].chunks(PIECE_BYTES) {
                 let pressure = connection.write(piece);
-                if pressure != Pressure::Refused {
+                if pressure.is_taken() {
                     work.sent += piece.len();
                 }
                 if pressure != Pressure::Below {

@@ -68,7 +68,8 @@ impl Upload {
             Left::Nothing => false,
         };
         if !fits {
-            return Pressure::Refused;
+            let ended = self.left == Left::Nothing;
+            return if ended { Pressure::Closed } else { Pressure::Refused };
         }
         if bytes.is_empty() {
             return Pressure::Below; // As a chunk it would be the last.
@@ -86,7 +87,7 @@ impl Upload {
         };
         self.owes_drained |= pressure != Pressure::Below;
         if let Left::Length(left) = &mut self.left
-            && pressure != Pressure::Refused
+            && pressure.is_taken()
         {
             *left -= count;
         }
@@ -125,6 +126,6 @@ impl Upload {
         let early = std::mem::take(&mut self.early);
         let pressure = conn.write(&early);
         // The outbox is larger than what may wait here, and so far it has had a head only.
-        debug_assert_ne!(pressure, Pressure::Refused);
+        debug_assert!(pressure.is_taken());
     }
 }

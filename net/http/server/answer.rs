@@ -107,11 +107,11 @@ impl Exchange {
             self.common.head.set(out);
         }
         self.blocked.set(pressure == Pressure::AboveHigh);
-        if pressure == Pressure::Refused {
+        if !pressure.is_taken() {
             conn.abort(); // A head beyond all measure, or the client is gone and `Closed` comes.
             self.phase.set(Phase::Dead);
         }
-        pressure != Pressure::Refused
+        pressure.is_taken()
     }
 
     /// What is sent for a response that cannot be sent: it has a bad field, or is not final (1xx).
@@ -147,7 +147,7 @@ impl Exchange {
                 break;
             }
             let piece = &left[..left.len().min(PIECE_BYTES).min(room)];
-            if conn.put(piece, 1) == Pressure::Refused {
+            if !conn.put(piece, 1).is_taken() {
                 return conn.abort();
             }
             *sent += piece.len();

@@ -15,7 +15,6 @@ use super::sender::Sender;
 use super::watch::Watch;
 use crate::net::conn::Conn;
 use crate::net::drive::NUDGE;
-use crate::net::event::Pressure;
 use crate::net::http::response::{Coding, Connection, Response};
 use crate::net::stream::Stream;
 use crate::reactor::{Context, SourceId};
@@ -108,7 +107,7 @@ impl Reply {
                 self.0.phase.set(Phase::Streaming);
                 let sender = Sender::new(self.0.clone());
                 let pressure = sender.write(reactor, response.body.as_slice());
-                if pressure == Pressure::Refused && self.0.is_open(reactor) {
+                if !pressure.is_taken() && self.0.is_open(reactor) {
                     log::error!("{}: the first piece of a stream is too large", self.0.peer());
                     return Sender::new(self.0.dead()); // And the other one is dropped: a reset.
                 }

@@ -34,12 +34,13 @@ impl Sender {
 
     /// Sends a piece: all of it, or if it would exceed what may be unsent, nothing. After
     /// `AboveHigh`, and after such a refusal, [`on_drained`](Sender::on_drained) is called. A piece
-    /// that exceeds the announced length is refused, too, and always will be.
+    /// that exceeds the announced length is refused, too, and always will be. `Closed` if the body has
+    /// ended or the client has gone.
     pub fn write<S: 'static>(&self, reactor: &mut Context<S>, bytes: &[u8]) -> Pressure {
         if self.0.phase.get() != Phase::Streaming {
-            return Pressure::Refused;
+            return Pressure::Closed;
         }
-        let Some(conn) = self.0.conn(reactor) else { return Pressure::Refused };
+        let Some(conn) = self.0.conn(reactor) else { return Pressure::Closed };
         match self.0.coding.get() {
             _ if bytes.is_empty() => Pressure::Below, // An empty chunk would be the end.
             Coding::None => Pressure::Below,
@@ -47,12 +48,12 @@ impl Sender {
             Coding::Length(left) if bytes.len() as u64 > left => Pressure::Refused,
             Coding::Length(left) => {
                 let pressure = conn.write(bytes);
-                if pressure != Pressure::Refused {
+                if pressure.is_taken() {
                     self.0.coding.set(Coding::Length(left - bytes.len() as u64));
                 }
                 pressure
             }
-            Coding::Chunked if !conn.admits(bytes.len() + AROUND_BYTES) => Pressure::Refused,
+            Coding::Chunked if !conn.admits(bytes.len() + AROUND_BYTES) => conn.refusal(),
             Coding::Chunked => {
                 let mut out = self.0.common.head.take();
                 put_number(&mut out, bytes.len() as u64, 16);
@@ -93,7 +94,7 @@ impl Sender {
         let tick = reactor.tick();
         let Some(conn) = self.0.conn(reactor) else { return false };
         let is_whole = match self.0.coding.get() {
-            Coding::Chunked => conn.write(b"0\r\n\r\n") != Pressure::Refused,
+            Coding::Chunked => conn.write(b"0\r\n\r\n").is_taken(),
             Coding::Length(left) => left == 0,
             Coding::UntilClose | Coding::None => true,
         };

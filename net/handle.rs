@@ -1,0 +1,295 @@
+//! What may be done with a connection by its id, whether it still exists or not.
+//!
+//! Knows the loop and its own kinds of source; never mentions a protocol.
+//!
+//! A peer decides when its connection is gone. A timer, a worker's answer or another connection may
+//! hold its id for longer. So each of these operations is *total*: if the connection is gone,
+//! nothing happens and the answer says so.
+//!
+//! ```text
+//!   write                                  Pressure::Closed
+//!   pause, resume, shutdown, close, …      false
+//!   limits, tls, ends, …                   None
+//!   peer_addr, local_addr                  an error: NotConnected
+//! ```
+//!
+//! `reactor[id]` panics instead. It is for a source of your own inside its own callback, where the
+//! id cannot be stale.
+//!
+//! # Read next
+//! `outbox.rs`: how bytes leave.
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+
+use super::conn::Conn;
+use super::connect::Connecting;
+use super::datagram::{Carrier, Socket};
+use super::event::Pressure;
+use super::limits::Limits;
+use super::link::Link;
+use super::{sim, tcp, udp};
+use crate::reactor::{Context, SourceId};
+
+/// Operations on a connection. All are harmless when it is gone.
+///
+/// ```
+/// use std::time::Duration;
+/// use waterwheel::net::{Event, Pressure, memory};
+/// use waterwheel::Reactor;
+///
+/// let mut reactor = Reactor::<()>::new()?;
+/// let (client, server) = memory::pair(&mut reactor);
+/// client.open(&mut reactor, |reactor, _, conn, event| match event {
+///     // The client leaves before the answer comes.
+///     Event::Data(_) => unreachable!(),
+///     _ => { conn.close(reactor); }
+/// }).write(&mut reactor, b"question");
+/// server.open(&mut reactor, |reactor, _, conn, event| if let Event::Data(_) = event {
+///     conn.abort(reactor);
+///     reactor.after(Duration::from_millis(300), move |reactor, _| {
+///         assert_eq!(conn.write(reactor, b"answer"), Pressure::Closed);
+///         assert!(!conn.close(reactor));
+///     });
+/// });
+/// reactor.run(&mut ())?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+impl SourceId<Conn> {
+    /// Sends all of the bytes, or none. They collect, and leave in one system call: when the
+    /// connection's own callback returns, otherwise before the loop next waits. From 16 KiB unsent
+    /// on they are offered to the kernel at once.
+    #[inline]
+    pub fn write<S: 'static>(self, reactor: &mut Context<S>, bytes: &[u8]) -> Pressure {
+        reactor.get_mut(self).map_or(Pressure::Closed, |conn| conn.write(bytes))
+    }
+
+    /// Bytes written and not yet taken by the kernel.
+    #[inline]
+    pub fn unsent<S: 'static>(self, reactor: &Context<S>) -> Option<usize> {
+        reactor.get(self).map(Conn::unsent)
+    }
+
+    /// Gives back the last `count` bytes of the `Data` being handled; see [`Conn::unread`].
+    pub fn unread<S: 'static>(self, reactor: &mut Context<S>, count: usize) -> bool {
+        self.with(reactor, |conn| conn.unread(count))
+    }
+
+    /// Delivers no more `Data` until [`resume`](SourceId::resume); see [`Conn::pause`].
+    pub fn pause<S: 'static>(self, reactor: &mut Context<S>) -> bool {
+        self.with(reactor, Conn::pause)
+    }
+
+    /// Takes a [`pause`](SourceId::pause) back, in the next turn.
+    pub fn resume<S: 'static>(self, reactor: &mut Context<S>) -> bool {
+        self.with(reactor, Conn::resume)
+    }
+
+    /// Returns true if reading is paused.
+    pub fn is_paused<S: 'static>(self, reactor: &Context<S>) -> bool {
+        reactor.get(self).is_some_and(Conn::is_paused)
+    }
+
+    /// Finishes sending: FIN after what is unsent. Receiving goes on.
+    pub fn shutdown<S: 'static>(self, reactor: &mut Context<S>) -> bool {
+        self.with(reactor, Conn::shutdown)
+    }
+
+    /// Closes gracefully: what is unsent is sent first; see [`Conn::close`].
+    pub fn close<S: 'static>(self, reactor: &mut Context<S>) -> bool {
+        self.with(reactor, Conn::close)
+    }
+
+    /// Closes at once: unsent bytes are dropped and the peer gets a reset.
+    pub fn abort<S: 'static>(self, reactor: &mut Context<S>) -> bool {
+        self.with(reactor, Conn::abort)
+    }
+
+    /// Says that an answer is still to come, so that a [`drain`](super::drain()) waits for it.
+    pub fn hold<S: 'static>(self, reactor: &mut Context<S>) -> bool {
+        self.with(reactor, Conn::hold)
+    }
+
+    /// Takes [`hold`](SourceId::hold) back, however often that was called.
+    pub fn release<S: 'static>(self, reactor: &mut Context<S>) -> bool {
+        self.with(reactor, Conn::release)
+    }
+
+    /// Returns true if no `Data` will come any more: it is closing, or gone.
+    pub fn is_closing<S: 'static>(self, reactor: &Context<S>) -> bool {
+        reactor.get(self).is_none_or(Conn::is_closing)
+    }
+
+    /// Returns true until `Closed` is delivered, or the connection is taken out of the loop.
+    pub fn is_open<S: 'static>(self, reactor: &Context<S>) -> bool {
+        reactor.contains(self.raw())
+    }
+
+    /// The limits in force.
+    pub fn limits<S: 'static>(self, reactor: &Context<S>) -> Option<&Limits> {
+        reactor.get(self).map(Conn::limits)
+    }
+
+    /// Changes this connection's limits; see [`Conn::set_limits`].
+    pub fn set_limits<S: 'static>(self, reactor: &mut Context<S>, limits: Limits) -> bool {
+        self.with(reactor, |conn| conn.set_limits(limits))
+    }
+
+    /// The peer's address.
+    ///
+    /// # Errors
+    /// `NotConnected` once the peer is gone; `Unsupported` where the transport has no addresses.
+    pub fn peer_addr<S: 'static>(self, reactor: &Context<S>) -> io::Result<SocketAddr> {
+        reactor.get(self).ok_or_else(gone)?.peer_addr()
+    }
+
+    /// What was agreed on with the peer, if this is a connection over TLS.
+    #[cfg(feature = "tls")]
+    pub fn tls<S: 'static>(self, reactor: &Context<S>) -> Option<super::tls::Info<'_>> {
+        reactor.get(self)?.tls()
+    }
+
+    /// Process, user and group at the other end of a Unix stream.
+    ///
+    /// # Errors
+    /// `Unsupported` for any other transport; `NotConnected` if it is gone.
+    #[cfg(all(unix, feature = "peer-cred"))]
+    pub fn peer_cred<S: 'static>(
+        self,
+        reactor: &Context<S>,
+    ) -> io::Result<super::unix::Credentials> {
+        reactor.get(self).ok_or_else(gone)?.peer_cred()
+    }
+
+    #[inline]
+    fn with<S: 'static>(self, reactor: &mut Context<S>, act: impl FnOnce(&mut Conn)) -> bool {
+        reactor.get_mut(self).map(act).is_some()
+    }
+}
+
+/// Operations on a connection that is being made.
+impl<C: 'static> SourceId<Connecting<C>> {
+    /// Bytes to be sent as soon as the connection is there; see [`Connecting::write`]. `Closed` if
+    /// it is there already, has failed or was cancelled.
+    pub fn write<S: 'static>(self, reactor: &mut Context<S>, bytes: &[u8]) -> Pressure {
+        reactor.get_mut(self).map_or(Pressure::Closed, |connecting| connecting.write(bytes))
+    }
+}
+
+/// Operations on a datagram socket.
+impl<C: Carrier> SourceId<Socket<C>> {
+    /// Sends one datagram to the peer that the socket is connected to. `Closed` if the socket is
+    /// gone.
+    ///
+    /// # Errors
+    /// As [`Socket::send`].
+    pub fn send<S: 'static>(self, reactor: &mut Context<S>, bytes: &[u8]) -> io::Result<Pressure> {
+        reactor.get_mut(self).map_or(Ok(Pressure::Closed), |socket| socket.send(bytes))
+    }
+
+    /// Sends one datagram. `Closed` if the socket is gone.
+    ///
+    /// # Errors
+    /// As [`Socket::send`].
+    pub fn send_to<S: 'static>(
+        self,
+        reactor: &mut Context<S>,
+        bytes: &[u8],
+        to: &C::Address,
+    ) -> io::Result<Pressure> {
+        reactor.get_mut(self).map_or(Ok(Pressure::Closed), |socket| socket.send_to(bytes, to))
+    }
+}
+
+impl SourceId<udp::Socket> {
+    /// The address it is bound to, with the port that was chosen.
+    ///
+    /// # Errors
+    /// `NotConnected` if the socket is gone.
+    pub fn local_addr<S: 'static>(self, reactor: &Context<S>) -> io::Result<SocketAddr> {
+        reactor.get(self).map(udp::Socket::local_addr).ok_or_else(gone)
+    }
+}
+
+impl SourceId<tcp::Listener> {
+    /// The address it listens on, with the port that was chosen.
+    ///
+    /// # Errors
+    /// `NotConnected` if the listener is gone.
+    pub fn local_addr<S: 'static>(self, reactor: &Context<S>) -> io::Result<SocketAddr> {
+        reactor.get(self).map(tcp::Listener::local_addr).ok_or_else(gone)
+    }
+}
+
+impl SourceId<sim::Listener> {
+    /// The simulated address it listens on.
+    ///
+    /// # Errors
+    /// `NotConnected` if the listener is gone.
+    pub fn local_addr<S: 'static>(self, reactor: &Context<S>) -> io::Result<SocketAddr> {
+        reactor.get(self).map(sim::Listener::local_addr).ok_or_else(gone)
+    }
+}
+
+#[cfg(unix)]
+impl SourceId<super::unix::Listener> {
+    /// The address it listens on. `None` if the listener is gone.
+    pub fn local_addr<S: 'static>(self, reactor: &Context<S>) -> Option<&super::unix::Address> {
+        reactor.get(self).map(super::unix::Listener::local_addr)
+    }
+}
+
+impl SourceId<Link> {
+    /// The two connections that are joined.
+    pub fn ends<S: 'static>(self, reactor: &Context<S>) -> Option<[SourceId<Conn>; 2]> {
+        reactor.get(self).map(Link::ends)
+    }
+
+    /// Bytes passed so far, in the order of [`ends`](SourceId::ends).
+    pub fn bytes<S: 'static>(self, reactor: &Context<S>) -> Option<[u64; 2]> {
+        reactor.get(self).map(Link::bytes)
+    }
+
+    /// Ends both connections at once, each with a reset.
+    pub fn abort<S: 'static>(self, reactor: &mut Context<S>) -> bool {
+        reactor.get_mut(self).map(Link::abort).is_some()
+    }
+}
+
+/// Operations on a child. One that has ended is gone when its end has been delivered.
+#[cfg(all(unix, feature = "process"))]
+impl SourceId<super::child::Child> {
+    /// Its process id.
+    pub fn pid<S: 'static>(self, reactor: &Context<S>) -> Option<u32> {
+        reactor.get(self).map(super::child::Child::pid)
+    }
+
+    /// Sends it a signal; see [`Child::kill`](super::child::Child::kill). False if it is gone.
+    ///
+    /// # Errors
+    /// The signal does not exist, or the child runs as another user.
+    pub fn kill<S: 'static>(
+        self,
+        reactor: &mut Context<S>,
+        signal: crate::reactor::Signal,
+    ) -> io::Result<bool> {
+        reactor.get_mut(self).map_or(Ok(false), |child| child.kill(signal).map(|()| true))
+    }
+
+    /// Asks it to end, and kills it if it has not after `grace`; see
+    /// [`Child::terminate`](super::child::Child::terminate). False if it is gone.
+    ///
+    /// # Errors
+    /// As [`kill`](SourceId::kill). It will still be killed.
+    pub fn terminate<S: 'static>(
+        self,
+        reactor: &mut Context<S>,
+        grace: std::time::Duration,
+    ) -> io::Result<bool> {
+        reactor.get_mut(self).map_or(Ok(false), |child| child.terminate(grace).map(|()| true))
+    }
+}
+
+fn gone() -> io::Error {
+    io::Error::new(ErrorKind::NotConnected, "it is gone: its id is stale")
+}
