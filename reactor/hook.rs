@@ -35,11 +35,14 @@ pub(super) struct Hooks<S> {
     done: u64,
     /// The hook that runs now.
     running: Option<HookId>,
+    /// Something has happened since those of `before_poll` ran. Written by dispatch, by who removes
+    /// a source, and by phase 1.
+    pub(super) unseen: bool,
 }
 
 impl<S> Hooks<S> {
     pub(super) fn new() -> Hooks<S> {
-        Hooks { of: Default::default(), added: 0, last: 0, done: 0, running: None }
+        Hooks { of: Default::default(), added: 0, last: 0, done: 0, running: None, unseen: false }
     }
 
     /// Begins with a point: hooks that are added meanwhile wait for the next turn. False if it has
@@ -53,6 +56,12 @@ impl<S> Hooks<S> {
         some
     }
 
+    /// Returns true if hooks of `before_poll` have not seen what happened last. They run before the
+    /// loop sleeps, so a host must not sleep either.
+    pub(super) fn wait_to_look(&self) -> bool {
+        self.unseen && !self.of[HookPoint::BeforePoll as usize].is_empty()
+    }
+
     /// The hook that was running when a panic ended it.
     pub(super) fn take_running(&mut self) -> Option<HookId> {
         self.running.take()
@@ -61,7 +70,9 @@ impl<S> Hooks<S> {
 
 impl<S: 'static> Context<S> {
     /// Calls `callback` at the beginning of every turn, before what was written is flushed and the
-    /// loop waits. A hook does not hold the loop.
+    /// loop waits. So it sees everything that has happened before the loop sleeps, in a host's loop
+    /// too: [`next_wait`](super::Reactor::next_wait) is zero until it has looked. A hook does not
+    /// hold the loop.
     #[track_caller]
     pub fn before_poll<F>(&mut self, callback: F) -> HookId
     where

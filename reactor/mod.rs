@@ -258,9 +258,13 @@ impl<S: 'static> Reactor<S> {
     }
 
     /// How long a host may wait for the reactor's descriptor before it calls
-    /// [`turn`](Reactor::turn): zero if callbacks wait to be run, `None` if there is no deadline.
+    /// [`turn`](Reactor::turn): zero if callbacks wait to be run or a `before_poll` hook has not
+    /// seen what happened last, `None` if there is no deadline.
     pub fn next_wait(&self) -> Option<Duration> {
         self.announce_sleep();
+        if self.context.hooks.wait_to_look() {
+            return Some(Duration::ZERO);
+        }
         self.context.sleep_limit()
     }
 
@@ -288,6 +292,7 @@ impl<S: 'static> Reactor<S> {
     /// Phase 1. A source that fails here queues the news for itself: nobody is called back yet.
     fn flush(&mut self, state: &mut S) {
         self.hooks(HookPoint::BeforePoll, state);
+        self.context.hooks.unseen = false;
         if !self.context.touched.is_empty() {
             self.guard(|context| context.flush_touched(state));
         }
@@ -373,7 +378,9 @@ impl<S: 'static> Reactor<S> {
         let mut batch = self.context.queue.batch();
         self.hooks(HookPoint::AfterPoll, state);
         self.guard(|context| context.run_batch(&mut batch, state));
-        (self.context.statistics.callbacks - before) as usize
+        let ran = self.context.statistics.callbacks - before;
+        self.context.hooks.unseen |= ran > 0; // A hook's own call does not count.
+        ran as usize
     }
 
     /// Phase 7.
@@ -407,6 +414,8 @@ impl<S: 'static> InTurn<'_, S> {
 impl<S: 'static> Drop for InTurn<'_, S> {
     fn drop(&mut self) {
         self.0.context.time.in_turn = false;
+        // One that a panic ended has not come to the end of `dispatch`.
+        self.0.context.hooks.unseen |= std::thread::panicking();
         self.0.context.time.forget();
         self.0.context.running = Subject::None;
         self.0.context.trace.running = 0;

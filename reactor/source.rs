@@ -294,6 +294,7 @@ impl<S: 'static> Context<S> {
             self.wheel.cancel(timer);
         }
         self.referenced -= usize::from(entry.is_referenced());
+        self.hooks.unseen = true;
         self.note(Kind::Deregistered, id.into(), entry.place, 0);
         Some(entry)
     }

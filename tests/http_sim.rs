@@ -232,7 +232,7 @@ fn bodies(mut heard: &[u8]) -> Vec<(u16, Vec<u8>)> {
 fn unchunk(input: &[u8]) -> Option<(Vec<u8>, usize)> {
     let (mut body, mut at) = (Vec::new(), 0);
     loop {
-        let line = input[at..].windows(2).position(|two| two == b"\r\n")?;
+        let line = input.get(at..)?.windows(2).position(|two| two == b"\r\n")?;
         let size = std::str::from_utf8(&input[at..at + line]).expect("digits");
         let size = usize::from_str_radix(size, 16).expect("a size");
         at += line + 2;

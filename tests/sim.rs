@@ -24,7 +24,7 @@ mod tcp;
 #[path = "support/ws.rs"]
 mod ws;
 
-use sim::{Sim, assert_same, command, explore, trace, try_explore};
+use sim::{Sim, Turned, assert_same, command, explore, trace, try_explore};
 use support::Rng;
 use tcp::{Flow, watched};
 
@@ -482,7 +482,7 @@ fn retry() {
 
 #[test]
 fn same_seed_is_the_same_run_and_another_is_another() {
-    let of = |seed| trace(seed, &set_up_echo, &check_echo);
+    let of = |seed| trace(seed, Turned::ByRun, &set_up_echo, &check_echo);
     assert_same(&of(7), &of(7));
     let differs = std::panic::catch_unwind(|| assert_same(&of(7), &of(8)));
     assert!(differs.is_err(), "the seed decides nothing");
@@ -495,6 +495,8 @@ fn failing_seed_is_named_with_the_command_that_repeats_it() {
     assert_eq!(seed, 17);
     assert!(panic.downcast_ref::<String>().unwrap().contains("planted"));
     let again = "WATERWHEEL_SEED=17 cargo test --test sim -- --exact echo";
-    assert_eq!(command("echo", seed), again);
+    assert_eq!(command("echo", seed, Turned::ByRun), again);
+    let by_host = format!("WATERWHEEL_HOST=1 {again}");
+    assert_eq!(command("echo", seed, Turned::ByHost), by_host);
     assert!(try_explore(17..18, &set_up_echo, &planted).is_err());
 }

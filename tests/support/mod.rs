@@ -8,6 +8,7 @@ use waterwheel::reactor::{Kind, LoopEvent, Recorder};
 
 pub mod browser;
 pub mod curl;
+pub mod host;
 pub mod process;
 mod rng;
 

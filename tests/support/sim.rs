@@ -20,20 +20,31 @@ use std::time::Duration;
 
 use waterwheel::Reactor;
 use waterwheel::net::sim::{Faults, Network};
-use waterwheel::reactor::{LoopEvent, Recorder};
+use waterwheel::reactor::{Kind, LoopEvent, Recorder};
 use waterwheel::timers::ManualClock;
 
-use super::support::{Rng, ceiling};
+use super::support::{Rng, ceiling, host};
 use super::tcp::unclosed;
 
 /// Seeds that a scenario is run for, unless `WATERWHEEL_SEEDS` says how many.
 const SEEDS: u64 = 2000;
-/// One seed in so many is run twice, and the traces are compared.
+/// One seed in so many is run three times, twice by `run` and once by a host, and the traces are
+/// compared.
 const TWICE_EVERY: u64 = 50;
 /// A run that takes more turns than this is taken for one that never ends.
 const TURNS_MAX: u64 = 500_000;
-/// For all seeds together.
+/// For so many seeds as [`SEEDS`], and as many times longer for as many times more.
 const LIMIT: Duration = Duration::from_secs(300);
+
+/// Who turns the loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turned {
+    /// As `run` does.
+    ByRun,
+    /// A host with a loop of its own, as the docs of `Reactor::turn` have it: it waits for the
+    /// reactor's descriptor, no longer than `next_wait`, and then turns without waiting.
+    ByHost,
+}
 
 /// What a handler unwinds with when a scenario wants it to panic (R9): the loop is turned on. By
 /// `resume_unwind`, which prints nothing.
@@ -47,11 +58,14 @@ pub struct Sim<S: 'static> {
     /// What the network was made with.
     pub faults: Faults,
     pub rng: Rng,
+    pub turned: Turned,
+    clock: ManualClock,
 }
 
 impl<S: 'static> Sim<S> {
-    pub fn new(seed: u64, recorder: Option<&Recorder>) -> Sim<S> {
-        let mut builder = Reactor::builder().clock(&ManualClock::new());
+    pub fn new(seed: u64, recorder: Option<&Recorder>, turned: Turned) -> Sim<S> {
+        let clock = ManualClock::new();
+        let mut builder = Reactor::builder().clock(&clock);
         if let Some(recorder) = recorder {
             builder = builder.observer(recorder.observer());
         }
@@ -59,7 +73,7 @@ impl<S: 'static> Sim<S> {
         let faults = Faults::drawn(seed);
         let network = Network::new(&mut reactor, seed, faults.clone());
         let rng = Rng::from_seed(seed.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        Sim { seed, reactor, network, faults, rng }
+        Sim { seed, reactor, network, faults, rng, turned, clock }
     }
 
     /// From now on nothing ends a connection but its ends.
@@ -68,16 +82,25 @@ impl<S: 'static> Sim<S> {
         self.network.set_faults(self.faults.clone());
     }
 
-    /// Turns until nothing holds the loop, as `run` does, and checks that nothing is left. What no
-    /// kernel will ever wake fails instead of sleeping.
+    /// Turns until nothing holds the loop, and checks that nothing is left. What no kernel will
+    /// ever wake fails instead of sleeping.
     pub fn run_out(&mut self, state: &mut S) {
         let reactor = &mut self.reactor;
         let mut turns = 0;
         while !reactor.take_stop() && reactor.is_alive() {
             turns += 1;
             assert!(turns < TURNS_MAX, "it does not end: {:?}", reactor.why_alive());
-            assert!(reactor.next_wait().is_some(), "it is stuck: {:?}", reactor.why_alive());
-            let turn = || reactor.turn(state, None).expect("a turn");
+            let wait = reactor.next_wait();
+            assert!(wait.is_some(), "it is stuck: {:?}", reactor.why_alive());
+            let most = match self.turned {
+                Turned::ByRun => None,
+                Turned::ByHost => {
+                    // Nothing here has a descriptor, so what the host waits for is the time.
+                    self.clock.advance(wait.unwrap_or_default());
+                    Some(Duration::ZERO)
+                }
+            };
+            let turn = || reactor.turn(state, most).expect("a turn");
             match catch_unwind(AssertUnwindSafe(turn)) {
                 Err(panic) if !panic.is::<OnPurpose>() => resume_unwind(panic),
                 _ => {}
@@ -92,21 +115,26 @@ impl<S: 'static> Sim<S> {
 
 /// Runs a scenario for many seeds. `test` is the name of the test that calls this.
 ///
-/// `WATERWHEEL_SEED=17` runs it for that seed alone, `WATERWHEEL_SEEDS=100000` for so many. A seed
+/// `WATERWHEEL_SEED=17` runs it for that seed alone, `WATERWHEEL_SEEDS=100000` for so many,
+/// beginning with `WATERWHEEL_SEED_BASE`; with `WATERWHEEL_HOST=1` all of them by a host. A seed
 /// that fails prints the command that runs it again.
 pub fn explore<S: 'static>(
     test: &str,
     set_up: impl Fn(&mut Sim<S>) -> S,
     check: impl Fn(&Sim<S>, &S),
 ) {
-    let _ceiling = ceiling(LIMIT);
     let number = |name| var(name).ok().map(|n| n.parse::<u64>().expect("a number"));
     let seeds = match number("WATERWHEEL_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("WATERWHEEL_SEEDS").unwrap_or(SEEDS),
+        None => {
+            let base = number("WATERWHEEL_SEED_BASE").unwrap_or(0);
+            base..base + number("WATERWHEEL_SEEDS").unwrap_or(SEEDS)
+        }
     };
+    let times = (seeds.end - seeds.start).div_ceil(SEEDS);
+    let _ceiling = ceiling(LIMIT * u32::try_from(times).expect("fewer seeds"));
     if let Err((seed, panic)) = try_explore(seeds, &set_up, &check) {
-        eprintln!("\nseed {seed} fails; again: {}\n", command(test, seed));
+        eprintln!("\nseed {seed} fails; again: {}\n", command(test, seed, turned()));
         resume_unwind(panic);
     }
 }
@@ -123,10 +151,12 @@ pub fn try_explore<S: 'static>(
     for seed in seeds {
         let run = || {
             if alone || seed % TWICE_EVERY == 0 {
-                let (first, second) = (trace(seed, set_up, check), trace(seed, set_up, check));
-                assert_same(&first, &second);
+                let by = |turned| trace(seed, turned, set_up, check);
+                let first = by(Turned::ByRun);
+                assert_same(&first, &by(Turned::ByRun));
+                assert_same_calls(&first, &by(Turned::ByHost));
             } else {
-                run_seed(seed, None, set_up, check);
+                run_seed(seed, None, turned(), set_up, check);
             }
         };
         catch_unwind(AssertUnwindSafe(run)).map_err(|panic| (seed, panic))?;
@@ -135,21 +165,28 @@ pub fn try_explore<S: 'static>(
 }
 
 /// What runs one seed of this test again.
-pub fn command(test: &str, seed: u64) -> String {
+pub fn command(test: &str, seed: u64, turned: Turned) -> String {
     let program = current_exe().expect("a test has a path");
     let name = program.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
     // Cargo puts a hash behind the name.
     let file = name.rsplit_once('-').map_or(name, |(file, _)| file);
-    format!("WATERWHEEL_SEED={seed} cargo test --test {file} -- --exact {test}")
+    let host = if turned == Turned::ByHost { "WATERWHEEL_HOST=1 " } else { "" };
+    format!("{host}WATERWHEEL_SEED={seed} cargo test --test {file} -- --exact {test}")
+}
+
+/// Who turns the loop where a scenario does not say.
+fn turned() -> Turned {
+    if host::is_asked_for() { Turned::ByHost } else { Turned::ByRun }
 }
 
 fn run_seed<S: 'static>(
     seed: u64,
     recorder: Option<&Recorder>,
+    turned: Turned,
     set_up: &impl Fn(&mut Sim<S>) -> S,
     check: &impl Fn(&Sim<S>, &S),
 ) {
-    let mut sim = Sim::new(seed, recorder);
+    let mut sim = Sim::new(seed, recorder, turned);
     let mut state = set_up(&mut sim);
     sim.run_out(&mut state);
     check(&sim, &state);
@@ -158,12 +195,35 @@ fn run_seed<S: 'static>(
 /// All that the loop told while it ran.
 pub fn trace<S: 'static>(
     seed: u64,
+    turned: Turned,
     set_up: &impl Fn(&mut Sim<S>) -> S,
     check: &impl Fn(&Sim<S>, &S),
 ) -> Vec<LoopEvent> {
     let recorder = Recorder::new();
-    run_seed(seed, Some(&recorder), set_up, check);
+    run_seed(seed, Some(&recorder), turned, set_up, check);
     recorder.take()
+}
+
+/// Compares what was called, in which order and when: a host may turn the loop more often than
+/// `run` does, but nothing comes later for it, or otherwise.
+pub fn assert_same_calls(by_run: &[LoopEvent], by_host: &[LoopEvent]) {
+    let calls = |events: &[LoopEvent]| -> Vec<_> {
+        let runs = [
+            Kind::RunSource,
+            Kind::RunTimer,
+            Kind::RunJob,
+            Kind::RunEnqueued,
+            Kind::RunPosted,
+            Kind::RunDeferred,
+        ];
+        let events = events.iter().filter(|event| runs.contains(&event.kind));
+        events.map(|event| (event.nanos, event.kind, event.subject, event.place)).collect()
+    };
+    let (by_run, by_host) = (calls(by_run), calls(by_host));
+    for (at, (run, host)) in by_run.iter().zip(&by_host).enumerate() {
+        assert_eq!(run, host, "call {at} is another one for a host");
+    }
+    assert_eq!(by_run.len(), by_host.len(), "calls by `run`, and by a host");
 }
 
 /// Compares traces record for record, times included.
