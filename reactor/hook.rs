@@ -35,11 +35,13 @@ pub(super) struct Hooks<S> {
     done: u64,
     /// The hook that runs now.
     running: Option<HookId>,
+    /// Callbacks have run in the last turn of a host.
+    unseen: bool,
 }
 
 impl<S> Hooks<S> {
     pub(super) fn new() -> Hooks<S> {
-        Hooks { of: Default::default(), added: 0, last: 0, done: 0, running: None }
+        Hooks { of: Default::default(), added: 0, last: 0, done: 0, running: None, unseen: false }
     }
 
     /// Begins with a point: hooks that are added meanwhile wait for the next turn. False if it has
@@ -51,6 +53,17 @@ impl<S> Hooks<S> {
             (self.last, self.done) = (self.added, 0);
         }
         some
+    }
+
+    /// A host's turn has ended, and callbacks have run in it, or none.
+    pub(super) fn note_turn(&mut self, ran: bool) {
+        self.unseen = ran;
+    }
+
+    /// Whether a hook that runs before each wait has to run before a host may wait: `run` goes
+    /// through the point in any case, a host goes to sleep outside.
+    pub(super) fn is_due(&self) -> bool {
+        self.unseen && !self.of[HookPoint::BeforePoll as usize].is_empty()
     }
 
     /// The hook that was running when a panic ended it.

@@ -246,6 +246,7 @@ impl<S: 'static> Reactor<S> {
     /// As [`run`](Reactor::run).
     pub fn turn(&mut self, state: &mut S, max_wait: Option<Duration>) -> io::Result<usize> {
         let ran = self.turn_once(state, max_wait);
+        self.context.hooks.note_turn(matches!(ran, Ok(ran) if ran > 0));
         self.announce_sleep();
         ran
     }
@@ -259,8 +260,13 @@ impl<S: 'static> Reactor<S> {
 
     /// How long a host may wait for the reactor's descriptor before it calls
     /// [`turn`](Reactor::turn): zero if callbacks wait to be run, `None` if there is no deadline.
+    /// Where a hook is to look before each wait at what the callbacks have done, it is zero once
+    /// more after a turn in which any ran.
     pub fn next_wait(&self) -> Option<Duration> {
         self.announce_sleep();
+        if self.context.hooks.is_due() {
+            return Some(Duration::ZERO);
+        }
         self.context.sleep_limit()
     }
 
