@@ -16,11 +16,11 @@
 //! is over, a WebSocket by a Close with 1001: the loop looks whenever it has called a connection,
 //! nobody goes through a list.
 //!
-//! *In order* is as [`Conn::close`] does it: the peer has the grace of a close to close, too, since
-//! what it still sends would meet a closed socket, and the reset that follows may destroy the end
-//! of an answer that is on its way. One that was idle when the drain began has its answers, and of
-//! it nothing is expected: where nothing comes or goes meanwhile it does not wait for the peer. TLS
-//! says close_notify first; a WebSocket waits for the peer's Close
+//! *In order* is as [`Conn::close`] does it: what the peer still sends would meet a closed socket,
+//! and the reset that follows may destroy the end of an answer that is on its way. So the peer may
+//! close first, within the grace of a close; if all is sent, within a second of it. One that was
+//! idle when the drain began has its answers, and where nothing comes or goes meanwhile there is
+//! nothing to wait for. TLS says close_notify first; a WebSocket waits for the peer's Close
 //! (`ws::Limits::close_timeout`), and for nothing behind that.
 //!
 //! # Rules
@@ -48,6 +48,10 @@ use super::conn::{Conn, Half, mark};
 use super::transport::registers_by;
 use super::{sim, tcp};
 use crate::reactor::{Context, Interest, Options, RawId, Readiness, SourceId, Unplugged};
+
+/// What a drained connection waits at most for its peer to close, all being sent: a round trip of
+/// the slowest networks, so that what went last is there before a reset can be.
+const LINGER_MAX: Duration = Duration::from_secs(1);
 
 /// A drain that is under way; made by [`drain`].
 #[derive(Debug)]
@@ -253,6 +257,12 @@ impl Conn {
     /// Whether a close has begun to wait for the peer.
     pub(super) fn is_lingering(&self) -> bool {
         self.has(mark::CLOSING) && self.has(mark::LINGERING)
+    }
+
+    /// How long the close that has begun may take.
+    pub(super) fn close_grace(&self) -> Duration {
+        let grace = self.seat.close_grace;
+        if self.has(mark::DRAINING) && self.is_sent() { grace.min(LINGER_MAX) } else { grace }
     }
 
     /// Whether nothing has come or gone since a drain found it idle.
