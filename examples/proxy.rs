@@ -55,7 +55,8 @@ fn run(args: &cli::Args) -> Result<(), String> {
             pass_on(reactor, client, upstream, servers.clone());
         })
         .map_err(|error| format!("cannot listen on {}: {error}", args.addr))?;
-    cli::print(format_args!("listening on {}", reactor[listener].local_addr()));
+    cli::end_on_signals(&mut reactor, cli::GRACE)?;
+    cli::say(format_args!("listening on {}", reactor[listener].local_addr()));
     reactor.run(&mut ()).map_err(|error| error.to_string())
 }
 
@@ -70,7 +71,7 @@ fn resolve(addr: &str) -> Result<SocketAddr, String> {
 fn pass_on(reactor: &mut Context<()>, client: Stream, upstream: SocketAddr, limits: Limits) {
     let peer = client.peer();
     let refuse = move |error| {
-        cli::print(format_args!("{}: cannot connect to {upstream}: {error}", name(peer)));
+        cli::say(format_args!("{}: cannot connect to {upstream}: {error}", name(peer)));
     };
     let begun =
         tcp::connect(reactor, upstream, CONNECT_TIMEOUT, move |reactor, _, server| match server {
@@ -86,7 +87,7 @@ fn pass_on(reactor: &mut Context<()>, client: Stream, upstream: SocketAddr, limi
 
 fn tell(peer: Option<SocketAddr>, report: &LinkReport) {
     let LinkReport { a: client, b: server, duration, .. } = report;
-    cli::print(format_args!(
+    cli::say(format_args!(
         "{}: {} bytes there, {} back, {} ms; client {}, upstream {}",
         name(peer),
         client.bytes,
