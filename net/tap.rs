@@ -260,7 +260,9 @@ where
                     Tap::Pass | Tap::Drop | Tap::Wait => {}
                 }
                 lane.then.set(Then::Finish);
-                reactor.get_mut(other).map(|sink| lane.end(sink));
+                if let Some(sink) = reactor.get_mut(other) {
+                    lane.end(sink);
+                }
             }
             Event::Drained => drained(reactor, (link, 1 - side), [other, own], back),
             Event::Closed(reason) => {
