@@ -116,7 +116,7 @@ impl Link {
         self.aborted = true;
     }
 
-    /// Shows a tap that has said [`Tap::Wait`] what it has put off, in the next turn; nothing if it
+    /// Shows a tap that has said [`Tap::Wait`](super::Tap::Wait) what it has put off, in the next turn; nothing if it
     /// does not wait for that side.
     pub fn resume(&mut self, from: Side) {
         self.resumed[from as usize] |= self.waits[from as usize].take();
