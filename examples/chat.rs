@@ -73,8 +73,9 @@ fn run(args: &cli::Args) -> Result<(), String> {
         chat.join(reactor, conn);
     })
     .map_err(|error| format!("cannot listen on {}: {error}", args.addr))?;
+    cli::end_on_signals(&mut reactor, cli::GRACE)?;
     let addr = reactor[listener].local_addr();
-    cli::print(format_args!("listening on {addr}"));
+    cli::say(format_args!("listening on {addr}"));
     reactor.run(&mut Chat::default()).map_err(|error| error.to_string())
 }
 

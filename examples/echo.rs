@@ -4,9 +4,9 @@
 //! Then: nc 127.0.0.1 7001        and type; or, for a megabyte:
 //!       head -c 1000000 /dev/urandom > sent; nc -N 127.0.0.1 7001 < sent | cmp - sent
 //! See:  each line come back. Any number of clients at once, on one thread.
-//! Look: the `match` in `main`. There is no loop here: the reactor has it.
-//! Next: count the bytes in the state; greet each client; close those that send nothing for a
-//!       minute (`Limits::idle_timeout`).
+//! Look: the `match` in `run`. There is no loop here: the reactor has it.
+//! Next: count the bytes in the state, and print them now and then (`every`); greet each client;
+//!       send whole lines back, each in reverse (`framed`, `Lines`).
 
 use std::time::Duration;
 
@@ -50,8 +50,9 @@ fn run(args: &cli::Args) -> Result<(), String> {
             });
         })
         .map_err(|error| format!("cannot listen on {}: {error}", args.addr))?;
+    cli::end_on_signals(&mut reactor, cli::GRACE)?;
     let addr = reactor[listener].local_addr();
-    cli::print(format_args!("listening on {addr}"));
+    cli::say(format_args!("listening on {addr}"));
     reactor.run(&mut ()).map_err(|error| error.to_string())
 }
 

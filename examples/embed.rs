@@ -47,8 +47,9 @@ fn run(args: &cli::Args) -> Result<(), String> {
             clients.push(incoming.open(reactor, serve));
         })
         .map_err(|error| format!("cannot listen on {}: {error}", args.addr))?;
+    cli::end_on_signals(&mut reactor, cli::GRACE)?;
     let addr = reactor[listener].local_addr();
-    cli::print(format_args!("listening on {addr}"));
+    cli::say(format_args!("listening on {addr}"));
     host(&mut reactor).map_err(|error| error.to_string())
 }
 
@@ -67,6 +68,9 @@ fn host(reactor: &mut Reactor<Clients>) -> io::Result<()> {
         }
         let is_typing = !watched[0].revents().is_empty();
         reactor.turn(&mut clients, Some(Duration::ZERO))?;
+        if reactor.take_stop() {
+            return Ok(()); // By a signal, and all clients have gone.
+        }
         if is_typing && !read_lines(reactor, &clients, &mut typed)? {
             reactor.turn(&mut clients, Some(Duration::ZERO))?; // Hands what is unsent to the kernel.
             return Ok(());
@@ -105,10 +109,10 @@ fn obey(reactor: &mut Reactor<Clients>, clients: &Clients, line: &str) -> bool {
         ("remind", ms) => match ms.parse() {
             Ok(ms) => {
                 reactor.after(Duration::from_millis(ms), move |_, _| {
-                    cli::print(format_args!("{ms} ms are over"));
+                    cli::say(format_args!("{ms} ms are over"));
                 });
             }
-            Err(_) => cli::print("remind wants a whole number of milliseconds"),
+            Err(_) => cli::say("remind wants a whole number of milliseconds"),
         },
         _ => {
             for client in clients {

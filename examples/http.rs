@@ -1,6 +1,6 @@
 //! HTTP: a greeting, JSON, an upload, and a slow page that holds up nobody.
 //!
-//! Run:  cargo run --release --features http,process --example http
+//! Run:  cargo run --release --features http --example http
 //! Then: open http://127.0.0.1:8080/index in a browser, or
 //!       curl 127.0.0.1:8080/hello/Ann
 //!       curl -d '{"answer": 42}' 127.0.0.1:8080/echo
@@ -37,7 +37,6 @@ const INDEX: &str = include_str!("http/index.html");
 const SOURCE: &str = include_str!("http.rs");
 
 /// How long those that wait for an answer may still wait when the server is to end.
-#[cfg(all(unix, feature = "process"))]
 const DRAIN_GRACE: Duration = Duration::from_secs(30);
 /// The slowest that `/slow` will be: what waits is a timer and a reply, and somebody's memory.
 const SLOW_MS_MAX: u64 = 60_000;
@@ -52,7 +51,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
     let mut reactor = Reactor::new().map_err(|error| error.to_string())?;
     let routes = Router::new()
         .get("/", |reactor, _, _, reply| {
-            reply.send(reactor, "Hello, world!");
+            reply.send(reactor, "Hello, world!\n");
         })
         .get("/index", |reactor, _, _, reply| {
             reply.send(reactor, Response::html(INDEX));
@@ -65,8 +64,8 @@ fn run(args: &cli::Args) -> Result<(), String> {
     let listener = Server::routes(routes)
         .listen(&mut reactor, &args.addr)
         .map_err(|error| format!("cannot listen on {}: {error}", args.addr))?;
-    cli::print(format_args!("listening on {}", reactor[listener].local_addr()));
-    end_on_signals(&mut reactor).map_err(|error| error.to_string())?;
+    cli::end_on_signals(&mut reactor, DRAIN_GRACE)?;
+    cli::say(format_args!("listening on {}", reactor[listener].local_addr()));
     reactor.run(&mut ()).map_err(|error| error.to_string())
 }
 
@@ -119,30 +118,4 @@ fn count(_: &mut Context<()>, _: &mut (), _: &Request<'_>, reply: Reply) -> Body
         }
         Body::Failed(why) => log::info!("an upload failed after {bytes} bytes: {why}"),
     })
-}
-
-/// The first Ctrl-C lets those that wait have their answer, the second ends it at once.
-#[cfg(all(unix, feature = "process"))]
-fn end_on_signals(reactor: &mut Context<()>) -> std::io::Result<()> {
-    use waterwheel::{net::drain, reactor::Signal};
-    for signal in [Signal::INT, Signal::TERM] {
-        let mut is_second = false;
-        reactor.on_signal(signal, move |reactor, _, signal| {
-            if std::mem::replace(&mut is_second, true) {
-                return reactor.stop();
-            }
-            drain(reactor, DRAIN_GRACE, |reactor, _, report| {
-                cli::print(report);
-                reactor.stop();
-            });
-            cli::print(format_args!("{signal}: no new clients"));
-        })?;
-    }
-    Ok(())
-}
-
-/// Signals are a feature: without it, Ctrl-C ends it at once.
-#[cfg(not(all(unix, feature = "process")))]
-fn end_on_signals(_: &mut Context<()>) -> std::io::Result<()> {
-    Ok(())
 }

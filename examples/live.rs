@@ -80,7 +80,8 @@ fn run(args: &cli::Args) -> Result<(), String> {
     let listener = Server::routes(routes)
         .listen(&mut reactor, &args.addr)
         .map_err(|error| format!("cannot listen on {}: {error}", args.addr))?;
-    cli::print(format_args!("listening on {}", reactor[listener].local_addr()));
+    cli::end_on_signals_with(&mut reactor, cli::GRACE, |reactor, live| live.end(reactor))?;
+    cli::say(format_args!("listening on {}", reactor[listener].local_addr()));
     reactor.subscribe(|reactor, live: &mut Live, _: &News| {
         let Live { history, polls, streams, .. } = live;
         for (_, poll) in polls.extract_if(|_, poll| poll.place < history.last()) {
@@ -135,6 +136,16 @@ fn events(reactor: &mut Context<Live>, live: &mut Live, request: &Request<'_>, r
 }
 
 impl Live {
+    /// Ends what would not end by itself: streams, and polls that wait for news.
+    fn end(&mut self, reactor: &mut Context<Live>) {
+        for (_, stream) in self.streams.drain() {
+            stream.to.end(reactor);
+        }
+        for (_, poll) in self.polls.drain() {
+            poll.answer(reactor, &self.history);
+        }
+    }
+
     /// A new reader's number and place. The reader says what it has heard in the address, or in a
     /// header, as a browser does that has lost its event stream.
     fn admit(&mut self, request: &Request<'_>) -> (u64, u64) {

@@ -16,7 +16,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use waterwheel::net::{Conn, Framed, Limits, Lines, framed, tcp};
+use waterwheel::net::{self, Conn, Framed, Limits, Lines, framed, tcp};
 use waterwheel::reactor::Remote;
 use waterwheel::{Context, Reactor, SourceId};
 
@@ -76,7 +76,8 @@ fn run(args: cli::Args) -> Result<(), String> {
         return threads.pop().map_or(Ok(()), join);
     }
     console.introduce();
-    cli::print(format_args!("listening on {addr}"));
+    cli::on_signals(&mut reactor, |_, console, signal| console.drain(signal))?;
+    cli::say(format_args!("listening on {addr}"));
     let remote = reactor.remote().unref();
     thread::spawn(move || {
         let _ = io::copy(&mut io::stdin(), &mut io::sink()); // An error is an end, too.
@@ -103,6 +104,21 @@ impl Console {
         self.left = self.left.map(|left| left.saturating_sub(1));
         if self.left == Some(0) {
             self.end();
+        }
+    }
+
+    /// Lets each core end in order and say so. The loops end when nothing is left in them.
+    fn drain(&mut self, signal: &str) {
+        let seconds = cli::GRACE.as_secs();
+        cli::say(format_args!(
+            "{signal}: no new clients, waiting up to {seconds} s; again to end at once"
+        ));
+        for core in self.cores.drain(..) {
+            let _ = core.post(|reactor, _| {
+                net::drain(reactor, cli::GRACE, |_, core: &mut Core, report| {
+                    cli::say(format_args!("core {}: {report}", core.number));
+                });
+            });
         }
     }
 
@@ -143,7 +159,7 @@ fn serve(
             core.conns.push(incoming.open(reactor, framed(Lines::new(1024), hear)));
             let peer = peer.map_or("?".into(), |peer| peer.to_string());
             let served = format!("core {number} serves {peer}");
-            let _ = core.console.post(move |_, _| cli::print(served));
+            let _ = core.console.post(move |_, _| cli::say(served));
         })
         .map_err(|error| format!("cannot listen on {addr}: {error}"))?;
     let _ = ready.send((reactor[listener].local_addr(), reactor.remote()));

@@ -64,7 +64,7 @@ fn main() {
     let mut error = None;
     cli::exit_on_error(run(&args).map(|end| error = end));
     if let Some(error) = error {
-        eprintln!("error: {error}");
+        cli::warn(format_args!("error: {error}"));
         exit(1);
     }
 }
@@ -123,7 +123,7 @@ fn listen(reactor: &mut Reactor<Nc>, at: &str, is_udp: bool) -> io::Result<()> {
         listener.map(|listener| reactor[listener].local_addr())
     };
     let refuse = |error| io::Error::other(format!("cannot listen on {at}: {error}"));
-    eprintln!("listening on {}", addr.map_err(refuse)?);
+    cli::warn(format_args!("listening on {}", addr.map_err(refuse)?));
     Ok(())
 }
 
@@ -144,7 +144,7 @@ fn listen_unix(reactor: &mut Reactor<Nc>, path: &str) -> io::Result<()> {
         join(reactor, nc, stream);
     });
     listener.map_err(|error| io::Error::other(format!("cannot listen on {error}")))?;
-    eprintln!("listening on {path}");
+    cli::warn(format_args!("listening on {path}"));
     Ok(())
 }
 

@@ -5,15 +5,16 @@
 //!       head -c 1000000 /dev/urandom > sent; nc -N 127.0.0.1 7002 < sent | cmp - sent
 //! See:  the echo of 7001, and a line for each connection that has ended.
 //! Look: `net::link`. It pauses whoever sends faster than the other reads, passes each FIN on as a
-//!       FIN and each reset as a reset.
-//! Next: choose among several upstreams, and leave out for a while those that refuse; greet the
-//!       upstream with the client's address (the PROXY protocol) by `Stream::write`.
+//!       FIN and each reset as a reset. And `late`, which holds up what passes (`--delay 200`).
+//! Next: print what passes, or cut off who sends too much; choose among several upstreams, and
+//!       leave out for a while those that refuse; greet the upstream with the client's address (the
+//!       PROXY protocol) by `Stream::write`.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
-use waterwheel::net::{self, Limits, LinkReport, Rate, Stream, tcp};
-use waterwheel::{Context, Reactor};
+use waterwheel::net::{self, Limits, Link, LinkReport, Passing, Rate, Stream, Tap, tcp};
+use waterwheel::{Context, Reactor, SourceId};
 
 mod cli;
 
@@ -24,6 +25,7 @@ Passes each connection on to UPSTREAM (127.0.0.1:7001 unless given). LISTEN is
 127.0.0.1:7002 unless given; a bare port means 127.0.0.1.
 
 Options:
+  --delay MS       hold up each piece so long, in both directions
   --rate BYTES     read so many a second, from all clients together and from
                    all upstreams (default: as many as there are)
   -h, --help       show this";
@@ -34,7 +36,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
 fn main() {
-    let args = cli::parse_two(USAGE, ["127.0.0.1:7002", "127.0.0.1:7001"], &["--rate"]);
+    let args = cli::parse_two(USAGE, ["127.0.0.1:7002", "127.0.0.1:7001"], &["--delay", "--rate"]);
     cli::exit_on_error(run(&args));
 }
 
@@ -43,6 +45,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
     let upstream = resolve(&args.second)?;
     let mut reactor = Reactor::new().map_err(|error| error.to_string())?;
     let rate = args.number("--rate")?;
+    let delay = args.number("--delay")?.map(Duration::from_millis);
     // Two buckets, one for each direction; each is shared by all connections with these limits.
     let [clients, servers] = [(); 2].map(|()| Limits {
         write_timeout: Some(WRITE_TIMEOUT),
@@ -52,10 +55,11 @@ fn run(args: &cli::Args) -> Result<(), String> {
     let listener = tcp::Listen::new()
         .limits(clients)
         .open(&mut reactor, &args.addr, move |reactor, _, client| {
-            pass_on(reactor, client, upstream, servers.clone());
+            pass_on(reactor, client, upstream, servers.clone(), delay);
         })
         .map_err(|error| format!("cannot listen on {}: {error}", args.addr))?;
-    cli::print(format_args!("listening on {}", reactor[listener].local_addr()));
+    cli::end_on_signals(&mut reactor, cli::GRACE)?;
+    cli::say(format_args!("listening on {}", reactor[listener].local_addr()));
     reactor.run(&mut ()).map_err(|error| error.to_string())
 }
 
@@ -67,16 +71,26 @@ fn resolve(addr: &str) -> Result<SocketAddr, String> {
 }
 
 /// Connects a client to the upstream. Where that fails the client is dropped, which closes it.
-fn pass_on(reactor: &mut Context<()>, client: Stream, upstream: SocketAddr, limits: Limits) {
+fn pass_on(
+    reactor: &mut Context<()>,
+    client: Stream,
+    upstream: SocketAddr,
+    limits: Limits,
+    delay: Option<Duration>,
+) {
     let peer = client.peer();
     let refuse = move |error| {
-        cli::print(format_args!("{}: cannot connect to {upstream}: {error}", name(peer)));
+        cli::say(format_args!("{}: cannot connect to {upstream}: {error}", name(peer)));
     };
     let begun =
         tcp::connect(reactor, upstream, CONNECT_TIMEOUT, move |reactor, _, server| match server {
             Ok(server) => {
                 let done = move |_: &mut _, _: &mut _, report| tell(peer, &report);
-                net::link(reactor, client, server.limits(limits), done);
+                let server = server.limits(limits);
+                match delay {
+                    Some(delay) => net::link_with(reactor, client, server, late(delay), done),
+                    None => net::link(reactor, client, server, done),
+                };
             }
             Err(error) => refuse(error),
         });
@@ -84,9 +98,28 @@ fn pass_on(reactor: &mut Context<()>, client: Stream, upstream: SocketAddr, limi
     begun.map_err(refuse).ok();
 }
 
+/// A piece waits when it is seen first, and passes when it is seen again.
+fn late(
+    delay: Duration,
+) -> impl FnMut(&mut Context<()>, &mut (), SourceId<Link>, Passing<'_>) -> Tap {
+    let mut waits = [false; 2];
+    move |reactor, _, link, passing| {
+        let Passing::Data(side, _) = passing else { return Tap::Pass };
+        let waits = &mut waits[side as usize];
+        *waits = !*waits;
+        if !*waits {
+            return Tap::Pass;
+        }
+        reactor.after(delay, move |reactor, _| {
+            link.resume(reactor, side);
+        });
+        Tap::Wait
+    }
+}
+
 fn tell(peer: Option<SocketAddr>, report: &LinkReport) {
     let LinkReport { a: client, b: server, duration, .. } = report;
-    cli::print(format_args!(
+    cli::say(format_args!(
         "{}: {} bytes there, {} back, {} ms; client {}, upstream {}",
         name(peer),
         client.bytes,

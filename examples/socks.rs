@@ -59,7 +59,8 @@ fn run(args: &cli::Args) -> Result<(), String> {
             });
         })
         .map_err(|error| format!("cannot listen on {}: {error}", args.addr))?;
-    cli::print(format_args!("listening on {}", reactor[listener].local_addr()));
+    cli::end_on_signals(&mut reactor, cli::GRACE)?;
+    cli::say(format_args!("listening on {}", reactor[listener].local_addr()));
     reactor.run(&mut ()).map_err(|error| error.to_string())
 }
 
@@ -101,13 +102,13 @@ fn connect(reactor: &mut Context<()>, client: Stream, name: String) {
                 net::link(reactor, client, server.limits(limits), done);
             }
             Err(error) => {
-                cli::print(format_args!("{name}: {error}"));
+                cli::say(format_args!("{name}: {error}"));
                 let conn = client.open(reactor, |_, _, _, _| {});
                 refuse(reactor, conn, refused(code(&error)));
             }
         });
     if let Err(error) = begun {
-        cli::print(format_args!("{to}: {error}")); // The client is dropped, which closes it.
+        cli::say(format_args!("{to}: {error}")); // The client is dropped, which closes it.
     }
 }
 
@@ -131,5 +132,5 @@ fn refuse(reactor: &mut Context<()>, conn: SourceId<Conn>, Refused(answer): Refu
 fn tell(name: &str, LinkReport { a: client, b: server, duration, .. }: &LinkReport) {
     let ms = duration.as_millis();
     let (sent, got) = (client.bytes, server.bytes);
-    cli::print(format_args!("{name}: {sent} bytes there, {got} back, {ms} ms"));
+    cli::say(format_args!("{name}: {sent} bytes there, {got} back, {ms} ms"));
 }

@@ -50,7 +50,8 @@ fn run(args: &cli::Args) -> Result<(), String> {
         serve(reactor, &server, incoming);
     })
     .map_err(|error| format!("cannot listen on {}: {error}", args.addr))?;
-    cli::print(format_args!("listening on {}", reactor[listener].local_addr()));
+    cli::end_on_signals(&mut reactor, cli::GRACE)?;
+    cli::say(format_args!("listening on {}", reactor[listener].local_addr()));
     reactor.run(&mut ()).map_err(|error| error.to_string())
 }
 
@@ -59,7 +60,7 @@ fn serve(reactor: &mut Context<()>, server: &tls::Server, incoming: Stream) {
     let peer = incoming.peer().map_or("?".into(), |peer| peer.to_string());
     server.accept(reactor, incoming, move |reactor, _, result| match result {
         Ok(stream) => {
-            cli::print(format_args!("{peer}: {}", agreed(&stream)));
+            cli::say(format_args!("{peer}: {}", agreed(&stream)));
             stream.open(reactor, |reactor, _, conn, event| match event {
                 Event::Data(bytes) => echo(reactor, conn, bytes),
                 Event::Drained => {
@@ -69,7 +70,7 @@ fn serve(reactor: &mut Context<()>, server: &tls::Server, incoming: Stream) {
                 Event::Closed(why) => log::debug!("{conn:?}: {why}"),
             });
         }
-        Err(error) => cli::print(format_args!("{peer}: no handshake: {error}")),
+        Err(error) => cli::say(format_args!("{peer}: no handshake: {error}")),
     });
 }
 

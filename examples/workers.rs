@@ -64,6 +64,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
         });
     })
     .map_err(|error| format!("cannot listen on {}: {error}", args.addr))?;
+    let ending = cli::end_on_signals(&mut reactor, cli::GRACE)?;
     let addr = reactor[listener].local_addr();
     cli::print(format_args!("listening on {addr}"));
     for inline in [true, false] {
@@ -86,6 +87,9 @@ fn run(args: &cli::Args) -> Result<(), String> {
         reactor.run(&mut server).map_err(text)?; // until the last hash and the client have ended
         reactor.cancel(logins);
         server.error.map_or(Ok(()), Err)?;
+        if ending.has_begun() {
+            break;
+        }
         report(inline, client.join().map_err(|_| "the client panicked")?);
     }
     Ok(())

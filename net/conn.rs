@@ -66,6 +66,8 @@ pub(super) mod mark {
     pub(in crate::net) const CLOSING: u16 = 16;
     /// The grace of a close has begun to run.
     pub(in crate::net) const LINGERING: u16 = 32;
+    /// The same bit before a close: a drain has found it idle, and nothing has passed since.
+    pub(in crate::net) const QUIET: u16 = LINGERING;
     /// A deadline is armed, not later than any that the limits ask for.
     pub(in crate::net) const ARMED: u16 = 64;
     /// Sending failed; what the peer had sent before is still to be read.
@@ -202,6 +204,7 @@ impl Conn {
     /// 4.2.2.13). A pipe or a terminal is closed as soon as all is sent.
     pub fn close(&mut self) {
         self.shutdown();
+        self.forget_quiet();
         self.marks |= mark::CLOSING;
         if !self.io.is_one_peer() {
             self.receiving = Half::Finished; // Input is not ours to discard, and harms nobody.

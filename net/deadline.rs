@@ -63,7 +63,7 @@ impl Limit {
         let since = conn.outbox.as_ref().map_or(0, |outbox| outbox.since);
         let sending = !conn.is_sent();
         let (applies, from, after) = match self {
-            Limit::Grace => (conn.has(mark::LINGERING), conn.progress, Some(limits.close_grace)),
+            Limit::Grace => (conn.is_lingering(), conn.progress, Some(conn.close_grace())),
             Limit::Idle => (!closing && !slow_in && !slow_out, conn.heard, limits.idle_timeout),
             Limit::Read => (reading && !slow_in, conn.progress, limits.read_timeout),
             Limit::Write => (sending && !slow_out, since, limits.write_timeout),

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!   listeners     closed with this turn: who is not accepted yet is refused by the kernel
-//!   accepted      read once more, then: idle ────────────▶ closed in order
+//!   accepted      read once more, then: idle ────────────▶ closed at once
 //!   connections                         in flight ─ done ─▶ closed in order
 //!   the deadline  ─────────────────────────────────────────▶ aborted, whoever is left
 //!   the report    when the last of them has been told Closed
@@ -15,6 +15,13 @@
 //! holds its input up, and as one end of a link, which knows no frames. It closes itself when that
 //! is over, a WebSocket by a Close with 1001: the loop looks whenever it has called a connection,
 //! nobody goes through a list.
+//!
+//! *In order* is as [`Conn::close`] does it: what the peer still sends would meet a closed socket,
+//! and the reset that follows may destroy the end of an answer that is on its way. So the peer may
+//! close first, within the grace of a close; if all is sent, within a second of it. One that was
+//! idle when the drain began has its answers, and where nothing comes or goes meanwhile there is
+//! nothing to wait for. TLS says close_notify first; a WebSocket waits for the peer's Close
+//! (`ws::Limits::close_timeout`), and for nothing behind that.
 //!
 //! # Rules
 //! 1. The report comes exactly once, and its numbers add up. A drain whose source was removed
@@ -41,6 +48,10 @@ use super::conn::{Conn, Half, mark};
 use super::transport::registers_by;
 use super::{sim, tcp};
 use crate::reactor::{Context, Interest, Options, RawId, Readiness, SourceId, Unplugged};
+
+/// What a drained connection waits at most for its peer to close, all being sent: a round trip of
+/// the slowest networks, so that what went last is there before a reset can be.
+const LINGER_MAX: Duration = Duration::from_secs(1);
 
 /// A drain that is under way; made by [`drain`].
 #[derive(Debug)]
@@ -81,6 +92,13 @@ impl fmt::Display for DrainReport {
         let DrainReport { listeners, connections, idle, finished, aborted } = self;
         write!(f, "listeners closed: {listeners}; connections: {connections} ")?;
         write!(f, "({idle} idle, {finished} finished, {aborted} aborted)")
+    }
+}
+
+impl Drain {
+    /// What is known so far: all listeners and connections, and of these, some that have gone.
+    pub fn report(&self) -> DrainReport {
+        self.report
     }
 }
 
@@ -167,7 +185,11 @@ fn begin<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> Option<Fat
     reactor.resume(id.raw(), Readiness::READ_CLOSED);
     let conn = &mut reactor[id];
     conn.marks |= mark::DRAINING;
-    Some(if conn.is_idle() { Fate::Idle } else { Fate::Finished })
+    let is_idle = conn.is_idle();
+    if is_idle && !conn.has(mark::CLOSING) {
+        conn.marks |= mark::QUIET;
+    }
+    Some(if is_idle { Fate::Idle } else { Fate::Finished })
 }
 
 /// Calls the drain when all of its connections are gone, by a hook that lives as long.
@@ -230,6 +252,37 @@ impl Conn {
         let unread = self.backlog.is_some() || self.io.has_more() || self.io.is_amid();
         let goes_on = self.has(mark::ABOVE) && self.sending == Half::Open; // `Drained` is owed.
         self.is_sent() && !unread && !goes_on && !self.has(busy)
+    }
+
+    /// Whether a close has begun to wait for the peer.
+    pub(super) fn is_lingering(&self) -> bool {
+        self.has(mark::CLOSING) && self.has(mark::LINGERING)
+    }
+
+    /// How long the close that has begun may take.
+    pub(super) fn close_grace(&self) -> Duration {
+        let grace = self.seat.close_grace;
+        if self.has(mark::DRAINING) && self.is_sent() { grace.min(LINGER_MAX) } else { grace }
+    }
+
+    /// Whether nothing has come or gone since a drain found it idle.
+    pub(super) fn is_quiet_so_far(&self) -> bool {
+        !self.has(mark::CLOSING) && self.has(mark::QUIET)
+    }
+
+    /// Something has come or gone.
+    pub(super) fn forget_quiet(&mut self) {
+        if !self.has(mark::CLOSING) {
+            self.marks &= !mark::QUIET;
+        }
+    }
+
+    /// Closes without waiting for the peer's FIN: nothing was sent lately that a reset could
+    /// destroy, and nothing is unread that would cause one. A transport may have an end of its own
+    /// to send first, as TLS has.
+    pub(super) fn close_at_once(&mut self) {
+        self.close();
+        self.receiving = Half::Finished;
     }
 
     /// Whether it is being drained, and idle by now.

@@ -184,7 +184,7 @@ fn owes_drained(conn: &Conn) -> bool {
 }
 
 fn begins_to_linger(conn: &Conn) -> bool {
-    conn.has(mark::CLOSING) && !conn.has(mark::LINGERING)
+    conn.has(mark::CLOSING) && !conn.is_lingering()
 }
 
 /// Calls the handler with the loop's cork in place of an empty outbox.
@@ -257,7 +257,9 @@ fn settle<S: 'static>(
     let tick = tick_for(reactor, id);
     let conn = &mut reactor[id];
     let drained = conn.is_drained() && !more;
-    if ends_with_peer(conn) || drained && !conn.seat.has_farewell() {
+    if drained && conn.is_quiet_so_far() && !conn.seat.has_farewell() {
+        conn.close_at_once();
+    } else if ends_with_peer(conn) || drained && !conn.seat.has_farewell() {
         conn.close();
     } else if drained && !ready.contains(NUDGE) {
         reactor.resume(id.raw(), NUDGE); // Its handler closes it, or has a reason not to.

@@ -27,15 +27,17 @@
 //! splice(2): it wants `unsafe` and a pipe for each direction.
 //!
 //! # Read next
-//! `rate.rs`: how fast a connection may be.
+//! `tap.rs`: what passes, seen and changed.
 
 use std::cell::Cell;
 use std::io;
+use std::mem;
 use std::time::{Duration, Instant};
 
 use super::conn::{Conn, Half, mark};
 use super::event::{Event, Pressure, Reason};
 use super::stream::Stream;
+use super::tap::Side;
 use super::transport::registers_by;
 use crate::reactor::{Context, Interest, Options, Readiness, Resumer, SourceId, Unplugged};
 
@@ -53,6 +55,9 @@ pub struct Link {
     reasons: [Option<Reason>; 2],
     begun: Instant,
     aborted: bool,
+    /// By side: its tap waits to be resumed, and it was.
+    waits: [Cell<bool>; 2],
+    resumed: [bool; 2],
     /// No selector is needed: its ends call it.
     unplugged: Unplugged,
 }
@@ -110,6 +115,17 @@ impl Link {
     pub fn abort(&mut self) {
         self.aborted = true;
     }
+
+    /// Shows a tap that has said [`Tap::Wait`](super::Tap::Wait) what it has put off, in the next turn; nothing if it
+    /// does not wait for that side.
+    pub fn resume(&mut self, from: Side) {
+        self.resumed[from as usize] |= self.waits[from as usize].take();
+    }
+
+    /// By side: its tap waits to be resumed.
+    pub(super) fn waits(&self) -> &[Cell<bool>; 2] {
+        &self.waits
+    }
 }
 
 registers_by!(Link, unplugged);
@@ -119,7 +135,8 @@ registers_by!(Link, unplugged);
 /// Each is a [`Stream`] that was accepted or connected, or a [`Conn`] that was deregistered: its
 /// unread and unsent bytes go first. The limits of each stay in force; both may be half open. Give
 /// them a `write_timeout`: a peer that neither reads nor goes otherwise keeps the link for ever. A
-/// stream of one direction only has nowhere to put what the other sends, and that ends the link.
+/// stream of one direction only has nowhere to put what the other sends, and that ends the link. To
+/// see what passes, or to change it, there is [`link_with`](super::link_with).
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -156,12 +173,32 @@ where
     S: 'static,
     F: FnOnce(&mut Context<S>, &mut S, LinkReport) + 'static,
 {
+    join(reactor, a.into(), b.into(), done, passing)
+}
+
+/// Registers a link and opens its ends with the handlers that `passing` makes for each side.
+#[track_caller]
+pub(super) fn join<S, F, P, H>(
+    reactor: &mut Context<S>,
+    a: Stream,
+    b: Stream,
+    done: F,
+    passing: P,
+) -> SourceId<Link>
+where
+    S: 'static,
+    F: FnOnce(&mut Context<S>, &mut S, LinkReport) + 'static,
+    P: Fn(SourceId<Link>, usize) -> H,
+    H: FnMut(&mut Context<S>, &mut S, SourceId<Conn>, Event<'_>) + 'static,
+{
     let link = Link {
         ends: Ends { ids: None, resumer: reactor.resumer() },
         bytes: Default::default(),
         reasons: [None, None],
         begun: reactor.now(),
         aborted: false,
+        waits: Default::default(),
+        resumed: [false; 2],
         unplugged: Unplugged,
     };
     let options = Options { flush: true, closes: true, ..Options::default() };
@@ -177,8 +214,8 @@ where
         }
     };
     let id = reactor.register_sure(link, Interest::READABLE, options, call);
-    let a = a.into().linked().open(reactor, passing(id, 0));
-    let b = b.into().linked().open(reactor, passing(id, 1));
+    let a = a.linked().open(reactor, passing(id, 0));
+    let b = b.linked().open(reactor, passing(id, 1));
     reactor[id].ends.ids = Some([a, b]);
     id
 }
@@ -195,8 +232,7 @@ fn passing<S: 'static>(
         match event {
             Event::Data(bytes) => {
                 let taken = pass(reactor, own, other, bytes);
-                let count = &reactor[link].bytes[side];
-                count.set(count.get() + taken as u64);
+                count(reactor, (link, side), taken);
             }
             Event::Drained => {
                 reactor.get_mut(other).map(Conn::resume);
@@ -206,6 +242,19 @@ fn passing<S: 'static>(
             }
             Event::Closed(reason) => closed(reactor, (link, side), other, reason),
         }
+    }
+}
+
+/// So many bytes of a side were passed on.
+#[inline]
+pub(super) fn count<S: 'static>(
+    reactor: &Context<S>,
+    (link, side): (SourceId<Link>, usize),
+    taken: usize,
+) {
+    if let Some(link) = reactor.get(link) {
+        let count = &link.bytes[side];
+        count.set(count.get() + taken as u64);
     }
 }
 
@@ -235,14 +284,14 @@ fn pass<S: 'static>(
 }
 
 /// One side is gone.
-fn closed<S: 'static>(
+pub(super) fn closed<S: 'static>(
     reactor: &mut Context<S>,
     (link, side): (SourceId<Link>, usize),
     other: SourceId<Conn>,
     reason: Reason,
 ) {
     let in_order = matches!(reason, Reason::Finished);
-    reactor[link].reasons[side] = Some(reason);
+    note_reason(reactor, (link, side), reason);
     match reactor.get_mut(other) {
         // It may have much to send still, and takes the time its own limits give it.
         Some(other) if in_order && other.is_read_out() => other.shutdown(),
@@ -254,15 +303,28 @@ fn closed<S: 'static>(
     }
 }
 
-fn abort<S: 'static>(reactor: &mut Context<S>, conn: SourceId<Conn>) {
+/// Notes for the report why a side is gone.
+pub(super) fn note_reason<S: 'static>(
+    reactor: &mut Context<S>,
+    (link, side): (SourceId<Link>, usize),
+    reason: Reason,
+) {
+    reactor[link].reasons[side] = Some(reason);
+}
+
+pub(super) fn abort<S: 'static>(reactor: &mut Context<S>, conn: SourceId<Conn>) {
     reactor.get_mut(conn).map(Conn::abort);
 }
 
-/// Phase 1: the link was borrowed mutably, perhaps to abort it.
+/// Phase 1: the link was borrowed mutably, perhaps to abort or to resume it.
 fn flush<S: 'static>(reactor: &mut Context<S>, id: SourceId<Link>) {
-    if let Some(link) = reactor.get(id).filter(|link| link.aborted) {
-        for end in link.ends() {
+    let Some(link) = reactor.get_mut(id) else { return };
+    let (ends, aborted) = (link.ends(), link.aborted);
+    for (end, resumed) in ends.into_iter().zip(mem::take(&mut link.resumed)) {
+        if aborted {
             abort(reactor, end);
+        } else if resumed {
+            reactor.get_mut(end).map(Conn::resume);
         }
     }
 }

@@ -54,6 +54,7 @@ pub mod sim;
 #[cfg(unix)]
 mod stdio;
 mod stream;
+mod tap;
 pub mod tcp;
 #[cfg(feature = "tls")]
 pub mod tls;
@@ -80,4 +81,5 @@ pub use rate::Rate;
 #[cfg(unix)]
 pub use stdio::{stderr, stdin, stdio, stdout};
 pub use stream::Stream;
+pub use tap::{Passing, Side, Tap, link_with};
 pub use transport::Transport;

@@ -134,6 +134,9 @@ impl Conn {
         }
         if self.has(mark::SENT) {
             self.marks &= !mark::SENT;
+            if self.has(mark::DRAINING) {
+                self.forget_quiet();
+            }
             self.heard = tick;
             if !self.has(mark::SLOWED_OUT)
                 && let Some(outbox) = &mut self.outbox

@@ -118,8 +118,11 @@ pub(super) fn deliver<S: 'static>(
     let tick = tick_for(reactor, id);
     let conn = &mut reactor[id];
     conn.heard = tick;
-    if conn.has(mark::CLOSING) {
-        return;
+    if conn.has(mark::CLOSING | mark::DRAINING) {
+        if conn.has(mark::CLOSING) {
+            return;
+        }
+        conn.forget_quiet();
     }
     if let Some(rate) = &conn.seat.read_rate {
         rate.spend(new.len());

@@ -308,19 +308,105 @@ fn whoever_is_left_at_the_deadline_is_aborted_and_not_before() {
     );
 }
 
+/// The clock is held: none of it waits for anything.
 #[test]
-fn silent_client_costs_no_more_than_the_grace_of_a_close() {
-    let (mut reactor, mut server, clock) = reactor();
+fn idle_client_that_does_not_close_costs_no_time() {
+    for says in [&b""[..], b"hello\n", b"one\ntwo\n"] {
+        let (mut reactor, mut server, _clock) = reactor();
+        let addr = serve(&mut reactor);
+        let mut peer = client(&mut reactor, &mut server, addr, says);
+        let drain = net::drain(&mut reactor, 60 * SECOND, note);
+        assert_eq!(reactor[drain].report().connections, 1);
+        assert_eq!(report(&mut reactor, &mut server), [1, 1, 1, 0, 0]);
+        assert_eq!((reactor.sources(), unclosed()), (0, 0));
+        assert_eq!(format!("{:?}", server.closed), "[Finished]");
+        turn_until(&mut reactor, &mut server, |_, _| peer.read_all().is_some());
+        assert_eq!(peer.end, Some(Ok(())), "a FIN and no reset");
+        assert_eq!(peer.got.len(), 5 * server.lines);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn idle_client_of_a_unix_socket_and_of_one_half_costs_no_time_either() {
+    let (mut reactor, mut server, _clock) = reactor();
     let addr = serve(&mut reactor);
-    let _peer = client(&mut reactor, &mut server, addr, b"");
-    net::drain(&mut reactor, 60 * SECOND, note);
+    let _peer = client(&mut reactor, &mut server, addr, b"hello\n");
+    reactor[server.conns[0]].shutdown();
     turns(&mut reactor, &mut server, 5);
-    clock.advance(5 * SECOND);
-    assert_eq!(report(&mut reactor, &mut server), [1, 1, 1, 0, 0]);
+    let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    theirs.set_nonblocking(true).unwrap();
+    let stream = Stream::over(mio::net::UnixStream::from_std(theirs));
+    stream.accepted().open(&mut reactor, |_, _, _, _| {});
+    net::drain(&mut reactor, 60 * SECOND, note);
+    assert_eq!(report(&mut reactor, &mut server), [1, 2, 2, 0, 0]);
+    assert_eq!(ours.read(&mut [0]).unwrap(), 0);
+}
+
+/// What was sent a moment ago may be on its way still, and a reset would overtake it.
+#[test]
+fn client_that_was_just_answered_may_close_first() {
+    for (says, unsays) in [(&b"hello\n"[..], false), (b"never\n", true)] {
+        let (mut reactor, mut server, clock) = reactor();
+        let addr = serve(&mut reactor);
+        let mut peer = client(&mut reactor, &mut server, addr, if unsays { says } else { b"" });
+        peer.send(if unsays { b"" } else { says });
+        assert!(unsays || tcp_support::await_readiness(&reactor, 1000));
+        net::drain(&mut reactor, 60 * SECOND, note);
+        if unsays {
+            turns(&mut reactor, &mut server, 5);
+            let conn = server.conns[0];
+            let _ = reactor[conn].write(b"at last\n");
+            reactor[conn].release();
+        }
+        turn_until(&mut reactor, &mut server, |_, _| peer.read_all().is_some());
+        for _ in 0..20 {
+            peer.send(b"I am still talking\n");
+            turns(&mut reactor, &mut server, 2);
+        }
+        assert!(server.reports.is_empty(), "its answer was in danger");
+        assert_eq!(peer.end, Some(Ok(())));
+        clock.advance(SECOND - MS);
+        turns(&mut reactor, &mut server, 3);
+        assert!(server.reports.is_empty());
+        clock.advance(MS);
+        report(&mut reactor, &mut server);
+    }
 }
 
 #[test]
-fn connection_that_has_shut_down_costs_no_more_than_that_either() {
+fn good_bye_that_is_said_in_a_drain_is_not_in_danger() {
+    let (mut reactor, mut server, clock) = reactor();
+    let addr = serve(&mut reactor);
+    let mut peer = client(&mut reactor, &mut server, addr, b"hello\n");
+    net::drain(&mut reactor, 60 * SECOND, note);
+    let _ = reactor[server.conns[0]].write(b"going down\n");
+    turn_until(&mut reactor, &mut server, |_, _| peer.read_all().is_some());
+    assert_eq!(peer.got, b"done\ngoing down\n");
+    peer.send(b"why?");
+    turns(&mut reactor, &mut server, 5);
+    assert!(server.reports.is_empty());
+    clock.advance(SECOND);
+    assert_eq!(report(&mut reactor, &mut server), [1, 1, 1, 0, 0]);
+}
+
+/// A host sleeps outside of the loop, where nothing looks for connections that have gone.
+#[test]
+fn host_does_not_sleep_over_the_report() {
+    let (mut reactor, mut server, _clock) = reactor();
+    let addr = serve(&mut reactor);
+    let _peer = client(&mut reactor, &mut server, addr, b"hello\n");
+    net::drain(&mut reactor, 60 * SECOND, note);
+    while server.reports.is_empty() {
+        assert_eq!(reactor.next_wait(), Some(Duration::ZERO), "the peer has no news for us");
+        reactor.turn(&mut server, Some(Duration::ZERO)).unwrap();
+    }
+    assert_eq!(report(&mut reactor, &mut server), [1, 1, 1, 0, 0]);
+    assert_eq!(reactor.next_wait(), None);
+}
+
+#[test]
+fn connection_that_has_shut_down_costs_no_more_than_the_grace_of_a_close() {
     let (mut reactor, mut server, clock) = reactor();
     let addr = serve(&mut reactor);
     let _peer = client(&mut reactor, &mut server, addr, b"hello\n");

@@ -165,6 +165,22 @@ fn upstream_that_refuses_or_cannot_be_reached_ends_the_client_and_not_the_proxy(
 }
 
 #[test]
+fn delay_is_kept_both_ways_and_loses_nothing() {
+    let (_echo, echo) = Process::serve("echo");
+    let (mut proxy, addr) = proxy(echo, &["--delay", "50"]);
+    let mut client = Client::connect(addr);
+    for _ in 0..3 {
+        let begun = Instant::now();
+        client.send("there and back\n");
+        assert_eq!(client.line(), "there and back");
+        assert!(begun.elapsed() >= Duration::from_millis(100), "{:?}", begun.elapsed());
+    }
+    client.0.get_ref().shutdown(Shutdown::Write).unwrap();
+    assert_eq!(client.rest(), "");
+    assert_eq!(said(&mut proxy), "45 bytes there, 45 back; client finished, upstream finished");
+}
+
+#[test]
 fn rate_is_kept() {
     let (_echo, echo) = Process::serve("echo");
     let (_proxy, addr) = proxy(echo, &["--rate", "1000000"]);

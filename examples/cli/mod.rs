@@ -7,6 +7,14 @@ use std::process::exit;
 
 use lexopt::prelude::*;
 
+mod ending;
+mod output;
+
+#[allow(unused_imports)] // As above.
+pub use ending::{Ending, GRACE, end_on_signals, end_on_signals_with, on_signals};
+#[allow(unused_imports)]
+pub use output::{say, warn};
+
 /// Arguments: an address, options with a value, and switches.
 pub struct Args {
     /// The address given, or the default.
@@ -75,7 +83,8 @@ fn parse_any(usage: &str, addrs: &[&str], options: &[&str], switches: &[&str]) -
 }
 
 fn parse_with(usage: &str, addrs: Option<&[&str]>, opts: &[&str], flags: &[&str]) -> Args {
-    env_logger::init();
+    let log = env_logger::Target::Pipe(Box::new(output::Log));
+    env_logger::Builder::from_default_env().target(log).init();
     match read(usage, addrs, opts, flags) {
         Ok(args) => args,
         Err(error) => fail(&format!("{error}; try --help")),
@@ -150,7 +159,8 @@ pub fn raise_open_files() {
     }
 }
 
-/// Prints a line; ends the program quietly when its reader has gone (`… | head -1`).
+/// Prints a line of what the program is there to print; ends it quietly when the reader has gone
+/// (`… | head -1`). What a server prints beside its work goes by [`say`].
 pub fn print(line: impl Display) {
     match writeln!(io::stdout(), "{line}") {
         Ok(()) => {}
@@ -167,6 +177,6 @@ pub fn exit_on_error(result: Result<(), String>) {
 }
 
 fn fail(error: &str) -> ! {
-    eprintln!("error: {error}");
+    warn(format_args!("error: {error}"));
     exit(2);
 }

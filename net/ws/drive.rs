@@ -22,6 +22,7 @@ use super::limits::Limits;
 use super::send;
 use super::socket::{Phase, Socket};
 use super::watch;
+use crate::net::conn::mark;
 use crate::net::drive::NUDGE;
 use crate::net::{self, Conn, Stream};
 use crate::reactor::{Context, SourceId};
@@ -252,8 +253,19 @@ impl<F> Driven<F> {
             send::close(&self.socket, reactor, Payload::new(code, ""), ends);
         } else if ends {
             send::end(&self.socket, reactor);
+            self.end_if_draining(reactor);
         }
         watch::closing(&self.socket, reactor);
+    }
+
+    /// Both have said Close, and that is all a drain waits for: the peer sends nothing more.
+    fn end_if_draining<S: 'static>(&self, reactor: &mut Context<S>) {
+        if let Some(conn) = self.socket.conn_mut(reactor)
+            && conn.has(mark::DRAINING)
+            && conn.has(mark::CLOSING)
+        {
+            conn.close_at_once();
+        }
     }
 
     fn drained<S: 'static>(&mut self, reactor: &mut Context<S>, state: &mut S)

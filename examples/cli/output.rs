@@ -1,0 +1,62 @@
+//! Lines of a server, and of the log: whoever does not read them holds up nobody.
+//!
+//! A write to a pipe that is full waits, and with it the loop and all clients; if the pipe is
+//! non-blocking, or the disk full, or the reader gone, it fails. None of that is a reason to stop
+//! serving. So a line goes if there is room for it, and is dropped and counted if there is none.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Lines that were dropped since the last one that was printed.
+static LOST: AtomicU64 = AtomicU64::new(0);
+
+/// Prints a line on stdout, or drops it. The next that goes says how many did not.
+pub fn say(line: impl Display) {
+    let lost = LOST.swap(0, Relaxed);
+    let before = if lost > 0 { format!("(lines lost: {lost})\n") } else { String::new() };
+    if offer(io::stdout(), format!("{before}{line}\n").as_bytes()).is_err() {
+        LOST.fetch_add(lost + 1, Relaxed);
+    }
+}
+
+/// Says on stderr what went wrong, if anybody listens.
+pub fn warn(line: impl Display) {
+    let _ = offer(io::stderr(), format!("{line}\n").as_bytes());
+}
+
+/// Where log lines go: stderr, if there is room.
+pub struct Log;
+
+impl Write for Log {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let _ = offer(io::stderr(), line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes text if that need not wait. With room for any, a pipe has room for PIPE_BUF bytes, which
+/// go in one piece (pipe(7)): 4,096 on Linux, and our lines are shorter.
+#[cfg(unix)]
+fn offer(to: impl std::os::fd::AsFd, text: &[u8]) -> io::Result<()> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use rustix::io::{Errno, retry_on_intr, write};
+    let mut room = [PollFd::new(&to, PollFlags::OUT)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    retry_on_intr(|| poll(&mut room, Some(&now)))?;
+    if !room[0].revents().contains(PollFlags::OUT) {
+        return Err(Errno::AGAIN.into());
+    }
+    retry_on_intr(|| write(&to, text))?;
+    Ok(())
+}
+
+/// Writes text.
+#[cfg(not(unix))]
+fn offer(mut to: impl Write, text: &[u8]) -> io::Result<()> {
+    to.write_all(text)
+}
