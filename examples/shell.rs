@@ -87,10 +87,10 @@ fn main() {
 fn run(args: &cli::Args) -> Result<i32, String> {
     let text = |error: io::Error| error.to_string();
     if args.values.is_empty() {
-        return Err("no command to run; try --help".to_owned());
+        cli::bad_usage("no command to run; try --help");
     }
-    let restarts = args.number("--restarts")?.unwrap_or(3);
-    let backoff = Duration::from_millis(args.number("--backoff")?.unwrap_or(100));
+    let restarts = args.number("--restarts").unwrap_or(3);
+    let backoff = Duration::from_millis(args.number("--backoff").unwrap_or(100));
     let mut reactor = Reactor::new().map_err(text)?;
     for signal in [Signal::INT, Signal::TERM] {
         reactor.on_signal(signal, pass_on).map_err(text)?;
