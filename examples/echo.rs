@@ -33,9 +33,9 @@ fn main() {
 
 fn run(args: &cli::Args) -> Result<(), String> {
     cli::raise_open_files();
-    let spin = Duration::from_micros(args.number("--spin")?.unwrap_or(0));
+    let spin = Duration::from_micros(args.number("--spin").unwrap_or(0));
     let mut reactor = Reactor::builder().spin(spin).build().map_err(|error| error.to_string())?;
-    let idle_timeout = args.number("--idle")?.map(Duration::from_secs);
+    let idle_timeout = args.number("--idle").map(Duration::from_secs);
     let limits = Limits { idle_timeout, ..Limits::default() };
     let listen = tcp::Listen::new().limits(limits);
     let listener = listen
@@ -49,7 +49,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
                 Event::Closed(why) => log::debug!("{conn:?}: {why}"),
             });
         })
-        .map_err(|error| format!("cannot listen on {}: {error}", args.addr))?;
+        .map_err(cli::cannot("listen on", &args.addr))?;
     cli::end_on_signals(&mut reactor, cli::GRACE)?;
     let addr = reactor[listener].local_addr();
     cli::say(format_args!("listening on {addr}"));

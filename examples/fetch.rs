@@ -47,10 +47,10 @@ fn main() {
 
 fn run(args: &cli::Args) -> Result<(), String> {
     if args.values.is_empty() {
-        return Err("wants a URL; try --help".to_owned());
+        cli::bad_usage("wants a URL; try --help");
     }
     let mut reactor = Reactor::new().map_err(|error| error.to_string())?;
-    let client = options::client(args)?;
+    let client = options::client(args).unwrap_or_else(|error| cli::bad_usage(error));
     let mut fetch = Fetch {
         jobs: Vec::new(),
         shows_head: args.has("-i") || args.has("-I"),
@@ -60,7 +60,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
     };
     let outputs = output::open_all(&mut reactor, args)?;
     for (at, (url, out)) in args.values.iter().zip(outputs).enumerate() {
-        let ask = options::ask(args, url)?;
+        let ask = options::ask(args, url).unwrap_or_else(|error| cli::bad_usage(error));
         let call = client.stream(&mut reactor, ask, move |reactor, fetch, _, event| {
             take(reactor, fetch, at, event);
         });

@@ -68,7 +68,7 @@ fn main() {
 
 fn run(args: &cli::Args) -> Result<(), String> {
     cli::raise_open_files();
-    let tick = Duration::from_millis(args.number("--tick")?.unwrap_or(2000).max(1));
+    let tick = Duration::from_millis(args.number("--tick").unwrap_or(2000).max(1));
     let mut reactor = Reactor::new().map_err(|error| error.to_string())?;
     let routes = Router::new()
         .get("/", |reactor, _, _, reply| {
@@ -79,7 +79,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
         .post("/say", say);
     let listener = Server::routes(routes)
         .listen(&mut reactor, &args.addr)
-        .map_err(|error| format!("cannot listen on {}: {error}", args.addr))?;
+        .map_err(cli::cannot("listen on", &args.addr))?;
     cli::end_on_signals_with(&mut reactor, cli::GRACE, |reactor, live| live.end(reactor))?;
     cli::say(format_args!("listening on {}", reactor[listener].local_addr()));
     reactor.subscribe(|reactor, live: &mut Live, _: &News| {

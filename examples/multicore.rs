@@ -60,8 +60,8 @@ fn main() {
 
 fn run(args: cli::Args) -> Result<(), String> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    let cores = args.number("--cores")?.map_or(cores, |cores| cores.max(1) as usize);
-    let mut console = Console { left: args.number("--connections")?, ..Console::default() };
+    let cores = args.number("--cores").map_or(cores, |cores| cores.max(1) as usize);
+    let mut console = Console { left: args.number("--connections"), ..Console::default() };
     let mut reactor = Reactor::new().map_err(|error| error.to_string())?;
     let (mut addr, mut threads) = (args.addr, Vec::new());
     for number in 0..cores {
@@ -161,7 +161,7 @@ fn serve(
             let served = format!("core {number} serves {peer}");
             let _ = core.console.post(move |_, _| cli::say(served));
         })
-        .map_err(|error| format!("cannot listen on {addr}: {error}"))?;
+        .map_err(cli::cannot("listen on", addr))?;
     let _ = ready.send((reactor[listener].local_addr(), reactor.remote()));
     let mut core = Core { number, conns: Vec::new(), all: Vec::new(), console };
     reactor.run(&mut core).map_err(|error| error.to_string())

@@ -69,13 +69,13 @@ fn main() {
     }
 }
 
-/// What is wrong with the command line is an `Err`; what went wrong then is its answer.
+/// What goes wrong with a connection is its answer, behind whatever has come by then.
 fn run(args: &cli::Args) -> Result<Option<String>, String> {
     let mut reactor = Reactor::new().map_err(|error| error.to_string())?;
     let mut nc = Nc {
         listens: args.has("-l"),
         half_closes: args.has("-N"),
-        patience: args.number("-w")?.map(|seconds| Duration::from_secs(seconds.max(1))),
+        patience: args.number("-w").map(|seconds| Duration::from_secs(seconds.max(1))),
         ..Nc::default()
     };
     let timeout = nc.patience.unwrap_or(CONNECT_TIMEOUT);
@@ -89,7 +89,7 @@ fn run(args: &cli::Args) -> Result<Option<String>, String> {
         ([host, port], false, true, false) => connect_udp(&mut reactor, name(host, port)),
         ([host, port], false, is_udp, true) => listen(&mut reactor, &name(host, port), is_udp),
         ([port], false, is_udp, true) => listen(&mut reactor, &name(&local, port), is_udp),
-        _ => return Err("wants HOST PORT, or -U PATH; try --help".to_owned()),
+        _ => cli::bad_usage("wants HOST PORT, or -U PATH; try --help"),
     };
     if let Err(error) = begun {
         return Ok(Some(error.to_string()));

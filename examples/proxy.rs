@@ -44,8 +44,8 @@ fn run(args: &cli::Args) -> Result<(), String> {
     cli::raise_open_files();
     let upstream = resolve(&args.second)?;
     let mut reactor = Reactor::new().map_err(|error| error.to_string())?;
-    let rate = args.number("--rate")?;
-    let delay = args.number("--delay")?.map(Duration::from_millis);
+    let rate = args.number("--rate");
+    let delay = args.number("--delay").map(Duration::from_millis);
     // Two buckets, one for each direction; each is shared by all connections with these limits.
     let [clients, servers] = [(); 2].map(|()| Limits {
         write_timeout: Some(WRITE_TIMEOUT),
@@ -57,7 +57,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
         .open(&mut reactor, &args.addr, move |reactor, _, client| {
             pass_on(reactor, client, upstream, servers.clone(), delay);
         })
-        .map_err(|error| format!("cannot listen on {}: {error}", args.addr))?;
+        .map_err(cli::cannot("listen on", &args.addr))?;
     cli::end_on_signals(&mut reactor, cli::GRACE)?;
     cli::say(format_args!("listening on {}", reactor[listener].local_addr()));
     reactor.run(&mut ()).map_err(|error| error.to_string())
@@ -65,8 +65,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
 
 /// Looking a name up blocks, which does no harm before the loop runs.
 fn resolve(addr: &str) -> Result<SocketAddr, String> {
-    let found =
-        addr.to_socket_addrs().map_err(|error| format!("cannot look up {addr}: {error}"))?;
+    let found = addr.to_socket_addrs().map_err(cli::cannot("look up", addr))?;
     found.into_iter().next().ok_or_else(|| format!("no address for {addr}"))
 }
 

@@ -41,6 +41,8 @@ Options:
 /// What a line may have. A command that prints a longer one is not read any further.
 const LINE_BYTES_MAX: usize = 64 * 1024;
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// How long pipes that outlive all commands are read, once nobody pauses them any more.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 struct Shell {
     jobs: Vec<Job>,
@@ -49,7 +51,15 @@ struct Shell {
     backoff: Duration,
     /// The signal by which we were told to end.
     ending: Option<Signal>,
+    /// Closes what is left, once all jobs are over.
+    finish: Option<TimerId>,
     code: i32,
+}
+
+impl Shell {
+    fn is_over(&self) -> bool {
+        self.jobs.iter().all(|job| job.stage == Stage::Over)
+    }
 }
 
 struct Job {
@@ -77,18 +87,22 @@ fn main() {
 fn run(args: &cli::Args) -> Result<i32, String> {
     let text = |error: io::Error| error.to_string();
     if args.values.is_empty() {
-        return Err("no command to run; try --help".to_owned());
+        cli::bad_usage("no command to run; try --help");
     }
-    let restarts = args.number("--restarts")?.unwrap_or(3);
-    let backoff = Duration::from_millis(args.number("--backoff")?.unwrap_or(100));
+    let restarts = args.number("--restarts").unwrap_or(3);
+    let backoff = Duration::from_millis(args.number("--backoff").unwrap_or(100));
     let mut reactor = Reactor::new().map_err(text)?;
     for signal in [Signal::INT, Signal::TERM] {
         reactor.on_signal(signal, pass_on).map_err(text)?;
     }
     let stdout = net::stdout(&mut reactor).map_err(text)?;
     let out = stdout.open(&mut reactor, |reactor, shell: &mut Shell, _, event| match event {
-        Event::Drained => each_pipe(reactor, shell, |reactor, pipe| pipe.resume(reactor)),
-        // Of no interest at the end; before, nobody reads us any more (`shell … | head -3`).
+        Event::Drained => {
+            each_pipe(reactor, shell, |reactor, pipe| pipe.resume(reactor));
+            finish_soon(reactor, shell);
+        }
+        Event::Closed(_) if shell.is_over() => finish(reactor, shell),
+        // Nobody reads us any more (`shell … | head -3`).
         Event::Closed(_) => pass_on(reactor, shell, Signal::TERM),
         Event::Data(_) | Event::Eof => {}
     });
@@ -99,7 +113,7 @@ fn run(args: &cli::Args) -> Result<i32, String> {
         pipes: Vec::new(),
     });
     let jobs = jobs.collect();
-    let mut shell = Shell { jobs, out, restarts, backoff, ending: None, code: 0 };
+    let mut shell = Shell { jobs, out, restarts, backoff, ending: None, finish: None, code: 0 };
     reactor.run(&mut shell).map_err(text)?;
     Ok(shell.ending.map_or(shell.code, |signal| 128 + signal.as_raw()))
 }
@@ -133,15 +147,18 @@ fn start(reactor: &mut Context<Shell>, shell: &mut Shell, number: usize) {
                     }),
                 )
             });
-            shell.jobs[number].pipes = pipes.collect();
-            shell.jobs[number].stage = Stage::Runs(spawned.id);
+            let pipes: Vec<_> = pipes.collect();
+            let job = &mut shell.jobs[number];
+            // Something that its last run has left behind may have the old ones still.
+            job.pipes.retain(|pipe| reactor.contains(pipe.raw()));
+            job.pipes.extend(pipes);
+            job.stage = Stage::Runs(spawned.id);
         }
         Err(error) => ended(reactor, shell, number, &error.to_string(), 127),
     }
 }
 
-/// What becomes of a job that has ended, or could not be started. The last one to be over closes
-/// our stdout, which is then all that still holds the loop.
+/// What becomes of a job that has ended, or could not be started. The last one to be over ends us.
 fn ended(reactor: &mut Context<Shell>, shell: &mut Shell, number: usize, how: &str, code: i32) {
     let job = &mut shell.jobs[number];
     if code != 0 && shell.ending.is_none() && job.failures < shell.restarts {
@@ -155,18 +172,45 @@ fn ended(reactor: &mut Context<Shell>, shell: &mut Shell, number: usize, how: &s
         shell.code = code;
     }
     note(reactor, shell, number, how);
-    if shell.jobs.iter().all(|job| job.stage == Stage::Over) {
-        shell.out.close(reactor);
+    let mut pipes = shell.jobs.iter().flat_map(|job| &job.pipes);
+    if pipes.any(|pipe| pipe.is_open(reactor)) {
+        finish_soon(reactor, shell); // `sleep 15 & echo hi`: the sleep has them.
+    } else if shell.is_over() {
+        finish(reactor, shell);
     }
 }
 
-/// The first signal goes on to all that run; the second kills them.
-fn pass_on(reactor: &mut Context<Shell>, shell: &mut Shell, signal: Signal) {
-    if shell.jobs.iter().all(|job| job.stage == Stage::Over) {
+/// Ends us a little later, when all jobs are over: begins anew with each time that pipes are read
+/// again, so that nothing a command has said is lost.
+fn finish_soon(reactor: &mut Context<Shell>, shell: &mut Shell) {
+    if !shell.is_over() {
         return;
     }
+    if let Some(timer) = shell.finish.take() {
+        reactor.cancel(timer);
+    }
+    shell.finish = Some(reactor.after(LAST_WORDS, |reactor, shell| {
+        let is_paused = |pipe: &SourceId<Conn>| pipe.is_paused(reactor);
+        if !shell.jobs.iter().flat_map(|job| &job.pipes).any(is_paused) {
+            finish(reactor, shell);
+        }
+    }));
+}
+
+/// Closes what still holds the loop: pipes that nobody but strangers has, and our stdout.
+fn finish(reactor: &mut Context<Shell>, shell: &Shell) {
+    each_pipe(reactor, shell, |reactor, pipe| pipe.close(reactor));
+    shell.out.close(reactor);
+}
+
+/// The first signal goes on to all that run; the second kills them. One that comes when none does
+/// ends us, whoever has not read our lines yet.
+fn pass_on(reactor: &mut Context<Shell>, shell: &mut Shell, signal: Signal) {
     let signal = if shell.ending.is_none() { signal } else { Signal::KILL };
     shell.ending.get_or_insert(signal);
+    if shell.is_over() {
+        return reactor.stop();
+    }
     for number in 0..shell.jobs.len() {
         match shell.jobs[number].stage {
             Stage::Runs(child) => match child.kill(reactor, signal) {

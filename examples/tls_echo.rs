@@ -40,16 +40,17 @@ fn main() {
 fn run(args: &cli::Args) -> Result<(), String> {
     cli::raise_open_files();
     let (cert, key) = match (args.text("--cert"), args.text("--key")) {
-        (Some(cert), Some(key)) => (read(cert)?, read(key)?),
+        (Some(cert), Some(key)) => (read(cert), read(key)),
         (None, None) => made(args.text("--save"))?,
-        _ => return Err("--cert and --key go together".into()),
+        _ => cli::bad_usage("--cert and --key go together"),
     };
-    let server = tls::Server::new(cert, key).map_err(|error| error.to_string())?.alpn(["echo"]);
+    let server = tls::Server::new(cert, key).unwrap_or_else(|error| cli::bad_usage(error));
+    let server = server.alpn(["echo"]);
     let mut reactor = Reactor::new().map_err(|error| error.to_string())?;
     let listener = tcp::listen(&mut reactor, args.addr.as_str(), move |reactor, _, incoming| {
         serve(reactor, &server, incoming);
     })
-    .map_err(|error| format!("cannot listen on {}: {error}", args.addr))?;
+    .map_err(cli::cannot("listen on", &args.addr))?;
     cli::end_on_signals(&mut reactor, cli::GRACE)?;
     cli::say(format_args!("listening on {}", reactor[listener].local_addr()));
     reactor.run(&mut ()).map_err(|error| error.to_string())
@@ -94,11 +95,13 @@ fn made(save: Option<&str>) -> Result<(Vec<u8>, Vec<u8>), String> {
     let made = made.map_err(|error| format!("cannot make a certificate: {error}"))?;
     let pem = made.cert.pem();
     if let Some(path) = save {
-        fs::write(path, &pem).map_err(|error| format!("cannot write {path}: {error}"))?;
+        fs::write(path, &pem)
+            .unwrap_or_else(|error| cli::bad_usage(format_args!("cannot write {path}: {error}")));
     }
     Ok((pem.into(), made.signing_key.serialize_pem().into()))
 }
 
-fn read(path: &str) -> Result<Vec<u8>, String> {
-    fs::read(path).map_err(|error| format!("cannot read {path}: {error}"))
+fn read(path: &str) -> Vec<u8> {
+    let refuse = |error| cli::bad_usage(format_args!("cannot read {path}: {error}"));
+    fs::read(path).unwrap_or_else(refuse)
 }

@@ -49,7 +49,7 @@ fn main() {
 }
 
 fn run(args: &cli::Args) -> Result<(), String> {
-    let timeout = Duration::from_secs(args.number("--timeout")?.unwrap_or(60));
+    let timeout = Duration::from_secs(args.number("--timeout").unwrap_or(60));
     let mut reactor = Reactor::new().map_err(|error| error.to_string())?;
     let socket = udp::Bind::new()
         .datagram_bytes_max(LINE_BYTES_MAX)
@@ -58,7 +58,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
             udp::Event::Error(error) => log::warn!("the network says: {error}"),
             udp::Event::Writable => {} // Nothing waits: what did not go is lost.
         })
-        .map_err(|error| format!("cannot listen on {}: {error}", args.addr))?;
+        .map_err(cli::cannot("listen on", &args.addr))?;
     cli::end_on_signals(&mut reactor, cli::GRACE)?;
     cli::say(format_args!("listening on {}", reactor[socket].local_addr()));
     let mut chat = Chat { socket, members: HashMap::new(), timeout, lost: 0 };

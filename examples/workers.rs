@@ -52,8 +52,8 @@ fn main() {
 }
 
 fn run(args: &cli::Args) -> Result<(), String> {
-    let hashes = args.number("--hashes")?.unwrap_or(20).max(1);
-    let rounds = args.number("--rounds")?.unwrap_or(5_000_000);
+    let hashes = args.number("--hashes").unwrap_or(20).max(1);
+    let rounds = args.number("--rounds").unwrap_or(5_000_000);
     let text = |error: std::io::Error| error.to_string();
     let mut reactor = Reactor::builder().workers(1).build().map_err(text)?;
     let listener = tcp::listen(&mut reactor, &args.addr, |reactor, _, incoming| {
@@ -63,7 +63,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
             }
         });
     })
-    .map_err(|error| format!("cannot listen on {}: {error}", args.addr))?;
+    .map_err(cli::cannot("listen on", &args.addr))?;
     let ending = cli::end_on_signals(&mut reactor, cli::GRACE)?;
     let addr = reactor[listener].local_addr();
     cli::print(format_args!("listening on {addr}"));

@@ -197,6 +197,10 @@ impl Transport for Descriptor {
 impl Source for Descriptor {
     fn register(&mut self, registry: &Registry, token: Token, _: Interest) -> io::Result<()> {
         self.id = Some(RawId::from_token(token));
+        #[cfg(feature = "process")]
+        if let Some(held) = &mut self.held {
+            held.belong_to(RawId::from_token(token));
+        }
         if let Some(reader) = &mut self.reader {
             reader.watch(registry, token, Interest::READABLE)?;
         }

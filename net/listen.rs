@@ -1,9 +1,16 @@
 //! What listeners of all kinds let one choose.
 //!
 //! Knows limits and budgets; where to listen, and the options of a socket, are its kind's part.
+//!
+//! A socket may also come from somebody else, who has bound it and may go on to hold it: systemd and
+//! inetd do, so that a service is started when the first client comes and its clients wait while it
+//! is replaced. It is checked before it is used, since a descriptor is a number and may be anything.
 
+use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
+
+use socket2::{SockRef, Type};
 
 use super::limits::Limits;
 
@@ -78,4 +85,52 @@ pub(super) fn bind_first<T>(
         }
     }
     Err(refused)
+}
+
+/// Whom an inherited socket speaks to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    Ip,
+    #[cfg(unix)]
+    Unix,
+}
+
+/// Makes a socket that somebody else has bound one for the loop, if it is of the kind that is
+/// wanted: a stream socket listens, a datagram socket need not do anything.
+pub(super) fn adopt(socket: &SockRef<'_>, family: Family, kind: Type) -> io::Result<()> {
+    let adopted = (|| {
+        if socket.r#type()? != kind {
+            return Err(unfit(format_args!("it is not of the type {kind:?}")));
+        }
+        let addr = socket.local_addr()?;
+        let is_of_family = match family {
+            Family::Ip => addr.as_socket().is_some(),
+            #[cfg(unix)]
+            Family::Unix => addr.is_unix(),
+        };
+        if !is_of_family {
+            return Err(unfit(format_args!("its family is {:?}", addr.domain())));
+        }
+        #[cfg(any(target_os = "android", target_os = "freebsd", target_os = "linux"))]
+        if kind == Type::STREAM && !socket.is_listener()? {
+            return Err(unfit(format_args!("it does not listen")));
+        }
+        #[cfg(unix)]
+        socket.set_cloexec(true)?; // Whoever handed it over could not have it set.
+        socket.set_nonblocking(true)
+    })();
+    adopted.map_err(|error| {
+        io::Error::new(error.kind(), format!("cannot take over a socket: {error}"))
+    })
+}
+
+fn unfit(why: fmt::Arguments<'_>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, why.to_string())
+}
+
+/// What to say of an option that only bind(2) could have heeded.
+pub(super) fn too_late(option: &str) -> io::Error {
+    let why =
+        format_args!("cannot take over a socket: {option} has no effect, it is bound already");
+    unfit(why)
 }

@@ -17,7 +17,7 @@ use mio::net::UdpSocket;
 use socket2::{Domain, Protocol, SockRef, Type};
 
 use super::datagram::{self, Carrier};
-use super::listen::bind_first;
+use super::listen::{self, Family, bind_first};
 use super::transport::registers_by;
 use crate::reactor::{Context, SourceId};
 
@@ -96,7 +96,7 @@ where
 pub type Bind = datagram::Bind<Options>;
 
 /// What [`Bind`] lets one choose for UDP only.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Options {
     peer: Option<SocketAddr>,
     reuse_address: bool,
@@ -189,6 +189,34 @@ impl Bind {
         F: FnMut(&mut Context<S>, &mut S, SourceId<Socket>, Event<'_>) + 'static,
     {
         let carrier = bind_first(addr, |addr| self.bind(addr))?;
+        self.serve(reactor, carrier, handler)
+    }
+
+    /// Takes over a socket that somebody else has bound, and maybe connected; see
+    /// [`tcp::Listen::adopt`](crate::net::tcp::Listen::adopt). Its options are whose it was.
+    ///
+    /// # Errors
+    /// It is not a UDP socket, or an option is asked for that is not one of all datagram sockets:
+    /// it comes too late. The socket is closed.
+    #[track_caller]
+    pub fn adopt<S, F>(
+        self,
+        reactor: &mut Context<S>,
+        socket: std::net::UdpSocket,
+        handler: F,
+    ) -> io::Result<SourceId<Socket>>
+    where
+        S: 'static,
+        F: FnMut(&mut Context<S>, &mut S, SourceId<Socket>, Event<'_>) + 'static,
+    {
+        if self.kind != Options::default() {
+            return Err(listen::too_late("an option of this kind of socket"));
+        }
+        let options = SockRef::from(&socket);
+        listen::adopt(&options, Family::Ip, Type::DGRAM)?;
+        self.set_buffers(&options)?;
+        let socket = UdpSocket::from_std(socket);
+        let carrier = UdpCarrier { addr: socket.local_addr()?, socket };
         self.serve(reactor, carrier, handler)
     }
 

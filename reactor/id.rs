@@ -89,7 +89,7 @@ impl<T> SourceId<T> {
         self.raw
     }
 
-    pub(super) fn new(raw: RawId) -> SourceId<T> {
+    pub(crate) fn new(raw: RawId) -> SourceId<T> {
         SourceId { raw, of: PhantomData }
     }
 }

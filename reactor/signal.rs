@@ -20,6 +20,15 @@
 //!    waits for Ctrl-C waits for something else as well.
 //! 5. A signal that was ever handled does not do what it did before, also when its last handler has
 //!    gone: it does nothing. [`Signal::default_action`] does what it used to.
+//! 6. A handled signal is heard, whatever the parent of this process has made of it. A program
+//!    inherits which signals are ignored (nohup(1)) and which are blocked (execve(2)): the handler
+//!    ends the one, and the loop's thread unblocks the other. Signals that nobody asked for stay as
+//!    they are.
+//!
+//! A blocked signal is unblocked in one thread, the loop's, and that is enough: the kernel gives a
+//! signal of the process to any thread that does not block it. Threads that this one starts later,
+//! workers too, inherit its mask; those that are there keep theirs, and so do the children that
+//! they start.
 //!
 //! # Read next
 //! `../net/child/mod.rs`: what SIGCHLD is good for.
@@ -29,6 +38,7 @@ use std::io;
 use std::mem;
 
 use mio::{Interest, Registry, Token};
+use nix::sys::signal::{SigSet, Signal as Named};
 use signal_hook::consts::{FORBIDDEN, signal};
 use signal_hook::low_level;
 use signal_hook_mio::v1_0::Signals;
@@ -85,6 +95,20 @@ impl Signal {
     /// There is no such signal.
     pub fn default_action(self) -> io::Result<()> {
         low_level::emulate_default_handler(self.0)
+    }
+
+    /// Lets the calling thread hear it. Signals without a name, the real-time ones, are unblocked all
+    /// together: there is no safe call for a single one.
+    fn unblock(self) -> io::Result<()> {
+        let set = match Named::try_from(self.0) {
+            Ok(named) => SigSet::from(named),
+            Err(_) => {
+                let mut set = SigSet::all();
+                Named::iterator().for_each(|named| set.remove(named));
+                set
+            }
+        };
+        Ok(set.thread_unblock()?)
     }
 
     fn refuse(self, why: impl fmt::Display) -> io::Error {
@@ -230,8 +254,8 @@ impl<S: 'static> Context<S> {
                 *self.signals.insert(hub)
             }
         };
-        // Once; again does nothing.
-        match self[hub].signals.add_signal(signal.0) {
+        // Once; again does nothing. One that has waited, blocked, comes when the handler is there.
+        match self[hub].signals.add_signal(signal.0).and_then(|()| signal.unblock()) {
             Ok(()) => Ok(hub),
             Err(error) => Err(signal.refuse(error)),
         }

@@ -14,6 +14,7 @@ use waterwheel::net::child::{Exit, Spawn, spawn};
 use waterwheel::net::{Event, Lines, Reason, Stream};
 use waterwheel::net::{Framed, framed};
 use waterwheel::reactor::{Alive, Signal};
+use waterwheel::timers::ManualClock;
 use waterwheel::{Context, Reactor, SourceId};
 
 mod support;
@@ -21,7 +22,7 @@ mod support;
 mod tcp;
 
 use support::{MS, ceiling};
-use tcp::{Flow, alone, turn_until, turns, unclosed, watched};
+use tcp::{Flow, alone, alone_by, turn_until, turns, unclosed, watched};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const LONG: Duration = Duration::from_secs(30);
@@ -560,4 +561,140 @@ fn callback_of_one_child_may_start_the_next() {
     again(&mut reactor, &mut count);
     reactor.run(&mut count).unwrap();
     assert_eq!((count, reactor.why_alive().len()), (20, 0));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn end_is_told_whatever_the_parent_did_to_sigchld() {
+    let scenes = ["--block-signal=CHLD", "--ignore-signal=CHLD", "--block-signal"];
+    for scene in scenes {
+        if alone_by(&["env", scene], "end_is_told_whatever_the_parent_did_to_sigchld") {
+            let _ceiling = ceiling(LIMIT);
+            let (mut reactor, mut log) = (Reactor::new().unwrap(), Log::new());
+            spawn(&mut reactor, Command::new("true"), exit).unwrap();
+            sh("exit 3").stdout().open(&mut reactor, exit).unwrap();
+            reactor.run(&mut log).unwrap();
+            log.sort();
+            assert_eq!(log, ["exit 0 drained", "exit 3 drained"]);
+            return;
+        }
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn child_hears_what_its_loop_handles_though_the_parent_had_blocked_or_ignored_it() {
+    let test = "child_hears_what_its_loop_handles_though_the_parent_had_blocked_or_ignored_it";
+    if !alone_by(&["env", "--block-signal=TERM,USR1", "--ignore-signal=TERM,USR2"], test) {
+        return;
+    }
+    let _ceiling = ceiling(LIMIT);
+    let (mut reactor, mut log) = (Reactor::new().unwrap(), Log::new());
+    reactor.on_signal(Signal::TERM, |_, _, _| {}).unwrap();
+    // No shell, which would begin with a mask of its own. TERM is bit 14, USR1 bit 9, USR2 bit 11.
+    let mut command = Command::new("grep");
+    command.args(["-E", "^Sig(Blk|Ign):", "/proc/self/status"]);
+    let child = Spawn::new(command).stdout().open(&mut reactor, exit).unwrap();
+    note(&mut reactor, "", child.stdout);
+    reactor.run(&mut log).unwrap();
+    let mask = |line: &str| u64::from_str_radix(line.split('\t').next_back().unwrap(), 16).unwrap();
+    assert_eq!(mask(&log[0]) & (1 << 14 | 1 << 9), 1 << 9, "{log:?}"); // Blocked: not asked for.
+    assert_eq!(mask(&log[1]) & (1 << 14 | 1 << 11), 1 << 11, "{log:?}"); // Ignored: as with std.
+    log.clear();
+    let mut command = Command::new("sleep");
+    command.arg("1000").stderr(Stdio::null());
+    let child = Spawn::new(command).kill_on_drop().open(&mut reactor, exit).unwrap();
+    reactor[child.id].terminate(LONG).unwrap();
+    reactor.run(&mut log).unwrap();
+    assert_eq!(log, ["exit 143 drained"]);
+}
+
+/// A child that has gone, whose pipes a grandchild has, and its number: where it was told is the
+/// third line of the log.
+fn orphan(spawn: Spawn, log: &mut Log) -> (Reactor<Log>, ManualClock, u32) {
+    let clock = ManualClock::held();
+    let mut reactor = Reactor::builder().clock(&clock).build().unwrap();
+    let child = spawn.stderr().drain_grace(20 * MS).linger(50 * MS).open(&mut reactor, exit);
+    let child = child.unwrap();
+    let pid = reactor[child.id].pid();
+    note(&mut reactor, "stderr", child.stderr);
+    if let Some(stdout) = child.stdout {
+        note(&mut reactor, "stdout", Some(stdout));
+    }
+    if let Some(stdin) = child.stdin {
+        stdin.open(&mut reactor, watched(|_, _, _, _| {}));
+    }
+    turn_until(&mut reactor, log, |reactor, log| {
+        !log.is_empty() && (is_zombie(pid) || !reactor.contains(child.id.raw()))
+    });
+    let grandchild = log.remove(0).strip_prefix("stderr ").unwrap().parse().unwrap();
+    (reactor, clock, grandchild)
+}
+
+fn kill(pid: u32) {
+    let pid = Pid::from_raw(pid as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
+#[test]
+fn pipe_that_a_grandchild_keeps_holds_the_loop_for_a_while_only() {
+    let _ceiling = ceiling(LIMIT);
+    let all = "sleep 1000 & echo $! >&2; exit 3";
+    let stderr = "sleep 1000 >/dev/null & echo $! >&2; exit 3";
+    let stdin = "exec 3<&0; sleep 1000 <&3 3<&- >/dev/null 2>&1 & echo $! >&2; exit 3";
+    let cases = [
+        (sh(all).stdout(), "exit 3 open"),
+        (sh(stderr), "exit 3 open"),
+        (sh(stdin).stdin(), "exit 3 drained"),
+    ];
+    for (spawn, told) in cases {
+        let mut log = Log::new();
+        let (mut reactor, clock, grandchild) = orphan(spawn, &mut log);
+        turns(&mut reactor, &mut log, 5);
+        if told.ends_with("open") {
+            clock.advance(20 * MS);
+        }
+        turn_until(&mut reactor, &mut log, |_, log| log.iter().any(|line| line == told));
+        clock.advance(49 * MS);
+        turns(&mut reactor, &mut log, 3);
+        assert!(!reactor.why_alive().is_empty() && runs(grandchild), "{told}");
+        clock.advance(MS);
+        turns(&mut reactor, &mut log, 3);
+        assert!(reactor.why_alive().is_empty(), "{told}: {:?}", reactor.why_alive());
+        // It is open all the same, and its end is told if the loop goes on.
+        let open = reactor.sources();
+        kill(grandchild);
+        turn_until(&mut reactor, &mut log, |reactor, _| reactor.sources() < open);
+    }
+}
+
+#[test]
+fn pipe_that_its_handler_has_paused_is_not_let_go() {
+    let _ceiling = ceiling(LIMIT);
+    let clock = ManualClock::held();
+    let (mut reactor, mut log) = (Reactor::builder().clock(&clock).build().unwrap(), Log::new());
+    let spawn = sh("sleep 1000 & echo $!").stdout().drain_grace(20 * MS).linger(Duration::ZERO);
+    let child = spawn.open(&mut reactor, exit).unwrap();
+    let pid = reactor[child.id].pid();
+    let stdout = child.stdout.unwrap().open(
+        &mut reactor,
+        watched(|_, log: &mut Log, _, event| {
+            if let Event::Data(bytes) = event {
+                log.push(String::from_utf8_lossy(bytes).into_owned());
+            }
+        }),
+    );
+    reactor[stdout].pause();
+    turn_until(&mut reactor, &mut log, |_, _| is_zombie(pid));
+    turns(&mut reactor, &mut log, 5);
+    clock.advance(20 * MS);
+    turn_until(&mut reactor, &mut log, |_, log| !log.is_empty());
+    clock.advance(10 * LONG);
+    turns(&mut reactor, &mut log, 5);
+    assert_eq!((&log[..], reactor.why_alive().len()), (&["exit 0 open".to_owned()][..], 1));
+    reactor[stdout].resume();
+    turn_until(&mut reactor, &mut log, |_, log| log.len() == 2);
+    clock.advance(Duration::from_secs(1));
+    reactor.run(&mut log).unwrap(); // Returns, though the grandchild lives.
+    kill(log[1].trim().parse().unwrap());
 }

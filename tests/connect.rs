@@ -190,3 +190,25 @@ fn more_than_the_outbox_holds_is_refused_before_connect_completes_and_the_rest_a
     assert_eq!(server.received.len(), max);
     Flow::default().check(&server.received);
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn retries_to_a_dead_port_never_reach_themselves() {
+    let _ceiling = support::ceiling(Duration::from_secs(60));
+    // connect(2) tries the even ports first, one after the other: sooner or later it is this one.
+    let dead = || {
+        let port = nobody().port() & !1;
+        Some(TcpListener::bind(("127.0.0.1", port)).ok()?.local_addr().unwrap())
+    };
+    let dead = std::iter::repeat_with(dead).take(100).find_map(|dead| dead).unwrap();
+    let (mut reactor, mut answers) = (Reactor::new().unwrap(), Answers::new());
+    for _ in 0..40_000 {
+        connect(&mut reactor, dead, TIMEOUT, keep).unwrap();
+        reactor.run(&mut answers).unwrap();
+        let error = answers.pop().unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+        if error.to_string().contains("connected to itself") {
+            break; // A round is over, and this was the attempt that matters.
+        }
+    }
+}

@@ -143,8 +143,8 @@ fn they_say_what_they_take_and_refuse_what_they_do_not() {
         for (args, because) in refusals {
             assert_refused(name, &args, because);
         }
-        assert_refused(name, &[&taken], &format!("cannot listen on {taken}: "));
-        assert_refused(name, &["192.0.2.1:7001"], "cannot listen on 192.0.2.1:7001: ");
+        assert_failed(name, &[&taken], &format!("cannot listen on {taken}: "), 1);
+        assert_failed(name, &["192.0.2.1:7001"], "cannot listen on 192.0.2.1:7001: ", 1);
     }
     assert_refused("multicore", &["--cores", "many", "0"], "--cores wants a whole number");
     assert_refused("workers", &["--hashes", "many", "0"], "--hashes wants a whole number");
@@ -152,9 +152,14 @@ fn they_say_what_they_take_and_refuse_what_they_do_not() {
 
 /// That it failed as a bad command line does: one line on stderr, nothing else, code 2.
 fn assert_refused(name: &str, args: &[&str], because: &str) {
+    assert_failed(name, args, because, 2);
+}
+
+/// That it failed: one line on stderr, nothing else, and this code.
+fn assert_failed(name: &str, args: &[&str], because: &str, code: i32) {
     let refused = output(name, args);
     let said = String::from_utf8(refused.stderr).unwrap();
-    assert_eq!(refused.status.code(), Some(2), "{name} {args:?}: {said}");
+    assert_eq!(refused.status.code(), Some(code), "{name} {args:?}: {said}");
     assert!(refused.stdout.is_empty(), "{name} {args:?}");
     assert_eq!(said.lines().count(), 1, "{name} {args:?}: {said}");
     assert!(said.starts_with("error: ") && said.contains(because), "{name} {args:?}: {said}");

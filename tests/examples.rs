@@ -15,9 +15,14 @@ const OTHERS: [&str; 4] = ["bus", "order", "promises", "timers"];
 
 /// That it failed as a bad command line does: one line on stderr, nothing else, code 2.
 fn assert_refused(name: &str, args: &[&str], because: &str) {
+    assert_failed(name, args, because, 2);
+}
+
+/// That it failed: one line on stderr, nothing else, and this code.
+fn assert_failed(name: &str, args: &[&str], because: &str, code: i32) {
     let Output { status, stdout, stderr } = output(name, args);
     let said = String::from_utf8(stderr).unwrap();
-    assert_eq!(status.code(), Some(2), "{name} {args:?}: {said}");
+    assert_eq!(status.code(), Some(code), "{name} {args:?}: {said}");
     assert!(stdout.is_empty(), "{name} {args:?}");
     assert_eq!(said.lines().count(), 1, "{name} {args:?}: {said}");
     assert!(said.starts_with("error: ") && said.contains(because), "{name} {args:?}: {said}");
@@ -65,7 +70,19 @@ fn bad_addresses_are_refused_in_one_line() {
         assert_refused(name, &["nonsense"], "cannot listen on nonsense: ");
         assert_refused(name, &["127.0.0.1:65536"], "cannot listen on 127.0.0.1:65536: ");
         // TEST-NET-1 of RFC 5737: nobody's.
-        assert_refused(name, &["192.0.2.1:7001"], "cannot listen on 192.0.2.1:7001: ");
+        assert_failed(name, &["192.0.2.1:7001"], "cannot listen on 192.0.2.1:7001: ", 1);
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_run_that_breaks_is_no_bad_command_line() {
+    for name in ["bus", "order", "promises"] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let run = example(name).stdout(full).output().unwrap();
+        let said = String::from_utf8(run.stderr).unwrap();
+        assert_eq!((run.status.code(), said.lines().count()), (Some(1), 1), "{name}: {said}");
+        assert!(said.starts_with("error: cannot print: No space left"), "{name}: {said}");
     }
 }
 
@@ -73,9 +90,10 @@ fn bad_addresses_are_refused_in_one_line() {
 fn a_taken_port_is_refused_in_one_line() {
     let (_server, addr) = Process::serve("echo");
     for name in SERVERS {
-        assert_refused(name, &[&addr.to_string()], &format!("cannot listen on {addr}: "));
+        let because = format!("cannot listen on {addr}: ");
+        assert_failed(name, &[&addr.to_string()], &because, 1);
         // A bare port means the same one.
-        assert_refused(name, &[&addr.port().to_string()], &format!("cannot listen on {addr}: "));
+        assert_failed(name, &[&addr.port().to_string()], &because, 1);
     }
 }
 

@@ -156,13 +156,14 @@ fn arguments_are_told_and_mistakes_are_refused() {
     let help = String::from_utf8(output("http", &["--help"]).stdout).unwrap();
     assert!(help.starts_with("Usage: http [OPTIONS] [ADDR]") && help.contains("127.0.0.1:8080"));
     let (_server, addr) = Process::serve("http");
-    for (arg, why) in [
-        ("--nonsense".to_owned(), "'--nonsense'; try --help".to_owned()),
-        (addr.port().to_string(), format!("cannot listen on {addr}: ")),
+    for (arg, why, code) in [
+        ("--nonsense".to_owned(), "'--nonsense'; try --help".to_owned(), 2),
+        ("nonsense".to_owned(), "cannot listen on nonsense: ".to_owned(), 2),
+        (addr.port().to_string(), format!("cannot listen on {addr}: "), 1),
     ] {
         let Output { status, stdout, stderr } = output("http", &[&arg]);
         let said = String::from_utf8(stderr).unwrap();
-        assert_eq!((status.code(), stdout.len()), (Some(2), 0), "{said}");
+        assert_eq!((status.code(), stdout.len()), (Some(code), 0), "{said}");
         assert_eq!(said.lines().count(), 1, "{said}");
         assert!(said.starts_with("error: ") && said.contains(&why), "{said}");
     }

@@ -366,3 +366,22 @@ fn response_field_is_sent_as_it_was_set() {
     assert!(heads.contains("X-Name: a value\r\n") && heads.contains("Date: never\r\n"));
     assert_eq!(heads.matches("Date:").count(), 1);
 }
+
+#[test]
+fn server_takes_over_a_listener_that_listens_already() {
+    let _ceiling = ceiling(LIMIT);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    let mut reactor = Reactor::new().unwrap();
+    let server = Server::new(|reactor: &mut waterwheel::Context<()>, _: &mut (), _, reply| {
+        reply.send(reactor, Response::text("adopted"));
+        reactor.stop();
+    });
+    server.adopt(&mut reactor, listener, waterwheel::net::tcp::Listen::new()).unwrap();
+    reactor.run(&mut ()).unwrap();
+    drop(reactor);
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("adopted"), "{answer}");
+}

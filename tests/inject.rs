@@ -65,7 +65,7 @@ impl Traced {
         let (_, code) = self.process.finish();
         let said = fs::read_to_string(&self.stderr).unwrap();
         match code {
-            Some(2) if said.starts_with("error: ") && said.lines().count() == 1 => Ok("ends"),
+            Some(1) if said.starts_with("error: ") && said.lines().count() == 1 => Ok("ends"),
             // Whoever read its output has gone.
             Some(0) if said.is_empty() => Ok("ends quietly"),
             _ => Err(format!("ended with {code:?}: {said}")),

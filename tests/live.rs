@@ -343,14 +343,14 @@ fn arguments_are_told_and_mistakes_are_refused() {
     let help = String::from_utf8(output("live", &["--help"]).stdout).unwrap();
     assert!(help.starts_with("Usage: live [OPTIONS] [ADDR]") && help.contains("--tick MS"));
     let (_server, addr) = live(NEVER);
-    for (args, why) in [
-        (&["--nonsense"][..], "'--nonsense'; try --help"),
-        (&["--tick", "often"], "--tick wants a whole number, not \"often\""),
-        (&[&addr.port().to_string()], &format!("cannot listen on {addr}: ")),
+    for (args, why, code) in [
+        (&["--nonsense"][..], "'--nonsense'; try --help", 2),
+        (&["--tick", "often"], "--tick wants a whole number, not \"often\"", 2),
+        (&[&addr.port().to_string()], &format!("cannot listen on {addr}: "), 1),
     ] {
         let Output { status, stdout, stderr } = output("live", args);
         let said = String::from_utf8(stderr).unwrap();
-        assert_eq!((status.code(), stdout.len()), (Some(2), 0), "{said}");
+        assert_eq!((status.code(), stdout.len()), (Some(code), 0), "{said}");
         assert_eq!(said.lines().count(), 1, "{said}");
         assert!(said.starts_with("error: ") && said.contains(why), "{said}");
     }

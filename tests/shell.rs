@@ -166,6 +166,48 @@ fn command_that_prints_more_than_is_read_waits() {
 }
 
 #[test]
+fn commands_that_leave_somebody_behind_are_over_all_the_same() {
+    let cases = ["sleep 1000 & echo $!", "sleep 1000 >/dev/null & echo $!"];
+    for (command, code) in cases.into_iter().flat_map(|command| [(command, 0), (command, 3)]) {
+        let command = format!("{command}; exit {code}");
+        let args = ["--restarts", "0", &command];
+        let mut shell = Process::start(example("shell").args(args));
+        let pid: i32 = shell.line().strip_prefix("1| ").unwrap().parse().unwrap();
+        let told = format!("1: exit status: {code}\n");
+        assert_eq!(shell.finish(), (told.into_bytes(), Some(code)));
+        assert!(runs(pid), "it was left alone");
+        kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    }
+}
+
+#[test]
+fn signal_ends_it_when_only_its_output_is_left() {
+    let mut shell = example("shell");
+    shell.args(["--restarts", "0", "seq 1000000; echo up >&2", "sleep 1000"]);
+    let mut shell = shell.stdout(Stdio::piped()).spawn().unwrap();
+    let id = shell.id() as i32;
+    await_that("both run", || children_of(id).len() == 2);
+    // Nobody reads: the first waits, and what it has said holds the loop when it has gone.
+    let pid = Pid::from_raw(id).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    await_that("they are gone", || children_of(id).is_empty());
+    kill_process(pid, Signal::INT).unwrap();
+    assert_eq!(shell.wait().unwrap().code(), Some(143));
+}
+
+#[test]
+fn last_lines_come_to_a_slow_reader() {
+    // More than our pipe and outbox take, so the pipe of a command that has ended holds the rest.
+    let mut shell = Process::start(example("shell").args(["--restarts", "0", "seq 42000"]));
+    let id = shell.id() as i32;
+    assert_eq!(shell.line(), "1| 1");
+    await_that("it was waited for", || children_of(id).is_empty());
+    let (rest, code) = shell.finish();
+    let lines = rest.iter().filter(|byte| **byte == b'\n').count();
+    assert_eq!((lines, code), (42_000, Some(0)));
+}
+
+#[test]
 fn no_command_is_a_mistake() {
     let Output { status, stdout, stderr } = output("shell", &[]);
     assert_eq!((status.code(), stdout.len()), (Some(2), 0));

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::rc::Rc;
 use std::time::Duration;
 
+use nix::sys::signal::{SigSet, Signal as Named};
 use rustix::process::{Signal as Raw, getpid, kill_process};
 use waterwheel::Reactor;
 use waterwheel::reactor::{Alive, PanicPolicy, Signal, SignalId};
@@ -15,7 +16,7 @@ mod support;
 mod tcp;
 
 use support::ceiling;
-use tcp::{alone, turn_until, turns};
+use tcp::{alone, alone_by, turn_until, turns};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -229,4 +230,105 @@ fn default_action_of_a_handled_signal_ends_the_process_by_it() {
     let mut child = Command::new(std::env::current_exe().unwrap());
     let output = child.args([test, "--exact"]).env(MARK, "1").output().unwrap();
     assert_eq!(output.status.signal(), Some(Signal::TERM.as_raw()), "{output:?}");
+}
+
+/// Runs the calling test alone, in a process whose parent had blocked every signal.
+fn alone_and_deaf(test: &str) -> bool {
+    SigSet::all().thread_block().unwrap(); // This thread is the test's own.
+    alone(test)
+}
+
+fn is_blocked(signal: Named) -> bool {
+    SigSet::thread_get_mask().unwrap().contains(signal)
+}
+
+#[test]
+fn signal_that_the_parent_had_blocked_is_heard_and_no_other() {
+    if !alone_and_deaf("signal_that_the_parent_had_blocked_is_heard_and_no_other") {
+        return;
+    }
+    let (mut reactor, mut told) = (Reactor::new().unwrap(), Log::new());
+    for (at, signal) in [Signal::TERM, Signal::INT, Signal::CHLD].into_iter().enumerate() {
+        if signal == Signal::INT {
+            send(signal); // It waits for somebody to listen.
+        }
+        log(&mut reactor, signal, "a");
+        if signal != Signal::INT {
+            send(signal);
+        }
+        turn_until(&mut reactor, &mut told, |_, told| told.len() > at);
+        assert_eq!(told[at..], [("a", signal)]);
+    }
+    assert!(!is_blocked(Named::SIGTERM) && is_blocked(Named::SIGUSR1) && is_blocked(Named::SIGHUP));
+    let resumed = reactor
+        .register(waterwheel::reactor::Unplugged, waterwheel::reactor::Interest::READABLE, {
+            |_, told: &mut Log, _, _| told.push(("source", Signal::USR1))
+        })
+        .unwrap();
+    reactor.resume_on_signal(Signal::USR1, resumed.raw()).unwrap();
+    send(Signal::USR1);
+    turn_until(&mut reactor, &mut told, |_, told| told.len() > 3);
+    assert_eq!(told[3..], [("source", Signal::USR1)]);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn blocked_signal_without_a_name_is_heard() {
+    if !alone_and_deaf("blocked_signal_without_a_name_is_heard") {
+        return;
+    }
+    let (mut reactor, mut told) = (Reactor::new().unwrap(), Log::new());
+    log(&mut reactor, Signal::from_raw(40), "real-time");
+    let kill = format!("kill -40 {}", std::process::id());
+    assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    turn_until(&mut reactor, &mut told, |_, told| !told.is_empty());
+    assert_eq!(told, [("real-time", Signal::from_raw(40))]);
+    assert!(is_blocked(Named::SIGTERM));
+}
+
+#[test]
+fn blocked_signal_is_heard_beside_workers_that_block_it() {
+    if !alone_and_deaf("blocked_signal_is_heard_beside_workers_that_block_it") {
+        return;
+    }
+    let (mut reactor, mut told) = (Reactor::new().unwrap(), Log::new());
+    let mut blocked = |reactor: &mut Reactor<Log>, signal: Signal| {
+        let job = move |_: &mut waterwheel::Context<Log>, told: &mut Log, blocks| {
+            told.push((if matches!(blocks, Ok(true)) { "blocks" } else { "hears" }, signal));
+        };
+        reactor.offload(|| is_blocked(Named::SIGUSR1), job);
+        turn_until(reactor, &mut told, |_, told| !told.is_empty());
+        told.pop().unwrap().0
+    };
+    assert_eq!(blocked(&mut reactor, Signal::USR1), "blocks");
+    log(&mut reactor, Signal::USR1, "a");
+    // The worker that is there keeps its mask; the loop's thread hears the signal all the same.
+    assert_eq!(blocked(&mut reactor, Signal::USR1), "blocks");
+    send(Signal::USR1);
+    turn_until(&mut reactor, &mut told, |_, told| !told.is_empty());
+    assert_eq!(told, [("a", Signal::USR1)]);
+    // Another loop's workers are started after that.
+    let mut second = Reactor::new().unwrap();
+    let mut blocks = Vec::new();
+    second.offload(|| is_blocked(Named::SIGUSR1), |_, blocks: &mut Vec<_>, job| blocks.push(job));
+    turn_until(&mut second, &mut blocks, |_, blocks| !blocks.is_empty());
+    assert!(matches!(blocks[..], [Ok(false)]));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn signal_that_the_parent_had_ignored_is_heard() {
+    let test = "signal_that_the_parent_had_ignored_is_heard";
+    if !alone_by(&["env", "--ignore-signal=HUP,TERM", "--block-signal=HUP"], test) {
+        return;
+    }
+    let (mut reactor, mut told) = (Reactor::new().unwrap(), Log::new());
+    for (at, signal) in [Signal::HUP, Signal::TERM].into_iter().enumerate() {
+        send(signal); // Nobody listens yet: lost, or it waits, where it is blocked, and merges.
+        log(&mut reactor, signal, "a");
+        send(signal);
+        turn_until(&mut reactor, &mut told, |_, told| told.len() > at);
+        turns(&mut reactor, &mut told, 5);
+    }
+    assert_eq!(told, [("a", Signal::HUP), ("a", Signal::TERM)]);
 }

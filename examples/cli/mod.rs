@@ -45,13 +45,11 @@ impl Args {
         given.map(|(_, value)| value.as_str())
     }
 
-    /// The number given for an option.
-    pub fn number(&self, option: &str) -> Result<Option<u64>, String> {
-        let given = self.options.iter().find(|(name, _)| name == option);
-        let number = given.map(|(name, value)| {
-            value.parse().map_err(|_| format!("{name} wants a whole number, not {value:?}"))
-        });
-        number.transpose()
+    /// The number given for an option; what is none ends the program.
+    pub fn number(&self, option: &str) -> Option<u64> {
+        let value = self.text(option)?;
+        let wrong = |_| bad_usage(format_args!("{option} wants a whole number, not {value:?}"));
+        Some(value.parse().unwrap_or_else(wrong))
     }
 }
 
@@ -87,7 +85,7 @@ fn parse_with(usage: &str, addrs: Option<&[&str]>, opts: &[&str], flags: &[&str]
     env_logger::Builder::from_default_env().target(log).init();
     match read(usage, addrs, opts, flags) {
         Ok(args) => args,
-        Err(error) => fail(&format!("{error}; try --help")),
+        Err(error) => bad_usage(format_args!("{error}; try --help")),
     }
 }
 
@@ -165,18 +163,33 @@ pub fn print(line: impl Display) {
     match writeln!(io::stdout(), "{line}") {
         Ok(()) => {}
         Err(error) if error.kind() == ErrorKind::BrokenPipe => exit(0),
-        Err(error) => fail(&format!("cannot print: {error}")),
+        Err(error) => fail(format_args!("cannot print: {error}"), 1),
     }
 }
 
-/// One clear line on stderr and exit code 2, if it is an error.
+/// One clear line on stderr and exit code 1, if it is an error: the run is broken.
 pub fn exit_on_error(result: Result<(), String>) {
     if let Err(error) = result {
-        fail(&error);
+        fail(error, 1);
     }
 }
 
-fn fail(error: &str) -> ! {
+/// One clear line on stderr and exit code 2: the command line is wrong, and would be again.
+pub fn bad_usage(error: impl Display) -> ! {
+    fail(error, 2)
+}
+
+/// For `map_err`: what could not be done with an address. What has no port is bad usage.
+pub fn cannot(what: &str, addr: &str) -> impl FnOnce(io::Error) -> String {
+    let what = format!("cannot {what} {addr}");
+    let port = addr.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+    move |error| match port {
+        Some(_) => format!("{what}: {error}"),
+        None => bad_usage(format_args!("{what}: {error}")),
+    }
+}
+
+fn fail(error: impl Display, code: i32) -> ! {
     warn(format_args!("error: {error}"));
-    exit(2);
+    exit(code);
 }

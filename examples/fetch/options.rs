@@ -42,7 +42,7 @@ pub fn parse() -> Args {
 
 /// The client, with its limits, its proxy and whom it trusts.
 pub fn client<S: 'static>(args: &Args) -> Result<Client<S>, String> {
-    let total_timeout = args.number("--max-time")?.map(Duration::from_secs);
+    let total_timeout = args.number("--max-time").map(Duration::from_secs);
     let mut client = Client::new().limits(ClientLimits { total_timeout, ..Default::default() });
     if let Some(proxy) = args.text("--proxy") {
         client = client.proxy(proxy);

@@ -7,7 +7,7 @@ use waterwheel::net::http::AnswerHead;
 use waterwheel::net::{self, Conn, Event, Limits, Reason, Stream, descriptor};
 use waterwheel::{Context, SourceId};
 
-use crate::cli::Args;
+use crate::cli::{self, Args};
 use crate::{Fetch, drained};
 
 /// Opens an output for each URL, in their order. Those without a file share stdout.
@@ -22,7 +22,8 @@ pub fn open_all(reactor: &mut Context<Fetch>, args: &Args) -> Result<Vec<SourceI
         }
         (Some(path), _) => {
             let file = File::create(path).and_then(|file| descriptor::writer(reactor, file));
-            Ok(open(reactor, file.map_err(|error| format!("{path}: {error}"))?))
+            let refuse = |error| cli::bad_usage(format_args!("{path}: {error}"));
+            Ok(open(reactor, file.unwrap_or_else(refuse)))
         }
     });
     outputs.collect()

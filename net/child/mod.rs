@@ -14,7 +14,8 @@
 //!
 //! A pipe ends when the last one who has it open is gone, and that may be a grandchild which lives
 //! for ever. So the wait for pipes has a bound ([`Spawn::drain_grace`], a second); what comes later
-//! still comes, after the [`Exit`], which then says `drained: false`.
+//! still comes, after the [`Exit`], which then says `drained: false`. Nor do pipes hold the loop for
+//! ever: a second more ([`Spawn::linger`]), and then it ends when nothing else holds it.
 //!
 //! # Rules
 //! 1. The end is told exactly once for every child that was started, and not for one that was not.
@@ -26,28 +27,42 @@
 //!    they all close on exec (open(2), `O_CLOEXEC`).
 //! 5. Dropping the loop, or removing the source, leaves a child running, as std does, and reaps it
 //!    only if it has ended; [`Spawn::kill_on_drop`] kills it instead and waits for that.
+//! 6. Its end is heard whatever the parent of this process has done to SIGCHLD: blocked, or ignored,
+//!    where the kernel would reap children by itself and nobody would learn how they ended.
+//! 7. A child inherits which signals are blocked in the thread that starts it and which are ignored
+//!    in this process, as std has it, because that is what nohup(1) and its like rely on. What the
+//!    loop handles ([`Context::on_signal`]) it neither blocks nor ignores, and so a child begins with
+//!    that as usual. A clean mask for the rest would have to be the loop's own for as long as a start
+//!    takes, and a signal that has waited, blocked, would strike.
 //!
-//! SIGCHLD says that some child has ended, not which, so each costs a waitid(2) for every child of
-//! the loop.
+//! On Linux each child has a descriptor that becomes readable when it ends, pidfd_open(2). Where
+//! there is none, SIGCHLD says that some child has ended, not which, so each costs a waitid(2) for
+//! every child of the loop.
 //!
 //! # Read next
 //! `spawn.rs`: how one is started.
 
-use std::cell::Cell;
 use std::fmt;
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::rc::Rc;
 use std::time::Duration;
 
+use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use rustix::process::{Pid, WaitId, WaitIdOptions};
 
-use crate::reactor::{Context, RawId, Readiness, Resumer, Signal, SourceId};
+use crate::reactor::{Context, RawId, Readiness, Signal, SourceId};
 
+mod pipes;
 mod spawn;
+#[cfg(test)]
+mod tests;
 
+pub(super) use pipes::Held;
+use pipes::Pipes;
 pub use spawn::{Spawn, Spawned, spawn};
 
 /// A running program that this one started.
@@ -55,11 +70,14 @@ pub use spawn::{Spawn, Spawned, spawn};
 pub struct Child {
     process: std::process::Child,
     pid: Pid,
+    /// Readable when it has ended; `None` where SIGCHLD has to tell.
+    pidfd: Option<OwnedFd>,
     name: String,
     /// It leads a process group of its own.
     is_group: bool,
     kills_on_drop: bool,
     drain_grace: Duration,
+    linger: Duration,
     pipes: Rc<Pipes>,
     /// It has ended and is not reaped.
     has_exited: bool,
@@ -76,37 +94,6 @@ enum Due {
     Nothing,
     Kill,
     Told,
-}
-
-/// The output pipes of a child that are still open, and how their streams say that they are not.
-#[derive(Debug)]
-pub(super) struct Pipes {
-    open: Cell<usize>,
-    child: Cell<Option<RawId>>,
-    resumer: Resumer,
-}
-
-/// Held by each output stream; the last to go wakes the child.
-#[derive(Debug)]
-pub(super) struct Held(Rc<Pipes>);
-
-impl Held {
-    fn new(pipes: &Rc<Pipes>) -> Held {
-        pipes.open.set(pipes.open.get() + 1);
-        Held(pipes.clone())
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        let open = self.0.open.get() - 1;
-        self.0.open.set(open);
-        if open == 0
-            && let Some(child) = self.0.child.get()
-        {
-            self.0.resumer.resume(child, Readiness::READABLE);
-        }
-    }
 }
 
 /// How a child ended.
@@ -231,21 +218,31 @@ impl Drop for Child {
     }
 }
 
-/// Nothing to register: SIGCHLD and the pipes resume it.
+/// Of its end the selector tells, or SIGCHLD resumes it; of theirs, the pipes.
 impl mio::event::Source for Child {
-    fn register(&mut self, _: &Registry, token: Token, _: Interest) -> io::Result<()> {
-        self.pipes.child.set(Some(RawId::from_token(token)));
+    fn register(&mut self, r: &Registry, token: Token, interest: Interest) -> io::Result<()> {
+        self.pipes.belong_to(RawId::from_token(token));
+        if let Some(pidfd) = &self.pidfd
+            && let Err(error) = SourceFd(&pidfd.as_raw_fd()).register(r, token, interest)
+        {
+            log::debug!("{:?} with pid {}: no event for its end: {error}", self.name, self.pid());
+            self.pidfd = None; // There is SIGCHLD.
+        }
         Ok(())
     }
-    fn reregister(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
-        Ok(())
+
+    fn reregister(&mut self, r: &Registry, token: Token, interest: Interest) -> io::Result<()> {
+        let Some(pidfd) = &self.pidfd else { return Ok(()) };
+        SourceFd(&pidfd.as_raw_fd()).reregister(r, token, interest)
     }
-    fn deregister(&mut self, _: &Registry) -> io::Result<()> {
-        Ok(())
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        let Some(pidfd) = self.pidfd.take() else { return Ok(()) };
+        SourceFd(&pidfd.as_raw_fd()).deregister(registry)
     }
 }
 
-/// A child's source is called: some child has ended, its pipes have, its time is up, or somebody
+/// A child's source is called: it has ended, or some child has, its pipes have, its time is up, or somebody
 /// asked for its end.
 fn drive<S: 'static, F>(
     reactor: &mut Context<S>,
@@ -278,7 +275,7 @@ fn drive<S: 'static, F>(
     if !child.has_exited {
         return;
     }
-    let drained = child.pipes.open.get() == 0;
+    let drained = child.pipes.are_drained();
     if !drained && up != Due::Told {
         if child.due == Due::Nothing || child.due == Due::Kill && !child.can_be_killed() {
             let grace = child.drain_grace;
@@ -288,6 +285,7 @@ fn drive<S: 'static, F>(
     }
     let Some(mut child) = reactor.deregister(id) else { return };
     let exit = Exit { status: child.reap(), drained };
+    child.pipes.clone().let_go_after(reactor, child.linger);
     drop(child);
     if let Some(on_exit) = on_exit.take() {
         on_exit(reactor, state, id, exit);

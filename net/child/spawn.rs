@@ -5,7 +5,6 @@
 //! # Read next
 //! `../wire.rs`: connections that need no kernel.
 
-use std::cell::Cell;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
@@ -69,6 +68,7 @@ pub struct Spawn {
     group: bool,
     kill_on_drop: bool,
     drain_grace: Duration,
+    linger: Duration,
 }
 
 /// A child that was started, and the pipes that were asked for. Each is opened like any stream, or
@@ -97,6 +97,7 @@ impl Spawn {
             group: false,
             kill_on_drop: false,
             drain_grace: Duration::from_secs(1),
+            linger: Duration::from_secs(1),
         }
     }
 
@@ -141,27 +142,50 @@ impl Spawn {
         self
     }
 
+    /// How long its pipes may hold the loop when its end has been told: somebody whom it started has
+    /// their other ends. After that they stay open, and what comes is told, but the loop does not
+    /// wait for it; those that a handler has paused it waits for. 1 s; `Duration::MAX` for ever.
+    pub fn linger(mut self, linger: Duration) -> Spawn {
+        self.linger = linger;
+        self
+    }
+
     /// Starts the program, and calls `on_exit` once, when it has ended and its output was told. Its
-    /// id is stale by then. It holds the loop. Blocks until the program is loaded.
+    /// id is stale by then. It holds the loop, and on Linux costs a descriptor. Blocks until the program is loaded.
     ///
     /// # Errors
     /// Nothing was started, and `on_exit` will not be called: no such program (the error names it),
     /// no right to run it, out of processes or descriptors.
     #[track_caller]
-    pub fn open<S, F>(mut self, reactor: &mut Context<S>, on_exit: F) -> io::Result<Spawned>
+    pub fn open<S, F>(self, reactor: &mut Context<S>, on_exit: F) -> io::Result<Spawned>
     where
         S: 'static,
         F: FnOnce(&mut Context<S>, &mut S, SourceId<Child>, Exit) + 'static,
     {
-        let pipes =
-            Pipes { open: Cell::new(0), child: Cell::new(None), resumer: reactor.resumer() };
-        reactor.catch_signal(Signal::CHLD)?; // Before it can end.
-        let mut child = self.start(Rc::new(pipes))?;
+        self.open_by(reactor, pidfd, on_exit)
+    }
+
+    /// [`open`](Spawn::open) with the way to a descriptor for the child's end.
+    #[track_caller]
+    pub(super) fn open_by<S, F>(
+        mut self,
+        reactor: &mut Context<S>,
+        pidfd: fn(Pid) -> io::Result<OwnedFd>,
+        on_exit: F,
+    ) -> io::Result<Spawned>
+    where
+        S: 'static,
+        F: FnOnce(&mut Context<S>, &mut S, SourceId<Child>, Exit) + 'static,
+    {
+        reactor.catch_signal(Signal::CHLD)?; // Before it can end; nor may it be ignored.
+        let mut child = self.start(Rc::new(Pipes::new(reactor.resumer())))?;
+        child.pidfd = pidfd(child.pid).ok(); // An old kernel, out of descriptors: there is SIGCHLD.
         let process = &mut child.process;
         let (stdin, stdout, stderr) =
             (process.stdin.take(), process.stdout.take(), process.stderr.take());
-        let stdin = stdin.map(|pipe| input(reactor, pipe.into())).transpose()?;
-        let mut output = |pipe| output(reactor, pipe, Held::new(&child.pipes));
+        let held = |is_output| Held::new(&child.pipes, is_output);
+        let stdin = stdin.map(|pipe| input(reactor, pipe.into(), held(false))).transpose()?;
+        let mut output = |pipe| output(reactor, pipe, held(true));
         let stdout = stdout.map(|pipe| output(pipe.into())).transpose()?;
         let stderr = stderr.map(|pipe| output(pipe.into())).transpose()?;
         let mut on_exit = Some(on_exit);
@@ -170,7 +194,9 @@ impl Spawn {
             drive(reactor, state, id, ready, &mut on_exit);
         };
         let id = reactor.register_with(child, Interest::READABLE, options, drive)?;
-        reactor.resume_on_signal(Signal::CHLD, id.raw())?;
+        if reactor[id].pidfd.is_none() {
+            reactor.resume_on_signal(Signal::CHLD, id.raw())?;
+        }
         reactor[id].kills_on_drop = self.kill_on_drop;
         Ok(Spawned { id, stdin, stdout, stderr })
     }
@@ -197,11 +223,13 @@ impl Spawn {
         })?;
         Ok(Child {
             pid: Pid::from_child(&process),
+            pidfd: None,
             process,
             name,
             is_group: self.group,
             kills_on_drop: true,
             drain_grace: self.drain_grace,
+            linger: self.linger,
             pipes,
             has_exited: false,
             asked: None,
@@ -211,9 +239,20 @@ impl Spawn {
     }
 }
 
-fn input<S: 'static>(reactor: &mut Context<S>, pipe: OwnedFd) -> io::Result<Stream> {
-    let writer = Side::new(pipe, true)?;
-    Ok(Stream::one_way(Descriptor::new(reactor, None, Some(writer)), false))
+#[cfg(target_os = "linux")]
+fn pidfd(pid: Pid) -> io::Result<OwnedFd> {
+    Ok(rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn pidfd(_: Pid) -> io::Result<OwnedFd> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+fn input<S: 'static>(reactor: &mut Context<S>, pipe: OwnedFd, held: Held) -> io::Result<Stream> {
+    let mut pipe = Descriptor::new(reactor, None, Some(Side::new(pipe, true)?));
+    pipe.held = Some(held);
+    Ok(Stream::one_way(pipe, false))
 }
 
 fn output<S: 'static>(reactor: &mut Context<S>, pipe: OwnedFd, held: Held) -> io::Result<Stream> {

@@ -1,8 +1,14 @@
 //! Connecting.
 //!
 //! Knows connect(2) and its errors; how the outcome is awaited is in `../connect.rs`.
+//!
+//! A socket can be connected to itself. Where nobody listens on a port of this host, and the system
+//! picks that very port for the socket that is on its way there, its SYN arrives at itself and is
+//! answered (RFC 9293, section 3.5, simultaneous open). Who tries again and again to reach a server
+//! that is down meets this sooner or later, then talks to itself, and keeps the server from getting
+//! its port back. Nobody listens there, so it is refused like any other, and closed without a trace.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -27,7 +33,7 @@ impl Connecting {
 
 /// Connects to `addr`, an address ([`connect_name`](super::connect_name) takes names), and calls
 /// `done` once: with the stream, or with the error of connect(2), or with `TimedOut` after
-/// `timeout`. [`Stream::limits`] sets timeouts and bounds before it is opened.
+/// `timeout`. A socket that reaches nobody but itself is `ConnectionRefused`. [`Stream::limits`] sets timeouts and bounds before it is opened.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -73,6 +79,20 @@ impl TcpConnector {
     pub(super) fn to(addr: SocketAddr) -> io::Result<TcpConnector> {
         Ok(TcpConnector { socket: TcpStream::connect(addr)?, peer: addr })
     }
+
+    /// An error if the peer is this very socket.
+    fn refuse_itself(&self, peer: SocketAddr) -> io::Result<()> {
+        let local = self.socket.local_addr()?;
+        if (local.ip(), local.port()) != (peer.ip(), peer.port()) {
+            return Ok(());
+        }
+        // With a reset, or the port would be taken for a minute more (TIME_WAIT).
+        if let Err(error) = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO)) {
+            log::debug!("cannot set SO_LINGER: {error}");
+        }
+        let error = "nobody listens there, and the socket was connected to itself";
+        Err(io::Error::new(ErrorKind::ConnectionRefused, error))
+    }
 }
 
 impl Connector for TcpConnector {
@@ -82,8 +102,8 @@ impl Connector for TcpConnector {
         match self.socket.take_error() {
             Ok(Some(error)) | Err(error) => Some(Err(error)),
             Ok(None) => match self.socket.peer_addr() {
-                Ok(_) => Some(Ok(())),
-                Err(error) if error.kind() == io::ErrorKind::NotConnected => None,
+                Ok(peer) => Some(self.refuse_itself(peer)),
+                Err(error) if error.kind() == ErrorKind::NotConnected => None,
                 Err(error) => Some(Err(error)),
             },
         }
@@ -98,3 +118,6 @@ impl Connector for TcpConnector {
 }
 
 registers_by!(TcpConnector, socket);
+
+#[cfg(test)]
+mod tests;

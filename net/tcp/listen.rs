@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::net::accept::{self, Accept, Acceptor};
 use crate::net::limits::Seat;
-use crate::net::listen::bind_first;
+use crate::net::listen::{self, Family, bind_first};
 use crate::net::stream::Stream;
 use crate::net::transport::registers_by;
 use crate::reactor::{Context, SourceId};
@@ -171,6 +171,88 @@ impl Listen {
         F: FnMut(&mut Context<S>, &mut S, Accept) + 'static,
     {
         let socket = bind_first(addr, |addr| self.bind(addr))?;
+        self.serve(reactor, socket, on_accept)
+    }
+
+    /// Listens by a socket that somebody else has bound and that listens already, for which clients
+    /// may wait. Its backlog stays as it is. It is made non-blocking, for others who hold it, too,
+    /// and is closed when the listener goes; the port is free when everybody has closed it.
+    ///
+    /// inetd(8), and systemd with `StandardInput=socket`, pass it as stdin:
+    ///
+    /// ```no_run
+    /// use std::net::TcpListener;
+    /// use std::os::fd::AsFd;
+    /// use waterwheel::{Reactor, net::tcp};
+    ///
+    /// let listener = TcpListener::from(std::io::stdin().as_fd().try_clone_to_owned()?);
+    /// let mut reactor = Reactor::<()>::new()?;
+    /// tcp::Listen::new().adopt(&mut reactor, listener, |_, _, incoming| drop(incoming))?;
+    /// reactor.run(&mut ())?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// systemd otherwise passes descriptors from 3 on and says how many in `LISTEN_FDS`, for the
+    /// process `LISTEN_PID` (sd_listen_fds(3)). That a number is a descriptor, and nobody else's,
+    /// only the program can know, so std takes it by an unsafe function. The crate `listenfd` does
+    /// that part: `ListenFd::from_env().take_tcp_listener(0)?` is the listener, if there is one.
+    ///
+    /// # Errors
+    /// It is not a TCP socket that listens, or [`reuse_port`](Listen::reuse_port) is asked for,
+    /// which comes too late. The socket is closed.
+    #[track_caller]
+    pub fn adopt<S, F>(
+        self,
+        reactor: &mut Context<S>,
+        listener: std::net::TcpListener,
+        mut on_accept: F,
+    ) -> io::Result<SourceId<Listener>>
+    where
+        S: 'static,
+        F: FnMut(&mut Context<S>, &mut S, Stream) + 'static,
+    {
+        self.adopt_with(reactor, listener, move |reactor, state, accepted| {
+            if let Accept::Stream(stream) = accepted {
+                on_accept(reactor, state, stream);
+            }
+        })
+    }
+
+    /// [`adopt`](Listen::adopt) for a callback that wants to hear of the listener's troubles, too.
+    ///
+    /// # Errors
+    /// As there.
+    #[track_caller]
+    pub fn adopt_with<S, F>(
+        self,
+        reactor: &mut Context<S>,
+        listener: std::net::TcpListener,
+        on_accept: F,
+    ) -> io::Result<SourceId<Listener>>
+    where
+        S: 'static,
+        F: FnMut(&mut Context<S>, &mut S, Accept) + 'static,
+    {
+        if self.kind.reuse_port {
+            return Err(listen::too_late("reuse_port"));
+        }
+        let socket = SockRef::from(&listener);
+        listen::adopt(&socket, Family::Ip, Type::STREAM)?;
+        self.set_buffers(&socket)?;
+        self.serve(reactor, TcpListener::from_std(listener), on_accept)
+    }
+
+    #[track_caller]
+    fn serve<S, F>(
+        self,
+        reactor: &mut Context<S>,
+        socket: TcpListener,
+        on_accept: F,
+    ) -> io::Result<SourceId<Listener>>
+    where
+        S: 'static,
+        F: FnMut(&mut Context<S>, &mut S, Accept) + 'static,
+    {
         let addr = socket.local_addr()?;
         let Options { nodelay, keepalive, .. } = self.kind;
         accept::serve(reactor, TcpAcceptor { socket, addr, nodelay, keepalive }, &self, on_accept)
@@ -183,7 +265,15 @@ impl Listen {
         socket.set_reuse_address(true)?;
         #[cfg(unix)]
         socket.set_reuse_port(self.kind.reuse_port)?;
-        // Accepted sockets inherit these; the receive buffer must be set before a handshake.
+        self.set_buffers(&SockRef::from(&socket))?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&addr.into())?;
+        socket.listen(self.backlog)?;
+        Ok(TcpListener::from_std(socket.into()))
+    }
+
+    /// Accepted sockets inherit these; the receive buffer must be set before a handshake.
+    fn set_buffers(&self, socket: &SockRef<'_>) -> io::Result<()> {
         let (out, into) = (self.kind.send_buffer_bytes, self.kind.receive_buffer_bytes);
         out.map_or(Ok(()), |bytes| socket.set_send_buffer_size(bytes))?;
         into.map_or(Ok(()), |bytes| socket.set_recv_buffer_size(bytes))?;
@@ -191,10 +281,7 @@ impl Listen {
         if let Some(bytes) = self.kind.unsent_bytes {
             socket.set_tcp_notsent_lowat(u32::try_from(bytes).unwrap_or(u32::MAX))?;
         }
-        socket.set_nonblocking(true)?;
-        socket.bind(&addr.into())?;
-        socket.listen(self.backlog)?;
-        Ok(TcpListener::from_std(socket.into()))
+        Ok(())
     }
 }
 

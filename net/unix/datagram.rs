@@ -15,6 +15,7 @@ use socket2::{Domain, SockRef, Type};
 use super::address::{Address, ToAddress};
 use super::file::{self, SocketFile};
 use crate::net::datagram::{self, Carrier};
+use crate::net::listen::{self, Family};
 use crate::reactor::{Context, SourceId};
 
 /// A Unix datagram socket. Its file is removed with it, if it is still its own.
@@ -121,6 +122,35 @@ impl Bind {
     {
         let carrier = self.carrier(Some(addr.to_address()?))?;
         self.serve(reactor, carrier, handler)
+    }
+
+    /// Takes over a socket that somebody else has bound, and maybe connected; see
+    /// [`tcp::Listen::adopt`](crate::net::tcp::Listen::adopt). Its file is left alone: it belongs to
+    /// whoever has made it.
+    ///
+    /// # Errors
+    /// It is not a Unix datagram socket, or [`peer`](Bind::peer) or [`mode`](Bind::mode) is asked
+    /// for, which comes too late. The socket is closed.
+    #[track_caller]
+    pub fn adopt<S, F>(
+        self,
+        reactor: &mut Context<S>,
+        socket: UnixDatagram,
+        handler: F,
+    ) -> io::Result<SourceId<Socket>>
+    where
+        S: 'static,
+        F: FnMut(&mut Context<S>, &mut S, SourceId<Socket>, Event<'_>) + 'static,
+    {
+        if self.kind.peer.is_some() || self.kind.mode.is_some() {
+            return Err(listen::too_late("an option of this kind of socket"));
+        }
+        let options = SockRef::from(&socket);
+        listen::adopt(&options, Family::Unix, Type::DGRAM)?;
+        self.set_buffers(&options)?;
+        let addr = Some(Address(socket.local_addr()?)).filter(|addr| !addr.is_unnamed());
+        let is_connected = socket.peer_addr().is_ok();
+        self.serve(reactor, UnixCarrier { file: None, socket, addr, is_connected }, handler)
     }
 
     fn carrier(&self, addr: Option<Address>) -> io::Result<UnixCarrier> {

@@ -4,14 +4,16 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener as StdListener;
 
 use mio::net::{UnixListener, UnixStream};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::address::{Address, ToAddress};
 use super::file::{self, SocketFile};
 use crate::net::accept::{self, Accept, Acceptor};
 use crate::net::limits::Seat;
+use crate::net::listen::{self, Family};
 use crate::net::stream::Stream;
 use crate::net::transport::registers_by;
 use crate::reactor::{Context, SourceId};
@@ -124,6 +126,55 @@ impl Listen {
     {
         let acceptor = self.bind(addr.to_address()?)?;
         accept::serve(reactor, acceptor, &self, on_accept)
+    }
+
+    /// Listens by a socket that somebody else has bound and that listens already; see
+    /// [`tcp::Listen::adopt`](crate::net::tcp::Listen::adopt). Its file is left alone: it belongs to
+    /// whoever has made it.
+    ///
+    /// # Errors
+    /// It is not a Unix stream socket that listens, or [`mode`](Listen::mode) is asked for, which
+    /// comes too late. The socket is closed.
+    #[track_caller]
+    pub fn adopt<S, F>(
+        self,
+        reactor: &mut Context<S>,
+        listener: StdListener,
+        mut on_accept: F,
+    ) -> io::Result<SourceId<Listener>>
+    where
+        S: 'static,
+        F: FnMut(&mut Context<S>, &mut S, Stream) + 'static,
+    {
+        self.adopt_with(reactor, listener, move |reactor, state, accepted| {
+            if let Accept::Stream(stream) = accepted {
+                on_accept(reactor, state, stream);
+            }
+        })
+    }
+
+    /// [`adopt`](Listen::adopt) for a callback that wants to hear of the listener's troubles, too.
+    ///
+    /// # Errors
+    /// As there.
+    #[track_caller]
+    pub fn adopt_with<S, F>(
+        self,
+        reactor: &mut Context<S>,
+        listener: StdListener,
+        on_accept: F,
+    ) -> io::Result<SourceId<Listener>>
+    where
+        S: 'static,
+        F: FnMut(&mut Context<S>, &mut S, Accept) + 'static,
+    {
+        if self.kind.mode.is_some() {
+            return Err(listen::too_late("mode"));
+        }
+        listen::adopt(&SockRef::from(&listener), Family::Unix, Type::STREAM)?;
+        let addr = Address(listener.local_addr()?);
+        let socket = UnixListener::from_std(listener);
+        accept::serve(reactor, UnixAcceptor { file: None, socket, addr }, &self, on_accept)
     }
 
     fn bind(&self, addr: Address) -> io::Result<UnixAcceptor> {

@@ -291,13 +291,19 @@ impl Flow {
 /// Runs the calling test alone in a process of its own: true in that one, false in the parent when
 /// the child has succeeded.
 pub fn alone(test: &str) -> bool {
+    alone_by(&[], test)
+}
+
+/// [`alone`], started by a program such as env(1) that sets the scene.
+pub fn alone_by(launcher: &[&str], test: &str) -> bool {
     const MARK: &str = "WATERWHEEL_TEST_ALONE";
     if std::env::var_os(MARK).is_some() {
         return true;
     }
     let binary = std::env::current_exe().expect("a test binary");
-    let child = Command::new(binary).args([test, "--exact", "--nocapture"]).env(MARK, "1").output();
-    let child = child.expect("a child");
+    let binary = binary.to_str().expect("a path in UTF-8");
+    let line = [launcher, &[binary, test, "--exact", "--nocapture"]].concat();
+    let child = Command::new(line[0]).args(&line[1..]).env(MARK, "1").output().expect("a child");
     let said = String::from_utf8_lossy(&child.stdout);
     assert!(child.status.success(), "{said}\n{}", String::from_utf8_lossy(&child.stderr));
     assert!(said.contains("1 passed"), "no test is called {test}: {said}");

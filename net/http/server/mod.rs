@@ -229,19 +229,45 @@ impl<S: 'static> Server<S> {
         addr: impl ToSocketAddrs,
         listen: tcp::Listen,
     ) -> io::Result<SourceId<tcp::Listener>> {
-        let (server, place) = (self.clone(), Place::caller());
+        let (listen, on_accept) = self.prepared(listen, Place::caller());
+        listen.open(reactor, addr, on_accept)
+    }
+
+    /// [`listen_with`](Server::listen_with) by a socket that listens already.
+    ///
+    /// # Errors
+    /// As [`tcp::Listen::adopt`].
+    #[track_caller]
+    pub fn adopt(
+        &self,
+        reactor: &mut Context<S>,
+        listener: std::net::TcpListener,
+        listen: tcp::Listen,
+    ) -> io::Result<SourceId<tcp::Listener>> {
+        let (listen, on_accept) = self.prepared(listen, Place::caller());
+        listen.adopt(reactor, listener, on_accept)
+    }
+
+    /// What a listener is set up with, and what is done with whom it accepts.
+    fn prepared(
+        &self,
+        listen: tcp::Listen,
+        place: Place,
+    ) -> (tcp::Listen, impl FnMut(&mut Context<S>, &mut S, Stream) + use<S>) {
+        let server = self.clone();
         let unsent_bytes = listen.kind.unsent_bytes.unwrap_or(KERNEL_UNSENT_BYTES);
         let connections_max = self.common.limits.connections_max;
         let crowd = Rc::new(());
-        listen
+        let listen = listen
             .unsent_bytes(unsent_bytes)
             .connections_max(connections_max.saturating_add(CROWD_MAX))
-            .limits(self.common.connection.clone())
-            .open(reactor, addr, move |reactor, _, stream| {
-                let served = (stream.connections() + 1).saturating_sub(Rc::strong_count(&crowd));
-                let crowd = (served > connections_max).then(|| crowd.clone());
-                server.greet(reactor, stream, place, crowd);
-            })
+            .limits(self.common.connection.clone());
+        let on_accept = move |reactor: &mut Context<S>, _: &mut S, stream: Stream| {
+            let served = (stream.connections() + 1).saturating_sub(Rc::strong_count(&crowd));
+            let crowd = (served > connections_max).then(|| crowd.clone());
+            server.greet(reactor, stream, place, crowd);
+        };
+        (listen, on_accept)
     }
 
     /// Serves a stream that was accepted, over TLS if there is to be some. `place` is where the
