@@ -72,7 +72,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
         let conn = incoming.open(reactor, framed(Lines::new(LINE_BYTES_MAX), hear));
         chat.join(reactor, conn);
     })
-    .map_err(|error| format!("cannot listen on {}: {error}", args.addr))?;
+    .map_err(|error| format!("cannot listen on {error}"))?;
     let addr = reactor[listener].local_addr();
     cli::print(format_args!("listening on {addr}"));
     reactor.run(&mut Chat::default()).map_err(|error| error.to_string())

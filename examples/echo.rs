@@ -47,7 +47,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
                 Event::Closed(why) => log::debug!("{conn:?}: {why}"),
             });
         })
-        .map_err(|error| format!("cannot listen on {}: {error}", args.addr))?;
+        .map_err(|error| format!("cannot listen on {error}"))?;
     let addr = reactor[listener].local_addr();
     cli::print(format_args!("listening on {addr}"));
     reactor.run(&mut ()).map_err(|error| error.to_string())

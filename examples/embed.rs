@@ -46,7 +46,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
         tcp::listen(&mut reactor, &args.addr, |reactor, clients: &mut Clients, incoming| {
             clients.push(incoming.open(reactor, serve));
         })
-        .map_err(|error| format!("cannot listen on {}: {error}", args.addr))?;
+        .map_err(|error| format!("cannot listen on {error}"))?;
     let addr = reactor[listener].local_addr();
     cli::print(format_args!("listening on {addr}"));
     host(&mut reactor).map_err(|error| error.to_string())

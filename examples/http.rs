@@ -64,7 +64,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
         .stream(Method::PUT, "/count", count);
     let listener = Server::routes(routes)
         .listen(&mut reactor, &args.addr)
-        .map_err(|error| format!("cannot listen on {}: {error}", args.addr))?;
+        .map_err(|error| format!("cannot listen on {error}"))?;
     cli::print(format_args!("listening on {}", reactor[listener].local_addr()));
     end_on_signals(&mut reactor).map_err(|error| error.to_string())?;
     reactor.run(&mut ()).map_err(|error| error.to_string())

@@ -79,7 +79,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
         .post("/say", say);
     let listener = Server::routes(routes)
         .listen(&mut reactor, &args.addr)
-        .map_err(|error| format!("cannot listen on {}: {error}", args.addr))?;
+        .map_err(|error| format!("cannot listen on {error}"))?;
     cli::print(format_args!("listening on {}", reactor[listener].local_addr()));
     reactor.subscribe(|reactor, live: &mut Live, _: &News| {
         let Live { history, polls, streams, .. } = live;

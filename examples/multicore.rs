@@ -143,7 +143,7 @@ fn serve(
             let served = format!("core {number} serves {peer}");
             let _ = core.console.post(move |_, _| cli::print(served));
         })
-        .map_err(|error| format!("cannot listen on {addr}: {error}"))?;
+        .map_err(|error| format!("cannot listen on {error}"))?;
     let _ = ready.send((reactor[listener].local_addr(), reactor.remote()));
     let mut core = Core { number, conns: Vec::new(), all: Vec::new(), console };
     reactor.run(&mut core).map_err(|error| error.to_string())

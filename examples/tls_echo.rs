@@ -49,7 +49,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
     let listener = tcp::listen(&mut reactor, args.addr.as_str(), move |reactor, _, incoming| {
         serve(reactor, &server, incoming);
     })
-    .map_err(|error| format!("cannot listen on {}: {error}", args.addr))?;
+    .map_err(|error| format!("cannot listen on {error}"))?;
     cli::print(format_args!("listening on {}", reactor[listener].local_addr()));
     reactor.run(&mut ()).map_err(|error| error.to_string())
 }

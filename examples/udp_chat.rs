@@ -58,7 +58,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
             udp::Event::Error(error) => log::warn!("the network says: {error}"),
             udp::Event::Writable => {} // Nothing waits: what did not go is lost.
         })
-        .map_err(|error| format!("cannot listen on {}: {error}", args.addr))?;
+        .map_err(|error| format!("cannot listen on {error}"))?;
     cli::print(format_args!("listening on {}", reactor[socket].local_addr()));
     let mut chat = Chat { socket, members: HashMap::new(), timeout, lost: 0 };
     reactor.run(&mut chat).map_err(|error| error.to_string())

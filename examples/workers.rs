@@ -63,7 +63,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
             }
         });
     })
-    .map_err(|error| format!("cannot listen on {}: {error}", args.addr))?;
+    .map_err(|error| format!("cannot listen on {error}"))?;
     let addr = reactor[listener].local_addr();
     cli::print(format_args!("listening on {addr}"));
     for inline in [true, false] {

@@ -66,7 +66,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
             _ => _ = reply.send(reactor, StatusCode::NOT_FOUND),
         }
     })
-    .map_err(|error| format!("cannot listen on {}: {error}", args.addr))?;
+    .map_err(|error| format!("cannot listen on {error}"))?;
     let addr = reactor[listener].local_addr();
     cli::print(format_args!("listening on {addr}"));
     reactor.run(&mut Chat::default()).map_err(|error| error.to_string())

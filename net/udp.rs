@@ -11,13 +11,14 @@
 //! `unix/mod.rs`: sockets that are files.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use mio::net::UdpSocket;
 use socket2::{Domain, Protocol, SockRef, Type};
 
+use super::address::ToAddresses;
 use super::datagram::{self, Carrier};
-use super::listen::bind_first;
+use super::listen::{bind_first, named};
 use super::transport::registers_by;
 use crate::reactor::{Context, SourceId};
 
@@ -42,11 +43,12 @@ pub type Event<'a> = datagram::Event<'a, SocketAddr>;
 /// ```
 ///
 /// # Errors
-/// The address is taken, not ours, or no address. A host name is looked up, which blocks.
+/// The address is taken, not ours, or no address; the error names it. A host name is looked up,
+/// which blocks, and of its addresses the first that will have it is bound.
 #[track_caller]
 pub fn bind<S, F>(
     reactor: &mut Context<S>,
-    addr: impl ToSocketAddrs,
+    addr: impl ToAddresses,
     handler: F,
 ) -> io::Result<SourceId<Socket>>
 where
@@ -59,8 +61,13 @@ where
 /// Binds a socket to a port of the system's choice and connects it to `peer`, an address: it sends
 /// there with [`send`](Socket::send), hears nobody else, and is told when nobody is there.
 ///
+/// A name may have several addresses, and connecting says of none whether anybody is there: only a
+/// datagram finds out, if a `ConnectionRefused` ([`Event::Error`]) or an answer comes. Whoever has a
+/// name looks it up on a worker ([`ToAddresses`] in a [`Context::offload`]), connects to the
+/// first, and when it is refused to the next, and sends again; the example `nc` does so.
+///
 /// # Errors
-/// No route, no free port.
+/// No route, no free port. The error names the peer.
 #[track_caller]
 pub fn connect<S, F>(
     reactor: &mut Context<S>,
@@ -75,7 +82,10 @@ where
         SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
-    Bind::new().peer(peer).open(reactor, (any, 0), handler)
+    let connected = Bind::new().peer(peer).bind((any, 0).into());
+    connected
+        .and_then(|carrier| Bind::new().serve(reactor, carrier, handler))
+        .map_err(|error| named(peer, &error))
 }
 
 /// Sets up a UDP socket.
@@ -181,7 +191,7 @@ impl Bind {
     pub fn open<S, F>(
         self,
         reactor: &mut Context<S>,
-        addr: impl ToSocketAddrs,
+        addr: impl ToAddresses,
         handler: F,
     ) -> io::Result<SourceId<Socket>>
     where
@@ -189,7 +199,8 @@ impl Bind {
         F: FnMut(&mut Context<S>, &mut S, SourceId<Socket>, Event<'_>) + 'static,
     {
         let carrier = bind_first(addr, |addr| self.bind(addr))?;
-        self.serve(reactor, carrier, handler)
+        let addr = carrier.addr;
+        self.serve(reactor, carrier, handler).map_err(|error| named(addr, &error))
     }
 
     fn bind(&self, addr: SocketAddr) -> io::Result<UdpCarrier> {

@@ -3,15 +3,16 @@
 //! Knows addresses and socket options; what a listener then does is in `../accept.rs`.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use mio::net::{TcpListener, TcpStream};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::net::accept::{self, Accept, Acceptor};
+use crate::net::address::ToAddresses;
 use crate::net::limits::Seat;
-use crate::net::listen::bind_first;
+use crate::net::listen::{bind_first, named};
 use crate::net::stream::Stream;
 use crate::net::transport::registers_by;
 use crate::reactor::{Context, SourceId};
@@ -37,11 +38,12 @@ pub type Listener = accept::Listener<TcpAcceptor>;
 /// ```
 ///
 /// # Errors
-/// The address is taken, not ours, or no address. A host name is looked up, which blocks.
+/// The address is taken, not ours, or no address; the error names it. A host name is looked up,
+/// which blocks, and of its addresses the first that will have it is listened on.
 #[track_caller]
 pub fn listen<S, F>(
     reactor: &mut Context<S>,
-    addr: impl ToSocketAddrs,
+    addr: impl ToAddresses,
     on_accept: F,
 ) -> io::Result<SourceId<Listener>>
 where
@@ -72,6 +74,7 @@ pub type Listen = crate::net::listen::Listen<Options>;
 #[derive(Clone, Debug)]
 pub struct Options {
     reuse_port: bool,
+    only_v6: Option<bool>,
     send_buffer_bytes: Option<usize>,
     pub(in crate::net) unsent_bytes: Option<usize>,
     receive_buffer_bytes: Option<usize>,
@@ -83,6 +86,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             reuse_port: false,
+            only_v6: None,
             send_buffer_bytes: None,
             unsent_bytes: None,
             receive_buffer_bytes: None,
@@ -96,6 +100,13 @@ impl Listen {
     /// Lets several listeners, each with its own loop, share the port (`SO_REUSEPORT`). Off.
     pub fn reuse_port(mut self, reuse: bool) -> Listen {
         self.kind.reuse_port = reuse;
+        self
+    }
+
+    /// Whether a listener on `[::]` leaves IPv4 alone (`IPV6_V6ONLY`); with an address of IPv4 it is
+    /// refused. The system's choice: as a rule it accepts both.
+    pub fn only_v6(mut self, only: bool) -> Listen {
+        self.kind.only_v6 = Some(only);
         self
     }
 
@@ -136,12 +147,12 @@ impl Listen {
     /// Listens on `addr`; see [`listen`].
     ///
     /// # Errors
-    /// As [`listen`].
+    /// As [`listen`]; an option does not fit the address.
     #[track_caller]
     pub fn open<S, F>(
         self,
         reactor: &mut Context<S>,
-        addr: impl ToSocketAddrs,
+        addr: impl ToAddresses,
         mut on_accept: F,
     ) -> io::Result<SourceId<Listener>>
     where
@@ -163,7 +174,7 @@ impl Listen {
     pub fn open_with<S, F>(
         self,
         reactor: &mut Context<S>,
-        addr: impl ToSocketAddrs,
+        addr: impl ToAddresses,
         on_accept: F,
     ) -> io::Result<SourceId<Listener>>
     where
@@ -173,7 +184,9 @@ impl Listen {
         let socket = bind_first(addr, |addr| self.bind(addr))?;
         let addr = socket.local_addr()?;
         let Options { nodelay, keepalive, .. } = self.kind;
-        accept::serve(reactor, TcpAcceptor { socket, addr, nodelay, keepalive }, &self, on_accept)
+        let acceptor = TcpAcceptor { socket, addr, nodelay, keepalive };
+        let served = accept::serve(reactor, acceptor, &self, on_accept);
+        served.map_err(|error| named(addr, &error))
     }
 
     fn bind(&self, addr: SocketAddr) -> io::Result<TcpListener> {
@@ -183,6 +196,7 @@ impl Listen {
         socket.set_reuse_address(true)?;
         #[cfg(unix)]
         socket.set_reuse_port(self.kind.reuse_port)?;
+        self.kind.only_v6.map_or(Ok(()), |only| socket.set_only_v6(only))?;
         // Accepted sockets inherit these; the receive buffer must be set before a handshake.
         let (out, into) = (self.kind.send_buffer_bytes, self.kind.receive_buffer_bytes);
         out.map_or(Ok(()), |bytes| socket.set_send_buffer_size(bytes))?;

@@ -119,12 +119,16 @@ impl Bind {
         S: 'static,
         F: FnMut(&mut Context<S>, &mut S, SourceId<Socket>, Event<'_>) + 'static,
     {
-        let carrier = self.carrier(Some(addr.to_address()?))?;
-        self.serve(reactor, carrier, handler)
+        let addr = addr.to_address()?;
+        let carrier = self.carrier(Some(addr.clone()))?;
+        self.serve(reactor, carrier, handler).map_err(|error| addr.error(&error))
     }
 
     fn carrier(&self, addr: Option<Address>) -> io::Result<UnixCarrier> {
-        let socket = socket2::Socket::new(Domain::UNIX, Type::DGRAM, None)?;
+        let socket = socket2::Socket::new(Domain::UNIX, Type::DGRAM, None).map_err(|error| {
+            let named = addr.as_ref().or(self.kind.peer.as_ref());
+            named.map_or_else(|| io::Error::from(error.kind()), |addr| addr.error(&error))
+        })?;
         socket.set_nonblocking(true)?;
         self.set_buffers(&SockRef::from(&socket))?;
         let file = match &addr {
