@@ -9,10 +9,10 @@
 //! Next: choose among several upstreams, and leave out for a while those that refuse; greet the
 //!       upstream with the client's address (the PROXY protocol) by `Stream::write`.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use waterwheel::net::{self, Limits, LinkReport, Rate, Stream, tcp};
+use waterwheel::net::{self, Limits, LinkReport, Rate, Stream, ToAddresses, tcp};
 use waterwheel::{Context, Reactor};
 
 mod cli;
@@ -40,7 +40,10 @@ fn main() {
 
 fn run(args: &cli::Args) -> Result<(), String> {
     cli::raise_open_files();
-    let upstream = resolve(&args.second)?;
+    let upstream = args.second.clone();
+    // Looking a name up blocks, which does no harm before the loop runs. Each connection asks again:
+    // what has moved is found, and where one of several addresses is dead, another serves.
+    upstream.to_addresses().map_err(|error| format!("cannot look up {error}"))?;
     let mut reactor = Reactor::new().map_err(|error| error.to_string())?;
     let rate = args.number("--rate")?;
     // Two buckets, one for each direction; each is shared by all connections with these limits.
@@ -52,36 +55,27 @@ fn run(args: &cli::Args) -> Result<(), String> {
     let listener = tcp::Listen::new()
         .limits(clients)
         .open(&mut reactor, &args.addr, move |reactor, _, client| {
-            pass_on(reactor, client, upstream, servers.clone());
+            pass_on(reactor, client, &upstream, servers.clone());
         })
-        .map_err(|error| format!("cannot listen on {}: {error}", args.addr))?;
+        .map_err(|error| format!("cannot listen on {error}"))?;
     cli::print(format_args!("listening on {}", reactor[listener].local_addr()));
     reactor.run(&mut ()).map_err(|error| error.to_string())
 }
 
-/// Looking a name up blocks, which does no harm before the loop runs.
-fn resolve(addr: &str) -> Result<SocketAddr, String> {
-    let found =
-        addr.to_socket_addrs().map_err(|error| format!("cannot look up {addr}: {error}"))?;
-    found.into_iter().next().ok_or_else(|| format!("no address for {addr}"))
-}
-
 /// Connects a client to the upstream. Where that fails the client is dropped, which closes it.
-fn pass_on(reactor: &mut Context<()>, client: Stream, upstream: SocketAddr, limits: Limits) {
+fn pass_on(reactor: &mut Context<()>, client: Stream, upstream: &str, limits: Limits) {
     let peer = client.peer();
-    let refuse = move |error| {
-        cli::print(format_args!("{}: cannot connect to {upstream}: {error}", name(peer)));
+    let refuse = move |error| cli::print(format_args!("{}: {error}", name(peer)));
+    let connected = move |reactor: &mut Context<()>, _: &mut (), server| match server {
+        Ok(server) => {
+            let server: Stream = server;
+            let done = move |_: &mut _, _: &mut _, report| tell(peer, &report);
+            net::link(reactor, client, server.limits(limits), done);
+        }
+        Err(error) => refuse(error),
     };
-    let begun =
-        tcp::connect(reactor, upstream, CONNECT_TIMEOUT, move |reactor, _, server| match server {
-            Ok(server) => {
-                let done = move |_: &mut _, _: &mut _, report| tell(peer, &report);
-                net::link(reactor, client, server.limits(limits), done);
-            }
-            Err(error) => refuse(error),
-        });
-    // Out of descriptors or of local ports, or there is no route.
-    begun.map_err(refuse).ok();
+    // What can be wrong at once is the name, and that has been looked at.
+    tcp::connect_name(reactor, upstream, CONNECT_TIMEOUT, connected).map_err(refuse).ok();
 }
 
 fn tell(peer: Option<SocketAddr>, report: &LinkReport) {
