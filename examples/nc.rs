@@ -9,7 +9,7 @@
 //! Next: -k, to go on listening; -z, to see whether anybody does; a progress line on stderr.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::exit;
 use std::time::Duration;
 
@@ -57,6 +57,8 @@ struct Nc {
     net: Option<SourceId<Conn>>,
     /// With -u, in place of `net`.
     udp: Option<(SourceId<udp::Socket>, SocketAddr)>,
+    /// With -ul, our address as the peer knows it, if the system says: it may hear no other.
+    ours: Option<IpAddr>,
     /// The other addresses of the name, the next one last, until somebody has answered or too much
     /// was sent.
     untried: Vec<SocketAddr>,
@@ -124,7 +126,10 @@ fn connected(reactor: &mut Context<Nc>, nc: &mut Nc, result: io::Result<Stream>)
 
 fn listen(reactor: &mut Reactor<Nc>, at: &str, is_udp: bool) -> io::Result<()> {
     let addr = if is_udp {
-        udp::bind(reactor, at, from_udp).map(|socket| reactor[socket].local_addr())
+        let bind = udp::Bind::new();
+        #[cfg(all(feature = "packet-info", target_os = "linux"))]
+        let bind = bind.packet_info(true);
+        bind.open(reactor, at, from_udp).map(|socket| reactor[socket].local_addr())
     } else {
         let listener = tcp::listen(reactor, at, |reactor, nc: &mut Nc, stream| {
             for listener in reactor.ids::<tcp::Listener>() {
@@ -277,6 +282,7 @@ fn from_udp(
         udp::Event::Received { from, bytes, .. } => {
             if nc.udp.is_none() {
                 nc.udp = Some((udp, from));
+                nc.ours = reactor[udp].arrival().and_then(|arrival| arrival.own);
                 open_stdio(reactor, nc);
             }
             // A datagram that nobody prints in time is lost, as datagrams may be.
@@ -302,7 +308,8 @@ fn send(reactor: &mut Context<Nc>, nc: &mut Nc, bytes: &[u8], stdio: SourceId<Co
     for piece in bytes.chunks(DATAGRAM_BYTES_MAX) {
         let Some((udp, peer)) = nc.udp else { return };
         let socket = &mut reactor[udp];
-        match if nc.listens { socket.send_to(piece, &peer) } else { socket.send(piece) } {
+        let listens = nc.listens;
+        match if listens { socket.send_from(piece, &peer, nc.ours) } else { socket.send(piece) } {
             Ok(Pressure::Refused) => {
                 reactor[stdio].unread(bytes.len() - sent);
                 return reactor[stdio].pause();

@@ -388,6 +388,17 @@ fn listener_hears_the_first_sender_only() {
     assert_eq!(&got[..6], b"answer");
 }
 
+/// A client whose socket is connected hears nobody else.
+#[cfg(all(feature = "packet-info", target_os = "linux"))]
+#[test]
+fn listener_on_all_addresses_answers_from_the_one_that_was_asked() {
+    let _ceiling = ceiling(LIMIT);
+    let mut cat = Cat::ours(&["-ul", "0.0.0.0", "0"]);
+    let port = cat.port();
+    let mut client = Cat::other(&format!("nc -u 127.0.0.2 {port}"));
+    talk(&mut client, &mut cat);
+}
+
 #[test]
 fn datagrams_to_nobody_are_an_error() {
     let _ceiling = ceiling(LIMIT);

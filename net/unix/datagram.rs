@@ -167,7 +167,7 @@ impl Socket {
 impl Carrier for UnixCarrier {
     type Address = Address;
 
-    fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, Address)> {
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<(usize, Address)> {
         self.socket.recv_from(buffer).map(|(count, from)| (count, Address(from)))
     }
 
