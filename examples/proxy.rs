@@ -9,6 +9,7 @@
 //! Next: choose among several upstreams, and leave out for a while those that refuse; greet the
 //!       upstream with the client's address (the PROXY protocol) by `Stream::write`.
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -66,9 +67,8 @@ fn run(args: &cli::Args) -> Result<(), String> {
 fn pass_on(reactor: &mut Context<()>, client: Stream, upstream: &str, limits: Limits) {
     let peer = client.peer();
     let refuse = move |error| cli::print(format_args!("{}: {error}", name(peer)));
-    let connected = move |reactor: &mut Context<()>, _: &mut (), server| match server {
+    let connected = move |reactor: &mut _, _: &mut _, server: io::Result<Stream>| match server {
         Ok(server) => {
-            let server: Stream = server;
             let done = move |_: &mut _, _: &mut _, report| tell(peer, &report);
             net::link(reactor, client, server.limits(limits), done);
         }

@@ -121,6 +121,12 @@ fn an_address_with_a_zone_is_not_looked_up_either() {
         assert_eq!((peer.to_string(), peer.port()), (format!("[::1%1]:{port}"), port));
     }
     let mut lab = Lab::new();
+    drop(listener);
+    let refused = io::Error::from(rustix::io::Errno::CONNREFUSED);
+    let name = format!("[::1%lo]:{port}");
+    connect_name(&mut lab.reactor, &name, TIMEOUT, keep).unwrap();
+    assert_eq!(lab.error().1, format!("cannot connect to {name}: {refused}"), "named once");
+    let mut lab = Lab::new();
     connect_name(&mut lab.reactor, "[fe80::1%nosuch]:80", TIMEOUT, keep).unwrap();
     let (kind, text) = lab.error();
     assert_eq!(kind, ErrorKind::NotFound);
