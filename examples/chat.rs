@@ -72,7 +72,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
         let conn = incoming.open(reactor, framed(Lines::new(LINE_BYTES_MAX), hear));
         chat.join(reactor, conn);
     })
-    .map_err(cli::cannot("listen on", &args.addr))?;
+    .map_err(cli::cannot("listen on"))?;
     cli::end_on_signals(&mut reactor, cli::GRACE)?;
     let addr = reactor[listener].local_addr();
     cli::say(format_args!("listening on {addr}"));

@@ -49,7 +49,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
                 Event::Closed(why) => log::debug!("{conn:?}: {why}"),
             });
         })
-        .map_err(cli::cannot("listen on", &args.addr))?;
+        .map_err(cli::cannot("listen on"))?;
     cli::end_on_signals(&mut reactor, cli::GRACE)?;
     let addr = reactor[listener].local_addr();
     cli::say(format_args!("listening on {addr}"));

@@ -46,7 +46,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
         tcp::listen(&mut reactor, &args.addr, |reactor, clients: &mut Clients, incoming| {
             clients.push(incoming.open(reactor, serve));
         })
-        .map_err(cli::cannot("listen on", &args.addr))?;
+        .map_err(cli::cannot("listen on"))?;
     cli::end_on_signals(&mut reactor, cli::GRACE)?;
     let addr = reactor[listener].local_addr();
     cli::say(format_args!("listening on {addr}"));

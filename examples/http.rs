@@ -63,7 +63,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
         .stream(Method::PUT, "/count", count);
     let listener = Server::routes(routes)
         .listen(&mut reactor, &args.addr)
-        .map_err(cli::cannot("listen on", &args.addr))?;
+        .map_err(cli::cannot("listen on"))?;
     cli::end_on_signals(&mut reactor, DRAIN_GRACE)?;
     cli::say(format_args!("listening on {}", reactor[listener].local_addr()));
     reactor.run(&mut ()).map_err(|error| error.to_string())

@@ -79,7 +79,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
         .post("/say", say);
     let listener = Server::routes(routes)
         .listen(&mut reactor, &args.addr)
-        .map_err(cli::cannot("listen on", &args.addr))?;
+        .map_err(cli::cannot("listen on"))?;
     cli::end_on_signals_with(&mut reactor, cli::GRACE, |reactor, live| live.end(reactor))?;
     cli::say(format_args!("listening on {}", reactor[listener].local_addr()));
     reactor.subscribe(|reactor, live: &mut Live, _: &News| {

@@ -161,7 +161,7 @@ fn serve(
             let served = format!("core {number} serves {peer}");
             let _ = core.console.post(move |_, _| cli::say(served));
         })
-        .map_err(cli::cannot("listen on", addr))?;
+        .map_err(cli::cannot("listen on"))?;
     let _ = ready.send((reactor[listener].local_addr(), reactor.remote()));
     let mut core = Core { number, conns: Vec::new(), all: Vec::new(), console };
     reactor.run(&mut core).map_err(|error| error.to_string())

@@ -9,11 +9,12 @@
 //! Next: -k, to go on listening; -z, to see whether anybody does; a progress line on stderr.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr};
 use std::process::exit;
 use std::time::Duration;
 
-use waterwheel::net::{self, Conn, Event, Limits, Pressure, Reason, Stream, tcp, udp, unix};
+use waterwheel::net::{self, Conn, Event, Limits, Pressure, Reason, Stream, ToAddresses};
+use waterwheel::net::{tcp, udp, unix};
 use waterwheel::timers::TimerId;
 use waterwheel::{Context, Reactor, SourceId};
 
@@ -42,6 +43,8 @@ Options:
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(127);
 /// What of stdin goes into one datagram.
 const DATAGRAM_BYTES_MAX: usize = 16 * 1024;
+/// What is kept of what was sent to somebody who may not be there, for the name's next address.
+const UNHEARD_BYTES_MAX: usize = 64 * 1024;
 
 #[derive(Default)]
 struct Nc {
@@ -54,6 +57,13 @@ struct Nc {
     net: Option<SourceId<Conn>>,
     /// With -u, in place of `net`.
     udp: Option<(SourceId<udp::Socket>, SocketAddr)>,
+    /// With -ul, our address as the peer knows it, if the system says: it may hear no other.
+    ours: Option<IpAddr>,
+    /// The other addresses of the name, the next one last, until somebody has answered or too much
+    /// was sent.
+    untried: Vec<SocketAddr>,
+    /// What was sent until then.
+    unheard: Vec<Vec<u8>>,
     net_ended: bool,
     stdin_ended: bool,
     error: Option<String>,
@@ -100,7 +110,11 @@ fn run(args: &cli::Args) -> Result<Option<String>, String> {
 
 /// Host and port as one name; an IPv6 address has colons of its own.
 fn name(host: &str, port: &str) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    if host.contains(':') && !host.starts_with('[') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
 }
 
 fn connected(reactor: &mut Context<Nc>, nc: &mut Nc, result: io::Result<Stream>) {
@@ -112,7 +126,10 @@ fn connected(reactor: &mut Context<Nc>, nc: &mut Nc, result: io::Result<Stream>)
 
 fn listen(reactor: &mut Reactor<Nc>, at: &str, is_udp: bool) -> io::Result<()> {
     let addr = if is_udp {
-        udp::bind(reactor, at, from_udp).map(|socket| reactor[socket].local_addr())
+        let bind = udp::Bind::new();
+        #[cfg(all(feature = "packet-info", target_os = "linux"))]
+        let bind = bind.packet_info(true);
+        bind.open(reactor, at, from_udp).map(|socket| reactor[socket].local_addr())
     } else {
         let listener = tcp::listen(reactor, at, |reactor, nc: &mut Nc, stream| {
             for listener in reactor.ids::<tcp::Listener>() {
@@ -122,7 +139,7 @@ fn listen(reactor: &mut Reactor<Nc>, at: &str, is_udp: bool) -> io::Result<()> {
         });
         listener.map(|listener| reactor[listener].local_addr())
     };
-    let refuse = |error| io::Error::other(format!("cannot listen on {at}: {error}"));
+    let refuse = |error| io::Error::other(format!("cannot listen on {error}"));
     cli::warn(format_args!("listening on {}", addr.map_err(refuse)?));
     Ok(())
 }
@@ -150,24 +167,39 @@ fn listen_unix(reactor: &mut Reactor<Nc>, path: &str) -> io::Result<()> {
 
 /// Looking a name up blocks, so a worker does it.
 fn connect_udp(reactor: &mut Reactor<Nc>, to: String) -> io::Result<()> {
-    let addr = to.clone();
-    let look_up = move || addr.to_socket_addrs().map(|mut addrs| addrs.next());
-    reactor.offload(look_up, move |reactor, nc: &mut Nc, found| {
-        let joined = match found {
-            Ok(Ok(Some(peer))) => udp::connect(reactor, peer, from_udp).map(|udp| (udp, peer)),
-            Ok(Ok(None)) => Err(io::Error::other("it has no address")),
-            Ok(Err(error)) => Err(error),
-            Err(error) => Err(io::Error::other(error.to_string())),
-        };
-        match joined {
-            Ok(udp) => {
-                nc.udp = Some(udp);
-                open_stdio(reactor, nc);
+    let look_up = move || to.to_addresses();
+    reactor.offload(look_up, |reactor, nc: &mut Nc, found| {
+        match found.unwrap_or_else(|error| Err(io::Error::other(error.to_string()))) {
+            Ok(found) => {
+                nc.untried = found.into_iter().rev().collect();
+                match try_next(reactor, nc) {
+                    Some(error) => nc.error = Some(format!("cannot connect to {error}")),
+                    None => open_stdio(reactor, nc),
+                }
             }
-            Err(error) => nc.error = Some(format!("cannot connect to {to}: {error}")),
+            Err(error) => nc.error = Some(format!("cannot connect to {error}")),
         }
     });
     Ok(())
+}
+
+/// Connects to the next address and sends there what the one before did not hear. Whether anybody
+/// is there shows later, when an answer comes, or that it was refused.
+fn try_next(reactor: &mut Context<Nc>, nc: &mut Nc) -> Option<io::Error> {
+    let mut refused = None;
+    while let Some(peer) = nc.untried.pop() {
+        match udp::connect(reactor, peer, from_udp) {
+            Ok(udp) => {
+                nc.udp = Some((udp, peer));
+                for datagram in &nc.unheard {
+                    let _ = reactor[udp].send(datagram); // It may get lost, as any other.
+                }
+                return None;
+            }
+            Err(error) => refused = Some(error),
+        }
+    }
+    refused
 }
 
 /// Joins the connection to stdin and stdout.
@@ -250,41 +282,75 @@ fn from_udp(
         udp::Event::Received { from, bytes, .. } => {
             if nc.udp.is_none() {
                 nc.udp = Some((udp, from));
+                nc.ours = reactor[udp].arrival().and_then(|arrival| arrival.own);
                 open_stdio(reactor, nc);
             }
             // A datagram that nobody prints in time is lost, as datagrams may be.
-            if nc.udp.is_some_and(|(_, peer)| peer == from)
-                && let Some(stdio) = nc.stdio
-            {
-                let _ = stdio.write(reactor, bytes);
+            // A connected socket hears nobody else.
+            if !nc.listens || nc.udp.is_some_and(|(_, peer)| peer == from) {
+                nc.untried.clear();
+                nc.unheard.clear();
+                if let Some(stdio) = nc.stdio {
+                    let _ = stdio.write(reactor, bytes);
+                }
                 be_patient(reactor, nc);
             }
         }
         udp::Event::Writable => resume(reactor, nc.stdio),
-        udp::Event::Error(error) => give_up(reactor, nc, &error),
+        udp::Event::Error(error) => not_there(reactor, nc, &error),
     }
 }
 
 /// Sends a piece of stdin as datagrams; what there is no room for comes again.
 fn send(reactor: &mut Context<Nc>, nc: &mut Nc, bytes: &[u8], stdio: SourceId<Conn>) {
-    let Some((udp, peer)) = nc.udp else { return };
     be_patient(reactor, nc);
     let mut sent = 0;
     for piece in bytes.chunks(DATAGRAM_BYTES_MAX) {
-        let sent_now = match nc.listens {
-            true => udp.send_to(reactor, piece, &peer),
+        let Some((udp, peer)) = nc.udp else { return };
+        let offered = match nc.listens {
+            true => udp.send_from(reactor, piece, &peer, nc.ours),
             false => udp.send(reactor, piece),
         };
-        match sent_now {
+        match offered {
             Ok(Pressure::Refused | Pressure::Closed) => {
                 stdio.unread(reactor, bytes.len() - sent);
                 stdio.pause(reactor);
                 return;
             }
-            Ok(_) => sent += piece.len(),
-            Err(error) => return give_up(reactor, nc, &error),
+            Ok(_) => keep(nc, piece),
+            Err(error) => {
+                keep(nc, piece);
+                not_there(reactor, nc, &error);
+            }
+        }
+        sent += piece.len();
+    }
+}
+
+/// Keeps what was sent while it is not known whether anybody is there and there are others.
+fn keep(nc: &mut Nc, piece: &[u8]) {
+    let kept: usize = nc.unheard.iter().map(Vec::len).sum();
+    if kept + piece.len() > UNHEARD_BYTES_MAX {
+        nc.untried.clear();
+    }
+    if nc.untried.is_empty() {
+        nc.unheard.clear();
+    } else {
+        nc.unheard.push(piece.to_vec());
+    }
+}
+
+/// Nobody is there: the next address, if there is one.
+fn not_there(reactor: &mut Context<Nc>, nc: &mut Nc, error: &io::Error) {
+    if let Some((udp, _)) = nc.udp
+        && !nc.untried.is_empty()
+    {
+        reactor.remove(udp.raw());
+        if try_next(reactor, nc).is_none() {
+            return;
         }
     }
+    give_up(reactor, nc, error);
 }
 
 fn give_up(reactor: &mut Context<Nc>, nc: &mut Nc, error: &io::Error) {

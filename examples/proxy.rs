@@ -10,10 +10,13 @@
 //!       leave out for a while those that refuse; greet the upstream with the client's address (the
 //!       PROXY protocol) by `Stream::write`.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use waterwheel::net::{self, Limits, Link, LinkReport, Passing, Rate, Stream, Tap, tcp};
+use waterwheel::net::{
+    self, Limits, Link, LinkReport, Passing, Rate, Stream, Tap, ToAddresses, tcp,
+};
 use waterwheel::{Context, Reactor, SourceId};
 
 mod cli;
@@ -42,7 +45,10 @@ fn main() {
 
 fn run(args: &cli::Args) -> Result<(), String> {
     cli::raise_open_files();
-    let upstream = resolve(&args.second)?;
+    let upstream = args.second.clone();
+    // Looking a name up blocks, which does no harm before the loop runs. Each connection asks again:
+    // what has moved is found, and where one of several addresses is dead, another serves.
+    upstream.to_addresses().map_err(cli::cannot("look up"))?;
     let mut reactor = Reactor::new().map_err(|error| error.to_string())?;
     let rate = args.number("--rate");
     let delay = args.number("--delay").map(Duration::from_millis);
@@ -55,46 +61,37 @@ fn run(args: &cli::Args) -> Result<(), String> {
     let listener = tcp::Listen::new()
         .limits(clients)
         .open(&mut reactor, &args.addr, move |reactor, _, client| {
-            pass_on(reactor, client, upstream, servers.clone(), delay);
+            pass_on(reactor, client, &upstream, servers.clone(), delay);
         })
-        .map_err(cli::cannot("listen on", &args.addr))?;
+        .map_err(cli::cannot("listen on"))?;
     cli::end_on_signals(&mut reactor, cli::GRACE)?;
     cli::say(format_args!("listening on {}", reactor[listener].local_addr()));
     reactor.run(&mut ()).map_err(|error| error.to_string())
-}
-
-/// Looking a name up blocks, which does no harm before the loop runs.
-fn resolve(addr: &str) -> Result<SocketAddr, String> {
-    let found = addr.to_socket_addrs().map_err(cli::cannot("look up", addr))?;
-    found.into_iter().next().ok_or_else(|| format!("no address for {addr}"))
 }
 
 /// Connects a client to the upstream. Where that fails the client is dropped, which closes it.
 fn pass_on(
     reactor: &mut Context<()>,
     client: Stream,
-    upstream: SocketAddr,
+    upstream: &str,
     limits: Limits,
     delay: Option<Duration>,
 ) {
     let peer = client.peer();
-    let refuse = move |error| {
-        cli::say(format_args!("{}: cannot connect to {upstream}: {error}", name(peer)));
+    let refuse = move |error| cli::say(format_args!("{}: {error}", name(peer)));
+    let connected = move |reactor: &mut _, _: &mut _, server: io::Result<Stream>| match server {
+        Ok(server) => {
+            let done = move |_: &mut _, _: &mut _, report| tell(peer, &report);
+            let server = server.limits(limits);
+            match delay {
+                Some(delay) => net::link_with(reactor, client, server, late(delay), done),
+                None => net::link(reactor, client, server, done),
+            };
+        }
+        Err(error) => refuse(error),
     };
-    let begun =
-        tcp::connect(reactor, upstream, CONNECT_TIMEOUT, move |reactor, _, server| match server {
-            Ok(server) => {
-                let done = move |_: &mut _, _: &mut _, report| tell(peer, &report);
-                let server = server.limits(limits);
-                match delay {
-                    Some(delay) => net::link_with(reactor, client, server, late(delay), done),
-                    None => net::link(reactor, client, server, done),
-                };
-            }
-            Err(error) => refuse(error),
-        });
-    // Out of descriptors or of local ports, or there is no route.
-    begun.map_err(refuse).ok();
+    // What can be wrong at once is the name, and that has been looked at.
+    tcp::connect_name(reactor, upstream, CONNECT_TIMEOUT, connected).map_err(refuse).ok();
 }
 
 /// A piece waits when it is seen first, and passes when it is seen again.

@@ -50,7 +50,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
     let listener = tcp::listen(&mut reactor, args.addr.as_str(), move |reactor, _, incoming| {
         serve(reactor, &server, incoming);
     })
-    .map_err(cli::cannot("listen on", &args.addr))?;
+    .map_err(cli::cannot("listen on"))?;
     cli::end_on_signals(&mut reactor, cli::GRACE)?;
     cli::say(format_args!("listening on {}", reactor[listener].local_addr()));
     reactor.run(&mut ()).map_err(|error| error.to_string())

@@ -10,7 +10,7 @@
 //!       for a word sent back before telling it anything: senders' addresses may be lies.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use waterwheel::net::udp;
@@ -38,9 +38,15 @@ const MEMBERS_MAX: usize = 100;
 struct Chat {
     socket: SourceId<udp::Socket>,
     /// Who said something lately, and when that will be too long ago.
-    members: HashMap<SocketAddr, TimerId>,
+    members: HashMap<SocketAddr, Member>,
     timeout: Duration,
     lost: u64,
+}
+
+struct Member {
+    silence: TimerId,
+    /// Our address as the member knows it, if that is known: it hears no other.
+    ours: Option<IpAddr>,
 }
 
 fn main() {
@@ -51,14 +57,17 @@ fn main() {
 fn run(args: &cli::Args) -> Result<(), String> {
     let timeout = Duration::from_secs(args.number("--timeout").unwrap_or(60));
     let mut reactor = Reactor::new().map_err(|error| error.to_string())?;
-    let socket = udp::Bind::new()
-        .datagram_bytes_max(LINE_BYTES_MAX)
+    let bind = udp::Bind::new().datagram_bytes_max(LINE_BYTES_MAX);
+    // On 0.0.0.0 we have several addresses, and answer from the one that was asked.
+    #[cfg(all(feature = "packet-info", target_os = "linux"))]
+    let bind = bind.packet_info(true);
+    let socket = bind
         .open(&mut reactor, &args.addr, |reactor, chat: &mut Chat, _, event| match event {
             udp::Event::Received { from, bytes, .. } => chat.heard(reactor, from, bytes),
             udp::Event::Error(error) => log::warn!("the network says: {error}"),
             udp::Event::Writable => {} // Nothing waits: what did not go is lost.
         })
-        .map_err(cli::cannot("listen on", &args.addr))?;
+        .map_err(cli::cannot("listen on"))?;
     cli::end_on_signals(&mut reactor, cli::GRACE)?;
     cli::say(format_args!("listening on {}", reactor[socket].local_addr()));
     let mut chat = Chat { socket, members: HashMap::new(), timeout, lost: 0 };
@@ -70,7 +79,7 @@ impl Chat {
         let line: String =
             String::from_utf8_lossy(bytes).chars().filter(|char| !char.is_control()).collect();
         match self.members.get(&from) {
-            Some(silence) => drop(reactor.rearm(*silence, self.timeout)),
+            Some(member) => drop(reactor.rearm(member.silence, self.timeout)),
             None if line == "/quit" => return,
             None => {
                 if self.members.len() == MEMBERS_MAX {
@@ -94,12 +103,13 @@ impl Chat {
         let silence = reactor.after(self.timeout, move |reactor, chat: &mut Chat| {
             chat.leave(reactor, member);
         });
-        self.members.insert(member, silence);
+        let ours = reactor[self.socket].arrival().and_then(|arrival| arrival.own);
+        self.members.insert(member, Member { silence, ours });
         self.tell_all(reactor, member, &format!("* {member} joined\n"));
     }
 
     fn leave(&mut self, reactor: &mut Context<Chat>, member: SocketAddr) {
-        let Some(silence) = self.members.remove(&member) else { return };
+        let Some(Member { silence, .. }) = self.members.remove(&member) else { return };
         reactor.cancel(silence); // It may be what has just run; then there is nothing to cancel.
         self.tell_all(reactor, member, &format!("* {member} left\n"));
     }
@@ -115,7 +125,8 @@ impl Chat {
     /// Sends a line, or counts it: no room, no route. The next one may go.
     fn tell(&mut self, reactor: &mut Context<Chat>, to: SocketAddr, line: &str) {
         use waterwheel::net::Pressure::Below;
-        if !matches!(self.socket.send_to(reactor, line.as_bytes(), &to), Ok(Below)) {
+        let ours = self.members.get(&to).and_then(|member| member.ours);
+        if !matches!(self.socket.send_from(reactor, line.as_bytes(), &to, ours), Ok(Below)) {
             self.lost += 1;
             log::info!("{} lines lost", self.lost);
         }

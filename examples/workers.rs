@@ -63,7 +63,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
             }
         });
     })
-    .map_err(cli::cannot("listen on", &args.addr))?;
+    .map_err(cli::cannot("listen on"))?;
     let ending = cli::end_on_signals(&mut reactor, cli::GRACE)?;
     let addr = reactor[listener].local_addr();
     cli::print(format_args!("listening on {addr}"));

@@ -66,7 +66,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
             _ => _ = reply.send(reactor, StatusCode::NOT_FOUND),
         }
     })
-    .map_err(cli::cannot("listen on", &args.addr))?;
+    .map_err(cli::cannot("listen on"))?;
     cli::end_on_signals(&mut reactor, cli::GRACE)?;
     let addr = reactor[listener].local_addr();
     cli::say(format_args!("listening on {addr}"));

@@ -71,7 +71,7 @@ pub trait Carrier: Source + fmt::Debug + 'static {
     ///
     /// # Errors
     /// As recvfrom(2): `WouldBlock` when there is none.
-    fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, Self::Address)>;
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<(usize, Self::Address)>;
 
     /// Sends to the peer it is connected to.
     ///
@@ -139,7 +139,7 @@ impl<C: Carrier> Socket<C> {
         self.offer(|carrier| carrier.send_to(bytes, to))
     }
 
-    fn offer(&mut self, send: impl Fn(&C) -> io::Result<usize>) -> io::Result<Pressure> {
+    pub(super) fn offer(&mut self, send: impl Fn(&C) -> io::Result<usize>) -> io::Result<Pressure> {
         let mut earlier = None;
         let answer = loop {
             match send(&self.carrier).map_err(|error| (error.kind(), error)) {

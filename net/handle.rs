@@ -20,7 +20,7 @@
 //! `outbox.rs`: how bytes leave.
 
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::conn::Conn;
 use super::connect::Connecting;
@@ -202,6 +202,22 @@ impl<C: Carrier> SourceId<Socket<C>> {
 }
 
 impl SourceId<udp::Socket> {
+    /// Sends one datagram from one of our addresses; see [`udp::Socket::send_from`]. `Closed` if the
+    /// socket is gone.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn send_from<S: 'static>(
+        self,
+        reactor: &mut Context<S>,
+        bytes: &[u8],
+        to: &SocketAddr,
+        own: Option<IpAddr>,
+    ) -> io::Result<Pressure> {
+        let socket = reactor.get_mut(self);
+        socket.map_or(Ok(Pressure::Closed), |socket| socket.send_from(bytes, to, own))
+    }
+
     /// The address it is bound to, with the port that was chosen.
     ///
     /// # Errors

@@ -8,10 +8,11 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 
 use socket2::{SockRef, Type};
 
+use super::address::ToAddresses;
 use super::limits::Limits;
 
 /// Sets up a listener: [`tcp::Listen`](super::tcp::Listen) has an example. What can be chosen for
@@ -72,19 +73,31 @@ impl<K> Listen<K> {
     }
 }
 
-/// Binds the first of the addresses that will have it, as std does.
+/// An error that says where.
+pub(super) fn named(addr: impl fmt::Display, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{addr}: {error}"))
+}
+
+/// Binds the first of the addresses that will have it, as std does. The error names each of them,
+/// and is of the last one's kind.
 pub(super) fn bind_first<T>(
-    addr: impl ToSocketAddrs,
+    addr: impl ToAddresses,
     bind: impl Fn(SocketAddr) -> io::Result<T>,
 ) -> io::Result<T> {
-    let mut refused = io::Error::new(io::ErrorKind::InvalidInput, "no address to listen on");
-    for addr in addr.to_socket_addrs()? {
+    let mut refused = (io::ErrorKind::InvalidInput, Vec::new());
+    for addr in addr.to_addresses()? {
         match bind(addr) {
             Ok(bound) => return Ok(bound),
-            Err(error) => refused = error,
+            Err(error) => {
+                refused.0 = error.kind();
+                refused.1.push(named(addr, &error).to_string());
+            }
         }
     }
-    Err(refused)
+    Err(match refused {
+        (kind, reasons) if reasons.is_empty() => io::Error::new(kind, "no address to listen on"),
+        (kind, reasons) => io::Error::new(kind, reasons.join("; ")),
+    })
 }
 
 /// Whom an inherited socket speaks to.

@@ -27,6 +27,7 @@
 //! `conn.rs`: the life of a connection.
 
 mod accept;
+mod address;
 #[cfg(all(unix, feature = "process"))]
 pub mod child;
 mod codec;
@@ -67,6 +68,7 @@ mod wire;
 pub mod ws;
 
 pub use accept::{Accept, Listener};
+pub use address::{HostPort, ToAddresses};
 pub use codec::{Codec, Frame, FrameError, Framed, LengthPrefix, Lines, framed};
 pub use conn::Conn;
 pub use connect::Connecting;

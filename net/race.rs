@@ -33,6 +33,7 @@ use std::time::Duration;
 use mio::event::Source;
 use mio::{Registry, Token};
 
+use super::address::HostPort;
 use super::connect::Connector;
 use super::limits::{Limits, Seat};
 use super::stream::Stream;
@@ -93,8 +94,10 @@ impl<C> Race<C> {
         let mut kind = ErrorKind::TimedOut;
         let mut reasons = Vec::new();
         // Where an address was asked for, it stands in front of everything already.
+        let asked = self.name.parse::<HostPort>().and_then(|name| name.address());
+        let asked = asked.ok().flatten();
         let of = |addr: SocketAddr, what: &dyn fmt::Display| {
-            if self.name.parse() == Ok(addr) { what.to_string() } else { format!("{addr}: {what}") }
+            if asked == Some(addr) { what.to_string() } else { format!("{addr}: {what}") }
         };
         for (addr, error) in self.failed {
             kind = error.kind();

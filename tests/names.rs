@@ -106,6 +106,34 @@ fn an_address_is_not_looked_up() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn an_address_with_a_zone_is_not_looked_up_either() {
+    let listener = TcpListener::bind("[::1]:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    for zone in ["lo", "1"] {
+        let mut lab = Lab::new();
+        let name = format!("[::1%{zone}]:{port}");
+        let connect = Connect::new().resolver(|name| panic!("{name} is an address"));
+        connect.open(&mut lab.reactor, &name, keep).unwrap();
+        assert_eq!(lab.reactor.statistics().jobs, 0);
+        let peer = lab.answer().unwrap().peer().unwrap();
+        assert_eq!((peer.to_string(), peer.port()), (format!("[::1%1]:{port}"), port));
+    }
+    let mut lab = Lab::new();
+    drop(listener);
+    let refused = io::Error::from(rustix::io::Errno::CONNREFUSED);
+    let name = format!("[::1%lo]:{port}");
+    connect_name(&mut lab.reactor, &name, TIMEOUT, keep).unwrap();
+    assert_eq!(lab.error().1, format!("cannot connect to {name}: {refused}"), "named once");
+    let mut lab = Lab::new();
+    connect_name(&mut lab.reactor, "[fe80::1%nosuch]:80", TIMEOUT, keep).unwrap();
+    let (kind, text) = lab.error();
+    assert_eq!(kind, ErrorKind::NotFound);
+    let why = "this host has no interface \"nosuch\"";
+    assert_eq!(text, format!("cannot connect to [fe80::1%nosuch]:80: {why}"));
+}
+
 #[test]
 fn localhost_is_looked_up_and_answers() {
     let _ceiling = ceiling(LIMIT);
@@ -319,7 +347,10 @@ fn a_name_for_which_no_worker_is_free_is_told_so() {
 #[test]
 fn what_is_no_name_with_a_port_is_refused_at_once() {
     let mut lab = Lab::new();
-    for name in ["", "example.org", ":80", "example.org:", "example.org:http", "[::1]:65536"] {
+    for name in ["", "example.org", ":80", "example.org:", "example.org:http", "[::1]:65536"]
+        .into_iter()
+        .chain(["::1", "::1:80", "[::1]", "[a]:80", "*:80", "a:+80", "a b:80", "a:80:80", "80"])
+    {
         let error = connect_name(&mut lab.reactor, name, TIMEOUT, keep).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{name}");
         assert!(error.to_string().contains(&format!("{name:?}")));

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use support::process::{example, output};
 use support::{Rng, ceiling};
 
+#[path = "support/hosts.rs"]
+mod hosts;
 mod support;
 
 const LIMIT: Duration = Duration::from_secs(100);
@@ -386,6 +388,17 @@ fn listener_hears_the_first_sender_only() {
     assert_eq!(&got[..6], b"answer");
 }
 
+/// A client whose socket is connected hears nobody else.
+#[cfg(all(feature = "packet-info", target_os = "linux"))]
+#[test]
+fn listener_on_all_addresses_answers_from_the_one_that_was_asked() {
+    let _ceiling = ceiling(LIMIT);
+    let mut cat = Cat::ours(&["-ul", "0.0.0.0", "0"]);
+    let port = cat.port();
+    let mut client = Cat::other(&format!("nc -u 127.0.0.2 {port}"));
+    talk(&mut client, &mut cat);
+}
+
 #[test]
 fn datagrams_to_nobody_are_an_error() {
     let _ceiling = ceiling(LIMIT);
@@ -394,6 +407,57 @@ fn datagrams_to_nobody_are_an_error() {
     cat.write("anybody?");
     assert_eq!(cat.end(), (Vec::new(), 1));
     assert!(cat.errors().starts_with("error: the connection broke: Connection refused"));
+}
+
+/// The first address has nobody; only what is sent finds that out.
+#[cfg(target_os = "linux")]
+#[test]
+fn datagrams_go_to_the_address_of_a_name_that_has_somebody() {
+    let _ceiling = ceiling(LIMIT);
+    for listens in ["127.0.0.1:0", "[::1]:0"] {
+        let lines = "::1 two.test\n127.0.0.2 two.test\n127.0.0.1 two.test\n";
+        let Some(hosts) = hosts::Hosts::new(lines) else { return };
+        let peer = UdpSocket::bind(listens).expect("this machine has an IPv6 loopback");
+        peer.set_read_timeout(Some(LIMIT)).unwrap();
+        let port = peer.local_addr().unwrap().port().to_string();
+        let mut cat = Cat::start(hosts.run(&example("nc"), &["-u", "two.test", &port]));
+        cat.write("first ");
+        let mut got = [0; 100];
+        let (count, from) = peer.recv_from(&mut got).unwrap();
+        assert_eq!(&got[..count], b"first ");
+        peer.send_to(b"answer", from).unwrap();
+        cat.expect("answer");
+        cat.write("second");
+        assert_eq!(peer.recv_from(&mut got).unwrap(), (6, from), "and stays there");
+    }
+    // Nowhere is anybody.
+    let nobody = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let Some(hosts) = hosts::Hosts::new("::1 two.test\n127.0.0.1 two.test\n") else { return };
+    let mut cat = Cat::start(hosts.run(&example("nc"), &["-u", "two.test", &nobody]));
+    cat.write("anybody?");
+    assert_eq!(cat.end(), (Vec::new(), 1));
+    assert!(cat.errors().starts_with("error: the connection broke: Connection refused"));
+}
+
+#[test]
+fn address_of_ipv6_may_have_brackets_and_a_zone() {
+    let _ceiling = ceiling(LIMIT);
+    let hosts = ["::1", "[::1]", "::1%1", "::1%lo", "[::1%lo]"];
+    for (host, udp) in hosts.iter().flat_map(|host| [(*host, "-l"), (*host, "-ul")]) {
+        if host.contains("lo") && !cfg!(target_os = "linux") {
+            continue;
+        }
+        let mut listener = Cat::ours(&[udp, host, "0"]);
+        let port = listener.port();
+        let mut cat = match udp {
+            "-ul" => Cat::ours(&["-u", host, &port]),
+            _ => Cat::ours(&[host, &port]),
+        };
+        cat.write("hello");
+        listener.expect("hello");
+        listener.write("bye");
+        cat.expect("bye");
+    }
 }
 
 #[test]
@@ -413,6 +477,13 @@ fn connections_that_cannot_be_made_are_told_in_one_line() {
         "error: cannot connect to /no/such/socket: No such file",
     );
     refused(&["127.0.0.1", "70000"], 1, "not a host and a port, such as localhost:80");
+    refused(&["-ul", "192.0.2.1", "7001"], 1, "error: cannot listen on 192.0.2.1:7001: ");
+    refused(&["fe80::1%nosuch", "7001"], 1, "this host has no interface \"nosuch\"");
+    refused(&["-l", "fe80::1%nosuch", "7001"], 1, "this host has no interface \"nosuch\"");
+    refused(&["-u", "fe80::1%nosuch", "7001"], 1, "this host has no interface \"nosuch\"");
+    refused(&["*", "7001"], 1, "not a host and a port, such as localhost:80");
+    refused(&["", "7001"], 1, "it has no host");
+    refused(&["-l", "[127.0.0.1]", "7001"], 1, "brackets are for addresses of IPv6");
     refused(&["-l", "192.0.2.1", "7001"], 1, "error: cannot listen on 192.0.2.1:7001: ");
     refused(&[], 2, "wants HOST PORT, or -U PATH; try --help");
     refused(&["7001"], 2, "wants HOST PORT");

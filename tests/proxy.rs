@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+#[path = "support/hosts.rs"]
+mod hosts;
 mod support;
 #[path = "support/tcp.rs"]
 mod tcp;
@@ -32,7 +34,10 @@ fn said(proxy: &mut Process) -> String {
 fn bad_arguments_are_refused_in_one_line() {
     for (args, because) in [
         (&["0", "nonsense"][..], "cannot look up nonsense: "),
+        (&["0", "name.invalid:7001"], "cannot look up name.invalid:7001: "),
+        (&["0", "::1"], "cannot look up ::1: not a host and a port"),
         (&["nonsense", "7001"], "cannot listen on nonsense: "),
+        (&["*:0", "7001"], "cannot listen on *:0: not a host and a port"),
         (&["1", "2", "3"], "\"3\"; try --help"),
     ] {
         let out = output("proxy", args);
@@ -42,6 +47,44 @@ fn bad_arguments_are_refused_in_one_line() {
     }
     let help = output("proxy", &["--help"]).stdout;
     assert!(help.starts_with(b"Usage: proxy [OPTIONS] [LISTEN [UPSTREAM]]"));
+}
+
+/// Of a name with two addresses, at one of which nobody listens, and the other way round.
+#[cfg(target_os = "linux")]
+#[test]
+fn upstream_is_any_of_its_names_addresses() {
+    for listens in ["127.0.0.1:0", "[::1]:0"] {
+        let Some(hosts) = hosts::Hosts::new("::1 both.test\n127.0.0.1 both.test\n") else { return };
+        let server = TcpListener::bind(listens).expect("this machine has an IPv6 loopback");
+        let upstream = format!("both.test:{}", server.local_addr().unwrap().port());
+        let mut proxy = hosts.run(&example("proxy"), &["0", &upstream]);
+        let (_proxy, addr) = Process::listening(&mut proxy);
+        for _ in 0..2 {
+            let mut client = Client::connect(addr);
+            client.send("hello\n");
+            let mut served = Client::over(server.accept().unwrap().0);
+            assert_eq!(served.line(), "hello");
+            served.send("bye\n");
+            assert_eq!(client.line(), "bye");
+        }
+    }
+}
+
+#[test]
+fn upstream_that_is_an_address_of_ipv6_is_reached_with_its_zone_too() {
+    let server = TcpListener::bind("[::1]:0").expect("this machine has an IPv6 loopback");
+    let port = server.local_addr().unwrap().port();
+    for host in ["[::1]", "[::1%lo]", "[::1%1]"] {
+        if host.contains("lo") && !cfg!(target_os = "linux") {
+            continue;
+        }
+        let (_proxy, addr) =
+            Process::listening(example("proxy").args(["0", &format!("{host}:{port}")]));
+        let mut client = Client::connect(addr);
+        let mut served = Client::over(server.accept().unwrap().0);
+        served.send("bye\n");
+        assert_eq!(client.line(), "bye");
+    }
 }
 
 #[test]

@@ -37,6 +37,11 @@ fn messages_are_the_same_wherever_the_stream_is_cut() {
         (connect(1, &[192, 0, 2, 1], 80), "192.0.2.1:80"),
         (connect(4, &Ipv6Addr::LOCALHOST.octets(), 443), "[::1]:443"),
         (connect(3, b"\x0bexample.org", 65535), "example.org:65535"),
+        (connect(3, b"\x03::1", 80), "[::1]:80"),
+        (connect(3, b"\x05[::1]", 80), "[::1]:80"),
+        (connect(3, b"\x0afe80::1%lo", 80), "[fe80::1%lo]:80"),
+        (connect(3, b"\x10::ffff:127.0.0.1", 80), "[::ffff:127.0.0.1]:80"),
+        (connect(3, b"\x09127.0.0.1", 80), "127.0.0.1:80"),
         (connect(3, b"\x041.\xc3\xa4", 0), "1.ä:0"),
     ] {
         for cut in 0..says.len() {
@@ -62,7 +67,16 @@ fn what_is_no_socks5_or_more_than_we_know_is_refused_with_its_code() {
     for kind in [0, 2, 5, 255] {
         assert_eq!(request(&connect(kind, &[], 80)), Err(refused(Code::AddressUnknown)));
     }
-    for name in [&b"\x00"[..], b"\x02\xff\xff", b"\x04a:80", b"\x02a\x00"] {
+    for name in [
+        &b"\x00"[..],
+        b"\x02\xff\xff",
+        b"\x04a:80",
+        b"\x02a\x00",
+        b"\x08[::1]:80",
+        b"\x04[::1",
+        b"\x03[a]",
+        b"\x01*",
+    ] {
         assert_eq!(request(&connect(3, name, 80)), Err(refused(Code::HostUnreachable)));
     }
     assert_eq!(refused(Code::Refused).0, [5, 5, 0, 1, 0, 0, 0, 0, 0, 0]);
@@ -117,6 +131,20 @@ fn curl_gets_its_page_over_ipv6() {
     assert_eq!(String::from_utf8_lossy(&got.stdout), "/six");
 }
 
+/// An address where a name may be: as `--socks5-hostname` sends it, or did.
+#[test]
+fn name_that_is_an_address_of_ipv6_is_connected_to() {
+    let (_socks, addr) = Process::serve("socks");
+    let port = web(TcpListener::bind("[::1]:0").expect("this machine has an IPv6 loopback"));
+    let got = curl("--socks5-hostname", addr, &format!("http://[::1]:{port}/six"));
+    assert_eq!(String::from_utf8_lossy(&got.stdout), "/six");
+    for name in [&b"\x03::1"[..], b"\x05[::1]"] {
+        let says = [GREETING, &connect(3, name, port), b"GET /as-text HTTP/1.0\r\n\r\n"].concat();
+        let got = String::from_utf8(exchange(addr, &says)).unwrap();
+        assert!(got.ends_with("\r\n\r\n/as-text"), "{got}");
+    }
+}
+
 #[test]
 fn curl_is_told_that_nobody_listens_there_and_that_a_name_is_none() {
     let (mut socks, addr) = Process::serve("socks");
@@ -146,6 +174,11 @@ fn refusals_reach_the_client_before_the_end() {
     let bind = [GREETING, &[5, 2, 0, 1, 0, 0, 0, 0, 0, 0]].concat();
     assert_eq!(exchange(addr, &bind), [&[5, 0][..], &reply(Code::CommandUnknown)].concat());
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    #[cfg(target_os = "linux")]
+    for name in [&b"\x0efe80::1%nosuch"[..], b"\x0a::1%nosuch"] {
+        let says = [GREETING, &connect(3, name, 80)].concat();
+        assert_eq!(exchange(addr, &says), [&[5, 0][..], &reply(Code::HostUnreachable)].concat());
+    }
     let nobody = [GREETING, &to(free)].concat();
     assert_eq!(exchange(addr, &nobody), [&[5, 0][..], &reply(Code::Refused)].concat());
 }

@@ -407,6 +407,211 @@ fn group_is_heard_once_joined_and_no_more_once_left() {
     assert_eq!(told.bytes(), [&b"all"[..], b"one"]);
 }
 
+/// Two sockets on one port, of which one has joined.
+#[cfg(target_os = "linux")]
+#[test]
+fn socket_hears_groups_that_others_have_joined_unless_it_says_no() {
+    for all in [true, false] {
+        let bind = || udp::Bind::new().reuse_address(true).multicast_all(all);
+        let mut reactor = Reactor::new().unwrap();
+        let one = bind().open(&mut reactor, "0.0.0.0:0", note).unwrap();
+        let port = reactor[one].local_addr().port();
+        bind().open(&mut reactor, ("0.0.0.0", port), note).unwrap();
+        let (group, interface) = (Ipv4Addr::new(239, 255, 77, 2), Ipv4Addr::LOCALHOST);
+        reactor[one].join_v4(&group, &interface).unwrap();
+        let sender = udp::Bind::new().multicast_interface_v4(interface).multicast_ttl(0);
+        let sender = sender.open(&mut reactor, "127.0.0.1:0", note).unwrap();
+        let sent = reactor[sender].send_to(b"all", &(group, port).into());
+        assert_eq!(sent.unwrap(), Pressure::Below);
+        let (mut told, expected) = (Told::default(), if all { 2 } else { 1 });
+        turn_until(&mut reactor, &mut told, |_, told| told.received.len() >= expected);
+        turns(&mut reactor, &mut told, 3);
+        assert_eq!(told.received.len(), expected);
+    }
+}
+
+#[test]
+fn what_the_kernel_drops_is_counted_where_it_says() {
+    let (mut reactor, socket, addr) = bound(udp::Bind::new().receive_buffer_bytes(4096));
+    let (peer, mut told) = (peer(), Told::default());
+    let known = cfg!(target_os = "linux");
+    assert_eq!(reactor[socket].dropped(), known.then_some(0));
+    for _ in 0..100 {
+        peer.send_to(&[7; 500], addr).unwrap();
+    }
+    turns(&mut reactor, &mut told, 100);
+    let received = told.received.len() as u64;
+    assert!(received > 0 && (received < 100 || !known), "{received}");
+    assert_eq!(reactor[socket].dropped(), known.then_some(100 - received));
+    if let Ok(six) = udp::Bind::new().receive_buffer_bytes(4096).open(&mut reactor, "[::1]:0", note)
+    {
+        let (to, from) = (reactor[six].local_addr(), UdpSocket::bind("[::1]:0").unwrap());
+        (0..50).for_each(|_| assert_eq!(from.send_to(&[7; 500], to).unwrap(), 500));
+        assert_eq!(reactor[six].dropped().is_some_and(|dropped| dropped > 0), known);
+        assert_eq!(reactor[socket].dropped(), known.then_some(100 - received), "each its own");
+    }
+}
+
+/// Where the system does not say at which address a datagram arrived.
+#[test]
+fn nothing_is_known_of_an_arrival_unless_it_was_asked_for() {
+    let (mut reactor, socket, addr) = bound(udp::Bind::new());
+    let (peer, mut told) = (peer(), Told::default());
+    peer.send_to(b"hello", addr).unwrap();
+    turn_until(&mut reactor, &mut told, |_, told| told.received.len() == 1);
+    assert_eq!(reactor[socket].arrival(), None);
+    let to = peer.local_addr().unwrap();
+    for ours in [None, Some(addr.ip())] {
+        assert_eq!(reactor[socket].send_from(b"bye", &to, ours).unwrap(), Pressure::Below);
+        assert_eq!(peer.recv_from(&mut [0; 10]).unwrap(), (3, addr));
+    }
+    let elsewhere = Some(Ipv4Addr::new(192, 0, 2, 77).into());
+    assert!(reactor[socket].send_from(b"a lie", &to, elsewhere).is_err());
+}
+
+#[cfg(all(feature = "packet-info", target_os = "linux"))]
+mod packet_info {
+    use std::net::IpAddr;
+
+    use waterwheel::net::udp::Arrival;
+
+    use super::*;
+
+    /// Notes each arrival, and answers from there.
+    fn answering(
+        reactor: &mut Context<Vec<Arrival>>,
+        arrivals: &mut Vec<Arrival>,
+        socket: SourceId<udp::Socket>,
+        event: udp::Event<'_>,
+    ) {
+        let udp::Event::Received { from, bytes, .. } = event else { panic!("{event:?}") };
+        let arrival = reactor[socket].arrival().unwrap();
+        let sent = reactor[socket].send_from(bytes, &from, arrival.own);
+        assert_eq!(sent.unwrap(), Pressure::Below);
+        arrivals.push(arrival);
+    }
+
+    /// Clients whose sockets are connected hear only whom they asked.
+    #[test]
+    fn answer_comes_from_the_address_that_was_asked() {
+        for (on, asked) in [
+            ("0.0.0.0:0", &["127.0.0.1", "127.0.0.2", "127.1.2.3"][..]),
+            ("127.0.0.2:0", &["127.0.0.2"]),
+            ("[::]:0", &["::1", "127.0.0.2", "127.0.0.1"]),
+        ] {
+            let (mut reactor, mut arrivals) = (Reactor::new().unwrap(), Vec::new());
+            let bind = udp::Bind::new().packet_info(true).only_v6(false);
+            let bind = if on.starts_with('[') { bind } else { udp::Bind::new().packet_info(true) };
+            let socket = bind.open(&mut reactor, on, answering).unwrap();
+            let port = reactor[socket].local_addr().port();
+            for asked in asked {
+                let asked: IpAddr = asked.parse().unwrap();
+                let client =
+                    UdpSocket::bind(if asked.is_ipv6() { "[::1]:0" } else { "127.0.0.1:0" });
+                let client = client.unwrap();
+                client.set_read_timeout(Some(MINUTE)).unwrap();
+                client.connect((asked, port)).unwrap();
+                client.send(b"hello").unwrap();
+                turn_until(&mut reactor, &mut arrivals, |_, arrivals| !arrivals.is_empty());
+                assert_eq!(client.recv(&mut [0; 10]).unwrap(), 5, "{asked} on {on}");
+                let expected = Arrival { to: asked, own: Some(asked), interface: 1 };
+                assert_eq!(arrivals.pop(), Some(expected));
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_sent_to_many_is_answered_from_an_address_of_this_host() {
+        let (mut reactor, mut arrivals) = (Reactor::new().unwrap(), Vec::new());
+        let bind = udp::Bind::new().packet_info(true);
+        let socket = bind.open(&mut reactor, "0.0.0.0:0", answering).unwrap();
+        let port = reactor[socket].local_addr().port();
+        let (group, interface) = (Ipv4Addr::new(239, 255, 77, 3), Ipv4Addr::LOCALHOST);
+        reactor[socket].join_v4(&group, &interface).unwrap();
+        let client = peer();
+        let options = socket2::SockRef::from(&client);
+        options.set_broadcast(true).unwrap();
+        options.set_multicast_if_v4(&interface).unwrap();
+        for to in [group, Ipv4Addr::new(127, 255, 255, 255)] {
+            client.send_to(b"who is there?", (to, port)).unwrap();
+            turn_until(&mut reactor, &mut arrivals, |_, arrivals| !arrivals.is_empty());
+            let own = Some(interface.into());
+            assert_eq!(arrivals.pop(), Some(Arrival { to: to.into(), own, interface: 1 }));
+            let answered = client.recv_from(&mut [0; 100]).unwrap();
+            assert_eq!(answered, (13, (interface, port).into()));
+        }
+    }
+
+    #[test]
+    fn datagrams_are_told_as_without_it() {
+        let (mut reactor, socket, addr) =
+            bound(udp::Bind::new().packet_info(true).datagram_bytes_max(10));
+        let (peer, mut told) = (peer(), Told::default());
+        for bytes in [&b"0123456789"[..], b"", b"0123456789x"] {
+            peer.send_to(bytes, addr).unwrap();
+        }
+        turn_until(&mut reactor, &mut told, |_, told| told.received.len() == 3);
+        let from = peer.local_addr().unwrap();
+        let expected = [(&b"0123456789"[..], false), (b"", false), (b"0123456789", true)];
+        for ((who, got, cut), (bytes, truncated)) in told.received.iter().zip(expected) {
+            assert_eq!((*who, &**got, *cut), (from, bytes, truncated));
+        }
+        let long = [7; BYTES_MAX + 1];
+        let error =
+            reactor[socket].send_from(&long, &from, Some(Ipv4Addr::new(127, 0, 0, 2).into()));
+        let too_long = rustix::io::Errno::MSGSIZE.raw_os_error();
+        assert_eq!(error.unwrap_err().raw_os_error(), Some(too_long));
+        let six = Some(Ipv6Addr::LOCALHOST.into());
+        let error = reactor[socket].send_from(b"another family", &from, six).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn receiving_allocates_nothing() {
+        let (mut reactor, mut told) = (Reactor::new().unwrap(), 0);
+        let bind = udp::Bind::new().packet_info(true);
+        let socket = bind.open(&mut reactor, "127.0.0.1:0", |reactor, told, socket, event| {
+            let udp::Event::Received { from, bytes, .. } = event else { panic!() };
+            let own = reactor[socket].arrival().unwrap().own;
+            assert_eq!(reactor[socket].send_from(bytes, &from, own).unwrap(), Pressure::Below);
+            *told += 1;
+        });
+        let (peer, addr) = (peer(), reactor[socket.unwrap()].local_addr());
+        let mut round = || {
+            peer.send_to(b"request", addr).unwrap();
+            assert_eq!(reactor.turn(&mut told, None).unwrap(), 1);
+            assert_eq!(peer.recv(&mut [0; 100]).unwrap(), 7);
+        };
+        round();
+        assert_eq!(measure(|| (0..100).for_each(|_| round())).count_total, 0);
+    }
+
+    #[test]
+    fn member_of_udp_chat_is_spoken_to_from_the_address_it_speaks_to() {
+        let (_server, addr) = Process::listening(example("udp_chat").arg("0.0.0.0:0"));
+        let connected = |to: &str| {
+            let peer = peer();
+            peer.connect((to, addr.port())).unwrap();
+            peer
+        };
+        let said = |peer: &UdpSocket| {
+            let mut buffer = [0; 100];
+            let count = peer.recv(&mut buffer).unwrap();
+            String::from_utf8(buffer[..count].to_vec()).unwrap()
+        };
+        let (one, two) = (connected("127.0.0.1"), connected("127.0.0.2"));
+        for (count, peer) in [&one, &two].into_iter().enumerate() {
+            peer.send(b"/who").unwrap();
+            assert!(said(peer).starts_with(&format!("* {} are here", count + 1)));
+        }
+        assert!(said(&one).ends_with(" joined\n"));
+        one.send(b"hello").unwrap();
+        assert!(said(&two).ends_with(": hello\n"));
+        two.send(b"hello yourself").unwrap();
+        assert!(said(&one).ends_with(": hello yourself\n"));
+    }
+}
+
 #[test]
 fn group_of_v6_is_heard_where_there_is_v6() {
     let mut reactor = Reactor::new().unwrap();

@@ -179,13 +179,12 @@ pub fn bad_usage(error: impl Display) -> ! {
     fail(error, 2)
 }
 
-/// For `map_err`: what could not be done with an address. What has no port is bad usage.
-pub fn cannot(what: &str, addr: &str) -> impl FnOnce(io::Error) -> String {
-    let what = format!("cannot {what} {addr}");
-    let port = addr.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
-    move |error| match port {
-        Some(_) => format!("{what}: {error}"),
-        None => bad_usage(format_args!("{what}: {error}")),
+/// For `map_err`: what could not be done with an address, which the error names. What is no address
+/// is bad usage.
+pub fn cannot(what: &'static str) -> impl FnOnce(io::Error) -> String {
+    move |error| match error.kind() {
+        ErrorKind::InvalidInput => bad_usage(format_args!("cannot {what} {error}")),
+        _ => format!("cannot {what} {error}"),
     }
 }
 

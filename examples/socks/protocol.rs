@@ -10,6 +10,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use waterwheel::net::HostPort;
+
 /// "No authentication required" is the one method.
 pub const WELCOME: [u8; 2] = [5, 0];
 
@@ -65,7 +67,7 @@ pub fn request(input: &[u8]) -> Parsed<String> {
         Some(v4) => SocketAddr::from((Ipv4Addr::from(*v4), port)).to_string(),
         None => match address.first_chunk::<16>().filter(|_| *kind == 4) {
             Some(v6) => SocketAddr::from((Ipv6Addr::from(*v6), port)).to_string(),
-            None => format!("{}:{port}", host(&address[1..])?),
+            None => named(&address[1..], port)?.to_string(),
         },
     };
     Ok(Some((name, 4 + length + 2)))
@@ -87,9 +89,8 @@ fn version(input: &[u8]) -> Result<(), Refused> {
     Ok(())
 }
 
-/// A domain name; it must not bring a port of its own.
-fn host(name: &[u8]) -> Result<&str, Refused> {
-    let is_one = |name: &&str| !name.is_empty() && !name.contains([':', '\0']);
-    let name = std::str::from_utf8(name).ok().filter(is_one);
+/// A domain name, or an address as text, which many clients send as one; no port of its own.
+fn named(name: &[u8], port: u16) -> Result<HostPort, Refused> {
+    let name = std::str::from_utf8(name).ok().and_then(|name| HostPort::new(name, port).ok());
     name.ok_or_else(|| refused(Code::HostUnreachable))
 }

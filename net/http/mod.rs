@@ -62,6 +62,7 @@ mod router;
 mod server;
 mod sse;
 mod target;
+mod zone;
 
 pub use client::{
     Answer, AnswerHead, Ask, Call, CallEvent, Client, ClientLimits, Dialed, Error, Phase,
@@ -88,6 +89,7 @@ pub mod parts {
         parse_response, room,
     };
     pub use super::router::{Found, Matcher, Params};
+    pub use super::zone::take_zone;
 }
 
 /// Of the `http` crate.

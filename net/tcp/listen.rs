@@ -3,15 +3,16 @@
 //! Knows addresses and socket options; what a listener then does is in `../accept.rs`.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use mio::net::{TcpListener, TcpStream};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::net::accept::{self, Accept, Acceptor};
+use crate::net::address::ToAddresses;
 use crate::net::limits::Seat;
-use crate::net::listen::{self, Family, bind_first};
+use crate::net::listen::{self, Family, bind_first, named};
 use crate::net::stream::Stream;
 use crate::net::transport::registers_by;
 use crate::reactor::{Context, SourceId};
@@ -37,11 +38,12 @@ pub type Listener = accept::Listener<TcpAcceptor>;
 /// ```
 ///
 /// # Errors
-/// The address is taken, not ours, or no address. A host name is looked up, which blocks.
+/// The address is taken, not ours, or no address; the error names it. A host name is looked up,
+/// which blocks, and of its addresses the first that will have it is listened on.
 #[track_caller]
 pub fn listen<S, F>(
     reactor: &mut Context<S>,
-    addr: impl ToSocketAddrs,
+    addr: impl ToAddresses,
     on_accept: F,
 ) -> io::Result<SourceId<Listener>>
 where
@@ -72,6 +74,7 @@ pub type Listen = crate::net::listen::Listen<Options>;
 #[derive(Clone, Debug)]
 pub struct Options {
     reuse_port: bool,
+    only_v6: Option<bool>,
     send_buffer_bytes: Option<usize>,
     pub(in crate::net) unsent_bytes: Option<usize>,
     receive_buffer_bytes: Option<usize>,
@@ -83,6 +86,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             reuse_port: false,
+            only_v6: None,
             send_buffer_bytes: None,
             unsent_bytes: None,
             receive_buffer_bytes: None,
@@ -96,6 +100,13 @@ impl Listen {
     /// Lets several listeners, each with its own loop, share the port (`SO_REUSEPORT`). Off.
     pub fn reuse_port(mut self, reuse: bool) -> Listen {
         self.kind.reuse_port = reuse;
+        self
+    }
+
+    /// Whether a listener on `[::]` leaves IPv4 alone (`IPV6_V6ONLY`); with an address of IPv4 it is
+    /// refused. The system's choice: as a rule it accepts both.
+    pub fn only_v6(mut self, only: bool) -> Listen {
+        self.kind.only_v6 = Some(only);
         self
     }
 
@@ -136,12 +147,12 @@ impl Listen {
     /// Listens on `addr`; see [`listen`].
     ///
     /// # Errors
-    /// As [`listen`].
+    /// As [`listen`]; an option does not fit the address.
     #[track_caller]
     pub fn open<S, F>(
         self,
         reactor: &mut Context<S>,
-        addr: impl ToSocketAddrs,
+        addr: impl ToAddresses,
         mut on_accept: F,
     ) -> io::Result<SourceId<Listener>>
     where
@@ -163,7 +174,7 @@ impl Listen {
     pub fn open_with<S, F>(
         self,
         reactor: &mut Context<S>,
-        addr: impl ToSocketAddrs,
+        addr: impl ToAddresses,
         on_accept: F,
     ) -> io::Result<SourceId<Listener>>
     where
@@ -198,8 +209,8 @@ impl Listen {
     /// that part: `ListenFd::from_env().take_tcp_listener(0)?` is the listener, if there is one.
     ///
     /// # Errors
-    /// It is not a TCP socket that listens, or [`reuse_port`](Listen::reuse_port) is asked for,
-    /// which comes too late. The socket is closed.
+    /// It is not a TCP socket that listens, or [`reuse_port`](Listen::reuse_port) or
+    /// [`only_v6`](Listen::only_v6) is asked for, which comes too late. The socket is closed.
     #[track_caller]
     pub fn adopt<S, F>(
         self,
@@ -236,6 +247,9 @@ impl Listen {
         if self.kind.reuse_port {
             return Err(listen::too_late("reuse_port"));
         }
+        if self.kind.only_v6.is_some() {
+            return Err(listen::too_late("only_v6"));
+        }
         let socket = SockRef::from(&listener);
         listen::adopt(&socket, Family::Ip, Type::STREAM)?;
         self.set_buffers(&socket)?;
@@ -255,7 +269,9 @@ impl Listen {
     {
         let addr = socket.local_addr()?;
         let Options { nodelay, keepalive, .. } = self.kind;
-        accept::serve(reactor, TcpAcceptor { socket, addr, nodelay, keepalive }, &self, on_accept)
+        let acceptor = TcpAcceptor { socket, addr, nodelay, keepalive };
+        let served = accept::serve(reactor, acceptor, &self, on_accept);
+        served.map_err(|error| named(addr, &error))
     }
 
     fn bind(&self, addr: SocketAddr) -> io::Result<TcpListener> {
@@ -265,6 +281,7 @@ impl Listen {
         socket.set_reuse_address(true)?;
         #[cfg(unix)]
         socket.set_reuse_port(self.kind.reuse_port)?;
+        self.kind.only_v6.map_or(Ok(()), |only| socket.set_only_v6(only))?;
         self.set_buffers(&SockRef::from(&socket))?;
         socket.set_nonblocking(true)?;
         socket.bind(&addr.into())?;

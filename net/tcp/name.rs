@@ -11,12 +11,13 @@
 //! `../codec.rs`: from bytes to frames.
 
 use std::fmt;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::connect::TcpConnector;
+use crate::net::address::HostPort;
 use crate::net::race::{self, enter, race};
 use crate::net::stream::Stream;
 use crate::reactor::{Context, SourceId};
@@ -31,7 +32,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 type Resolver = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
-/// Connects to a name and a port, `example.org:80`, and calls `done` once: with the stream, or with
+/// Connects to a name and a port, `example.org:80` (see [`HostPort`](crate::net::HostPort) for what
+/// it may be), and calls `done` once: with the stream, or with
 /// an error that lists every address and what was wrong with it, or that the name has none.
 /// `timeout` is for all of it, the lookup included. [`Connect`] sets up the rest.
 ///
@@ -53,7 +55,7 @@ type Resolver = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 /// ```
 ///
 /// # Errors
-/// `InvalidInput` for a name without a port. Nothing was begun, and `done` will not be called.
+/// `InvalidInput` for what is no host and port. Nothing was begun, and `done` will not be called.
 #[track_caller]
 pub fn connect_name<S, F>(
     reactor: &mut Context<S>,
@@ -124,7 +126,8 @@ impl Connect {
         self
     }
 
-    /// Connects to `name`; see [`connect_name`]. An address such as `[::1]:80` is not looked up.
+    /// Connects to `name`; see [`connect_name`]. An address such as `[::1]:80` is not looked up, nor
+    /// one with a zone, `[fe80::1%eth0]:80`.
     ///
     /// # Errors
     /// As [`connect_name`].
@@ -140,7 +143,7 @@ impl Connect {
         F: FnOnce(&mut Context<S>, &mut S, io::Result<Stream>) + 'static,
     {
         let times = (self.timeout, self.attempt_delay);
-        let address = address(name)?;
+        let address = name.parse::<HostPort>()?.address();
         // It dies with the callback, which the race drops when it is over or removed.
         let wanted = Arc::new(());
         let lives = Arc::downgrade(&wanted);
@@ -150,8 +153,9 @@ impl Connect {
         };
         let id = race(reactor, name.to_owned(), times, TcpConnector::to, done)?;
         match address {
-            Some(address) => enter(reactor, id, Ok(vec![address])),
-            None => self.look_up(reactor, id, lives),
+            Ok(Some(address)) => enter(reactor, id, Ok(vec![address])),
+            Err(error) => enter(reactor, id, Err(error)),
+            Ok(None) => self.look_up(reactor, id, lives),
         }
         Ok(id)
     }
@@ -176,19 +180,5 @@ impl fmt::Debug for Connect {
             .field("timeout", &self.timeout)
             .field("attempt_delay", &self.attempt_delay)
             .finish_non_exhaustive()
-    }
-}
-
-/// The address, if it is one and not a name.
-fn address(name: &str) -> io::Result<Option<SocketAddr>> {
-    if let Ok(address) = name.parse() {
-        return Ok(Some(address));
-    }
-    match name.rsplit_once(':') {
-        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(None),
-        _ => {
-            let error = format!("not a host and a port, such as localhost:80: {name:?}");
-            Err(io::Error::new(ErrorKind::InvalidInput, error))
-        }
     }
 }

@@ -19,6 +19,7 @@ use super::pem::{certified, invalid, protocols, provider, roots};
 use super::session::Session;
 use super::trust::Verifier;
 use super::words::failure;
+use crate::net::address::without_zone;
 use crate::net::stream::Stream;
 use crate::reactor::{Context, SourceId};
 
@@ -140,8 +141,10 @@ impl Client {
     }
 
     fn session(&self, name: &str) -> io::Result<Session> {
-        // An address of IPv6 may stand in brackets, as in a URL.
+        // An address of IPv6 may stand in brackets, as in a URL, and have a zone, which no
+        // certificate names: it is the network by which we reach the server.
         let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+        let bare = without_zone(bare);
         let server = ServerName::try_from(bare.to_owned())
             .map_err(|_| invalid(format!("not the name of a server: {name:?}")))?;
         let client = UnbufferedClientConnection::new(self.config.clone(), server);

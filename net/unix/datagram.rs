@@ -120,8 +120,9 @@ impl Bind {
         S: 'static,
         F: FnMut(&mut Context<S>, &mut S, SourceId<Socket>, Event<'_>) + 'static,
     {
-        let carrier = self.carrier(Some(addr.to_address()?))?;
-        self.serve(reactor, carrier, handler)
+        let addr = addr.to_address()?;
+        let carrier = self.carrier(Some(addr.clone()))?;
+        self.serve(reactor, carrier, handler).map_err(|error| addr.error(&error))
     }
 
     /// Takes over a socket that somebody else has bound, and maybe connected; see
@@ -154,7 +155,10 @@ impl Bind {
     }
 
     fn carrier(&self, addr: Option<Address>) -> io::Result<UnixCarrier> {
-        let socket = socket2::Socket::new(Domain::UNIX, Type::DGRAM, None)?;
+        let socket = socket2::Socket::new(Domain::UNIX, Type::DGRAM, None).map_err(|error| {
+            let named = addr.as_ref().or(self.kind.peer.as_ref());
+            named.map_or_else(|| io::Error::from(error.kind()), |addr| addr.error(&error))
+        })?;
         socket.set_nonblocking(true)?;
         self.set_buffers(&SockRef::from(&socket))?;
         let file = match &addr {
@@ -193,7 +197,7 @@ impl Socket {
 impl Carrier for UnixCarrier {
     type Address = Address;
 
-    fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, Address)> {
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<(usize, Address)> {
         self.socket.recv_from(buffer).map(|(count, from)| (count, Address(from)))
     }
 

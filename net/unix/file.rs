@@ -58,7 +58,7 @@ pub(super) fn bind(
     listen: impl FnOnce(&Socket) -> io::Result<()>,
 ) -> io::Result<Option<SocketFile>> {
     let named = |error: io::Error| address.error(&error);
-    let to = address.to_sock_addr()?;
+    let to = address.to_sock_addr().map_err(named)?;
     let Some(path) = address.as_path() else {
         if mode.is_some() {
             let error = format!("{address}: only a socket file has permissions");

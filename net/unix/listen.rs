@@ -125,7 +125,9 @@ impl Listen {
         F: FnMut(&mut Context<S>, &mut S, Accept) + 'static,
     {
         let acceptor = self.bind(addr.to_address()?)?;
-        accept::serve(reactor, acceptor, &self, on_accept)
+        let addr = acceptor.addr.clone();
+        let served = accept::serve(reactor, acceptor, &self, on_accept);
+        served.map_err(|error| addr.error(&error))
     }
 
     /// Listens by a socket that somebody else has bound and that listens already; see
@@ -178,7 +180,8 @@ impl Listen {
     }
 
     fn bind(&self, addr: Address) -> io::Result<UnixAcceptor> {
-        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None);
+        let socket = socket.map_err(|error| addr.error(&error))?;
         socket.set_nonblocking(true)?;
         let listen = |socket: &Socket| socket.listen(self.backlog);
         let file = file::bind(&socket, &addr, self.kind.mode, listen)?;

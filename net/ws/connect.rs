@@ -180,9 +180,8 @@ impl Connect {
         F: FnMut(&mut Context<S>, &mut S, &Socket, Event<'_>) + 'static,
     {
         let attempt = self.attempt(url, handler)?;
-        let Url { host, port, .. } = &attempt.url;
         let reached = attempt.clone();
-        let race = self.tcp.open(reactor, &format!("{host}:{port}"), {
+        let race = self.tcp.open(reactor, &attempt.url.address(), {
             move |reactor, state, result| match result {
                 Ok(stream) => reached.reached(reactor, stream),
                 Err(error) => reached.fail(reactor, state, error),

@@ -7,7 +7,9 @@
 
 use std::io::{self, ErrorKind};
 
+use crate::net::address::{parse_port, split};
 use crate::net::http::Uri;
+use crate::net::http::parts::take_zone;
 
 /// Where to connect to and what to ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +18,8 @@ pub(super) struct Url {
     pub(super) secure: bool,
     /// A name or an address; one of IPv6 is in brackets.
     pub(super) host: String,
+    /// The interface by which an address of IPv6 is reached, if the URL names one.
+    pub(super) zone: Option<String>,
     pub(super) port: u16,
     /// For the `Host` field: without the port if it is the scheme's own.
     pub(super) authority: String,
@@ -30,7 +34,8 @@ impl Url {
         if !url.contains("://") {
             return Err(bad("not a ws:// or wss:// URL")); // The parser has other words, or fewer.
         }
-        let uri: Uri = url.parse().map_err(|error| bad(&format!("{error}")))?;
+        let (bare, zone) = take_zone(url);
+        let uri: Uri = bare.parse().map_err(|error| bad(&format!("{error}")))?;
         let secure = match uri.scheme_str() {
             Some(scheme) if scheme.eq_ignore_ascii_case("ws") => false,
             Some(scheme) if scheme.eq_ignore_ascii_case("wss") => true,
@@ -43,14 +48,23 @@ impl Url {
             return Err(bad("a URL without a host, or with a user"));
         }
         let usual = if secure { 443 } else { 80 };
-        let port = match authority.as_str()[host.len()..].strip_prefix(':') {
+        let (_, port) = split(authority.as_str()).map_err(bad)?;
+        let port = match port {
             None | Some("") => usual,
-            Some(port) => port.parse().map_err(|_| bad("a bad port"))?,
+            Some(port) => parse_port(port).ok_or_else(|| bad("a bad port"))?,
         };
         let target = uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
         let target = if target.starts_with('/') { target } else { format!("/{target}") };
         let name = if port == usual { host.to_owned() } else { format!("{host}:{port}") };
-        Ok(Url { secure, host: host.to_owned(), port, authority: name, target })
+        Ok(Url { secure, host: host.to_owned(), zone, port, authority: name, target })
+    }
+
+    /// As connecting by name takes it.
+    pub(super) fn address(&self) -> String {
+        match &self.zone {
+            Some(zone) => format!("{}%{zone}]:{}", self.host.trim_end_matches(']'), self.port),
+            None => format!("{}:{}", self.host, self.port),
+        }
     }
 }
 
@@ -68,14 +82,29 @@ mod tests {
             ("ws://host:/x#part", false, "host", 80, "host", "/x"),
         ] {
             let (host, target) = (host.to_owned(), target.to_owned());
-            let parts = Url { secure, host, port, authority: authority.to_owned(), target };
+            let (zone, authority) = (None, authority.to_owned());
+            let parts = Url { secure, host, zone, port, authority, target };
             assert_eq!(Url::parse(url).unwrap(), parts, "{url}");
         }
+        let zoned = Url::parse("ws://[fe80::1%25eth0]:7001/chat").unwrap();
+        assert_eq!(zoned.address(), "[fe80::1%eth0]:7001");
+        assert_eq!((&*zoned.host, &*zoned.authority), ("[fe80::1]", "[fe80::1]:7001"));
+        assert_eq!(Url::parse("ws://[::1]").unwrap().address(), "[::1]:80");
     }
 
     #[test]
     fn bad_ones_are_refused() {
-        for url in ["", "ws://", "http://host/", "host:80", "/chat", "ws://u:p@host", "ws://h:x/"] {
+        for url in [
+            "",
+            "ws://",
+            "http://host/",
+            "host:80",
+            "/chat",
+            "ws://u:p@host",
+            "ws://h:x/",
+            "ws://h:+80/",
+            "ws://[::1]x/",
+        ] {
             let error = Url::parse(url).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{url}");
         }

@@ -16,6 +16,7 @@ use http::{HeaderName, HeaderValue, Method, Uri};
 use super::dial::Proxy;
 use super::error::Error;
 use super::target::{Target, not_a_url};
+use crate::net::http::zone::take_zone;
 
 /// Bytes that the head of a request may have. 256 KiB: servers allow much less.
 const HEAD_BYTES_MAX: usize = 256 * 1024;
@@ -34,6 +35,8 @@ pub struct Ask {
     pub(super) method: Method,
     /// Or the text that was given, and why it is no URL.
     pub(super) url: Result<Uri, (Box<str>, Box<str>)>,
+    /// The zone of its host, which a `Uri` cannot have.
+    pub(super) zone: Option<String>,
     pub(super) headers: Vec<(Box<str>, Box<[u8]>)>,
     pub(super) body: Body,
     pub(super) expects_continue: bool,
@@ -67,9 +70,11 @@ impl Ask {
     /// with anything else, is told when the request is sent.
     pub fn new(method: Method, url: impl AsRef<str>) -> Ask {
         let url = url.as_ref();
+        let (bare, zone) = take_zone(url);
         Ask {
             method,
-            url: url.parse().map_err(|error| (shown(url), not_a_url(url, error).into())),
+            zone,
+            url: bare.parse().map_err(|error| (shown(url), not_a_url(url, error).into())),
             headers: Vec::new(),
             body: Body::None,
             expects_continue: false,
@@ -159,7 +164,10 @@ impl Ask {
     /// Where it goes, if it can be sent.
     pub(super) fn check(&self) -> Result<Target, Error> {
         let target = match &self.url {
-            Ok(uri) => Target::of(uri).map_err(|why| (shown(&uri.to_string()), why.into())),
+            Ok(uri) => match Target::of(uri) {
+                Ok(target) => Ok(Target { zone: self.zone.clone(), ..target }),
+                Err(why) => Err((shown(&uri.to_string()), why.into())),
+            },
             Err(why) => Err(why.clone()),
         };
         let target = target.map_err(|(url, why)| Error::Request { url, why })?;

@@ -108,7 +108,7 @@ struct Dial<S: 'static> {
 impl<S: 'static> Dial<S> {
     /// Asks the proxy to pass everything through (RFC 9110, 9.3.6).
     fn tunnel(self: Rc<Self>, reactor: &mut Context<S>, mut stream: Stream, done: Dialed<S>) {
-        let to = self.target.address();
+        let to = self.target.authority();
         let mut ask = format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n");
         let proxy = self.shared.settings.proxy.as_ref();
         if let Some(value) = proxy.and_then(Proxy::authorization) {
@@ -128,7 +128,7 @@ impl<S: 'static> Dial<S> {
                 Err(error) => {
                     reactor.remove(conn.raw());
                     let error =
-                        format!("the proxy does not lead to {}: {error}", self.target.address());
+                        format!("the proxy does not lead to {}: {error}", self.target.authority());
                     done(reactor, state, Err(io::Error::other(error)));
                 }
             }

@@ -22,6 +22,8 @@ impl Ask {
         let uri = join(target, location)?;
         let there = Target::of(&uri)?;
         next.url = Ok(uri);
+        // A server does not know by which of our interfaces we reach it: its Location has no zone.
+        next.zone = self.zone.clone().filter(|_| there.host == target.host);
         let becomes_get = match status {
             301 | 302 => self.method == Method::POST,
             303 => self.method != Method::HEAD,

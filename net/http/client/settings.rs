@@ -82,8 +82,9 @@ impl<S: 'static> Shared<S> {
 
     /// What connections are kept by: those of one key lead to the same place by the same way.
     pub(super) fn key(&self, target: &Target) -> Rc<str> {
-        match &self.settings.proxy {
-            Some(_) if !target.secure => "proxy".into(),
+        match (&self.settings.proxy, &target.zone) {
+            (Some(_), _) if !target.secure => "proxy".into(),
+            (_, Some(zone)) => format!("{}%{zone}", target.origin()).into(),
             _ => target.origin().into(),
         }
     }

@@ -5,10 +5,14 @@
 //! # Read next
 //! `ask.rs`: the request that goes there.
 
+use std::borrow::Cow;
+
 use http::Uri;
 use http::uri::InvalidUri;
 
+use crate::net::address::{parse_port, split};
 use crate::net::http::percent::decoded;
+use crate::net::http::zone::take_zone;
 
 const NO_SCHEME: &str = "it has no scheme, such as http://";
 const NO_HOST: &str = "it has no host";
@@ -20,6 +24,9 @@ pub(super) struct Target {
     pub(super) secure: bool,
     /// A name or an address, an IPv6 one in brackets.
     pub(super) host: String,
+    /// The interface by which an address of IPv6 is reached, if the URL names one. It stays here: what
+    /// is sent does not have it (RFC 6874, 4).
+    pub(super) zone: Option<String>,
     pub(super) port: u16,
     /// The request target, from the first slash.
     pub(super) path: String,
@@ -30,7 +37,9 @@ pub(super) struct Target {
 impl Target {
     /// Takes apart what was given as an absolute URL.
     pub(super) fn parse(url: &str) -> Result<Target, String> {
-        Target::of(&url.parse().map_err(|error| not_a_url(url, error))?)
+        let (bare, zone) = take_zone(url);
+        let target = Target::of(&bare.parse().map_err(|error| not_a_url(url, error))?)?;
+        Ok(Target { zone, ..target })
     }
 
     /// Takes an absolute URL apart.
@@ -47,18 +56,19 @@ impl Target {
             None => (None, authority),
         };
         let host = uri.host().unwrap_or("");
-        let port = place.get(host.len()..).unwrap_or("").strip_prefix(':');
-        let port = match port {
-            None | Some("") => default_port(secure),
-            Some(port) => port.parse().map_err(|_| format!("a bad port: {port:?}"))?,
-        };
         if host.is_empty() {
             return Err(NO_HOST.to_owned());
         }
+        let (_, port) = split(place).map_err(|why| format!("a bad host: {place:?} ({why})"))?;
+        let port = match port {
+            None | Some("") => default_port(secure),
+            Some(port) => parse_port(port).ok_or_else(|| format!("a bad port: {port:?}"))?,
+        };
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         Ok(Target {
             secure,
             host: host.to_ascii_lowercase(),
+            zone: None,
             port,
             path: request_target(path),
             authorization: user.map(basic),
@@ -67,22 +77,47 @@ impl Target {
 
     /// As connecting by name takes it.
     pub(super) fn address(&self) -> String {
+        format!("{}:{}", self.host_in("%"), self.port)
+    }
+
+    /// Host and port as others are to know them.
+    pub(super) fn authority(&self) -> String {
         format!("{}:{}", self.host, self.port)
+    }
+
+    /// The host with its zone, if it has one, behind this.
+    fn host_in(&self, percent: &str) -> Cow<'_, str> {
+        match &self.zone {
+            Some(zone) => format!("{}{percent}{zone}]", self.host.trim_end_matches(']')).into(),
+            None => (&*self.host).into(),
+        }
     }
 
     /// The `Host` field: without the port, if that is what the scheme stands for.
     pub(super) fn host_field(&self) -> String {
-        if self.port == default_port(self.secure) { self.host.clone() } else { self.address() }
+        self.place(&self.host)
+    }
+
+    /// A host, and the port if the scheme does not stand for it.
+    fn place(&self, host: &str) -> String {
+        match self.port == default_port(self.secure) {
+            true => host.to_owned(),
+            false => format!("{host}:{}", self.port),
+        }
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.secure { "https" } else { "http" }
     }
 
     /// Scheme, host and port: what a page, a cookie and a pooled connection belong to.
     pub(super) fn origin(&self) -> String {
-        format!("{}://{}", if self.secure { "https" } else { "http" }, self.host_field())
+        format!("{}://{}", self.scheme(), self.host_field())
     }
 
     /// The URL without its credentials, for errors and logs.
     pub(super) fn url(&self) -> String {
-        format!("{}{}", self.origin(), self.path)
+        format!("{}://{}{}", self.scheme(), self.place(&self.host_in("%25")), self.path)
     }
 }
 
@@ -160,6 +195,20 @@ mod tests {
     }
 
     #[test]
+    fn zone_is_for_connecting_and_for_nobody_else() {
+        for url in ["http://[fe80::1%25eth0]:8080/a", "http://[fe80::1%eth0]:8080/a"] {
+            let zoned = target(url);
+            assert_eq!(zoned.address(), "[fe80::1%eth0]:8080");
+            assert_eq!(zoned.host_field(), "[fe80::1]:8080");
+            assert_eq!(zoned.authority(), "[fe80::1]:8080");
+            assert_eq!(zoned.origin(), "http://[fe80::1]:8080");
+            assert_eq!(zoned.url(), "http://[fe80::1%25eth0]:8080/a", "to be asked for again");
+        }
+        assert_eq!(target("https://u@[::1%2525]/").url(), "https://[::1%2525]/");
+        assert!(Target::parse("http://[fe80::1%25]x/").is_err());
+    }
+
+    #[test]
     fn what_leads_nowhere_is_refused() {
         for (url, why) in [
             ("", NO_SCHEME),
@@ -171,6 +220,9 @@ mod tests {
             ("http://:80/", NO_HOST),
             ("ftp://a/", "the scheme is \"ftp\", not http or https"),
             ("http://a:99999/", "a bad port: \"99999\""),
+            ("http://a:+80/", "a bad port: \"+80\""),
+            ("http://[::1]8/", "a bad host: \"[::1]8\" (behind the brackets comes a colon)"),
+            ("http://[::g]/", "a bad host: \"[::g]\" (brackets are for addresses of IPv6)"),
             ("http:///path", "invalid format"),
         ] {
             assert_eq!(Target::parse(url).unwrap_err(), why, "{url}");

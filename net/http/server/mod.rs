@@ -30,13 +30,13 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
-use std::net::ToSocketAddrs;
 use std::rc::Rc;
 
 use super::date::Dates;
 use super::limits::Limits;
 use super::refusal::Refusal;
 use super::request::Request;
+use crate::net::ToAddresses;
 use crate::net::conn::Conn;
 use crate::net::stream::Stream;
 use crate::net::tcp;
@@ -213,7 +213,7 @@ impl<S: 'static> Server<S> {
     pub fn listen(
         &self,
         reactor: &mut Context<S>,
-        addr: impl ToSocketAddrs,
+        addr: impl ToAddresses,
     ) -> io::Result<SourceId<tcp::Listener>> {
         self.listen_with(reactor, addr, tcp::Listen::new())
     }
@@ -226,7 +226,7 @@ impl<S: 'static> Server<S> {
     pub fn listen_with(
         &self,
         reactor: &mut Context<S>,
-        addr: impl ToSocketAddrs,
+        addr: impl ToAddresses,
         listen: tcp::Listen,
     ) -> io::Result<SourceId<tcp::Listener>> {
         let (listen, on_accept) = self.prepared(listen, Place::caller());
@@ -328,7 +328,7 @@ impl<S: 'static> fmt::Debug for Server<S> {
 #[track_caller]
 pub fn listen<S, F>(
     reactor: &mut Context<S>,
-    addr: impl ToSocketAddrs,
+    addr: impl ToAddresses,
     handler: F,
 ) -> io::Result<SourceId<tcp::Listener>>
 where

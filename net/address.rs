@@ -1,0 +1,410 @@
+//! Addresses as people write them: a host and a port in one text.
+//!
+//! Knows names, addresses and zones; never mentions a socket. Nowhere else is such a text taken
+//! apart.
+//!
+//! ```text
+//!   example.org:80         a name
+//!   127.0.0.1:80           an address of IPv4
+//!   [::1]:80               one of IPv6, in brackets: it has colons of its own
+//!   [fe80::1%eth0]:80      one that every network has, and the network: its zone
+//! ```
+//!
+//! A zone, a network interface by its name or its number, means something to this host only (RFC
+//! 4007). It is for the kernel: in a `Host` field, in the name of a TLS server and in what a proxy is
+//! asked for it does not appear.
+//!
+//! # Left out
+//! Ports by name (`localhost:http`), ports without a host, and a host that stands for all addresses
+//! (`*:80`, `:80`): whoever means all of them writes `0.0.0.0:80` or `[::]:80`.
+//!
+//! # Read next
+//! `listen.rs`: what is done with the addresses.
+
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
+use std::str::FromStr;
+
+use super::listen::named;
+
+/// What the text of an address has to be; the errors go on with why it is not.
+const WANTED: &str = "not a host and a port, such as localhost:80";
+const BRACKETS: &str = "an address of IPv6 stands in brackets: [::1]:80";
+
+/// A host and a port. As text it is `example.org:80`, `127.0.0.1:80`, `[::1]:80` or
+/// `[fe80::1%eth0]:80`.
+///
+/// ```
+/// use waterwheel::net::HostPort;
+///
+/// let there: HostPort = "[::1]:80".parse()?;
+/// assert_eq!((there.host(), there.port()), ("::1", 80));
+/// assert_eq!(HostPort::new("::1", 80)?.to_string(), "[::1]:80");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HostPort {
+    /// Without brackets, and with its zone.
+    host: String,
+    port: u16,
+}
+
+impl HostPort {
+    /// Of the two parts. An address of IPv6 may stand in brackets or not.
+    ///
+    /// # Errors
+    /// `InvalidInput`: the host is none.
+    pub fn new(host: &str, port: u16) -> io::Result<HostPort> {
+        let checked = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            Some(inner) => bracketed(inner),
+            None if v6(host).is_some() => Ok(host),
+            None => unbracketed(host),
+        };
+        let host = checked.map_err(|why| invalid(format!("not a host: {host:?} ({why})")))?;
+        Ok(HostPort { host: host.to_owned(), port })
+    }
+
+    /// A name or an address, without brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The address, if the host is one and not a name. Nothing is looked up but the number of an
+    /// interface.
+    ///
+    /// # Errors
+    /// `NotFound`: its zone is no interface of this host. The error does not say where.
+    pub fn address(&self) -> io::Result<Option<SocketAddr>> {
+        if let Ok(ip) = self.host.parse::<Ipv4Addr>() {
+            return Ok(Some((ip, self.port).into()));
+        }
+        let Some((ip, zone)) = v6(&self.host) else { return Ok(None) };
+        let scope = zone.map_or(Ok(0), |zone| {
+            scope(zone).ok_or_else(|| {
+                let error = format!("this host has no interface {zone:?}");
+                io::Error::new(ErrorKind::NotFound, error)
+            })
+        })?;
+        Ok(Some(SocketAddrV6::new(ip, self.port, 0, scope).into()))
+    }
+
+    fn parse(text: &str) -> Result<HostPort, &'static str> {
+        let (host, port) = split(text)?;
+        let port = port.ok_or("it has no port")?;
+        let port = parse_port(port).ok_or("a port is a number, 65535 at most")?;
+        Ok(HostPort { host: host.to_owned(), port })
+    }
+}
+
+impl FromStr for HostPort {
+    type Err = io::Error;
+
+    fn from_str(text: &str) -> io::Result<HostPort> {
+        HostPort::parse(text).map_err(|why| invalid(format!("{WANTED}: {text:?} ({why})")))
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match v6(&self.host) {
+            Some(_) => write!(f, "[{}]:{}", self.host, self.port),
+            None => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// Takes a host, its brackets taken off, and a port apart, if there is a port.
+///
+/// # Errors
+/// Why it is none.
+pub(super) fn split(text: &str) -> Result<(&str, Option<&str>), &'static str> {
+    if let Some(rest) = text.strip_prefix('[') {
+        let (inner, rest) = rest.split_once(']').ok_or("a bracket is not closed")?;
+        let port = match rest {
+            "" => None,
+            rest => Some(rest.strip_prefix(':').ok_or("behind the brackets comes a colon")?),
+        };
+        return Ok((bracketed(inner)?, port));
+    }
+    match text.rsplit_once(':') {
+        None => Ok((unbracketed(text)?, None)),
+        Some((host, _)) if v6(host).or(v6(text)).is_some() => Err(BRACKETS),
+        Some((host, port)) => Ok((unbracketed(host)?, Some(port))),
+    }
+}
+
+/// Digits only, so that no sign is taken for a part of it.
+pub(super) fn parse_port(text: &str) -> Option<u16> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+/// A host without its zone, if it is an address of IPv6; brackets stay as they are.
+#[cfg(feature = "tls")]
+pub(super) fn without_zone(host: &str) -> &str {
+    match v6(host) {
+        Some((_, Some(zone))) => &host[..host.len() - zone.len() - 1],
+        _ => host,
+    }
+}
+
+fn bracketed(host: &str) -> Result<&str, &'static str> {
+    v6(host).map(|_| host).ok_or("brackets are for addresses of IPv6")
+}
+
+fn unbracketed(host: &str) -> Result<&str, &'static str> {
+    match host {
+        "" => Err("it has no host; all addresses are 0.0.0.0 or [::]"),
+        "*" => Err("all addresses are 0.0.0.0 or [::]"),
+        _ if v6(host).is_some() => Err(BRACKETS),
+        _ if host.contains([':', '[', ']']) => Err("a host has no colons and no brackets"),
+        _ if host.contains(|char: char| char.is_control() || char.is_whitespace()) => {
+            Err("a host has no spaces and no control characters")
+        }
+        _ => Ok(host),
+    }
+}
+
+/// An address of IPv6 and its zone, if it has one.
+fn v6(host: &str) -> Option<(Ipv6Addr, Option<&str>)> {
+    let (ip, zone) = match host.split_once('%') {
+        Some((ip, zone)) => (ip, Some(zone).filter(|zone| !zone.is_empty() && !zone.contains(']'))),
+        None => return Some((host.parse().ok()?, None)),
+    };
+    Some((ip.parse().ok()?, Some(zone?)))
+}
+
+/// The number of an interface, given as such or by its name. getaddrinfo(3) knows it, and asks
+/// nobody: a local address in that zone is an address and no name.
+fn scope(zone: &str) -> Option<u32> {
+    if zone.bytes().all(|byte| byte.is_ascii_digit()) {
+        return zone.parse().ok();
+    }
+    let mut found = (&*format!("fe80::%{zone}"), 0).to_socket_addrs().ok()?;
+    found.find_map(|found| match found {
+        SocketAddr::V6(found) => Some(found.scope_id()),
+        SocketAddr::V4(_) => None,
+    })
+}
+
+fn invalid(error: String) -> io::Error {
+    io::Error::new(ErrorKind::InvalidInput, error)
+}
+
+/// What can be listened on or bound to: `"localhost:80"` and all that is like it, a host and a port
+/// apart, an address, or several.
+pub trait ToAddresses {
+    /// The addresses, in order of preference. A host name is looked up, which blocks.
+    ///
+    /// # Errors
+    /// It is no host and port; the name has no address; the zone is no interface. All name it.
+    fn to_addresses(&self) -> io::Result<Vec<SocketAddr>>;
+}
+
+impl ToAddresses for HostPort {
+    fn to_addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        let look_up = || {
+            let found: Vec<_> = match self.address()? {
+                Some(address) => vec![address],
+                None => (&*self.host, self.port).to_socket_addrs()?.collect(),
+            };
+            match found.is_empty() {
+                true => Err(io::Error::new(ErrorKind::NotFound, "it has no address")),
+                false => Ok(found),
+            }
+        };
+        look_up().map_err(|error| named(self, &error))
+    }
+}
+
+impl ToAddresses for str {
+    fn to_addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        let parsed = HostPort::parse(self);
+        parsed.map_err(|why| invalid(format!("{self}: {WANTED} ({why})")))?.to_addresses()
+    }
+}
+
+impl ToAddresses for String {
+    fn to_addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        self.as_str().to_addresses()
+    }
+}
+
+impl ToAddresses for (&str, u16) {
+    fn to_addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        HostPort::new(self.0, self.1)?.to_addresses()
+    }
+}
+
+impl ToAddresses for (String, u16) {
+    fn to_addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        (self.0.as_str(), self.1).to_addresses()
+    }
+}
+
+impl ToAddresses for [SocketAddr] {
+    fn to_addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        Ok(self.to_vec())
+    }
+}
+
+impl<A: ToAddresses + ?Sized> ToAddresses for &A {
+    fn to_addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        (**self).to_addresses()
+    }
+}
+
+/// For what is an address already.
+macro_rules! is_an_address {
+    ($($kind:ty),*) => {$(
+        impl ToAddresses for $kind {
+            fn to_addresses(&self) -> io::Result<Vec<SocketAddr>> {
+                Ok(vec![(*self).into()])
+            }
+        }
+    )*};
+}
+
+is_an_address!(SocketAddr, SocketAddrV4, SocketAddrV6);
+is_an_address!((IpAddr, u16), (Ipv4Addr, u16), (Ipv6Addr, u16));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Result<(String, u16), String> {
+        match text.parse::<HostPort>() {
+            Ok(HostPort { host, port }) => Ok((host, port)),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn host_and_port_are_taken_apart_and_put_together_again() {
+        for (text, host, port) in [
+            ("example.org:80", "example.org", 80),
+            ("localhost:0", "localhost", 0),
+            ("127.0.0.1:65535", "127.0.0.1", 65535),
+            ("[::1]:80", "::1", 80),
+            ("[::]:80", "::", 80),
+            ("[::ffff:127.0.0.1]:80", "::ffff:127.0.0.1", 80),
+            ("[fe80::1%lo]:80", "fe80::1%lo", 80),
+            ("[fe80::1%25]:80", "fe80::1%25", 80),
+            ("[ff02::1%br-0.12:1]:80", "ff02::1%br-0.12:1", 80),
+            ("grün.example:80", "grün.example", 80),
+        ] {
+            assert_eq!(parsed(text), Ok((host.to_owned(), port)));
+            let same = HostPort::new(host, port).unwrap();
+            assert_eq!(same.to_string(), text);
+            if host.contains(':') {
+                assert_eq!(HostPort::new(&format!("[{host}]"), port).unwrap(), same);
+            }
+        }
+        assert_eq!(parsed("a:00080"), Ok(("a".to_owned(), 80)));
+    }
+
+    #[test]
+    fn what_is_no_host_and_port_is_refused_with_why() {
+        for (text, why) in [
+            ("", "it has no host; all addresses are 0.0.0.0 or [::]"),
+            (":80", "it has no host; all addresses are 0.0.0.0 or [::]"),
+            ("*:80", "all addresses are 0.0.0.0 or [::]"),
+            ("80", "it has no port"),
+            ("a", "it has no port"),
+            ("[::1]", "it has no port"),
+            ("a:", "a port is a number, 65535 at most"),
+            ("a:+80", "a port is a number, 65535 at most"),
+            ("a:-1", "a port is a number, 65535 at most"),
+            ("a: 80", "a port is a number, 65535 at most"),
+            ("a:http", "a port is a number, 65535 at most"),
+            ("a:65536", "a port is a number, 65535 at most"),
+            ("[::1]:", "a port is a number, 65535 at most"),
+            ("[::1]:99999999999999999999", "a port is a number, 65535 at most"),
+            ("::1", BRACKETS),
+            ("::", BRACKETS),
+            ("::1:80", BRACKETS),
+            ("fe80::1%lo", BRACKETS),
+            ("fe80::1%lo:80", BRACKETS),
+            ("2001:db8::1:443", BRACKETS),
+            ("[::1", "a bracket is not closed"),
+            ("[::1]80", "behind the brackets comes a colon"),
+            ("[::1]]:80", "behind the brackets comes a colon"),
+            ("[]:80", "brackets are for addresses of IPv6"),
+            ("[127.0.0.1]:80", "brackets are for addresses of IPv6"),
+            ("[localhost]:80", "brackets are for addresses of IPv6"),
+            ("[[::1]]:80", "behind the brackets comes a colon"),
+            ("[fe80::1%]:80", "brackets are for addresses of IPv6"),
+            ("[%lo]:80", "brackets are for addresses of IPv6"),
+            ("a:80:80", "a host has no colons and no brackets"),
+            ("http://a:80", "a host has no colons and no brackets"),
+            ("a]:80", "a host has no colons and no brackets"),
+            ("a b:80", "a host has no spaces and no control characters"),
+            ("a\0:80", "a host has no spaces and no control characters"),
+            ("a\n:80", "a host has no spaces and no control characters"),
+        ] {
+            assert_eq!(parsed(text), Err(format!("{WANTED}: {text:?} ({why})")));
+            let error = text.to_addresses().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            assert_eq!(error.to_string(), format!("{text}: {WANTED} ({why})"));
+        }
+        for host in ["", "*", "a:80", "[a]", "[::1", "::1]", "a\0"] {
+            let error = HostPort::new(host, 80).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{host:?}");
+            assert!(error.to_string().starts_with(&format!("not a host: {host:?} (")));
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn zone_is_an_interface_by_name_or_number() {
+        let address = |text: &str| text.parse::<HostPort>().unwrap().address();
+        for (text, shown) in [
+            ("[fe80::1%lo]:80", "[fe80::1%1]:80"),
+            ("[::1%lo]:80", "[::1%1]:80"),
+            ("[ff02::1%lo]:80", "[ff02::1%1]:80"),
+            ("[fe80::1%7]:80", "[fe80::1%7]:80"),
+            ("[::1]:80", "[::1]:80"),
+            ("127.0.0.1:80", "127.0.0.1:80"),
+        ] {
+            assert_eq!(address(text).unwrap().unwrap().to_string(), shown);
+        }
+        assert_eq!(address("localhost:80").unwrap(), None);
+        assert_eq!(address("fe80%lo:80").unwrap(), None, "a name");
+        for zone in ["nosuch", "4294967296", "lo lo"] {
+            let text = format!("[fe80::1%{zone}]:80");
+            assert_eq!(address(&text).unwrap_err().kind(), ErrorKind::NotFound);
+            let error = text.to_addresses().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NotFound);
+            assert_eq!(error.to_string(), format!("{text}: this host has no interface {zone:?}"));
+        }
+    }
+
+    #[test]
+    fn all_that_std_takes_for_addresses_is_taken() {
+        fn of(addresses: impl ToAddresses) -> Vec<SocketAddr> {
+            addresses.to_addresses().unwrap()
+        }
+        let one: SocketAddr = "127.0.0.1:80".parse().unwrap();
+        let SocketAddr::V4(v4) = one else { panic!() };
+        let text = one.to_string();
+        assert_eq!(of(one), [one]);
+        assert_eq!(of(v4), [one]);
+        assert_eq!(of((v4.ip().to_owned(), 80)), [one]);
+        assert_eq!(of((one.ip(), 80)), [one]);
+        assert_eq!(of(("127.0.0.1", 80)), [one]);
+        assert_eq!(of(("127.0.0.1".to_owned(), 80)), [one]);
+        assert_eq!(of(&*text), [one]);
+        assert_eq!(of(&text), [one]);
+        assert_eq!(of(text), [one]);
+        assert_eq!(of(&[one, one][..]), [one, one]);
+        let six: SocketAddr = "[::1]:80".parse().unwrap();
+        assert_eq!(of(("::1", 80)), [six]);
+        assert_eq!(of((Ipv6Addr::LOCALHOST, 80)), [six]);
+        assert!(of("localhost:80").iter().all(|found| found.ip().is_loopback()));
+    }
+}
