@@ -220,6 +220,9 @@ impl Conn {
         self.end_with(error.into());
         self.outbox = None;
         self.sending = Half::Finished;
+        if self.is_cut() {
+            return self.receiving = Half::Finished; // Nothing goes on.
+        }
         self.marks |= mark::LAST_WORDS;
     }
 }
