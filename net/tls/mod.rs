@@ -38,6 +38,7 @@
 //! TLS.
 
 mod client;
+mod der;
 mod handshake;
 mod hosts;
 mod incoming;
