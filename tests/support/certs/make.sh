@@ -19,10 +19,11 @@ own() { # name, options
     rm -f cert key
 }
 
-# One that an authority signs whose key is in `root-key`, and the authority.
+# One with the key in `key` that an authority signs whose key is in `root-key`, and the authority.
 issued() { # name, digest
+    [ -s root-key ] || p256 root-key
+    [ -s key ] || p256 key
     openssl req -x509 -new -key root-key $days -subj "/CN=authority of $1" -out "$1-root.pem"
-    p256 key
     openssl req -new -key key -subj "/CN=$1" -out request
     printf '%s\nbasicConstraints=CA:FALSE\n' "$names" >extensions
     openssl x509 -req -in request -CA "$1-root.pem" -CAkey root-key -set_serial 1 $days $2 \
@@ -58,6 +59,11 @@ openssl genpkey -quiet -algorithm EC -pkeyopt ec_paramgen_curve:secp256k1 -out r
 issued by-secp256k1 -sha256
 openssl genpkey -quiet -algorithm ED448 -out root-key
 issued by-ed448 ""
+
+openssl genpkey -quiet -algorithm RSA -pkeyopt rsa_keygen_bits:1024 -out key
+issued with-rsa-1024 -sha256
+openssl genpkey -quiet -algorithm EC -pkeyopt ec_paramgen_curve:P-521 -out key
+issued with-p521 -sha256
 
 # Keys that ring does not take, in each of their forms.
 openssl ecparam -name secp521r1 -genkey -noout -out key-p521-sec1.pem
