@@ -25,7 +25,7 @@ use super::event::{Event, Reason};
 use super::link::LINK_GONE;
 use super::receive::{deliver, receive};
 use super::transport::Io;
-use crate::reactor::{Context, RawId, Readiness, SourceId};
+use crate::reactor::{Context, Cork, RawId, Readiness, SourceId};
 
 /// What a connection resumes itself with to reach `settle`.
 const LOOK: Readiness = Readiness::WRITABLE;
@@ -132,8 +132,10 @@ fn flush_outside<S: 'static, H: HandlerFn<S>>(
 ) {
     let tick = tick_for(reactor, id);
     let Some(conn) = reactor.get_mut(id) else { return };
-    if conn.flush(tick) {
-        conn.outbox = None;
+    if conn.flush(tick)
+        && let Some(outbox) = conn.outbox.take()
+    {
+        Cork::keep(outbox);
     }
     if conn.has(mark::RESUMED | mark::LAST_WORDS) || begins_to_linger(conn) {
         reactor.resume(id.raw(), LOOK_AND_READ);
