@@ -141,6 +141,51 @@ fn over_a_socket_ten_of_ten_are_answered() {
 }
 
 #[test]
+fn a_request_that_comes_with_the_end_of_the_handshake_and_a_cut_is_answered() {
+    let (mut reactor, mut told) = (Reactor::new().unwrap(), Told::default());
+    let (ours, theirs) = memory::pair(&mut reactor);
+    with::server().accept(&mut reactor, ours, |reactor, _, result| {
+        result.unwrap().open(reactor, watched(echo));
+    });
+    let mut peer = TlsPeer::client(&mut reactor, theirs, with::client_config_of(&[&TLS13]));
+    peer.flush(&mut reactor);
+    turns(&mut reactor, &mut told, 5);
+    peer.read(&mut reactor).unwrap();
+    say_and_cut(&mut reactor, &mut peer, b"all at once");
+    assert_eq!(hear_out(&mut reactor, &mut told, &mut peer), (b"all at once".to_vec(), true));
+    assert_cut(&told);
+}
+
+#[test]
+fn a_connection_that_is_handed_over_behind_a_cut_still_sends() {
+    let (mut reactor, mut told) = (Reactor::new().unwrap(), Told::default());
+    // It takes the connection out of the loop in answer to its first bytes, and opens it again.
+    let hands_over =
+        |reactor: &mut Context<Told>, _: &mut Told, conn: SourceId<Conn>, event: Event<'_>| {
+            if let Event::Data(bytes) = event {
+                let bytes = bytes.to_vec();
+                reactor[conn].hold();
+                reactor.after(Duration::ZERO, move |reactor, _| {
+                    reactor[conn].release();
+                    let mut stream = Stream::from(reactor.deregister(conn).unwrap());
+                    let _ = stream.write(&bytes);
+                    stream.open(reactor, watched(tcp::note));
+                });
+            }
+        };
+    let (ours, theirs) = memory::pair(&mut reactor);
+    with::server().accept(&mut reactor, ours, move |reactor, _, result| {
+        let limits = Limits { half_open: true, ..Limits::default() };
+        result.unwrap().limits(limits).open(reactor, hands_over);
+    });
+    let mut peer = TlsPeer::client(&mut reactor, theirs, with::client_config());
+    peer.shake(&mut reactor, &mut told);
+    say_and_cut(&mut reactor, &mut peer, b"handed over");
+    assert_eq!(hear_out(&mut reactor, &mut told, &mut peer), (b"handed over".to_vec(), true));
+    assert_cut(&told);
+}
+
+#[test]
 fn a_cut_in_the_middle_of_a_record_takes_no_more_than_that_record() {
     let (mut reactor, mut told) = (Reactor::new().unwrap(), Told::default());
     let way = (&TLS13, 1 << 16);

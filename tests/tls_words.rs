@@ -152,6 +152,24 @@ fn a_server_that_is_refused_is_told_why_in_plain_words() {
 }
 
 #[test]
+fn where_nobody_has_looked_nothing_is_claimed() {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(with::der(pem!("by-rsa-1024-root"))).unwrap();
+    let config = rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let config = config.with_safe_default_protocol_versions().unwrap();
+    let config = config.with_root_certificates(roots).with_no_client_auth();
+    let mut reactor = Reactor::new().unwrap();
+    let both = (&showing(pem!("by-rsa-1024")), &tls::Client::from(Arc::new(config)));
+    let pair = memory::pair(&mut reactor);
+    let shaken = shake_over(&mut reactor, &mut (), both, "localhost", pair);
+    assert_eq!(
+        readable(shaken.client.unwrap().unwrap_err().to_string()),
+        "the peer's certificate has a signature that is wrong, or by a key of a kind that is not \
+         taken here"
+    );
+}
+
+#[test]
 fn what_nobody_vouches_for_is_told_so_whatever_it_is_signed_by() {
     let untrusted = |pem| said_of(&showing(pem), &authority().pem, "localhost");
     let self_signed =

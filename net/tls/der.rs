@@ -236,4 +236,33 @@ mod tests {
             assert_eq!(take(&mut &head[..], SEQUENCE), None);
         }
     }
+
+    #[test]
+    fn nonsense_is_read_as_nothing() {
+        let mut dice = 88_172_645_463_325_252_u64;
+        let mut roll = |sides: usize| {
+            dice ^= dice << 13;
+            dice ^= dice >> 7;
+            dice ^= dice << 17;
+            dice as usize % sides
+        };
+        let tags = [INTEGER, BITS, BYTES, NUMBER, SEQUENCE, FIRST];
+        for _ in 0..20_000 {
+            let bytes: Vec<u8> = (0..roll(60))
+                .map(|_| match roll(3) {
+                    0 => tags[roll(tags.len())],
+                    1 => roll(20) as u8,
+                    _ => roll(256) as u8,
+                })
+                .collect();
+            let _ = (Names::of(&bytes), Key::of_public(&bytes), signature(&bytes));
+            for key in [
+                PrivateKeyDer::Pkcs1(bytes.clone().into()),
+                PrivateKeyDer::Sec1(bytes.clone().into()),
+                PrivateKeyDer::Pkcs8(bytes.clone().into()),
+            ] {
+                let _ = Key::of_private(&key).map(|key| key.to_string());
+            }
+        }
+    }
 }

@@ -112,9 +112,7 @@ fn of_certificate(why: &CertificateError) -> String {
             let others = others.join(", ");
             format!("is for another purpose: {others}, not {}", of_purpose(required))
         }
-        CertificateError::BadSignature => {
-            of_signature(take_finding(), "has a signature that is wrong")
-        }
+        CertificateError::BadSignature => of_signature(take_finding(), BAD_SIGNATURE),
         CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
             of_signature(take_finding(), "was signed by a key that is not taken here")
         }
@@ -132,6 +130,9 @@ fn of_certificate(why: &CertificateError) -> String {
     }
 }
 
+/// Of a verifier that is not ours, so that nobody has looked.
+const BAD_SIGNATURE: &str =
+    "has a signature that is wrong, or by a key of a kind that is not taken here";
 const SELF_SIGNED: &str = "is self-signed, and not among those that are trusted here";
 
 fn of_unknown(finding: Option<Finding>) -> &'static str {
