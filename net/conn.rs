@@ -19,7 +19,8 @@
 //! `Eof` finishes sending unless `Limits::half_open` says otherwise. Where a write fails, what the
 //! peer sent before is read first (its *last words*). An input that is cut has failed alone: what
 //! came before is genuine, and is answered. No `Eof` is told, so one that may be half open stays
-//! so only while its handler says that an answer is to come ([`hold`](Conn::hold)).
+//! so only while an answer is to come: its handler says so ([`hold`](Conn::hold)), or waits for
+//! `Drained`.
 //!
 //! # Rules
 //! 1. `Closed` is told exactly once for each connection, whatever ended it, and is the last event;

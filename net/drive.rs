@@ -174,7 +174,7 @@ fn is_settled(conn: &Conn, sent: bool) -> bool {
 /// Whether the peer has finished and we are to follow: at once, or when half open no longer is
 /// allowed. A handler that was not told of a cut would wait for an end that does not come.
 fn ends_with_peer<S, H: HandlerFn<S>>(conn: &Conn, _: &H) -> bool {
-    let goes_on = !conn.is_cut() || H::HEARS_CUTS || conn.has(mark::HELD);
+    let goes_on = !conn.is_cut() || H::HEARS_CUTS || conn.has(mark::HELD | mark::ABOVE);
     conn.is_read_out() && !conn.has(mark::CLOSING) && !(goes_on && conn.may_be_half_open())
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustls::version::{TLS12, TLS13};
 use waterwheel::net::{
-    Conn, Event, Framed, Limits, Lines, LinkReport, Reason, Stream, framed, link, memory,
+    Conn, Event, Framed, Limits, Lines, LinkReport, Pressure, Reason, Stream, framed, link, memory,
     tcp as net_tcp,
 };
 use waterwheel::timers::ManualClock;
@@ -278,6 +278,36 @@ fn a_half_open_connection_that_owes_nothing_ends_at_once() {
     assert_eq!(hear_out(&mut reactor, &mut told, &mut peer), (b"now".to_vec(), true));
     assert_cut(&told);
     assert_eq!(reactor.now(), begin);
+}
+
+#[test]
+fn a_half_open_connection_sends_an_answer_that_waits_for_room() {
+    const PIECES: usize = 100;
+    let (mut reactor, mut told) = (Reactor::new().unwrap(), Told::default());
+    let mut left = PIECES;
+    let in_pieces = move |reactor: &mut Context<Told>, told: &mut Told, conn, event: Event<'_>| {
+        let conn: SourceId<Conn> = conn;
+        if matches!(event, Event::Data(_) | Event::Drained) {
+            while left > 0 {
+                left -= 1;
+                if reactor[conn].write(&[b'x'; 3000]) == Pressure::AboveHigh {
+                    break;
+                }
+            }
+        }
+        tcp::note(reactor, told, conn, event);
+    };
+    let limits = Limits {
+        half_open: true,
+        outbox_bytes_high: 8000,
+        outbox_bytes_low: 2000,
+        ..Limits::default()
+    };
+    let mut peer = served(&mut reactor, &mut told, (&TLS13, 4000), limits, in_pieces);
+    say_and_cut(&mut reactor, &mut peer, b"give me all");
+    let (heard, whole) = hear_out(&mut reactor, &mut told, &mut peer);
+    assert_eq!((heard.len(), whole), (PIECES * 3000, true));
+    assert_cut(&told);
 }
 
 #[test]
