@@ -36,6 +36,7 @@ pub struct Cork {
 /// know its loop.
 #[derive(Default)]
 struct Spares {
+    #[expect(clippy::vec_box)] // They go round in their boxes: making those is half of the cost.
     all: Vec<Box<Cork>>,
     /// The capacity of all.
     bytes: usize,

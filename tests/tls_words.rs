@@ -307,7 +307,8 @@ fn what_an_editor_does_to_a_text_is_no_mistake() {
         format!("\u{feff}{text}").encode_utf16().flat_map(write).collect()
     };
     let indented = |text: &str| format!("cert: |\n    {}", text.replace('\n', "\n    "));
-    let with: [(&str, Box<dyn Fn(&str) -> Vec<u8>>); 8] = [
+    type Change = Box<dyn Fn(&str) -> Vec<u8>>;
+    let with: [(&str, Change); 8] = [
         ("nothing", Box::new(|text| text.into())),
         ("a BOM", Box::new(|text| format!("\u{feff}{text}").into())),
         ("UTF-16", Box::new(move |text| utf16(text, u16::to_le_bytes))),
