@@ -8,14 +8,19 @@
 //! ```text
 //!   sending     Open ──shutdown, close, Eof──▶ Finishing ──outbox sent: FIN──▶ Finished
 //!   receiving   Open ──FIN read: Eof told─────────────────────────────────────▶ Finished
+//!                 └────ended, and not by the peer's word──────────────────────▶ Cut
 //!
 //!   both Finished ───────────────────────────────▶ Closed(Finished)
 //!   close, and the grace runs out ───────────────▶ Closed(Finished), or Grace if bytes are unsent
 //!   abort, a timeout, an error, a bad frame ─────▶ Closed(that)
+//!   cut, and all is sent ────────────────────────▶ Closed(UnexpectedEof)
 //! ```
 //!
 //! `Eof` finishes sending unless `Limits::half_open` says otherwise. Where a write fails, what the
-//! peer sent before is read first (its *last words*).
+//! peer sent before is read first (its *last words*). An input that is cut has failed alone: what
+//! came before is genuine, and is answered. No `Eof` is told, so one that may be half open stays
+//! so only while an answer is to come: its handler says so ([`hold`](Conn::hold)), or waits for
+//! `Drained`.
 //!
 //! # Rules
 //! 1. `Closed` is told exactly once for each connection, whatever ended it, and is the last event;
@@ -49,6 +54,9 @@ pub(super) enum Half {
     Open,
     /// Sending only: to be finished once the outbox is empty.
     Finishing,
+    /// Receiving only: it has ended, but anybody on the way may have made that end. Why is in
+    /// `end`, and the other half goes on.
+    Cut,
     Finished,
 }
 
@@ -206,7 +214,7 @@ impl Conn {
         self.shutdown();
         self.forget_quiet();
         self.marks |= mark::CLOSING;
-        if !self.io.is_one_peer() {
+        if !self.io.is_one_peer() && !self.is_cut() {
             self.receiving = Half::Finished; // Input is not ours to discard, and harms nobody.
         }
     }
@@ -227,12 +235,17 @@ impl Conn {
 
     /// Whether no more `Data` will come: it is closed, closing or aborted.
     pub fn is_closing(&self) -> bool {
-        self.has(mark::CLOSING) || self.end.is_some() && !self.has(mark::LAST_WORDS)
+        self.has(mark::CLOSING) || self.has_failed() && !self.has(mark::LAST_WORDS)
     }
 
-    /// Whether the peer has finished, and all that it sent was delivered.
+    /// Whether the peer's input has ended, and all that it sent was delivered.
     pub(super) fn is_read_out(&self) -> bool {
-        self.receiving == Half::Finished
+        matches!(self.receiving, Half::Finished | Half::Cut)
+    }
+
+    /// Whether it has ended, but not by the peer's word.
+    pub(super) fn is_cut(&self) -> bool {
+        self.receiving == Half::Cut
     }
 
     /// Whether nothing is under way in either direction, so that it can carry another exchange.
@@ -255,9 +268,10 @@ impl Conn {
         }
     }
 
-    /// Whether it is known why this is over; it is told soon.
+    /// Whether it is known why this is over; it is told soon. Of one whose input was cut it is known
+    /// while it still sends.
     pub(super) fn has_failed(&self) -> bool {
-        self.end.is_some()
+        self.end.is_some() && self.receiving != Half::Cut
     }
 
     /// Whether it stays open for writing when the peer has finished.
@@ -310,11 +324,11 @@ impl Conn {
         self.unsent() == 0 && !self.io.owes()
     }
 
-    /// Whether both halves have ended. One that ends in order ends when the last record of its
-    /// transport has gone, too.
+    /// Whether both halves have ended. One that sends all ends when the last record of its transport
+    /// has gone, too.
     pub(super) fn is_over(&self) -> bool {
-        (self.sending, self.receiving) == (Half::Finished, Half::Finished)
-            && (self.end.is_some() || !self.io.owes())
+        (self.sending, self.is_read_out()) == (Half::Finished, true)
+            && (self.has_failed() || !self.io.owes())
     }
 
     #[inline]

@@ -234,7 +234,8 @@ fn abort<S: 'static>(reactor: &mut Context<S>, id: SourceId<Drain>) {
 }
 
 impl Conn {
-    /// Says that an answer is still to come, though nothing is unsent: a [`drain`] waits for it.
+    /// Says that an answer is still to come, though nothing is unsent: a [`drain`] waits for it, and
+    /// so does a half-open connection over TLS whose peer has gone without a goodbye.
     /// For handlers that answer from a timer, a worker, another connection.
     pub fn hold(&mut self) {
         self.marks |= mark::HELD;

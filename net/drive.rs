@@ -25,7 +25,7 @@ use super::event::{Event, Reason};
 use super::link::LINK_GONE;
 use super::receive::{deliver, receive};
 use super::transport::Io;
-use crate::reactor::{Context, RawId, Readiness, SourceId};
+use crate::reactor::{Context, Cork, RawId, Readiness, SourceId};
 
 /// What a connection resumes itself with to reach `settle`.
 const LOOK: Readiness = Readiness::WRITABLE;
@@ -38,13 +38,6 @@ pub(super) const LOOK_AND_READ: Readiness = Readiness::READ_CLOSED;
 /// handler is ours, takes it for the news that its link has gone.
 pub(super) const NUDGE: Readiness = LINK_GONE;
 
-/// Calls the connection's handler, which may do anything to anything.
-pub(super) trait HandlerFn<S>:
-    FnMut(&mut Context<S>, &mut S, SourceId<Conn>, Event<'_>)
-{
-}
-impl<S, F: FnMut(&mut Context<S>, &mut S, SourceId<Conn>, Event<'_>)> HandlerFn<S> for F {}
-
 /// A connection's source is called.
 pub(super) fn drive<S: 'static>(
     reactor: &mut Context<S>,
@@ -54,7 +47,7 @@ pub(super) fn drive<S: 'static>(
     handler: &mut impl HandlerFn<S>,
 ) {
     if ready.contains(Readiness::FLUSH) {
-        return flush_outside(reactor, id);
+        return flush_outside(reactor, id, handler);
     }
     let mut more = false;
     if ready.contains(Readiness::DEADLINE) {
@@ -111,7 +104,7 @@ fn is_reset_unread(conn: &Conn, ready: Readiness) -> bool {
     let told = ready.contains(Readiness::ERROR);
     let gone = match conn.receiving {
         // Of two descriptors, one hangs up when the input ends; the other has an error.
-        Half::Finished => conn.may_be_half_open() && (conn.io.is_one_peer() || told),
+        Half::Finished | Half::Cut => conn.may_be_half_open() && (conn.io.is_one_peer() || told),
         // A Unix socket hangs up when its peer has closed in order, too.
         _ => conn.has(mark::PAUSED) && conn.has(mark::HELD) && (conn.io.is_tcp() || told),
     };
@@ -132,16 +125,22 @@ fn nudge<S: 'static>(
 
 /// Phase 1: somebody else's callback wrote to it, or closed, paused or resumed it. The handler's
 /// turn comes in dispatch.
-fn flush_outside<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
+fn flush_outside<S: 'static, H: HandlerFn<S>>(
+    reactor: &mut Context<S>,
+    id: SourceId<Conn>,
+    handler: &H,
+) {
     let tick = tick_for(reactor, id);
     let Some(conn) = reactor.get_mut(id) else { return };
-    if conn.flush(tick) {
-        conn.outbox = None;
+    if conn.flush(tick)
+        && let Some(outbox) = conn.outbox.take()
+    {
+        Cork::keep(outbox);
     }
     if conn.has(mark::RESUMED | mark::LAST_WORDS) || begins_to_linger(conn) {
         reactor.resume(id.raw(), LOOK_AND_READ);
     } else if conn.is_drained()
-        || ends_with_peer(conn)
+        || ends_with_peer(conn, handler)
         || owes_drained(conn)
         || conn.sending == Half::Finishing
         || conn.is_over()
@@ -173,9 +172,10 @@ fn is_settled(conn: &Conn, sent: bool) -> bool {
 }
 
 /// Whether the peer has finished and we are to follow: at once, or when half open no longer is
-/// allowed.
-fn ends_with_peer(conn: &Conn) -> bool {
-    conn.receiving == Half::Finished && !conn.has(mark::CLOSING) && !conn.may_be_half_open()
+/// allowed. A handler that was not told of a cut would wait for an end that does not come.
+fn ends_with_peer<S, H: HandlerFn<S>>(conn: &Conn, _: &H) -> bool {
+    let goes_on = !conn.is_cut() || H::HEARS_CUTS || conn.has(mark::HELD | mark::ABOVE);
+    conn.is_read_out() && !conn.has(mark::CLOSING) && !(goes_on && conn.may_be_half_open())
 }
 
 fn owes_drained(conn: &Conn) -> bool {
@@ -185,6 +185,52 @@ fn owes_drained(conn: &Conn) -> bool {
 
 fn begins_to_linger(conn: &Conn) -> bool {
     conn.has(mark::CLOSING) && !conn.is_lingering()
+}
+
+/// A connection's handler.
+pub(super) trait HandlerFn<S> {
+    /// Whether it is told `Eof` of an input that was cut, too, and looks which it was.
+    const HEARS_CUTS: bool = false;
+
+    /// Calls it. It may do anything to anything.
+    fn call(
+        &mut self,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        id: SourceId<Conn>,
+        event: Event<'_>,
+    );
+}
+
+impl<S, F: FnMut(&mut Context<S>, &mut S, SourceId<Conn>, Event<'_>)> HandlerFn<S> for F {
+    #[inline]
+    fn call(
+        &mut self,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        id: SourceId<Conn>,
+        event: Event<'_>,
+    ) {
+        self(reactor, state, id, event);
+    }
+}
+
+/// A handler of ours: [`Conn::is_cut`] tells it how the input has ended.
+pub(super) struct HearsCuts<F>(pub(super) F);
+
+impl<S, F: HandlerFn<S>> HandlerFn<S> for HearsCuts<F> {
+    const HEARS_CUTS: bool = true;
+
+    #[inline]
+    fn call(
+        &mut self,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        id: SourceId<Conn>,
+        event: Event<'_>,
+    ) {
+        self.0.call(reactor, state, id, event);
+    }
 }
 
 /// Calls the handler with the loop's cork in place of an empty outbox.
@@ -204,7 +250,7 @@ pub(super) fn call<S: 'static>(
         reactor.put_cork(cork);
     }
     let lent = Lent(reactor, id.raw());
-    handler(lent.0, state, id, event);
+    handler.call(lent.0, state, id, event);
 }
 
 /// The loop, lent to a handler. Should that panic, its source is called again: for what there was
@@ -259,7 +305,7 @@ fn settle<S: 'static>(
     let drained = conn.is_drained() && !more;
     if drained && conn.is_quiet_so_far() && !conn.seat.has_farewell() {
         conn.close_at_once();
-    } else if ends_with_peer(conn) || drained && !conn.seat.has_farewell() {
+    } else if ends_with_peer(conn, handler) || drained && !conn.seat.has_farewell() {
         conn.close();
     } else if drained && !ready.contains(NUDGE) {
         reactor.resume(id.raw(), NUDGE); // Its handler closes it, or has a reason not to.
@@ -292,7 +338,7 @@ fn settle<S: 'static>(
     if conn.is_over() {
         let reason = conn.end.take().map_or(Reason::Finished, |reason| *reason);
         reactor.remove(id.raw());
-        return handler(reactor, state, id, Event::Closed(reason));
+        return handler.call(reactor, state, id, Event::Closed(reason));
     }
     if conn.has(mark::RESUMED) {
         // By its own handler, after this turn's reading: no edge will come for what waits.

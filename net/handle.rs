@@ -161,6 +161,11 @@ impl SourceId<Conn> {
         reactor.get(self).ok_or_else(gone)?.peer_cred()
     }
 
+    /// Returns true if its input was cut: it has ended without the end that its transport has.
+    pub(super) fn is_cut<S: 'static>(self, reactor: &Context<S>) -> bool {
+        reactor.get(self).is_some_and(Conn::is_cut)
+    }
+
     #[inline]
     fn with<S: 'static>(self, reactor: &mut Context<S>, act: impl FnOnce(&mut Conn)) -> bool {
         reactor.get_mut(self).map(act).is_some()

@@ -42,7 +42,9 @@ pub struct Limits {
     /// How long a graceful close may take, to send what is unsent and hear the peer close. 5 s.
     pub close_grace: Duration,
     /// Whether the connection stays open for writing when the peer has finished. False: it is
-    /// closed after [`Eof`](super::Event::Eof) was told and what is unsent was sent.
+    /// closed after [`Eof`](super::Event::Eof) was told and what is unsent was sent. Over TLS, where
+    /// an input may end without the peer's word and no `Eof` is told, it stays open while it is
+    /// [held](super::Conn::hold) or `Drained` is owed.
     pub half_open: bool,
     /// How fast bytes are read; input that a close discards does not count. While it holds reading
     /// up no idle or read timeout runs. None.

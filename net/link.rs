@@ -9,6 +9,8 @@
 //!   a tells      b does
 //!   Data ──────▶ write; above its high-water mark: a pauses until b tells Drained
 //!   Eof ───────▶ FIN behind the last byte; the other direction goes on
+//!   (cut) ─────▶ nothing: FIN would say that this was all. It may answer what it was passed, as
+//!                long as it is not silent for a `close_grace`; then both are reset
 //!   Closed ────▶ in order: finish, too; by force, whatever it was: reset
 //!
 //!   both Closed: the link's source is called, and hands over the report
@@ -58,6 +60,8 @@ pub struct Link {
     /// By side: its tap waits to be resumed, and it was.
     waits: [Cell<bool>; 2],
     resumed: [bool; 2],
+    /// Bytes passed on when this was looked at last, since an input was cut.
+    passed: u64,
     /// No selector is needed: its ends call it.
     unplugged: Unplugged,
 }
@@ -199,6 +203,7 @@ where
         aborted: false,
         waits: Default::default(),
         resumed: [false; 2],
+        passed: 0,
         unplugged: Unplugged,
     };
     let options = Options { flush: true, closes: true, ..Options::default() };
@@ -207,6 +212,9 @@ where
         if ready.contains(Readiness::FLUSH) {
             return flush(reactor, id);
         }
+        if ready.contains(Readiness::DEADLINE) {
+            end_silent(reactor, id);
+        }
         if let Some(report) = report(reactor, id)
             && let Some(done) = done.take()
         {
@@ -214,8 +222,8 @@ where
         }
     };
     let id = reactor.register_sure(link, Interest::READABLE, options, call);
-    let a = a.linked().open(reactor, passing(id, 0));
-    let b = b.linked().open(reactor, passing(id, 1));
+    let a = a.linked().open_hearing_cuts(reactor, passing(id, 0));
+    let b = b.linked().open_hearing_cuts(reactor, passing(id, 1));
     reactor[id].ends.ids = Some([a, b]);
     id
 }
@@ -237,6 +245,7 @@ fn passing<S: 'static>(
             Event::Drained => {
                 reactor.get_mut(other).map(Conn::resume);
             }
+            Event::Eof if own.is_cut(reactor) => await_answer(reactor, link),
             Event::Eof => {
                 reactor.get_mut(other).map(Conn::shutdown);
             }
@@ -281,6 +290,29 @@ fn pass<S: 'static>(
         None => source.abort(), // Somebody has shut the other side down, or removed it, under us.
     }
     taken.unwrap_or(0)
+}
+
+/// An input was cut. The link goes on while anything is under way, and is then reset: the rest of
+/// that input will not come, and nobody may take what came for all of it.
+pub(super) fn await_answer<S: 'static>(reactor: &mut Context<S>, id: SourceId<Link>) {
+    let Some(ends) = reactor.get(id).map(Link::ends) else { return };
+    let graces = ends.iter().filter_map(|end| Some(reactor.get(*end)?.limits().close_grace));
+    let until = reactor.tick_after(graces.min().unwrap_or_default());
+    reactor[id].passed = reactor[id].bytes().iter().sum();
+    reactor.set_deadline(id.raw(), Some(until));
+}
+
+/// That long has passed since. Ends both, unless something is under way still.
+fn end_silent<S: 'static>(reactor: &mut Context<S>, id: SourceId<Link>) {
+    let Some(link) = reactor.get(id) else { return };
+    let ends = link.ends();
+    let has_passed = link.bytes().iter().sum::<u64>() > link.passed;
+    if has_passed || ends.iter().any(|end| reactor.get(*end).is_some_and(|end| !end.is_sent())) {
+        return await_answer(reactor, id);
+    }
+    for end in ends {
+        abort(reactor, end);
+    }
 }
 
 /// One side is gone.

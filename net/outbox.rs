@@ -12,6 +12,7 @@ use std::io::{self, IoSlice};
 
 use super::conn::{Conn, Half, mark};
 use super::event::Pressure;
+use crate::reactor::Cork;
 
 /// Bytes from which a write does not wait for the callback's end: with this much to send, a system
 /// call more costs less than copying it.
@@ -29,7 +30,7 @@ impl Conn {
         let through = self.unsent() + bytes.len() >= through && !later;
         let taken = if through { self.write_through(bytes) } else { 0 };
         if taken < bytes.len() {
-            self.outbox.get_or_insert_default().bytes.extend(&bytes[taken..]);
+            self.outbox.get_or_insert_with(Cork::spare).bytes.extend(&bytes[taken..]);
         }
         if self.unsent() > self.seat.outbox_bytes_high {
             self.marks |= mark::ABOVE;
@@ -80,7 +81,7 @@ impl Conn {
     #[cfg(any(feature = "http", feature = "tls"))]
     pub(super) fn write_last(&mut self, bytes: &[u8]) {
         if self.sending == Half::Open {
-            self.outbox.get_or_insert_default().bytes.extend(bytes);
+            self.outbox.get_or_insert_with(Cork::spare).bytes.extend(bytes);
         }
     }
 
@@ -168,7 +169,7 @@ impl Conn {
                 }
             }
         }
-        let outbox = self.outbox.get_or_insert_default();
+        let outbox = self.outbox.get_or_insert_with(Cork::spare);
         if outbox.since == 0 {
             outbox.since = tick;
         }
@@ -229,6 +230,9 @@ impl Conn {
         self.end_with(error.into());
         self.outbox = None;
         self.sending = Half::Finished;
+        if self.is_cut() {
+            return self.receiving = Half::Finished; // Nothing goes on.
+        }
         self.marks |= mark::LAST_WORDS;
     }
 }

@@ -62,7 +62,7 @@ pub(super) fn receive<S: 'static>(
         let short = matches!(read, Ok(count) if count < room) && !to_the_end && !io.has_more();
         let drained = match read {
             Ok(0) => {
-                end_of_input(reactor, state, id, handler);
+                end_of_input(reactor, state, id, Half::Finished, handler);
                 true
             }
             Ok(count) => {
@@ -83,12 +83,8 @@ pub(super) fn receive<S: 'static>(
                 }
                 true
             }
-            // Of input that is discarded nobody needs to know whether it was all.
-            Err(error)
-                if error.kind() == io::ErrorKind::UnexpectedEof
-                    && reactor[id].has(mark::CLOSING) =>
-            {
-                end_of_input(reactor, state, id, handler);
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                input_is_cut(reactor, state, id, error, handler);
                 true
             }
             Err(error) => {
@@ -163,18 +159,41 @@ pub(super) fn deliver<S: 'static>(
     conn.backlog = Some(backlog);
 }
 
-/// The peer has finished. Our half follows in `settle`, also when the handler panics, unless the
-/// connection may stay half open.
-fn end_of_input<S: 'static>(
+/// The input has ended, and anybody could have made that end. It is told with `Closed`, after what
+/// came before was answered.
+fn input_is_cut<S: 'static>(
     reactor: &mut Context<S>,
     state: &mut S,
     id: SourceId<Conn>,
+    why: io::Error,
     handler: &mut impl HandlerFn<S>,
 ) {
     let conn = &mut reactor[id];
-    conn.receiving = Half::Finished;
+    if conn.has(mark::CLOSING) {
+        // Of input that is discarded nobody needs to know whether it was all.
+        end_of_input(reactor, state, id, Half::Finished, handler);
+    } else if conn.has(mark::LAST_WORDS) {
+        conn.fail(why.into()); // There is nobody to answer.
+    } else {
+        conn.end_with(why.into());
+        end_of_input(reactor, state, id, Half::Cut, handler);
+    }
+}
+
+/// The peer has finished, or its input was cut. Our half follows in `settle`, also when the handler
+/// panics, unless the connection may stay half open.
+fn end_of_input<S: 'static, H: HandlerFn<S>>(
+    reactor: &mut Context<S>,
+    state: &mut S,
+    id: SourceId<Conn>,
+    end: Half,
+    handler: &mut H,
+) {
+    let conn = &mut reactor[id];
+    conn.receiving = end;
     conn.kept = 0;
-    let tells = !conn.has(mark::CLOSING | mark::CUT_OFF);
+    let tells =
+        !conn.has(mark::CLOSING | mark::CUT_OFF) && (end == Half::Finished || H::HEARS_CUTS);
     let shown = Shown(reactor, id);
     if tells {
         call(shown.0, state, id, Event::Eof, handler);

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 
 use super::conn::{Conn, Half, mark};
 use super::deadline::arm;
-use super::drive::drive;
+use super::drive::{HandlerFn, HearsCuts, drive};
 use super::event::{Event, Handler, Pressure};
 use super::limits::{Limits, Seat};
 use super::transport::{Io, Transport};
@@ -128,7 +128,8 @@ impl Stream {
         self.conn.marks |= mark::LINKED;
         self.conn.marks &= !mark::PAUSED;
         if self.conn.is_read_out() && !self.conn.has_failed() && !self.conn.io.is_one_way() {
-            self.conn.receiving = Half::Open; // Reading past the end answers 0 again.
+            self.conn.receiving = Half::Open; // Reading past the end answers the same again.
+            self.conn.end = None;
         }
         self
     }
@@ -139,11 +140,34 @@ impl Stream {
     /// # Panics
     /// With more sources than a token can number: 2^31, or 2^19 on 32-bit targets.
     #[track_caller]
-    pub fn open<S, F>(self, reactor: &mut Context<S>, mut handler: F) -> SourceId<Conn>
+    pub fn open<S, F>(self, reactor: &mut Context<S>, handler: F) -> SourceId<Conn>
     where
         S: 'static,
         F: FnMut(&mut Context<S>, &mut S, SourceId<Conn>, Event<'_>) + 'static,
     {
+        self.open_handled(reactor, handler)
+    }
+
+    /// [`open`](Stream::open) with a handler that is told `Eof` of an input that was cut, too.
+    #[track_caller]
+    pub(super) fn open_hearing_cuts<S, F>(
+        self,
+        reactor: &mut Context<S>,
+        handler: F,
+    ) -> SourceId<Conn>
+    where
+        S: 'static,
+        F: FnMut(&mut Context<S>, &mut S, SourceId<Conn>, Event<'_>) + 'static,
+    {
+        self.open_handled(reactor, HearsCuts(handler))
+    }
+
+    #[track_caller]
+    fn open_handled<S: 'static>(
+        self,
+        reactor: &mut Context<S>,
+        mut handler: impl HandlerFn<S> + 'static,
+    ) -> SourceId<Conn> {
         let closes = self.conn.io.is_one_peer();
         let options = Options { flush: true, closes, ..Options::default() };
         let both = Interest::READABLE | Interest::WRITABLE;

@@ -13,7 +13,8 @@
 //!
 //! # Rules
 //! 1. The tap sees each byte of a side once and in order, cut into pieces anyhow; again only after
-//!    it has said `Wait`. A reset it does not see: the report tells of that.
+//!    it has said `Wait`. A reset it does not see: the report tells of that. Nor does it see the end
+//!    of an input that was cut, such as TLS without close_notify: that is not passed on as an end.
 //! 2. What it passes or puts in its place goes out in that order. A side is read from only while
 //!    the other has room, as without a tap: beside `outbox_bytes_high` and one read, what waits is
 //!    what is left of one replacement.
@@ -113,15 +114,15 @@ pub enum Tap {
 /// let client = client.open(&mut reactor, |reactor, heard: &mut String, client, event| {
 ///     if let Event::Data(bytes) = event {
 ///         heard.push_str(&String::from_utf8_lossy(bytes));
-///         reactor[client].close();
+///         client.close(reactor);
 ///     }
 /// });
 /// server.open(&mut reactor, |reactor, _, server, event| {
 ///     if let Event::Data(_) = event {
-///         let _ = reactor[server].write(b"hello");
+///         let _ = server.write(reactor, b"hello");
 ///     }
 /// });
-/// let _ = reactor[client].write(b"hi");
+/// let _ = client.write(&mut reactor, b"hi");
 /// let mut heard = String::new();
 /// reactor.run(&mut heard)?;
 /// assert_eq!(heard, "HELLO, 2 there and 5 back");
@@ -193,7 +194,7 @@ impl Lane {
             return Some(Pressure::AboveHigh);
         }
         match sink.pass(bytes) {
-            Pressure::Refused => {
+            Pressure::Refused | Pressure::Closed => {
                 let taken = sink.pass_some(bytes)?;
                 self.rest.borrow_mut().extend_from_slice(&bytes[taken..]);
                 Some(Pressure::AboveHigh)
@@ -251,6 +252,7 @@ where
                     Tap::Cut => [own, other].iter().for_each(|end| link::abort(reactor, *end)),
                 }
             }
+            Event::Eof if own.is_cut(reactor) => link::await_answer(reactor, link),
             Event::Eof => {
                 let what = Passing::Eof(Side::of(side));
                 let verdict = (tapped.tap.borrow_mut())(reactor, state, link, what);

@@ -23,7 +23,9 @@ pub trait Transport: Source + fmt::Debug {
     /// Reads; 0 is the end of the stream.
     ///
     /// # Errors
-    /// `WouldBlock` when there is nothing now; any other ends the connection.
+    /// `WouldBlock` when there is nothing now; `UnexpectedEof` when the input has ended and not by
+    /// the peer's word, so that what came before can still be answered; any other ends the
+    /// connection.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
 
     /// Writes from several pieces, in order, as much as goes.

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::RawId;
 use super::bus::Bus;
+use super::cork::{CORK_KEPT_BYTES, Cork};
 use super::hook::Hooks;
 use super::offload::Jobs;
 use super::promise::Orphans;
@@ -156,20 +157,6 @@ impl Time {
 /// The size of the buffer lent by [`Context::take_scratch`]: what a read takes at most.
 pub const SCRATCH_BYTES: usize = 64 * 1024;
 
-/// Capacity above which a [`Cork`] is not kept for the next callback: what one callback usually
-/// writes is less, and one large answer should not cost its size for ever.
-const CORK_KEPT_BYTES: usize = 256 * 1024;
-
-/// Bytes on their way out, in a buffer that goes round: a callback's writes collect in the loop's,
-/// and a connection owns one only while its peer is slow.
-#[derive(Debug, Default)]
-pub struct Cork {
-    /// The bytes, first to go first.
-    pub bytes: VecDeque<u8>,
-    /// The tick at which they began to wait; 0 if they do not yet.
-    pub since: u64,
-}
-
 impl<S: 'static> Context<S> {
     /// The time of this turn: read once, after the wait, and the same for all of its callbacks.
     /// Between turns, the time now.
@@ -291,16 +278,17 @@ impl<S: 'static> Context<S> {
     /// [`put_cork`](Context::put_cork).
     #[inline]
     pub fn take_cork(&mut self) -> Box<Cork> {
-        self.cork.take().unwrap_or_default()
+        self.cork.take().unwrap_or_else(Cork::spare)
     }
 
     /// Gives a buffer for writes back.
     #[inline]
     pub fn put_cork(&mut self, mut cork: Box<Cork>) {
-        cork.bytes.clear();
-        cork.since = 0;
-        if cork.bytes.capacity() <= CORK_KEPT_BYTES {
-            self.cork = Some(cork);
+        cork.clear();
+        if cork.bytes.capacity() <= CORK_KEPT_BYTES
+            && let Some(other) = self.cork.replace(cork)
+        {
+            Cork::keep(other);
         }
     }
 

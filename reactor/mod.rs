@@ -65,6 +65,7 @@ mod backoff;
 mod builder;
 mod bus;
 mod context;
+mod cork;
 mod dispatch;
 #[cfg(unix)]
 mod fd;
@@ -95,7 +96,8 @@ pub use alive::{Alive, Handle};
 pub use backoff::Backoff;
 pub use builder::{Builder, PanicPolicy};
 pub use bus::{LISTENERS_NESTED, ListenerId};
-pub use context::{Context, Cork, SCRATCH_BYTES, Statistics};
+pub use context::{Context, SCRATCH_BYTES, Statistics};
+pub use cork::Cork;
 #[cfg(unix)]
 pub use fd::Fd;
 pub use hook::HookId;

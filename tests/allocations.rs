@@ -5,8 +5,8 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use allocation_counter::measure;
-use waterwheel::Reactor;
-use waterwheel::net::{Event, Framed, Limits, Lines, Pressure, framed, tcp::Listen};
+use waterwheel::net::{Conn, Event, Framed, Limits, Lines, Pressure, framed, tcp::Listen};
+use waterwheel::{Reactor, SourceId};
 
 mod support;
 
@@ -102,4 +102,69 @@ fn idle_turn_allocates_nothing() {
         }
     });
     assert_eq!(idle.count_total, 0);
+}
+
+/// A room in which each hears what anybody says, and so many peers in it.
+struct Room {
+    reactor: Reactor<Vec<SourceId<Conn>>>,
+    conns: Vec<SourceId<Conn>>,
+    peers: Vec<TcpStream>,
+}
+
+fn room(peers: usize) -> Room {
+    let mut reactor = Reactor::new().unwrap();
+    let listener =
+        Listen::new().open(&mut reactor, "127.0.0.1:0", |reactor, room: &mut Vec<_>, incoming| {
+            room.push(incoming.open(reactor, |reactor, room: &mut Vec<_>, _, event| {
+                let Event::Data(bytes) = event else { return };
+                for conn in room.iter() {
+                    let conn: SourceId<Conn> = *conn;
+                    assert_eq!(reactor[conn].write(bytes), Pressure::Below);
+                }
+            }));
+        });
+    let addr = reactor[listener.unwrap()].local_addr();
+    let mut conns = Vec::new();
+    let connect = |_| {
+        let peer = TcpStream::connect(addr).unwrap();
+        peer.set_nonblocking(true).unwrap();
+        peer.set_nodelay(true).unwrap();
+        peer
+    };
+    let peers: Vec<_> = (0..peers).map(connect).collect();
+    while conns.len() < peers.len() {
+        reactor.turn(&mut conns, Some(Duration::ZERO)).unwrap();
+    }
+    Room { reactor, conns, peers }
+}
+
+impl Room {
+    /// One after another says this so many times, and each hears it.
+    fn talk(&mut self, message: &[u8], count: usize) {
+        let mut heard = [0; 4096];
+        for number in 0..count {
+            let speaker = number % self.peers.len();
+            self.peers[speaker].write_all(message).unwrap();
+            for peer in &mut self.peers {
+                let mut received = 0;
+                while received < message.len() {
+                    self.reactor.turn(&mut self.conns, Some(Duration::ZERO)).unwrap();
+                    received += peer.read(&mut heard[received..]).unwrap_or(0);
+                }
+                assert_eq!(&heard[..received], message);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_written_to_others_allocates_nothing() {
+    let _ceiling = support::ceiling(Duration::from_secs(60));
+    for (peers, bytes) in [(2, 1), (2, 4000), (50, 200), (50, 4000)] {
+        let mut room = room(peers);
+        let message = vec![7; bytes];
+        room.talk(&message, 100);
+        let steady = measure(|| room.talk(&message, 200)).count_total;
+        assert_eq!(steady, 0, "{peers} peers, {bytes} bytes");
+    }
 }

@@ -137,6 +137,41 @@ fn an_end_that_anybody_could_have_made_is_not_the_end_of_a_body() {
     assert!(matches!(error, Error::Lost { phase: Phase::Body, .. }), "{error}");
 }
 
+#[test]
+fn an_answer_that_is_whole_before_a_cut_is_an_answer() {
+    let _ceiling = ceiling(LIMIT);
+    let (mut reactor, mut told, client) = (Reactor::new().unwrap(), Told::default(), client());
+    fn cut(reactor: &mut Context<Told>, conn: SourceId<Conn>, answer: &str) {
+        let _ = reactor[conn].write(answer.as_bytes());
+        reactor.defer(move |reactor, _| {
+            reactor.enqueue(waterwheel::reactor::Priority::Low, move |reactor, _| {
+                reactor.remove(conn.raw());
+            });
+        });
+    }
+    const LENGTH: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwhole";
+    const CHUNKS: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
+                          5\r\nwhole\r\n0\r\n\r\n";
+    let cases: [(Answering, bool); 4] = [
+        (|reactor, conn| cut(reactor, conn, LENGTH), true),
+        (|reactor, conn| cut(reactor, conn, CHUNKS), true),
+        (|reactor, conn| cut(reactor, conn, &LENGTH[..LENGTH.len() - 1]), false),
+        (|reactor, conn| cut(reactor, conn, &CHUNKS[..CHUNKS.len() - 2]), false),
+    ];
+    for (answering, whole) in cases {
+        let port = serve(&mut reactor, server(), answering);
+        let url = format!("https://localhost:{port}/");
+        match get(&mut reactor, &mut told, &client, &url) {
+            Ok(answer) => assert!(whole && answer.text() == Ok("whole"), "{answer:?}"),
+            Err(error) => {
+                let lost = matches!(error, Error::Lost { phase: Phase::Body, .. });
+                assert!(!whole && lost, "{error}");
+            }
+        }
+        turn_until(&mut reactor, &mut told, |_, _| client.connections() == 0);
+    }
+}
+
 /// What a server does behind its first answer, at once.
 #[derive(Clone, Copy, PartialEq)]
 enum Then {

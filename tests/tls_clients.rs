@@ -245,6 +245,32 @@ fn our_client_speaks_to_a_server_of_openssl() {
 }
 
 #[test]
+fn a_server_whose_key_is_not_taken_is_told_so() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/certs");
+    let said = |name: &str, version: &str| {
+        let file = format!("{folder}/{name}.pem");
+        let weak = ["-cipher", "DEFAULT:@SECLEVEL=0"];
+        let options = [&["-cert", &file, "-key", &file, version][..], &weak].concat();
+        let (_server, addr, _files) = s_server(&format!("{name}{version}"), &options);
+        let root = std::fs::read(format!("{folder}/{name}-root.pem")).unwrap();
+        speak(addr, tls::Client::with_roots(root).unwrap()).unwrap_err()
+    };
+    for version in ["-tls1_3", "-tls1_2"] {
+        assert_eq!(
+            said("with-rsa-1024", version),
+            "the peer's certificate has a key that is not taken here, RSA of 1024 bits: RSA of \
+             2048 to 8192 bits, EC on P-256 or P-384, and Ed25519 are"
+        );
+        // We said what we take, and it has none of that.
+        assert_eq!(
+            said("with-p521", version),
+            "the peer gave up: we have no way to encrypt or to sign in common, or it wants a \
+             certificate from us"
+        );
+    }
+}
+
+#[test]
 fn a_server_of_openssl_wants_a_certificate_and_gets_it() {
     let ca = Scratch::new("wants-ca.pem", &authority().pem);
     let ca_path = ca.0.to_str().unwrap();

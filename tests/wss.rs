@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use waterwheel::net::ws::{self as sockets, Connect, Event, Reason, Socket};
-use waterwheel::net::{http, tcp as sys};
+use waterwheel::net::{Reason as NetReason, http, memory, tcp as sys};
 use waterwheel::{Context, Reactor};
 
 mod support;
@@ -14,12 +14,15 @@ mod support;
 mod tcp;
 #[path = "support/tls.rs"]
 mod with;
+#[path = "support/tls_peer.rs"]
+mod with_peer;
 #[path = "support/ws.rs"]
 mod ws;
 
 use support::ceiling;
 use support::process::Process;
-use tcp::turn_until;
+use tcp::{turn_until, turns};
+use with_peer::TlsPeer;
 use ws::{Told, note, python, watched};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -123,4 +126,44 @@ asyncio.run(talk())
     turn_until(&mut reactor, &mut told, |_, _| line.is_finished());
     assert_eq!(line.join().unwrap(), "fine");
     turn_until(&mut reactor, &mut told, |_, _| ws::unclosed() == 0);
+}
+
+#[test]
+fn messages_that_came_whole_before_a_cut_are_answered() {
+    let (mut reactor, mut told) = (Reactor::new().unwrap(), Told::default());
+    let talk = |reactor: &mut Context<Told>, told: &mut Told, socket: &Socket, event: Event<'_>| {
+        if let Event::Text(text) = &event {
+            let _ = socket.text(reactor, text);
+        }
+        note(reactor, told, socket, event);
+    };
+    let server = http::Server::new(move |reactor, _, request, reply| {
+        let _ = sockets::accept(reactor, request, reply, watched(talk));
+    });
+    let (ours, theirs) = memory::pair(&mut reactor);
+    with::server().accept(&mut reactor, ours, move |reactor, _, result| {
+        server.serve(reactor, result.unwrap());
+    });
+    let mut peer = TlsPeer::client(&mut reactor, theirs, with::client_config());
+    peer.shake(&mut reactor, &mut told);
+    peer.say(
+        b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    );
+    peer.flush(&mut reactor);
+    turns(&mut reactor, &mut told, 10);
+    peer.read(&mut reactor).unwrap();
+    assert!(peer.heard.starts_with(b"HTTP/1.1 101 "));
+    peer.heard.clear();
+    // Two messages under a mask of zeros, and the beginning of a third.
+    peer.say(b"\x81\x83\0\0\0\0one\x81\x83\0\0\0\0two\x81\x85\0\0\0\0thr");
+    peer.flush(&mut reactor);
+    reactor[peer.conn].shutdown();
+    turn_until(&mut reactor, &mut told, |_, told| told.closed.is_some());
+    turns(&mut reactor, &mut told, 5);
+    peer.read(&mut reactor).unwrap();
+    assert_eq!(peer.heard, b"\x81\x03one\x81\x03two");
+    assert!(peer.was_told_goodbye());
+    let Some(Reason::Lost(NetReason::Error(error))) = told.closed else { panic!("{told:?}") };
+    assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
 }

@@ -77,9 +77,9 @@ impl Client {
     fn trusting(roots: Arc<RootCertStore>) -> io::Result<Client> {
         let builder = ClientConfig::builder_with_provider(provider());
         let builder = builder.with_safe_default_protocol_versions().map_err(failure)?;
-        let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider());
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots.clone(), provider());
         let verifier = verifier.build().map_err(|error| invalid(error.to_string()))?;
-        let verifier = Arc::new(Verifier(verifier));
+        let verifier = Arc::new(Verifier::new(verifier, roots));
         // rustls calls any verifier dangerous that is not its own; this one asks that.
         let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
         Ok(Arc::new(builder.with_no_client_auth()).into())

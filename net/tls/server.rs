@@ -19,6 +19,7 @@ use super::handshake::{HANDSHAKE_TIMEOUT, Handshake, shake};
 use super::hosts::Hosts;
 use super::pem::{certified, invalid, protocols, provider, roots};
 use super::session::Session;
+use super::trust::Verifier;
 use super::words::failure;
 use crate::net::stream::Stream;
 use crate::reactor::{Context, SourceId};
@@ -147,10 +148,11 @@ impl Server {
         how: impl Fn(ClientCertVerifierBuilder) -> ClientCertVerifierBuilder,
     ) -> io::Result<Server> {
         let roots = Arc::new(roots(pem)?);
-        let builder = WebPkiClientVerifier::builder_with_provider(roots, provider());
+        let builder = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider());
         let built = how(builder).build();
         let verifier: Arc<dyn ClientCertVerifier> =
             built.map_err(|error| invalid(format!("the roots are of no use: {error}")))?;
+        let verifier = Arc::new(Verifier::new(verifier, roots));
         let old = &self.config;
         let builder = ServerConfig::builder_with_provider(old.crypto_provider().clone());
         let builder = builder.with_safe_default_protocol_versions().map_err(failure)?;

@@ -189,7 +189,11 @@ impl Transport for Tls {
             return Ok(filled);
         }
         if let Some(error) = self.failed.take() {
-            self.forget();
+            self.more = false;
+            // An end without the peer's word is no fault of the session: it can still answer.
+            if error.kind() != io::ErrorKind::UnexpectedEof {
+                self.forget();
+            }
             return Err(error);
         }
         if self.session.is_closed() {

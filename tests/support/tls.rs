@@ -36,9 +36,14 @@ fn key_pair() -> KeyPair {
 
 impl Authority {
     pub fn new(name: &str) -> Authority {
+        Authority::with(name, |_| {})
+    }
+
+    pub fn with(name: &str, change: impl Fn(&mut CertificateParams)) -> Authority {
         let mut params = CertificateParams::new([]).expect("no names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, name);
+        change(&mut params);
         let key = key_pair();
         let pem = params.self_signed(&key).expect("a certificate").pem();
         Authority { pem, issuer: Issuer::new(params, key) }

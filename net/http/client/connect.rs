@@ -95,7 +95,7 @@ impl<S: 'static> Exchange<S> {
             limits.outbox_bytes_max = limits.outbox_bytes_max.max(least);
         });
         let own = line.clone();
-        let conn = stream.open(reactor, move |reactor, state, conn, event| {
+        let conn = stream.open_hearing_cuts(reactor, move |reactor, state, conn, event| {
             own.handle(reactor, state, conn, event);
         });
         self.work.borrow_mut().reused = false;

@@ -43,6 +43,11 @@ impl<S: 'static> Exchange<S> {
                     self.let_go(reactor);
                 }
             }
+            // `Closed` is to tell that, and soon: there will be no answer to what is unsent.
+            Event::Eof if reactor.get(conn).is_some_and(Conn::is_cut) => {
+                let conn = &mut reactor[conn];
+                if conn.unsent() > 0 { conn.abort() } else { conn.close() }
+            }
             Event::Eof => {
                 let rest = reactor.get(conn).map_or(&[][..], |conn| conn.backlog());
                 let finished = self.work.borrow_mut().reader.finish(rest);

@@ -71,7 +71,7 @@ pub(super) fn serve<S: 'static>(
         armed,
         crowd,
     };
-    let id = stream.open(reactor, move |reactor, state, id, event| {
+    let id = stream.open_hearing_cuts(reactor, move |reactor, state, id, event| {
         session.event(reactor, state, id, event);
     });
     exchange.conn.set(Some(id));
