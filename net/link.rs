@@ -30,14 +30,12 @@
 //! `rate.rs`: how fast a connection may be.
 
 use std::cell::Cell;
-use std::io;
 use std::time::{Duration, Instant};
 
 use super::conn::{Conn, Half, mark};
 use super::event::{Event, Pressure, Reason};
 use super::stream::Stream;
-use super::transport::registers_by;
-use crate::reactor::{Context, Interest, Options, Readiness, Resumer, SourceId, Unplugged};
+use crate::reactor::{Context, Options, Readiness, Resumer, SourceId};
 
 /// What tells an end that its link has gone: no connection is watched for this.
 pub(super) const LINK_GONE: Readiness = Readiness::PRIORITY;
@@ -53,8 +51,6 @@ pub struct Link {
     reasons: [Option<Reason>; 2],
     begun: Instant,
     aborted: bool,
-    /// No selector is needed: its ends call it.
-    unplugged: Unplugged,
 }
 
 /// The ends of a link. Whatever takes the link out of the loop takes them along.
@@ -112,8 +108,6 @@ impl Link {
     }
 }
 
-registers_by!(Link, unplugged);
-
 /// Joins two streams until both have ended, then calls `done` with the report.
 ///
 /// Each is a [`Stream`] that was accepted or connected, or a [`Conn`] that was deregistered: its
@@ -162,9 +156,8 @@ where
         reasons: [None, None],
         begun: reactor.now(),
         aborted: false,
-        unplugged: Unplugged,
     };
-    let options = Options { flush: true, closes: true, ..Options::default() };
+    let options = Options { flush: true, ..Options::default() };
     let mut done = Some(done);
     let call = move |reactor: &mut Context<S>, state: &mut S, id, ready: Readiness| {
         if ready.contains(Readiness::FLUSH) {
@@ -176,7 +169,7 @@ where
             done(reactor, state, report);
         }
     };
-    let id = reactor.register_sure(link, Interest::READABLE, options, call);
+    let id = reactor.own_with(link, options, call); // Its ends call it.
     let a = a.into().linked().open(reactor, passing(id, 0));
     let b = b.into().linked().open(reactor, passing(id, 1));
     reactor[id].ends.ids = Some([a, b]);

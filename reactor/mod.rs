@@ -73,6 +73,7 @@ mod id;
 #[cfg(all(test, loom))]
 mod model;
 mod offload;
+mod own;
 mod place;
 mod poll;
 mod pool;
