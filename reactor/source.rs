@@ -126,11 +126,7 @@ impl<S> Entry<S> {
     fn value_mut<T: 'static>(&mut self) -> Option<&mut T> {
         let owned = self.has(mark::OWNED);
         let object: &mut dyn Any = &mut *self.object;
-        if owned {
-            object.downcast_mut().map(|Owned(value)| value)
-        } else {
-            object.downcast_mut()
-        }
+        if owned { object.downcast_mut().map(|Owned(value)| value) } else { object.downcast_mut() }
     }
 
     pub(super) fn is_referenced(&self) -> bool {
