@@ -70,6 +70,7 @@ mod dispatch;
 mod fd;
 mod hook;
 mod id;
+mod limiter;
 #[cfg(all(test, loom))]
 mod model;
 mod offload;
@@ -101,6 +102,7 @@ pub use context::{Context, Cork, SCRATCH_BYTES, Statistics};
 pub use fd::Fd;
 pub use hook::HookId;
 pub use id::{RawId, SourceId};
+pub use limiter::Limiter;
 /// What a source is watched for.
 pub use mio::Interest;
 pub use offload::{JOBS_MAX, JobError, JobId, WORKERS};
