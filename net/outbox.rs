@@ -103,7 +103,10 @@ impl Conn {
                 sent - own
             }
             // Failed: told by `Closed`. The bytes go the way of those in the outbox.
-            None => bytes.len(),
+            None => {
+                self.lose(bytes.len());
+                bytes.len()
+            }
         }
     }
 
@@ -224,7 +227,7 @@ impl Conn {
             self.marks |= mark::CUT_OFF;
         }
         self.end_with(error.into());
-        self.outbox = None;
+        self.lose(0);
         self.sending = Half::Finished;
         self.marks |= mark::LAST_WORDS;
     }

@@ -439,6 +439,12 @@ impl<S: 'static> Context<S> {
         entry.value_mut()
     }
 
+    /// An object that was removed in this turn and waits to be dropped with its end. O(removed).
+    pub(crate) fn get_removed<T: 'static>(&self, id: SourceId<T>) -> Option<&T> {
+        let mut removed = self.removed.iter().rev();
+        removed.find(|entry| entry.generation == id.raw().generation)?.value()
+    }
+
     /// The ids of all sources of type `T`, in the order of their slots. O(sources).
     pub fn ids<T: 'static>(&self) -> Vec<SourceId<T>> {
         let of_type = self.sources.iter().filter(|(_, entry)| entry.value::<T>().is_some());
