@@ -107,6 +107,14 @@ pub(super) struct Backlog {
     pub(super) consumed: usize,
 }
 
+/// How a connection has ended.
+#[derive(Debug)]
+pub(super) struct End {
+    pub(super) reason: Reason,
+    /// Bytes that were accepted and have not left, nor will.
+    pub(super) lost: usize,
+}
+
 /// One buffered connection. 72 bytes: ten thousand idle ones are this times ten thousand.
 #[derive(Debug)]
 pub struct Conn {
@@ -116,8 +124,8 @@ pub struct Conn {
     /// Unconsumed bytes; `None` if there are none.
     pub(super) backlog: Option<Box<Backlog>>,
     pub(super) seat: Seat,
-    /// Why it is over, from the moment that is known until it is told.
-    pub(super) end: Option<Box<Reason>>,
+    /// Why it is over, from the moment that is known; what was lost, for as long as it is there.
+    pub(super) end: Option<Box<End>>,
     /// The tick of the last byte in either direction; 0 while no limit asks.
     pub(super) heard: u64,
     /// The tick at which the handler last consumed input, or at which the grace began; or at which
@@ -338,13 +346,22 @@ impl Conn {
 
     /// Notes why the connection is over, unless something did before.
     pub(super) fn end_with(&mut self, reason: Reason) {
-        self.end.get_or_insert_with(|| Box::new(reason));
+        self.end.get_or_insert_with(|| Box::new(End { reason, lost: 0 }));
+    }
+
+    /// Drops what is unsent, and `more` that was accepted and is not in the outbox, and counts it.
+    pub(super) fn lose(&mut self, more: usize) {
+        let lost = self.unsent() + more;
+        self.outbox = None;
+        if let Some(end) = &mut self.end {
+            end.lost += lost;
+        }
     }
 
     /// Ends both halves at once.
     pub(super) fn fail(&mut self, reason: Reason) {
         self.end_with(reason);
-        self.outbox = None;
+        self.lose(0);
         self.sending = Half::Finished;
         self.receiving = Half::Finished;
         self.marks &= !mark::LAST_WORDS;

@@ -95,8 +95,7 @@ fn end_grace(conn: &mut Conn) {
         conn.io.transport().reset_on_drop();
         conn.end_with(Reason::Grace);
     }
-    let reason = conn.end.take().map_or(Reason::Finished, |reason| *reason);
-    conn.fail(reason);
+    conn.fail(Reason::Finished); // Unless something was noted before.
 }
 
 /// The peer gets a reset rather than a FIN, which would look like an answer that is complete.

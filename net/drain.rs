@@ -39,15 +39,13 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::io;
 use std::mem;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::conn::{Conn, Half, mark};
-use super::transport::registers_by;
 use super::{sim, tcp};
-use crate::reactor::{Context, Interest, Options, RawId, Readiness, SourceId, Unplugged};
+use crate::reactor::{Context, RawId, Readiness, SourceId};
 
 /// What a drained connection waits at most for its peer to close, all being sent: a round trip of
 /// the slowest networks, so that what went last is there before a reset can be.
@@ -59,8 +57,6 @@ pub struct Drain {
     /// Those that were found and have not been seen to be gone.
     left: Vec<(SourceId<Conn>, Fate)>,
     report: DrainReport,
-    /// No selector is needed: a hook calls it.
-    unplugged: Unplugged,
 }
 
 /// What a connection will be counted as.
@@ -102,8 +98,6 @@ impl Drain {
     }
 }
 
-registers_by!(Drain, unplugged);
-
 /// Ends a server: closes its listeners, lets what is in flight finish, closes each connection when
 /// it is idle, aborts those that are left after `grace`, and then calls `done` with the report.
 ///
@@ -143,9 +137,8 @@ where
     let left: Vec<_> = conns.filter_map(|id| Some((id, begin(reactor, id)?))).collect();
     let (listeners, connections) = (listeners.len(), left.len());
     let report = DrainReport { listeners, connections, ..DrainReport::default() };
-    let drain = Drain { left, report, unplugged: Unplugged };
+    let drain = Drain { left, report };
     let mut done = Some(done);
-    let options = Options { closes: true, ..Options::default() };
     let call = move |reactor: &mut Context<S>, state: &mut S, id: SourceId<Drain>, ready| {
         if Readiness::contains(ready, Readiness::DEADLINE) {
             abort(reactor, id);
@@ -157,7 +150,7 @@ where
             done(reactor, state, drain.report);
         }
     };
-    let id = reactor.register_sure(drain, Interest::READABLE, options, call);
+    let id = reactor.own(drain, call); // A hook calls it.
     let tick = reactor.tick_after(grace);
     reactor.set_deadline(id.raw(), Some(tick));
     watch(reactor, id);

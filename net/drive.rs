@@ -18,6 +18,7 @@
 //! `receive.rs`: how it reads. `deadline.rs`: the limits on its time.
 
 use std::io;
+use std::mem;
 
 use super::conn::{Conn, Half, mark};
 use super::deadline::{arm, check_deadlines, needs_arming};
@@ -336,7 +337,9 @@ fn settle<S: 'static>(
     }
     let conn = &mut reactor[id];
     if conn.is_over() {
-        let reason = conn.end.take().map_or(Reason::Finished, |reason| *reason);
+        // What was lost stays in it, for who asks while this is told.
+        let reason = conn.end.as_mut().map(|end| mem::replace(&mut end.reason, Reason::Finished));
+        let reason = reason.unwrap_or(Reason::Finished);
         reactor.remove(id.raw());
         return handler.call(reactor, state, id, Event::Closed(reason));
     }

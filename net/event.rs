@@ -23,7 +23,8 @@ pub enum Event<'a> {
     /// The peer has finished writing. Unless [`Limits::half_open`](super::Limits::half_open) says
     /// otherwise the connection is closed when this event returns and what is unsent was sent.
     Eof,
-    /// The connection is gone and its id stale. The last event.
+    /// The connection is gone and its id stale. The last event. How many of the bytes that it
+    /// accepted never left, the id can still tell meanwhile: [`lost`](SourceId::lost).
     Closed(Reason),
 }
 

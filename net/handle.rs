@@ -70,6 +70,37 @@ impl SourceId<Conn> {
         reactor.get(self).map(Conn::unsent)
     }
 
+    /// How many bytes were accepted and never left when the connection ended. Known while `Closed`
+    /// is told and for the rest of that turn; `None` before and after. Zero if it ended in order.
+    ///
+    /// ```
+    /// use waterwheel::Reactor;
+    /// use waterwheel::net::{Event, memory};
+    ///
+    /// let mut reactor = Reactor::new()?;
+    /// let (client, _server) = memory::pair(&mut reactor);
+    /// let conn = client.open(&mut reactor, |reactor, lost: &mut usize, conn, event| {
+    ///     if let Event::Closed(why) = event {
+    ///         *lost = conn.lost(reactor).unwrap_or(0);
+    ///         println!("{why}: {lost} bytes were not sent");
+    ///     }
+    /// });
+    /// let _ = conn.write(&mut reactor, b"hello");
+    /// conn.abort(&mut reactor);
+    /// let mut lost = 0;
+    /// reactor.run(&mut lost)?;
+    /// assert_eq!(lost, 5);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// It is the least that was lost. What the kernel (or TLS) had taken may not have arrived
+    /// either, and only the peer can tell: a protocol that must know lets it acknowledge.
+    pub fn lost<S: 'static>(self, reactor: &Context<S>) -> Option<usize> {
+        let conn = reactor.get_removed(self)?;
+        let told = conn.is_over();
+        told.then(|| conn.end.as_ref().map_or(0, |end| end.lost))
+    }
+
     /// Gives back the last `count` bytes of the `Data` being handled; see [`Conn::unread`].
     pub fn unread<S: 'static>(self, reactor: &mut Context<S>, count: usize) -> bool {
         self.with(reactor, |conn| conn.unread(count))

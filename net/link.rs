@@ -32,7 +32,6 @@
 //! `tap.rs`: what passes, seen and changed.
 
 use std::cell::Cell;
-use std::io;
 use std::mem;
 use std::time::{Duration, Instant};
 
@@ -40,8 +39,7 @@ use super::conn::{Conn, Half, mark};
 use super::event::{Event, Pressure, Reason};
 use super::stream::Stream;
 use super::tap::Side;
-use super::transport::registers_by;
-use crate::reactor::{Context, Interest, Options, Readiness, Resumer, SourceId, Unplugged};
+use crate::reactor::{Context, Options, Readiness, Resumer, SourceId};
 
 /// What tells an end that its link has gone: no connection is watched for this.
 pub(super) const LINK_GONE: Readiness = Readiness::PRIORITY;
@@ -62,8 +60,6 @@ pub struct Link {
     resumed: [bool; 2],
     /// Bytes passed on when this was looked at last, since an input was cut.
     passed: u64,
-    /// No selector is needed: its ends call it.
-    unplugged: Unplugged,
 }
 
 /// The ends of a link. Whatever takes the link out of the loop takes them along.
@@ -131,8 +127,6 @@ impl Link {
         &self.waits
     }
 }
-
-registers_by!(Link, unplugged);
 
 /// Joins two streams until both have ended, then calls `done` with the report.
 ///
@@ -204,9 +198,8 @@ where
         waits: Default::default(),
         resumed: [false; 2],
         passed: 0,
-        unplugged: Unplugged,
     };
-    let options = Options { flush: true, closes: true, ..Options::default() };
+    let options = Options { flush: true, ..Options::default() };
     let mut done = Some(done);
     let call = move |reactor: &mut Context<S>, state: &mut S, id, ready: Readiness| {
         if ready.contains(Readiness::FLUSH) {
@@ -221,7 +214,7 @@ where
             done(reactor, state, report);
         }
     };
-    let id = reactor.register_sure(link, Interest::READABLE, options, call);
+    let id = reactor.own_with(link, options, call); // Its ends call it.
     let a = a.linked().open_hearing_cuts(reactor, passing(id, 0));
     let b = b.linked().open_hearing_cuts(reactor, passing(id, 1));
     reactor[id].ends.ids = Some([a, b]);

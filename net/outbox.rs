@@ -104,7 +104,10 @@ impl Conn {
                 sent - own
             }
             // Failed: told by `Closed`. The bytes go the way of those in the outbox.
-            None => bytes.len(),
+            None => {
+                self.lose(bytes.len());
+                bytes.len()
+            }
         }
     }
 
@@ -228,7 +231,7 @@ impl Conn {
             self.marks |= mark::CUT_OFF;
         }
         self.end_with(error.into());
-        self.outbox = None;
+        self.lose(0);
         self.sending = Half::Finished;
         if self.is_cut() {
             return self.receiving = Half::Finished; // Nothing goes on.

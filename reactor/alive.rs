@@ -4,7 +4,6 @@
 //! it was told not to; so do remotes, and callbacks that wait in the queue. "Why does `run` not
 //! return?" is the question every loop of this kind gets, so this one answers it.
 
-use std::any::Any;
 use std::fmt;
 
 use super::RawId;
@@ -130,8 +129,7 @@ impl<S: 'static> Context<S> {
         let mut why = Vec::new();
         let held = self.sources.iter().filter(|(_, entry)| entry.is_referenced());
         for (id, entry) in held {
-            let object: &dyn Any = &*entry.object;
-            let holders = object.downcast_ref().map(TaskQueue::<S>::holders);
+            let holders = entry.value().map(TaskQueue::<S>::holders);
             let tasks = holders.into_iter().flatten();
             let before = why.len();
             why.extend(tasks.map(|(name, place)| Alive::Task(name.to_owned(), place)));

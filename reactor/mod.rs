@@ -71,9 +71,11 @@ mod dispatch;
 mod fd;
 mod hook;
 mod id;
+mod limiter;
 #[cfg(all(test, loom))]
 mod model;
 mod offload;
+mod own;
 mod place;
 mod poll;
 mod pool;
@@ -102,6 +104,7 @@ pub use cork::Cork;
 pub use fd::Fd;
 pub use hook::HookId;
 pub use id::{RawId, SourceId};
+pub use limiter::Limiter;
 /// What a source is watched for.
 pub use mio::Interest;
 pub use offload::{JOBS_MAX, JobError, JobId, WORKERS};

@@ -18,7 +18,9 @@
 //! * `done` runs on the loop's thread, exactly once, never inside of `offload` or `cancel_job`.
 //!   Only a reactor that is dropped calls none: captures are dropped, work that waits too, and
 //!   nobody waits for work that has begun.
-//! * Jobs begin in the order in which they were handed over. They end in any.
+//! * Jobs begin in the order in which they were handed over. They end in any. Those of
+//!   [`offload_ordered`](Context::offload_ordered) with equal keys begin when the one before has
+//!   ended, so their results come in that order, too; they hold up nobody else.
 //! * Results count among the posts of a turn (R6), and a full mailbox takes them: there are never
 //!   more than jobs.
 //!
@@ -32,6 +34,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -115,6 +118,8 @@ pub(super) struct Entry<S> {
     result: Option<JobResult>,
     /// By which the pool knows it.
     number: u64,
+    /// The hash of what keeps it apart from others, if anything does.
+    key: Option<u64>,
     pub(super) place: Place,
     cause: u64,
     generation: u32,
@@ -126,11 +131,15 @@ pub(super) struct Jobs<S> {
     slab: Slab<Entry<S>>,
     next: u32,
     pool: Pool,
+    /// Makes keys of what is hashed: not to be guessed, so that nobody can choose names to be held
+    /// up by each other.
+    hasher: RandomState,
 }
 
 impl<S> Jobs<S> {
     pub(super) fn new(workers: usize, jobs_max: usize, stack_bytes: Option<usize>) -> Jobs<S> {
-        Jobs { slab: Slab::new(), next: 0, pool: Pool::new(workers, jobs_max, stack_bytes) }
+        let pool = Pool::new(workers, jobs_max, stack_bytes);
+        Jobs { slab: Slab::new(), next: 0, pool, hasher: RandomState::new() }
     }
 
     pub(super) fn get_mut(&mut self, id: JobId) -> Option<&mut Entry<S>> {
@@ -180,11 +189,56 @@ impl<S: 'static> Context<S> {
         W: FnOnce() -> T + Send + 'static,
         F: FnOnce(&mut Context<S>, &mut S, Result<T, JobError>) + 'static,
     {
+        self.offload_keyed(None, work, done, Place::caller())
+    }
+
+    /// [`offload`](Context::offload) for work that must not overlap: jobs with equal keys run one
+    /// after the other, in the order in which they were handed over, beside all others. The key of
+    /// a save is its file's path.
+    ///
+    /// A key is nothing that has to be made or removed. Keys of all parts of the program are the
+    /// same if they are equal and hash alike, as `"a"` and `String::from("a")` do.
+    ///
+    /// One that fails or panics does not keep the next from its turn, nor does one that is
+    /// cancelled. Those that wait for one of the same key count among the jobs that wait.
+    ///
+    /// ```
+    /// use waterwheel::Reactor;
+    /// # let path = std::env::temp_dir().join(format!("waterwheel-{}", std::process::id()));
+    /// let mut reactor = Reactor::<()>::new()?;
+    /// for text in ["first", "second"] {
+    ///     let file = path.clone();
+    ///     let save = move || std::fs::write(file, text);
+    ///     reactor.offload_ordered(&path, save, |_, _, saved| saved.unwrap().unwrap());
+    /// }
+    /// reactor.run(&mut ())?;
+    /// assert_eq!(std::fs::read_to_string(&path)?, "second");
+    /// # std::fs::remove_file(&path)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn offload_ordered<K, T, W, F>(&mut self, key: K, work: W, done: F) -> JobId
+    where
+        K: Hash,
+        T: Send + 'static,
+        W: FnOnce() -> T + Send + 'static,
+        F: FnOnce(&mut Context<S>, &mut S, Result<T, JobError>) + 'static,
+    {
+        let key = self.jobs.hasher.hash_one(key);
+        self.offload_keyed(Some(key), work, done, Place::caller())
+    }
+
+    fn offload_keyed<T, W, F>(&mut self, key: Option<u64>, work: W, done: F, place: Place) -> JobId
+    where
+        T: Send + 'static,
+        W: FnOnce() -> T + Send + 'static,
+        F: FnOnce(&mut Context<S>, &mut S, Result<T, JobError>) + 'static,
+    {
         let done: Done<S> = Box::new(move |context, state, result| {
             let own = |value: Box<dyn Any + Send>| *value.downcast().expect("this job's result");
             done(context, state, result.map(own));
         });
-        let id = self.insert_job(done, Place::caller());
+        let id = self.insert_job(done, key, place);
         self.statistics.jobs += 1;
         if self.jobs.pool.is_full() {
             self.statistics.jobs_refused += 1;
@@ -198,19 +252,27 @@ impl<S: 'static> Context<S> {
             drop(panic); // Last: its destructor may panic, too.
         };
         self.remotes = true; // From now on the mailbox is looked at.
-        match self.jobs.pool.push(Box::new(work)) {
+        match self.jobs.pool.push(key, Box::new(work)) {
             Ok(number) => self.jobs.slab[id.index as usize].number = number,
             Err(error) => self.settle(id, Err(JobError::NoWorker(error))),
         }
         id
     }
 
-    fn insert_job(&mut self, done: Done<S>, place: Place) -> JobId {
+    fn insert_job(&mut self, done: Done<S>, key: Option<u64>, place: Place) -> JobId {
         let generation = self.jobs.next;
         self.jobs.next = generation.wrapping_add(1);
         let cause = self.trace.running;
-        let entry =
-            Entry { done, result: None, number: 0, place, cause, generation, referenced: true };
+        let entry = Entry {
+            done,
+            result: None,
+            number: 0,
+            key,
+            place,
+            cause,
+            generation,
+            referenced: true,
+        };
         let index = self.jobs.slab.insert(entry);
         let id = JobId { index: u32::try_from(index).expect("fewer than 2^32 jobs"), generation };
         self.referenced += 1;
@@ -224,10 +286,11 @@ impl<S: 'static> Context<S> {
     pub fn cancel_job(&mut self, id: JobId) -> bool {
         let Some(entry) = self.jobs.get_mut(id) else { return false };
         let (number, place, settled) = (entry.number, entry.place, entry.result.is_some());
+        let key = entry.key;
         if settled {
             return false;
         }
-        let Some(work) = self.jobs.pool.remove(number) else { return false };
+        let Some(work) = self.jobs.pool.remove(number, key) else { return false };
         self.note(Kind::Cancelled, id.into(), place, 0);
         self.settle(id, Err(JobError::Cancelled));
         drop(work);
@@ -241,7 +304,8 @@ impl<S: 'static> Context<S> {
 
     /// Takes in a result that a worker has sent.
     pub(super) fn collect_result(&mut self, id: JobId, result: JobResult) {
-        self.jobs.pool.ended();
+        let key = self.jobs.get_mut(id).and_then(|entry| entry.key);
+        self.jobs.pool.ended(key);
         self.settle(id, result);
         if self.trace.is_on() {
             let place = self.jobs.get_mut(id).map_or_else(Place::caller, |entry| entry.place);

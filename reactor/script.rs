@@ -54,7 +54,8 @@ impl Script {
     }
 }
 
-/// A source without a descriptor, for scripts.
+/// A source without a descriptor, for scripts. A value of one's own goes into the loop by
+/// [`own`](super::Context::own).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unplugged;
 

@@ -18,6 +18,7 @@ use mio::{Interest, Registry, Token};
 use slab::Slab;
 
 use super::id::{GENERATION_MAX, INDEX_BITS};
+use super::own::Owned;
 use super::trace::Kind;
 use super::{Context, Place, Priority, RawId, Readiness, SourceId};
 
@@ -86,6 +87,8 @@ mod mark {
     pub(super) const CLOSES: u8 = 8;
     /// It would hold the loop, but has nothing to do.
     pub(super) const IDLE: u8 = 16;
+    /// The object is an `Owned` with a value in it, and the ids name the value.
+    pub(super) const OWNED: u8 = 32;
 }
 
 /// One slot in use. 56 bytes; ten thousand idle connections are this times ten thousand.
@@ -106,6 +109,24 @@ pub(super) struct Entry<S> {
 impl<S> Entry<S> {
     fn has(&self, mark: u8) -> bool {
         self.marks & mark != 0
+    }
+
+    /// The object, or the value in it, if it is of that type.
+    #[inline]
+    pub(super) fn value<T: 'static>(&self) -> Option<&T> {
+        let object: &dyn Any = &*self.object;
+        if self.has(mark::OWNED) {
+            object.downcast_ref().map(|Owned(value)| value)
+        } else {
+            object.downcast_ref()
+        }
+    }
+
+    #[inline]
+    fn value_mut<T: 'static>(&mut self) -> Option<&mut T> {
+        let owned = self.has(mark::OWNED);
+        let object: &mut dyn Any = &mut *self.object;
+        if owned { object.downcast_mut().map(|Owned(value)| value) } else { object.downcast_mut() }
     }
 
     pub(super) fn is_referenced(&self) -> bool {
@@ -157,8 +178,8 @@ impl<S> Sources<S> {
 impl<S: 'static> Context<S> {
     /// Moves an I/O object into the loop, which calls `callback` whenever it is ready.
     ///
-    /// Any `mio::event::Source` will do; a bare descriptor goes in as a [`Fd`](super::Fd). It is
-    /// watched edge-triggered: the callback is called once for each change. One that stops before
+    /// Any `mio::event::Source` will do; a bare descriptor goes in as a [`Fd`](super::Fd), a value
+    /// without one by [`own`](Context::own). It is watched edge-triggered: the callback is called once for each change. One that stops before
     /// the kernel says `WouldBlock` asks to be called again with [`resume`](Context::resume).
     ///
     /// # Errors
@@ -226,6 +247,14 @@ impl<S: 'static> Context<S> {
         Ok(SourceId::new(id))
     }
 
+    /// From now on ids name the value in the object.
+    pub(super) fn mark_owned<T>(&mut self, id: SourceId<Owned<T>>) -> SourceId<T> {
+        if let Some(entry) = self.sources.get_mut(id.raw()) {
+            entry.marks |= mark::OWNED;
+        }
+        SourceId::new(id.raw())
+    }
+
     /// Lets a source hold the loop only while it has something to do. False if the id is stale.
     pub(super) fn set_idle(&mut self, id: RawId, idle: bool) -> bool {
         let Some(entry) = self.sources.get_mut(id) else { return false };
@@ -266,8 +295,13 @@ impl<S: 'static> Context<S> {
         if let Err(error) = entry.object.leave(&self.registry) {
             log::warn!("{:?} registered at {}: cannot deregister: {error}", id.raw(), entry.place);
         }
+        let owned = entry.has(mark::OWNED);
         let object: Box<dyn Any> = entry.object;
-        object.downcast().ok().map(|object| *object)
+        if owned {
+            object.downcast().ok().map(|object: Box<Owned<T>>| object.0)
+        } else {
+            object.downcast().ok().map(|object| *object)
+        }
     }
 
     /// Takes an object out of the loop and drops it at the end of the turn, between turns at once.
@@ -390,8 +424,7 @@ impl<S: 'static> Context<S> {
 
     /// The object, or `None` if the id is stale.
     pub fn get<T: 'static>(&self, id: SourceId<T>) -> Option<&T> {
-        let object: &dyn Any = &*self.sources.get(id.raw())?.object;
-        object.downcast_ref()
+        self.sources.get(id.raw())?.value()
     }
 
     /// The object, or `None` if the id is stale.
@@ -404,14 +437,18 @@ impl<S: 'static> Context<S> {
             entry.marks |= mark::TOUCHED;
             self.touched.push_back(id.raw());
         }
-        let object: &mut dyn Any = &mut *entry.object;
-        object.downcast_mut()
+        entry.value_mut()
+    }
+
+    /// An object that was removed in this turn and waits to be dropped with its end. O(removed).
+    pub(crate) fn get_removed<T: 'static>(&self, id: SourceId<T>) -> Option<&T> {
+        let mut removed = self.removed.iter().rev();
+        removed.find(|entry| entry.generation == id.raw().generation)?.value()
     }
 
     /// The ids of all sources of type `T`, in the order of their slots. O(sources).
     pub fn ids<T: 'static>(&self) -> Vec<SourceId<T>> {
-        let is_one = |entry: &Entry<S>| (&*entry.object as &dyn Any).is::<T>();
-        let of_type = self.sources.iter().filter(|(_, entry)| is_one(entry));
+        let of_type = self.sources.iter().filter(|(_, entry)| entry.value::<T>().is_some());
         of_type.map(|(id, _)| SourceId::new(id)).collect()
     }
 

@@ -123,8 +123,9 @@ impl<S: 'static> Context<S> {
         self.arm(tick, Timer::Once { callback: Box::new(callback), place, referenced: true }, place)
     }
 
-    /// Calls `callback` again and again, first one `period` from now, until it is cancelled.
-    /// Occurrences stand on a grid of whole ticks and do not drift. O(1).
+    /// Calls `callback` again and again, first one `period` from now, until it is cancelled;
+    /// [`every_now`](Context::every_now) begins at once. Occurrences stand on a grid of whole ticks
+    /// and do not drift. O(1).
     ///
     /// ```
     /// use std::time::Duration;
@@ -148,11 +149,44 @@ impl<S: 'static> Context<S> {
     where
         F: FnMut(&mut Context<S>, &mut S, Occurrence) + 'static,
     {
-        let place = Place::caller();
-        let ticks = Timeline::after((0, 0), period.max(TICK));
-        let tick = self.tick_after(period.max(TICK));
-        let every = Some(Box::new(Every { callback: Box::new(callback), period: ticks, missed }));
-        self.arm(tick, Timer::Every { every, place, referenced: true }, place)
+        self.arm_every(period.max(TICK), (period, missed), Box::new(callback), Place::caller())
+    }
+
+    /// [`every`](Context::every), and first in the next turn, from which the grid then goes on. Not
+    /// inside of this call: it is a callback like any other (R1).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use waterwheel::Reactor;
+    /// use waterwheel::reactor::Missed;
+    ///
+    /// let mut reactor = Reactor::<u32>::new()?;
+    /// let hour = Duration::from_secs(3600);
+    /// let timer = reactor.every_now(hour, Missed::Skip, |_, runs, _| *runs += 1);
+    /// reactor.unref(timer);
+    /// let mut runs = 0;
+    /// reactor.turn(&mut runs, Some(Duration::ZERO))?;
+    /// assert_eq!(runs, 1);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn every_now<F>(&mut self, period: Duration, missed: Missed, callback: F) -> TimerId
+    where
+        F: FnMut(&mut Context<S>, &mut S, Occurrence) + 'static,
+    {
+        self.arm_every(Duration::ZERO, (period, missed), Box::new(callback), Place::caller())
+    }
+
+    fn arm_every(
+        &mut self,
+        first: Duration,
+        (period, missed): (Duration, Missed),
+        callback: Repeating<S>,
+        place: Place,
+    ) -> TimerId {
+        let period = Timeline::after((0, 0), period.max(TICK));
+        let every = Some(Box::new(Every { callback, period, missed }));
+        self.arm(self.tick_after(first), Timer::Every { every, place, referenced: true }, place)
     }
 
     fn arm(&mut self, tick: u64, timer: Timer<S>, place: Place) -> TimerId {
@@ -210,6 +244,11 @@ impl<S: 'static> Context<S> {
     #[inline]
     pub fn tick(&self) -> u64 {
         self.time.split().0
+    }
+
+    /// How long it is until that tick begins; zero if it has.
+    pub(super) fn until_tick(&self, tick: u64) -> Duration {
+        self.time.timeline.until(tick, self.now())
     }
 
     fn millis_until(&self, tick: u64) -> u32 {

@@ -1,10 +1,12 @@
 //! How connections end: in order, by force, by the peer, too late.
 
+use std::cell::Cell;
 use std::io::ErrorKind;
+use std::rc::Rc;
 use std::time::Duration;
 
 use waterwheel::net::{Conn, Event, FrameError, Framed, Lines};
-use waterwheel::net::{Limits, Pressure, Reason, Stream, framed};
+use waterwheel::net::{Limits, Pressure, Reason, Stream, framed, memory};
 use waterwheel::timers::ManualClock;
 use waterwheel::{Context, Reactor, SourceId};
 
@@ -295,4 +297,97 @@ fn refused_write_that_waits_for_drained_does_not_spin() {
         peer.got.ends_with(&[2; 1000])
     });
     assert!(told.drained > 0);
+}
+
+/// What `Closed` told, and what the id told of it meanwhile.
+type Ends = Vec<(String, Option<usize>)>;
+
+/// Ends a connection in memory whose peer reads nothing: what is told.
+fn ended(limits: Limits, end: impl FnOnce(&mut Reactor<Ends>, [SourceId<Conn>; 2])) -> Ends {
+    let mut reactor = Reactor::<Ends>::builder().clock(&ManualClock::new()).build().unwrap();
+    let (own, peer) = memory::pair(&mut reactor);
+    let own = own.limits(limits).open(&mut reactor, |reactor, ends: &mut Ends, conn, event| {
+        if let Event::Closed(why) = event {
+            assert!(!conn.is_open(reactor) && conn.unsent(reactor).is_none());
+            ends.push((why.to_string(), conn.lost(reactor)));
+            // The same for whoever else asks in this turn, and forgotten with it.
+            reactor.defer(move |reactor, ends| ends.push(("deferred".into(), conn.lost(reactor))));
+            reactor.after(Duration::ZERO, move |reactor, _| assert_eq!(conn.lost(reactor), None));
+        }
+    });
+    let peer = peer.open(&mut reactor, |_, _, _, _| {});
+    peer.pause(&mut reactor);
+    reactor.unref(peer);
+    let mut ends = Ends::new();
+    reactor.turn(&mut ends, Some(Duration::ZERO)).unwrap();
+    assert_eq!(own.lost(&reactor), None, "it is open");
+    end(&mut reactor, [own, peer]);
+    reactor.run(&mut ends).unwrap();
+    ends
+}
+
+/// Writes a thousand bytes more than the buffer between the two takes.
+fn fill(reactor: &mut Reactor<Ends>, own: SourceId<Conn>) {
+    assert!(own.write(reactor, &[0; memory::BUFFER_BYTES]).is_taken());
+    assert!(own.write(reactor, &[0; 1000]).is_taken());
+    assert_eq!(own.unsent(reactor), Some(1000));
+}
+
+#[test]
+fn what_was_accepted_and_never_left_is_told_with_the_end_whatever_that_was() {
+    let told =
+        |why: &str, lost| [(why.to_owned(), Some(lost)), ("deferred".to_owned(), Some(lost))];
+    let limits = Limits::default;
+    let aborted = ended(limits(), |reactor, [own, _]| {
+        fill(reactor, own);
+        own.abort(reactor);
+        assert_eq!(own.lost(reactor), None, "not before it is told");
+    });
+    assert_eq!(aborted, told("aborted", 1000));
+    let reset = ended(limits(), |reactor, [own, peer]| {
+        fill(reactor, own);
+        peer.abort(reactor);
+    });
+    assert_eq!(reset, told("reset by the peer", 1000));
+    let write_timeout = Some(Duration::from_secs(5));
+    let late = ended(Limits { write_timeout, ..limits() }, |reactor, [own, _]| fill(reactor, own));
+    assert_eq!(late, told("the peer took nothing for too long", 1000));
+    let grace = ended(limits(), |reactor, [own, _]| {
+        fill(reactor, own);
+        own.close(reactor);
+    });
+    assert_eq!(grace, told("the peer did not take all before the close had to end", 1000));
+}
+
+#[test]
+fn a_write_that_meets_a_reset_is_lost_as_a_whole() {
+    // The larger go through to the kernel at once, the others when the loop flushes.
+    for bytes in [1, 16 * 1024 - 1, 16 * 1024, 256 * 1024] {
+        let (mut reactor, mut told) = (Reactor::new().unwrap(), Told::default());
+        let lost = Rc::new(Cell::new(None));
+        let seen = lost.clone();
+        let handler =
+            move |reactor: &mut Context<Told>, told: &mut Told, conn, event: Event<'_>| {
+                if let Event::Closed(_) = event {
+                    seen.set(SourceId::<Conn>::lost(conn, reactor));
+                }
+                note(reactor, told, conn, event);
+            };
+        let (conn, peer) = pair(&mut reactor, &mut told, roomy(), handler);
+        peer.reset();
+        assert!(conn.write(&mut reactor, &vec![0; bytes]).is_taken(), "it does not know yet");
+        finish(&mut reactor, &mut told);
+        assert!(matches!(told.closed, Some(Reason::Reset)), "{:?}", told.closed);
+        assert_eq!(lost.get(), Some(bytes));
+    }
+}
+
+#[test]
+fn an_end_in_order_has_lost_nothing() {
+    let ends = ended(Limits::default(), |reactor, [own, peer]| {
+        fill(reactor, own);
+        peer.resume(reactor);
+        own.close(reactor);
+    });
+    assert_eq!(ends[0], ("finished".to_owned(), Some(0)));
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use support::process::output;
 use waterwheel::reactor::Context;
-use waterwheel::reactor::tasks::{Overrun, Run, Schedule, Task, TaskError, TaskQueue};
+use waterwheel::reactor::tasks::{
+    Outcome, Overrun, Record, Run, Schedule, Task, TaskError, TaskQueue,
+};
 use waterwheel::timers::{ManualClock, WallTime};
 use waterwheel::{Reactor, SourceId};
 
@@ -226,7 +228,9 @@ fn a_line_that_is_wrong_is_refused_with_the_field_that_is() {
         ("*/0 * * * *", "minute \"*/0\": step cannot be zero"),
         ("x * * * * * *", "second \"x\": a character that has no place there"),
         ("0 0 30 2 *", "no day is like that"),
-        ("@often", "it knows @yearly, @annually, @monthly, @weekly, @daily and @hourly"),
+        ("@often", NAMES),
+        ("@every 5m", NAMES),
+        ("@ midnight", NAMES),
     ] {
         assert_eq!(refused(line), format!("cron line {line:?}: {why}"));
     }
@@ -238,6 +242,111 @@ fn a_line_that_is_wrong_is_refused_with_the_field_that_is() {
     let error = Schedule::cron_in("* * * * *", "Europe/Atlantis").unwrap_err();
     assert!(matches!(&error, TaskError::Schedule(why) if why.contains("Europe/Atlantis")));
     assert_eq!(std::io::Error::from(error).kind(), std::io::ErrorKind::InvalidInput);
+}
+
+const NAMES: &str =
+    "it knows @yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly and @reboot";
+
+#[test]
+fn the_names_of_cron_stand_for_their_lines_in_any_case() {
+    let year = |line| dues("2025-12-28 12:00:00", line, "UTC", DAY * 7);
+    for name in ["@yearly", "@annually", "@Annually", "@monthly"] {
+        assert_eq!(year(name), ["01-01 00:00:00"], "{name}");
+    }
+    assert_eq!(year("@weekly"), ["01-04 00:00:00"], "a Sunday");
+    let days = |line| dues("2026-01-30 12:00:00", line, "UTC", DAY * 2);
+    for name in ["@daily", "@midnight", "@MidNight", " @midnight "] {
+        assert_eq!(days(name), ["01-31 00:00:00", "02-01 00:00:00"], "{name}");
+    }
+    let hours = dues("2026-01-30 12:30:00", "@hourly", "UTC", HOUR * 2);
+    assert_eq!(hours, ["01-30 13:00:00", "01-30 14:00:00"]);
+}
+
+#[test]
+fn a_line_for_the_reboot_is_due_once_when_it_is_added() {
+    for line in ["@reboot", "@REBOOT"] {
+        let (_, mut reactor, queue) = with("2026-01-30 12:00:00", Schedule::cron(line).unwrap());
+        let mut dues = Dues::new();
+        reactor.run(&mut dues).unwrap();
+        assert_eq!(dues, ["01-30 12:00:00"]);
+        assert!(reactor[queue].is_empty(), "it has had its run");
+    }
+    assert!(Schedule::cron_in("@reboot", "Europe/Atlantis").is_err());
+}
+
+#[test]
+fn a_day_that_a_zone_left_out_has_no_run_and_ends_no_line() {
+    // In Samoa it was 31 December 2011 after the 29th: at 10:00 UTC on the 30th, UTC-10 became
+    // UTC+14.
+    let samoa = |line| dues("2011-12-29 12:00:00", line, "Pacific/Apia", DAY * 3);
+    assert_eq!(samoa("0 12 * * *"), ["12-29 22:00:00", "12-30 22:00:00", "12-31 22:00:00"]);
+    // An hour before the end of the gap, and at it.
+    assert_eq!(samoa("0 23 * * *"), ["12-30 09:00:00", "12-31 09:00:00", "01-01 09:00:00"]);
+    assert_eq!(samoa("@midnight"), ["12-30 10:00:00", "12-31 10:00:00", "01-01 10:00:00"]);
+    assert_eq!(samoa("0 */8 * * *")[..3], ["12-29 18:00:00", "12-30 02:00:00", "12-30 10:00:00"]);
+    // By the day of the month, and of the week: it would have been a Friday.
+    assert_eq!(samoa("0 12 30 * *"), [""; 0]);
+    let weeks = dues("2011-12-29 12:00:00", "0 12 * * FRI", "Pacific/Apia", DAY * 9);
+    assert_eq!(weeks, ["01-05 22:00:00"]);
+    // The Line Islands had no 31 December 1994, Kwajalein no 21 August 1993 (nor 22 hours of it).
+    let noons = |start, zone| dues(start, "0 12 * * *", zone, DAY * 2);
+    let line = noons("1994-12-30 12:00:00", "Pacific/Kiritimati");
+    assert_eq!(line, ["12-30 22:00:00", "12-31 22:00:00"]);
+    let kwajalein = noons("1993-08-20 12:00:00", "Pacific/Kwajalein");
+    assert_eq!(kwajalein, ["08-21 00:00:00", "08-22 00:00:00"]);
+}
+
+#[test]
+fn a_gap_of_hours_moves_a_fixed_time_behind_it_however_long_it_is() {
+    // Casey, Antarctica, 18 October 2009: 2 o'clock was 5 o'clock, at 18:00 UTC the day before.
+    let casey = |line| dues("2009-10-17 00:00:00", line, "Antarctica/Casey", DAY);
+    assert_eq!(casey("30 2 * * *"), ["10-17 18:00:00"]);
+    assert_eq!(casey("59 4 * * *"), ["10-17 18:00:00"]);
+    assert_eq!(casey("30 5 * * *"), ["10-17 18:30:00"]);
+}
+
+#[test]
+fn occurrences_missed_around_a_day_that_was_left_out_are_counted_and_made_up_for() {
+    let noon = Schedule::cron_in("0 12 * * *", "Pacific/Apia").unwrap();
+    let (clock, mut reactor, queue) = with("2011-12-27 12:00:00", Schedule::on_demand());
+    clock.advance(DAY);
+    let noon = Task::new("noon", noon).catch_up(3).overrun(Overrun::Queue(5));
+    queue.add(&mut reactor, noon, note).unwrap();
+    clock.set_wall(at("2012-01-01 12:00:00"));
+    let mut dues = Dues::new();
+    run_for(&mut reactor, &mut dues, MINUTE * 2);
+    dues.iter_mut().for_each(|due| due.truncate("01-30 02:00:00".len()));
+    assert_eq!(dues, ["12-29 22:00:00", "12-30 22:00:00", "12-31 22:00:00"]);
+    let noon = reactor[queue].find("noon").unwrap();
+    assert_eq!(reactor[queue].task(noon).unwrap().counts.missed, 1, "that of the 28th");
+}
+
+#[test]
+fn a_clock_outside_of_the_years_that_are_known_is_told_and_ends_no_line() {
+    const MS_OF_YEAR: i64 = 31_556_952_000;
+    // The year 5000 is croner's end, 9999 jiff's, and the last that of the clock itself.
+    for wrong in [4000 * MS_OF_YEAR, 9000 * MS_OF_YEAR, -3000 * MS_OF_YEAR, i64::MAX / 2] {
+        let (clock, mut reactor, queue) =
+            with("2026-01-30 02:00:00", Schedule::cron_in("0 3 * * *", "UTC").unwrap());
+        clock.set_wall(WallTime::from_unix_ms(wrong));
+        let noon = Task::new("noon", Schedule::cron_in("@daily", "UTC").unwrap());
+        queue.add(&mut reactor, noon, note).unwrap();
+        let mut dues = Dues::new();
+        run_for(&mut reactor, &mut dues, MINUTE * 10);
+        dues.clear(); // One was due in between, by that clock.
+        let told = |record: &Record| matches!(record.outcome, Outcome::Unscheduled(_));
+        let records: Vec<_> = reactor[queue].history().filter(|record| told(record)).collect();
+        let noons: Vec<_> = records.iter().filter(|record| &*record.name == "noon").collect();
+        assert_eq!(noons.len(), 1, "once, though it is looked at again");
+        let why = "cannot tell when it is due next: \
+            the wall clock is outside of the years 1 to 4999";
+        assert_eq!(noons[0].outcome.to_string(), why);
+        let status = reactor[queue].task(noons[0].task).unwrap();
+        assert_eq!((status.last, status.next), (Some(&noons[0].outcome), None));
+        clock.set_wall(at("2026-01-30 02:30:00"));
+        run_for(&mut reactor, &mut dues, DAY);
+        assert_eq!(dues, ["01-30 03:00:00", "01-31 00:00:00"], "{wrong}");
+    }
 }
 
 /// What a program prints that ends by itself, with this code.

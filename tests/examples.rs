@@ -10,7 +10,7 @@ use support::process::{Client, Process, example, output};
 
 mod support;
 
-const SERVERS: [&str; 3] = ["chat", "echo", "embed"];
+const SERVERS: [&str; 4] = ["chat", "components", "echo", "embed"];
 const OTHERS: [&str; 4] = ["bus", "order", "promises", "timers"];
 
 /// That it failed as a bad command line does: one line on stderr, nothing else, code 2.
@@ -314,6 +314,32 @@ const ORDER: &str = "LKGIJDBEFHC
   H  enqueued by G: not before the next turn, whatever its lane (R2)
   C  a timer that is up: behind the I/O of its turn (R3)
 ";
+
+#[test]
+fn components_count_what_passes_and_send_away_who_is_silent() {
+    let mut command = example("components");
+    let (mut server, addr) =
+        Process::listening(command.args(["--idle", "300", "--every", "5", "0"]));
+    let clients = [(); 2].map(|()| Client::connect(addr));
+    assert_eq!(clients.map(|mut client| client.rest()), ["", ""]);
+    let mut seen = Vec::new();
+    while !seen.contains(&"a client has gone: 0 here, 2 were silent".to_owned()) {
+        seen.push(server.line());
+    }
+    assert!(seen.contains(&"2 clients, 0 bytes".to_owned()), "{seen:?}");
+}
+
+#[test]
+fn components_leave_alone_who_talks() {
+    let mut command = example("components");
+    let (mut server, addr) = Process::listening(command.args(["--every", "5", "0"]));
+    let mut client = Client::connect(addr);
+    client.send("hello\n");
+    assert_eq!(client.line(), "hello");
+    while server.line() != "1 clients, 6 bytes" {}
+    drop(client);
+    assert_eq!(server.line(), "a client has gone: 0 here, 0 were silent");
+}
 
 #[test]
 fn embed_serves_clients_from_the_hosts_loop() {

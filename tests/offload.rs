@@ -210,6 +210,139 @@ fn cancelling_and_offloading_again_and_again_frees_as_it_goes() {
     assert_eq!(log.len(), 10_000);
 }
 
+/// [`occupy`] for a job with a key.
+fn occupy_key(reactor: &mut Context<Log>, key: &str) -> Sender<()> {
+    let (begin, begun) = channel();
+    let (release, released) = channel::<()>();
+    let work = move || {
+        begin.send(()).unwrap();
+        let _ = released.recv();
+        0
+    };
+    reactor.offload_ordered(key, work, note("first"));
+    begun.recv().unwrap();
+    release
+}
+
+#[test]
+fn jobs_of_one_key_run_one_after_the_other_and_hold_up_nobody_else() {
+    let _ceiling = ceiling(LIMIT);
+    let mut reactor = Reactor::<Log>::builder().workers(4).build().unwrap();
+    let release = occupy_key(&mut reactor, "a");
+    let begun = Arc::new(AtomicBool::new(false));
+    let flag = begun.clone();
+    let second = move || u32::from(flag.swap(true, Ordering::SeqCst)) + 2;
+    // Another type of the same text is the same key.
+    reactor.offload_ordered(String::from("a"), second, note("second"));
+    reactor.offload_ordered("a", || 3, note("third"));
+    reactor.offload_ordered("b", || 4, note("other key"));
+    reactor.offload(|| 5, note("none"));
+    let mut log = Log::new();
+    while log.len() < 2 {
+        reactor.turn(&mut log, None).unwrap();
+    }
+    log.sort();
+    assert_eq!(log, ["none 5", "other key 4"]);
+    assert!(!begun.load(Ordering::SeqCst), "three workers are free, and its turn has not come");
+    drop(release);
+    reactor.run(&mut log).unwrap();
+    assert_eq!(log[2..], ["first 0", "second 2", "third 3"]);
+}
+
+#[test]
+fn a_crowd_of_keys_never_overlaps_and_keeps_each_keys_order() {
+    const KEYS: usize = 5;
+    let _ceiling = ceiling(LIMIT);
+    let mut rng = support::Rng::new();
+    let running: Arc<[AtomicBool; KEYS]> = Arc::default();
+    let mut reactor = Reactor::<Vec<Vec<u32>>>::builder().workers(4).build().unwrap();
+    let mut cancelled = 0;
+    for number in 0..2000 {
+        let (key, running) = (rng.below(KEYS as u64) as usize, running.clone());
+        let work = move || {
+            assert!(!running[key].swap(true, Ordering::SeqCst), "two of one key at once");
+            thread::yield_now();
+            assert!(running[key].swap(false, Ordering::SeqCst));
+        };
+        let done = move |_: &mut Context<_>, ends: &mut Vec<Vec<u32>>, result| match result {
+            Ok(()) => ends[key].push(number),
+            Err(JobError::Cancelled) => {}
+            Err(error) => panic!("{error}"),
+        };
+        let job = reactor.offload_ordered(key, work, done);
+        cancelled += usize::from(rng.below(4) == 0 && reactor.cancel_job(job));
+    }
+    let mut ends = vec![Vec::new(); KEYS];
+    reactor.run(&mut ends).unwrap();
+    assert_eq!(ends.iter().map(Vec::len).sum::<usize>(), 2000 - cancelled);
+    assert!(ends.iter().all(|ends| ends.is_sorted()));
+}
+
+#[test]
+fn jobs_of_one_key_want_one_worker() {
+    let _ceiling = ceiling(LIMIT);
+    let mut reactor = Reactor::<Log>::builder().workers(4).build().unwrap();
+    let name = || thread::current().name().unwrap().to_owned();
+    for _ in 0..50 {
+        let done =
+            |_: &mut Context<Log>, log: &mut Log, name: Result<_, _>| log.push(name.unwrap());
+        reactor.offload_ordered(7, name, done);
+    }
+    let mut log = Log::new();
+    reactor.run(&mut log).unwrap();
+    log.dedup();
+    assert_eq!(log, ["waterwheel-worker-0"]);
+}
+
+#[test]
+fn a_job_of_a_key_that_panics_or_is_cancelled_lets_the_next_go_on() {
+    let _ceiling = ceiling(LIMIT);
+    let mut reactor = Reactor::<Log>::builder().workers(1).build().unwrap();
+    let (_, release) = occupy(&mut reactor);
+    let ordered = |reactor: &mut Context<Log>, name| reactor.offload_ordered("a", || 1, note(name));
+    let head = ordered(&mut reactor, "head");
+    reactor.offload_ordered("a", || panic_any(Bomb), note("panics"));
+    let middle = ordered(&mut reactor, "middle");
+    ordered(&mut reactor, "last");
+    // One that would be next, and one that stands behind others.
+    assert!(reactor.cancel_job(head) && reactor.cancel_job(middle));
+    drop(release);
+    let mut log = Log::new();
+    reactor.run(&mut log).unwrap();
+    let cancelled = |name| format!("{name}: the job was cancelled");
+    assert_eq!(log[..2], [cancelled("head"), cancelled("middle")]);
+    assert_eq!(log[2..], ["panics: the job panicked: ?", "last 1"]);
+    log.clear();
+    // All of a key are taken back, and it is used again.
+    let (_, release) = occupy(&mut reactor);
+    let jobs = [(); 3].map(|()| reactor.offload_ordered("b", || 2, |_, _, _| {}));
+    assert!(jobs.iter().all(|job| reactor.cancel_job(*job)));
+    reactor.offload_ordered("b", || 3, note("again"));
+    drop(release);
+    reactor.run(&mut log).unwrap();
+    assert_eq!(log, ["again 3"]);
+}
+
+#[test]
+fn jobs_that_wait_for_their_key_are_bounded_and_dropped_with_the_loop() {
+    let _ceiling = ceiling(LIMIT);
+    let mut reactor = Reactor::<Log>::builder().workers(1).jobs_max(2).build().unwrap();
+    let release = occupy_key(&mut reactor, "a");
+    let capture = Arc::new(());
+    for name in ["one", "two", "three"] {
+        let captured = capture.clone();
+        let work = move || Arc::strong_count(&captured) as u32;
+        reactor.offload_ordered("a", work, note(name));
+    }
+    assert_eq!(Arc::strong_count(&capture), 3, "the third was dropped");
+    let mut log = Log::new();
+    reactor.turn(&mut log, Some(Duration::ZERO)).unwrap();
+    assert_eq!(log, ["three: too many jobs wait for a worker"]);
+    drop(reactor);
+    assert_eq!(Arc::strong_count(&capture), 1);
+    drop(release);
+}
+
 /// Panics again when it is dropped, as a payload may.
 struct Bomb;
 

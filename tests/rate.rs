@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Interest, Registry, Token, event::Source};
 use waterwheel::net::{Conn, Event, Limits, Pressure, Rate, Reason, Stream, Transport};
-use waterwheel::reactor::{Missed, Readiness};
+use waterwheel::reactor::{Limiter, Missed, Readiness};
 use waterwheel::timers::ManualClock;
 use waterwheel::{Context, Reactor, SourceId};
 
@@ -506,4 +506,143 @@ fn what_a_close_discards_is_not_at_the_expense_of_others() {
         assert!(world.reactor.contains(closing.raw()), "at {ms}");
     }
     assert!(line.read.get() - before >= 400, "{}", line.read.get() - before);
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A loop whose time is moved by hand.
+fn limited() -> (ManualClock, Reactor<Vec<u64>>) {
+    let clock = ManualClock::held();
+    let reactor = Reactor::builder().clock(&clock).build().unwrap();
+    (clock, reactor)
+}
+
+#[test]
+fn operations_are_limited_to_the_millisecond_and_never_drift() {
+    let (clock, reactor) = limited();
+    for (operations, period, burst) in
+        [(3, SECOND, 3), (7, SECOND, 1), (5, 60 * SECOND, 2), (7500, SECOND, 8)]
+    {
+        let limiter = Limiter::new(operations, period, burst);
+        let begun = reactor.tick();
+        let mut taken = 0;
+        for _ in 0..20_000 {
+            while limiter.take(&reactor, 1) {
+                taken += 1;
+            }
+            let passed = u128::from(reactor.tick() - begun) * u128::from(operations);
+            assert_eq!(taken, u128::from(burst) + passed / period.as_millis());
+            clock.advance(MS);
+        }
+    }
+}
+
+#[test]
+fn a_pause_saves_a_burst_and_no_more() {
+    let (clock, reactor) = limited();
+    let limiter = Limiter::new(10, SECOND, 4);
+    let burst = || (0..100).filter(|_| limiter.take(&reactor, 1)).count();
+    assert_eq!((burst(), burst()), (4, 0));
+    clock.advance(250 * MS);
+    assert_eq!((limiter.available(&reactor), burst()), (2, 2));
+    clock.advance(10_000 * SECOND);
+    assert_eq!((limiter.available(&reactor), burst()), (4, 4));
+    clock.advance(99 * MS);
+    assert_eq!(burst(), 0, "nothing was kept above the burst");
+    clock.advance(MS);
+    assert_eq!(burst(), 1);
+}
+
+#[test]
+fn who_may_not_now_learns_when_and_then_may() {
+    let (clock, mut reactor) = limited();
+    let limiter = Limiter::new(3, SECOND, 3);
+    assert_eq!(limiter.wait(&reactor, 3), Duration::ZERO);
+    assert!(limiter.take(&reactor, 3));
+    assert_eq!(limiter.wait(&reactor, 1), 334 * MS);
+    assert_eq!(limiter.wait(&reactor, 3), SECOND);
+    clock.advance(MS / 4);
+    let wait = limiter.wait(&reactor, 1);
+    assert_eq!(wait, 334 * MS - MS / 4, "to the beginning of the tick");
+    let own = limiter.clone();
+    reactor.after(wait, move |reactor, log: &mut Vec<u64>| {
+        assert!(own.take(reactor, 1), "as it was said");
+        log.push(reactor.tick());
+    });
+    clock.advance(wait);
+    let mut log = Vec::new();
+    reactor.run(&mut log).unwrap();
+    assert_eq!(log, [334]);
+}
+
+#[test]
+fn what_is_reserved_is_done_in_order_and_nobody_is_overtaken() {
+    let clock = ManualClock::new();
+    let mut reactor = Reactor::builder().clock(&clock).build().unwrap();
+    let limiter = Limiter::new(10, SECOND, 2);
+    for _ in 0..5 {
+        let wait = limiter.reserve(&reactor, 1);
+        reactor.after(wait, |reactor, log: &mut Vec<u64>| log.push(reactor.tick()));
+    }
+    assert!(!limiter.take(&reactor, 1), "not before those who wait");
+    assert_eq!(limiter.wait(&reactor, 1), 400 * MS);
+    // More than the burst, which `take` never gives.
+    assert_eq!(limiter.reserve(&reactor, 7), SECOND);
+    let mut log = Vec::new();
+    reactor.run(&mut log).unwrap();
+    assert_eq!(log, [0, 0, 100, 200, 300]);
+}
+
+#[test]
+fn what_never_may_be_says_so_and_takes_nothing() {
+    let (clock, reactor) = limited();
+    let limiter = Limiter::new(10, SECOND, 4);
+    assert!(!limiter.take(&reactor, 5) && limiter.take(&reactor, 0));
+    assert_eq!(limiter.wait(&reactor, 5), Duration::MAX);
+    assert_eq!(limiter.available(&reactor), 4);
+    let fast = Limiter::new(10_000, SECOND, 1);
+    assert_eq!(fast.available(&reactor), 10, "a burst is a millisecond's worth at least");
+    let nothing = Limiter::new(0, SECOND, 0);
+    assert!(nothing.take(&reactor, 1), "and one");
+    clock.advance(1_000_000 * SECOND);
+    assert!(!nothing.take(&reactor, 1));
+    assert_eq!(
+        (nothing.wait(&reactor, 1), nothing.reserve(&reactor, 1)),
+        (Duration::MAX, Duration::MAX)
+    );
+}
+
+#[test]
+fn the_largest_limits_and_the_longest_times_do_not_overflow() {
+    let (clock, reactor) = limited();
+    for period in [Duration::ZERO, MS / 2, SECOND, Duration::MAX] {
+        let limiter = Limiter::new(u32::MAX, period, u32::MAX);
+        assert!(limiter.take(&reactor, u32::MAX));
+        for _ in 0..1000 {
+            limiter.reserve(&reactor, u32::MAX);
+        }
+        clock.advance(1_000_000_000 * SECOND);
+        assert_eq!(limiter.take(&reactor, 1), period < Duration::MAX);
+        limiter.set(&reactor, u32::MAX, Duration::MAX, u32::MAX);
+        limiter.set(&reactor, 1, MS, 1);
+        limiter.take(&reactor, 1);
+    }
+}
+
+#[test]
+fn a_limit_that_is_changed_keeps_what_was_there() {
+    let (clock, reactor) = limited();
+    let limiter = Limiter::new(10, SECOND, 10);
+    assert!(limiter.take(&reactor, 4));
+    limiter.set(&reactor, 1, 10 * SECOND, 20);
+    assert_eq!(limiter.available(&reactor), 6);
+    limiter.set(&reactor, 1, SECOND, 3);
+    assert_eq!(limiter.available(&reactor), 3, "as far as the new burst goes");
+    assert!(limiter.take(&reactor, 3));
+    clock.advance(500 * MS); // Half an operation, whatever its price.
+    limiter.set(&reactor, 1, 10 * SECOND, 3);
+    assert_eq!(limiter.wait(&reactor, 1), 5 * SECOND);
+    limiter.reserve(&reactor, 1);
+    limiter.set(&reactor, 1, SECOND, 3);
+    assert_eq!(limiter.wait(&reactor, 1), 1500 * MS, "and what was promised");
 }

@@ -52,6 +52,32 @@ fn scripted(clock: &ManualClock) -> (Reactor<World>, Script, SourceId<Unplugged>
 }
 
 #[test]
+fn a_repeating_timer_may_begin_at_once_and_keeps_its_grid_from_there() {
+    let clock = ManualClock::new();
+    let mut reactor = Reactor::<Vec<(&str, u64)>>::builder().clock(&clock).build().unwrap();
+    reactor.after(7 * MS, |reactor, log: &mut Vec<(&str, u64)>| {
+        let turn = reactor.statistics().turns;
+        let beat = reactor.every_now(10 * MS, Missed::Skip, move |reactor, log, occurrence| {
+            assert!(reactor.statistics().turns > turn, "never in the call that arms it");
+            log.push(("beat", reactor.tick()));
+            assert_eq!((occurrence.deadline, occurrence.missed), (reactor.now(), 0));
+            if log.len() == 4 {
+                assert!(reactor.cancel(occurrence.timer));
+            }
+        });
+        assert!(reactor.time_left(beat).is_some_and(|left| left.is_zero()));
+        log.push(("armed", reactor.tick()));
+    });
+    let mut log = Vec::new();
+    reactor.run(&mut log).unwrap();
+    assert_eq!(log, [("armed", 7), ("beat", 7), ("beat", 17), ("beat", 27)]);
+    // Cancelled before it has run, it never does.
+    let never = reactor.every_now(MS, Missed::Burst, |_, _, _| unreachable!());
+    assert!(reactor.cancel(never));
+    reactor.run(&mut log).unwrap();
+}
+
+#[test]
 fn held_clock_waits_no_longer_than_was_asked_and_fires_nothing() {
     let _ceiling = ceiling(Duration::from_secs(10));
     let mut reactor = Reactor::builder().clock(&ManualClock::held()).build().unwrap();

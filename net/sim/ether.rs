@@ -20,7 +20,7 @@ use super::faults::{Dice, Faults};
 use super::listen::Queue;
 use crate::net::limits::ticks;
 use crate::net::wire::{Carrier, Parcel, Wire};
-use crate::reactor::{Context, RawId, Readiness, Resumer, SourceId, Unplugged};
+use crate::reactor::{Context, RawId, Readiness, Resumer, SourceId};
 
 /// What the ends of all wires share. They hold it; it holds none of them, so that nothing is kept
 /// alive by what is under way.
@@ -33,7 +33,7 @@ pub(super) struct State {
     pub(super) dice: Dice,
     pub(super) faults: Faults,
     /// The network's own source.
-    pub(super) source: Option<SourceId<Unplugged>>,
+    pub(super) source: Option<SourceId<()>>,
     /// Sent since the source ran last.
     pub(super) outgoing: Vec<Flight>,
     /// Under way, by time of arrival, ties in the order of sending. What connections have under

@@ -50,7 +50,7 @@
 use std::fmt;
 use std::rc::Rc;
 
-use crate::reactor::{Context, Interest, Options, Priority, Unplugged};
+use crate::reactor::{Context, Options, Priority};
 
 mod connect;
 mod ether;
@@ -135,14 +135,9 @@ impl Network {
         // High: what has arrived at the tick of a timeout beats it (R3).
         let options = Options { priority: Priority::High, ..Options::default() };
         let own = ether.clone();
-        let source = reactor.register_sure(
-            Unplugged,
-            Interest::READABLE,
-            options,
-            move |reactor, _, id, _| {
-                own.turn(reactor, id.raw());
-            },
-        );
+        let source = reactor.own_with((), options, move |reactor, _, id, _| {
+            own.turn(reactor, id.raw());
+        });
         reactor.unref(source);
         ether.state.borrow_mut().source = Some(source);
         Network(ether)

@@ -51,7 +51,7 @@ impl Handshake {
     fn begin(stream: Stream, session: io::Result<Session>) -> Handshake {
         let mut conn = stream.conn;
         let over = match conn.end.take() {
-            Some(reason) => Some(into_error(*reason)),
+            Some(end) => Some(into_error(end.reason)),
             None if (conn.sending, conn.receiving) != (Half::Open, Half::Open) => {
                 Some(io::ErrorKind::NotConnected.into())
             }

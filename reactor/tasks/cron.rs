@@ -2,14 +2,27 @@
 //!
 //! Knows both crates and shows neither: their versions are no promise of ours. Never reads a clock.
 //!
+//! A zone may leave out more than an hour. Samoa had no 30 December 2011 at all, and there croner
+//! gives up; *never again* it is not. So what it does not find is looked for on a calendar without
+//! a zone, and the gap in which that lies is passed by hand:
+//!
+//! ```text
+//!   Pacific/Apia     29th 24:00 ═▶ 31st 00:00       0 12 * * *
+//!   29th 12:00 due   ·   30th 12:00 never was   ·   31st 12:00 due
+//! ```
+//!
+//! A day of which nothing was has no run. One that was there in part keeps its run, at the first
+//! moment after the gap, as in the spring of a zone with summer time.
+//!
 //! # Read next
 //! `schedule.rs`, which asks.
 
+use std::collections::VecDeque;
 use std::fmt;
 
-use croner::Direction;
-use jiff::tz::TimeZone;
-use jiff::{Timestamp, Zoned};
+use croner::errors::CronError;
+use jiff::tz::{AmbiguousOffset, TimeZone};
+use jiff::{SignedDuration, Timestamp, Zoned};
 
 use super::TaskError;
 use crate::timers::WallTime;
@@ -17,11 +30,28 @@ use crate::timers::WallTime;
 /// The fields of a line in their order, with what stands for "any" in each.
 const FIELDS: [&str; 7] =
     ["second", "minute", "hour", "day of the month", "month", "day of the week", "year"];
+/// The names that cron knows for some lines, in any case. `@reboot` is no line: see `schedule.rs`.
+const NAMES: [(&str, &str); 7] = [
+    ("@yearly", "0 0 1 1 *"),
+    ("@annually", "0 0 1 1 *"),
+    ("@monthly", "0 0 1 * *"),
+    ("@weekly", "0 0 * * SUN"),
+    ("@daily", "0 0 * * *"),
+    ("@midnight", "0 0 * * *"),
+    ("@hourly", "0 * * * *"),
+];
 /// Occurrences that are counted when they were missed; more are taken for this many. A line of
 /// every second and a clock set on by a year would be counted for a minute.
 const COUNTED_MAX: u64 = 1000;
 /// Where the search begins that tells whether a line ever comes: 1970, before any clock's time.
 const FIRST: WallTime = WallTime::from_unix_ms(0);
+/// Years in which croner looks.
+const YEARS: std::ops::Range<i16> = 1..croner::YEAR_UPPER_LIMIT as i16;
+/// Gaps with days that a line names and that never were, passed in one search; more are an error.
+/// No zone has had two.
+const GAPS_MAX: u32 = 16;
+
+const SECOND: SignedDuration = SignedDuration::from_secs(1);
 
 /// A cron line and its zone.
 #[derive(Clone)]
@@ -31,26 +61,75 @@ pub(super) struct Cron {
     line: String,
 }
 
+/// The zone of that name; without one, the system's.
+pub(super) fn zone(name: Option<&str>) -> Result<TimeZone, TaskError> {
+    let Some(name) = name else { return Ok(TimeZone::system()) };
+    let unknown = |error| TaskError::Schedule(format!("time zone {name:?}: {error}"));
+    TimeZone::get(name).map_err(unknown)
+}
+
 impl Cron {
-    pub(super) fn parse(line: &str, zone: Option<&str>) -> Result<Cron, TaskError> {
+    pub(super) fn parse(line: &str, zone: TimeZone) -> Result<Cron, TaskError> {
         let wrong = |why: String| TaskError::Schedule(format!("cron line {line:?}: {why}"));
-        let zone = match zone {
-            None => TimeZone::system(),
-            Some(name) => TimeZone::get(name)
-                .map_err(|error| TaskError::Schedule(format!("time zone {name:?}: {error}")))?,
-        };
-        let cron: croner::Cron = line.parse().map_err(|error| wrong(explain(line, &error)))?;
+        let named = NAMES.iter().find(|(name, _)| line.trim().eq_ignore_ascii_case(name));
+        let meant = named.map_or(line, |(_, meant)| meant);
+        let cron: croner::Cron = meant.parse().map_err(|error| wrong(explain(line, &error)))?;
         let cron = Cron { cron, zone, line: line.to_owned() };
-        match cron.next(FIRST) {
+        match cron.next(FIRST).map_err(wrong)? {
             Some(_) => Ok(cron),
             None => Err(wrong("no day is like that".to_owned())),
         }
     }
 
     /// The first occurrence after `after`; `None` if there is none before the year 5000.
-    pub(super) fn next(&self, after: WallTime) -> Option<WallTime> {
-        let next = self.cron.find_next_occurrence(&self.zoned(after)?, false).ok()?;
-        Some(WallTime::from_unix_ms(next.timestamp().as_millisecond()))
+    ///
+    /// # Errors
+    /// Why nobody can say. That is no end: by another time of the wall clock there may be one.
+    pub(super) fn next(&self, after: WallTime) -> Result<Option<WallTime>, String> {
+        let mut from = self.zoned(after)?;
+        let mut inclusive = false;
+        for _ in 0..GAPS_MAX {
+            let Some(found) = self.find(&from, inclusive)? else { return Ok(None) };
+            if !self.is_of_no_day(&from, inclusive, &found)? {
+                return Ok(Some(WallTime::from_unix_ms(found.timestamp().as_millisecond())));
+            }
+            (from, inclusive) = (found, true);
+        }
+        Err("the zone leaves out too many days".to_owned())
+    }
+
+    /// What croner finds, or the end of the gap in which it gave up.
+    fn find(&self, from: &Zoned, inclusive: bool) -> Result<Option<Zoned>, String> {
+        let error = match self.cron.find_next_occurrence(from, inclusive) {
+            Ok(found) => return Ok(Some(found)),
+            Err(error) => error,
+        };
+        let Ok(meant) = self.cron.find_next_occurrence(&from.datetime(), inclusive) else {
+            // Not on a calendar without gaps, either.
+            let is_none = matches!(error, CronError::TimeSearchLimitExceeded);
+            return if is_none { Ok(None) } else { Err(reason(&error)) };
+        };
+        let meant = self.zone.to_ambiguous_zoned(meant);
+        if !matches!(meant.offset(), AmbiguousOffset::Gap { .. }) {
+            return Err(reason(&error));
+        }
+        // As the clocks before the gap would have shown it, it is this long behind the gap's end.
+        let behind = meant.later().and_then(|later| later.checked_add(SECOND));
+        let behind = behind.map_err(|error| error.to_string())?;
+        let end = self.zone.preceding(behind.timestamp()).next();
+        let end = end.ok_or_else(|| reason(&error))?.timestamp();
+        Ok(Some(end.to_zoned(self.zone.clone())))
+    }
+
+    /// Whether what was found stands for an occurrence on a day of which the zone had nothing.
+    fn is_of_no_day(&self, from: &Zoned, inclusive: bool, found: &Zoned) -> Result<bool, String> {
+        let say = |error: CronError| reason(&error);
+        if self.cron.is_time_matching(found).map_err(say)? {
+            return Ok(false); // It is where the line says, and was not moved.
+        }
+        let meant = self.cron.find_next_occurrence(&from.datetime(), inclusive).map_err(say)?;
+        let before = found.checked_sub(SECOND).map_err(|error| error.to_string())?;
+        Ok(before.date() < meant.date() && meant.date() < found.date())
     }
 
     /// How many occurrences there are from `first`, which is one, to `last`, counted to
@@ -61,40 +140,65 @@ impl Cron {
         last: WallTime,
         most: usize,
     ) -> (u64, Vec<WallTime>) {
+        if self.zoned(last).is_err() {
+            return (1, vec![first]); // What is known to be due is due.
+        }
         let mut count = 1;
         let mut at = first;
-        while let Some(next) = self.next(at)
-            && next <= last
-            && count < COUNTED_MAX
+        while count < COUNTED_MAX
+            && let Some(next) = self.due(at, last)
         {
             count += 1;
             at = next;
         }
-        let from = self.zoned(last);
-        let back = from.map(|from| self.cron.iter_from(from, Direction::Backward));
-        let walls = back.into_iter().flatten().map(|zoned| zoned.timestamp().as_millisecond());
-        let walls = walls.map(WallTime::from_unix_ms);
-        // From before the epoch of the search on, or across a change of zones, forward and backward
-        // may differ: what is known to be due is due.
-        let mut latest: Vec<_> = walls.take_while(|wall| *wall >= first).take(most).collect();
-        latest.reverse();
-        if latest.is_empty() {
-            latest.push(first);
-        }
+        let latest = self.latest(first, last, most);
         (count.max(latest.len() as u64), latest)
     }
 
-    /// `None` outside of the years jiff knows, which are -9999 to 9999.
-    fn zoned(&self, wall: WallTime) -> Option<Zoned> {
-        Some(Timestamp::from_millisecond(wall.unix_ms()).ok()?.to_zoned(self.zone.clone()))
+    /// The latest occurrences from `first`, which is one, to `last`. Looked for from ever earlier
+    /// on, twice as far each time, so that few are passed over for nothing.
+    fn latest(&self, first: WallTime, last: WallTime, most: usize) -> Vec<WallTime> {
+        let mut span_ms = 1000 * most as i64; // A second is the shortest period.
+        loop {
+            let from = last.plus_ms(-span_ms).max(first);
+            let mut latest: VecDeque<_> = (from == first).then_some(first).into_iter().collect();
+            let mut at = from;
+            while let Some(next) = self.due(at, last) {
+                if latest.len() == most {
+                    latest.pop_front();
+                }
+                latest.push_back(next);
+                at = next;
+            }
+            if from == first || latest.len() == most {
+                return latest.into();
+            }
+            span_ms = span_ms.saturating_mul(2);
+        }
+    }
+
+    /// The first occurrence after `after`, if it is due at `last`. Why it cannot be said is told by
+    /// the search for what comes next.
+    fn due(&self, after: WallTime, last: WallTime) -> Option<WallTime> {
+        self.next(after).ok().flatten().filter(|next| *next <= last)
+    }
+
+    fn zoned(&self, wall: WallTime) -> Result<Zoned, String> {
+        let timestamp = Timestamp::from_millisecond(wall.unix_ms());
+        let zoned = timestamp.map(|timestamp| timestamp.to_zoned(self.zone.clone()));
+        let known = zoned.ok().filter(|zoned| YEARS.contains(&zoned.year()));
+        known.ok_or_else(|| {
+            format!("the wall clock is outside of the years {} to {}", YEARS.start, YEARS.end - 1)
+        })
     }
 }
 
 /// Names the field that is wrong: each is tried alone, with `*` in place of the others.
-fn explain(line: &str, error: &croner::errors::CronError) -> String {
+fn explain(line: &str, error: &CronError) -> String {
     let fields: Vec<&str> = line.split_whitespace().collect();
     if line.contains('@') {
-        return "it knows @yearly, @annually, @monthly, @weekly, @daily and @hourly".to_owned();
+        let names = NAMES.map(|(name, _)| name).join(", ");
+        return format!("it knows {names} and @reboot");
     }
     if !(5..=7).contains(&fields.len()) {
         return format!(
@@ -117,8 +221,7 @@ fn explain(line: &str, error: &croner::errors::CronError) -> String {
 }
 
 /// What croner says, without its headings.
-fn reason(error: &croner::errors::CronError) -> String {
-    use croner::errors::CronError;
+fn reason(error: &CronError) -> String {
     match error {
         CronError::ComponentError(why) => {
             let mut why = why.trim_end_matches('.').to_owned();

@@ -39,10 +39,8 @@ use std::fmt;
 use std::io;
 use std::rc::Rc;
 
-use mio::{Registry, Token};
-
 use super::random::Random;
-use super::{Context, Interest, Place, SourceId};
+use super::{Context, Options, Place, SourceId};
 
 #[cfg(feature = "cron")]
 mod cron;
@@ -75,7 +73,8 @@ struct Limits {
     history_max: usize,
 }
 
-/// Tasks that share a limit on how many of them run at once.
+/// Tasks that share a limit on how many of them run at once. A source without a descriptor: it is
+/// woken by its deadline and by its runs.
 ///
 /// Set up, opened in a loop, and from then on reached by its id: `reactor[queue]` shows what is
 /// there, and the methods of `SourceId<TaskQueue<S>>` change it.
@@ -152,11 +151,7 @@ impl<S: 'static> TaskQueue<S> {
         if self.answers.is_some() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a queue is opened once"));
         }
-        // Nothing is ever readable here; mio wants an interest.
-        let queue =
-            reactor.register(self, Interest::READABLE, |reactor, state, queue, ready| {
-                drive(reactor, state, queue, ready);
-            })?;
+        let queue = reactor.try_own(self, Options::default(), drive)?;
         let resumer = reactor.resumer();
         reactor[queue].answers = Some(Rc::new(Answers::new(queue.raw(), resumer)));
         reactor.set_idle(queue.raw(), true);
@@ -318,19 +313,6 @@ impl<S: 'static> SourceId<TaskQueue<S>> {
 impl<S: 'static> Context<S> {
     fn moment(&self) -> Moment {
         Moment { tick: self.tick(), wall: self.wall() }
-    }
-}
-
-/// Has no descriptor: it is woken by its deadline and by its runs.
-impl<S: 'static> mio::event::Source for TaskQueue<S> {
-    fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
-        Ok(())
-    }
-    fn reregister(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
-        Ok(())
-    }
-    fn deregister(&mut self, _: &Registry) -> io::Result<()> {
-        Ok(())
     }
 }
 

@@ -199,7 +199,7 @@ impl<T> Plan<T> {
             counts: Counts::default(),
         });
         self.names.insert(task.name, id);
-        self.arm_look(id);
+        self.arm_look(id, now);
         self.settle(id);
         Ok(id)
     }
@@ -231,7 +231,7 @@ impl<T> Plan<T> {
     pub(super) fn set_schedule(&mut self, id: TaskId, schedule: Schedule, now: Moment) -> bool {
         let Some(task) = self.task_mut(id) else { return false };
         task.timetable = Timetable::new(schedule, now);
-        self.arm_look(id);
+        self.arm_look(id, now);
         self.settle(id);
         true
     }
@@ -303,7 +303,7 @@ impl<T> Plan<T> {
             self.submit(id, due);
         }
         self.due = due;
-        self.arm_look(id);
+        self.arm_look(id, now);
         self.settle(id);
     }
 
@@ -319,8 +319,13 @@ impl<T> Plan<T> {
         room
     }
 
-    /// Arms the wheel for the next look at a timetable.
-    fn arm_look(&mut self, id: TaskId) {
+    /// Arms the wheel for the next look at a timetable, and tells why nothing is to come if that
+    /// should not be.
+    fn arm_look(&mut self, id: TaskId, now: Moment) {
+        let Some(task) = self.tasks.get_mut(id.index as usize) else { return };
+        if let Some(why) = task.timetable.take_trouble() {
+            self.tell_trouble(id, why, now);
+        }
         let Some(task) = self.tasks.get_mut(id.index as usize) else { return };
         match (task.timetable.look_at(), task.look) {
             (Some(tick), Some(timer)) => {

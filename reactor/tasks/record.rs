@@ -23,10 +23,15 @@ pub enum Outcome {
     Panicked,
     /// Its task was removed. No failure, and not tried again.
     Removed,
+    /// Of no run: nobody can say when the task is due next, and why. The wall clock shows no year
+    /// that a cron line knows. Told once for each reason, and looked at again every
+    /// [`WALL_LOOK`](super::WALL_LOOK).
+    Unscheduled(Arc<str>),
 }
 
 impl Outcome {
-    /// Whether it is tried again; see [`Task::retry`](super::Task::retry).
+    /// Whether it is no success. A run is then tried again, if
+    /// [`Task::retry`](super::Task::retry) says so.
     pub fn is_failure(&self) -> bool {
         !matches!(self, Outcome::Done | Outcome::Removed)
     }
@@ -41,6 +46,7 @@ impl fmt::Display for Outcome {
             Outcome::TimedOut => f.write_str("failed: timed out"),
             Outcome::Panicked => f.write_str("failed: panicked"),
             Outcome::Removed => f.write_str("removed"),
+            Outcome::Unscheduled(why) => write!(f, "cannot tell when it is due next: {why}"),
         }
     }
 }

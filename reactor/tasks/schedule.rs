@@ -17,10 +17,11 @@
 //! `plan.rs`.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 #[cfg(feature = "cron")]
-use super::cron::Cron;
+use super::cron::{self, Cron};
 use crate::timers::{Timeline, WallTime};
 
 /// Occurrences that [`Task::catch_up`](super::Task::catch_up) makes up for at most.
@@ -118,18 +119,21 @@ impl Schedule {
     ///
     /// Five fields: minute, hour, day of the month, month, day of the week; a sixth before them is
     /// the second, a seventh behind them the year. `*`, lists, ranges, steps, names of months and
-    /// days, `L`, `W`, `#`, `@daily` and its kin. Where day of the month and of the week are both
-    /// given either will do; a `+` before the latter asks for both.
+    /// days, `L`, `W`, `#`. Where day of the month and of the week are both given either will do; a
+    /// `+` before the latter asks for both. Or a name: `@yearly`, `@annually`, `@monthly`,
+    /// `@weekly`, `@daily`, `@midnight`, `@hourly`; and `@reboot`, which is [`Schedule::after`]
+    /// nothing: once, when it is added.
     ///
     /// Where summer time skips an hour, a line with a fixed time in it is due at the first moment
     /// after the gap, and one with a `*`, list or step skips what is not there. Where an hour comes
-    /// twice, a fixed time is due in the first and the others in both. (This is croner's doing.)
+    /// twice, a fixed time is due in the first and the others in both. (This is croner's doing.) A
+    /// whole day that a zone left out, as Samoa did with 30 December 2011, has no run.
     ///
     /// # Errors
     /// Names the field that is wrong. A line that never comes, as 30 February, is wrong, too.
     #[cfg(feature = "cron")]
     pub fn cron(line: &str) -> Result<Schedule, super::TaskError> {
-        Ok(Schedule(When::Cron(Box::new(Cron::parse(line, None)?))))
+        Schedule::of_line(line, None)
     }
 
     /// [`cron`](Schedule::cron) in the time zone of that IANA name, as `"Europe/Vienna"` or
@@ -139,7 +143,16 @@ impl Schedule {
     /// As [`cron`](Schedule::cron), or there is no such zone.
     #[cfg(feature = "cron")]
     pub fn cron_in(line: &str, zone: &str) -> Result<Schedule, super::TaskError> {
-        Ok(Schedule(When::Cron(Box::new(Cron::parse(line, Some(zone))?))))
+        Schedule::of_line(line, Some(zone))
+    }
+
+    #[cfg(feature = "cron")]
+    fn of_line(line: &str, zone: Option<&str>) -> Result<Schedule, super::TaskError> {
+        let zone = cron::zone(zone)?;
+        if line.trim().eq_ignore_ascii_case("@reboot") {
+            return Ok(Schedule::after(Duration::ZERO));
+        }
+        Ok(Schedule(When::Cron(Box::new(Cron::parse(line, zone)?))))
     }
 
     /// Whether nothing follows the first occurrence.
@@ -161,6 +174,10 @@ pub(super) struct Timetable {
     /// again.
     #[cfg(feature = "cron")]
     ran: Option<WallTime>,
+    /// Why nobody can say when it is due next. It is asked again at each look.
+    trouble: Option<Arc<str>>,
+    /// That was told.
+    told: bool,
 }
 
 impl Timetable {
@@ -171,16 +188,22 @@ impl Timetable {
                 Some(now.of_tick(now.tick.saturating_add(*first)))
             }
             #[cfg(feature = "cron")]
-            When::Cron(cron) => cron.next(now.wall).map(|wall| now.of_wall(wall)),
+            When::Cron(_) => None,
         };
-        Timetable {
+        #[cfg_attr(not(feature = "cron"), allow(unused_mut))]
+        let mut timetable = Timetable {
             schedule,
             next,
             #[cfg(feature = "cron")]
             looked: now,
             #[cfg(feature = "cron")]
             ran: None,
-        }
+            trouble: None,
+            told: false,
+        };
+        #[cfg(feature = "cron")]
+        timetable.seek(now.wall, now);
+        timetable
     }
 
     pub(super) fn schedule(&self) -> &Schedule {
@@ -189,22 +212,30 @@ impl Timetable {
 
     /// The tick at which to look whether the next occurrence has come; `None` if there is none.
     pub(super) fn look_at(&self) -> Option<u64> {
-        let next = self.next?;
+        let next = self.next.map(|next| next.tick);
         match &self.schedule.0 {
             #[cfg(feature = "cron")]
-            When::Cron(_) => Some(next.tick.min(self.looked.tick + ticks(WALL_LOOK))),
-            _ => Some(next.tick),
+            When::Cron(_) if next.is_some() || self.trouble.is_some() => {
+                let look = self.looked.tick + ticks(WALL_LOOK);
+                Some(next.map_or(look, |next| next.min(look)))
+            }
+            _ => next,
         }
+    }
+
+    /// Why nobody can say when it is due next, once for each reason.
+    pub(super) fn take_trouble(&mut self) -> Option<Arc<str>> {
+        if std::mem::replace(&mut self.told, true) { None } else { self.trouble.clone() }
     }
 
     /// Looks what has become due and moves on: pushes the latest of it, `most` at most, to `due`,
     /// oldest first, and answers how many were passed over.
     pub(super) fn fire(&mut self, now: Moment, most: u32, due: &mut Vec<Moment>) -> u64 {
-        let Some(next) = self.next else { return 0 };
         #[cfg(feature = "cron")]
         if let When::Cron(_) = self.schedule.0 {
-            return self.fire_cron(next, now, most as usize, due);
+            return self.fire_cron(now, most as usize, due);
         }
+        let Some(next) = self.next else { return 0 };
         if next.tick > now.tick {
             return 0;
         }
@@ -223,26 +254,43 @@ impl Timetable {
 
     /// Those of a cron line: kept by the wall clock, whatever the ticks say.
     #[cfg(feature = "cron")]
-    fn fire_cron(&mut self, next: Moment, now: Moment, most: usize, due: &mut Vec<Moment>) -> u64 {
+    fn fire_cron(&mut self, now: Moment, most: usize, due: &mut Vec<Moment>) -> u64 {
         let When::Cron(cron) = &self.schedule.0 else { return 0 };
-        let expected = self.looked.of_tick(now.tick).wall;
+        let back_ms = self.looked.of_tick(now.tick).wall.ms_since(now.wall);
         self.looked = now;
-        if now.wall < next.wall {
-            let mut wall = Some(next.wall);
-            let back_ms = expected.ms_since(now.wall);
-            if back_ms > SET_BACK_MS {
-                self.ran = self.ran.filter(|_| back_ms <= WAS_WRONG_MS);
-                // What was behind is ahead again, and due again, but for what has been.
-                wall = cron.next(self.ran.map_or(now.wall, |ran| ran.max(now.wall)));
-            }
-            self.next = wall.map(|wall| now.of_wall(wall));
-            return 0;
+        if let Some(next) = self.next
+            && next.wall <= now.wall
+        {
+            let (count, latest) = cron.between(next.wall, now.wall, most);
+            self.ran = Some(now.wall);
+            due.extend(latest.iter().map(|wall| now.of_wall(*wall)));
+            self.seek(now.wall, now);
+            return count - latest.len() as u64;
         }
-        let (count, latest) = cron.between(next.wall, now.wall, most);
-        self.ran = Some(now.wall);
-        due.extend(latest.iter().map(|wall| now.of_wall(*wall)));
-        self.next = cron.next(now.wall).map(|wall| now.of_wall(wall));
-        count - latest.len() as u64
+        let is_back = back_ms > SET_BACK_MS;
+        if is_back {
+            self.ran = self.ran.filter(|_| back_ms <= WAS_WRONG_MS);
+        }
+        if is_back || self.trouble.is_some() {
+            // What was behind is ahead again, and due again, but for what has been.
+            self.seek(self.ran.map_or(now.wall, |ran| ran.max(now.wall)), now);
+        } else {
+            self.next = self.next.map(|next| now.of_wall(next.wall));
+        }
+        0
+    }
+
+    /// Looks for the next occurrence of a cron line.
+    #[cfg(feature = "cron")]
+    fn seek(&mut self, after: WallTime, now: Moment) {
+        let When::Cron(cron) = &self.schedule.0 else { return };
+        let (next, trouble) = match cron.next(after) {
+            Ok(next) => (next, None),
+            Err(why) => (None, Some(Arc::from(why))),
+        };
+        self.next = next.map(|wall| now.of_wall(wall));
+        self.told &= trouble == self.trouble;
+        self.trouble = trouble;
     }
 }
 

@@ -6,7 +6,6 @@
 //! `upload.rs`: the body of its request.
 
 use std::cell::{Cell, RefCell};
-use std::io;
 use std::rc::Rc;
 
 use super::ClientLimits;
@@ -15,9 +14,8 @@ use super::error::Phase;
 use super::leash::{Hold, Keeper};
 use super::upload::Upload;
 use crate::net::limits::ticks;
-use crate::net::transport::registers_by;
 use crate::net::{Conn, Pressure};
-use crate::reactor::{Context, Readiness, SourceId, Unplugged};
+use crate::reactor::{Context, Readiness, SourceId};
 
 /// What a call is resumed with, by itself or by others: it looks at what has changed.
 pub(super) const LOOK: Readiness = Readiness::WRITABLE;
@@ -31,8 +29,6 @@ pub(super) const BROKEN: Readiness = Readiness::READ_CLOSED;
 #[derive(Debug)]
 pub struct Call {
     pub(super) control: Rc<Control>,
-    /// No selector is needed: others resume it.
-    pub(super) unplugged: Unplugged,
 }
 
 impl Call {
@@ -58,8 +54,6 @@ impl Drop for Call {
         }
     }
 }
-
-registers_by!(Call, unplugged);
 
 /// How far a call is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -34,7 +34,7 @@ use super::target::Target;
 use super::tell::Sink;
 use super::upload::Upload;
 use crate::net::{Conn, Reason};
-use crate::reactor::{Context, Interest, Options, Place, Readiness, SourceId, Unplugged};
+use crate::reactor::{Context, Place, Readiness, SourceId};
 
 /// One call.
 pub(super) struct Exchange<S: 'static> {
@@ -116,12 +116,9 @@ pub(super) fn begin<S: 'static>(
         place: Place::caller(),
     });
     let own = exchange.clone();
-    let call = reactor.register_sure(
-        Call { control, unplugged: Unplugged },
-        Interest::READABLE,
-        Options::default(),
-        move |reactor, state, call, ready| own.on_call(reactor, state, call, ready),
-    );
+    let call = reactor.own(Call { control }, move |reactor, state, call, ready| {
+        own.on_call(reactor, state, call, ready);
+    });
     exchange.seek(reactor, call);
     call
 }

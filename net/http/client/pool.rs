@@ -22,7 +22,7 @@ use super::place::{Idle, Place};
 use super::{ClientLimits, Shared};
 use crate::net::Conn;
 use crate::net::limits::ticks;
-use crate::reactor::{Context, Interest, Options, SourceId, Unplugged};
+use crate::reactor::{Context, SourceId};
 
 /// All connections of a client.
 pub(super) struct Pool<S: 'static> {
@@ -87,10 +87,10 @@ impl<S: 'static> Shared<S> {
         }
         let (list, shared) = (List::default(), Rc::downgrade(self));
         let drained = list.clone();
-        let keep = move |reactor: &mut Context<S>, _: &mut S, id: SourceId<Unplugged>, _| {
+        let keep = move |reactor: &mut Context<S>, _: &mut S, id: SourceId<()>, _| {
             keep(reactor, id, &drained, &shared);
         };
-        let id = reactor.register_sure(Unplugged, Interest::READABLE, Options::default(), keep);
+        let id = reactor.own((), keep);
         reactor.unref(id);
         let made = Keeper::new(id.raw(), reactor.resumer(), list);
         *keeper = Some(made.clone());
@@ -249,7 +249,7 @@ fn arm<S: 'static>(reactor: &mut Context<S>, keeper: &Keeper, shared: &Shared<S>
 /// The keeper is called.
 fn keep<S: 'static>(
     reactor: &mut Context<S>,
-    id: SourceId<Unplugged>,
+    id: SourceId<()>,
     list: &List,
     shared: &Weak<Shared<S>>,
 ) {

@@ -4,11 +4,12 @@
 //! `view.rs`: what is shown of the plan.
 
 use std::mem;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Active, Attempt, Begun, Chosen, Plan, Wake};
 use crate::reactor::tasks::record::{Outcome, Record};
-use crate::reactor::tasks::schedule::ticks;
+use crate::reactor::tasks::schedule::{WALL_LOOK, ticks};
 use crate::reactor::tasks::{Moment, RunId, TaskId};
 
 impl<T> Plan<T> {
@@ -112,6 +113,19 @@ impl<T> Plan<T> {
         };
         self.keep(record);
         Some(id)
+    }
+
+    /// Writes that nobody can say when a task is due next: the record of a run that never was.
+    pub(super) fn tell_trouble(&mut self, id: TaskId, why: Arc<str>, now: Moment) {
+        let run = RunId { index: u32::MAX, generation: self.generation() };
+        let task = &mut self.tasks[id.index as usize];
+        let (name, place) = (task.name.clone(), task.settings.place);
+        let outcome = Outcome::Unscheduled(why);
+        log::warn!("task {name:?} added at {place}: {outcome}");
+        task.last = Some(outcome.clone());
+        let again = Some(WALL_LOOK);
+        let (due, started, ended) = (now, now, now);
+        self.keep(Record { run, task: id, name, due, started, ended, attempt: 1, outcome, again });
     }
 
     fn keep(&mut self, record: Record) {

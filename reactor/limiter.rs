@@ -1,0 +1,190 @@
+//! How often: a token bucket of operations on the loop's clock.
+//!
+//! Knows ticks and numbers; never what an operation is. (How many bytes a connection may pass in a
+//! second is `Rate`, in `net`.)
+//!
+//! The bucket counts in *parts*. An operation costs as many parts as the period has ticks, and each
+//! tick brings as many as there may be operations in a period: whole numbers, so that nothing is
+//! rounded and nothing drifts, whatever the period.
+//!
+//! ```text
+//!   3 in a second:  a tick brings 3 parts, an operation costs 1000
+//!   level   3000 ──take──▶ 2000 ──take──▶ 1000 ──take──▶ 0 ── 334 ticks ──▶ 1002 ──take──▶ 2
+//! ```
+//!
+//! # Read next
+//! `backoff.rs`: when to try again what has failed.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::Context;
+use crate::timers::Timeline;
+
+/// A limit on how often something is done: so many operations in a period, and a burst after a
+/// pause. Clones share it: it is that of all who have one, together.
+///
+/// ```
+/// use std::time::Duration;
+/// use waterwheel::Reactor;
+/// use waterwheel::reactor::Limiter;
+///
+/// let mut reactor = Reactor::<()>::new()?;
+/// // Five attempts to log in a minute, all of them at once if need be.
+/// let logins = Limiter::new(5, Duration::from_secs(60), 5);
+/// assert!((0..5).all(|_| logins.take(&reactor, 1)));
+/// assert!(!logins.take(&reactor, 1));
+/// assert!(logins.wait(&reactor, 1) <= Duration::from_secs(12));
+///
+/// // Mails leave in order, a hundred a second, one after the other.
+/// let mails = Limiter::new(100, Duration::from_secs(1), 1);
+/// for mail in 0..3 {
+///     let wait = mails.reserve(&reactor, 1);
+///     reactor.after(wait, move |_, _| println!("mail {mail}"));
+/// }
+/// reactor.run(&mut ())?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Limiter(Rc<Bucket>);
+
+#[derive(Debug)]
+struct Bucket {
+    operations: Cell<u32>,
+    /// The period, in ticks; one at least.
+    period: Cell<u64>,
+    burst: Cell<u32>,
+    /// What may be done now, in parts, as of `filled`; below zero, what has been promised. A term
+    /// of it is less than 2^97 by the types of the others.
+    level: Cell<i128>,
+    /// The tick of the last look; `None` before the first.
+    filled: Cell<Option<u64>>,
+}
+
+impl Limiter {
+    /// So many operations in each period, which is whole milliseconds, one at least; and `burst` of
+    /// them at once after a pause, as at the beginning. A burst below a millisecond's worth, or
+    /// one, is raised to that. With 0 operations there is the burst and no more.
+    ///
+    /// What comes while the burst is full is lost. A loop that looks seldom, because its callbacks
+    /// are slow, so wants a burst of what may be done in the meantime.
+    pub fn new(operations: u32, period: Duration, burst: u32) -> Limiter {
+        let limiter = Limiter(Rc::new(Bucket {
+            operations: Cell::new(operations),
+            period: Cell::new(ticks(period)),
+            burst: Cell::new(raised(operations, period, burst)),
+            level: Cell::new(0),
+            filled: Cell::new(None),
+        }));
+        limiter.0.level.set(limiter.0.parts(limiter.0.burst.get()));
+        limiter
+    }
+
+    /// Changes it from now on. What was there of a burst, or promised, is kept as far as the new
+    /// burst goes.
+    pub fn set<S: 'static>(
+        &self,
+        reactor: &Context<S>,
+        operations: u32,
+        period: Duration,
+        burst: u32,
+    ) {
+        let bucket = &*self.0;
+        bucket.fill(reactor.tick());
+        let (was, is) = (i128::from(bucket.period.get()), i128::from(ticks(period)));
+        let level = bucket.level.get();
+        let (whole, rest) = (level.div_euclid(was), level.rem_euclid(was));
+        bucket.operations.set(operations);
+        bucket.period.set(ticks(period));
+        bucket.burst.set(raised(operations, period, burst));
+        bucket.level.set(whole.saturating_mul(is).saturating_add(rest.saturating_mul(is) / was));
+        bucket.fill(reactor.tick());
+    }
+
+    /// Takes `count` operations if they may be done now; false, and takes none, if not. Never true
+    /// for more than the burst.
+    pub fn take<S: 'static>(&self, reactor: &Context<S>, count: u32) -> bool {
+        self.0.fill(reactor.tick());
+        let left = self.0.level.get() - self.0.parts(count);
+        if left >= 0 {
+            self.0.level.set(left);
+        }
+        left >= 0
+    }
+
+    /// How long until [`take`](Limiter::take) would be true, should nobody else take meanwhile; zero
+    /// if it is now, [`Duration::MAX`] if it never will be.
+    pub fn wait<S: 'static>(&self, reactor: &Context<S>, count: u32) -> Duration {
+        if count > self.0.burst.get() {
+            return Duration::MAX;
+        }
+        self.0.fill(reactor.tick());
+        self.0.until(reactor, self.0.level.get() - self.0.parts(count))
+    }
+
+    /// Takes `count` operations in any case, and answers how long to wait before they are done: in
+    /// the order in which they were reserved, those of [`take`](Limiter::take) among them. Nobody
+    /// who waits is overtaken, and more than the burst is possible. [`Duration::MAX`], and nothing
+    /// taken, if that will never be.
+    ///
+    /// How much is reserved has no bound: whoever reserves for others refuses what would wait for
+    /// too long, by [`wait`](Limiter::wait). What is not done in the end stays taken.
+    pub fn reserve<S: 'static>(&self, reactor: &Context<S>, count: u32) -> Duration {
+        self.0.fill(reactor.tick());
+        let left = self.0.level.get().saturating_sub(self.0.parts(count));
+        let wait = self.0.until(reactor, left);
+        if wait < Duration::MAX {
+            self.0.level.set(left);
+        }
+        wait
+    }
+
+    /// How many operations may be done now.
+    pub fn available<S: 'static>(&self, reactor: &Context<S>) -> u32 {
+        self.0.fill(reactor.tick());
+        let whole = self.0.level.get().max(0) / i128::from(self.0.period.get());
+        u32::try_from(whole).unwrap_or(u32::MAX)
+    }
+}
+
+impl Bucket {
+    /// What so many operations cost.
+    fn parts(&self, operations: u32) -> i128 {
+        i128::from(operations) * i128::from(self.period.get())
+    }
+
+    fn fill(&self, tick: u64) {
+        let ticks = tick.saturating_sub(self.filled.replace(Some(tick)).unwrap_or(tick));
+        let (each, period) = (i128::from(self.operations.get()), i128::from(self.period.get()));
+        // Less than an operation above the burst, or whoever looks at each tick loses what one tick
+        // brings too much.
+        let most = self.parts(self.burst.get()) + (each.min(period) - 1).max(0);
+        let level = self.level.get().saturating_add(each * i128::from(ticks));
+        self.level.set(level.min(most));
+    }
+
+    /// How long until a level that is below zero has come up to it.
+    fn until<S: 'static>(&self, reactor: &Context<S>, level: i128) -> Duration {
+        let missing = level.min(0).unsigned_abs();
+        match u128::from(self.operations.get()) {
+            _ if missing == 0 => Duration::ZERO,
+            0 => Duration::MAX,
+            each => {
+                let ticks = u64::try_from(missing.div_ceil(each)).unwrap_or(u64::MAX);
+                reactor.until_tick(reactor.tick().saturating_add(ticks))
+            }
+        }
+    }
+}
+
+/// A burst that is no less than what a tick brings.
+fn raised(operations: u32, period: Duration, burst: u32) -> u32 {
+    let tick = u64::from(operations).div_ceil(ticks(period));
+    burst.max(u32::try_from(tick).unwrap_or(u32::MAX)).max(1)
+}
+
+/// A period in ticks, rounded up, one at least.
+fn ticks(period: Duration) -> u64 {
+    Timeline::after((0, 0), period).max(1)
+}
