@@ -10,7 +10,7 @@ use super::queue::{Batch, Call, Item};
 use super::source::Callback;
 use super::timer::Timer;
 use super::trace::{Kind, Subject};
-use super::{Context, Place, TIMERS_PER_TURN};
+use super::{Context, TIMERS_PER_TURN};
 use super::{RawId, Readiness};
 
 impl<S: 'static> Context<S> {
@@ -20,8 +20,7 @@ impl<S: 'static> Context<S> {
         if !self.push_ready(id, ready) {
             self.drop_stale(id.into());
         } else if self.trace.is_on() {
-            let place = self.sources.get_mut(id).map_or_else(Place::caller, |entry| entry.place);
-            self.note(Kind::Ready, id.into(), place, ready.bits());
+            self.note(Kind::Ready, id.into(), self.place_of(id.into()), ready.bits());
         }
     }
 
@@ -41,9 +40,7 @@ impl<S: 'static> Context<S> {
             };
             self.queue.push_timer(lane.unwrap_or_default(), id);
             if self.trace.is_on() {
-                let held = self.wheel.get(id).and_then(Timer::held);
-                let place = held.map_or_else(Place::caller, |(_, place)| place);
-                self.note(Kind::Expired, id.into(), place, 0);
+                self.note(Kind::Expired, id.into(), self.place_of(id.into()), 0);
             }
         }
     }

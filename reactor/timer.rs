@@ -173,9 +173,8 @@ impl<S: 'static> Context<S> {
         let tick = self.tick_after(delay);
         let moved = self.wheel.rearm(id, tick);
         if moved && self.trace.is_on() {
-            let place = self.wheel.get(id).and_then(Timer::held).map(|(_, place)| place);
             let argument = self.millis_until(tick);
-            self.note(Kind::Rearmed, id.into(), place.unwrap_or_else(Place::caller), argument);
+            self.note(Kind::Rearmed, id.into(), self.place_of(id.into()), argument);
         }
         moved
     }

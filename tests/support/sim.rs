@@ -23,7 +23,7 @@ use waterwheel::net::sim::{Faults, Network};
 use waterwheel::reactor::{LoopEvent, Recorder};
 use waterwheel::timers::ManualClock;
 
-use super::support::{Rng, ceiling};
+use super::support::{Rng, assert_at_home, ceiling};
 use super::tcp::unclosed;
 
 /// Seeds that a scenario is run for, unless `WATERWHEEL_SEEDS` says how many.
@@ -124,6 +124,7 @@ pub fn try_explore<S: 'static>(
         let run = || {
             if alone || seed % TWICE_EVERY == 0 {
                 let (first, second) = (trace(seed, set_up, check), trace(seed, set_up, check));
+                assert_at_home(&first);
                 assert_same(&first, &second);
             } else {
                 run_seed(seed, None, set_up, check);
