@@ -30,7 +30,8 @@
 //!   in use again, reaches nobody and is counted.
 //! * **R5** Never early: a timer runs at or after its deadline, late by a tick (1 ms) and a turn at
 //!   most, and by the turns that R6 makes of a crowd. Timers of one deadline run as they were
-//!   armed. Delays count from the turn's `now`.
+//!   armed. The delays of timers count from the turn's `now`, the deadlines of sources from the
+//!   moment ([`tick_after`](Context::tick_after)): what a peer is given time for begins then.
 //! * **R6** Budgets: a turn takes [`TIMERS_PER_TURN`] and [`POSTS_PER_TURN`] (results of jobs
 //!   count), a connection reads `read_bytes_per_turn`, a listener accepts `accepts_per_turn`. The
 //!   loop does not sleep over what is left.
