@@ -23,7 +23,8 @@
 //! * **R2** What a callback *enqueues* in phase 6 waits for the next turn. What it *defers* runs
 //!   right after it, before the next event, until none is left or [`DEFERRED_PER_TURN`] have run in
 //!   this turn; the rest waits for the next. What follows a promise is deferred. (What is enqueued
-//!   before phase 5 joins the turn.)
+//!   before phase 5, between turns or by a `before_poll` hook, joins the turn; what an `after_poll`
+//!   or idle hook enqueues waits for the next.)
 //! * **R3** I/O before timers: readiness that the turn has collected beats a deadline that is up. A
 //!   timer cancelled or re-armed by a callback of the same turn does not fire.
 //! * **R4** Effects are immediate. An event for a source or timer that has gone, or whose slot is
