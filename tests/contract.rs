@@ -497,7 +497,8 @@ fn r9_by_policy_what_panicked_is_dropped_and_the_loop_goes_on() {
 fn r10_the_error_of_one_source_never_leaves_run() {
     let _ceiling = ceiling(Duration::from_secs(10));
     let mut lab = Lab::new();
-    let (reader, _writer) = std::io::pipe().unwrap();
+    let (reader, _writer) = std::os::unix::net::UnixStream::pair().unwrap();
+    reader.set_nonblocking(true).unwrap();
     let behind = Fd(std::os::fd::AsRawFd::as_raw_fd(&reader));
     let broken = lab.reactor.register(behind, Interest::READABLE, |reactor, _, id, _| {
         assert!(reactor.set_interest(id.raw(), Interest::WRITABLE).is_err());
