@@ -43,8 +43,8 @@ fn main() {
 
 fn run(args: &cli::Args) -> Result<(), String> {
     cli::raise_open_files();
-    let idle = Duration::from_millis(args.number("--idle")?.unwrap_or(60_000));
-    let every = Duration::from_millis(args.number("--every")?.unwrap_or(10_000));
+    let idle = Duration::from_millis(args.number("--idle").unwrap_or(60_000));
+    let every = Duration::from_millis(args.number("--every").unwrap_or(10_000));
     let mut reactor = Reactor::new().map_err(|error| error.to_string())?;
     let reaper = Reaper::new(&mut reactor, idle);
     tally::print_every(&mut reactor, every, |server: &mut Server| &mut server.tally);
@@ -56,9 +56,10 @@ fn run(args: &cli::Args) -> Result<(), String> {
             });
             reaper.heard(reactor, conn);
         })
-        .map_err(|error| format!("cannot listen on {}: {error}", args.addr))?;
-    let addr = listener.local_addr(&reactor).map_err(|error| error.to_string())?;
-    cli::print(format_args!("listening on {addr}"));
+        .map_err(cli::cannot("listen on"))?;
+    cli::end_on_signals(&mut reactor, cli::GRACE)?;
+    let addr = reactor[listener].local_addr();
+    cli::say(format_args!("listening on {addr}"));
     reactor.run(&mut Server::default()).map_err(|error| error.to_string())
 }
 
@@ -83,7 +84,7 @@ fn on_event(
         Event::Closed(_) => {
             reaper.forget(reactor, conn);
             let (here, reaped) = reaper.counts(reactor);
-            cli::print(format_args!("a client has gone: {here} here, {reaped} were silent"));
+            cli::say(format_args!("a client has gone: {here} here, {reaped} were silent"));
         }
     }
 }
@@ -166,7 +167,7 @@ mod tally {
         reactor.every(period, Missed::Skip, move |_, state, _| {
             let tally = of(state);
             if *tally != printed {
-                cli::print(format_args!("{} clients, {} bytes", tally.clients, tally.bytes));
+                cli::say(format_args!("{} clients, {} bytes", tally.clients, tally.bytes));
                 printed = tally.clone();
             }
         })

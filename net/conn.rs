@@ -115,6 +115,11 @@ pub(super) struct End {
     pub(super) lost: usize,
 }
 
+/// In place of the tick at which something happened in this callback: `flush`, which comes when the
+/// handlers have returned, notes the time. They may have taken long, and one look at the clock
+/// serves all. Not `u64::MAX`, the tick of what never happens.
+pub(super) const SOON: u64 = u64::MAX - 1;
+
 /// One buffered connection. 72 bytes: ten thousand idle ones are this times ten thousand.
 #[derive(Debug)]
 pub struct Conn {
@@ -126,10 +131,10 @@ pub struct Conn {
     pub(super) seat: Seat,
     /// Why it is over, from the moment that is known; what was lost, for as long as it is there.
     pub(super) end: Option<Box<End>>,
-    /// The tick of the last byte in either direction; 0 while no limit asks.
+    /// The tick of the last byte in either direction, or [`SOON`]; 0 while no limit asks.
     pub(super) heard: u64,
-    /// The tick at which the handler last consumed input, or at which the grace began; or at which
-    /// the rate lets reading go on.
+    /// The tick at which the handler last consumed input, or [`SOON`], or at which the grace began;
+    /// or at which the rate lets reading go on.
     pub(super) progress: u64,
     /// How many of the bytes delivered last were given back. Written by `unread`.
     pub(super) kept: u32,
@@ -295,7 +300,7 @@ impl Conn {
     /// Changes this connection's limits. Its own copy of them costs some 130 bytes, so limits that
     /// are the same for all belong to the listener.
     pub fn set_limits(&mut self, limits: Limits) {
-        if !self.seat.is_timed() {
+        if !self.seat.hears() {
             self.heard = 0; // Nobody has noted the traffic until now.
         }
         self.seat.set_limits(limits);

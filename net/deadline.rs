@@ -21,7 +21,7 @@ pub(super) fn needs_arming(conn: &Conn, sent: bool) -> bool {
 /// Arms the source's deadline for the first limit that could be up. It is armed once: traffic only
 /// puts limits off, so the deadline comes up early, looks, and is armed for what is left.
 pub(super) fn arm<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
-    let tick = reactor.tick();
+    let tick = reactor.tick_now();
     let Some(conn) = reactor.get_mut(id) else { return };
     if conn.heard == 0 {
         conn.heard = tick; // Nobody has asked before.

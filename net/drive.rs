@@ -90,9 +90,9 @@ fn see_deadlines<S: 'static>(
     let sent = reactor.get(id).is_some_and(|conn| conn.unsent() == 0);
     // The kernel may hold data that this turn's poll had no room to report (R3).
     let more = receive(reactor, state, id, LOOK_AND_READ, handler);
-    let tick = tick_for(reactor, id);
-    if sent && let Some(conn) = reactor.get_mut(id) {
-        conn.note_unsent(tick); // The answer to that has not waited yet.
+    if sent && reactor.get(id).is_some_and(Conn::waits_unnoted) {
+        let tick = reactor.tick_now();
+        reactor[id].note_unsent(tick); // The answer to that has not waited yet.
     }
     check_deadlines(reactor, id);
     more
@@ -131,11 +131,9 @@ fn flush_outside<S: 'static, H: HandlerFn<S>>(
     id: SourceId<Conn>,
     handler: &H,
 ) {
-    let tick = tick_for(reactor, id);
-    let Some(conn) = reactor.get_mut(id) else { return };
-    if conn.flush(tick)
-        && let Some(outbox) = conn.outbox.take()
-    {
+    let Some(sent) = flush(reactor, id) else { return };
+    let conn = &mut reactor[id];
+    if sent && let Some(outbox) = conn.outbox.take() {
         Cork::keep(outbox);
     }
     if conn.has(mark::RESUMED | mark::LAST_WORDS) || begins_to_linger(conn) {
@@ -152,13 +150,20 @@ fn flush_outside<S: 'static, H: HandlerFn<S>>(
     }
 }
 
-/// The tick to note for traffic now; 0 where no limit asks, which saves reading the clock.
+/// Sends as much as goes, and notes the time of that and of what has come; whether nothing is left.
+/// `None` if the connection has gone. The clock is read where a limit asks, and by what a callback
+/// of this turn has taken later than the turn's `now`: so no limit is up early.
 #[inline]
-pub(super) fn tick_for<S: 'static>(reactor: &Context<S>, id: SourceId<Conn>) -> u64 {
-    match reactor.get(id) {
-        Some(conn) if conn.seat.is_timed() => reactor.tick(),
-        _ => 0,
+fn flush<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> Option<bool> {
+    let hears = reactor.get(id)?.seat.hears();
+    let tick = if hears { reactor.tick_now() } else { 0 };
+    let conn = reactor.get_mut(id)?;
+    let sent = conn.flush(tick);
+    if !sent && conn.waits_unnoted() {
+        let tick = reactor.tick_now();
+        reactor[id].note_unsent(tick);
     }
+    Some(sent)
 }
 
 /// Whether nothing follows from what has happened: an open connection, as after most events. `sent`
@@ -278,9 +283,8 @@ fn settle<S: 'static>(
 ) {
     let mut told = false;
     loop {
-        let tick = tick_for(reactor, id);
-        let Some(conn) = reactor.get_mut(id) else { return };
-        let sent = conn.flush(tick);
+        let Some(sent) = flush(reactor, id) else { return };
+        let conn = &mut reactor[id];
         let settled = is_settled(conn, sent);
         if sent && let Some(cork) = conn.outbox.take() {
             reactor.put_cork(cork);
@@ -301,7 +305,6 @@ fn settle<S: 'static>(
         conn.marks &= !(mark::ABOVE | mark::WHOLE);
         call(reactor, state, id, Event::Drained, handler);
     }
-    let tick = tick_for(reactor, id);
     let conn = &mut reactor[id];
     let drained = conn.is_drained() && !more;
     if drained && conn.is_quiet_so_far() && !conn.seat.has_farewell() {
@@ -323,9 +326,10 @@ fn settle<S: 'static>(
             conn.fail(error.into());
         }
         if conn.io.owes() {
-            conn.flush(tick); // From now on it waits to be sent.
+            flush(reactor, id); // From now on it waits to be sent.
         }
     }
+    let conn = &mut reactor[id];
     if conn.has(mark::LAST_WORDS) && conn.receiving == Half::Open {
         // Read what is left before telling: a paused handler has said that it does not want it.
         if conn.has(mark::PAUSED) {
@@ -349,7 +353,7 @@ fn settle<S: 'static>(
     }
     if begins_to_linger(&reactor[id]) {
         reactor.resume(id.raw(), LOOK_AND_READ);
-        let tick = reactor.tick();
+        let tick = reactor.tick_now();
         let conn = &mut reactor[id];
         conn.progress = tick;
         conn.marks |= mark::LINGERING;

@@ -75,9 +75,13 @@ impl Default for Limits {
 
 impl Limits {
     fn is_timed(&self) -> bool {
+        self.write_timeout.is_some() || self.hears()
+    }
+
+    /// Whether one counts from bytes that pass, and not only from those that wait.
+    fn hears(&self) -> bool {
         self.idle_timeout.is_some()
             || self.read_timeout.is_some()
-            || self.write_timeout.is_some()
             || self.read_rate.is_some()
             || self.write_rate.is_some()
     }
@@ -101,14 +105,15 @@ struct Shared {
     accepted: Cell<bool>,
     /// A drain leaves it to the handler to close it.
     farewell: Cell<bool>,
-    /// [`Limits::is_timed`], which each event asks several times.
+    /// [`Limits::is_timed`] and [`Limits::hears`], which each event asks.
     timed: bool,
+    hears: bool,
 }
 
 impl Shared {
     fn new(limits: Limits, taken: Rc<Cell<usize>>, accepted: Cell<bool>) -> Rc<Shared> {
-        let timed = limits.is_timed();
-        Rc::new(Shared { limits, taken, accepted, farewell: Cell::new(false), timed })
+        let (timed, hears) = (limits.is_timed(), limits.hears());
+        Rc::new(Shared { limits, taken, accepted, farewell: Cell::new(false), timed, hears })
     }
 }
 
@@ -118,10 +123,16 @@ impl Seat {
         Seat(Shared::new(limits, Rc::new(Cell::new(1)), Cell::new(false)))
     }
 
-    /// Whether the time of traffic must be noted.
+    /// Whether there is a limit on its time.
     #[inline]
     pub(super) fn is_timed(&self) -> bool {
         self.0.timed
+    }
+
+    /// Whether the time of traffic must be noted.
+    #[inline]
+    pub(super) fn hears(&self) -> bool {
+        self.0.hears
     }
 
     /// Makes it that of a server. All that share it are.

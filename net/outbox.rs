@@ -10,7 +10,7 @@
 
 use std::io::{self, IoSlice};
 
-use super::conn::{Conn, Half, mark};
+use super::conn::{Conn, Half, SOON, mark};
 use super::event::Pressure;
 use crate::reactor::Cork;
 
@@ -121,10 +121,22 @@ impl Conn {
         }
     }
 
-    /// Sends what is unsent, as much as goes; whether nothing is left. `tick` is now, for the write
-    /// timeout.
+    /// Whether a limit counts from when the unsent bytes began to wait, and that is not noted.
+    #[inline]
+    pub(super) fn waits_unnoted(&self) -> bool {
+        self.seat.is_timed() && self.outbox.as_ref().is_some_and(|outbox| outbox.since == 0)
+    }
+
+    /// Sends what is unsent, as much as goes; whether nothing is left. `tick` is now, to be noted of
+    /// what has passed; 0 where no limit counts from that.
     #[inline]
     pub(super) fn flush(&mut self, tick: u64) -> bool {
+        if self.heard == SOON {
+            self.heard = tick;
+        }
+        if self.progress == SOON {
+            self.progress = tick;
+        }
         self.note_unsent(tick);
         while self.unsent() > 0 && !self.has(mark::BLOCKED) {
             let Some(most) = self.may_send(tick) else { break };

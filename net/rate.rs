@@ -27,7 +27,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use super::conn::{Conn, mark};
+use super::conn::{Conn, SOON, mark};
 use crate::reactor::Context;
 
 /// Portions in a second for a connection that waits alone, and so its wake-ups.
@@ -94,7 +94,7 @@ impl Rate {
 
     /// Changes it, from now on. Connections that wait notice within a second.
     pub fn set<S: 'static>(&self, reactor: &Context<S>, bytes_per_second: u64, burst_bytes: u64) {
-        let tick = reactor.tick();
+        let tick = reactor.tick_now();
         self.fill(tick);
         self.0.bytes_per_second.set(bytes_per_second);
         self.set_burst(bytes_per_second, burst_bytes);
@@ -204,7 +204,7 @@ impl Conn {
             Ok(room) => {
                 if slowed {
                     self.marks &= !mark::SLOWED_IN;
-                    (self.progress, self.heard) = (tick, tick);
+                    (self.progress, self.heard) = (SOON, SOON);
                 }
                 Some(room)
             }

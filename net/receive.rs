@@ -7,8 +7,8 @@
 
 use std::io;
 
-use super::conn::{Backlog, Conn, Half, mark};
-use super::drive::{HandlerFn, LOOK_AND_READ, call, tick_for};
+use super::conn::{Backlog, Conn, Half, SOON, mark};
+use super::drive::{HandlerFn, LOOK_AND_READ, call};
 use super::event::{Event, Reason};
 use crate::reactor::{Context, Readiness, SCRATCH_BYTES, SourceId};
 
@@ -21,7 +21,8 @@ pub(super) fn receive<S: 'static>(
     ready: Readiness,
     handler: &mut impl HandlerFn<S>,
 ) -> bool {
-    let tick = tick_for(reactor, id);
+    let is_slowed = reactor.get(id).is_some_and(|conn| conn.seat.read_rate.is_some());
+    let tick = if is_slowed { reactor.tick_now() } else { 0 };
     let Some(conn) = reactor.get_mut(id) else { return false };
     let mut budget = conn.seat.read_bytes_per_turn.max(1);
     // If sending fails only while this reads, more may have arrived since the last read.
@@ -30,7 +31,7 @@ pub(super) fn receive<S: 'static>(
         // The read timeout begins anew; it may not even be armed.
         conn.marks &= !mark::RESUMED;
         if !conn.has(mark::LINGERING | mark::SLOWED_IN) {
-            conn.progress = tick;
+            conn.progress = SOON;
         }
         conn.marks &= !mark::ARMED;
         // One that was taken out while it was paused still is; one may be aborted since.
@@ -74,7 +75,7 @@ pub(super) fn receive<S: 'static>(
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let conn = &mut reactor[id];
                 if conn.io.has_heard() {
-                    conn.heard = tick;
+                    conn.heard = SOON;
                 }
                 if conn.io.has_more() {
                     // Much input and nothing to deliver: others get their turn first.
@@ -111,9 +112,8 @@ pub(super) fn deliver<S: 'static>(
     new: &[u8],
     handler: &mut impl HandlerFn<S>,
 ) {
-    let tick = tick_for(reactor, id);
     let conn = &mut reactor[id];
-    conn.heard = tick;
+    conn.heard = SOON;
     if conn.has(mark::CLOSING | mark::DRAINING) {
         if conn.has(mark::CLOSING) {
             return;
@@ -137,7 +137,7 @@ pub(super) fn deliver<S: 'static>(
     let count = bytes.len();
     let kept = count.min(conn.kept as usize);
     if kept < count && !conn.has(mark::SLOWED_IN) {
-        conn.progress = tick;
+        conn.progress = SOON;
     }
     if kept > conn.seat.backlog_bytes_max && !conn.has(mark::PAUSED) {
         conn.io.transport().reset_on_drop();

@@ -122,8 +122,11 @@ impl<S: 'static> Context<S> {
     /// ```
     /// # use waterwheel::Reactor;
     /// let mut reactor = Reactor::<()>::new().unwrap();
+    /// # let line = line!() + 1;
     /// reactor.after(std::time::Duration::from_secs(60), |_, _| {});
-    /// println!("{}", reactor.why_alive()[0]); // timer#0.1 armed at examples/chat.rs:41:13
+    /// println!("{}", reactor.why_alive()[0]); // timer#0.1 armed at examples/chat.rs:41
+    /// # let shown = reactor.why_alive()[0].to_string();
+    /// # assert_eq!(shown, format!("timer#0.1 armed at {}:{line}", file!()));
     /// ```
     pub fn why_alive(&self) -> Vec<Alive> {
         let mut why = Vec::new();

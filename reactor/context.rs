@@ -193,8 +193,9 @@ impl<S: 'static> Context<S> {
         self.deferred.push_back(Call { run, place, cause });
     }
 
-    /// Runs `callback` in the next turn, in the given lane (R2); called between turns, or from a
-    /// hook, in the one that comes or is under way.
+    /// Runs `callback` in the next turn, in the given lane (R2). Called before the turn has
+    /// collected its batch, between turns or from a [`before_poll`](Context::before_poll) hook, it
+    /// runs in this one.
     #[track_caller]
     pub fn enqueue<F>(&mut self, priority: Priority, callback: F)
     where

@@ -5,23 +5,30 @@
 //! slab on the stack while it runs.
 
 use std::any::Any;
+use std::mem;
 
 use super::queue::{Batch, Call, Item};
 use super::source::Callback;
 use super::timer::Timer;
 use super::trace::{Kind, Subject};
-use super::{Context, Place, TIMERS_PER_TURN};
+use super::{Context, TIMERS_PER_TURN};
 use super::{RawId, Readiness};
 
 impl<S: 'static> Context<S> {
     /// Puts what the kernel reported into the queue.
     #[inline]
     pub(super) fn collect_ready(&mut self, id: RawId, ready: Readiness) {
-        if !self.push_ready(id, ready) {
-            self.drop_stale(id.into());
-        } else if self.trace.is_on() {
-            let place = self.sources.get_mut(id).map_or_else(Place::caller, |entry| entry.place);
-            self.note(Kind::Ready, id.into(), place, ready.bits());
+        let queued = self.push_ready(id, ready);
+        if !queued || self.trace.is_on() {
+            self.note_ready(id, ready, queued);
+        }
+    }
+
+    #[cold]
+    fn note_ready(&mut self, id: RawId, ready: Readiness, queued: bool) {
+        match queued {
+            true => self.note(Kind::Ready, id.into(), self.place_of(id.into()), ready.bits()),
+            false => self.drop_stale(id.into()),
         }
     }
 
@@ -41,9 +48,7 @@ impl<S: 'static> Context<S> {
             };
             self.queue.push_timer(lane.unwrap_or_default(), id);
             if self.trace.is_on() {
-                let held = self.wheel.get(id).and_then(Timer::held);
-                let place = held.map_or_else(Place::caller, |(_, place)| place);
-                self.note(Kind::Expired, id.into(), place, 0);
+                self.note(Kind::Expired, id.into(), self.place_of(id.into()), 0);
             }
         }
     }
@@ -111,7 +116,7 @@ impl<S: 'static> Context<S> {
     }
 
     /// Calls a source's callback, which has left its slot.
-    #[inline]
+    #[inline(always)]
     pub(super) fn call_source(
         &mut self,
         id: RawId,
@@ -124,7 +129,9 @@ impl<S: 'static> Context<S> {
         if let LentSource { context, callback: Some(callback), .. } = &mut lent {
             callback(context, state, id, ready);
         }
-        drop(lent);
+        // By hand, so that only a panic takes the way of `drop`, which is not inlined.
+        lent.give_back();
+        mem::forget(lent);
         self.running = Subject::None;
     }
 
@@ -132,7 +139,7 @@ impl<S: 'static> Context<S> {
     #[cold]
     pub(super) fn drop_panicked(&mut self, panic: Box<dyn Any + Send>) {
         let message = panic_message(&*panic);
-        let subject = std::mem::replace(&mut self.running, Subject::None);
+        let subject = mem::replace(&mut self.running, Subject::None);
         let hook = self.hooks.take_running();
         let place = self.running_place;
         log::error!("the callback from {place} panicked ({message}) and is dropped: {subject:?}");
@@ -172,11 +179,19 @@ struct LentSource<'a, S> {
     callback: Option<Callback<S>>,
 }
 
-impl<S> Drop for LentSource<'_, S> {
-    #[inline]
-    fn drop(&mut self) {
+impl<S> LentSource<'_, S> {
+    #[inline(always)]
+    fn give_back(&mut self) {
+        let callback = self.callback.take();
         if let Some(entry) = self.context.sources.get_mut(self.id) {
-            entry.callback = self.callback.take();
+            entry.callback = callback;
         }
+    }
+}
+
+impl<S> Drop for LentSource<'_, S> {
+    #[cold]
+    fn drop(&mut self) {
+        self.give_back();
     }
 }

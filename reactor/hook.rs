@@ -82,7 +82,7 @@ impl<S: 'static> Context<S> {
     }
 
     /// Calls `callback` in every turn after the wait, when its events are collected, before they
-    /// are dispatched.
+    /// are dispatched. What it enqueues comes too late for that and waits for the next turn (R2).
     #[track_caller]
     pub fn after_poll<F>(&mut self, callback: F) -> HookId
     where

@@ -23,14 +23,16 @@
 //! * **R2** What a callback *enqueues* in phase 6 waits for the next turn. What it *defers* runs
 //!   right after it, before the next event, until none is left or [`DEFERRED_PER_TURN`] have run in
 //!   this turn; the rest waits for the next. What follows a promise is deferred. (What is enqueued
-//!   before phase 5 joins the turn.)
+//!   before phase 5, between turns or by a `before_poll` hook, joins the turn; what an `after_poll`
+//!   or idle hook enqueues waits for the next.)
 //! * **R3** I/O before timers: readiness that the turn has collected beats a deadline that is up. A
 //!   timer cancelled or re-armed by a callback of the same turn does not fire.
 //! * **R4** Effects are immediate. An event for a source or timer that has gone, or whose slot is
 //!   in use again, reaches nobody and is counted.
 //! * **R5** Never early: a timer runs at or after its deadline, late by a tick (1 ms) and a turn at
 //!   most, and by the turns that R6 makes of a crowd. Timers of one deadline run as they were
-//!   armed. Delays count from the turn's `now`.
+//!   armed. The delays of timers count from the turn's `now`, the deadlines of sources from the
+//!   moment ([`tick_after`](Context::tick_after)): what a peer is given time for begins then.
 //! * **R6** Budgets: a turn takes [`TIMERS_PER_TURN`] and [`POSTS_PER_TURN`] (results of jobs
 //!   count), a connection reads `read_bytes_per_turn`, a listener accepts `accepts_per_turn`. The
 //!   loop does not sleep over what is left.

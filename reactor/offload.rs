@@ -142,6 +142,10 @@ impl<S> Jobs<S> {
         Jobs { slab: Slab::new(), next: 0, pool, hasher: RandomState::new() }
     }
 
+    pub(super) fn get(&self, id: JobId) -> Option<&Entry<S>> {
+        self.slab.get(id.index as usize).filter(|entry| entry.generation == id.generation)
+    }
+
     pub(super) fn get_mut(&mut self, id: JobId) -> Option<&mut Entry<S>> {
         self.slab.get_mut(id.index as usize).filter(|entry| entry.generation == id.generation)
     }
@@ -308,8 +312,7 @@ impl<S: 'static> Context<S> {
         self.jobs.pool.ended(key);
         self.settle(id, result);
         if self.trace.is_on() {
-            let place = self.jobs.get_mut(id).map_or_else(Place::caller, |entry| entry.place);
-            self.note(Kind::Collected, id.into(), place, 0);
+            self.note(Kind::Collected, id.into(), self.place_of(id.into()), 0);
         }
     }
 

@@ -61,8 +61,11 @@ pub(super) enum Item {
     Posted,
 }
 
-/// How many entries of each lane belong to the turn.
-pub(super) struct Batch([usize; 3]);
+/// How many entries of each lane belong to the turn, and the lane that is under way.
+pub(super) struct Batch {
+    left: [usize; 3],
+    lane: usize,
+}
 
 struct Lane<S> {
     items: VecDeque<Item>,
@@ -109,16 +112,18 @@ impl<S> EventQueue<S> {
     /// What the queue holds now.
     #[inline]
     pub(super) fn batch(&self) -> Batch {
-        Batch([0, 1, 2].map(|lane| self.lanes[lane].items.len()))
+        Batch { left: [0, 1, 2].map(|lane| self.lanes[lane].items.len()), lane: 0 }
     }
 
     /// Takes the batch's next entry, and tells its lane. An entry is gone from the queue before it
     /// runs, so a panic loses none of the others (R9).
     #[inline]
     pub(super) fn pop(&mut self, batch: &mut Batch) -> Option<(usize, Item)> {
-        let lane = batch.0.iter().position(|left| *left > 0)?;
-        batch.0[lane] -= 1;
-        Some((lane, self.lanes[lane].items.pop_front()?))
+        while *batch.left.get(batch.lane)? == 0 {
+            batch.lane += 1;
+        }
+        batch.left[batch.lane] -= 1;
+        Some((batch.lane, self.lanes[batch.lane].items.pop_front()?))
     }
 
     /// Takes the call that a popped entry of this lane stands for.

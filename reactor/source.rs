@@ -155,7 +155,7 @@ impl<S> Sources<S> {
         self.slab.get_mut(id.index as usize).filter(|entry| entry.generation == id.generation)
     }
 
-    fn get(&self, id: RawId) -> Option<&Entry<S>> {
+    pub(super) fn get(&self, id: RawId) -> Option<&Entry<S>> {
         self.slab.get(id.index as usize).filter(|entry| entry.generation == id.generation)
     }
 
@@ -358,8 +358,7 @@ impl<S: 'static> Context<S> {
     pub fn resume(&mut self, id: RawId, ready: Readiness) -> bool {
         let queued = self.push_ready(id, ready);
         if queued && self.trace.is_on() {
-            let place = self.sources.get(id).map_or_else(Place::caller, |entry| entry.place);
-            self.note(Kind::Resumed, id.into(), place, ready.bits());
+            self.note(Kind::Resumed, id.into(), self.place_of(id.into()), ready.bits());
         }
         queued
     }

@@ -103,7 +103,7 @@ impl<S: 'static> Context<S> {
     where
         F: FnOnce(&mut Context<S>, &mut S) + 'static,
     {
-        self.arm_once(self.tick_after(delay), callback, Place::caller())
+        self.arm_once(self.turn_tick_after(delay), callback, Place::caller())
     }
 
     /// Calls `callback` once, at `deadline`. O(1).
@@ -186,7 +186,8 @@ impl<S: 'static> Context<S> {
     ) -> TimerId {
         let period = Timeline::after((0, 0), period.max(TICK));
         let every = Some(Box::new(Every { callback, period, missed }));
-        self.arm(self.tick_after(first), Timer::Every { every, place, referenced: true }, place)
+        let tick = self.turn_tick_after(first);
+        self.arm(tick, Timer::Every { every, place, referenced: true }, place)
     }
 
     fn arm(&mut self, tick: u64, timer: Timer<S>, place: Place) -> TimerId {
@@ -204,12 +205,11 @@ impl<S: 'static> Context<S> {
     /// time one store, for which the loop wakes at the old one once and finds nothing to do.
     #[inline]
     pub fn rearm(&mut self, id: TimerId, delay: Duration) -> bool {
-        let tick = self.tick_after(delay);
+        let tick = self.turn_tick_after(delay);
         let moved = self.wheel.rearm(id, tick);
         if moved && self.trace.is_on() {
-            let place = self.wheel.get(id).and_then(Timer::held).map(|(_, place)| place);
             let argument = self.millis_until(tick);
-            self.note(Kind::Rearmed, id.into(), place.unwrap_or_else(Place::caller), argument);
+            self.note(Kind::Rearmed, id.into(), self.place_of(id.into()), argument);
         }
         moved
     }
@@ -233,14 +233,28 @@ impl<S: 'static> Context<S> {
         Some(self.time.timeline.until(deadline, self.now()))
     }
 
-    /// The first tick at or after `delay` from now, as [`set_deadline`](Context::set_deadline)
-    /// takes it.
+    /// The tick at `delay` from the turn's `now`, where the delays of timers begin (R5).
     #[inline]
-    pub fn tick_after(&self, delay: Duration) -> u64 {
+    fn turn_tick_after(&self, delay: Duration) -> u64 {
         Timeline::after(self.time.split(), delay)
     }
 
-    /// The tick that has begun last: milliseconds since the reactor was made, rounded down.
+    /// The first tick at or after `delay` from this very moment, as
+    /// [`set_deadline`](Context::set_deadline) takes it. Not from the turn's `now`: a callback
+    /// earlier in the turn may have taken long, and what begins now has all of its time. # Cost:
+    /// reads the clock.
+    pub fn tick_after(&self, delay: Duration) -> u64 {
+        Timeline::after(self.time.timeline.now(self.time.clock.now()), delay)
+    }
+
+    /// The first tick at or after this very moment: what is noted of something that happens, so
+    /// that no limit which counts from it is up early. # Cost: reads the clock.
+    pub fn tick_now(&self) -> u64 {
+        self.time.timeline.deadline(self.time.clock.now())
+    }
+
+    /// The tick that had begun last at the turn's [`now`](Context::now): milliseconds since the
+    /// reactor was made, rounded down. What is to happen at a tick is due when this has reached it.
     #[inline]
     pub fn tick(&self) -> u64 {
         self.time.split().0

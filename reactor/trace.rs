@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::rc::Rc;
 
+use super::timer::Timer;
 use super::{Context, JobId, Place, RawId, Readiness};
 use crate::timers::TimerId;
 
@@ -181,6 +182,26 @@ impl<S> Context<S> {
         if self.trace.is_on() {
             let cause = self.trace.running;
             self.record(kind, subject, place, argument, cause);
+        }
+    }
+
+    /// Where the subject was handed to the loop, for a deadline its source; if it has gone, the
+    /// place that asks.
+    #[track_caller]
+    pub(super) fn place_of(&self, subject: Subject) -> Place {
+        let place = match subject {
+            Subject::Source(id) => self.sources.get(id).map(|entry| entry.place),
+            Subject::Timer(id) => match self.wheel.get(id) {
+                Some(&Timer::Source(id)) => self.sources.get(id).map(|entry| entry.place),
+                timer => timer.and_then(Timer::held).map(|(_, place)| place),
+            },
+            Subject::Job(id) => self.jobs.get(id).map(|entry| entry.place),
+            Subject::None => None,
+        };
+        // Not `unwrap_or_else(Place::caller)`, which would name a line of the core library.
+        match place {
+            Some(place) => place,
+            None => Place::caller(),
         }
     }
 

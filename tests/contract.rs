@@ -169,6 +169,31 @@ fn r2_enqueued_waits_for_the_next_turn() {
     assert_eq!(lab.turn(&[]), ["RunEnqueued"]);
 }
 
+/// R2. What is enqueued before phase 5 joins the turn; what is enqueued after it, by whichever hook,
+/// waits for the next.
+#[test]
+fn r2_enqueued_before_the_batch_is_collected_joins_the_turn() {
+    fn once(reactor: &mut Context<()>, (): &mut ()) {
+        reactor.enqueue(Priority::High, |_, _| {});
+    }
+    let mut lab = Lab::new();
+    let source = lab.source(|_, _| {});
+    lab.reactor.enqueue(Priority::Normal, |_, _| {});
+    let ready = "RunSource source#0.0 readable";
+    assert_eq!(lab.turn(&[source]), ["RunEnqueued", ready], "between turns");
+    let hook = lab.reactor.before_poll(once);
+    assert_eq!(lab.turn(&[source]), ["RunHook", "RunEnqueued", ready], "before_poll");
+    lab.reactor.remove_hook(hook);
+    let hook = lab.reactor.after_poll(once);
+    assert_eq!(lab.turn(&[source]), ["RunHook", ready], "after_poll");
+    lab.reactor.remove_hook(hook);
+    assert_eq!(lab.turn(&[source]), ["RunEnqueued", ready], "the turn after that");
+    let hook = lab.reactor.on_idle(once);
+    assert_eq!(lab.turn(&[]), ["RunHook"], "on_idle");
+    lab.reactor.remove_hook(hook);
+    assert_eq!(lab.turn(&[]), ["RunEnqueued"], "the turn after that");
+}
+
 /// R2. What a callback defers runs right after it, and so does what that defers.
 #[test]
 fn r2_deferred_runs_before_the_next_event() {
@@ -477,7 +502,8 @@ fn r9_by_policy_what_panicked_is_dropped_and_the_loop_goes_on() {
 fn r10_the_error_of_one_source_never_leaves_run() {
     let _ceiling = ceiling(Duration::from_secs(10));
     let mut lab = Lab::new();
-    let (reader, _writer) = std::io::pipe().unwrap();
+    let (reader, _writer) = std::os::unix::net::UnixStream::pair().unwrap();
+    reader.set_nonblocking(true).unwrap();
     let behind = Fd(std::os::fd::AsRawFd::as_raw_fd(&reader));
     let broken = lab.reactor.register(behind, Interest::READABLE, |reactor, _, id, _| {
         assert!(reactor.set_interest(id.raw(), Interest::WRITABLE).is_err());

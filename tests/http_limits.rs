@@ -1,9 +1,13 @@
 //! The limits of the HTTP server, each at its edge, and what it may take in time.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
+use waterwheel::Reactor;
+use waterwheel::net::http::{self as web, Ask, ClientLimits};
 use waterwheel::net::http::{Body, Limits, Reply, Response, Server, StatusCode};
 use waterwheel::net::{Pressure, Reason, drain};
+use waterwheel::timers::ManualClock;
 
 #[path = "support/http.rs"]
 mod http;
@@ -305,5 +309,73 @@ fn nothing_is_left_of_a_connection_but_for_its_limits() {
         }
         bench.wait(Duration::from_secs(100));
         assert_eq!((bench.reactor.sources(), bench.reactor.timers()), before, "{end}");
+    }
+}
+
+/// A handler that takes two seconds by this clock, and answers or does not.
+fn slow_handler(limits: Limits, answers: bool) -> Bench<Option<ManualClock>> {
+    let mut kept = Vec::new();
+    let server = Server::new(move |reactor, clock: &mut Option<ManualClock>, _, reply: Reply| {
+        clock.iter().for_each(|clock| clock.advance(2 * SECOND));
+        if answers {
+            reply.send(reactor, "");
+        } else {
+            kept.push(reply);
+        }
+    });
+    let mut bench = Bench::new(server.limits(limits));
+    bench.state = Some(bench.clock.clone());
+    bench
+}
+
+/// What begins after a long callback, in the same turn, has all of its time.
+#[test]
+fn limits_count_from_the_moment_however_long_a_handler_took() {
+    let limits = Limits { idle_timeout: SECOND, ..Limits::default() };
+    let mut bench = slow_handler(limits, true);
+    let client = bench.connect();
+    bench.send(&client, get("/"));
+    assert_eq!(statuses(&client.take()), [200]);
+    assert_eq!(at_last(&mut bench, &client, SECOND), "");
+    assert!(client.has_ended());
+    let limits = Limits { reply_timeout: Some(SECOND), ..Limits::default() };
+    let mut bench = slow_handler(limits, false);
+    let client = bench.connect();
+    bench.send(&client, get("/"));
+    assert_eq!(statuses(&at_last(&mut bench, &client, SECOND)), [503]);
+}
+
+/// Calls that a callback begins when it has taken long: the whole call, and the wait for the
+/// connection, which nobody gives it.
+#[test]
+fn limits_of_a_call_count_from_when_it_was_begun() {
+    for total in [true, false] {
+        let connect_timeout = (!total).then_some(SECOND);
+        let limits = ClientLimits { connect_timeout, ..ClientLimits::default() };
+        let dialled = RefCell::new(Vec::new());
+        let client = web::Client::new().limits(limits).dialer(move |_, _, done| {
+            dialled.borrow_mut().push(done);
+            Ok(None)
+        });
+        let clock = ManualClock::held();
+        let mut reactor = Reactor::<bool>::builder().clock(&clock).build().unwrap();
+        let (by, mut ended) = (clock.clone(), false);
+        reactor.after(Duration::ZERO, move |reactor, _| {
+            by.advance(2 * SECOND);
+            let mut ask = Ask::get("http://h/");
+            if total {
+                ask = ask.timeout(SECOND);
+            }
+            client.send(reactor, ask, |_, ended, result| *ended = result.is_err());
+        });
+        let mut pass = |time| {
+            clock.advance(time);
+            for _ in 0..5 {
+                reactor.turn(&mut ended, Some(Duration::ZERO)).unwrap();
+            }
+            ended
+        };
+        assert!(!pass(Duration::ZERO) && !pass(SECOND - MS), "too early, total: {total}");
+        assert!(pass(MS), "total: {total}");
     }
 }

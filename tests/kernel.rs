@@ -8,11 +8,18 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+#[cfg(all(target_os = "linux", debug_assertions))]
+use std::{
+    fs::OpenOptions,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use mio::net::UnixStream;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+#[cfg(all(target_os = "linux", debug_assertions))]
+use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use support::{MS, ceiling, raise_open_files};
 use waterwheel::reactor::{
     Context, Fd, Interest, Missed, Options, RawId, Reactor, Rejected, SourceId,
@@ -53,6 +60,49 @@ fn a_registration_that_fails_hands_the_object_back() {
     assert!(file.read(&mut [0]).is_ok(), "the file is open and ours");
     let next = reactor.register(self::event(0), Interest::READABLE, |_, _, _, _| {}).unwrap();
     assert_eq!((first.raw().parts(), next.raw().parts()), ((0, 0), (1, 1)), "no slot was used up");
+}
+
+/// What registering it panics with, if it does.
+#[cfg(all(target_os = "linux", debug_assertions))]
+fn refusal<T: AsRawFd + 'static>(fd: T) -> Option<String> {
+    let mut reactor = Reactor::<()>::new().unwrap();
+    let interest = Interest::READABLE | Interest::WRITABLE;
+    let register = || assert!(reactor.register(Fd(fd), interest, |_, _, _, _| {}).is_ok());
+    let panic = catch_unwind(AssertUnwindSafe(register)).err()?;
+    assert_eq!(reactor.sources(), 0, "it is not in the loop");
+    Some(panic.downcast_ref::<String>().unwrap().clone())
+}
+
+#[test]
+#[cfg(all(target_os = "linux", debug_assertions))]
+fn blocking_descriptor_is_refused_by_debug_builds_in_plain_words() {
+    let terminal = || OpenOptions::new().read(true).write(true).open("/dev/ptmx").unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    let (left, right) = std::os::unix::net::UnixStream::pair().unwrap();
+    let blocking: [OwnedFd; 6] = [
+        reader.into(),
+        writer.into(),
+        left.into(),
+        std::net::UdpSocket::bind("127.0.0.1:0").unwrap().into(),
+        eventfd(0, EventfdFlags::CLOEXEC).unwrap(),
+        terminal().into(),
+    ];
+    for fd in blocking {
+        let number = fd.as_raw_fd();
+        let words =
+            format!("descriptor {number} is blocking: set O_NONBLOCK before it is registered");
+        let refusal = refusal(fd).unwrap_or_default();
+        assert!(refusal.starts_with(&words), "{number}: {refusal}");
+    }
+    right.set_nonblocking(true).unwrap();
+    let terminal = terminal();
+    rustix::io::ioctl_fionbio(&terminal, true).unwrap();
+    // Of the last two nothing is ever read.
+    let pidfd = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
+    for fine in [right.into(), terminal.into(), event(0).0, pidfd] {
+        assert_eq!(refusal(fine), None);
+    }
+    assert_eq!(refusal(Reactor::<()>::new().unwrap()), None);
 }
 
 #[test]

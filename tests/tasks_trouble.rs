@@ -185,6 +185,26 @@ fn an_answer_beats_the_timeout_of_its_turn_and_each_attempt_has_its_own() {
 }
 
 #[test]
+fn a_timeout_counts_from_the_moment_however_long_the_run_before_took() {
+    let clock = ManualClock::new();
+    let mut reactor = on(&clock);
+    let queue = open(&mut reactor, TaskQueue::new());
+    let jump = clock.clone();
+    queue
+        .add(&mut reactor, once("blocks", 10), move |_, _, run| {
+            jump.advance(50 * MS);
+            run.ok();
+        })
+        .unwrap();
+    queue.add(&mut reactor, once("waits", 10).timeout(20 * MS), hold).unwrap();
+    let mut world = World::default();
+    run_to(&mut reactor, &mut world, 79);
+    assert!(reactor[queue].is_running(world.held[0].id()), "it began at 60");
+    run_to(&mut reactor, &mut world, 80);
+    assert!(!reactor[queue].is_running(world.held[0].id()));
+}
+
+#[test]
 fn a_panic_costs_the_run_and_not_the_queue_under_both_policies() {
     for policy in [PanicPolicy::Propagate, PanicPolicy::Drop] {
         let builder = Reactor::builder().clock(&ManualClock::new()).panic_policy(policy);

@@ -1,9 +1,12 @@
 //! The limits on time of a connection, by a clock that stands still until it is moved.
 
+use std::cell::OnceCell;
 use std::io::{ErrorKind, Write};
+use std::rc::Rc;
 use std::time::Duration;
 
-use waterwheel::net::{Conn, Event, Framed, Limits, Lines, Pressure, Reason, framed};
+use waterwheel::net::{Conn, Event, Framed, Limits, Lines, Pressure, Rate, Reason, framed};
+use waterwheel::reactor::Priority;
 use waterwheel::timers::ManualClock;
 use waterwheel::{Context, Reactor, SourceId};
 
@@ -53,6 +56,19 @@ impl Bench {
         let before = self.told.bytes.len();
         self.peer.send(bytes);
         turn_until(&mut self.reactor, &mut self.told, |_, told| told.bytes.len() > before);
+    }
+
+    /// The peer sends, and in the turn in which that is read another callback takes so long first.
+    fn hear_late(&mut self, bytes: &[u8], late: Duration) {
+        self.peer.send(bytes);
+        assert!(await_readiness(&self.reactor, 1000));
+        let clock = self.clock.clone();
+        self.reactor.enqueue(Priority::High, move |reactor, _| {
+            reactor.now(); // The turn's, from now on.
+            clock.advance(late);
+        });
+        turns(&mut self.reactor, &mut self.told, 1);
+        assert!(!self.told.bytes.is_empty());
     }
 
     /// Writes until the kernel takes no more and so much is left.
@@ -264,4 +280,95 @@ fn traffic_does_not_move_the_deadline_on_the_wheel() {
     // 100 for the data, one a turn for the first readiness, and a look each ten seconds.
     assert!(callbacks < 100 + 20, "{callbacks} callbacks");
     bench.is_closed_in(10 * SECOND, "IdleTimeout");
+}
+
+/// No limit is up early: each counts from the moment, and not from the `now` of a turn in which
+/// callbacks took longer than the limit is.
+#[test]
+fn limits_count_from_the_moment_however_long_the_callbacks_before_it_took() {
+    let one = Some(SECOND);
+    for late in [MS, SECOND, 2 * SECOND, 100 * SECOND] {
+        let mut bench = Bench::new(Limits { idle_timeout: one, ..Limits::default() });
+        bench.hear_late(b"x", late);
+        bench.is_closed_in(SECOND, "IdleTimeout");
+        let mut bench = Bench::new(Limits { read_timeout: one, ..Limits::default() });
+        bench.hear_late(b"x", late);
+        bench.is_closed_in(SECOND, "ReadTimeout");
+        let mut bench = Bench::with(
+            Limits { idle_timeout: one, ..Limits::default() },
+            |reactor, told, id, event| {
+                if let Event::Data(bytes) = event {
+                    let _ = reactor[id].write(bytes);
+                }
+                note(reactor, told, id, event);
+            },
+        );
+        bench.hear_late(b"x", late);
+        bench.is_closed_in(SECOND, "IdleTimeout");
+    }
+}
+
+/// As above, where it is the connection's own handler that takes long, and then acts.
+#[test]
+fn limits_count_from_the_moment_however_long_the_handler_itself_took() {
+    type Act = fn(&mut Conn);
+    let writes: Act = |conn| {
+        let _ = conn.write(&[7; 32 << 20]);
+    };
+    let sends: Act = |conn| {
+        let _ = conn.write(b"y");
+    };
+    let most = Limits { outbox_bytes_max: 64 << 20, ..Limits::default() };
+    let one = Some(SECOND);
+    let cases = [
+        (Limits { write_timeout: one, ..most.clone() }, writes, "WriteTimeout"),
+        (Limits { write_timeout: one, idle_timeout: TEN, ..most.clone() }, writes, "WriteTimeout"),
+        (Limits { idle_timeout: one, ..most.clone() }, sends, "IdleTimeout"),
+        (Limits { close_grace: SECOND, ..most }, Conn::close, "Finished"),
+    ];
+    for (limits, act, why) in cases {
+        let clock = Rc::new(OnceCell::<ManualClock>::new());
+        let own = clock.clone();
+        let mut bench = Bench::with(limits, move |reactor, told, id, event| {
+            if matches!(event, Event::Data(_)) {
+                own.get().unwrap().advance(5 * SECOND);
+                act(&mut reactor[id]);
+            }
+            note(reactor, told, id, event);
+        });
+        clock.set(bench.clock.clone()).unwrap();
+        bench.hear(b"x");
+        turns(&mut bench.reactor, &mut bench.told, 5);
+        bench.pass(SECOND - MS);
+        assert!(bench.is_open(), "too early: {:?}", bench.told.closed);
+        bench.pass(MS);
+        let closed = bench.told.closed.as_ref().map(|closed| format!("{closed:?}"));
+        assert_eq!(closed.as_deref(), Some(why));
+    }
+}
+
+#[test]
+fn limit_of_a_millisecond_is_no_shorter_when_a_tick_is_nearly_over() {
+    let limits = Limits { idle_timeout: Some(MS), ..Limits::default() };
+    for after_tick in [1, 100, 900, 999].map(Duration::from_micros) {
+        let mut bench = Bench::new(Limits { idle_timeout: TEN, ..Limits::default() });
+        bench.clock.advance(after_tick);
+        bench.reactor[bench.conn].set_limits(limits.clone());
+        bench.hear(b"x");
+        bench.pass(MS - Duration::from_micros(1));
+        assert!(bench.is_open(), "{after_tick:?} after the tick: early");
+        bench.pass(MS);
+        assert!(matches!(bench.told.closed, Some(Reason::IdleTimeout)), "late by a tick at most");
+    }
+}
+
+/// The time that a callback takes earns nothing twice.
+#[test]
+fn burst_after_a_long_callback_is_one_burst() {
+    let rate = Rate::new(1000, 1000);
+    let mut bench = Bench::new(Limits { read_rate: Some(rate), ..Limits::default() });
+    bench.hear_late(&[7; 3000], 2 * SECOND);
+    assert_eq!(bench.told.bytes.len(), 1000);
+    turns(&mut bench.reactor, &mut bench.told, 5);
+    assert_eq!(bench.told.bytes.len(), 1000);
 }

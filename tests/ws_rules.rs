@@ -2,12 +2,15 @@
 
 #![cfg(feature = "ws")]
 
+use std::cell::OnceCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::time::Duration;
 
 use waterwheel::Context;
 use waterwheel::net::ws::{Event, Fault, Limits, Message, Reason, Role, Socket, code};
 use waterwheel::net::{Conn, Pressure};
+use waterwheel::timers::ManualClock;
 
 mod support;
 #[path = "support/ws.rs"]
@@ -122,6 +125,31 @@ fn our_close_waits_for_the_peers_and_discards_what_comes_before_it() {
     assert_eq!(raw.told.end(), "code 1001");
     raw.run_out();
     assert!(raw.told.heard.is_empty());
+}
+
+#[test]
+fn close_after_a_long_callback_has_all_of_its_time() {
+    let _ceiling = ceiling(LIMIT);
+    let clock = Rc::new(OnceCell::<ManualClock>::new());
+    let own = clock.clone();
+    let limits = Limits { close_timeout: SECOND, ..Limits::default() };
+    let stream = waterwheel::net::Limits::default();
+    let handler =
+        move |reactor: &mut Context<Told>, told: &mut Told, socket: &Socket, event: Event<'_>| {
+            if matches!(event, Event::Text(_)) {
+                own.get().unwrap().advance(3 * SECOND);
+                socket.close(reactor, code::NORMAL, "");
+            }
+            note(reactor, told, socket, event);
+        };
+    let mut raw = Raw::with(Role::Server, limits, stream, handler);
+    clock.set(raw.clock.clone()).unwrap();
+    raw.send(&masked(0x81, b"close"));
+    raw.wait(SECOND - MS);
+    assert!(raw.told.closed.is_none(), "{:?}", raw.told);
+    raw.wait(MS);
+    assert!(matches!(raw.told.closed, Some(Reason::CloseTimeout)), "{:?}", raw.told);
+    raw.run_out();
 }
 
 #[test]

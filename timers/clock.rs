@@ -27,7 +27,8 @@ pub enum Clock {
 }
 
 impl Clock {
-    /// The time now. # Cost: one `clock_gettime(2)` in the vDSO, about 25 ns, no system call.
+    /// The time now. # Cost: one `clock_gettime(2)`. In the vDSO that takes tens of nanoseconds and
+    /// no system call; where the kernel does not trust the processor's counter, it is one.
     pub fn now(&self) -> Instant {
         match self {
             Clock::Monotonic => Instant::now(),

@@ -2,7 +2,7 @@
 //!
 //! The loop stays on core 0 and the poster on core 1. What is posted captures nothing unless the
 //! metric says so, or carries the time at which it was posted, by
-//! the processor's counter, which the two cores share and which takes no 25 ns to read.
+//! the processor's counter, which the two cores share and which takes less time to read than the system's.
 
 use std::hint::{black_box, spin_loop};
 use std::io;

@@ -31,10 +31,11 @@ impl Default for Dates {
 }
 
 impl Dates {
-    /// The line for this turn, whose tick is this. A server may be that of several loops, whose
+    /// The line for this turn. A server may be that of several loops, whose
     /// ticks have nothing in common: one that is far from the next second is another's.
     #[inline]
-    pub(super) fn get<S: 'static>(&self, reactor: &Context<S>, tick: u64) -> Line {
+    pub(super) fn get<S: 'static>(&self, reactor: &Context<S>) -> Line {
+        let tick = reactor.tick();
         let is_right = tick < self.until.get() && self.until.get() - tick <= 1000;
         if !is_right {
             self.renew(reactor);

@@ -189,7 +189,7 @@ impl<F> Driven<F> {
         if let Some(conn) = reactor.get_mut(id) {
             conn.unread(input.len() - at);
         }
-        let since = self.decoder.begun(|| reactor.tick());
+        let since = self.decoder.begun(|| reactor.tick_now());
         watch::amid(&self.socket, reactor, since);
         if at == input.len() && since.is_none() {
             self.close_if_draining(reactor, id);

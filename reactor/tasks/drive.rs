@@ -88,9 +88,9 @@ fn begin<S: 'static>(
     id: SourceId<TaskQueue<S>>,
     run: RunId,
 ) {
-    let now = reactor.moment();
+    let (now, from) = (reactor.moment(), reactor.tick_now());
     let Some(queue) = reactor.get_mut(id) else { return };
-    let begun = queue.plan.begin(run, now);
+    let begun = queue.plan.begin(run, now, from);
     if let (Some(begun), Some(answers)) = (begun, queue.answers.clone()) {
         let task = begun.task;
         answers.is_awaited.set(true);

@@ -53,3 +53,14 @@ pub fn kinds(recorder: &Recorder) -> Vec<Kind> {
 pub fn only(events: &[LoopEvent], kinds: &[Kind]) -> Vec<LoopEvent> {
     events.iter().copied().filter(|event| kinds.contains(&event.kind)).collect()
 }
+
+/// Each record names a file of this package: of the program that was run, or of the crate.
+pub fn assert_at_home(events: &[LoopEvent]) {
+    let home = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    assert!(!events.is_empty());
+    for event in events {
+        // The compiler is given paths from here; one that is absolute stays as it is.
+        let file = home.join(event.place.file());
+        assert!(file.starts_with(home) && file.exists(), "{event} names {}", event.place);
+    }
+}

@@ -23,7 +23,7 @@ use waterwheel::net::sim::{Faults, Network};
 use waterwheel::reactor::{Kind, LoopEvent, Recorder};
 use waterwheel::timers::ManualClock;
 
-use super::support::{Rng, ceiling, host};
+use super::support::{Rng, assert_at_home, ceiling, host};
 use super::tcp::unclosed;
 
 /// Seeds that a scenario is run for, unless `WATERWHEEL_SEEDS` says how many.
@@ -153,6 +153,7 @@ pub fn try_explore<S: 'static>(
             if alone || seed % TWICE_EVERY == 0 {
                 let by = |turned| trace(seed, turned, set_up, check);
                 let first = by(Turned::ByRun);
+                assert_at_home(&first);
                 assert_same(&first, &by(Turned::ByRun));
                 assert_same_calls(&first, &by(Turned::ByHost));
             } else {

@@ -140,7 +140,7 @@ impl Control {
         stage: Stage,
     ) {
         self.stage.set(stage);
-        self.since.set(reactor.tick());
+        self.since.set(reactor.tick_now());
         self.arm(reactor, call);
     }
 
@@ -191,7 +191,7 @@ impl SourceId<Call> {
             return Pressure::Closed;
         };
         if control.stage.get() == Stage::Body {
-            control.since.set(reactor.tick()); // The answer may wait for what is written.
+            control.since.set(reactor.tick_now()); // The answer may wait for what is written.
         }
         let conn = control.conn.get().and_then(|conn| reactor.get_mut(conn));
         control.upload.borrow_mut().write(conn, bytes)
@@ -225,7 +225,7 @@ impl SourceId<Call> {
             conn.resume();
         }
         if matches!(control.stage.get(), Stage::Head | Stage::Body) {
-            control.since.set(reactor.tick()); // Nobody could have sent us anything meanwhile.
+            control.since.set(reactor.tick_now()); // Nobody could have sent us anything meanwhile.
             control.arm(reactor, self);
         }
     }

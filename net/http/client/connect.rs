@@ -48,7 +48,7 @@ impl<S: 'static> Exchange<S> {
     fn wait(&self, reactor: &mut Context<S>, call: SourceId<Call>) {
         if self.control.stage.get() != Stage::Queue {
             self.control.stage.set(Stage::Queue);
-            self.control.since.set(reactor.tick());
+            self.control.since.set(reactor.tick_now());
         }
         self.control.arm(reactor, call);
     }

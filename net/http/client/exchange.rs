@@ -106,7 +106,7 @@ pub(super) fn begin<S: 'static>(
     let timeout = ask.timeout.or(shared.limits.total_timeout);
     let until = timeout.map_or(u64::MAX, |timeout| reactor.tick_after(timeout));
     let (keeper, limits) = (shared.keeper(reactor), shared.limits.clone());
-    let since = reactor.tick();
+    let since = reactor.tick_now();
     let control = Rc::new(Control::new(url.into(), &ask.body, since, until, limits, keeper));
     let exchange = Rc::new(Exchange {
         shared: shared.clone(),

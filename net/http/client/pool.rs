@@ -164,7 +164,7 @@ impl<S: 'static> Shared<S> {
         mut leash: Leash,
     ) {
         leash.rest(Some(conn));
-        let until = reactor.tick().saturating_add(ticks(self.limits.idle_time_max));
+        let until = reactor.tick_now().saturating_add(ticks(self.limits.idle_time_max));
         let keeper = leash.keeper.clone();
         let mut surplus = None;
         {

@@ -44,8 +44,8 @@ impl Exchange {
         let has_body = !is_bodiless && !self.facts.get().is_head;
         let copied =
             if has_body && length <= COPIED_BYTES { response.body.as_slice() } else { &[] };
-        let tick = reactor.tick();
-        let date = self.common.dates.get(reactor, tick);
+        let date = self.common.dates.get(reactor);
+        let tick = reactor.tick_now();
         let Some(conn) = self.conn(reactor) else {
             self.phase.set(Phase::Dead);
             return false;
@@ -127,7 +127,7 @@ impl Exchange {
 
     /// Sends more of a large body, and finishes when that was all.
     pub(super) fn send_rest<S: 'static>(&self, reactor: &mut Context<S>) {
-        let tick = reactor.tick();
+        let tick = reactor.tick_now();
         let Some(mut rest) = self.rest.take() else { return };
         let Some(conn) = self.conn(reactor) else { return };
         let (body, sent) = &mut *rest;

@@ -176,7 +176,7 @@ impl<S: 'static> Session<S> {
                 return None;
             }
         };
-        time::earn(&self.exchange, reactor.tick(), used);
+        time::earn(&self.exchange, reactor.tick_now(), used);
         if !whole {
             return (used > 0).then_some(used);
         }
@@ -219,7 +219,7 @@ impl<S: 'static> Session<S> {
                 return None;
             }
         };
-        time::earn(exchange, reactor.tick(), used);
+        time::earn(exchange, reactor.tick_now(), used);
         let left = flow.decoder.left().saturating_sub((bytes.len() - used) as u64);
         let event = match piece {
             Piece::Data(bytes) => Body::Data(bytes),
@@ -276,10 +276,10 @@ impl<S: 'static> Session<S> {
             }
         };
         discard.budget -= used as u64;
-        time::earn(&self.exchange, reactor.tick(), used);
+        time::earn(&self.exchange, reactor.tick_now(), used);
         if is_end {
             self.intake = Intake::Head;
-            self.exchange.since.set(reactor.tick());
+            self.exchange.since.set(reactor.tick_now());
             reactor[id].release();
             return Some(used);
         }

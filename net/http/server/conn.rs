@@ -49,7 +49,7 @@ pub(super) fn serve<S: 'static>(
 ) -> SourceId<Conn> {
     let common = server.common.clone();
     let resumer = reactor.resumer();
-    let exchange = Rc::new(Exchange::new(common, resumer, stream.peer(), reactor.tick()));
+    let exchange = Rc::new(Exchange::new(common, resumer, stream.peer(), reactor.tick_now()));
     let own = &server.common.connection;
     let stream = stream.accepted().adjust_limits(|limits| {
         limits.backlog_bytes_max = own.backlog_bytes_max;
@@ -247,7 +247,7 @@ impl<S: 'static> Session<S> {
             }
             Ok(None) => {
                 if !mem::replace(&mut self.partial, true) {
-                    self.exchange.since.set(reactor.tick());
+                    self.exchange.since.set(reactor.tick_now());
                     self.exchange.facts.set(Facts::default()); // Nothing is known of it.
                 }
                 None
@@ -352,7 +352,7 @@ impl<S: 'static> Session<S> {
         }
         if self.exchange.phase.get() != Phase::Idle {
             conn.hold();
-            self.exchange.since.set(reactor.tick());
+            self.exchange.since.set(reactor.tick_now());
         }
     }
 

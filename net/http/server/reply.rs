@@ -94,8 +94,8 @@ impl Reply {
             let facts = self.0.facts.get();
             let coding = if self.0.is_bodiless(&response) { Coding::None } else { coding };
             self.0.coding.set(coding);
-            let tick = reactor.tick();
-            let date = self.0.common.dates.get(reactor, tick);
+            let date = self.0.common.dates.get(reactor);
+            let tick = reactor.tick_now();
             if let Some(conn) = self.0.conn(reactor)
                 && self.0.write_head(conn, &response, coding, &[], &date)
             {
@@ -166,7 +166,7 @@ impl Reply {
             exchange.answer(reactor, StatusCode::INTERNAL_SERVER_ERROR.into());
             return None;
         }
-        let date = exchange.common.dates.get(reactor, reactor.tick());
+        let date = exchange.common.dates.get(reactor);
         let conn = exchange.conn(reactor)?;
         let usual = Connection::Usual; // Also in a drain: what the response says counts.
         if !exchange.put_head(conn, &response, Coding::None, usual, &[], &date) {

@@ -91,7 +91,7 @@ impl Sender {
         if self.0.phase.get() != Phase::Streaming {
             return false;
         }
-        let tick = reactor.tick();
+        let tick = reactor.tick_now();
         let Some(conn) = self.0.conn(reactor) else { return false };
         let is_whole = match self.0.coding.get() {
             Coding::Chunked => conn.write(b"0\r\n\r\n").is_taken(),

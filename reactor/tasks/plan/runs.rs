@@ -31,9 +31,9 @@ impl<T> Plan<T> {
         Some(Chosen { run, priority, place })
     }
 
-    /// A chosen run begins. `None` if it must not: its task was removed, or a pause has come, and
+    /// A chosen run begins, and its time to count at the tick `from`. `None` if it must not: its task was removed, or a pause has come, and
     /// then it waits again.
-    pub(in super::super) fn begin(&mut self, run: RunId, now: Moment) -> Option<Begun> {
+    pub(in super::super) fn begin(&mut self, run: RunId, now: Moment, from: u64) -> Option<Begun> {
         let all_paused = self.paused;
         let active = self.runs.get_mut(run.index as usize);
         let active = active.filter(|active| active.generation == run.generation)?;
@@ -48,7 +48,7 @@ impl<T> Plan<T> {
         }
         active.started = Some(now);
         active.timeout = task.settings.timeout.map(|timeout| {
-            self.wheel.insert(now.tick.saturating_add(ticks(timeout)), Wake::Timeout(run))
+            self.wheel.insert(from.saturating_add(ticks(timeout)), Wake::Timeout(run))
         });
         let passed = mem::take(&mut task.passed);
         let (name, due) = (task.name.clone(), attempt.due);
