@@ -1,5 +1,5 @@
 //! Signals as events: merged, in order, to every loop, and never a reason to go on waiting.
-#![cfg(all(unix, feature = "process"))]
+#![cfg(unix)]
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
