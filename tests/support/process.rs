@@ -9,6 +9,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::clients::PYTHON;
+
 /// What any of these programs, and any answer of theirs, may take.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -214,5 +216,5 @@ pub fn python_server() -> (Process, SocketAddr) {
         server = h.ThreadingHTTPServer(('127.0.0.1', 0), h.SimpleHTTPRequestHandler)\n\
         print('listening on 127.0.0.1:%d' % server.server_port, flush=True)\n\
         server.serve_forever()";
-    Process::listening(Command::new("python3").args(["-c", code]).stderr(Stdio::null()))
+    Process::listening(PYTHON.command().args(["-c", code]).stderr(Stdio::null()))
 }
