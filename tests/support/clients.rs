@@ -20,11 +20,15 @@ pub struct Need {
     /// Returns the program, if it does what the tests ask of it.
     find: fn() -> Option<OsString>,
     found: OnceLock<Option<OsString>>,
+    /// What it is always given first.
+    args: &'static [&'static str],
 }
 
 pub static NC: Need = Need::new("nc as OpenBSD has it", Some("netcat-openbsd"), nc);
 pub static SOCAT: Need = Need::new("socat", Some("socat"), socat);
-pub static CURL: Need = Need::new("curl with https", Some("curl"), curl);
+/// Whatever its configuration says, and whichever proxies the environment has.
+pub static CURL: Need =
+    Need::new("curl with https", Some("curl"), curl).first(&["-q", "--noproxy", "*"]);
 pub static OPENSSL: Need = Need::new("OpenSSL 3", Some("openssl"), openssl);
 pub static PYTHON: Need = Need::new("Python 3.7", Some("python3"), python);
 pub static WEBSOCKETS: Need =
@@ -87,7 +91,12 @@ impl Need {
         package: Option<&'static str>,
         find: fn() -> Option<OsString>,
     ) -> Need {
-        Need { name, package, find, found: OnceLock::new() }
+        Need { name, package, find, found: OnceLock::new(), args: &[] }
+    }
+
+    const fn first(mut self, args: &'static [&'static str]) -> Need {
+        self.args = args;
+        self
     }
 
     pub fn is_here(&self) -> bool {
@@ -100,7 +109,9 @@ impl Need {
         let is_asked = ASKED.with_borrow(|asked| asked.contains(&self.name));
         assert!(is_asked, "the test does not begin with skip_without!, for {}", self.name);
         let program = self.found.get_or_init(self.find).as_ref();
-        Command::new(program.expect("the test went on, so it is here"))
+        let mut command = Command::new(program.expect("the test went on, so it is here"));
+        command.args(self.args);
+        command
     }
 }
 

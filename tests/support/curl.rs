@@ -25,8 +25,8 @@ impl Answer {
 /// A curl that has yet to be given more to do and started.
 pub fn curl(addr: SocketAddr, path: &str, args: &[&str]) -> Command {
     let mut command = CURL.command();
-    command.args(["--silent", "--show-error", "--noproxy", "*", "--max-time", "50"]);
-    command.args(args).arg(format!("http://{addr}{path}")).env_remove("CURL_HOME");
+    command.args(["--silent", "--show-error", "--max-time", "50"]);
+    command.args(args).arg(format!("http://{addr}{path}"));
     command
 }
 

@@ -159,8 +159,10 @@ pub fn example(name: &str) -> Command {
 /// anew, and a test of yesterday's would be worth nothing.
 fn is_newer_than_its_sources(program: &Path) -> io::Result<bool> {
     let made = program.metadata()?.modified()?;
-    let sources = fs::read_to_string(program.with_extension("d"))?;
-    let times = sources.split_whitespace().skip(1).map(|source| fs::metadata(source)?.modified());
+    // As a line of a makefile: a space in a name has a backslash before it.
+    let sources = fs::read_to_string(program.with_extension("d"))?.replace("\\ ", "\0");
+    let names = sources.split_whitespace().skip(1).map(|name| name.replace('\0', " "));
+    let times = names.map(|source| fs::metadata(source)?.modified());
     Ok(times.collect::<io::Result<Vec<_>>>()?.into_iter().all(|changed| changed <= made))
 }
 
