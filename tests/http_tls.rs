@@ -1,7 +1,6 @@
 //! The HTTP server over TLS, with curl.
 
 use std::net::TcpStream;
-use std::process::Command;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
