@@ -149,7 +149,8 @@ pub fn example(name: &str) -> Command {
     let file = format!("{name}{}", std::env::consts::EXE_SUFFIX);
     let path: PathBuf = [profile, "examples".as_ref(), file.as_ref()].iter().collect();
     let is_fresh = is_newer_than_its_sources(&path).unwrap_or(false);
-    assert!(is_fresh, "missing or stale: {}; `cargo build --examples`", path.display());
+    let build = "cargo build --all-features --examples";
+    assert!(is_fresh, "missing or stale: {}; `{build}`", path.display());
     let mut command = Command::new(path);
     command.env_remove("RUST_LOG");
     command
