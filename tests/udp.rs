@@ -18,7 +18,7 @@ mod support;
 mod tcp;
 
 use support::ceiling;
-use support::clients::{IPV6, NC, skip_without};
+use support::clients::{NC, skip_without};
 use support::process::{Process, example, output};
 use tcp::{turn_until, turns};
 
