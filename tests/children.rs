@@ -1,5 +1,5 @@
 //! Children: pipes and status in any order, and nothing of them left behind.
-#![cfg(all(unix, feature = "process"))]
+#![cfg(unix)]
 
 use std::cell::Cell;
 use std::fs;
@@ -21,6 +21,7 @@ mod support;
 #[path = "support/tcp.rs"]
 mod tcp;
 
+use support::clients::skip_without;
 use support::{MS, ceiling};
 use tcp::{Flow, alone, alone_by, turn_until, turns, unclosed, watched};
 
@@ -566,6 +567,7 @@ fn callback_of_one_child_may_start_the_next() {
 #[test]
 #[cfg(target_os = "linux")]
 fn end_is_told_whatever_the_parent_did_to_sigchld() {
+    skip_without!(ENV);
     let scenes = ["--block-signal=CHLD", "--ignore-signal=CHLD", "--block-signal"];
     for scene in scenes {
         if alone_by(&["env", scene], "end_is_told_whatever_the_parent_did_to_sigchld") {
@@ -584,6 +586,7 @@ fn end_is_told_whatever_the_parent_did_to_sigchld() {
 #[test]
 #[cfg(target_os = "linux")]
 fn child_hears_what_its_loop_handles_though_the_parent_had_blocked_or_ignored_it() {
+    skip_without!(ENV);
     let test = "child_hears_what_its_loop_handles_though_the_parent_had_blocked_or_ignored_it";
     if !alone_by(&["env", "--block-signal=TERM,USR1", "--ignore-signal=TERM,USR2"], test) {
         return;

@@ -4,23 +4,21 @@ use std::net::SocketAddr;
 use std::process::Command;
 
 use support::Rng;
+use support::clients::{NC, skip_without};
 use support::process::Process;
 
 mod support;
 
-/// `nc`, ready to be started. There are several programs of that name, and `-N` (send FIN at the
-/// end of stdin) is one of OpenBSD's.
+/// `nc`, ready to be started; `-N` sends FIN at the end of stdin.
 fn nc(addr: SocketAddr) -> Command {
-    let help = Command::new("nc").arg("-h").output().map(|output| output.stderr);
-    let is_openbsd = help.is_ok_and(|help| String::from_utf8_lossy(&help).contains("OpenBSD"));
-    assert!(is_openbsd, "no OpenBSD `nc` on PATH: apt-get install netcat-openbsd");
-    let mut nc = Command::new("nc");
+    let mut nc = NC.command();
     nc.args(["-N", &addr.ip().to_string(), &addr.port().to_string()]);
     nc
 }
 
 #[test]
 fn nc_gets_its_lines_back_from_echo() {
+    skip_without!(NC);
     let (_server, addr) = Process::serve("echo");
     let mut clients = [(); 3].map(|()| Process::start(&mut nc(addr)));
     for (number, client) in clients.iter_mut().enumerate() {
@@ -36,6 +34,7 @@ fn nc_gets_its_lines_back_from_echo() {
 
 #[test]
 fn nc_gets_three_megabytes_back_from_echo() {
+    skip_without!(NC);
     let (_server, addr) = Process::serve("echo");
     let mut rng = Rng::new();
     let sent: Vec<u8> = (0..3_000_000).map(|_| rng.below(256) as u8).collect();
@@ -46,6 +45,7 @@ fn nc_gets_three_megabytes_back_from_echo() {
 
 #[test]
 fn three_nc_chat() {
+    skip_without!(NC);
     let (_server, addr) = Process::serve("chat");
     let mut members = [1, 2, 3].map(|number| {
         let mut member = Process::start(&mut nc(addr));
@@ -68,6 +68,7 @@ fn three_nc_chat() {
 
 #[test]
 fn nc_talks_to_embed_and_its_host() {
+    skip_without!(NC);
     let (mut host, addr) = Process::serve("embed");
     let mut client = Process::start(&mut nc(addr));
     client.type_in("hello\n");

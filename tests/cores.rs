@@ -1,9 +1,9 @@
 //! The examples that use more than one thread: `workers` and `multicore`.
 
 use std::net::{SocketAddr, TcpListener};
-use std::process::Command;
 use std::thread;
 
+use support::clients::{NC, skip_without};
 use support::process::{Client, Process, example, output};
 
 mod support;
@@ -89,15 +89,12 @@ fn multicore_ends_when_so_many_connections_have_come_and_gone() {
 
 /// `nc`, whose input is ours.
 fn nc(addr: SocketAddr) -> Process {
-    Process::start(Command::new("nc").args([
-        "-N",
-        &addr.ip().to_string(),
-        &addr.port().to_string(),
-    ]))
+    Process::start(NC.command().args(["-N", &addr.ip().to_string(), &addr.port().to_string()]))
 }
 
 #[test]
 fn nc_talks_across_cores() {
+    skip_without!(NC);
     let (mut server, addr) = Process::listening(example("multicore").args(["--cores", "2", "0"]));
     let [mut one, mut other] = [(); 2].map(|()| {
         let client = nc(addr);
@@ -115,6 +112,7 @@ fn nc_talks_across_cores() {
 
 #[test]
 fn nc_is_echoed_while_workers_hash() {
+    skip_without!(NC);
     let args = ["--hashes", "2", "--rounds", "1000", "0"];
     let (mut server, addr) = Process::listening(example("workers").args(args));
     let mut client = nc(addr);

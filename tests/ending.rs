@@ -13,6 +13,7 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::pipe::fcntl_setpipe_size;
 use rustix::process::{Pid, Signal, kill_process};
 use support::ceiling;
+use support::clients::{ENV, skip_without};
 use support::process::{Client, Process, example};
 
 mod support;
@@ -201,9 +202,10 @@ fn readers_of_news_are_sent_away_in_order() {
 #[cfg(target_os = "linux")]
 #[test]
 fn signals_that_the_parent_had_blocked_are_heard() {
+    skip_without!(ENV);
     let _ceiling = ceiling(LIMIT);
     let echo = example("echo").get_program().to_owned();
-    let mut blocked = Command::new("env");
+    let mut blocked = ENV.command();
     blocked.arg("--block-signal=INT,TERM").arg(echo).arg("0");
     let (mut server, _) = Process::listening(&mut blocked);
     ends(&mut server, Signal::TERM, "", &report(0, [0; 3]));

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 
+use support::clients::skip_without;
 use support::process::{Client, Process, example, output, python_server};
 
 #[allow(dead_code)] // The program uses the rest.
@@ -78,6 +79,7 @@ impl Drop for Scratch {
 
 #[test]
 fn pages_come_in_the_order_of_their_urls() {
+    skip_without!(PYTHON);
     let (_server, addr) = python_server();
     let urls = ["Cargo.toml", "Cargo.lock", "lib.rs"];
     let args: Vec<String> = urls.iter().map(|file| format!("http://{addr}/{file}")).collect();
@@ -91,6 +93,7 @@ fn pages_come_in_the_order_of_their_urls() {
 
 #[test]
 fn files_are_written_side_by_side_and_the_rest_to_stdout() {
+    skip_without!(PYTHON);
     let (_server, addr) = python_server();
     let (a, b) = (Scratch::new("a"), Scratch::new("b"));
     let url = |file| format!("http://{addr}/{file}");
@@ -113,6 +116,7 @@ fn files_are_written_side_by_side_and_the_rest_to_stdout() {
 
 #[test]
 fn heads_are_printed_when_they_are_wanted() {
+    skip_without!(PYTHON);
     let (_server, addr) = python_server();
     let url = format!("http://{addr}/lib.rs");
     let source = fs::read_to_string("lib.rs").unwrap();
@@ -166,6 +170,7 @@ fn redirects_are_followed_when_they_are_to_be() {
 
 #[test]
 fn failures_have_their_line_and_the_exit_code_one() {
+    skip_without!(PYTHON);
     let (_server, addr) = python_server();
     let none = format!("http://{addr}/none");
     assert_eq!(fetch(&[&none]).0, Some(0), "a page that says so is a page");
@@ -265,6 +270,7 @@ fn bad_command_lines_are_refused_in_one_line() {
 
 #[test]
 fn the_bar_is_drawn_where_it_is_wanted() {
+    skip_without!(PYTHON);
     let (_server, addr) = python_server();
     let url = format!("http://{addr}/lib.rs");
     let (_, _, said) = fetch(&["--progress", &url]);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use support::clients::skip_without;
 use support::{MS, ceiling};
 use waterwheel::Reactor;
 use waterwheel::net::http::{Ask, Client, ClientLimits, Error, Method, StatusCode};
@@ -292,6 +293,7 @@ fn all_in_flight_goes_with_the_loop() {
 
 #[test]
 fn a_server_of_pythons_is_asked_for_a_file() {
+    skip_without!(PYTHON);
     let _ceiling = ceiling(LIMIT);
     let (_server, addr) = support::process::python_server();
     let mut reactor = Reactor::new().unwrap();

@@ -1,5 +1,4 @@
 //! Many clients of an HTTP server at a time, and what each of them costs.
-#![cfg(feature = "http")]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

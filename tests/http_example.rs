@@ -1,5 +1,4 @@
 //! The example `http`, with curl and a browser.
-#![cfg(feature = "http")]
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -7,6 +6,7 @@ use std::process::Output;
 use std::time::{Duration, Instant};
 
 use support::browser::Browser;
+use support::clients::skip_without;
 use support::curl::{ask, ask_with, curl};
 use support::process::{Client, Process, output};
 
@@ -16,6 +16,7 @@ const SOURCE: &str = include_str!("../examples/http.rs");
 
 #[test]
 fn hello_is_a_line_of_fourteen_bytes() {
+    skip_without!(CURL);
     let (_server, addr) = Process::serve("http");
     let hello = ask(addr, "/", &[]);
     assert_eq!((hello.status, &hello.body[..]), (200, "Hello, world!\n"));
@@ -27,6 +28,7 @@ fn hello_is_a_line_of_fourteen_bytes() {
 
 #[test]
 fn name_of_the_path_is_greeted() {
+    skip_without!(CURL);
     let (_server, addr) = Process::serve("http");
     assert_eq!(ask(addr, "/hello/Ann", &[]).body, "Hello, Ann!\n");
     assert_eq!(ask(addr, "/hello/Ann%20%26%20Zo%C3%AB", &[]).body, "Hello, Ann & Zoë!\n");
@@ -38,6 +40,7 @@ fn name_of_the_path_is_greeted() {
 
 #[test]
 fn json_comes_back_and_what_is_none_is_told_why() {
+    skip_without!(CURL);
     let (_server, addr) = Process::serve("http");
     let json = ask(addr, "/echo", &["--data", " {\"a\" : [1,\"\\u00e9\", null]}"]);
     assert_eq!((json.status, &json.body[..]), (200, "{\"a\":[1,\"é\",null]}\n"));
@@ -57,6 +60,7 @@ fn json_comes_back_and_what_is_none_is_told_why() {
 /// would be there before them.
 #[test]
 fn slow_page_holds_up_nobody() {
+    skip_without!(CURL);
     let (_server, addr) = Process::serve("http");
     let mut slow = Client::connect(addr);
     slow.send("GET /slow?ms=30000 HTTP/1.1\r\nHost: here\r\n\r\n");
@@ -70,6 +74,7 @@ fn slow_page_holds_up_nobody() {
 
 #[test]
 fn slow_page_comes_when_it_said_and_not_earlier() {
+    skip_without!(CURL);
     let (_server, addr) = Process::serve("http");
     let begun = Instant::now();
     assert_eq!(ask(addr, "/slow?ms=300", &[]).body, "Here I am, 300 ms later.\n");
@@ -78,6 +83,7 @@ fn slow_page_comes_when_it_said_and_not_earlier() {
 
 #[test]
 fn upload_is_counted_in_little_memory() {
+    skip_without!(CURL);
     const LINES: usize = 4_000_000;
     let (server, addr) = Process::serve("http");
     let sent = "0123456\n".repeat(LINES);
@@ -95,6 +101,7 @@ fn upload_is_counted_in_little_memory() {
 
 #[test]
 fn parts_of_the_source_can_be_had() {
+    skip_without!(CURL);
     let (_server, addr) = Process::serve("http");
     let whole = ask(addr, "/source", &[]);
     assert_eq!((whole.status, &whole.body[..]), (200, SOURCE));
@@ -114,6 +121,7 @@ fn parts_of_the_source_can_be_had() {
 
 #[test]
 fn download_that_was_cut_is_resumed() {
+    skip_without!(CURL);
     let (_server, addr) = Process::serve("http");
     let file = std::env::temp_dir().join(format!("waterwheel-http-{}", std::process::id()));
     std::fs::write(&file, &SOURCE[..1000]).unwrap();
@@ -128,6 +136,7 @@ fn download_that_was_cut_is_resumed() {
 #[cfg(unix)]
 #[test]
 fn who_waits_when_it_is_to_end_still_gets_an_answer() {
+    skip_without!(CURL);
     use rustix::process::{Pid, Signal, kill_process};
     let (mut server, addr) = Process::serve("http");
     let mut idle = Client::connect(addr);
@@ -172,6 +181,7 @@ fn arguments_are_told_and_mistakes_are_refused() {
 /// What is not HTTP gets an answer, and the server goes on.
 #[test]
 fn nonsense_is_answered_with_400() {
+    skip_without!(CURL);
     let (_server, addr) = Process::serve("http");
     let mut client = Client::connect(addr);
     client.send("hello there\r\n\r\n");

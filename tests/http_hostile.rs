@@ -1,6 +1,5 @@
 //! Clients that mean harm, one at a time: what has no end, what never comes, what claims to be
 //! huge. Each costs a bounded number of bytes and a bounded time, and is told what was wrong.
-#![cfg(feature = "http")]
 
 use std::io::Read;
 use std::rc::Rc;

@@ -1,5 +1,4 @@
 //! What the HTTP server logs: each refusal once, with the peer, and nothing of who is served.
-#![cfg(feature = "http")]
 
 use std::sync::Mutex;
 use std::time::Duration;

@@ -3,7 +3,6 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::process::Command;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ mod support;
 
 use client::{body, describe, get, post, statuses};
 use support::ceiling;
+use support::clients::{CURL, NC, skip_without};
 
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -107,14 +107,15 @@ fn site() -> Server<Vec<Reply>> {
 
 /// What curl prints.
 fn curl(args: &[&str]) -> String {
-    let output = Command::new("curl").args(["-sS", "--max-time", "60"]).args(args).output();
-    let output = output.expect("curl is installed");
+    let output = CURL.command().args(["-sS", "--max-time", "60"]).args(args).output();
+    let output = output.expect("curl starts");
     assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 #[test]
 fn curl_is_served() {
+    skip_without!(CURL);
     let _ceiling = ceiling(LIMIT);
     let server = Running::start(site);
     assert_eq!(curl(&[&server.url("/hello")]), "Hello, world!");
@@ -133,6 +134,7 @@ fn curl_is_served() {
 
 #[test]
 fn curl_waits_for_100_and_hears_it() {
+    skip_without!(CURL);
     let _ceiling = ceiling(LIMIT);
     let server = Running::start(site);
     let file = std::env::temp_dir().join(format!("waterwheel-http-{}", std::process::id()));
@@ -152,6 +154,7 @@ fn curl_waits_for_100_and_hears_it() {
 
 #[test]
 fn long_poll_is_answered_from_another_connection() {
+    skip_without!(CURL);
     let _ceiling = ceiling(LIMIT);
     let server = Running::start(site);
     let mut waiting = server.connect();
@@ -170,10 +173,11 @@ fn long_poll_is_answered_from_another_connection() {
 
 #[test]
 fn netcat_that_has_finished_hears_its_answers() {
+    skip_without!(NC);
     let _ceiling = ceiling(LIMIT);
     let server = Running::start(site);
     let (host, port) = (server.addr.ip().to_string(), server.addr.port().to_string());
-    let mut nc = support::process::Process::start(Command::new("nc").args(["-N", &host, &port]));
+    let mut nc = support::process::Process::start(NC.command().args(["-N", &host, &port]));
     let heard = nc.pass([get("/slow"), get("/hello")].concat().as_bytes());
     let heard = String::from_utf8_lossy(&heard);
     assert_eq!(statuses(&heard), [200, 200]);
@@ -324,6 +328,7 @@ fn hello_is_five_lines() {
 
 #[test]
 fn listener_has_so_many_connections() {
+    skip_without!(CURL);
     let _ceiling = ceiling(LIMIT);
     let server =
         Running::start(|| site().limits(Limits { connections_max: 2, ..Limits::default() }));
@@ -355,6 +360,7 @@ fn listener_has_so_many_connections() {
 
 #[test]
 fn response_field_is_sent_as_it_was_set() {
+    skip_without!(CURL);
     let _ceiling = ceiling(LIMIT);
     let server = Running::start(|| {
         Server::new(|reactor, _, _, reply| {

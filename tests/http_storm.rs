@@ -1,6 +1,5 @@
 //! HTTP servers and clients in simulated networks: every call is told one end, and every answer
 //! that is told is whole and the right one.
-#![cfg(feature = "http")]
 
 use std::net::SocketAddr;
 use std::time::Duration;

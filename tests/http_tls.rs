@@ -1,7 +1,6 @@
 //! The HTTP server over TLS, with curl, and with clients that go without a goodbye.
 
 use std::net::TcpStream;
-use std::process::Command;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
@@ -20,6 +19,7 @@ mod with;
 mod with_peer;
 
 use support::ceiling;
+use support::clients::{CURL, skip_without};
 use tcp::turns;
 use with_peer::TlsPeer;
 
@@ -27,6 +27,7 @@ const CONNECTIONS_MAX: usize = 8;
 
 #[test]
 fn curl_is_served_over_tls() {
+    skip_without!(CURL);
     let _ceiling = ceiling(Duration::from_secs(60));
     let authority = with::Authority::new("a test's own");
     let identity = authority.issue(&["localhost"]);
@@ -49,7 +50,7 @@ fn curl_is_served_over_tls() {
     let curl = |args: &[&str]| {
         let resolve = format!("localhost:{port}:127.0.0.1");
         let usual = ["-sS", "--max-time", "30", "--resolve", &resolve];
-        Command::new("curl").args(usual).args(args).arg(&url).output().expect("curl is installed")
+        CURL.command().args(usual).args(args).arg(&url).output().expect("curl starts")
     };
     let roots_name = roots.to_str().unwrap();
     let upload = "x".repeat(500_000);
@@ -77,6 +78,7 @@ fn curl_is_served_over_tls() {
 
 #[test]
 fn handler_sees_who_the_client_is() {
+    skip_without!(CURL);
     let _ceiling = ceiling(Duration::from_secs(60));
     let authority = with::Authority::new("a test's own");
     let (server, client) = (authority.issue(&["localhost"]), authority.issue(&["ann"]));
@@ -104,9 +106,9 @@ fn handler_sees_who_the_client_is() {
     let listener = http.tls(tls).listen(&mut reactor, "127.0.0.1:0").unwrap();
     let port = reactor[listener].local_addr().port();
     let remote = reactor.remote();
+    let mut curl = CURL.command();
     let curl = thread::spawn(move || {
         let resolve = format!("localhost:{port}:127.0.0.1");
-        let mut curl = Command::new("curl");
         curl.args(["-sS", "--max-time", "30", "--resolve", &resolve]);
         for (option, file) in ["--cacert", "--cert", "--key"].iter().zip(&files) {
             curl.arg(option).arg(file);

@@ -1,6 +1,5 @@
 //! What goes wrong while an HTTP server answers: clients that go, handlers that panic, answers that
 //! are not ended, uploads nobody wants, the end of the server itself.
-#![cfg(feature = "http")]
 
 use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};

@@ -2,12 +2,13 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::mpsc;
 use std::time::Duration;
 
 use rustls::{ServerConnection, StreamOwned};
 use support::ceiling;
+use support::clients::{OPENSSL, skip_without};
 use support::process::Process;
 use waterwheel::net::http::{Answer, Ask, Client, Error, Phase};
 use waterwheel::net::{self, Conn, Event, Stream, link, tls};
@@ -322,12 +323,13 @@ fn a_handshake_that_nobody_answers_is_cancelled_with_its_call() {
 
 #[test]
 fn a_page_of_openssls_is_read_to_its_end() {
+    skip_without!(OPENSSL);
     let _ceiling = ceiling(LIMIT);
     // Ed25519 keys as the other tests have them are in a form that openssl does not read.
     let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let chain = Scratch::new("https-chain.pem", &own.cert.pem());
     let key = Scratch::new("https-key.pem", &own.signing_key.serialize_pem());
-    let mut openssl = Command::new("openssl");
+    let mut openssl = OPENSSL.command();
     openssl.args(["s_server", "-WWW", "-accept", "127.0.0.1:0", "-cert"]).arg(&chain.0);
     openssl.arg("-key").arg(&key.0).stderr(Stdio::null());
     let mut process = Process::start(&mut openssl);

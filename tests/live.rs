@@ -1,5 +1,4 @@
 //! The example `live`, with `curl -N` and a browser.
-#![cfg(feature = "http")]
 
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
@@ -9,6 +8,7 @@ use history::{History, KEPT_MAX};
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 use support::browser::{Browser, Page};
+use support::clients::skip_without;
 use support::curl::{ask, curl};
 use support::process::{Client, Process, example, output};
 
@@ -71,6 +71,7 @@ fn poll(addr: SocketAddr, query: &str) -> Value {
 
 #[test]
 fn everybody_hears_what_is_said() {
+    skip_without!(CURL);
     let (_server, addr) = live(NEVER);
     let mut streams = [(); 3].map(|()| events(addr, "/events", &[]));
     let mut polls = [(); 3].map(|()| Client::connect(addr));
@@ -95,6 +96,7 @@ fn everybody_hears_what_is_said() {
 
 #[test]
 fn event_stream_is_what_a_browser_wants() {
+    skip_without!(CURL);
     let (_server, addr) = live(NEVER);
     let mut curl = Process::start(&mut curl(addr, "/events", &["--no-buffer", "--include"]));
     let mut head = String::new();
@@ -110,6 +112,7 @@ fn event_stream_is_what_a_browser_wants() {
 
 #[test]
 fn poll_waits_for_news() {
+    skip_without!(CURL);
     let (_server, addr) = live(NEVER);
     say(addr, "one");
     assert_eq!(poll(addr, "")["news"][0]["text"], "one");
@@ -129,6 +132,7 @@ fn poll_waits_for_news() {
 
 #[test]
 fn who_comes_back_is_told_what_followed() {
+    skip_without!(CURL);
     let (_server, addr) = live(NEVER);
     for text in ["one", "two", "three"] {
         say(addr, text);
@@ -151,6 +155,7 @@ fn who_comes_back_is_told_what_followed() {
 
 #[test]
 fn what_is_forgotten_is_counted() {
+    skip_without!(CURL);
     let (_server, addr) = live(NEVER);
     let mut client = Client::connect(addr);
     let said = "POST /say HTTP/1.1\r\nHost: here\r\nContent-Length: 1\r\n\r\nx";
@@ -171,6 +176,7 @@ fn what_is_forgotten_is_counted() {
 
 #[test]
 fn who_has_gone_is_removed() {
+    skip_without!(CURL);
     let (_server, addr) = live(20);
     let mut watcher = events(addr, "/events", &[]);
     let mut wait_for = |text: &str| while heard(&mut watcher).1 != text {};
@@ -184,6 +190,7 @@ fn who_has_gone_is_removed() {
 /// A tick says how many polls it is about to answer.
 #[test]
 fn poll_that_has_gone_is_removed() {
+    skip_without!(CURL);
     let (_server, addr) = live(1000);
     let mut watcher = events(addr, "/events", &[]);
     let wait = |place: u64| {
@@ -208,6 +215,7 @@ fn poll_that_has_gone_is_removed() {
 
 #[test]
 fn what_nobody_can_say_is_refused() {
+    skip_without!(CURL);
     let (_server, addr) = live(NEVER);
     for (text, status) in [("", 400), (" \t\n", 400), (&"x".repeat(1001)[..], 413)] {
         assert_eq!(ask(addr, "/say", &["--data-binary", text]).status, status);
@@ -224,6 +232,7 @@ fn what_nobody_can_say_is_refused() {
 /// bounded amount, the others nothing, and it is told what it has missed.
 #[test]
 fn slow_reader_costs_no_memory_and_is_told_what_it_missed() {
+    skip_without!(CURL);
     const ROUNDS: usize = 400;
     const SAID: usize = 50;
     let (server, addr) = live(NEVER);

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use support::clients::skip_without;
 use support::{MS, ceiling};
 use waterwheel::net::tcp::{Connect, Race, connect_name};
 use waterwheel::net::{ADDRESSES_MAX, Event, Stream};
@@ -97,6 +98,7 @@ fn listener() -> (TcpListener, SocketAddr) {
 
 #[test]
 fn an_address_is_not_looked_up() {
+    skip_without!(IPV6);
     for listener in ["127.0.0.1:0", "[::1]:0"].map(|addr| TcpListener::bind(addr).unwrap()) {
         let mut lab = Lab::new();
         let addr = listener.local_addr().unwrap();
@@ -219,6 +221,7 @@ fn an_address_that_leads_nowhere_does_not_keep_the_others_from_being_tried() {
 
 #[test]
 fn families_alternate() {
+    skip_without!(IPV6);
     let four = [full(), full()];
     let six = [full_at("[::1]:0"), full_at("[::1]:0")];
     let [(a, b), (c, d)] = [(six[0].2, six[1].2), (four[0].2, four[1].2)];

@@ -9,6 +9,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use support::clients::{NC, Need, SOCAT, skip_without};
 use support::process::{example, output};
 use support::{Rng, ceiling};
 
@@ -43,10 +44,9 @@ impl Cat {
         Cat::start(command)
     }
 
-    fn other(words: &str) -> Cat {
-        let mut words = words.split_whitespace();
-        let mut command = Command::new(words.next().unwrap());
-        command.args(words);
+    fn other(client: &'static Need, args: &[&str]) -> Cat {
+        let mut command = client.command();
+        command.args(args);
         Cat::start(command)
     }
 
@@ -134,26 +134,30 @@ fn exchange(mut a: Cat, mut b: Cat, between: &str) {
 
 #[test]
 fn ten_megabytes_go_both_ways_to_a_listening_nc() {
+    skip_without!(NC);
     let _ceiling = ceiling(LIMIT);
-    let mut listener = Cat::other("nc -v -N -l 127.0.0.1 0");
+    let mut listener = Cat::other(&NC, &["-v", "-N", "-l", "127.0.0.1", "0"]);
     let port = listener.port();
     exchange(Cat::ours(&["127.0.0.1", &port]), listener, "ours, nc -l");
 }
 
 #[test]
 fn ten_megabytes_go_both_ways_to_a_listening_socat() {
+    skip_without!(SOCAT);
     let _ceiling = ceiling(LIMIT);
-    let mut listener = Cat::other("socat -d -d -t 60 - TCP-LISTEN:0,bind=127.0.0.1");
+    let args = ["-d", "-d", "-t", "60", "-", "TCP-LISTEN:0,bind=127.0.0.1"];
+    let mut listener = Cat::other(&SOCAT, &args);
     let port = listener.port();
     exchange(Cat::ours(&["localhost", &port]), listener, "ours, socat");
 }
 
 #[test]
 fn ten_megabytes_go_both_ways_from_nc_when_we_listen() {
+    skip_without!(NC);
     let _ceiling = ceiling(LIMIT);
     let mut listener = Cat::ours(&["-N", "-l", "127.0.0.1", "0"]);
     let port = listener.port();
-    exchange(listener, Cat::other(&format!("nc 127.0.0.1 {port}")), "ours -l, nc");
+    exchange(listener, Cat::other(&NC, &["127.0.0.1", &port]), "ours -l, nc");
 }
 
 #[test]
@@ -166,18 +170,20 @@ fn ten_megabytes_go_both_ways_from_ours_when_we_listen() {
 
 #[test]
 fn ten_megabytes_go_both_ways_over_a_unix_socket() {
+    skip_without!(NC, SOCAT);
     let _ceiling = ceiling(LIMIT);
     let name = path("listening");
     let name = name.to_str().unwrap();
-    let mut listener = Cat::other(&format!("nc -v -N -l -U {name}"));
+    let mut listener = Cat::other(&NC, &["-v", "-N", "-l", "-U", name]);
     listener.port();
     exchange(Cat::ours(&["-U", name]), listener, "ours -U, nc -lU");
     fs::remove_file(name).unwrap();
     let mut listener = Cat::ours(&["-NlU", name]);
     listener.port();
-    exchange(listener, Cat::other(&format!("nc -U {name}")), "ours -lU, nc -U");
+    exchange(listener, Cat::other(&NC, &["-U", name]), "ours -lU, nc -U");
     assert!(!fs::exists(name).unwrap(), "the socket's file is left behind");
-    let mut listener = Cat::other(&format!("socat -d -d -t 60 - UNIX-LISTEN:{name}"));
+    let args = ["-d", "-d", "-t", "60", "-", &format!("UNIX-LISTEN:{name}")];
+    let mut listener = Cat::other(&SOCAT, &args);
     listener.port();
     exchange(Cat::ours(&["-U", name]), listener, "ours -U, socat");
 }
@@ -332,18 +338,19 @@ fn talk(a: &mut Cat, b: &mut Cat) {
 
 #[test]
 fn datagrams_go_both_ways_to_and_from_the_real_ones() {
+    skip_without!(NC, SOCAT);
     let _ceiling = ceiling(LIMIT);
-    let mut listener = Cat::other("nc -v -u -l 127.0.0.1 0");
+    let mut listener = Cat::other(&NC, &["-v", "-u", "-l", "127.0.0.1", "0"]);
     let mut line = String::new();
     listener.said.read_line(&mut line).unwrap(); // Bound on localhost 40123
     let port = line.trim().rsplit(' ').next().unwrap().to_owned();
     talk(&mut Cat::ours(&["-u", "127.0.0.1", &port]), &mut listener);
     let mut listener = Cat::ours(&["-u", "-l", "0"]);
     let port = listener.port();
-    talk(&mut Cat::other(&format!("nc -u 127.0.0.1 {port}")), &mut listener);
+    talk(&mut Cat::other(&NC, &["-u", "127.0.0.1", &port]), &mut listener);
     let mut listener = Cat::ours(&["-u", "-l", "0"]);
     let port = listener.port();
-    talk(&mut Cat::other(&format!("socat - UDP:127.0.0.1:{port}")), &mut listener);
+    talk(&mut Cat::other(&SOCAT, &["-", &format!("UDP:127.0.0.1:{port}")]), &mut listener);
 }
 
 #[test]

@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -13,6 +12,7 @@ mod support;
 #[path = "support/tcp.rs"]
 mod tcp;
 
+use support::clients::{NC, SOCAT, skip_without};
 use support::process::{Client, Process, example, output};
 use support::{Rng, ceiling};
 use tcp::Flow;
@@ -89,15 +89,16 @@ fn upstream_that_is_an_address_of_ipv6_is_reached_with_its_zone_too() {
 
 #[test]
 fn nc_and_socat_get_everything_back_through_it() {
+    skip_without!(NC, SOCAT);
     let (_echo, echo) = Process::serve("echo");
     let (mut proxy, addr) = proxy(echo, &[]);
     let mut rng = Rng::new();
     let sent: Vec<u8> = (0..1_000_000).map(|_| rng.next() as u8).collect();
     let [host, port] = [addr.ip().to_string(), addr.port().to_string()];
     let socat = format!("TCP:{addr}");
-    for (client, args) in [("nc", &["-N", &host, &port][..]), ("socat", &["-t60", "-", &socat])] {
-        let got = Process::start(Command::new(client).args(args)).pass(&sent);
-        assert!(got == sent, "{client}: {} bytes came back of {}", got.len(), sent.len());
+    for (client, args) in [(&NC, &["-N", &host, &port][..]), (&SOCAT, &["-t60", "-", &socat])] {
+        let got = Process::start(client.command().args(args)).pass(&sent);
+        assert!(got == sent, "{}: {} bytes came back of {}", client.name, got.len(), sent.len());
         assert_eq!(
             said(&mut proxy),
             "1000000 bytes there, 1000000 back; client finished, upstream finished"

@@ -1,5 +1,5 @@
 //! The example `shell`, with real commands.
-#![cfg(all(unix, feature = "process"))]
+#![cfg(unix)]
 
 use std::fs;
 use std::io::{BufRead, BufReader};

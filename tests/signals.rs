@@ -1,5 +1,5 @@
 //! Signals as events: merged, in order, to every loop, and never a reason to go on waiting.
-#![cfg(all(unix, feature = "process"))]
+#![cfg(unix)]
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
@@ -16,6 +16,7 @@ mod support;
 mod tcp;
 
 use support::ceiling;
+use support::clients::skip_without;
 use tcp::{alone, alone_by, turn_until, turns};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -318,6 +319,7 @@ fn blocked_signal_is_heard_beside_workers_that_block_it() {
 #[test]
 #[cfg(target_os = "linux")]
 fn signal_that_the_parent_had_ignored_is_heard() {
+    skip_without!(ENV);
     let test = "signal_that_the_parent_had_ignored_is_heard";
     if !alone_by(&["env", "--ignore-signal=HUP,TERM", "--block-signal=HUP"], test) {
         return;

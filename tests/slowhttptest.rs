@@ -3,7 +3,6 @@
 //!
 //! A server that has a thread or a process for each connection has none left for the others. Here
 //! it is memory and a place in the wheel; what is measured is how long a new client waits.
-#![cfg(feature = "http")]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

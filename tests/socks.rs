@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::process::{Command, Output};
+use std::process::Output;
 
 #[allow(dead_code)] // The program uses the rest.
 #[path = "../examples/socks/protocol.rs"]
@@ -10,6 +10,7 @@ mod protocol;
 mod support;
 
 use protocol::{Code, Refused, greeting, refused, reply, request};
+use support::clients::{CURL, skip_without};
 use support::process::{Client, Process, output};
 
 const GREETING: &[u8] = &[5, 2, 2, 0];
@@ -103,12 +104,13 @@ fn web(listener: TcpListener) -> u16 {
 fn curl(how: &str, socks: SocketAddr, url: &str) -> Output {
     let socks = socks.to_string();
     let args = ["-sS", "--max-time", "30", "--noproxy", "", how, &socks, url];
-    let output = Command::new("curl").args(args).output();
-    output.expect("curl is installed")
+    let output = CURL.command().args(args).output();
+    output.expect("curl starts")
 }
 
 #[test]
 fn curl_gets_its_page_by_name_and_by_address() {
+    skip_without!(CURL);
     let (mut socks, addr) = Process::serve("socks");
     let port = web(TcpListener::bind("127.0.0.1:0").unwrap());
     for how in ["--socks5-hostname", "--socks5"] {
@@ -125,8 +127,9 @@ fn curl_gets_its_page_by_name_and_by_address() {
 
 #[test]
 fn curl_gets_its_page_over_ipv6() {
+    skip_without!(CURL, IPV6);
     let (_socks, addr) = Process::serve("socks");
-    let port = web(TcpListener::bind("[::1]:0").expect("this machine has an IPv6 loopback"));
+    let port = web(TcpListener::bind("[::1]:0").unwrap());
     let got = curl("--socks5", addr, &format!("http://[::1]:{port}/six"));
     assert_eq!(String::from_utf8_lossy(&got.stdout), "/six");
 }
@@ -147,6 +150,7 @@ fn name_that_is_an_address_of_ipv6_is_connected_to() {
 
 #[test]
 fn curl_is_told_that_nobody_listens_there_and_that_a_name_is_none() {
+    skip_without!(CURL);
     let (mut socks, addr) = Process::serve("socks");
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     // RFC 6761, 6.4: no name ends like that.

@@ -4,6 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use support::clients::{CURL, OPENSSL, skip_without};
 use support::process::{Process, example, output};
 use waterwheel::net::{Event, tcp as net_tcp, tls};
 use waterwheel::{Context, Reactor};
@@ -17,14 +18,9 @@ mod with;
 use tcp::turn_until;
 use with::{Authority, Scratch, authority, client, localhost};
 
-/// `openssl`, ready to be started. Some systems call LibreSSL so, whose options differ.
+/// `openssl`, ready to be started.
 fn openssl(command: &str) -> Command {
-    let said = Command::new("openssl").arg("version").output().map(|output| output.stdout);
-    let said = String::from_utf8_lossy(&said.unwrap_or_default()).into_owned();
-    let version = said.strip_prefix("OpenSSL ").and_then(|rest| rest.split('.').next());
-    let is_known = version.is_some_and(|major| major.parse::<u32>().is_ok_and(|n| n >= 3));
-    assert!(is_known, "no OpenSSL 3 or later on PATH but {said:?}: apt-get install openssl");
-    let mut openssl = Command::new("openssl");
+    let mut openssl = OPENSSL.command();
     openssl.arg(command);
     openssl
 }
@@ -57,6 +53,7 @@ fn echo(test: &str) -> Echo {
 
 #[test]
 fn openssl_gets_its_lines_back_and_a_goodbye() {
+    skip_without!(OPENSSL);
     for version in ["-tls1_3", "-tls1_2"] {
         let mut echo = echo(&format!("lines{version}"));
         let mut client = s_client(echo.addr, &echo.ca);
@@ -73,6 +70,7 @@ fn openssl_gets_its_lines_back_and_a_goodbye() {
 
 #[test]
 fn openssl_gets_three_megabytes_back() {
+    skip_without!(OPENSSL);
     let echo = echo("megabytes");
     let mut rng = support::Rng::new();
     // Letters: some at the beginning of a line are commands.
@@ -84,6 +82,7 @@ fn openssl_gets_three_megabytes_back() {
 
 #[test]
 fn openssl_agrees_on_the_protocol_and_resumes() {
+    skip_without!(OPENSSL);
     let mut echo = echo("resumes");
     let session = Scratch::new("resumes-session.pem", "");
     let command = |option: &str| {
@@ -108,6 +107,7 @@ fn openssl_agrees_on_the_protocol_and_resumes() {
 
 #[test]
 fn openssl_may_change_its_keys_at_any_time() {
+    skip_without!(OPENSSL);
     let echo = echo("keys");
     let client = s_client(echo.addr, &echo.ca);
     let mut loud = Command::new("sh"); // It says on stderr that it has done it.
@@ -124,9 +124,7 @@ fn openssl_may_change_its_keys_at_any_time() {
 
 #[test]
 fn curl_fetches_a_page_and_verifies_whom_from() {
-    let said = Command::new("curl").arg("--version").output().map(|output| output.stdout);
-    let said = String::from_utf8_lossy(&said.unwrap_or_default()).into_owned();
-    assert!(said.contains("https"), "no curl with https on PATH: apt-get install curl; {said}");
+    skip_without!(CURL);
     let ca = Scratch::new("curl-ca.pem", &authority().pem);
     let other = Scratch::new("curl-other.pem", &Authority::new("somebody else").pem);
     let addr = serve(with::server().alpn(["http/1.1"]), |reactor, conn, bytes| {
@@ -141,8 +139,8 @@ fn curl_fetches_a_page_and_verifies_whom_from() {
     });
     let curl = |ca: &Scratch, name: &str| {
         let url = format!("https://{name}:{}/", addr.port());
-        let mut curl = Command::new("curl");
-        curl.args(["-sS", "--http1.1", "--max-time", "30", "--noproxy", "*", "--cacert"]);
+        let mut curl = CURL.command();
+        curl.args(["-sS", "--http1.1", "--max-time", "30", "--cacert"]);
         curl.arg(&ca.0).args(["--resolve", &format!("{name}:{}:127.0.0.1", addr.port()), &url]);
         curl.output().expect("curl starts")
     };
@@ -232,6 +230,7 @@ fn speak(addr: SocketAddr, tls: tls::Client) -> Result<String, String> {
 
 #[test]
 fn our_client_speaks_to_a_server_of_openssl() {
+    skip_without!(OPENSSL);
     for version in ["-tls1_3", "-tls1_2"] {
         let (_server, addr, _files) = s_server(&format!("server{version}"), &[version]);
         let client = client();
@@ -272,6 +271,7 @@ fn a_server_whose_key_is_not_taken_is_told_so() {
 
 #[test]
 fn a_server_of_openssl_wants_a_certificate_and_gets_it() {
+    skip_without!(OPENSSL);
     let ca = Scratch::new("wants-ca.pem", &authority().pem);
     let ca_path = ca.0.to_str().unwrap();
     let options = ["-Verify", "1", "-verify_return_error", "-CAfile", ca_path];
@@ -285,6 +285,7 @@ fn a_server_of_openssl_wants_a_certificate_and_gets_it() {
 
 #[test]
 fn the_example_makes_a_certificate_that_can_be_trusted() {
+    skip_without!(OPENSSL);
     let saved = Scratch::new("saved.pem", "");
     let mut command = example("tls_echo");
     let (mut server, addr) =

@@ -1,8 +1,6 @@
 //! The peer's FIN without its goodbye (close_notify): what arrived whole is answered, and then the
 //! end is told as the error that it is.
 
-#![cfg(feature = "tls")]
-
 use std::io::{ErrorKind, Read, Write};
 use std::time::Duration;
 

@@ -2,8 +2,6 @@
 //!
 //! What rcgen does not make is in `support/certs`, with the script that made it.
 
-#![cfg(feature = "tls")]
-
 use std::io::ErrorKind;
 use std::sync::Arc;
 

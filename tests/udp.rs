@@ -1,10 +1,9 @@
 //! Datagrams: whole or not at all, by UDP and by Unix sockets.
 
 use std::cell::Cell;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::Command;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -19,6 +18,7 @@ mod support;
 mod tcp;
 
 use support::ceiling;
+use support::clients::{NC, skip_without};
 use support::process::{Process, example, output};
 use tcp::{turn_until, turns};
 
@@ -67,6 +67,7 @@ fn peer() -> UdpSocket {
 
 #[test]
 fn nc_is_answered() {
+    skip_without!(NC);
     let mut reactor = Reactor::new().unwrap();
     let socket = udp::bind(&mut reactor, "127.0.0.1:0", |reactor, heard, socket, event| {
         let udp::Event::Received { from, bytes, truncated: false } = event else { panic!() };
@@ -83,11 +84,12 @@ fn nc_is_answered() {
 
 /// A client of lines.
 fn nc(addr: SocketAddr) -> Process {
-    Process::start(Command::new("nc").args(["-u", "127.0.0.1", &addr.port().to_string()]))
+    Process::start(NC.command().args(["-u", "127.0.0.1", &addr.port().to_string()]))
 }
 
 #[test]
 fn udp_chat_passes_lines_on_and_says_who_joins_and_leaves() {
+    skip_without!(NC);
     let (_server, addr) = Process::serve("udp_chat");
     let [mut one, mut two, mut third] = [(); 3].map(|()| nc(addr));
     one.type_in("/who\n");
@@ -109,6 +111,7 @@ fn udp_chat_passes_lines_on_and_says_who_joins_and_leaves() {
 
 #[test]
 fn udp_chat_takes_the_silent_for_gone() {
+    skip_without!(NC);
     let (_server, addr) =
         Process::listening(example("udp_chat").args(["--timeout", "1", "127.0.0.1:0"]));
     let [mut silent, mut other] = [nc(addr), nc(addr)];
@@ -614,16 +617,10 @@ mod packet_info {
 
 #[test]
 fn group_of_v6_is_heard_where_there_is_v6() {
+    skip_without!(IPV6);
     let mut reactor = Reactor::new().unwrap();
     let bind = udp::Bind::new().multicast_loop(true).multicast_ttl(1).ttl(3).only_v6(true);
-    let socket = match bind.open(&mut reactor, "[::1]:0", note) {
-        Ok(socket) => socket,
-        Err(error) => {
-            // Not by a macro whose output is captured: this is not to be overlooked.
-            writeln!(std::io::stderr(), "IPv6 multicast is NOT TESTED here: {error}").unwrap();
-            return;
-        }
-    };
+    let socket = bind.open(&mut reactor, "[::1]:0", note).unwrap();
     let socket2 = socket2::SockRef::from(&reactor[socket]);
     assert_eq!(socket2.multicast_hops_v6().unwrap(), 1);
     assert_eq!(socket2.unicast_hops_v6().unwrap(), 3);
@@ -749,6 +746,7 @@ mod unix {
 
     #[test]
     fn nc_is_answered_through_a_socket_file() {
+        skip_without!(NC);
         let (temp, mut reactor) = (Temp::new("dgram-nc"), Reactor::new().unwrap());
         datagram::bind(&mut reactor, &temp.0, |reactor, heard, socket, event| {
             let datagram::Event::Received { from, bytes, .. } = event else { panic!() };
@@ -756,7 +754,7 @@ mod unix {
             *heard += 1;
         })
         .unwrap();
-        let mut nc = Process::start(Command::new("nc").arg("-uU").arg(&temp.0));
+        let mut nc = Process::start(NC.command().arg("-uU").arg(&temp.0));
         nc.type_in("hello\n");
         let mut heard = 0;
         turn_until(&mut reactor, &mut heard, |_, heard| *heard == 1);

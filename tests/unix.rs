@@ -8,7 +8,6 @@ use std::net::Shutdown;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::rc::Rc;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -24,6 +23,7 @@ mod support;
 mod tcp;
 
 use support::ceiling;
+use support::clients::{NC, skip_without};
 use support::process::Process;
 use tcp::{Flow, Told, note, turn_until, turns, unclosed, watched};
 
@@ -137,10 +137,11 @@ fn three_megabytes_come_back_bit_for_bit_through_a_socket_file() {
 
 #[test]
 fn nc_talks_to_a_socket_file() {
+    skip_without!(NC);
     let (folder, mut reactor) = (Folder::new(), Reactor::new().unwrap());
     let path = folder.path("echo");
     echo(&mut reactor, &path);
-    let mut nc = Process::start(Command::new("nc").args(["-N", "-U"]).arg(&path));
+    let mut nc = Process::start(NC.command().args(["-N", "-U"]).arg(&path));
     let client = std::thread::spawn(move || nc.pass(b"hello\n"));
     turn_until(&mut reactor, &mut (), |_, _| client.is_finished());
     assert_eq!(client.join().unwrap(), b"hello\n");
@@ -502,6 +503,7 @@ fn peer_that_closes_in_order_is_heard_out_though_it_is_not_read_just_then() {
 #[cfg(feature = "peer-cred")]
 #[test]
 fn kernel_says_which_process_is_at_the_other_end() {
+    skip_without!(NC);
     let (folder, mut reactor, mut seen) = (Folder::new(), Reactor::new().unwrap(), Vec::new());
     let path = folder.path("cred");
     unix::listen(&mut reactor, &path, |reactor, seen: &mut Vec<unix::Credentials>, incoming| {
@@ -510,12 +512,8 @@ fn kernel_says_which_process_is_at_the_other_end() {
         seen.push(reactor[conn].peer_cred().unwrap());
     })
     .unwrap();
-    let mut child = Command::new("nc")
-        .arg("-U")
-        .arg(&path)
-        .stdin(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child =
+        NC.command().arg("-U").arg(&path).stdin(std::process::Stdio::piped()).spawn().unwrap();
     turn_until(&mut reactor, &mut seen, |_, seen| seen.len() == 2);
     child.kill().unwrap();
     child.wait().unwrap();

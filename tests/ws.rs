@@ -1,7 +1,5 @@
 //! WebSockets with others' clients and servers: tungstenite's, and those of Python's `websockets`.
 
-#![cfg(feature = "ws")]
-
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
@@ -21,6 +19,7 @@ mod tcp;
 mod ws;
 
 use support::ceiling;
+use support::clients::skip_without;
 use support::process::Process;
 use tcp::{turn_until, turns};
 use ws::{Told, masked, note, python, watched};
@@ -139,6 +138,7 @@ fn tungstenites_server_hears_what_we_say() {
 
 #[test]
 fn pythons_client_hears_what_it_says() {
+    skip_without!(WEBSOCKETS);
     let _ceiling = ceiling(LIMIT);
     let (mut reactor, mut told) = (Reactor::new().unwrap(), Told::default());
     let addr = serve(&mut reactor, Accept::new().protocol("chat"));
@@ -168,6 +168,7 @@ asyncio.run(talk())
 
 #[test]
 fn pythons_server_hears_what_we_say() {
+    skip_without!(WEBSOCKETS);
     let _ceiling = ceiling(LIMIT);
     let script = r#"
 import asyncio, websockets

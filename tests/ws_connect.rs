@@ -1,7 +1,5 @@
 //! Connecting: whatever becomes of it, the handler is told once, and nothing is left behind.
 
-#![cfg(feature = "ws")]
-
 use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;

@@ -1,7 +1,5 @@
 //! What a WebSocket costs: when it is idle, when it was busy, and for a message.
 
-#![cfg(feature = "ws")]
-
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::rc::Rc;

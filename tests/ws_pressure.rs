@@ -1,7 +1,5 @@
 //! Time and pressure on WebSockets: silent peers, slow ones, and those that mean harm.
 
-#![cfg(feature = "ws")]
-
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::rc::Rc;

@@ -1,7 +1,5 @@
 //! What a WebSocket promises, whoever its peer is: order, the two ends of a closing, and time.
 
-#![cfg(feature = "ws")]
-
 use std::cell::OnceCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;

@@ -1,6 +1,5 @@
 //! WebSockets from the HTTP server in simulated networks, bare and over TLS: every message that is
 //! told is whole and the next one, and both ends are told one end.
-#![cfg(feature = "ws")]
 
 use std::net::SocketAddr;
 use std::time::Duration;

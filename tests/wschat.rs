@@ -1,7 +1,5 @@
 //! The example `wschat`, with Python's `websockets` and in a browser.
 
-#![cfg(feature = "ws")]
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -12,6 +10,7 @@ mod ws;
 
 use support::browser::Browser;
 use support::ceiling;
+use support::clients::skip_without;
 use support::process::{Process, example, output};
 use ws::python;
 
@@ -31,6 +30,7 @@ fn arguments_are_those_of_its_help() {
 
 #[test]
 fn pythons_members_hear_each_other() {
+    skip_without!(WEBSOCKETS);
     let _ceiling = ceiling(LIMIT);
     let (_server, addr) = Process::serve("wschat");
     let script = format!(

@@ -1,7 +1,5 @@
 //! WebSockets over TLS: ours with ours, and Python's with ours.
 
-#![cfg(all(feature = "ws", feature = "tls"))]
-
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -20,6 +18,7 @@ mod with_peer;
 mod ws;
 
 use support::ceiling;
+use support::clients::skip_without;
 use support::process::Process;
 use tcp::{turn_until, turns};
 use with_peer::TlsPeer;
@@ -103,6 +102,7 @@ fn attempt_can_be_given_up_while_hands_are_shaken() {
 
 #[test]
 fn pythons_client_hears_what_it_says() {
+    skip_without!(WEBSOCKETS);
     let _ceiling = ceiling(LIMIT);
     let (mut reactor, mut told) = (Reactor::new().unwrap(), Told::default());
     let addr = serve(&mut reactor);

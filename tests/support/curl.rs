@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
+use super::clients::CURL;
 use super::process::Process;
 
 /// What a server answered.
@@ -23,9 +24,9 @@ impl Answer {
 
 /// A curl that has yet to be given more to do and started.
 pub fn curl(addr: SocketAddr, path: &str, args: &[&str]) -> Command {
-    let mut command = Command::new("curl");
-    command.args(["--silent", "--show-error", "--noproxy", "*", "--max-time", "50"]);
-    command.args(args).arg(format!("http://{addr}{path}")).env_remove("CURL_HOME");
+    let mut command = CURL.command();
+    command.args(["--silent", "--show-error", "--max-time", "50"]);
+    command.args(args).arg(format!("http://{addr}{path}"));
     command
 }
 
@@ -35,7 +36,7 @@ pub fn ask(addr: SocketAddr, path: &str, args: &[&str]) -> Answer {
 }
 
 fn answer(command: &mut Command) -> Answer {
-    let output = command.stdin(Stdio::null()).output().expect("curl is installed");
+    let output = command.stdin(Stdio::null()).output().expect("curl starts");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {said}");
     parse(output.stdout)

@@ -1,5 +1,5 @@
 //! What the tests share: chance, a ceiling on time, and traces as text.
-#![allow(dead_code, unused_imports)] // Each test file uses its own part of it.
+#![allow(dead_code, unused_imports, unused_macros)] // Each test file uses its own part of it.
 
 use std::time::Duration;
 
@@ -7,6 +7,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use waterwheel::reactor::{Kind, LoopEvent, Recorder};
 
 pub mod browser;
+pub mod clients;
 pub mod curl;
 pub mod host;
 pub mod process;

@@ -9,6 +9,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::clients::PYTHON;
+
 /// What any of these programs, and any answer of theirs, may take.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -147,7 +149,8 @@ pub fn example(name: &str) -> Command {
     let file = format!("{name}{}", std::env::consts::EXE_SUFFIX);
     let path: PathBuf = [profile, "examples".as_ref(), file.as_ref()].iter().collect();
     let is_fresh = is_newer_than_its_sources(&path).unwrap_or(false);
-    assert!(is_fresh, "missing or stale: {}; `cargo build --examples`", path.display());
+    let build = "cargo build --all-features --examples";
+    assert!(is_fresh, "missing or stale: {}; `{build}`", path.display());
     let mut command = Command::new(path);
     command.env_remove("RUST_LOG");
     command
@@ -157,8 +160,10 @@ pub fn example(name: &str) -> Command {
 /// anew, and a test of yesterday's would be worth nothing.
 fn is_newer_than_its_sources(program: &Path) -> io::Result<bool> {
     let made = program.metadata()?.modified()?;
-    let sources = fs::read_to_string(program.with_extension("d"))?;
-    let times = sources.split_whitespace().skip(1).map(|source| fs::metadata(source)?.modified());
+    // As a line of a makefile: a space in a name has a backslash before it.
+    let sources = fs::read_to_string(program.with_extension("d"))?.replace("\\ ", "\0");
+    let names = sources.split_whitespace().skip(1).map(|name| name.replace('\0', " "));
+    let times = names.map(|source| fs::metadata(source)?.modified());
     Ok(times.collect::<io::Result<Vec<_>>>()?.into_iter().all(|changed| changed <= made))
 }
 
@@ -214,5 +219,5 @@ pub fn python_server() -> (Process, SocketAddr) {
         server = h.ThreadingHTTPServer(('127.0.0.1', 0), h.SimpleHTTPRequestHandler)\n\
         print('listening on 127.0.0.1:%d' % server.server_port, flush=True)\n\
         server.serve_forever()";
-    Process::listening(Command::new("python3").args(["-c", code]).stderr(Stdio::null()))
+    Process::listening(PYTHON.command().args(["-c", code]).stderr(Stdio::null()))
 }

@@ -10,6 +10,8 @@ use waterwheel::net::{self, Conn, Limits, Stream, memory};
 use waterwheel::timers::ManualClock;
 use waterwheel::{Context, Reactor, SourceId};
 
+use crate::support::clients::WEBSOCKETS;
+
 thread_local! {
     static UNCLOSED: Cell<usize> = const { Cell::new(0) };
 }
@@ -182,16 +184,9 @@ pub fn close(code: u16, reason: &str) -> Vec<u8> {
     [&code.to_be_bytes(), reason.as_bytes()].concat()
 }
 
-/// Python with the package `websockets`, which is one of the clients that the tests want.
+/// A script for Python with the package `websockets`.
 pub fn python(script: &str) -> Command {
-    let python = std::env::var("WATERWHEEL_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let has = Command::new(&python).args(["-c", "import websockets"]).output();
-    assert!(
-        has.is_ok_and(|output| output.status.success()),
-        "{python} has no websockets: apt-get install python3-websockets, or use pip; \
-         WATERWHEEL_PYTHON names another Python"
-    );
-    let mut command = Command::new(python);
+    let mut command = WEBSOCKETS.command();
     command.args(["-c", script]).stderr(Stdio::inherit());
     command
 }

@@ -1,0 +1,190 @@
+//! The real clients that the tests talk to. A test whose client is not on this machine is skipped,
+//! by name; `tests/your_machine.rs` says at the end which were, and how to install what they want.
+
+use std::cell::RefCell;
+use std::ffi::OsString;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use super::process::Process;
+
+/// What some tests need and not every machine has.
+pub struct Need {
+    pub name: &'static str,
+    /// The package of Debian and Ubuntu that has it, if one has.
+    pub package: Option<&'static str>,
+    /// Returns the program, if it does what the tests ask of it.
+    find: fn() -> Option<OsString>,
+    found: OnceLock<Option<OsString>>,
+    /// What it is always given first.
+    args: &'static [&'static str],
+}
+
+pub static NC: Need = Need::new("nc as OpenBSD has it", Some("netcat-openbsd"), nc);
+pub static SOCAT: Need = Need::new("socat", Some("socat"), socat);
+/// Whatever its configuration says, and whichever proxies the environment has.
+pub static CURL: Need =
+    Need::new("curl with https", Some("curl"), curl).first(&["-q", "--noproxy", "*"]);
+pub static OPENSSL: Need = Need::new("OpenSSL 3", Some("openssl"), openssl);
+pub static PYTHON: Need = Need::new("Python 3.7", Some("python3"), python);
+pub static WEBSOCKETS: Need =
+    Need::new("Python with websockets 10.1", Some("python3-websockets"), websockets);
+/// It starts a program with signals blocked or ignored.
+pub static ENV: Need = Need::new("env of coreutils 8.31", Some("coreutils"), env);
+pub static IPV6: Need = Need::new("an IPv6 loopback", None, ipv6);
+pub static ALL: [&Need; 8] = [&NC, &SOCAT, &CURL, &OPENSSL, &PYTHON, &WEBSOCKETS, &ENV, &IPV6];
+
+/// Set to `required`, it makes a failure of each test that would be skipped.
+const VARIABLE: &str = "WATERWHEEL_CLIENTS";
+
+thread_local! {
+    /// What the test on this thread has asked for.
+    static ASKED: RefCell<Vec<&'static str>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Ends the test here, skipped, where one of these is missing. For the first line of a test.
+macro_rules! skip_without {
+    ($($need:ident),+) => {{
+        fn here() {}
+        let test = std::any::type_name_of_val(&here).trim_end_matches("::here");
+        if !crate::support::clients::are_here(test, &[$(&crate::support::clients::$need),+]) {
+            return;
+        }
+    }};
+}
+pub(crate) use skip_without;
+
+/// Returns true if this machine has all of them. Else the test is noted as skipped.
+pub fn are_here(test: &str, needs: &[&'static Need]) -> bool {
+    ASKED.with_borrow_mut(|asked| asked.extend(needs.iter().map(|need| need.name)));
+    let missing: Vec<&Need> = needs.iter().copied().filter(|need| !need.is_here()).collect();
+    for need in &missing {
+        let is_required = std::env::var_os(VARIABLE).is_some_and(|value| value == "required");
+        assert!(!is_required, "{} is missing, and {VARIABLE}=required", need.name);
+        note(test, need);
+    }
+    missing.is_empty()
+}
+
+/// Where a test that is skipped leaves its name. Nobody clears it before a run: `your_machine`,
+/// which runs last, does afterwards.
+pub fn notes() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("skipped")
+}
+
+fn note(test: &str, need: &Need) {
+    // Not by a macro, whose output is captured: this is not to be overlooked.
+    let _ = writeln!(std::io::stderr(), "skipped: {test}: no {}", need.name);
+    let notes = notes();
+    fs::create_dir_all(notes.parent().expect("a folder")).expect("target/ can be written to");
+    let file = OpenOptions::new().create(true).append(true).open(notes);
+    // In one call, as other programs may append at the same time.
+    let line = format!("{}\t{test}\n", need.name);
+    file.and_then(|mut file| file.write_all(line.as_bytes())).expect("target/ can be written to");
+}
+
+impl Need {
+    const fn new(
+        name: &'static str,
+        package: Option<&'static str>,
+        find: fn() -> Option<OsString>,
+    ) -> Need {
+        Need { name, package, find, found: OnceLock::new(), args: &[] }
+    }
+
+    const fn first(mut self, args: &'static [&'static str]) -> Need {
+        self.args = args;
+        self
+    }
+
+    pub fn is_here(&self) -> bool {
+        self.found.get_or_init(self.find).is_some()
+    }
+
+    /// The client, ready to be given arguments. Only for a test that begins with
+    /// [`skip_without!`], and on its thread: one that does not would fail where this is missing.
+    pub fn command(&'static self) -> Command {
+        let is_asked = ASKED.with_borrow(|asked| asked.contains(&self.name));
+        assert!(is_asked, "the test does not begin with skip_without!, for {}", self.name);
+        let program = self.found.get_or_init(self.find).as_ref();
+        let mut command = Command::new(program.expect("the test went on, so it is here"));
+        command.args(self.args);
+        command
+    }
+}
+
+/// What a program prints when it is run with these arguments; nothing if it is not there.
+fn said(program: &str, args: &[&str]) -> Option<String> {
+    let Output { stdout, stderr, .. } = Command::new(program).args(args).output().ok()?;
+    Some(String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned())
+}
+
+/// There are several programs of that name. `-N` (send FIN at the end of stdin), Unix sockets, and
+/// a port that the system chooses and `-v` tells are OpenBSD's.
+fn nc() -> Option<OsString> {
+    let help = said("nc", &["-h"])?;
+    let options = help.split_once("[-")?.1.split_once(']')?.0;
+    let has_options = "NUluv".chars().all(|option| options.contains(option));
+    let listen = || {
+        let mut sh = Command::new("sh");
+        let mut nc = Process::start(sh.args(["-c", "exec nc -v -N -l 127.0.0.1 0 2>&1"]));
+        let line = nc.try_line()?;
+        let port = line.strip_prefix("Listening on ")?.rsplit(' ').next()?.parse::<u16>().ok()?;
+        (port > 0).then(|| "nc".into())
+    };
+    if has_options { listen() } else { None }
+}
+
+fn socat() -> Option<OsString> {
+    said("socat", &["-V"])?.contains("socat version 1.").then(|| "socat".into())
+}
+
+fn curl() -> Option<OsString> {
+    let version = said("curl", &["--version"])?;
+    let protocols = version.lines().find_map(|line| line.strip_prefix("Protocols: "))?;
+    protocols.split(' ').any(|protocol| protocol == "https").then(|| "curl".into())
+}
+
+/// Some systems call LibreSSL so, whose options differ.
+fn openssl() -> Option<OsString> {
+    let version = said("openssl", &["version"])?;
+    let major = version.strip_prefix("OpenSSL ")?.split('.').next()?;
+    (major.parse::<u32>().ok()? >= 3).then(|| "openssl".into())
+}
+
+fn python() -> Option<OsString> {
+    python_with("import asyncio, ssl, http.server; http.server.ThreadingHTTPServer")
+}
+
+fn websockets() -> Option<OsString> {
+    python_with(
+        "import asyncio, ssl, websockets\n\
+         from websockets.version import version\n\
+         assert [int(part) for part in version.split('.')[:2]] >= [10, 1]\n\
+         websockets.connect, websockets.serve",
+    )
+}
+
+/// The Python that `WATERWHEEL_PYTHON` names; else the first on the PATH, or the system's, which is
+/// the one that a package reaches.
+fn python_with(script: &str) -> Option<OsString> {
+    let named = std::env::var_os("WATERWHEEL_PYTHON");
+    let usual = || vec!["python3".into(), "/usr/bin/python3".into()];
+    named.map_or_else(usual, |named| vec![named]).into_iter().find(|python| {
+        let output = Command::new(python).args(["-c", script]).output();
+        output.is_ok_and(|output| output.status.success())
+    })
+}
+
+fn env() -> Option<OsString> {
+    let output = Command::new("env").args(["--block-signal=USR1", "true"]).output();
+    output.is_ok_and(|output| output.status.success()).then(|| "env".into())
+}
+
+fn ipv6() -> Option<OsString> {
+    TcpListener::bind("[::1]:0").ok().map(|_| OsString::new())
+}
