@@ -103,3 +103,59 @@ fn idle_turn_allocates_nothing() {
     });
     assert_eq!(idle.count_total, 0);
 }
+
+/// A client and the server that it asks, in one loop, with a connection that stays.
+#[cfg(feature = "http")]
+mod asked {
+    use std::time::Duration;
+
+    use allocation_counter::{AllocationInfo, measure};
+    use waterwheel::Reactor;
+    use waterwheel::net::http::{Ask, Client};
+    use waterwheel::net::{Event, Pressure, memory};
+
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\
+        Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\nhello";
+
+    fn client() -> Client<usize> {
+        Client::new().dialer(|reactor, _, done| {
+            let (ours, theirs) = memory::pair(reactor);
+            let served = theirs.open(reactor, |reactor, _, conn, event| {
+                if let Event::Data(_) = event {
+                    assert_eq!(reactor[conn].write(ANSWER), Pressure::Below);
+                }
+            });
+            reactor.unref(served);
+            reactor.defer(move |reactor, state| done(reactor, state, Ok(ours)));
+            Ok(None)
+        })
+    }
+
+    /// What so many calls allocate, one behind the other.
+    fn calls(count: usize, ask: impl Fn() -> Ask) -> AllocationInfo {
+        let (mut reactor, client, mut answers) = (Reactor::new().unwrap(), client(), 0);
+        let mut call = |answers: &mut usize, count: usize| {
+            for _ in 0..count {
+                let before = *answers;
+                client.send(&mut reactor, ask(), |_, answers: &mut usize, result| {
+                    assert_eq!(result.unwrap().body, b"hello");
+                    *answers += 1;
+                });
+                while *answers == before {
+                    reactor.turn(answers, Some(Duration::ZERO)).unwrap();
+                }
+            }
+        };
+        call(&mut answers, 100);
+        let memory = measure(|| call(&mut answers, count));
+        assert_eq!((answers, client.connections(), client.idle()), (100 + count, 1, 1));
+        memory
+    }
+
+    #[test]
+    fn get_allocates_no_more_than_it_has_to() {
+        let memory = calls(1000, || Ask::get("http://a.example:8080/path?query"));
+        println!("{} a GET", memory.count_total as f64 / 1000.0);
+        assert!(memory.count_total <= 18 * 1000, "{memory:?}");
+    }
+}

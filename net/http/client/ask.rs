@@ -11,11 +11,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Method, Uri};
+use http::{HeaderName, HeaderValue, Method};
 
 use super::dial::Proxy;
 use super::error::Error;
-use super::target::{Target, not_a_url};
+use super::target::Target;
+use crate::net::http::response::put_number;
 
 /// Bytes that the head of a request may have. 256 KiB: servers allow much less.
 const HEAD_BYTES_MAX: usize = 256 * 1024;
@@ -33,7 +34,7 @@ const HEAD_BYTES_MAX: usize = 256 * 1024;
 pub struct Ask {
     pub(super) method: Method,
     /// Or the text that was given, and why it is no URL.
-    pub(super) url: Result<Uri, (Box<str>, Box<str>)>,
+    pub(super) url: Result<Target, (Box<str>, Box<str>)>,
     pub(super) headers: Vec<(Box<str>, Box<[u8]>)>,
     pub(super) body: Body,
     pub(super) expects_continue: bool,
@@ -65,11 +66,14 @@ impl fmt::Debug for Body {
 impl Ask {
     /// A request of any method but CONNECT, which is for proxies. What is wrong with the URL, or
     /// with anything else, is told when the request is sent.
+    ///
+    /// Spaces and letters beyond ASCII behind the host are percent-encoded. In the host they are
+    /// not right.
     pub fn new(method: Method, url: impl AsRef<str>) -> Ask {
         let url = url.as_ref();
         Ask {
             method,
-            url: url.parse().map_err(|error| (shown(url), not_a_url(url, error).into())),
+            url: Target::parse(url).map_err(|why| (shown(url), why.into())),
             headers: Vec::new(),
             body: Body::None,
             expects_continue: false,
@@ -158,14 +162,10 @@ impl Ask {
 
     /// Where it goes, if it can be sent.
     pub(super) fn check(&self) -> Result<Target, Error> {
-        let target = match &self.url {
-            Ok(uri) => Target::of(uri).map_err(|why| (shown(&uri.to_string()), why.into())),
-            Err(why) => Err(why.clone()),
-        };
-        let target = target.map_err(|(url, why)| Error::Request { url, why })?;
+        let target = self.url.clone().map_err(|(url, why)| Error::Request { url, why })?;
         match self.check_parts() {
             Ok(()) => Ok(target),
-            Err(why) => Err(Error::Request { url: target.url().into(), why: why.into() }),
+            Err(why) => Err(Error::Request { url: (&**target.url()).into(), why: why.into() }),
         }
     }
 
@@ -187,9 +187,14 @@ impl Ask {
             }
             bytes += name.len() + value.len() + 4;
         }
-        let hosts = self.named("host").collect::<Vec<_>>();
-        if hosts.len() > 1 || hosts.iter().any(|host| host.iter().any(|b| b" ,/?#@".contains(b))) {
+        if self.named("host").any(|host| host.iter().any(|b| b" ,/?#@".contains(b))) {
             return Err("a bad Host field".to_owned());
+        }
+        // They take the place of the client's own; two of a kind nobody could tell apart.
+        for name in ["Host", "Authorization", "Proxy-Authorization"] {
+            if self.named(name).nth(1).is_some() {
+                return Err(format!("{name} is there twice"));
+            }
         }
         if bytes > HEAD_BYTES_MAX {
             return Err(format!("its fields have more than {HEAD_BYTES_MAX} bytes"));
@@ -222,10 +227,10 @@ impl Ask {
         if proxy.is_some() {
             out.extend_from_slice(target.origin().as_bytes());
         }
-        out.extend_from_slice(target.path.as_bytes());
+        out.extend_from_slice(target.path().as_bytes());
         out.extend_from_slice(b" HTTP/1.1\r\n");
         let own = [
-            ("Host", Some(&*target.host_field())),
+            ("Host", Some(target.host_field())),
             ("Proxy-Authorization", proxy.and_then(Proxy::authorization)),
             ("Authorization", target.authorization.as_deref()),
         ];
@@ -242,7 +247,11 @@ impl Ask {
             }
         }
         match self.body_bytes() {
-            Some(length) => field(out, "Content-Length", length.to_string().as_bytes()),
+            Some(length) => {
+                out.extend_from_slice(b"Content-Length: ");
+                put_number(out, length, 10);
+                out.extend_from_slice(b"\r\n");
+            }
             None if self.body == Body::None => {}
             None => field(out, "Transfer-Encoding", b"chunked"),
         }
@@ -288,7 +297,7 @@ fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 /// Without what may be secret: the user in the URL, and the values of the fields.
 impl fmt::Debug for Ask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let url = self.url.as_ref().map(|url| shown(&url.to_string()));
+        let url = self.url.as_ref().map(Target::url);
         let names: Vec<&str> = self.headers.iter().map(|(name, _)| &**name).collect();
         f.debug_struct("Ask")
             .field("method", &self.method)

@@ -100,14 +100,14 @@ pub(super) fn begin<S: 'static>(
     sink: Sink<S>,
 ) -> SourceId<Call> {
     let (url, target, failed) = match ask.check() {
-        Ok(target) => (target.url(), Some(target), None),
-        Err(error) => (error.url().unwrap_or("").to_owned(), None, Some(error)),
+        Ok(target) => (target.url().clone(), Some(target), None),
+        Err(error) => (error.url().unwrap_or("").into(), None, Some(error)),
     };
     let timeout = ask.timeout.or(shared.limits.total_timeout);
     let until = timeout.map_or(u64::MAX, |timeout| reactor.tick_after(timeout));
     let (keeper, limits) = (shared.keeper(reactor), shared.limits.clone());
     let since = reactor.tick();
-    let control = Rc::new(Control::new(url.into(), &ask.body, since, until, limits, keeper));
+    let control = Rc::new(Control::new(url, &ask.body, since, until, limits, keeper));
     let exchange = Rc::new(Exchange {
         shared: shared.clone(),
         control: control.clone(),
@@ -233,7 +233,7 @@ impl<S: 'static> Exchange<S> {
             Ok(target) => target,
             Err(error) => return self.finish(reactor, state, call, Err(error)),
         };
-        *self.control.url.borrow_mut() = target.url().into();
+        *self.control.url.borrow_mut() = target.url().clone();
         *self.control.upload.borrow_mut() = Upload::new(&ask.body);
         {
             let work = &mut *self.work.borrow_mut();
@@ -283,6 +283,6 @@ impl<S: 'static> Exchange<S> {
     }
 
     pub(super) fn url(&self) -> Box<str> {
-        self.control.url.borrow().clone()
+        (&**self.control.url.borrow()).into()
     }
 }

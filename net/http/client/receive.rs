@@ -155,8 +155,8 @@ impl<S: 'static> Exchange<S> {
     fn redirect(&self, head: &ResponseHead<'_>) -> Result<Option<Ask>, String> {
         let work = self.work.borrow();
         let status = head.status.as_u16();
-        let (301 | 302 | 303 | 307 | 308, Some(location)) = (status, head.headers.get("location"))
-        else {
+        let location = head.headers.get_bytes("location");
+        let (301 | 302 | 303 | 307 | 308, Some(location)) = (status, location) else {
             return Ok(None);
         };
         match (&work.target, work.redirects_max, work.ask.redirects_max) {

@@ -5,36 +5,46 @@
 //! # Read next
 //! `ask.rs`: the request that goes there.
 
+use std::fmt::Write;
+use std::sync::Arc;
+
 use http::Uri;
 use http::uri::InvalidUri;
 
-use crate::net::http::percent::decoded;
+use crate::net::http::percent::{decoded, encoded, typed};
 
 const NO_SCHEME: &str = "it has no scheme, such as http://";
-const NO_HOST: &str = "it has no host";
+pub(super) const NO_HOST: &str = "it has no host";
 
-/// What a URL says, taken apart.
+/// What a URL says, taken apart. A clone allocates nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
     /// Whether TLS is asked for.
     pub(super) secure: bool,
-    /// A name or an address, an IPv6 one in brackets.
-    pub(super) host: String,
+    /// `http://host:port/path?query`: without the port, if that is what the scheme stands for, and
+    /// without credentials. All that is asked of a target in the course of a call is a part of it.
+    url: Arc<str>,
+    /// Where in it the host begins.
+    host: usize,
+    /// Where the host ends.
+    host_end: usize,
+    /// Where the path begins.
+    path: usize,
     pub(super) port: u16,
-    /// The request target, from the first slash.
-    pub(super) path: String,
     /// `Basic …`, if the URL has a user.
-    pub(super) authorization: Option<String>,
+    pub(super) authorization: Option<Arc<str>>,
 }
 
 impl Target {
-    /// Takes apart what was given as an absolute URL.
+    /// Takes apart what was given as an absolute URL, by a person perhaps: what no URL has is
+    /// percent-encoded behind the host.
     pub(super) fn parse(url: &str) -> Result<Target, String> {
-        Target::of(&url.parse().map_err(|error| not_a_url(url, error))?)
+        let url = typed(url)?;
+        Target::of(&url.parse().map_err(|error| not_a_url(&url, error))?)
     }
 
     /// Takes an absolute URL apart.
-    pub(super) fn of(uri: &Uri) -> Result<Target, String> {
+    fn of(uri: &Uri) -> Result<Target, String> {
         let secure = match uri.scheme_str() {
             Some("http" | "ws") => false,
             Some("https" | "wss") => true,
@@ -56,38 +66,64 @@ impl Target {
             return Err(NO_HOST.to_owned());
         }
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        let scheme = if secure { "https://" } else { "http://" };
+        let mut url = String::with_capacity(scheme.len() + place.len() + path.len() + 1);
+        url.push_str(scheme);
+        url.push_str(host);
+        url[scheme.len()..].make_ascii_lowercase();
+        let host_end = url.len();
+        if port != default_port(secure) {
+            let _ = write!(url, ":{port}"); // A string takes all.
+        }
+        let at = url.len();
+        if !path.starts_with('/') {
+            url.push('/');
+        }
+        url.push_str(&encoded(path.as_bytes()));
         Ok(Target {
             secure,
-            host: host.to_ascii_lowercase(),
+            url: url.into(),
+            host: scheme.len(),
+            host_end,
+            path: at,
             port,
-            path: request_target(path),
-            authorization: user.map(basic),
+            authorization: user.map(|user| basic(user).into()),
         })
+    }
+
+    /// A name or an address, an IPv6 one in brackets.
+    pub(super) fn host(&self) -> &str {
+        &self.url[self.host..self.host_end]
     }
 
     /// As connecting by name takes it.
     pub(super) fn address(&self) -> String {
-        format!("{}:{}", self.host, self.port)
+        format!("{}:{}", self.host(), self.port)
     }
 
     /// The `Host` field: without the port, if that is what the scheme stands for.
-    pub(super) fn host_field(&self) -> String {
-        if self.port == default_port(self.secure) { self.host.clone() } else { self.address() }
+    pub(super) fn host_field(&self) -> &str {
+        &self.url[self.host..self.path]
     }
 
     /// Scheme, host and port: what a page, a cookie and a pooled connection belong to.
-    pub(super) fn origin(&self) -> String {
-        format!("{}://{}", if self.secure { "https" } else { "http" }, self.host_field())
+    pub(super) fn origin(&self) -> &str {
+        &self.url[..self.path]
+    }
+
+    /// The request target, from the first slash; it is ASCII.
+    pub(super) fn path(&self) -> &str {
+        &self.url[self.path..]
     }
 
     /// The URL without its credentials, for errors and logs.
-    pub(super) fn url(&self) -> String {
-        format!("{}{}", self.origin(), self.path)
+    pub(super) fn url(&self) -> &Arc<str> {
+        &self.url
     }
 }
 
 /// Why a URL is none, where the parser has no words for the two mistakes that all make.
-pub(super) fn not_a_url(url: &str, error: InvalidUri) -> String {
+fn not_a_url(url: &str, error: InvalidUri) -> String {
     match url.split_once("://") {
         None => NO_SCHEME.to_owned(),
         Some((_, "")) => NO_HOST.to_owned(),
@@ -97,21 +133,6 @@ pub(super) fn not_a_url(url: &str, error: InvalidUri) -> String {
 
 fn default_port(secure: bool) -> u16 {
     if secure { 443 } else { 80 }
-}
-
-/// Begins with a slash and is ASCII: other bytes are sent as RFC 3986 (section 2.5) has them.
-fn request_target(path: &str) -> String {
-    let mut target = String::with_capacity(path.len() + 1);
-    if !path.starts_with('/') {
-        target.push('/');
-    }
-    for byte in path.bytes() {
-        match byte {
-            0x21..=0x7e => target.push(char::from(byte)),
-            _ => target.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    target
 }
 
 /// The value of `Authorization` (RFC 7617) for `user:password` as a URL has it.
@@ -139,6 +160,7 @@ fn base64(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::http::percent::NOT_ASCII;
 
     fn target(url: &str) -> Target {
         Target::parse(url).unwrap()
@@ -148,15 +170,42 @@ mod tests {
     fn a_url_is_taken_apart() {
         let all = target("HTTPS://User:p%40ss@Example.org:8443/a/b?c=d#fragment");
         assert!(all.secure);
-        assert_eq!((&all.host[..], all.port, &all.path[..]), ("example.org", 8443, "/a/b?c=d"));
+        assert_eq!((all.host(), all.port, all.path()), ("example.org", 8443, "/a/b?c=d"));
         assert_eq!(all.authorization.as_deref(), Some("Basic VXNlcjpwQHNz"));
-        assert_eq!(all.url(), "https://example.org:8443/a/b?c=d", "no secret in it");
+        assert_eq!(&**all.url(), "https://example.org:8443/a/b?c=d", "no secret in it");
+        assert_eq!(all.origin(), "https://example.org:8443");
         let least = target("http://a");
-        assert_eq!((least.port, &least.path[..], &least.host_field()[..]), (80, "/", "a"));
+        assert_eq!((least.port, least.path(), least.host_field()), (80, "/", "a"));
         assert_eq!(target("https://a:443/").host_field(), "a");
         assert_eq!(target("http://a:443/").host_field(), "a:443");
         assert_eq!(target("http://[::1]:8080/").address(), "[::1]:8080");
-        assert_eq!(target("http://a?b=/c").path, "/?b=/c");
+        assert_eq!(target("http://a?b=/c").path(), "/?b=/c");
+        for port in ["", ":", ":80", ":080"] {
+            assert_eq!(target(&format!("http://a{port}/")).origin(), "http://a", "{port}");
+        }
+        assert_eq!(target("http://a:0443/").origin(), "http://a:443");
+        assert_eq!(target("http://a:0/").origin(), "http://a:0");
+    }
+
+    #[test]
+    fn what_a_person_types_is_encoded_behind_the_host() {
+        for (url, path) in [
+            ("http://a/b c", "/b%20c"),
+            ("http://a/\u{fc}", "/%C3%BC"),
+            ("http://a/b%20c%C3%BC", "/b%20c%C3%BC"),
+            ("http://a?\u{fc}=b c", "/?%C3%BC=b%20c"),
+            ("http://a/\"<b>`", "/%22%3Cb%3E%60"),
+            ("http://a/b#c \u{fc}", "/b"),
+            ("http://a#\u{fc}", "/"),
+            ("http://a/@\u{fc}:b@c/", "/@%C3%BC:b@c/"),
+            ("http://a/%zz|^\\{}[]", "/%zz|^\\{}[]"),
+        ] {
+            assert_eq!(target(url).path(), path, "{url}");
+            assert_eq!(target(url).origin(), "http://a", "{url}");
+        }
+        let user = target("http://\u{fc}:p w@a:81/ b");
+        assert_eq!(&**user.url(), "http://a:81/%20b");
+        assert_eq!(user.authorization.as_deref(), Some("Basic w7w6cCB3"));
     }
 
     #[test]
@@ -172,6 +221,12 @@ mod tests {
             ("ftp://a/", "the scheme is \"ftp\", not http or https"),
             ("http://a:99999/", "a bad port: \"99999\""),
             ("http:///path", "invalid format"),
+            ("http://b\u{fc}cher.example/", NOT_ASCII),
+            ("http://u@b\u{fc}cher.example:80/a b", NOT_ASCII),
+            ("http://a b/", "invalid uri character"),
+            ("http://a/\n", "invalid uri character"),
+            ("http://a/b c\r\nHost: evil", "invalid uri character"),
+            (" http://a/", "invalid uri character"),
         ] {
             assert_eq!(Target::parse(url).unwrap_err(), why, "{url}");
         }
