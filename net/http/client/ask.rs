@@ -130,7 +130,8 @@ impl Ask {
     }
 
     /// Sends the body only when the server says that it wants it (`Expect: 100-continue`), or says
-    /// nothing for [`ClientLimits::continue_timeout`](super::ClientLimits::continue_timeout). Off.
+    /// nothing for [`ClientLimits::continue_timeout`](super::ClientLimits::continue_timeout). If it
+    /// answers 417, since it does not know that, it is asked again without. Off.
     pub fn expect_continue(mut self) -> Ask {
         self.expects_continue = true;
         self

@@ -221,7 +221,7 @@ impl<S: 'static> Exchange<S> {
         }
     }
 
-    /// Asks what the redirect leads to.
+    /// Asks what the redirect leads to, or the same in another way.
     fn start_over(
         self: &Rc<Self>,
         reactor: &mut Context<S>,
@@ -234,7 +234,9 @@ impl<S: 'static> Exchange<S> {
             Err(error) => return self.finish(reactor, state, call, Err(error)),
         };
         *self.control.url.borrow_mut() = target.url().clone();
-        *self.control.upload.borrow_mut() = Upload::new(&ask.body);
+        if !matches!(ask.body, Body::Stream(_)) {
+            *self.control.upload.borrow_mut() = Upload::new(&ask.body);
+        } // Else nothing of it was sent: what was written waits for this connection now.
         {
             let work = &mut *self.work.borrow_mut();
             (work.ask, work.target) = (ask, Some(target));

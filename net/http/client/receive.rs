@@ -10,7 +10,7 @@ use std::rc::Rc;
 use http::StatusCode;
 
 use super::answer::{AnswerHead, CallEvent};
-use super::ask::Ask;
+use super::ask::{Ask, Body};
 use super::call::{Call, Stage};
 use super::error::Error;
 use super::exchange::Exchange;
@@ -130,7 +130,7 @@ impl<S: 'static> Exchange<S> {
         head: &ResponseHead<'_>,
     ) -> bool {
         self.control.enter(reactor, call, Stage::Body);
-        match self.redirect(head) {
+        match self.follow_up(head) {
             Ok(Some(next)) => {
                 self.work.borrow_mut().next = Some(next);
                 return true;
@@ -149,6 +149,28 @@ impl<S: 'static> Exchange<S> {
         let (status, version, headers) = (head.status, head.version, head.headers);
         let head = AnswerHead { status, version, headers, body_bytes };
         self.tell(reactor, state, call, CallEvent::Head(&head))
+    }
+
+    /// What to ask next, if the answer is not to be the last.
+    fn follow_up(&self, head: &ResponseHead<'_>) -> Result<Option<Ask>, String> {
+        if head.status == StatusCode::EXPECTATION_FAILED
+            && let Some(ask) = self.unexpecting()
+        {
+            return Ok(Some(ask));
+        }
+        self.redirect(head)
+    }
+
+    /// The request once more, without the expectation that somebody on the way does not know (RFC
+    /// 9110, 10.1.1); if it had one, and all of its body is still there.
+    fn unexpecting(&self) -> Option<Ask> {
+        let work = self.work.borrow();
+        let is_there = match work.ask.body {
+            Body::Stream(_) => !self.control.upload.borrow().open,
+            Body::None | Body::Bytes(_) => true,
+        };
+        let again = work.ask.waits_for_continue() && is_there;
+        again.then(|| Ask { expects_continue: false, ..work.ask.clone() })
     }
 
     /// What to ask next, if the answer says so and the caller wants it.
