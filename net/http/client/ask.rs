@@ -11,11 +11,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Method};
+use http::Method;
 
 use super::dial::Proxy;
 use super::error::Error;
 use super::target::Target;
+use crate::net::http::headers::{is_text, is_token};
 use crate::net::http::response::put_number;
 
 /// Bytes that the head of a request may have. 256 KiB: servers allow much less.
@@ -176,10 +177,10 @@ impl Ask {
         }
         let mut bytes = 0;
         for (name, value) in &self.headers {
-            if HeaderName::from_bytes(name.as_bytes()).is_err() {
+            if name.is_empty() || !name.bytes().all(is_token) {
                 return Err(format!("not a field name: {name:?}"));
             }
-            if HeaderValue::from_bytes(value).is_err() {
+            if !value.iter().copied().all(is_text) {
                 return Err(format!("the value of {name} has a line end or a control character"));
             }
             let ours = ["content-length", "transfer-encoding", "expect", "upgrade"];

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use http::Uri;
 use http::uri::InvalidUri;
 
-use crate::net::http::percent::{decoded, encoded, typed};
+use crate::net::http::percent::{decoded, typed};
 
 const NO_SCHEME: &str = "it has no scheme, such as http://";
 pub(super) const NO_HOST: &str = "it has no host";
@@ -43,7 +43,7 @@ impl Target {
         Target::of(&url.parse().map_err(|error| not_a_url(&url, error))?)
     }
 
-    /// Takes an absolute URL apart.
+    /// Takes an absolute URL apart, of which all is ASCII.
     fn of(uri: &Uri) -> Result<Target, String> {
         let secure = match uri.scheme_str() {
             Some("http" | "ws") => false,
@@ -79,7 +79,7 @@ impl Target {
         if !path.starts_with('/') {
             url.push('/');
         }
-        url.push_str(&encoded(path.as_bytes()));
+        url.push_str(path);
         Ok(Target {
             secure,
             url: url.into(),
