@@ -145,6 +145,20 @@ fn methods_change_as_browsers_change_them() {
     lab.say(0, redirect(307, "/b"));
     let events = lab.events();
     assert!(events.len() == 1 && events[0].contains("its body was sent and is gone"), "{events:?}");
+    // Unless it waited for the server's word, and nothing has gone.
+    let mut lab = Lab::new();
+    let call = lab.stream(Ask::post(URL).body_stream(Some(2)).expect_continue().redirects(1));
+    let _ = call.write(&mut lab.reactor, b"x");
+    lab.settle();
+    lab.say(0, redirect(307, "/b"));
+    let _ = call.write(&mut lab.reactor, b"y");
+    lab.settle();
+    assert!(lab.got(1).starts_with("POST /b HTTP/1.1\r\n"), "{}", lab.got(1));
+    assert!(!lab.got(1).contains("xy"), "the second waits for the word of its own server");
+    lab.say(1, "HTTP/1.1 100 Continue\r\n\r\n");
+    assert!(lab.got(1).ends_with("\r\n\r\nxy"), "{}", lab.got(1));
+    lab.say(1, ok("there"));
+    assert_eq!(lab.events(), ["head 200", "data there", "end"]);
 }
 
 #[test]

@@ -165,10 +165,7 @@ impl<S: 'static> Exchange<S> {
     /// 9110, 10.1.1); if it had one, and all of its body is still there.
     fn unexpecting(&self) -> Option<Ask> {
         let work = self.work.borrow();
-        let is_there = match work.ask.body {
-            Body::Stream(_) => !self.control.upload.borrow().open,
-            Body::None | Body::Bytes(_) => true,
-        };
+        let is_there = self.is_unsent() || !matches!(work.ask.body, Body::Stream(_));
         let again = work.ask.waits_for_continue() && is_there;
         again.then(|| Ask { expects_continue: false, ..work.ask.clone() })
     }
@@ -184,7 +181,14 @@ impl<S: 'static> Exchange<S> {
         match (&work.target, work.redirects_max, work.ask.redirects_max) {
             (None, ..) | (_, 0, _) => Ok(None),
             (_, most, 0) => Err(format!("more than {most} redirects")),
-            (Some(target), ..) => work.ask.redirected(target, status, location).map(Some),
+            (Some(target), ..) => {
+                work.ask.redirected(target, status, location, self.is_unsent()).map(Some)
+            }
         }
+    }
+
+    /// Whether nothing of the body has gone to the connection.
+    fn is_unsent(&self) -> bool {
+        !self.control.upload.borrow().open
     }
 }

@@ -14,12 +14,14 @@ use super::target::{NO_HOST, Target};
 use crate::net::http::percent::encoded;
 
 impl Ask {
-    /// What to ask next when the answer from `target` is a redirect to `location`.
+    /// What to ask next when the answer from `target` is a redirect to `location`. `unsent` is
+    /// whether nothing of the body was sent.
     pub(super) fn redirected(
         &self,
         target: &Target,
         status: u16,
         location: &[u8],
+        unsent: bool,
     ) -> Result<Ask, String> {
         let mut next = self.clone();
         let there = join(target, location)?;
@@ -36,7 +38,7 @@ impl Ask {
             let of_body =
                 |name: &str| name.get(..8).is_some_and(|n| n.eq_ignore_ascii_case("content-"));
             next.headers.retain(|(name, _)| !of_body(name));
-        } else if let Body::Stream(_) = self.body {
+        } else if matches!(self.body, Body::Stream(_)) && !unsent {
             return Err("its body was sent and is gone".to_owned());
         }
         if there.origin() != target.origin() {
