@@ -188,7 +188,8 @@ fn folded_lines_of_an_answer_are_told_as_one() {
     let mut lab = Lab::new();
     lab.get(URL);
     let trailer = "5\r\nhello\r\n0\r\nX: a\r\n b\r\n\r\n";
-    lab.say(0, format!("HTTP/1.1 200 OK\r\nServer: one\r\n\ttwo\r\nTransfer-Encoding:\r\n chunked\r\n\r\n{trailer}"));
+    let fields = "Server: one\r\n\ttwo\r\nTransfer-Encoding:\r\n chunked\r\n";
+    lab.say(0, format!("HTTP/1.1 200 OK\r\n{fields}\r\n{trailer}"));
     let answer = lab.answer().unwrap();
     assert_eq!((answer.header("server"), answer.text()), (Some("one   two"), Ok("hello")));
     assert_eq!(lab.client.idle(), 1, "the connection goes on");

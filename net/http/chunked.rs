@@ -11,10 +11,10 @@
 //!               ; Name = "Value"
 //! ```
 //!
-//! Nothing is lenient: a line ends in CRLF, a size is hexadecimal digits, an extension is one by the
-//! grammar and a trailer line is a field, since a proxy that reads them otherwise would see another
-//! message. Extensions and trailer fields are dropped, and bounded. In an answer a trailer line may
-//! be folded, as any field there (RFC 9112, 5.2).
+//! Nothing is lenient: a line ends in CRLF, a size is hexadecimal digits, an extension is one by
+//! the grammar and a trailer line is a field, since a proxy that reads them otherwise would see
+//! another message. Extensions and trailer fields are dropped, and bounded. In an answer a trailer
+//! line may be folded, as any field there (RFC 9112, 5.2).
 //!
 //! # Read next
 //! `server/mod.rs`: who reads them.

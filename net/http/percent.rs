@@ -59,8 +59,8 @@ pub fn decode(text: &str) -> Option<Cow<'_, str>> {
     String::from_utf8(decoded(text).collect()).ok().map(Cow::Owned)
 }
 
-/// A URL, or a part of one, as it may be sent: bytes beyond ASCII, spaces and the four marks that no
-/// URL has are percent-encoded. Escapes stay, and so do control characters, which nobody means.
+/// A URL, or a part of one, as it may be sent: bytes beyond ASCII, spaces and the four marks that
+/// no URL has are percent-encoded. Escapes stay, and so do control characters, which nobody means.
 pub fn encoded(text: &[u8]) -> Cow<'_, str> {
     let is_plain = |byte: u8| byte.is_ascii() && !matches!(byte, b' ' | b'"' | b'<' | b'>' | b'`');
     if let Ok(text) = str::from_utf8(text)

@@ -88,8 +88,9 @@ impl Response {
         self
     }
 
-    /// Adds a header field; a `Content-Type` or a `Date` takes the place of the usual one. Of a field
-    /// that can be there only once, such as these, `Server`, `ETag` or `Location`, the last counts.
+    /// Adds a header field; a `Content-Type` or a `Date` takes the place of the usual one. Of a
+    /// field that can be there only once, such as these, `Server`, `ETag` or `Location`, the last
+    /// counts.
     ///
     /// `Connection: close` closes the connection after the answer, and `upgrade` is sent. Other
     /// options of `Connection` are not.

@@ -1,7 +1,7 @@
 //! Origins: whether a page is one of the host that it asks (RFC 6454; RFC 3986, 6.2).
 //!
-//! Knows URLs as far as the port. One host may be written in several ways, and so may a port: what is
-//! compared is what they mean.
+//! Knows URLs as far as the port. One host may be written in several ways, and so may a port: what
+//! is compared is what they mean.
 //!
 //! # Read next
 //! `accept.rs`: who is let in.

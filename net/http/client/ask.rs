@@ -141,9 +141,9 @@ impl Ask {
     /// Follows so many redirects. None by default: a redirect is an answer.
     ///
     /// As in browsers, 301 and 302 turn POST into GET, and 303 turns all methods but HEAD into GET.
-    /// 307 and 308 repeat the request, which takes a body that was given whole, or one of which nothing
-    /// was sent ([`expect_continue`](Ask::expect_continue)). `Authorization`,
-    /// `Cookie` and `Proxy-Authorization` stay with the origin they were meant for.
+    /// 307 and 308 repeat the request, which takes a body that was given whole, or one of which
+    /// nothing was sent ([`expect_continue`](Ask::expect_continue)). `Authorization`, `Cookie` and
+    /// `Proxy-Authorization` stay with the origin they were meant for.
     pub fn redirects(mut self, most: u32) -> Ask {
         self.redirects_max = most;
         self

@@ -107,8 +107,8 @@ impl Read {
             return None;
         };
         let head = head?;
-        // A method longer than fifteen bytes is put on the heap, and so is a head of a later version,
-        // with its fields.
+        // A method longer than fifteen bytes is put on the heap, and so is a head of a later
+        // version, with its fields.
         let line = input.split_inclusive(|byte| *byte == b'\n').find(|line| line.len() > 2);
         let is_known = line
             .is_some_and(|line| line.ends_with(b"HTTP/1.1\r\n") || line.ends_with(b"HTTP/1.0\r\n"));
