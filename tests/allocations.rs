@@ -168,3 +168,65 @@ fn what_is_written_to_others_allocates_nothing() {
         assert_eq!(steady, 0, "{peers} peers, {bytes} bytes");
     }
 }
+
+/// A client and the server that it asks, in one loop, with a connection that stays.
+#[cfg(feature = "http")]
+mod asked {
+    use std::time::Duration;
+
+    use allocation_counter::{AllocationInfo, measure};
+    use waterwheel::Reactor;
+    use waterwheel::net::http::{Ask, Client};
+    use waterwheel::net::{Event, Pressure, memory};
+    use waterwheel::timers::ManualClock;
+
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\
+        Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\nhello";
+
+    fn client() -> Client<usize> {
+        Client::new().dialer(|reactor, _, done| {
+            let (ours, theirs) = memory::pair(reactor);
+            let served = theirs.open(reactor, |reactor, _, conn, event| {
+                if let Event::Data(_) = event {
+                    assert_eq!(reactor[conn].write(ANSWER), Pressure::Below);
+                }
+            });
+            reactor.unref(served);
+            reactor.defer(move |reactor, state| done(reactor, state, Ok(ours)));
+            Ok(None)
+        })
+    }
+
+    /// What so many calls allocate, one behind the other.
+    fn calls(count: usize, ask: impl Fn() -> Ask) -> AllocationInfo {
+        let reactor = Reactor::builder().clock(&ManualClock::held()).build();
+        let (mut reactor, client, mut answers) = (reactor.unwrap(), client(), 0);
+        let mut call = |answers: &mut usize, count: usize| {
+            for _ in 0..count {
+                let before = *answers;
+                client.send(&mut reactor, ask(), |_, answers: &mut usize, result| {
+                    assert_eq!(result.unwrap().body, b"hello");
+                    *answers += 1;
+                });
+                while *answers == before {
+                    reactor.turn(answers, Some(Duration::ZERO)).unwrap();
+                }
+            }
+        };
+        call(&mut answers, 100);
+        let memory = measure(|| call(&mut answers, count));
+        assert_eq!((answers, client.connections(), client.idle()), (100 + count, 1, 1));
+        memory
+    }
+
+    /// Of a call, its URL, its source and its answer: each field's value, the body. Nothing for the
+    /// place in the pool, the head that is sent, or the connection.
+    #[test]
+    fn call_over_a_connection_that_idled_allocates_for_itself_alone() {
+        let grown = 10; // A queue or a table that grows in the midst of it.
+        let get = calls(1000, || Ask::get("http://a.example:8080/path?query"));
+        assert!(get.count_total <= 18 * 1000 + grown, "{get:?}");
+        let put = calls(1000, || Ask::put("http://a.example/").header("A", "b").body("body"));
+        assert!(put.count_total <= 23 * 1000 + grown, "{put:?}");
+    }
+}

@@ -137,6 +137,64 @@ fn connection_that_owes_a_body_is_not_used_again() {
     assert_eq!((lab.events(), lab.client.idle()), (vec!["end".to_owned()], 0));
 }
 
+/// An answer with so many fields besides its length.
+fn with_fields(count: usize) -> String {
+    let fields: String = (0..count).map(|at| format!("X-{at}: {at}\r\n")).collect();
+    format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 5\r\n\r\nhello")
+}
+
+#[test]
+fn headers_max_alone_decides_how_many_fields_an_answer_has() {
+    for (most, fields, fits) in [
+        (256, 127, true),
+        (256, 128, true),
+        (256, 255, true),
+        (256, 256, false),
+        (10, 9, true),
+        (10, 10, false),
+        (1000, 999, true),
+        (1000, 1000, false),
+        (usize::MAX, 4095, true),
+        (usize::MAX, 4096, false),
+    ] {
+        let limits = ClientLimits { headers_max: most, ..ClientLimits::default() };
+        let is_default = limits == ClientLimits::default();
+        assert_eq!(is_default, most == 256);
+        // Whole, and in two pieces.
+        for cut in [0, 1000] {
+            let mut lab = Lab::limited(limits.clone());
+            lab.get(URL);
+            let answer = with_fields(fields);
+            let cut = cut.min(answer.len());
+            lab.say(0, &answer[..cut]);
+            lab.say(0, &answer[cut..]);
+            let answer = lab.answer();
+            if !fits {
+                let error = answer.unwrap_err().to_string();
+                assert!(error.contains("too many header fields"), "{most}, {fields}: {error}");
+                continue;
+            }
+            let answer = answer.unwrap();
+            let last = format!("x-{}", fields - 1);
+            assert_eq!((answer.headers.len(), answer.text()), (fields + 1, Ok("hello")));
+            assert_eq!(answer.header(&last), Some(&last[2..]), "{most}, {fields}");
+            assert_eq!(lab.client.idle(), 1);
+        }
+    }
+}
+
+#[test]
+fn folded_lines_of_an_answer_are_told_as_one() {
+    let mut lab = Lab::new();
+    lab.get(URL);
+    let trailer = "5\r\nhello\r\n0\r\nX: a\r\n b\r\n\r\n";
+    let fields = "Server: one\r\n\ttwo\r\nTransfer-Encoding:\r\n chunked\r\n";
+    lab.say(0, format!("HTTP/1.1 200 OK\r\n{fields}\r\n{trailer}"));
+    let answer = lab.answer().unwrap();
+    assert_eq!((answer.header("server"), answer.text()), (Some("one   two"), Ok("hello")));
+    assert_eq!(lab.client.idle(), 1, "the connection goes on");
+}
+
 #[test]
 fn a_request_in_the_log_shows_no_secret() {
     let ask = Ask::post("http://ann:secret@example.org/orders").header("Authorization", "secret");

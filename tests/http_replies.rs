@@ -80,6 +80,80 @@ fn part_of_a_body_is_had_by_its_range() {
 }
 
 #[test]
+fn answer_of_205_has_a_length_and_no_body() {
+    type Kept = Option<Sender>;
+    for (http, closes) in [("1.1", false), ("1.0", true)] {
+        for method in ["GET", "HEAD", "POST"] {
+            let mut bench = Bench::<Kept>::handler(|reactor, kept, request, reply| {
+                let reset = Response::text("body").status(StatusCode::RESET_CONTENT);
+                *kept = match request.path() {
+                    "/send" => !reply.send(reactor, reset),
+                    "/status" => !reply.send(reactor, StatusCode::RESET_CONTENT),
+                    "/stream" => return *kept = Some(reply.stream(reactor, reset)),
+                    _ => return *kept = Some(reply.stream_sized(reactor, reset, 4)),
+                }
+                .then(|| unreachable!("the client is there"));
+            });
+            for path in ["/send", "/status", "/stream", "/sized"] {
+                let client = bench.connect();
+                bench.send(&client, format!("{method} {path} HTTP/{http}\r\nHost: h\r\n\r\n"));
+                let heard = client.take();
+                let (head, rest) = heard.split_once("\r\n\r\n").unwrap();
+                assert_eq!((statuses(&heard), rest), (vec![205], ""), "{method} {path}: {heard}");
+                assert!(head.contains("\r\nContent-Length: 0\r\n"), "{method} {path}: {head}");
+                assert!(!head.contains("Transfer-Encoding"), "{method} {path}: {head}");
+                if let Some(sender) = bench.state.take() {
+                    assert_eq!(sender.write(&mut bench.reactor, b"more"), Pressure::Refused);
+                }
+                assert_eq!(client.has_ended(), closes);
+                if !closes {
+                    bench.send(&client, get("/send")); // What comes next is answered.
+                    assert_eq!(statuses(&client.take()), [205]);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn of_a_field_that_can_be_there_only_once_the_last_counts() {
+    for name in [
+        "Content-Type",
+        "Date",
+        "Server",
+        "Connection",
+        "ETag",
+        "Last-Modified",
+        "Location",
+        "Retry-After",
+        "Expires",
+        "Age",
+        "Content-Location",
+    ] {
+        let mut bench = Bench::<()>::handler(move |reactor, _, _, reply| {
+            let (one, two) = match name {
+                "Connection" => ("upgrade", "Upgrade"),
+                _ => ("one", "two"),
+            };
+            let response = Response::text("").header("X-Before", "1").header(name, one);
+            let response = response.header("Set-Cookie", "a").header(&name.to_lowercase(), two);
+            reply.send(
+                reactor,
+                response.header("Set-Cookie", "b").header("Vary", "a").header("Vary", "b"),
+            );
+        });
+        let heard = bench.ask(get("/")).to_ascii_lowercase();
+        let all = format!("\r\n{}:", name.to_ascii_lowercase());
+        assert_eq!(heard.matches(&all).count(), 1, "{name}: {heard}");
+        let last = if name == "Connection" { "upgrade" } else { "two" };
+        assert!(heard.contains(&format!("{all} {last}\r\n")), "{name}: {heard}");
+        for several in ["set-cookie: a", "set-cookie: b", "vary: a", "vary: b", "x-before: 1"] {
+            assert!(heard.contains(&format!("\r\n{several}\r\n")), "{name}: {heard}");
+        }
+    }
+}
+
+#[test]
 fn sender_says_when_too_much_is_unsent() {
     let mut bench = Bench::<Option<Sender>>::handler(|reactor, kept, _, reply| {
         *kept = Some(reply.stream(reactor, ""));

@@ -139,8 +139,11 @@ fn ambiguous_codings_are_refused() {
         ("TE.TE, nothing", 400, "Transfer-Encoding: chunked\r\nTransfer-Encoding:\r\n"),
         ("nothing", 400, "Transfer-Encoding:\r\n"),
         ("a comma", 400, "Transfer-Encoding: ,\r\n"),
-        ("nothing, chunked", 501, "Transfer-Encoding: , chunked\r\n"),
-        ("chunked, nothing", 501, "Transfer-Encoding: chunked,\r\n"),
+        ("commas and spaces", 400, "Transfer-Encoding: , ,\t,\r\n"),
+        ("nothing, another", 400, "Transfer-Encoding: ,gzip\r\n"),
+        ("chunked, nothing, another", 400, "Transfer-Encoding: chunked,,gzip\r\n"),
+        ("chunked, nothing, chunked", 400, "Transfer-Encoding: chunked,,chunked\r\n"),
+        ("a semicolon for a comma", 400, "Transfer-Encoding: chunked;\r\n"),
         ("a parameter", 400, "Transfer-Encoding: chunked;q=1\r\n"),
         ("quoted", 400, "Transfer-Encoding: \"chunked\"\r\n"),
         ("quoted otherwise", 400, "Transfer-Encoding: 'chunked'\r\n"),
@@ -234,8 +237,23 @@ fn malformed_request_lines_are_refused() {
         ("HTTP/2's preface", 505, "PRI * HTTP/2.0\r\n"),
         ("HTTP/3", 505, "GET / HTTP/3\r\n"),
         ("HTTP/1.10", 400, "GET / HTTP/1.10\r\n"),
-        ("HTTP/1,1", 505, "GET / HTTP/1,1\r\n"),
-        ("HTTP/01.1", 505, "GET / HTTP/01.1\r\n"),
+        ("HTTP/2.0", 505, "GET / HTTP/2.0\r\n"),
+        ("HTTP/0.9 that says so", 505, "GET / HTTP/0.9\r\n"),
+        ("RFC 9112 2.3: HTTP/1", 400, "GET / HTTP/1\r\n"),
+        ("HTTP/1.", 400, "GET / HTTP/1.\r\n"),
+        ("HTTP/", 400, "GET / HTTP/\r\n"),
+        ("HTTP/11", 400, "GET / HTTP/11\r\n"),
+        ("HTTP/1.20", 400, "GET / HTTP/1.20\r\n"),
+        ("HTTP/1.2 and a space", 400, "GET / HTTP/1.2 \r\n"),
+        ("HTTP/2.10", 400, "GET / HTTP/2.10\r\n"),
+        ("HTTP/1.x", 400, "GET / HTTP/1.x\r\n"),
+        ("HTTP/x", 400, "GET / HTTP/x\r\n"),
+        ("HTTP/1,1", 400, "GET / HTTP/1,1\r\n"),
+        ("HTTP/01.1", 400, "GET / HTTP/01.1\r\n"),
+        ("a space in the version", 400, "GET / HTTP/ 1.1\r\n"),
+        ("RFC 3986 2: a letter beyond ASCII", 400, "GET /\u{e9} HTTP/1.1\r\n"),
+        ("such a letter in the query", 400, "GET /?a=\u{20ac} HTTP/1.1\r\n"),
+        ("such a letter in a whole URI", 400, "GET http://h/\u{e9} HTTP/1.1\r\n"),
         ("in small letters", 400, "GET / http/1.1\r\n"),
         ("HTTPS/1.1", 400, "GET / HTTPS/1.1\r\n"),
         ("a method longer than any", 501, "GEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEET / HTTP/1.1\r\n"),
@@ -247,6 +265,33 @@ fn malformed_request_lines_are_refused() {
     ];
     for (class, status, line) in table {
         is_refused(class, *status, format!("{line}Host: h\r\n\r\n").as_bytes());
+    }
+    for byte in 0x80..=0xff {
+        let line = [b"GET /a", &[byte][..], b"b HTTP/1.1\r\nHost: h\r\n\r\n"].concat();
+        is_refused("a byte that is not ASCII", 400, &line);
+    }
+}
+
+#[test]
+fn later_minor_version_is_read_as_the_one_that_we_know() {
+    // RFC 9110 2.5: all that HTTP/1.1 has, hosts and codings and connections that stay open.
+    for minor in 2..=9 {
+        let line = format!("POST /a HTTP/1.{minor}\r\n");
+        let fields = "Host: h\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let bytes = format!(
+            "\r\n{line}{fields}1\r\nb\r\n0\r\n\r\nGET /c HTTP/1.{minor}\r\nHost: h\r\n\r\n"
+        );
+        let (requests, end) = read(bytes.as_bytes());
+        assert_eq!((requests, end), (vec!["POST /a b".into(), "GET /c".into()], Ok(&b""[..])));
+        for cut in 0..bytes.len() {
+            let (_, end) = read(&bytes.as_bytes()[..cut]);
+            assert!(end.is_ok(), "1.{minor} cut at {cut}: {end:?}");
+        }
+        is_refused("no Host", 400, format!("{line}\r\n").as_bytes());
+        is_refused("a folded line", 400, format!("{line}Host: h\r\nX: 1\r\n 2\r\n\r\n").as_bytes());
+        let answer =
+            answer(&Method::GET, &format!("HTTP/1.{minor} 200 OK\r\nContent-Length: 5\r\n\r\n"));
+        assert_eq!(answer, Ok((Framing::Length(5), true)), "an answer");
     }
 }
 
@@ -279,6 +324,8 @@ fn expectations_and_tunnels_that_are_none_are_refused() {
         ("PortSwigger 2025: words ahead", "y 100-continue"),
         ("words behind", "100-continue y"),
         ("a list", "100-continue, 100-continue"),
+        ("a list of two", "100-continue,,x"),
+        ("a comma", ","),
         ("another", "200-ok"),
         ("nothing", ""),
     ] {
@@ -307,7 +354,28 @@ fn ambiguous_chunks_are_refused() {
         ("underscores between digits (Python's int)", 400, "0_4\r\nabcd\r\n0\r\n\r\n"),
         ("a space ahead of a size", 400, " 4\r\nabcd\r\n0\r\n\r\n"),
         ("a space behind a size", 400, "4 \r\nabcd\r\n0\r\n\r\n"),
-        ("a space ahead of an extension", 400, "4 ;a\r\nabcd\r\n0\r\n\r\n"),
+        ("two spaces behind a size", 400, "4  \r\nabcd\r\n0\r\n\r\n"),
+        ("an extension without a semicolon", 400, "4 a\r\nabcd\r\n0\r\n\r\n"),
+        ("RFC 9112 7.1.1: a semicolon alone", 400, "4;\r\nabcd\r\n0\r\n\r\n"),
+        ("a semicolon and a tab", 400, "4;\t\r\nabcd\r\n0\r\n\r\n"),
+        ("two semicolons", 400, "4;;a\r\nabcd\r\n0\r\n\r\n"),
+        ("a semicolon at the end", 400, "4;a;\r\nabcd\r\n0\r\n\r\n"),
+        ("an extension without a name", 400, "4;=b\r\nabcd\r\n0\r\n\r\n"),
+        ("an extension without its value", 400, "4;a=\r\nabcd\r\n0\r\n\r\n"),
+        ("a space behind a name", 400, "4;a \r\nabcd\r\n0\r\n\r\n"),
+        ("a space behind a value", 400, "4;a=b \r\nabcd\r\n0\r\n\r\n"),
+        ("a space behind quotes", 400, "4;a=\"b\"\t\r\nabcd\r\n0\r\n\r\n"),
+        ("two names", 400, "4;a b\r\nabcd\r\n0\r\n\r\n"),
+        ("two values", 400, "4;a=b=c\r\nabcd\r\n0\r\n\r\n"),
+        ("a value behind quotes", 400, "4;a=\"b\"c\r\nabcd\r\n0\r\n\r\n"),
+        ("quotes without an end", 400, "4;a=\"b\r\nabcd\r\n0\r\n\r\n"),
+        ("quotes whose end is escaped", 400, "4;a=\"b\\\"\r\nabcd\r\n0\r\n\r\n"),
+        ("quotes around a name", 400, "4;\"a\"\r\nabcd\r\n0\r\n\r\n"),
+        ("a name that is no token", 400, "4;a@b\r\nabcd\r\n0\r\n\r\n"),
+        ("a value that is no token", 400, "4;a=b@c\r\nabcd\r\n0\r\n\r\n"),
+        ("a byte beyond ASCII", 400, "4;\u{e9}\r\nabcd\r\n0\r\n\r\n"),
+        ("CR within quotes", 400, "4;a=\"\r\"\r\nabcd\r\n0\r\n\r\n"),
+        ("DEL within quotes", 400, "4;a=\"\x7f\"\r\nabcd\r\n0\r\n\r\n"),
         ("a tab behind a size", 400, "4\t\r\nabcd\r\n0\r\n\r\n"),
         ("no size", 400, "\r\nabcd\r\n0\r\n\r\n"),
         ("nothing for a last chunk", 400, "4\r\nabcd\r\n\r\n"),
@@ -366,6 +434,31 @@ fn unambiguous_requests_are_read_as_everybody_reads_them() {
         ("a name with a dot", "Transfer.Encoding: chunked\r\n", "", ""),
         ("TE is not Transfer-Encoding", "TE: chunked\r\n", "", ""),
         ("a length behind a comma", "X: 1, Content-Length: 4\r\n", "", ""),
+        ("RFC 9110 5.6.1.2: chunked, nothing", "Transfer-Encoding: chunked,\r\n", "0\r\n\r\n", ""),
+        ("nothing, chunked", "Transfer-Encoding: , chunked\r\n", "0\r\n\r\n", ""),
+        ("nothing thrice", "Transfer-Encoding:,\t, Chunked\t,\r\n", "0\r\n\r\n", ""),
+        ("an empty member that is no close", "Connection: , keep-alive,\r\n", "", ""),
+        ("an upgrade to nothing", "Connection: upgrade\r\nUpgrade: ,\r\n", "", ""),
+        ("100-continue, nothing", "Expect: 100-continue,\r\n", "", ""),
+        ("nothing, 100-continue", "Expect: ,\t100-Continue\r\n", "", ""),
+        (
+            "RFC 9112 7.1.1: spaces around semicolons",
+            "Transfer-Encoding: chunked\r\n",
+            "4 ;a\t; b\r\nabcd\r\n0\t ;\te\r\n\r\n",
+            "abcd",
+        ),
+        (
+            "spaces around equals signs",
+            "Transfer-Encoding: chunked\r\n",
+            "4;a = b;c\t=\"d\" ;e= f\r\nabcd\r\n0\r\n\r\n",
+            "abcd",
+        ),
+        (
+            "anything within quotes",
+            "Transfer-Encoding: chunked\r\n",
+            "4;a=\"\\\" ;=\\\\\t\u{e9}\"\r\nabcd\r\n0;a=\"\"\r\n\r\n",
+            "abcd",
+        ),
         (
             "capital digits",
             "Transfer-Encoding: chunked\r\n",
@@ -435,6 +528,46 @@ fn what_follows_the_last_request_is_not_read_as_one() {
     assert_eq!(read((old + next).as_bytes()).0.len(), 2);
 }
 
+/// A client joins what was folded (RFC 9112, 5.2). A server refuses it; see above.
+#[test]
+fn folded_lines_of_an_answer_are_joined() {
+    let get = |fields: &str| answer(&Method::GET, &format!("HTTP/1.1 200 OK\r\n{fields}\r\n"));
+    let none = Ok((Framing::UntilClose, false));
+    assert_eq!(get("X: 1\r\n Content-Length: 5\r\n"), none, "the value goes on");
+    assert_eq!(get("Content-Length:\r\n 5\r\n"), Ok((Framing::Length(5), true)));
+    assert_eq!(get("Content-Length: 5\r\n\t\r\n"), Ok((Framing::Length(5), true)));
+    assert_eq!(get("Content-Length: 5\r\n 5\r\n"), Err(400), "it is two numbers");
+    assert_eq!(
+        get("Connection: x,\r\n close\r\nContent-Length: 5\r\n"),
+        Ok((Framing::Length(5), false))
+    );
+    assert_eq!(get("Transfer-Encoding: gzip,\r\n\tchunked\r\n"), Err(501));
+    for fields in [
+        " X: 1\r\n", // Folded to the status line.
+        "\tX: 1\r\nY: 1\r\n 2\r\n",
+        "X: 1\n 2\r\n",  // LF alone.
+        "X: 1\r 2\r\n",  // CR alone.
+        "X\r\n : 1\r\n", // A name.
+        "X: 1\r\n 2\0\r\n",
+    ] {
+        assert_eq!(get(fields), Err(400), "{fields:?}");
+    }
+    let text = "HTTP/1.1 200 OK\r\nA: one \t\r\n \t two\r\n\r\nB: a\r\n b";
+    for cut in 0..text.len() {
+        let mut room = room();
+        let told = parse_response(&text.as_bytes()[..cut], LIMITS, &Method::GET, &mut room);
+        let told = told.unwrap_or_else(|refusal| panic!("cut at {cut}: {refusal}"));
+        let whole = text.len() - "B: a\r\n b".len();
+        assert_eq!(told.map(|head| head.bytes), (cut >= whole).then_some(whole), "cut at {cut}");
+    }
+    let mut room = room();
+    let head = parse_response(text.as_bytes(), LIMITS, &Method::GET, &mut room).unwrap().unwrap();
+    assert_eq!(head.headers.get("a"), Some("one \t   \t two"));
+    let body = "0\r\nA: b\r\n c\r\n\td\r\n\r\n";
+    assert_eq!(Chunked::of_answer().step(body.as_bytes()), Ok((body.len(), Piece::End)));
+    assert!(Chunked::of_answer().step(b"0\r\n A: b\r\n\r\n").is_err(), "folded to nothing");
+}
+
 /// The framing of a response to such a request and whether the connection lives on; or its status.
 fn answer(method: &Method, bytes: &str) -> Result<(Framing, bool), u16> {
     let mut room = room();
@@ -459,11 +592,14 @@ fn responses_end_where_everybody_thinks_they_end() {
         "Transfer-Encoding: chunked, gzip\r\n",
         "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
         "Transfer-Encoding : chunked\r\n",
-        "X: 1\r\n Content-Length: 5\r\n",
         "X: 1\nContent-Length: 5\r\n",
     ] {
         assert_eq!(get(fields), Err(400), "{fields:?}");
     }
+    for fields in ["Transfer-Encoding: chunked,\r\n", "Transfer-Encoding: ,chunked\r\n"] {
+        assert_eq!(get(fields), Ok((Framing::Chunked, true)), "{fields:?}");
+    }
+    assert_eq!(get("Transfer-Encoding: ,\r\n"), Err(400));
     assert_eq!(get("Transfer-Encoding: gzip, chunked\r\n"), Err(501));
     // Neither the method HEAD nor these statuses have a body, whatever the fields say.
     for (method, status, none) in [

@@ -98,7 +98,7 @@ fn what_is_no_answer_or_a_smuggled_one_is_refused() {
         "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
         "HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\na",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n",
+        "HTTP/1.1 200 OK\r\n A: b\r\n\r\n",
         "HTTP/1.1 200 OK\nContent-Length: 0\n\n",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n",
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
@@ -369,7 +369,7 @@ fn a_body_waits_for_100_or_a_second_or_is_never_sent() {
         ("HTTP/1.1 100 Continue\r\n\r\n", true, true),
         ("HTTP/1.1 103 Early Hints\r\n\r\n", false, true),
         ("", false, true),
-        ("HTTP/1.1 417 No\r\nContent-Length: 0\r\n\r\n", false, false),
+        ("HTTP/1.1 413 No\r\nContent-Length: 0\r\n\r\n", false, false),
     ] {
         let mut lab = Lab::new();
         lab.send(Ask::post(URL).body("the body").expect_continue());
@@ -384,13 +384,78 @@ fn a_body_waits_for_100_or_a_second_or_is_never_sent() {
             lab.say(0, ok("thanks"));
             assert_eq!(lab.body(), "thanks");
         } else {
-            assert_eq!(lab.answer().unwrap().status, 417);
+            assert_eq!(lab.answer().unwrap().status, 413);
         }
         assert_eq!(lab.client.idle(), usize::from(sends), "a body that was promised is owed");
     }
     let mut lab = Lab::new();
     lab.send(Ask::get(URL).expect_continue());
     assert!(!lab.got(0).contains("Expect"), "without a body there is nothing to hold back");
+}
+
+const UNEXPECTED: &str = "HTTP/1.1 417 No\r\nContent-Length: 3\r\n\r\nno!";
+
+/// RFC 9110, 10.1.1.
+#[test]
+fn a_server_that_knows_no_expectation_is_asked_without() {
+    let mut lab = Lab::new();
+    lab.send(Ask::post(URL).body("the body").expect_continue());
+    lab.say(0, UNEXPECTED);
+    assert!(lab.is_left(0), "it may wait for the body that was promised");
+    let again = lab.got(1);
+    assert!(again.ends_with("\r\nContent-Length: 8\r\n\r\nthe body"), "{again}");
+    assert!(!again.contains("Expect"), "{again}");
+    // That is asked once. What a server says to a request without the field is an answer.
+    lab.say(1, UNEXPECTED);
+    let answer = lab.answer().unwrap();
+    assert_eq!((answer.status.as_u16(), answer.text()), (417, Ok("no!")));
+    lab.send(Ask::post(URL).body("the body"));
+    lab.say(1, UNEXPECTED);
+    assert_eq!((lab.answer().unwrap().status.as_u16(), lab.connections()), (417, 2));
+}
+
+#[test]
+fn a_body_that_was_sent_unasked_is_sent_again_behind_a_417_and_one_that_is_gone_is_not() {
+    // It said nothing for a second, and then that it had not wanted any of it.
+    let mut lab = Lab::new();
+    lab.send(Ask::post(URL).body("the body").expect_continue());
+    lab.advance(1001 * MS);
+    assert!(lab.take_got(0).ends_with("the body"));
+    lab.say(0, UNEXPECTED);
+    assert!(
+        lab.got(0).ends_with("\r\n\r\nthe body"),
+        "over the same connection, where all is said"
+    );
+    lab.say(0, ok("thanks"));
+    assert_eq!((lab.body(), lab.connections()), ("thanks".to_owned(), 1));
+    // What the caller writes waits for the second request, if nothing of it has gone.
+    for written_before in [true, false] {
+        for gone in [true, false] {
+            let mut lab = Lab::new();
+            let call = lab.stream(Ask::post(URL).body_stream(None).expect_continue());
+            if written_before {
+                let _ = call.write(&mut lab.reactor, b"one");
+            }
+            if gone {
+                lab.advance(1001 * MS);
+            }
+            lab.say(0, UNEXPECTED);
+            if gone {
+                assert_eq!(lab.events(), ["head 417", "data no!", "end"]);
+                continue;
+            }
+            if !written_before {
+                let _ = call.write(&mut lab.reactor, b"one");
+            }
+            let _ = call.write(&mut lab.reactor, b"two");
+            call.end(&mut lab.reactor);
+            lab.settle();
+            let expected = "Transfer-Encoding: chunked\r\n\r\n3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n";
+            assert!(lab.got(1).ends_with(expected), "{}", lab.got(1));
+            lab.say(1, ok("thanks"));
+            assert_eq!(lab.events(), ["head 200", "data thanks", "end"]);
+        }
+    }
 }
 
 #[test]
@@ -518,8 +583,12 @@ fn injected_line_ends_and_the_clients_own_fields_are_refused_before_anything_is_
         Ask::get(URL).header("Expect", "100-continue"),
         Ask::get(URL).header("Host", "a").header("host", "b"),
         Ask::get(URL).header("Host", "a/b"),
+        Ask::get(URL).header("Authorization", "a").header("authorization", "b"),
+        Ask::get(URL).header("Proxy-Authorization", "a").header("Proxy-Authorization", "a"),
         Ask::get("http://a.test/\r\nHost: evil"),
-        Ask::get("http://a.test/a b"),
+        Ask::get("http://a.test/a b\r\nHost: evil"),
+        Ask::get("http://a b.test/"),
+        Ask::get("http://b\u{fc}cher.test/"),
         Ask::get("http://a.test\r\n/"),
         Ask::get("/relative"),
         Ask::get("gopher://a.test/"),

@@ -58,6 +58,63 @@ fn a_redirect_is_an_answer_unless_it_is_to_be_followed() {
 }
 
 #[test]
+fn what_a_person_types_is_asked_for_as_servers_know_it() {
+    for (typed, target) in [
+        ("http://a.test/a b?c d", "/a%20b?c%20d"),
+        ("http://a.test/\u{fc}b\u{20ac}r", "/%C3%BCb%E2%82%ACr"),
+        ("http://a.test/a%20b%C3%BC", "/a%20b%C3%BC"),
+        ("http://a.test?\"<>`", "/?%22%3C%3E%60"),
+        ("http://a.test/#\u{fc} x", "/"),
+    ] {
+        let mut lab = Lab::new();
+        lab.get(typed);
+        let got = lab.got(0);
+        assert!(
+            got.starts_with(&format!("GET {target} HTTP/1.1\r\nHost: a.test\r\n\r\n")),
+            "{got}"
+        );
+    }
+    let mut lab = Lab::new();
+    lab.get("http://b\u{fc}cher.test/");
+    let error = lab.error();
+    assert!(
+        error.contains("its host has letters beyond ASCII, which are written as xn--"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_location_is_followed_whatever_bytes_it_has() {
+    for (location, target) in [
+        (&b"/\xfc b"[..], "/%FC%20b"),
+        ("../\u{fc}".as_bytes(), "/%C3%BC"),
+        (b"http://a.test/c/../d/./\xe4?\xf6/..", "/d/%E4?%F6/.."),
+        (b"//a.test/./..//\xff", "//%FF"),
+        (b"?\xfc", "/from/here?%FC"),
+        (b"there\r\n\t \xfc", "/from/there%20%20%20%20%FC"),
+        (b"a\tb", ""),
+    ] {
+        let mut lab = Lab::new();
+        lab.send(Ask::get(URL).redirects(1));
+        lab.take_got(0);
+        let answer = [b"HTTP/1.1 302 x\r\nLocation: ", location, b"\r\nContent-Length: 0\r\n\r\n"];
+        lab.say(0, answer.concat());
+        let told = format!("{:?}", lab.told.answers);
+        let got = lab.got(0);
+        if target.is_empty() {
+            assert!(told.contains("a bad Location"), "{told}"); // A tab is a control character.
+        } else {
+            assert!(got.starts_with(&format!("GET {target} HTTP/1.1\r\n")), "{got} {told}");
+        }
+    }
+    let mut lab = Lab::new();
+    lab.send(Ask::get(URL).redirects(1));
+    lab.say(0, b"HTTP/1.1 301 x\r\nLocation: //b\xfccher.test/\r\nContent-Length: 0\r\n\r\n");
+    let error = lab.error();
+    assert!(error.contains("not redirected: a bad Location") && error.contains("ASCII"), "{error}");
+}
+
+#[test]
 fn methods_change_as_browsers_change_them() {
     for (status, method, becomes, body) in [
         (301, "POST", "GET", false),
@@ -88,6 +145,20 @@ fn methods_change_as_browsers_change_them() {
     lab.say(0, redirect(307, "/b"));
     let events = lab.events();
     assert!(events.len() == 1 && events[0].contains("its body was sent and is gone"), "{events:?}");
+    // Unless it waited for the server's word, and nothing has gone.
+    let mut lab = Lab::new();
+    let call = lab.stream(Ask::post(URL).body_stream(Some(2)).expect_continue().redirects(1));
+    let _ = call.write(&mut lab.reactor, b"x");
+    lab.settle();
+    lab.say(0, redirect(307, "/b"));
+    let _ = call.write(&mut lab.reactor, b"y");
+    lab.settle();
+    assert!(lab.got(1).starts_with("POST /b HTTP/1.1\r\n"), "{}", lab.got(1));
+    assert!(!lab.got(1).contains("xy"), "the second waits for the word of its own server");
+    lab.say(1, "HTTP/1.1 100 Continue\r\n\r\n");
+    assert!(lab.got(1).ends_with("\r\n\r\nxy"), "{}", lab.got(1));
+    lab.say(1, ok("there"));
+    assert_eq!(lab.events(), ["head 200", "data there", "end"]);
 }
 
 #[test]

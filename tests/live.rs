@@ -379,8 +379,15 @@ fn history_is_the_end_of_all_that_was_said() {
             assert_eq!(history.place(Some(place)), place);
             let (missed, news) = history.since(place);
             assert_eq!(missed, oldest.saturating_sub(place));
-            let ids: Vec<u64> = news.map(|(id, _)| id).collect();
+            let news: Vec<(u64, &str)> = news.collect();
+            let ids: Vec<u64> = news.iter().map(|(id, _)| *id).collect();
             assert_eq!(ids, (place.max(oldest) + 1..=last).collect::<Vec<_>>());
+            let (same, events) = history.events(place);
+            let events: Vec<&[u8]> = events.collect();
+            let written = news.iter().map(|(id, json)| format!("id: {id}\ndata: {json}\n\n"));
+            assert!(
+                same == missed && written.eq(events.iter().map(|it| str::from_utf8(it).unwrap()))
+            );
         }
         history.push("said", &format!("{}", last + 1));
     }

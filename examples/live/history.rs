@@ -5,15 +5,22 @@
 use std::collections::VecDeque;
 
 use serde_json::json;
+use waterwheel::net::http::SseEvent;
 
 /// News that are kept, for who is slow or comes back.
 pub const KEPT_MAX: usize = 100;
 
 #[derive(Default)]
 pub struct History {
-    /// As JSON, the oldest first.
-    kept: VecDeque<String>,
+    /// The oldest first.
+    kept: VecDeque<News>,
     last: u64,
+}
+
+/// One piece of news in both forms in which it is told. Each is made once, for all readers.
+struct News {
+    json: String,
+    event: Vec<u8>,
 }
 
 impl History {
@@ -22,7 +29,10 @@ impl History {
             self.kept.pop_front();
         }
         self.last += 1;
-        self.kept.push_back(json!({ "id": self.last, "kind": kind, "text": text }).to_string());
+        let json = json!({ "id": self.last, "kind": kind, "text": text }).to_string();
+        let mut event = Vec::new();
+        SseEvent::data(&json).id(&self.last.to_string()).write(&mut event);
+        self.kept.push_back(News { json, event });
     }
 
     /// The id of the latest: the place of a reader that has heard all. 0 before the first.
@@ -38,11 +48,20 @@ impl History {
 
     /// What follows a place: how many are forgotten, and then the others with their ids.
     pub fn since(&self, place: u64) -> (u64, impl Iterator<Item = (u64, &str)>) {
+        let (missed, news) = self.news(place);
+        (missed, (place + missed + 1..).zip(news.map(|news| &*news.json)))
+    }
+
+    /// [`since`](History::since) as server-sent events.
+    pub fn events(&self, place: u64) -> (u64, impl Iterator<Item = &[u8]>) {
+        let (missed, news) = self.news(place);
+        (missed, news.map(|news| &*news.event))
+    }
+
+    fn news(&self, place: u64) -> (u64, impl Iterator<Item = &News>) {
         let missed = self.forgotten().saturating_sub(place);
-        let first = place + missed;
-        let known = (first - self.forgotten()) as usize;
-        let news = self.kept.iter().skip(known).map(String::as_str);
-        (missed, (first + 1..).zip(news))
+        let known = (place + missed - self.forgotten()) as usize;
+        (missed, self.kept.iter().skip(known))
     }
 
     /// [`since`](History::since) as JSON.

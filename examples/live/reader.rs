@@ -27,13 +27,13 @@ impl Reader<Sender> {
         if self.to.is_above_high(reactor) {
             return; // `on_drained` calls when there is room.
         }
-        let (missed, news) = history.since(self.place);
+        let (missed, events) = history.events(self.place);
         if missed > 0 {
             let _ = self.to.event(reactor, &SseEvent::data(&missed.to_string()).event("missed"));
         }
-        for (id, item) in news {
+        for event in events {
             // What is refused here is no loss: the client has gone.
-            let _ = self.to.event(reactor, &SseEvent::data(item).id(&id.to_string()));
+            let _ = self.to.write(reactor, event);
         }
         self.place = history.last();
     }

@@ -5,11 +5,16 @@
 //! ```text
 //!   Size ──digits──▶ Size ──;──▶ Extension ──CRLF──▶ Data(n) ──▶ CRLF ──▶ Size
 //!                      └──────────CRLF─────────────▶   │ n = 0: Trailer ──blank line──▶ Done
+//!
+//!   Extension:  ; Name            spaces and tabs may stand on either side of `;` and `=`,
+//!               ; Name = Value    but not at the end of the line
+//!               ; Name = "Value"
 //! ```
 //!
-//! Nothing is lenient: a line ends in CRLF, a size is hexadecimal digits and a trailer line is a
-//! field, since a proxy that reads them otherwise would see another message. Extensions and trailer
-//! fields are dropped, and bounded.
+//! Nothing is lenient: a line ends in CRLF, a size is hexadecimal digits, an extension is one by
+//! the grammar and a trailer line is a field, since a proxy that reads them otherwise would see
+//! another message. Extensions and trailer fields are dropped, and bounded. In an answer a trailer
+//! line may be folded, as any field there (RFC 9112, 5.2).
 //!
 //! # Read next
 //! `server/mod.rs`: who reads them.
@@ -32,6 +37,8 @@ pub struct Chunked {
     digits: u8,
     extension_bytes: u32,
     trailer_bytes: u32,
+    /// It is the body of an answer.
+    folds: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,13 +46,28 @@ enum At {
     #[default]
     SizeFirst,
     Size,
+    /// Behind `;`.
     Extension,
+    ExtensionName,
+    /// Behind `=`.
+    ExtensionEqual,
+    ExtensionValue,
+    ExtensionQuoted,
+    /// Behind a backslash within quotes.
+    ExtensionEscape,
+    ExtensionQuoteEnd,
+    /// Space behind a size or a value: only `;` may follow.
+    ExtensionSpace,
+    /// Space behind a name: `=` may follow, too.
+    ExtensionNameSpace,
     SizeLf,
     Data,
     DataCr,
     DataLf,
     /// At the beginning of a trailer line.
     Trailer,
+    /// At the beginning of a further one.
+    TrailerNext,
     TrailerName,
     TrailerValue,
     TrailerLf,
@@ -65,6 +87,11 @@ pub enum Piece<'a> {
 }
 
 impl Chunked {
+    /// A decoder of an answer's body.
+    pub fn of_answer() -> Chunked {
+        Chunked { folds: true, ..Chunked::default() }
+    }
+
     /// Takes one step: how many bytes of `input` it has used, and what they were.
     pub fn step<'a>(&mut self, input: &'a [u8]) -> Result<(usize, Piece<'a>), Refusal> {
         let mut used = 0;
@@ -100,16 +127,12 @@ impl Chunked {
                 At::Size
             }
             (At::Size, b';') => At::Extension,
-            (At::Size | At::Extension, b'\r') => At::SizeLf,
-            (At::SizeFirst | At::Size, b'\n') => return Err(LINE),
-            (At::SizeFirst | At::Size, _) => return Err(Refusal::bad("a bad chunk size")),
-            (At::Extension, byte) if is_text(byte) => {
-                self.extension_bytes += 1;
-                if self.extension_bytes > EXTENSION_BYTES_MAX {
-                    return Err(Refusal::bad("the chunk extensions are too long"));
-                }
-                At::Extension
+            (At::Size | At::ExtensionName | At::ExtensionValue | At::ExtensionQuoteEnd, b'\r') => {
+                At::SizeLf
             }
+            (At::SizeFirst | At::Size, b'\n') => return Err(LINE),
+            (At::Size, b' ' | b'\t') => self.extension(byte)?,
+            (At::SizeFirst | At::Size, _) => return Err(Refusal::bad("a bad chunk size")),
             (At::SizeLf, b'\n') if self.size == 0 => At::Trailer,
             (At::SizeLf, b'\n') => At::Data,
             (At::DataCr, b'\r') => At::DataLf,
@@ -120,18 +143,59 @@ impl Chunked {
             (At::DataCr | At::DataLf, _) => {
                 return Err(Refusal::bad("a chunk is longer than its size"));
             }
-            (At::Trailer, b'\r') => At::EndLf,
+            (At::Trailer | At::TrailerNext, b'\r') => At::EndLf,
             (At::EndLf, b'\n') => At::Done,
             (At::TrailerValue, b'\r') => At::TrailerLf,
-            (At::TrailerLf, b'\n') => At::Trailer,
-            (At::Trailer | At::TrailerName | At::TrailerValue, byte) => self.trailer(byte)?,
-            _ => return Err(LINE),
+            (At::TrailerLf, b'\n') => At::TrailerNext,
+            (At::Trailer | At::TrailerNext | At::TrailerName | At::TrailerValue, byte) => {
+                self.trailer(byte)?
+            }
+            (At::SizeLf | At::TrailerLf | At::EndLf, _) => return Err(LINE),
+            _ => self.extension(byte)?,
         })
+    }
+
+    /// A byte of an extension, or of the space ahead of the first (RFC 9112, 7.1.1).
+    fn extension(&mut self, byte: u8) -> Result<At, Refusal> {
+        let next = match (self.at, byte) {
+            (At::ExtensionQuoted, b'"') => At::ExtensionQuoteEnd,
+            (At::ExtensionQuoted, b'\\') => At::ExtensionEscape,
+            (At::ExtensionQuoted | At::ExtensionEscape, byte) if is_text(byte) => {
+                At::ExtensionQuoted
+            }
+            (At::Extension | At::ExtensionEqual, b' ' | b'\t') => self.at,
+            (At::ExtensionName | At::ExtensionNameSpace, b' ' | b'\t') => At::ExtensionNameSpace,
+            (At::ExtensionName | At::ExtensionNameSpace, b'=') => At::ExtensionEqual,
+            (At::ExtensionEqual, b'"') => At::ExtensionQuoted,
+            (At::Extension | At::ExtensionName, byte) if is_token(byte) => At::ExtensionName,
+            (At::ExtensionEqual | At::ExtensionValue, byte) if is_token(byte) => At::ExtensionValue,
+            (
+                At::Size | At::ExtensionSpace | At::ExtensionValue | At::ExtensionQuoteEnd,
+                b' ' | b'\t',
+            ) => At::ExtensionSpace,
+            (
+                At::ExtensionName
+                | At::ExtensionNameSpace
+                | At::ExtensionSpace
+                | At::ExtensionValue
+                | At::ExtensionQuoteEnd,
+                b';',
+            ) => At::Extension,
+            _ => return Err(Refusal::bad("a bad chunk extension")),
+        };
+        self.extension_bytes += 1;
+        if self.extension_bytes > EXTENSION_BYTES_MAX {
+            return Err(Refusal::bad("the chunk extensions are too long"));
+        }
+        Ok(next)
     }
 
     fn trailer(&mut self, byte: u8) -> Result<At, Refusal> {
         let next = match (self.at, byte) {
-            (At::Trailer | At::TrailerName, byte) if is_token(byte) => At::TrailerName,
+            (At::Trailer | At::TrailerNext | At::TrailerName, byte) if is_token(byte) => {
+                At::TrailerName
+            }
+            (At::TrailerNext, b' ' | b'\t') if self.folds => At::TrailerValue,
             (At::TrailerName, b':') => At::TrailerValue,
             (At::TrailerValue, byte) if is_text(byte) => At::TrailerValue,
             _ => return Err(Refusal::bad("a bad trailer field")),

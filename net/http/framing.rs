@@ -59,7 +59,9 @@ impl<'a> Facts<'a> {
             match name.len() {
                 4 if request && name.eq_ignore_ascii_case("host") => facts.host(value)?,
                 6 if request && name.eq_ignore_ascii_case("expect") => facts.expect(value)?,
-                7 if name.eq_ignore_ascii_case("upgrade") => facts.wants_upgrade = true,
+                7 if name.eq_ignore_ascii_case("upgrade") => {
+                    facts.wants_upgrade |= !is_empty(value)
+                }
                 10 if name.eq_ignore_ascii_case("connection") => facts.connection(value),
                 14 if name.eq_ignore_ascii_case("content-length") => facts.length(value)?,
                 17 if name.eq_ignore_ascii_case("transfer-encoding") => {
@@ -86,7 +88,7 @@ impl<'a> Facts<'a> {
     }
 
     fn expect(&mut self, value: &[u8]) -> Result<(), Refusal> {
-        if !value.eq_ignore_ascii_case(b"100-continue") {
+        if !is_alone(b"100-continue", value) {
             return Err(Refusal::new(417, "an expectation that is not 100-continue"));
         }
         self.expects_continue = true;
@@ -117,10 +119,10 @@ impl<'a> Facts<'a> {
         if version == Version::HTTP_10 {
             return Err(Refusal::bad("a Transfer-Encoding in HTTP/1.0"));
         }
-        if self.chunked || value.is_empty() {
+        if self.chunked || is_empty(value) {
             return Err(Refusal::bad("a bad Transfer-Encoding"));
         }
-        if !value.eq_ignore_ascii_case(b"chunked") {
+        if !is_alone(b"chunked", value) {
             let is_chunked = |member: &&[u8]| member.eq_ignore_ascii_case(b"chunked");
             let once = tokens(value).filter(is_chunked).count() == 1;
             if !once || !tokens(value).last().is_some_and(|last| is_chunked(&last)) {
@@ -143,4 +145,17 @@ impl<'a> Facts<'a> {
     pub(super) fn keep_alive(&self, version: Version) -> bool {
         !self.close && (version == Version::HTTP_11 || self.keep_alive)
     }
+}
+
+/// Whether a list has no member: empty ones do not count (RFC 9110, 5.6.1.2).
+fn is_empty(list: &[u8]) -> bool {
+    tokens(list).next().is_none()
+}
+
+/// Whether a list has this member and no other. Nearly always nothing else is there at all.
+fn is_alone(member: &[u8], list: &[u8]) -> bool {
+    let mut members = tokens(list);
+    list.eq_ignore_ascii_case(member)
+        || members.next().is_some_and(|first| first.eq_ignore_ascii_case(member))
+            && members.next().is_none()
 }

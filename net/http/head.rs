@@ -8,7 +8,12 @@
 //! they are cut.
 //!
 //! What is not well formed is refused here: a line that does not end in CRLF, a target with a
-//! fragment, more than one `Host`. Folded lines and spaces before a colon are refused by httparse.
+//! fragment, more than one `Host`. Spaces before a colon are refused by httparse.
+//!
+//! Three things httparse does not read: a minor version above 1, which is read as 1.1 (RFC 9110,
+//! 2.5); in an answer a folded line, which is joined (RFC 9112, 5.2; in a request it is refused),
+//! and more than [`HEADERS_ROOM`] fields. They are rare. Such a head is copied, put right and
+//! parsed again.
 //!
 //! # Read next
 //! `target.rs`: what a request asks for. `framing.rs`: where it ends.
@@ -22,17 +27,41 @@ use super::headers::Headers;
 use super::refusal::Refusal;
 use super::target::Target;
 
-/// Fields that a head can have at most, whatever its limits say: they lie on the stack.
+/// Fields that lie on the stack. A request can have no more, whatever its limits say; the fields of
+/// an answer that has more are put on the heap.
 pub const HEADERS_ROOM: usize = 128;
 /// Longer methods are not looked at: each would be copied to the heap.
 const METHOD_BYTES_MAX: usize = 32;
 
+type Field<'a> = MaybeUninit<httparse::Header<'a>>;
+
 /// Where the fields of one head are put.
-pub type Room<'a> = [MaybeUninit<httparse::Header<'a>>; HEADERS_ROOM];
+#[derive(Debug)]
+pub struct Room<'a> {
+    fields: [Field<'a>; HEADERS_ROOM],
+    /// Those of a head that was parsed again.
+    more: Vec<Field<'a>>,
+    /// That head, put right.
+    text: Vec<u8>,
+}
 
 /// An empty one, which costs nothing.
 pub const fn room<'a>() -> Room<'a> {
-    [const { MaybeUninit::uninit() }; HEADERS_ROOM]
+    let fields = [const { MaybeUninit::uninit() }; HEADERS_ROOM];
+    Room { fields, more: Vec::new(), text: Vec::new() }
+}
+
+/// Why a head was not read.
+enum Failed<T> {
+    Refused(Refusal),
+    /// It may be one that httparse does not read, but we do.
+    Again(T),
+}
+
+impl<T> From<Refusal> for Failed<T> {
+    fn from(refusal: Refusal) -> Failed<T> {
+        Failed::Refused(refusal)
+    }
 }
 
 /// The limits of a head.
@@ -40,7 +69,7 @@ pub const fn room<'a>() -> Room<'a> {
 pub struct HeadLimits {
     /// From its first byte to the blank line, which is included.
     pub head_bytes_max: usize,
-    /// Not more than [`HEADERS_ROOM`].
+    /// Of a request not more than [`HEADERS_ROOM`].
     pub headers_max: usize,
     /// The target alone.
     pub target_bytes_max: usize,
@@ -58,7 +87,7 @@ pub struct RequestHead<'a> {
     pub path: &'a str,
     /// Of the target: what is behind the first `?`.
     pub query: Option<&'a str>,
-    /// 1.0 or 1.1.
+    /// 1.0, or 1.1 for that and all that come behind it.
     pub version: Version,
     /// All of its fields.
     pub headers: Headers<'a>,
@@ -105,34 +134,58 @@ pub fn parse_request<'a>(
     room: &'a mut Room<'a>,
 ) -> Result<Option<RequestHead<'a>>, Refusal> {
     let bytes = &bytes[..bytes.len().min(limits.head_bytes_max)];
+    let headers_max = limits.headers_max.min(HEADERS_ROOM);
+    match request_head(bytes, limits, &mut room.fields[..headers_max]) {
+        Ok(head) => Ok(head),
+        Err(Failed::Refused(refusal)) => Err(refusal),
+        Err(Failed::Again(minor)) => {
+            room.text.extend_from_slice(bytes);
+            room.text[minor] = b'1';
+            room.more.resize_with(headers_max, MaybeUninit::uninit);
+            match request_head(&room.text, limits, &mut room.more) {
+                Ok(head) => Ok(head),
+                Err(Failed::Refused(refusal)) => Err(refusal),
+                Err(Failed::Again(_)) => Err(refuse(httparse::Error::Version)),
+            }
+        }
+    }
+}
+
+/// [`parse_request`], if it is of a version that httparse knows; else where the minor version is
+/// that is to be read as 1.
+#[inline]
+fn request_head<'a>(
+    bytes: &'a [u8],
+    limits: HeadLimits,
+    room: &'a mut [Field<'a>],
+) -> Result<Option<RequestHead<'a>>, Failed<usize>> {
     let blank = blank_line(bytes)?;
     let mut request = httparse::Request::new(&mut []);
-    let room = &mut room[..limits.headers_max.min(HEADERS_ROOM)];
     let parsed = request.parse_with_uninit_headers(&bytes[blank..], room);
     let length = match parsed {
         Ok(httparse::Status::Complete(length)) => blank + length,
-        Ok(httparse::Status::Partial) => return unfinished(&request, bytes.len(), limits),
-        Err(error) => return Err(refuse_request(error, &request, &bytes[blank..], limits)),
+        Ok(httparse::Status::Partial) => return Ok(unfinished(&request, bytes.len(), limits)?),
+        Err(error) => return refuse_request(error, &request, bytes, blank, limits),
     };
     let (Some(name), Some(target)) = (request.method, request.path) else {
-        return Err(Refusal::bad("a request without a method or a target"));
+        return Err(Refusal::bad("a request without a method or a target").into());
     };
     check_sizes(name.len(), target.len(), limits)?;
     check_lines(&bytes[..length], request.headers)?;
     let Ok(method) = Method::from_bytes(name.as_bytes()) else {
-        return Err(Refusal::bad("the method is not a token"));
+        return Err(Refusal::bad("the method is not a token").into());
     };
     let Target { authority, path, query } = Target::of(&method, target)?;
     let version = version(request.version);
     let headers = Headers::new(request.headers);
     let facts = Facts::of(headers, version, true)?;
     if version == Version::HTTP_11 && facts.hosts != 1 || facts.hosts > 1 {
-        return Err(Refusal::bad("not exactly one Host field"));
+        return Err(Refusal::bad("not exactly one Host field").into());
     }
     let body = facts.framing()?.unwrap_or(Framing::NONE);
     if method == Method::CONNECT && body != Framing::NONE {
         // What follows is the tunnel's for some, and the body for others (RFC 9110, 9.3.6).
-        return Err(Refusal::bad("a CONNECT with a body"));
+        return Err(Refusal::bad("a CONNECT with a body").into());
     }
     Ok(Some(RequestHead {
         body,
@@ -159,23 +212,71 @@ pub fn parse_response<'a>(
     room: &'a mut Room<'a>,
 ) -> Result<Option<ResponseHead<'a>>, Refusal> {
     let bytes = &bytes[..bytes.len().min(limits.head_bytes_max)];
-    let mut response = httparse::Response::new(&mut []);
-    let room = &mut room[..limits.headers_max.min(HEADERS_ROOM)];
-    if matches!(bytes, [b'\r' | b'\n', ..]) {
-        return Err(Refusal::bad("a blank line ahead of a response"));
+    let on_stack = limits.headers_max.min(HEADERS_ROOM);
+    match response_head(bytes, limits, method, &mut room.fields[..on_stack]) {
+        Ok(head) => Ok(head),
+        Err(Failed::Refused(refusal)) => Err(refusal),
+        Err(Failed::Again(_)) => {
+            room.text.extend_from_slice(bytes);
+            put_right(&mut room.text);
+            // A field has a line of its own. So what is reserved is bounded by what has come.
+            let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
+            room.more.resize_with(lines.min(limits.headers_max), MaybeUninit::uninit);
+            match response_head(&room.text, limits, method, &mut room.more) {
+                Ok(head) => Ok(head),
+                Err(Failed::Refused(refusal)) => Err(refusal),
+                Err(Failed::Again(error)) => Err(refuse(error)),
+            }
+        }
     }
+}
+
+/// Makes a copy of an answer's head one that httparse reads, without moving a byte.
+fn put_right(head: &mut [u8]) {
+    if let [b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor @ b'2'..=b'9', ..] = head {
+        *minor = b'1';
+    }
+    // A line that is folded to the status line belongs to no field (RFC 9112, 2.2).
+    let lines = head.windows(2).position(|pair| pair == b"\r\n");
+    let mut at = lines.map_or(head.len(), |end| end + 2);
+    while let Some(three) = head.get_mut(at..at + 3) {
+        match three {
+            [b'\r', b'\n', b' ' | b'\t'] => three.fill(b' '),
+            [b'\r', b'\n', b'\r'] => break,
+            _ => {}
+        }
+        at += 1;
+    }
+}
+
+/// [`parse_response`], if it is one that httparse reads.
+#[inline]
+fn response_head<'a>(
+    bytes: &'a [u8],
+    limits: HeadLimits,
+    method: &Method,
+    room: &'a mut [Field<'a>],
+) -> Result<Option<ResponseHead<'a>>, Failed<httparse::Error>> {
+    use httparse::Error::{HeaderName, TooManyHeaders, Version as OtherVersion};
+    if matches!(bytes, [b'\r' | b'\n', ..]) {
+        return Err(Refusal::bad("a blank line ahead of a response").into());
+    }
+    let mut response = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
     let length = match config.parse_response_with_uninit_headers(&mut response, bytes, room) {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) if bytes.len() >= limits.head_bytes_max => {
-            return Err(TOO_LONG);
+            return Err(TOO_LONG.into());
         }
         Ok(httparse::Status::Partial) => return Ok(None),
-        Err(error) => return Err(refuse(error)),
+        Err(error @ (HeaderName | TooManyHeaders | OtherVersion)) => {
+            return Err(Failed::Again(error));
+        }
+        Err(error) => return Err(refuse(error).into()),
     };
     check_lines(&bytes[..length], response.headers)?;
     let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
-    let Some(status) = status else { return Err(Refusal::bad("the status is no number")) };
+    let Some(status) = status else { return Err(Refusal::bad("the status is no number").into()) };
     let version = version(response.version);
     let headers = Headers::new(response.headers);
     let facts = Facts::of(headers, version, false)?;
@@ -275,25 +376,34 @@ fn check_lines(head: &[u8], fields: &[httparse::Header<'_>]) -> Result<(), Refus
     Err(Refusal::bad("a line does not end in CRLF"))
 }
 
-fn refuse_request(
+/// Why a request is not read. At a version, where that is if it is to be read as 1.1; `Ok` if more
+/// of it must come first.
+#[cold]
+fn refuse_request<'a>(
     error: httparse::Error,
     request: &httparse::Request<'_, '_>,
-    line: &[u8],
+    bytes: &[u8],
+    blank: usize,
     limits: HeadLimits,
-) -> Refusal {
+) -> Result<Option<RequestHead<'a>>, Failed<usize>> {
     let (method, target) = (request.method.unwrap_or(""), request.path.unwrap_or(""));
-    if let Err(refusal) = check_sizes(method.len(), target.len(), limits) {
-        return refusal;
+    check_sizes(method.len(), target.len(), limits)?;
+    if error != httparse::Error::Version {
+        return Err(refuse(error).into());
     }
-    // A version, but not ours; or what comes behind a target with a space in it.
-    let is_version = line
-        .get(method.len() + target.len() + 2..)
-        .and_then(|version| version.strip_prefix(b"HTTP/"))
-        .is_some_and(|version| version.first().is_some_and(u8::is_ascii_digit));
-    if error == httparse::Error::Version && !is_version {
-        return Refusal::bad("a bad request line");
+    let at = blank + method.len() + target.len() + 2;
+    let version = bytes.get(at..).and_then(|version| version.strip_prefix(b"HTTP/"));
+    // Two digits with a dot between (RFC 9112, 2.3), but HTTP/2 and HTTP/3 are called so.
+    match version.unwrap_or(b" ") {
+        [b'1', b'.', b'2'..=b'9', ..] => Err(Failed::Again(at + 7)),
+        [b'0'..=b'9'] | [b'0'..=b'9', b'.'] | [b'0'..=b'9', b'.', b'0'..=b'9'] => {
+            Ok(unfinished(request, bytes.len(), limits)?)
+        }
+        [b'0' | b'2'..=b'9', b'\r' | b'\n', ..]
+        | [b'0' | b'2'..=b'9', b'.', b'0'..=b'9', b'\r' | b'\n', ..] => Err(refuse(error).into()),
+        // Or what comes behind a target with a space in it.
+        _ => Err(Refusal::bad("a bad request line").into()),
     }
-    refuse(error)
 }
 
 fn refuse(error: httparse::Error) -> Refusal {
@@ -308,7 +418,7 @@ fn refuse(error: httparse::Error) -> Refusal {
     }
 }
 
-/// httparse knows these two only.
+/// httparse knows these two only; see the head of this file.
 fn version(minor: Option<u8>) -> Version {
     if minor == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 }
 }

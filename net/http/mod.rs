@@ -88,6 +88,7 @@ pub mod parts {
         HEADERS_ROOM, HeadLimits, RequestHead, ResponseHead, Room, Scan, parse_request,
         parse_response, room,
     };
+    pub use super::percent::typed;
     pub use super::router::{Found, Matcher, Params};
     pub use super::zone::take_zone;
 }

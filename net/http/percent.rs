@@ -1,13 +1,17 @@
 //! Percent-encoding (RFC 3986, 2.1), and the pairs of a query.
 //!
 //! Knows text. A path is decoded strictly, since it decides what is done. A query is decoded as
-//! browsers do it, which refuses nothing.
+//! browsers do it, which refuses nothing. What a person types for a URL is encoded where it has to
+//! be.
 //!
 //! # Read next
 //! `framing.rs`: where a message ends.
 
 use std::borrow::Cow;
 use std::str;
+
+/// Why a URL is none.
+pub const NOT_ASCII: &str = "its host has letters beyond ASCII, which are written as xn--…";
 
 /// The bytes that a text stands for, each decoded once. An escape that is none stands for itself.
 #[derive(Clone, Debug)]
@@ -55,6 +59,47 @@ pub fn decode(text: &str) -> Option<Cow<'_, str>> {
     String::from_utf8(decoded(text).collect()).ok().map(Cow::Owned)
 }
 
+/// A URL, or a part of one, as it may be sent: bytes beyond ASCII, spaces and the four marks that
+/// no URL has are percent-encoded. Escapes stay, and so do control characters, which nobody means.
+pub fn encoded(text: &[u8]) -> Cow<'_, str> {
+    let is_plain = |byte: u8| byte.is_ascii() && !matches!(byte, b' ' | b'"' | b'<' | b'>' | b'`');
+    if let Ok(text) = str::from_utf8(text)
+        && text.bytes().all(is_plain)
+    {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for byte in text {
+        if is_plain(*byte) {
+            out.push(char::from(*byte));
+        } else {
+            out.push('%');
+            for digit in [byte >> 4, byte & 15] {
+                out.push(char::from(b"0123456789ABCDEF"[usize::from(digit)]));
+            }
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// A URL as it was typed, with what no URL has percent-encoded. The host is to be right: a space in
+/// it is a mistake, and how letters beyond ASCII are written there is more than is known here.
+pub fn typed(url: &str) -> Result<Cow<'_, str>, &'static str> {
+    let all = encoded(url.as_bytes());
+    if matches!(all, Cow::Borrowed(_)) {
+        return Ok(all);
+    }
+    let from = url.find("://").map_or(0, |at| at + 3);
+    let (scheme, rest) = url.split_at(from);
+    let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let (user, host) = authority.split_at(authority.rfind('@').unwrap_or(0));
+    if !host.is_ascii() {
+        return Err(NOT_ASCII);
+    }
+    let (user, rest) = (encoded(user.as_bytes()), encoded(rest.as_bytes()));
+    Ok(Cow::Owned([scheme, &*user, host, &*rest].concat()))
+}
+
 /// The pairs of a query or of a form (`application/x-www-form-urlencoded`; WHATWG URL, 5.1), in
 /// order: a plus is a space, a pair without `=` has an empty value, and what is not UTF-8 is
 /// replaced.
@@ -99,6 +144,22 @@ mod tests {
             assert_eq!(decode(text).as_deref(), expected, "{text}");
         }
         assert!(matches!(decode("plain"), Some(Cow::Borrowed(_))));
+    }
+
+    #[test]
+    fn what_no_url_has_is_encoded_and_the_rest_stays() {
+        for (text, expected) in [
+            (&b"/a%20b?c=d&e[]={f}|^\\#g"[..], "/a%20b?c=d&e[]={f}|^\\#g"),
+            (b"a b", "a%20b"),
+            ("\u{fc}/\u{20ac}".as_bytes(), "%C3%BC/%E2%82%AC"),
+            (b"\xfc\x80\xff", "%FC%80%FF"),
+            (b"\"<>`", "%22%3C%3E%60"),
+            (b"a\r\nb\t\x7f\0", "a\r\nb\t\x7f\0"),
+            (b"", ""),
+        ] {
+            assert_eq!(encoded(text), expected);
+        }
+        assert!(matches!(encoded(b"http://plain"), Cow::Borrowed(_)));
     }
 
     #[test]

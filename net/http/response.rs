@@ -88,7 +88,9 @@ impl Response {
         self
     }
 
-    /// Adds a header field; a `Content-Type` takes the place of the usual one.
+    /// Adds a header field; a `Content-Type` or a `Date` takes the place of the usual one. Of a
+    /// field that can be there only once, such as these, `Server`, `ETag` or `Location`, the last
+    /// counts.
     ///
     /// `Connection: close` closes the connection after the answer, and `upgrade` is sent. Other
     /// options of `Connection` are not.
@@ -117,6 +119,9 @@ impl Response {
             self.content_type = "";
         }
         self.has_date |= is("date");
+        if !self.fields.is_empty() && is_single(name) {
+            self.remove(name);
+        }
         for part in [name.as_bytes(), b": ", value, b"\r\n"] {
             self.fields.extend_from_slice(part);
         }
@@ -167,6 +172,16 @@ impl Response {
         })
     }
 
+    /// Takes out the fields of this name that were added.
+    fn remove(&mut self, name: &str) {
+        let is_other = |line: &&[u8]| {
+            let own = line.split(|byte| *byte == b':').next().unwrap_or(line);
+            !own.eq_ignore_ascii_case(name.as_bytes())
+        };
+        let lines = self.fields.split_inclusive(|byte| *byte == b'\n');
+        self.fields = lines.filter(is_other).flatten().copied().collect();
+    }
+
     pub(super) fn code(&self) -> StatusCode {
         self.status
     }
@@ -176,10 +191,14 @@ impl Response {
         self.bad.is_none() && !self.status.is_informational()
     }
 
-    /// Whether there can be no body (RFC 9110, 6.4.1).
-    pub(super) fn is_bodiless(&self) -> bool {
-        self.status.is_informational()
-            || matches!(self.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+    /// If there can be no body, how that is told (RFC 9110, 6.4.1): of a 205 the client looks for
+    /// the end all the same (15.3.6).
+    pub(super) fn bodiless(&self) -> Option<Coding> {
+        match self.status {
+            StatusCode::RESET_CONTENT => Some(Coding::Length(0)),
+            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => Some(Coding::None),
+            status => status.is_informational().then_some(Coding::None),
+        }
     }
 
     /// Writes the head, blank line included, behind what is in `out`.
@@ -218,6 +237,28 @@ impl Response {
     }
 }
 
+/// Whether a response has no more than one field of that name (RFC 9110, 5.3). `Connection` is
+/// among them because only `upgrade` is kept of it.
+fn is_single(name: &str) -> bool {
+    const SINGLE: [&str; 14] = [
+        "age",
+        "connection",
+        "content-disposition",
+        "content-location",
+        "content-range",
+        "content-type",
+        "date",
+        "etag",
+        "expires",
+        "last-modified",
+        "location",
+        "retry-after",
+        "server",
+        "strict-transport-security",
+    ];
+    SINGLE.iter().any(|single| single.eq_ignore_ascii_case(name))
+}
+
 #[cold]
 fn write_status(out: &mut Vec<u8>, status: StatusCode) {
     let reason = status.canonical_reason().unwrap_or("");
@@ -248,7 +289,7 @@ pub(super) enum Connection {
 }
 
 /// Writes a number in digits, 16 of them at most in base 16 and 20 in base 10.
-pub(super) fn put_number(out: &mut Vec<u8>, mut number: u64, base: u64) {
+pub(in crate::net::http) fn put_number(out: &mut Vec<u8>, mut number: u64, base: u64) {
     let mut digits = [0; 20];
     let mut at = digits.len();
     loop {

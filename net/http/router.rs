@@ -17,8 +17,9 @@
 //! 4. HEAD takes the route of GET unless it has one of its own.
 //! 5. A path is bad if it could lead elsewhere when a parameter becomes the name of a file: by a
 //!    segment `.` or `..`, an empty one before the last, or a NUL; encoded slashes and backslashes
-//!    count as slashes. It is bad, too, if an escape is malformed or the text is not UTF-8. Honest
-//!    clients resolve dots before they send.
+//!    count as slashes here. The last segment may be empty behind a slash that stands as such in
+//!    the path: `/p/a/` is a path, `/p/a%2F` and `/p/a\` are bad. A path is bad, too, if an escape
+//!    is malformed or the text is not UTF-8. Honest clients resolve dots before they send.
 //!
 //! # Cost
 //! `find` is O(routes × segments), and allocates nothing unless there is an escape in the path.

@@ -16,7 +16,8 @@
 use std::time::Duration;
 
 /// An event for a client's `EventSource`. It borrows its texts: send it in the statement that
-/// makes it, or keep them in variables.
+/// makes it, or keep them in variables. One that is for many, or is kept, is written once, into
+/// bytes, and those are sent to each by [`Sender::write`](super::Sender::write).
 ///
 /// ```
 /// use waterwheel::net::http::SseEvent;
@@ -87,7 +88,11 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
         let text = rest?;
-        let Some(at) = text.find(['\r', '\n']) else { return rest.take() };
+        // Byte by byte, and not char by char: a third of the work of an event. Both are ASCII, so
+        // the text is cut between characters.
+        let Some(at) = text.bytes().position(|byte| matches!(byte, b'\r' | b'\n')) else {
+            return rest.take();
+        };
         let end = if text[at..].starts_with("\r\n") { 2 } else { 1 };
         rest = Some(&text[at + end..]);
         Some(&text[..at])

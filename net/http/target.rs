@@ -28,6 +28,9 @@ pub struct Target<'a> {
 impl<'a> Target<'a> {
     pub fn of(method: &Method, target: &'a str) -> Result<Target<'a>, Refusal> {
         const BAD: Refusal = Refusal::bad("a bad request target");
+        if !target.is_ascii() {
+            return Err(BAD); // They are to be percent-encoded (RFC 3986, 2).
+        }
         if *method == Method::CONNECT {
             let has_port = target.rsplit_once(':').is_some_and(|(_, port)| !port.is_empty());
             let fits = has_port && is_authority(target.as_bytes());
@@ -185,6 +188,9 @@ mod tests {
             "file:///etc/passwd",
             "javascript://a/",
             "h:443",
+            "/\u{e9}",
+            "/a?\u{80}",
+            "http://h/\u{fc}",
             "http://h:80:80/",
             "://h/",
         ] {

@@ -23,7 +23,7 @@ use crate::reactor::{Context, Place, RawId, SourceId};
 
 /// The limits of a server's answer.
 const HEAD: HeadLimits =
-    HeadLimits { head_bytes_max: 16 * 1024, headers_max: 100, target_bytes_max: 0 };
+    HeadLimits { head_bytes_max: 16 * 1024, headers_max: 256, target_bytes_max: 0 };
 
 /// A WebSocket that is being made. The source of the stage that is under way holds it.
 pub(super) struct Attempt<F> {

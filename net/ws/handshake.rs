@@ -9,6 +9,7 @@
 
 use tungstenite::handshake::derive_accept_key;
 
+use super::origin;
 use crate::net::http::{Headers, Method, Refusal, StatusCode, Version};
 
 /// The version of the protocol, and the only one there is.
@@ -20,16 +21,17 @@ pub(super) struct Asked<'a> {
     key: &'a str,
     /// The page it comes from, where a browser sends it.
     pub(super) origin: Option<&'a str>,
-    /// Whom it asks.
-    host: Option<&'a str>,
+    /// Whom it asks: a host, and a port if one was named.
+    authority: Option<&'a str>,
     /// The subprotocols it would speak, the best first.
     pub(super) protocols: Vec<&'a str>,
 }
 
-/// Looks at a request (RFC 6455, 4.2.1).
+/// Looks at a request (RFC 6455, 4.2.1); `authority` is whom it is for.
 pub(super) fn asked<'a>(
     method: &Method,
     version: Version,
+    authority: Option<&'a str>,
     headers: Headers<'a>,
 ) -> Result<Asked<'a>, Refusal> {
     if !headers.has_token("upgrade", "websocket") || !headers.has_token("connection", "upgrade") {
@@ -53,7 +55,7 @@ pub(super) fn asked<'a>(
         key,
         // An origin that is no text, or is there twice, is that of no page we know.
         origin: headers.get_bytes("origin").map(|_| only(headers, "origin").unwrap_or_default()),
-        host: headers.get("host"),
+        authority,
         protocols: protocols.filter(|name| !name.is_empty()).collect(),
     })
 }
@@ -73,8 +75,7 @@ impl<'a> Asked<'a> {
     /// lets any page open a WebSocket to anywhere, cookies included; only the server can tell.
     pub(super) fn is_same_origin(&self) -> bool {
         let Some(origin) = self.origin else { return true };
-        let from = origin.split_once("://").map(|(_, authority)| authority);
-        from.zip(self.host).is_some_and(|(from, host)| from.eq_ignore_ascii_case(host))
+        self.authority.is_some_and(|authority| origin::leads_to(origin, authority))
     }
 }
 
@@ -83,6 +84,12 @@ fn is_key(key: &str) -> bool {
     let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/';
     let Some(digits) = key.strip_suffix("==") else { return false };
     digits.len() == 22 && digits.bytes().all(is_digit) && digits.ends_with(['A', 'Q', 'g', 'w'])
+}
+
+/// The members of a list, whatever fields it is spread over; empty ones do not count.
+fn members<'a>(headers: Headers<'a>, name: &str) -> impl Iterator<Item = &'a [u8]> {
+    let members = headers.get_all(name).flat_map(|list| list.split(|byte| *byte == b','));
+    members.map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
 }
 
 /// The value of a field that must be there exactly once.
@@ -103,14 +110,15 @@ pub(super) fn answered<'a>(
     if status != StatusCode::SWITCHING_PROTOCOLS {
         return Err(format!("the server answered {status}"));
     }
-    let upgrade = only(headers, "upgrade").unwrap_or_default();
-    if !upgrade.eq_ignore_ascii_case("websocket") || !headers.has_token("connection", "upgrade") {
+    let mut upgrade = members(headers, "upgrade");
+    let is_websocket = upgrade.next().is_some_and(|name| name.eq_ignore_ascii_case(b"websocket"));
+    if !is_websocket || upgrade.next().is_some() || !headers.has_token("connection", "upgrade") {
         return Err("the server upgrades to something else".to_owned());
     }
     if only(headers, "sec-websocket-accept") != Some(&derive_accept_key(key.as_bytes())) {
         return Err("the server does not know WebSocket: a wrong Sec-WebSocket-Accept".to_owned());
     }
-    if headers.get_all("sec-websocket-extensions").any(|list| !list.is_empty()) {
+    if members(headers, "sec-websocket-extensions").next().is_some() {
         return Err("the server uses an extension that nobody asked for".to_owned());
     }
     if headers.get_bytes("sec-websocket-protocol").is_none() {
@@ -141,7 +149,7 @@ mod tests {
     fn ask<T>(request: &str, look: impl FnOnce(Result<Asked<'_>, Refusal>) -> T) -> T {
         let mut room = room();
         let head = parse_request(request.as_bytes(), LIMITS, &mut room).unwrap().unwrap();
-        look(asked(&head.method, head.version, head.headers))
+        look(asked(&head.method, head.version, head.authority(), head.headers))
     }
 
     fn answer(response: &str, offered: &[&str]) -> Result<Option<String>, String> {
@@ -197,6 +205,9 @@ mod tests {
             ("http://server.example:8080", false),
             ("http://evil.example", false),
             ("http://server.example.evil.example", false),
+            ("http://server.example:80", true),
+            ("https://server.example:443", true),
+            ("http://server.example:443", false),
             ("null", false),
         ] {
             let request = GOOD.replace("http://server.example", origin);
@@ -209,11 +220,27 @@ mod tests {
     }
 
     #[test]
+    fn target_that_names_a_host_goes_before_the_field() {
+        let request = GOOD.replace("Host: server.example", "Host: other.example");
+        assert!(!ask(&request, |asked| asked.unwrap().is_same_origin()));
+        let named = request.replace("GET /chat", "GET http://Server.example:80/chat");
+        assert!(ask(&named, |asked| asked.unwrap().is_same_origin()));
+        let named = GOOD.replace("GET /chat", "GET http://other.example/chat");
+        assert!(!ask(&named, |asked| asked.unwrap().is_same_origin()));
+    }
+
+    #[test]
     fn answer_must_prove_that_it_understood() {
         assert_eq!(answer(AGREED, &[]), Ok(None));
+        let empty =
+            AGREED.replace("WebSocket\r\n", ", WebSocket,\r\nSec-WebSocket-Extensions: ,\r\n");
+        assert_eq!(answer(&empty, &[]), Ok(None), "empty members do not count");
         for (from, to) in [
             ("101 Switching Protocols", "200 OK"),
             ("WebSocket\r\n", "h2c\r\n"),
+            ("WebSocket\r\n", "WebSocket, h2c\r\n"),
+            ("WebSocket\r\n", "WebSocket\r\nUpgrade: WebSocket\r\n"),
+            ("WebSocket\r\n", ",\r\n"),
             ("Connection: Upgrade", "Connection: close"),
             ("s3pP", "S3pP"),
             ("Connection:", "Sec-WebSocket-Extensions: permessage-deflate\r\nConnection:"),

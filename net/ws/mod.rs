@@ -40,6 +40,7 @@ mod handshake;
 mod limits;
 mod mask;
 mod message;
+mod origin;
 mod send;
 mod socket;
 mod url;

@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind};
 
 use crate::net::address::{parse_port, split};
 use crate::net::http::Uri;
-use crate::net::http::parts::take_zone;
+use crate::net::http::parts::{take_zone, typed};
 
 /// Where to connect to and what to ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +35,8 @@ impl Url {
             return Err(bad("not a ws:// or wss:// URL")); // The parser has other words, or fewer.
         }
         let (bare, zone) = take_zone(url);
-        let uri: Uri = bare.parse().map_err(|error| bad(&format!("{error}")))?;
+        let sent = typed(&bare).map_err(bad)?;
+        let uri: Uri = sent.parse().map_err(|error| bad(&format!("{error}")))?;
         let secure = match uri.scheme_str() {
             Some(scheme) if scheme.eq_ignore_ascii_case("ws") => false,
             Some(scheme) if scheme.eq_ignore_ascii_case("wss") => true,
@@ -80,6 +81,8 @@ mod tests {
             ("WS://127.0.0.1:7001/chat", false, "127.0.0.1", 7001, "127.0.0.1:7001", "/chat"),
             ("ws://[::1]:80?q", false, "[::1]", 80, "[::1]", "/?q"),
             ("ws://host:/x#part", false, "host", 80, "host", "/x"),
+            ("ws://host/a b", false, "host", 80, "host", "/a%20b"),
+            ("wss://host/\u{fc}?\u{20ac}", true, "host", 443, "host", "/%C3%BC?%E2%82%AC"),
         ] {
             let (host, target) = (host.to_owned(), target.to_owned());
             let (zone, authority) = (None, authority.to_owned());
@@ -108,7 +111,9 @@ mod tests {
             let error = Url::parse(url).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{url}");
         }
-        for url in ["ws://host:65536/", "ws://ho st/", "ws://host/a b", "ws:///path"] {
+        for url in
+            ["ws://host:65536/", "ws://ho st/", "ws://h\u{fc}/", "ws://host/a b\n", "ws:///path"]
+        {
             assert!(Url::parse(url).is_err(), "{url}");
         }
     }

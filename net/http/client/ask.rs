@@ -11,12 +11,13 @@
 use std::fmt;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Method, Uri};
+use http::Method;
 
 use super::dial::Proxy;
 use super::error::Error;
-use super::target::{Target, not_a_url};
-use crate::net::http::zone::take_zone;
+use super::target::Target;
+use crate::net::http::headers::{is_text, is_token};
+use crate::net::http::response::put_number;
 
 /// Bytes that the head of a request may have. 256 KiB: servers allow much less.
 const HEAD_BYTES_MAX: usize = 256 * 1024;
@@ -34,9 +35,7 @@ const HEAD_BYTES_MAX: usize = 256 * 1024;
 pub struct Ask {
     pub(super) method: Method,
     /// Or the text that was given, and why it is no URL.
-    pub(super) url: Result<Uri, (Box<str>, Box<str>)>,
-    /// The zone of its host, which a `Uri` cannot have.
-    pub(super) zone: Option<String>,
+    pub(super) url: Result<Target, (Box<str>, Box<str>)>,
     pub(super) headers: Vec<(Box<str>, Box<[u8]>)>,
     pub(super) body: Body,
     pub(super) expects_continue: bool,
@@ -68,13 +67,14 @@ impl fmt::Debug for Body {
 impl Ask {
     /// A request of any method but CONNECT, which is for proxies. What is wrong with the URL, or
     /// with anything else, is told when the request is sent.
+    ///
+    /// Spaces and letters beyond ASCII behind the host are percent-encoded. In the host they are
+    /// not right.
     pub fn new(method: Method, url: impl AsRef<str>) -> Ask {
         let url = url.as_ref();
-        let (bare, zone) = take_zone(url);
         Ask {
             method,
-            zone,
-            url: bare.parse().map_err(|error| (shown(url), not_a_url(url, error).into())),
+            url: Target::parse(url).map_err(|why| (shown(url), why.into())),
             headers: Vec::new(),
             body: Body::None,
             expects_continue: false,
@@ -131,7 +131,8 @@ impl Ask {
     }
 
     /// Sends the body only when the server says that it wants it (`Expect: 100-continue`), or says
-    /// nothing for [`ClientLimits::continue_timeout`](super::ClientLimits::continue_timeout). Off.
+    /// nothing for [`ClientLimits::continue_timeout`](super::ClientLimits::continue_timeout). If it
+    /// answers 417, since it does not know that, it is asked again without. Off.
     pub fn expect_continue(mut self) -> Ask {
         self.expects_continue = true;
         self
@@ -140,8 +141,9 @@ impl Ask {
     /// Follows so many redirects. None by default: a redirect is an answer.
     ///
     /// As in browsers, 301 and 302 turn POST into GET, and 303 turns all methods but HEAD into GET.
-    /// 307 and 308 repeat the request, which takes a body that was given whole. `Authorization`,
-    /// `Cookie` and `Proxy-Authorization` stay with the origin they were meant for.
+    /// 307 and 308 repeat the request, which takes a body that was given whole, or one of which
+    /// nothing was sent ([`expect_continue`](Ask::expect_continue)). `Authorization`, `Cookie` and
+    /// `Proxy-Authorization` stay with the origin they were meant for.
     pub fn redirects(mut self, most: u32) -> Ask {
         self.redirects_max = most;
         self
@@ -163,17 +165,10 @@ impl Ask {
 
     /// Where it goes, if it can be sent.
     pub(super) fn check(&self) -> Result<Target, Error> {
-        let target = match &self.url {
-            Ok(uri) => match Target::of(uri) {
-                Ok(target) => Ok(Target { zone: self.zone.clone(), ..target }),
-                Err(why) => Err((shown(&uri.to_string()), why.into())),
-            },
-            Err(why) => Err(why.clone()),
-        };
-        let target = target.map_err(|(url, why)| Error::Request { url, why })?;
+        let target = self.url.clone().map_err(|(url, why)| Error::Request { url, why })?;
         match self.check_parts() {
             Ok(()) => Ok(target),
-            Err(why) => Err(Error::Request { url: target.url().into(), why: why.into() }),
+            Err(why) => Err(Error::Request { url: (&**target.url()).into(), why: why.into() }),
         }
     }
 
@@ -183,10 +178,10 @@ impl Ask {
         }
         let mut bytes = 0;
         for (name, value) in &self.headers {
-            if HeaderName::from_bytes(name.as_bytes()).is_err() {
+            if name.is_empty() || !name.bytes().all(is_token) {
                 return Err(format!("not a field name: {name:?}"));
             }
-            if HeaderValue::from_bytes(value).is_err() {
+            if !value.iter().copied().all(is_text) {
                 return Err(format!("the value of {name} has a line end or a control character"));
             }
             let ours = ["content-length", "transfer-encoding", "expect", "upgrade"];
@@ -195,9 +190,14 @@ impl Ask {
             }
             bytes += name.len() + value.len() + 4;
         }
-        let hosts = self.named("host").collect::<Vec<_>>();
-        if hosts.len() > 1 || hosts.iter().any(|host| host.iter().any(|b| b" ,/?#@".contains(b))) {
+        if self.named("host").any(|host| host.iter().any(|b| b" ,/?#@".contains(b))) {
             return Err("a bad Host field".to_owned());
+        }
+        // They take the place of the client's own; two of a kind nobody could tell apart.
+        for name in ["Host", "Authorization", "Proxy-Authorization"] {
+            if self.named(name).nth(1).is_some() {
+                return Err(format!("{name} is there twice"));
+            }
         }
         if bytes > HEAD_BYTES_MAX {
             return Err(format!("its fields have more than {HEAD_BYTES_MAX} bytes"));
@@ -230,10 +230,10 @@ impl Ask {
         if proxy.is_some() {
             out.extend_from_slice(target.origin().as_bytes());
         }
-        out.extend_from_slice(target.path.as_bytes());
+        out.extend_from_slice(target.path().as_bytes());
         out.extend_from_slice(b" HTTP/1.1\r\n");
         let own = [
-            ("Host", Some(&*target.host_field())),
+            ("Host", Some(target.host_field())),
             ("Proxy-Authorization", proxy.and_then(Proxy::authorization)),
             ("Authorization", target.authorization.as_deref()),
         ];
@@ -250,7 +250,11 @@ impl Ask {
             }
         }
         match self.body_bytes() {
-            Some(length) => field(out, "Content-Length", length.to_string().as_bytes()),
+            Some(length) => {
+                out.extend_from_slice(b"Content-Length: ");
+                put_number(out, length, 10);
+                out.extend_from_slice(b"\r\n");
+            }
             None if self.body == Body::None => {}
             None => field(out, "Transfer-Encoding", b"chunked"),
         }
@@ -296,7 +300,7 @@ fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 /// Without what may be secret: the user in the URL, and the values of the fields.
 impl fmt::Debug for Ask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let url = self.url.as_ref().map(|url| shown(&url.to_string()));
+        let url = self.url.as_ref().map(Target::url);
         let names: Vec<&str> = self.headers.iter().map(|(name, _)| &**name).collect();
         f.debug_struct("Ask")
             .field("method", &self.method)

@@ -7,6 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::ClientLimits;
 use super::ask::Body;
@@ -86,7 +87,7 @@ impl Stage {
 /// What the call's id and its exchange share.
 #[derive(Debug)]
 pub(super) struct Control {
-    pub(super) url: RefCell<Box<str>>,
+    pub(super) url: RefCell<Arc<str>>,
     pub(super) conn: Cell<Option<SourceId<Conn>>>,
     /// What goes when the call goes: the connection, or what is to become one.
     pub(super) hold: Rc<Hold>,
@@ -105,7 +106,7 @@ pub(super) struct Control {
 
 impl Control {
     pub(super) fn new(
-        url: Box<str>,
+        url: Arc<str>,
         body: &Body,
         since: u64,
         until: u64,

@@ -19,6 +19,9 @@ use super::reader::Reader;
 use crate::net::{Conn, Limits, Stream};
 use crate::reactor::{Context, SourceId};
 
+/// The buffer for heads is not kept with more capacity than this. 64 KiB, as the server's.
+const HEAD_KEPT_BYTES: usize = 64 * 1024;
+
 impl<S: 'static> Exchange<S> {
     /// Gets a connection, or goes on when there is one.
     pub(super) fn seek(self: &Rc<Self>, reactor: &mut Context<S>, call: SourceId<Call>) {
@@ -116,7 +119,7 @@ impl<S: 'static> Exchange<S> {
         self.control.hold.put(leash);
         self.control.conn.set(Some(conn));
         reactor.set_place(conn.raw(), self.place);
-        let mut head = Vec::new();
+        let mut head = self.shared.head.take();
         let waits = {
             let work = &mut *self.work.borrow_mut();
             let Some(target) = &work.target else { return };
@@ -129,6 +132,10 @@ impl<S: 'static> Exchange<S> {
             work.ask.waits_for_continue()
         };
         let _ = reactor[conn].write(&head); // It fits into an empty outbox.
+        if head.capacity() <= HEAD_KEPT_BYTES {
+            head.clear();
+            self.shared.head.set(head);
+        }
         if self.control.paused.get() {
             reactor[conn].pause();
         }

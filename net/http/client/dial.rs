@@ -170,7 +170,7 @@ impl<S: 'static> Dial<S> {
             Err(error) => return done(reactor, state, Err(error)),
         };
         let (keeper, hold) = (self.shared.keeper(reactor), self.hold.clone());
-        let name = self.target.host.clone();
+        let name = self.target.host().to_owned();
         let shaken = move |reactor: &mut Context<S>, state: &mut S, result: io::Result<Stream>| {
             self.hold.release();
             let explain = |error: io::Error| {

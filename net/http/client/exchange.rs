@@ -100,14 +100,14 @@ pub(super) fn begin<S: 'static>(
     sink: Sink<S>,
 ) -> SourceId<Call> {
     let (url, target, failed) = match ask.check() {
-        Ok(target) => (target.url(), Some(target), None),
-        Err(error) => (error.url().unwrap_or("").to_owned(), None, Some(error)),
+        Ok(target) => (target.url().clone(), Some(target), None),
+        Err(error) => (error.url().unwrap_or("").into(), None, Some(error)),
     };
     let timeout = ask.timeout.or(shared.limits.total_timeout);
     let until = timeout.map_or(u64::MAX, |timeout| reactor.tick_after(timeout));
     let (keeper, limits) = (shared.keeper(reactor), shared.limits.clone());
     let since = reactor.tick_now();
-    let control = Rc::new(Control::new(url.into(), &ask.body, since, until, limits, keeper));
+    let control = Rc::new(Control::new(url, &ask.body, since, until, limits, keeper));
     let exchange = Rc::new(Exchange {
         shared: shared.clone(),
         control: control.clone(),
@@ -218,7 +218,7 @@ impl<S: 'static> Exchange<S> {
         }
     }
 
-    /// Asks what the redirect leads to.
+    /// Asks what the redirect leads to, or the same in another way.
     fn start_over(
         self: &Rc<Self>,
         reactor: &mut Context<S>,
@@ -230,8 +230,10 @@ impl<S: 'static> Exchange<S> {
             Ok(target) => target,
             Err(error) => return self.finish(reactor, state, call, Err(error)),
         };
-        *self.control.url.borrow_mut() = target.url().into();
-        *self.control.upload.borrow_mut() = Upload::new(&ask.body);
+        *self.control.url.borrow_mut() = target.url().clone();
+        if !matches!(ask.body, Body::Stream(_)) {
+            *self.control.upload.borrow_mut() = Upload::new(&ask.body);
+        } // Else nothing of it was sent: what was written waits for this connection now.
         {
             let work = &mut *self.work.borrow_mut();
             (work.ask, work.target) = (ask, Some(target));
@@ -280,6 +282,6 @@ impl<S: 'static> Exchange<S> {
     }
 
     pub(super) fn url(&self) -> Box<str> {
-        self.control.url.borrow().clone()
+        (&**self.control.url.borrow()).into()
     }
 }

@@ -5,7 +5,10 @@
 
 use std::time::Duration;
 
-use crate::net::http::head::{HEADERS_ROOM, HeadLimits};
+use crate::net::http::head::HeadLimits;
+
+/// Header fields of an answer, whatever is asked for: what collects them has room for some 24,000.
+const HEADERS_MAX: usize = 4096;
 
 /// What a client's calls may take. `None` is no limit.
 ///
@@ -34,7 +37,7 @@ pub struct ClientLimits {
     pub continue_timeout: Duration,
     /// Bytes of the head of an answer. 64 KiB; never more than 512 KiB.
     pub head_bytes_max: usize,
-    /// Header fields of an answer. 100; never more than 128.
+    /// Header fields of an answer. 256: some servers send over 100; never more than 4,096.
     pub headers_max: usize,
     /// Bytes of an answer's body that is collected; a streamed one may have any length. 16 MiB.
     pub body_bytes_max: u64,
@@ -61,7 +64,7 @@ impl Default for ClientLimits {
             total_timeout: None,
             continue_timeout: Duration::from_secs(1),
             head_bytes_max: 64 * 1024,
-            headers_max: 100,
+            headers_max: 256,
             body_bytes_max: 16 * 1024 * 1024,
             connections_per_host_max: 64,
             waiting_max: 10_000,
@@ -77,7 +80,7 @@ impl ClientLimits {
         HeadLimits {
             // The connection keeps an incomplete head, 1 MiB at most.
             head_bytes_max: self.head_bytes_max.min(512 * 1024),
-            headers_max: self.headers_max.min(HEADERS_ROOM),
+            headers_max: self.headers_max.min(HEADERS_MAX),
             target_bytes_max: usize::MAX,
         }
     }

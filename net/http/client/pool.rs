@@ -37,6 +37,13 @@ impl<S> Default for Pool<S> {
     }
 }
 
+impl<S> Pool<S> {
+    /// The key of a place that there is already.
+    pub(super) fn key(&self, name: &str) -> Option<Rc<str>> {
+        self.places.get_key_value(name).map(|(key, _)| key.clone())
+    }
+}
+
 /// The right to one of a place's connections, from dialling to closing.
 pub(super) struct Slot<S: 'static> {
     key: Rc<str>,

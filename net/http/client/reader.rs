@@ -132,7 +132,7 @@ impl Reader {
         self.at = match head.body {
             Framing::Length(0) => At::Done,
             Framing::Length(length) => At::Length(length),
-            Framing::Chunked => At::Chunked(Chunked::default()),
+            Framing::Chunked => At::Chunked(Chunked::of_answer()),
             Framing::UntilClose => At::UntilClose,
         };
         Ok((used, Step::Head(head)))

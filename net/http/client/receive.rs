@@ -10,7 +10,7 @@ use std::rc::Rc;
 use http::StatusCode;
 
 use super::answer::{AnswerHead, CallEvent};
-use super::ask::Ask;
+use super::ask::{Ask, Body};
 use super::call::{Call, Stage};
 use super::error::Error;
 use super::exchange::Exchange;
@@ -135,7 +135,7 @@ impl<S: 'static> Exchange<S> {
         head: &ResponseHead<'_>,
     ) -> bool {
         self.control.enter(reactor, call, Stage::Body);
-        match self.redirect(head) {
+        match self.follow_up(head) {
             Ok(Some(next)) => {
                 self.work.borrow_mut().next = Some(next);
                 return true;
@@ -156,18 +156,44 @@ impl<S: 'static> Exchange<S> {
         self.tell(reactor, state, call, CallEvent::Head(&head))
     }
 
+    /// What to ask next, if the answer is not to be the last.
+    fn follow_up(&self, head: &ResponseHead<'_>) -> Result<Option<Ask>, String> {
+        if head.status == StatusCode::EXPECTATION_FAILED
+            && let Some(ask) = self.unexpecting()
+        {
+            return Ok(Some(ask));
+        }
+        self.redirect(head)
+    }
+
+    /// The request once more, without the expectation that somebody on the way does not know (RFC
+    /// 9110, 10.1.1); if it had one, and all of its body is still there.
+    fn unexpecting(&self) -> Option<Ask> {
+        let work = self.work.borrow();
+        let is_there = self.is_unsent() || !matches!(work.ask.body, Body::Stream(_));
+        let again = work.ask.waits_for_continue() && is_there;
+        again.then(|| Ask { expects_continue: false, ..work.ask.clone() })
+    }
+
     /// What to ask next, if the answer says so and the caller wants it.
     fn redirect(&self, head: &ResponseHead<'_>) -> Result<Option<Ask>, String> {
         let work = self.work.borrow();
         let status = head.status.as_u16();
-        let (301 | 302 | 303 | 307 | 308, Some(location)) = (status, head.headers.get("location"))
-        else {
+        let location = head.headers.get_bytes("location");
+        let (301 | 302 | 303 | 307 | 308, Some(location)) = (status, location) else {
             return Ok(None);
         };
         match (&work.target, work.redirects_max, work.ask.redirects_max) {
             (None, ..) | (_, 0, _) => Ok(None),
             (_, most, 0) => Err(format!("more than {most} redirects")),
-            (Some(target), ..) => work.ask.redirected(target, status, location).map(Some),
+            (Some(target), ..) => {
+                work.ask.redirected(target, status, location, self.is_unsent()).map(Some)
+            }
         }
+    }
+
+    /// Whether nothing of the body has gone to the connection.
+    fn is_unsent(&self) -> bool {
+        !self.control.upload.borrow().open
     }
 }

@@ -7,7 +7,7 @@
 
 #[cfg(feature = "tls")]
 use std::cell::OnceCell;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 #[cfg(feature = "tls")]
 use std::io;
 use std::rc::Rc;
@@ -28,6 +28,8 @@ pub(super) struct Shared<S: 'static> {
     pub(super) settings: Settings<S>,
     pub(super) pool: RefCell<Pool<S>>,
     pub(super) keeper: RefCell<Option<Rc<Keeper>>>,
+    /// Where the head of a request is put together.
+    pub(super) head: Cell<Vec<u8>>,
     /// Made when it is first wanted, unless it was given.
     #[cfg(feature = "tls")]
     tls: OnceCell<tls::Client>,
@@ -75,6 +77,7 @@ impl<S: 'static> Shared<S> {
             settings,
             pool: RefCell::default(),
             keeper: RefCell::default(),
+            head: Cell::default(),
             #[cfg(feature = "tls")]
             tls: OnceCell::new(),
         }
@@ -82,11 +85,12 @@ impl<S: 'static> Shared<S> {
 
     /// What connections are kept by: those of one key lead to the same place by the same way.
     pub(super) fn key(&self, target: &Target) -> Rc<str> {
-        match (&self.settings.proxy, &target.zone) {
-            (Some(_), _) if !target.secure => "proxy".into(),
-            (_, Some(zone)) => format!("{}%{zone}", target.origin()).into(),
-            _ => target.origin().into(),
-        }
+        let name = match (&self.settings.proxy, &target.zone) {
+            (Some(_), _) if !target.secure => "proxy",
+            (_, Some(zone)) => &*format!("{}%{zone}", target.origin()),
+            _ => target.origin(),
+        };
+        self.pool.borrow().key(name).unwrap_or_else(|| name.into())
     }
 
     /// What TLS is spoken with.

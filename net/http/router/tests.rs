@@ -127,9 +127,14 @@ fn path_that_could_lead_elsewhere_is_bad() {
         "/users/%2e%2e",
         "/%2f",
         "/files/\\",
+        "/users/x%2F",
+        "/users/x%5C",
+        "/users/x\\",
+        "/users/x%2F/",
     ] {
         assert_eq!(find(&site(), Method::GET, path), Err("400".to_owned()), "{path}");
     }
+    assert_eq!(find(&site(), Method::GET, "/users/x/"), Ok(8), "a slash that stands as such");
     for path in ["/files/a..b", "/files/.a", "/files/a.", "/files/...", "/files/a%2fb/"] {
         assert_eq!(find(&site(), Method::GET, path), Ok(0), "{path}");
     }

@@ -39,9 +39,9 @@ impl Exchange {
             response = self.instead(&response);
         }
         let length = response.body.len();
-        let is_bodiless = self.is_bodiless(&response);
-        let coding = if is_bodiless { Coding::None } else { Coding::Length(length as u64) };
-        let has_body = !is_bodiless && !self.facts.get().is_head;
+        let bodiless = self.bodiless(&response);
+        let coding = bodiless.unwrap_or(Coding::Length(length as u64));
+        let has_body = bodiless.is_none() && !self.facts.get().is_head;
         let copied =
             if has_body && length <= COPIED_BYTES { response.body.as_slice() } else { &[] };
         let date = self.common.dates.get(reactor);

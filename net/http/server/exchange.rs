@@ -175,10 +175,10 @@ impl Exchange {
         Rc::new(Exchange::new(self.common.clone(), self.resumer.clone(), self.peer, 0))
     }
 
-    /// Whether a response to this request has no body.
-    pub(super) fn is_bodiless(&self, response: &Response) -> bool {
+    /// If a response to this request has no body, how that is told.
+    pub(super) fn bodiless(&self, response: &Response) -> Option<Coding> {
         let tunnel = self.facts.get().is_connect && response.code().is_success();
-        tunnel || response.is_bodiless()
+        if tunnel { Some(Coding::None) } else { response.bodiless() }
     }
 
     /// Makes this request the last on its connection.

@@ -92,14 +92,15 @@ impl Reply {
                 return sender;
             }
             let facts = self.0.facts.get();
-            let coding = if self.0.is_bodiless(&response) { Coding::None } else { coding };
+            let bodiless = self.0.bodiless(&response);
+            let coding = bodiless.unwrap_or(coding);
             self.0.coding.set(coding);
             let date = self.0.common.dates.get(reactor);
             let tick = reactor.tick_now();
             if let Some(conn) = self.0.conn(reactor)
                 && self.0.write_head(conn, &response, coding, &[], &date)
             {
-                if coding == Coding::None || facts.is_head {
+                if bodiless.is_some() || facts.is_head {
                     self.0.finish(conn, tick);
                     self.0.tell_session();
                     return Sender::new(self.0.dead());

@@ -124,15 +124,62 @@ fn is_text(bytes: &[u8]) -> bool {
 
 /// The size; of a line that is not whole any number, if it can become one.
 fn size(line: &[u8], whole: Whole) -> Option<u64> {
-    let semicolon = line.iter().position(|byte| *byte == b';');
-    let digits = &line[..semicolon.unwrap_or(line.len())];
-    let may_be_empty = whole == Whole::No && semicolon.is_none();
-    let fits = digits.iter().all(u8::is_ascii_hexdigit)
-        && digits.len() <= 16
+    let count = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    let (digits, rest) = line.split_at(count);
+    let may_be_empty = whole == Whole::No && line.is_empty();
+    let fits = digits.len() <= 16
         && (may_be_empty || !digits.is_empty())
-        && is_text(&line[digits.len()..]);
+        && are_extensions(rest, whole == Whole::No);
     let digits = std::str::from_utf8(digits).ok()?;
     fits.then(|| u64::from_str_radix(digits, 16).unwrap_or(0))
+}
+
+/// Whether it is `*( BWS ";" BWS name [ BWS "=" BWS value ] )`, or where more may come whether it
+/// can become that.
+fn are_extensions(mut rest: &[u8], more: bool) -> bool {
+    let skip = |rest: &mut &[u8], of: &dyn Fn(u8) -> bool| {
+        let count = rest.iter().take_while(|byte| of(**byte)).count();
+        *rest = &rest[count..];
+        count
+    };
+    let is_space = |byte: u8| matches!(byte, b' ' | b'\t');
+    let is_tchar = |b: u8| b.is_ascii_graphic() && !b"\"(),/:;<=>?@[\\]{}".contains(&b);
+    while !rest.is_empty() {
+        skip(&mut rest, &is_space);
+        match rest.split_first() {
+            Some((b';', behind)) => rest = behind,
+            Some(_) => return false,
+            None => return more,
+        }
+        skip(&mut rest, &is_space);
+        if skip(&mut rest, &is_tchar) == 0 {
+            return rest.is_empty() && more;
+        }
+        let mut value = rest;
+        skip(&mut value, &is_space);
+        let Some((b'=', behind)) = value.split_first() else { continue };
+        rest = behind;
+        skip(&mut rest, &is_space);
+        match rest.split_first() {
+            Some((b'"', quoted)) => {
+                let mut at = 0;
+                while quoted.get(at).is_some_and(|byte| *byte != b'"') {
+                    at += if quoted[at] == b'\\' { 2 } else { 1 };
+                }
+                if !is_text(&quoted[..at.min(quoted.len())]) {
+                    return false;
+                }
+                if at >= quoted.len() {
+                    return more;
+                }
+                rest = &quoted[at + 1..];
+            }
+            None => return more,
+            Some(_) if skip(&mut rest, &is_tchar) == 0 => return false,
+            Some(_) => {}
+        }
+    }
+    true
 }
 
 /// Whether it is a field, or nothing, or can become one.
@@ -147,7 +194,7 @@ fn is_field(line: &[u8], whole: Whole) -> bool {
 /// A stream that is nearly right.
 pub fn build(rng: &mut Rng) -> Vec<u8> {
     const LINES: [&str; 8] = ["\r\n", "\r\n", "\r\n", "\r\n", "\r\n", "\n", "\r", "\r\r\n"];
-    const EXTENSIONS: [&str; 8] = ["", "", "", ";a", ";a=\"b;\"", " ", ";\t", ";\0"];
+    const EXTENSIONS: [&str; 8] = ["", "", ";a=b", " ;\ta", ";a = \"b;\\\"\"", ";a ", ";", ";\0"];
     const TRAILERS: [&str; 8] = ["a: b", "a:", "A-b:\tc", "a", ": b", " a: b", "a : b", "a: b\x7f"];
     let mut out = Vec::new();
     while !rng.is_spent() && out.len() < super::BYTES_MAX {
