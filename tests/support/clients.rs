@@ -181,8 +181,8 @@ fn python_with(script: &str) -> Option<OsString> {
 }
 
 fn env() -> Option<OsString> {
-    let output = Command::new("env").args(["--block-signal=USR1", "true"]).output();
-    output.is_ok_and(|output| output.status.success()).then(|| "env".into())
+    let said = said("env", &["--block-signal=USR1", "echo", "fine"])?;
+    (said.trim_end() == "fine").then(|| "env".into())
 }
 
 fn ipv6() -> Option<OsString> {
