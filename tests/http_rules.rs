@@ -1,6 +1,5 @@
 //! The rules of RFC 9110 and 9112 for a server, each asked of a whole one: what it answers, whether
 //! the connection goes on, and that what follows is read as the next request and nothing else.
-#![cfg(feature = "http")]
 
 use waterwheel::net::http::{Response, Router, Server, StatusCode};
 
