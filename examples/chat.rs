@@ -68,11 +68,13 @@ fn main() {
 fn run(args: &cli::Args) -> Result<(), String> {
     cli::raise_open_files();
     let mut reactor = Reactor::new().map_err(|error| error.to_string())?;
-    let listener = tcp::listen(&mut reactor, &args.addr, |reactor, chat: &mut Chat, incoming| {
-        let conn = incoming.open(reactor, framed(Lines::new(LINE_BYTES_MAX), hear));
-        chat.join(reactor, conn);
-    })
-    .map_err(cli::cannot("listen on"))?;
+    let listener = tcp::Listen::new()
+        .limits(cli::limits())
+        .open(&mut reactor, &args.addr, |reactor, chat: &mut Chat, incoming| {
+            let conn = incoming.open(reactor, framed(Lines::new(LINE_BYTES_MAX), hear));
+            chat.join(reactor, conn);
+        })
+        .map_err(cli::cannot("listen on"))?;
     cli::end_on_signals(&mut reactor, cli::GRACE)?;
     let addr = reactor[listener].local_addr();
     cli::say(format_args!("listening on {addr}"));

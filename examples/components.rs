@@ -48,8 +48,9 @@ fn run(args: &cli::Args) -> Result<(), String> {
     let mut reactor = Reactor::new().map_err(|error| error.to_string())?;
     let reaper = Reaper::new(&mut reactor, idle);
     tally::print_every(&mut reactor, every, |server: &mut Server| &mut server.tally);
-    let listener =
-        tcp::listen(&mut reactor, &*args.addr, move |reactor, server: &mut Server, incoming| {
+    let listener = tcp::Listen::new()
+        .limits(cli::limits())
+        .open(&mut reactor, &*args.addr, move |reactor, server: &mut Server, incoming| {
             server.tally.clients += 1;
             let conn = incoming.open(reactor, move |reactor, server, conn, event| {
                 on_event(reactor, server, (conn, reaper), event);

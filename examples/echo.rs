@@ -36,7 +36,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
     let spin = Duration::from_micros(args.number("--spin").unwrap_or(0));
     let mut reactor = Reactor::builder().spin(spin).build().map_err(|error| error.to_string())?;
     let idle_timeout = args.number("--idle").map(Duration::from_secs);
-    let limits = Limits { idle_timeout, ..Limits::default() };
+    let limits = Limits { idle_timeout, ..cli::limits() };
     let listen = tcp::Listen::new().limits(limits);
     let listener = listen
         .open(&mut reactor, &args.addr, |reactor, _, incoming| {

@@ -42,8 +42,9 @@ fn main() {
 fn run(args: &cli::Args) -> Result<(), String> {
     cli::raise_open_files();
     let mut reactor = Reactor::new().map_err(|error| error.to_string())?;
-    let listener =
-        tcp::listen(&mut reactor, &args.addr, |reactor, clients: &mut Clients, incoming| {
+    let listener = tcp::Listen::new()
+        .limits(cli::limits())
+        .open(&mut reactor, &args.addr, |reactor, clients: &mut Clients, incoming| {
             clients.push(incoming.open(reactor, serve));
         })
         .map_err(cli::cannot("listen on"))?;

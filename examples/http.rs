@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use waterwheel::net::http::{Body, BodyHandler, Method, Reply, Request};
-use waterwheel::net::http::{Response, Router, Server, StatusCode};
+use waterwheel::net::http::{Limits, Response, Router, Server, StatusCode};
 use waterwheel::{Context, Reactor};
 
 mod cli;
@@ -62,6 +62,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
         .get("/slow", slow)
         .stream(Method::PUT, "/count", count);
     let listener = Server::routes(routes)
+        .limits(Limits { buffers: Some(cli::buffers()), ..Limits::default() })
         .listen(&mut reactor, &args.addr)
         .map_err(cli::cannot("listen on"))?;
     cli::end_on_signals(&mut reactor, DRAIN_GRACE)?;

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use history::History;
 use reader::Reader;
-use waterwheel::net::http::{Reply, Request, Response, Router};
+use waterwheel::net::http::{Limits, Reply, Request, Response, Router};
 use waterwheel::net::http::{Sender, Server, SseEvent, StatusCode};
 use waterwheel::reactor::Missed;
 use waterwheel::{Context, Reactor};
@@ -78,6 +78,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
         .get("/poll", poll)
         .post("/say", say);
     let listener = Server::routes(routes)
+        .limits(Limits { buffers: Some(cli::buffers()), ..Limits::default() })
         .listen(&mut reactor, &args.addr)
         .map_err(cli::cannot("listen on"))?;
     cli::end_on_signals_with(&mut reactor, cli::GRACE, |reactor, live| live.end(reactor))?;

@@ -150,7 +150,7 @@ fn serve(
     let mut reactor =
         builder.build().map_err(|error| format!("cannot make reactor {number}: {error}"))?;
     let write_timeout = Some(Duration::from_secs(10)); // for clients that do not read
-    let limits = Limits { write_timeout, ..Limits::default() };
+    let limits = Limits { write_timeout, ..cli::limits() };
     let listener = tcp::Listen::new()
         .reuse_port(true)
         .limits(limits)

@@ -53,7 +53,9 @@ fn run(args: &cli::Args) -> Result<(), String> {
     let rate = args.number("--rate");
     let delay = args.number("--delay").map(Duration::from_millis);
     // Two buckets, one for each direction; each is shared by all connections with these limits.
+    let buffers = Some(cli::buffers());
     let [clients, servers] = [(); 2].map(|()| Limits {
+        buffers: buffers.clone(),
         write_timeout: Some(WRITE_TIMEOUT),
         read_rate: rate.map(|rate| Rate::new(rate, rate / 10)),
         ..Limits::default()

@@ -45,7 +45,7 @@ fn main() {
 fn run(args: &cli::Args) -> Result<(), String> {
     cli::raise_open_files();
     let mut reactor = Reactor::new().map_err(|error| error.to_string())?;
-    let limits = Limits { read_timeout: Some(HANDSHAKE_TIMEOUT), ..Limits::default() };
+    let limits = Limits { read_timeout: Some(HANDSHAKE_TIMEOUT), ..cli::limits() };
     let listener = tcp::Listen::new()
         .limits(limits)
         .open(&mut reactor, &args.addr, |reactor, _, client| {

@@ -47,10 +47,12 @@ fn run(args: &cli::Args) -> Result<(), String> {
     let server = tls::Server::new(cert, key).unwrap_or_else(|error| cli::bad_usage(error));
     let server = server.alpn(["echo"]);
     let mut reactor = Reactor::new().map_err(|error| error.to_string())?;
-    let listener = tcp::listen(&mut reactor, args.addr.as_str(), move |reactor, _, incoming| {
-        serve(reactor, &server, incoming);
-    })
-    .map_err(cli::cannot("listen on"))?;
+    let listener = tcp::Listen::new()
+        .limits(cli::limits())
+        .open(&mut reactor, args.addr.as_str(), move |reactor, _, incoming| {
+            serve(reactor, &server, incoming);
+        })
+        .map_err(cli::cannot("listen on"))?;
     cli::end_on_signals(&mut reactor, cli::GRACE)?;
     cli::say(format_args!("listening on {}", reactor[listener].local_addr()));
     reactor.run(&mut ()).map_err(|error| error.to_string())

@@ -56,14 +56,16 @@ fn run(args: &cli::Args) -> Result<(), String> {
     let rounds = args.number("--rounds").unwrap_or(5_000_000);
     let text = |error: std::io::Error| error.to_string();
     let mut reactor = Reactor::builder().workers(1).build().map_err(text)?;
-    let listener = tcp::listen(&mut reactor, &args.addr, |reactor, _, incoming| {
-        incoming.open(reactor, |reactor: &mut Context<Server>, _, conn, event| {
-            if let Event::Data(bytes) = event {
-                let _ = conn.write(reactor, bytes); // full only for who reads nothing of 4 MiB
-            }
-        });
-    })
-    .map_err(cli::cannot("listen on"))?;
+    let listener = tcp::Listen::new()
+        .limits(cli::limits())
+        .open(&mut reactor, &args.addr, |reactor, _, incoming| {
+            incoming.open(reactor, |reactor: &mut Context<Server>, _, conn, event| {
+                if let Event::Data(bytes) = event {
+                    let _ = conn.write(reactor, bytes); // full only for who reads nothing of 4 MiB
+                }
+            });
+        })
+        .map_err(cli::cannot("listen on"))?;
     let ending = cli::end_on_signals(&mut reactor, cli::GRACE)?;
     let addr = reactor[listener].local_addr();
     cli::print(format_args!("listening on {addr}"));

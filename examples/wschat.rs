@@ -54,7 +54,8 @@ fn run(args: &cli::Args) -> Result<(), String> {
     let mut reactor = Reactor::new().map_err(|error| error.to_string())?;
     let limits = ws::Limits { message_bytes_max: MESSAGE_BYTES_MAX, ..ws::Limits::default() };
     let accept = ws::Accept::new().limits(limits);
-    let listener = http::listen(&mut reactor, &args.addr, {
+    let limits = http::Limits { buffers: Some(cli::buffers()), ..http::Limits::default() };
+    let server = http::Server::new({
         move |reactor, chat: &mut Chat, request, reply| match request.path() {
             "/" => _ = reply.send(reactor, Response::html(PAGE)),
             "/chat" => {
@@ -66,7 +67,8 @@ fn run(args: &cli::Args) -> Result<(), String> {
             _ => _ = reply.send(reactor, StatusCode::NOT_FOUND),
         }
     })
-    .map_err(cli::cannot("listen on"))?;
+    .limits(limits);
+    let listener = server.listen(&mut reactor, &args.addr).map_err(cli::cannot("listen on"))?;
     cli::end_on_signals(&mut reactor, cli::GRACE)?;
     let addr = reactor[listener].local_addr();
     cli::say(format_args!("listening on {addr}"));

@@ -105,7 +105,7 @@ impl<A> Listener<A> {
             acceptor,
             connections_max: listen.connections_max,
             accepts_per_turn: listen.accepts_per_turn,
-            seat: Seat::first(listen.limits.clone()).accepted(),
+            seat: Seat::first(listen.limits.clone().with_buffers()).accepted(),
             spare: spare::<A>(),
             resting: false,
             rest: REST_FIRST,

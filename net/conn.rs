@@ -46,7 +46,7 @@ use super::event::{Pressure, Reason};
 use super::limits::{Limits, Seat};
 use super::outbox;
 use super::transport::Io;
-use crate::reactor::Cork;
+use crate::reactor::{Charge, Cork};
 
 /// How far one half of a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +105,8 @@ pub(super) struct Backlog {
     pub(super) bytes: Vec<u8>,
     /// How many of them, from the front, have been consumed.
     pub(super) consumed: usize,
+    /// Its part of what connections may buffer together.
+    pub(super) charge: Charge,
 }
 
 /// How a connection has ended.

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!   listeners     closed with this turn: who is not accepted yet is refused by the kernel
-//!   accepted      read once more, then: idle ────────────▶ closed at once
+//!   accepted      read once more, then: idle, for 100 ms ▶ closed at once
 //!   connections                         in flight ─ done ─▶ closed in order
 //!   the deadline  ─────────────────────────────────────────▶ aborted, whoever is left
 //!   the report    when the last of them has been told Closed
@@ -19,8 +19,8 @@
 //! *In order* is as [`Conn::close`] does it: what the peer still sends would meet a closed socket,
 //! and the reset that follows may destroy the end of an answer that is on its way. So the peer may
 //! close first, within the grace of a close; if all is sent, within a second of it. One that was
-//! idle when the drain began has its answers, and where nothing comes or goes meanwhile there is
-//! nothing to wait for. TLS says close_notify first; a WebSocket waits for the peer's Close
+//! idle when the drain began has its answers. If nothing comes or goes for 100 ms, nothing is on its
+//! way, and there is nothing to wait for; a request that does come is still answered. TLS says close_notify first; a WebSocket waits for the peer's Close
 //! (`ws::Limits::close_timeout`), and for nothing behind that.
 //!
 //! # Rules
@@ -50,6 +50,10 @@ use crate::reactor::{Context, RawId, Readiness, SourceId};
 /// What a drained connection waits at most for its peer to close, all being sent: a round trip of
 /// the slowest networks, so that what went last is there before a reset can be.
 const LINGER_MAX: Duration = Duration::from_secs(1);
+
+/// How long one that was idle when the drain began must stay so before it is closed without waiting
+/// for its peer: the next request of a busy client comes sooner.
+const QUIET_FOR: Duration = Duration::from_millis(100);
 
 /// A drain that is under way; made by [`drain`].
 #[derive(Debug)]
@@ -139,9 +143,15 @@ where
     let report = DrainReport { listeners, connections, ..DrainReport::default() };
     let drain = Drain { left, report };
     let mut done = Some(done);
+    let deadline = reactor.tick_after(grace);
     let call = move |reactor: &mut Context<S>, state: &mut S, id: SourceId<Drain>, ready| {
         if Readiness::contains(ready, Readiness::DEADLINE) {
-            abort(reactor, id);
+            if reactor.tick() < deadline {
+                close_quiet(reactor, id);
+                reactor.set_deadline(id.raw(), Some(deadline));
+            } else {
+                abort(reactor, id);
+            }
         }
         if reactor[id].left.is_empty()
             && let Some(drain) = reactor.deregister(id)
@@ -151,8 +161,8 @@ where
         }
     };
     let id = reactor.own(drain, call); // A hook calls it.
-    let tick = reactor.tick_after(grace);
-    reactor.set_deadline(id.raw(), Some(tick));
+    let first = reactor.tick_after(QUIET_FOR.min(grace));
+    reactor.set_deadline(id.raw(), Some(first));
     watch(reactor, id);
     id
 }
@@ -179,7 +189,7 @@ fn begin<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> Option<Fat
     let conn = &mut reactor[id];
     conn.marks |= mark::DRAINING;
     let is_idle = conn.is_idle();
-    if is_idle && !conn.has(mark::CLOSING) {
+    if is_idle && !conn.has(mark::CLOSING) && !conn.seat.has_farewell() {
         conn.marks |= mark::QUIET;
     }
     Some(if is_idle { Fate::Idle } else { Fate::Finished })
@@ -212,6 +222,19 @@ fn watch<S: 'static>(reactor: &mut Context<S>, id: SourceId<Drain>) {
         (drain.left, drain.report) = (left, report);
     };
     own.set(Some(reactor.before_poll(look)));
+}
+
+/// Those to which nothing has happened since the drain began have had their time.
+fn close_quiet<S: 'static>(reactor: &mut Context<S>, id: SourceId<Drain>) {
+    let left: Vec<_> = reactor[id].left.iter().map(|(conn, _)| *conn).collect();
+    for conn in left {
+        if let Some(conn) = reactor.get_mut(conn).filter(|conn| conn.is_quiet_so_far()) {
+            conn.forget_quiet();
+            if conn.is_drained() {
+                conn.close_at_once();
+            }
+        }
+    }
 }
 
 /// The deadline.
@@ -279,8 +302,12 @@ impl Conn {
         self.receiving = Half::Finished;
     }
 
-    /// Whether it is being drained, and idle by now.
+    /// Whether it is being drained, and idle by now. Not one that was idle when the drain began: the
+    /// drain closes it if it stays so.
     pub(super) fn is_drained(&self) -> bool {
+        if self.is_quiet_so_far() {
+            return false;
+        }
         let ends_anyway = self.has(mark::CLOSING) || self.has_failed();
         self.has(mark::DRAINING) && !ends_anyway && self.is_idle()
     }

@@ -20,6 +20,7 @@
 use std::io;
 use std::mem;
 
+use super::budget::{BufferBudget, await_budget, go_on, relieve};
 use super::conn::{Conn, Half, mark};
 use super::deadline::{arm, check_deadlines, needs_arming};
 use super::event::{Event, Reason};
@@ -132,10 +133,12 @@ fn flush_outside<S: 'static, H: HandlerFn<S>>(
     handler: &H,
 ) {
     let Some(sent) = flush(reactor, id) else { return };
-    let conn = &mut reactor[id];
-    if sent && let Some(outbox) = conn.outbox.take() {
+    if sent && let Some(outbox) = reactor[id].outbox.take() {
         Cork::keep(outbox);
+        go_on(reactor, id);
     }
+    keep_to_budget(reactor, id, sent);
+    let conn = &mut reactor[id];
     if conn.has(mark::RESUMED | mark::LAST_WORDS) || begins_to_linger(conn) {
         reactor.resume(id.raw(), LOOK_AND_READ);
     } else if conn.is_drained()
@@ -164,6 +167,20 @@ fn flush<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> Option<boo
         reactor[id].note_unsent(tick);
     }
     Some(sent)
+}
+
+/// Counts what stays with the connection, and closes the largest if all have too much.
+#[inline]
+fn keep_to_budget<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>, sent: bool) {
+    let conn = &mut reactor[id];
+    if sent && conn.backlog.is_none() {
+        return;
+    }
+    match &conn.outbox {
+        Some(outbox) if outbox.lent => conn.keep_outbox(),
+        _ => conn.account(),
+    }
+    relieve(reactor, id);
 }
 
 /// Whether nothing follows from what has happened: an open connection, as after most events. `sent`
@@ -284,16 +301,23 @@ fn settle<S: 'static>(
     let mut told = false;
     loop {
         let Some(sent) = flush(reactor, id) else { return };
-        let conn = &mut reactor[id];
-        let settled = is_settled(conn, sent);
-        if sent && let Some(cork) = conn.outbox.take() {
+        if sent && let Some(cork) = reactor[id].outbox.take() {
+            let waited = !cork.lent;
             reactor.put_cork(cork);
+            if waited {
+                go_on(reactor, id);
+            }
         }
-        if settled {
+        keep_to_budget(reactor, id, sent);
+        let conn = &mut reactor[id];
+        if is_settled(conn, sent) {
             return;
         }
-        let conn = &mut reactor[id];
         if !owes_drained(conn) {
+            break;
+        }
+        if conn.seat.buffers.as_ref().is_some_and(BufferBudget::is_full) {
+            await_budget(reactor, id); // There is no room for what was refused, either.
             break;
         }
         if told {
@@ -307,9 +331,7 @@ fn settle<S: 'static>(
     }
     let conn = &mut reactor[id];
     let drained = conn.is_drained() && !more;
-    if drained && conn.is_quiet_so_far() && !conn.seat.has_farewell() {
-        conn.close_at_once();
-    } else if ends_with_peer(conn, handler) || drained && !conn.seat.has_farewell() {
+    if ends_with_peer(conn, handler) || drained && !conn.seat.has_farewell() {
         conn.close();
     } else if drained && !ready.contains(NUDGE) {
         reactor.resume(id.raw(), NUDGE); // Its handler closes it, or has a reason not to.

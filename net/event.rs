@@ -49,6 +49,9 @@ pub enum Reason {
     /// More bytes were left unread than
     /// [`Limits::backlog_bytes_max`](super::Limits::backlog_bytes_max).
     Backlog,
+    /// Connections that share a [`BufferBudget`](super::BufferBudget) buffered too much together, and
+    /// this one was among those that buffered most.
+    Buffers,
     /// The codec refused a frame.
     Frame(FrameError),
     /// Anything else the system said.
@@ -66,6 +69,7 @@ impl fmt::Display for Reason {
             Reason::WriteTimeout => "the peer took nothing for too long",
             Reason::Grace => "the peer did not take all before the close had to end",
             Reason::Backlog => "too many bytes were left unread",
+            Reason::Buffers => "too much was buffered, and most of it for this one",
             Reason::Frame(error) => return error.fmt(f),
             Reason::Error(error) => return error.fmt(f),
         })

@@ -1,10 +1,11 @@
 //! The limits of a connection: names, units, defaults.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ops::Deref;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::budget::{Beside, BufferBudget, LISTENER_BYTES_MAX};
 use super::rate::Rate;
 use crate::timers::Timeline;
 
@@ -52,6 +53,9 @@ pub struct Limits {
     /// How fast bytes are sent. While it holds sending up no idle or write timeout runs; the grace
     /// of a close does. None.
     pub write_rate: Option<Rate>,
+    /// What it may buffer together with all others that share the budget. `None` keeps the one that
+    /// there is: the connections of a listener share one of 256 MiB, others have none.
+    pub buffers: Option<BufferBudget>,
 }
 
 impl Default for Limits {
@@ -69,11 +73,18 @@ impl Default for Limits {
             half_open: false,
             read_rate: None,
             write_rate: None,
+            buffers: None,
         }
     }
 }
 
 impl Limits {
+    /// Those of a listener: with a budget, be it the usual one.
+    pub(super) fn with_buffers(mut self) -> Limits {
+        self.buffers.get_or_insert_with(|| BufferBudget::new(LISTENER_BYTES_MAX));
+        self
+    }
+
     fn is_timed(&self) -> bool {
         self.write_timeout.is_some() || self.hears()
     }
@@ -108,12 +119,22 @@ struct Shared {
     /// [`Limits::is_timed`] and [`Limits::hears`], which each event asks.
     timed: bool,
     hears: bool,
+    /// What the one connection whose own this is holds beside outbox and backlog.
+    beside: RefCell<Beside>,
 }
 
 impl Shared {
     fn new(limits: Limits, taken: Rc<Cell<usize>>, accepted: Cell<bool>) -> Rc<Shared> {
         let (timed, hears) = (limits.is_timed(), limits.hears());
-        Rc::new(Shared { limits, taken, accepted, farewell: Cell::new(false), timed, hears })
+        Rc::new(Shared {
+            limits,
+            taken,
+            accepted,
+            farewell: Cell::new(false),
+            timed,
+            hears,
+            beside: RefCell::default(),
+        })
     }
 }
 
@@ -163,11 +184,59 @@ impl Seat {
         }
     }
 
-    /// Parts with all that share it.
-    fn replace(&mut self, limits: Limits, farewell: bool) {
+    /// Parts with all that share it. It keeps its budget, unless the limits have another, and what it
+    /// was charged.
+    fn replace(&mut self, mut limits: Limits, farewell: bool) {
         let Shared { taken, accepted, .. } = &*self.0;
+        limits.buffers = limits.buffers.or_else(|| self.0.limits.buffers.clone());
+        let beside = if self.is_own() { self.0.beside.take() } else { Beside::default() };
+        let (transport, protocol) = beside.parts();
         self.0 = Shared::new(limits, taken.clone(), accepted.clone());
         self.0.farewell.set(farewell);
+        self.charge(transport, protocol);
+    }
+
+    /// Returns true if no other connection shares it.
+    fn is_own(&self) -> bool {
+        Rc::strong_count(&self.0) == 1
+    }
+
+    /// Counts what the transport holds for it.
+    pub(super) fn charge_transport(&mut self, bytes: usize) {
+        let (transport, protocol) = self.parts();
+        if bytes != transport {
+            self.charge(bytes, protocol);
+        }
+    }
+
+    /// Counts what a protocol holds for it.
+    #[cfg(feature = "http")]
+    pub(super) fn charge_protocol(&mut self, bytes: usize) {
+        let (transport, protocol) = self.parts();
+        if bytes != protocol {
+            self.charge(transport, bytes);
+        }
+    }
+
+    /// What is counted for it beside outbox and backlog.
+    pub(super) fn charged(&self) -> usize {
+        if self.is_own() { self.0.beside.borrow().bytes() } else { 0 }
+    }
+
+    fn parts(&self) -> (usize, usize) {
+        if self.is_own() { self.0.beside.borrow().parts() } else { (0, 0) }
+    }
+
+    fn charge(&mut self, transport: usize, protocol: usize) {
+        if self.0.limits.buffers.is_none() || (transport, protocol) == self.parts() {
+            return;
+        }
+        if !self.is_own() {
+            self.replace(self.0.limits.clone(), self.has_farewell());
+        }
+        if let Some(budget) = &self.0.limits.buffers {
+            self.0.beside.borrow_mut().set(budget, transport, protocol);
+        }
     }
 
     /// From now on its handler closes it when it is drained, since it has something to say first:

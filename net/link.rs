@@ -37,6 +37,7 @@ use std::time::{Duration, Instant};
 
 use super::conn::{Conn, Half, mark};
 use super::event::{Event, Pressure, Reason};
+use super::limits::Limits;
 use super::stream::Stream;
 use super::tap::Side;
 use crate::reactor::{Context, Options, Readiness, Resumer, SourceId};
@@ -215,10 +216,24 @@ where
         }
     };
     let id = reactor.own_with(link, options, call); // Its ends call it.
+    let [a, b] = share_budget([a, b]);
     let a = a.linked().open_hearing_cuts(reactor, passing(id, 0));
     let b = b.linked().open_hearing_cuts(reactor, passing(id, 1));
     reactor[id].ends.ids = Some([a, b]);
     id
+}
+
+/// What one end may buffer together with others, the other end does, too, if it has no such limit:
+/// what a client sends waits at the server's end.
+fn share_budget(mut ends: [Stream; 2]) -> [Stream; 2] {
+    let budgets = ends.each_ref().map(|end| end.conn.limits().buffers.clone());
+    for (end, [own, other]) in ends.iter_mut().zip([[0, 1], [1, 0]]) {
+        if budgets[own].is_none() && budgets[other].is_some() {
+            let limits = end.conn.limits().clone();
+            end.conn.set_limits(Limits { buffers: budgets[other].clone(), ..limits });
+        }
+    }
+    ends
 }
 
 /// The handler of one side.

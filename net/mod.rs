@@ -28,6 +28,7 @@
 
 mod accept;
 mod address;
+mod budget;
 #[cfg(all(unix, feature = "process"))]
 pub mod child;
 mod codec;
@@ -69,6 +70,7 @@ pub mod ws;
 
 pub use accept::{Accept, Listener};
 pub use address::{HostPort, ToAddresses};
+pub use budget::{BufferBudget, WhenFull};
 pub use codec::{Codec, Frame, FrameError, Framed, LengthPrefix, Lines, framed};
 pub use conn::Conn;
 pub use connect::Connecting;

@@ -10,6 +10,7 @@
 
 use std::io::{self, IoSlice};
 
+use super::budget::BufferBudget;
 use super::conn::{Conn, Half, SOON, mark};
 use super::event::Pressure;
 use crate::reactor::Cork;
@@ -30,10 +31,28 @@ impl Conn {
         let through = self.unsent() + bytes.len() >= through && !later;
         let taken = if through { self.write_through(bytes) } else { 0 };
         if taken < bytes.len() {
-            self.outbox.get_or_insert_with(Cork::spare).bytes.extend(&bytes[taken..]);
+            let outbox = self.outbox.get_or_insert_with(Cork::spare);
+            outbox.bytes.extend(&bytes[taken..]);
+            if !outbox.lent {
+                return self.put_aside();
+            }
         }
         if self.unsent() > self.seat.outbox_bytes_high {
             self.marks |= mark::ABOVE;
+            return Pressure::AboveHigh;
+        }
+        Pressure::Below
+    }
+
+    /// The bytes wait in a buffer of this connection's own.
+    fn put_aside(&mut self) -> Pressure {
+        self.account();
+        if self.unsent() > self.seat.outbox_bytes_high {
+            self.marks |= mark::ABOVE;
+            return Pressure::AboveHigh;
+        }
+        if self.seat.buffers.as_ref().is_some_and(BufferBudget::is_tight) {
+            self.marks |= mark::ABOVE | mark::WHOLE; // `Drained` when all of it is sent.
             return Pressure::AboveHigh;
         }
         Pressure::Below
@@ -47,8 +66,11 @@ impl Conn {
             return false;
         }
         let max = self.seat.outbox_bytes_max;
-        let admits = self.unsent() + count <= max;
-        if !admits {
+        let mut admits = self.unsent() + count <= max;
+        if admits && !self.has_budget(count) {
+            self.marks |= mark::ABOVE | mark::WHOLE;
+            admits = false;
+        } else if !admits {
             self.marks |= match count {
                 // `Drained` would be a lie where it could never fit, and at the low-water mark
                 // where it does not fit yet.
@@ -60,6 +82,18 @@ impl Conn {
             };
         }
         admits
+    }
+
+    /// Returns true if what all may buffer allows so many bytes more. What will probably leave at the
+    /// next flush is not asked: what goes into the loop's own cork, and a little of a connection that
+    /// has nothing unsent. So those who read are not refused for the sake of those who do not.
+    #[inline]
+    fn has_budget(&self, count: usize) -> bool {
+        let Some(budget) = &self.seat.buffers else { return true };
+        match &self.outbox {
+            Some(outbox) if outbox.lent => true,
+            _ => budget.has_room(count) || self.unsent() == 0 && count <= WRITE_THROUGH_BYTES,
+        }
     }
 
     /// The answer to a write that was not admitted.

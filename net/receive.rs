@@ -7,6 +7,7 @@
 
 use std::io;
 
+use super::budget::await_budget;
 use super::conn::{Backlog, Conn, Half, SOON, mark};
 use super::drive::{HandlerFn, LOOK_AND_READ, call};
 use super::event::{Event, Reason};
@@ -55,6 +56,10 @@ pub(super) fn receive<S: 'static>(
             let on = if to_the_end { LOOK_AND_READ } else { Readiness::READABLE };
             reactor.resume(id.raw(), on);
             return true;
+        }
+        if conn.waits_for_budget() {
+            await_budget(reactor, id);
+            return false; // Called again when more is left, or when it has sent what there is.
         }
         let Some(room) = conn.may_read(tick, budget.min(SCRATCH_BYTES)) else { return false };
         let mut scratch = reactor.take_scratch();
@@ -148,7 +153,7 @@ pub(super) fn deliver<S: 'static>(
     }
     let mut backlog = match backlog {
         Some(backlog) => backlog,
-        None => Box::new(Backlog { bytes: new[count - kept..].to_vec(), consumed: 0 }),
+        None => Box::new(Backlog { bytes: new[count - kept..].to_vec(), ..Backlog::default() }),
     };
     backlog.consumed = backlog.bytes.len() - kept;
     // Moved to the front when that moves less than was consumed: each byte moves once at most.

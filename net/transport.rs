@@ -60,6 +60,11 @@ pub trait Transport: Source + fmt::Debug {
         false
     }
 
+    /// Bytes of memory that its own buffers take, beside what is the same for an idle one.
+    fn buffered_bytes(&self) -> usize {
+        0
+    }
+
     /// Whether it was sent a part of what it can deliver only when the rest is there.
     fn is_amid(&self) -> bool {
         false
@@ -224,6 +229,15 @@ impl Io {
         match self {
             Io::Tcp(_) => false,
             Io::Other(other) => other.owes(),
+        }
+    }
+
+    /// See [`Transport::buffered_bytes`].
+    #[inline]
+    pub(super) fn buffered_bytes(&self) -> usize {
+        match self {
+            Io::Tcp(_) => 0,
+            Io::Other(other) => other.buffered_bytes(),
         }
     }
 

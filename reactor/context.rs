@@ -279,7 +279,9 @@ impl<S: 'static> Context<S> {
     /// [`put_cork`](Context::put_cork).
     #[inline]
     pub fn take_cork(&mut self) -> Box<Cork> {
-        self.cork.take().unwrap_or_else(Cork::spare)
+        let mut cork = self.cork.take().unwrap_or_else(Cork::spare);
+        cork.lent = true;
+        cork
     }
 
     /// Gives a buffer for writes back.

@@ -12,6 +12,8 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 
+use super::Charge;
+
 /// Capacity above which a [`Cork`] is not kept for the next callback: what one callback usually
 /// writes is less, and one large answer should not cost its size for ever.
 pub(super) const CORK_KEPT_BYTES: usize = 256 * 1024;
@@ -30,6 +32,10 @@ pub struct Cork {
     pub bytes: VecDeque<u8>,
     /// The tick at which they began to wait; 0 if they do not yet.
     pub since: u64,
+    /// It is the loop's, for the time of one callback.
+    pub(crate) lent: bool,
+    /// Its part of what connections may buffer together.
+    pub(crate) charge: Charge,
 }
 
 /// Buffers that nobody uses. They belong to the thread: a connection that is written to does not
@@ -65,6 +71,10 @@ impl Cork {
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.since = 0;
+        self.lent = false;
+        if self.charge.is_made() {
+            self.charge.release();
+        }
     }
 }
 
@@ -90,7 +100,7 @@ mod tests {
     use super::*;
 
     fn of(bytes: usize) -> Box<Cork> {
-        Box::new(Cork { bytes: VecDeque::with_capacity(bytes), since: 7 })
+        Box::new(Cork { bytes: VecDeque::with_capacity(bytes), since: 7, ..Cork::default() })
     }
 
     #[test]

@@ -66,6 +66,7 @@ mod alive;
 mod backoff;
 mod builder;
 mod bus;
+mod charge;
 mod context;
 mod cork;
 mod dispatch;
@@ -100,6 +101,7 @@ pub use alive::{Alive, Handle};
 pub use backoff::Backoff;
 pub use builder::{Builder, PanicPolicy};
 pub use bus::{LISTENERS_NESTED, ListenerId};
+pub(crate) use charge::{Charge, Total};
 pub use context::{Context, SCRATCH_BYTES, Statistics};
 pub use cork::Cork;
 #[cfg(unix)]

@@ -43,6 +43,11 @@ impl Resumer {
         self.0.borrow_mut().push((id, ready));
     }
 
+    /// The loop that it is of.
+    pub(super) fn key(&self) -> usize {
+        Rc::as_ptr(&self.0).addr()
+    }
+
     pub(super) fn is_waiting(&self) -> bool {
         !self.0.borrow().is_empty()
     }

@@ -241,14 +241,19 @@ impl<S: 'static> Context<S> {
 
     /// The first tick at or after `delay` from this very moment, as
     /// [`set_deadline`](Context::set_deadline) takes it. Not from the turn's `now`: a callback
-    /// earlier in the turn may have taken long, and what begins now has all of its time. # Cost:
-    /// reads the clock.
+    /// earlier in the turn may have taken long, and what begins now has all of its time.
+    ///
+    /// # Cost
+    /// Reads the clock.
     pub fn tick_after(&self, delay: Duration) -> u64 {
         Timeline::after(self.time.timeline.now(self.time.clock.now()), delay)
     }
 
     /// The first tick at or after this very moment: what is noted of something that happens, so
-    /// that no limit which counts from it is up early. # Cost: reads the clock.
+    /// that no limit which counts from it is up early.
+    ///
+    /// # Cost
+    /// Reads the clock.
     pub fn tick_now(&self) -> u64 {
         self.time.timeline.deadline(self.time.clock.now())
     }

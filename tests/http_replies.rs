@@ -103,7 +103,7 @@ fn answer_of_205_has_a_length_and_no_body() {
                 assert!(head.contains("\r\nContent-Length: 0\r\n"), "{method} {path}: {head}");
                 assert!(!head.contains("Transfer-Encoding"), "{method} {path}: {head}");
                 if let Some(sender) = bench.state.take() {
-                    assert_eq!(sender.write(&mut bench.reactor, b"more"), Pressure::Refused);
+                    assert_eq!(sender.write(&mut bench.reactor, b"more"), Pressure::Closed);
                 }
                 assert_eq!(client.has_ended(), closes);
                 if !closes {

@@ -245,6 +245,7 @@ fn our_client_speaks_to_a_server_of_openssl() {
 
 #[test]
 fn a_server_whose_key_is_not_taken_is_told_so() {
+    skip_without!(OPENSSL);
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/certs");
     let said = |name: &str, version: &str| {
         let file = format!("{folder}/{name}.pem");

@@ -6,6 +6,11 @@ use std::io::{self, ErrorKind, Write};
 use std::process::exit;
 
 use lexopt::prelude::*;
+use waterwheel::net::{BufferBudget, Limits};
+
+/// What all clients of a server together may make it buffer. 16 MiB: who reads nothing is sent away
+/// before the others feel it.
+pub const BUFFERED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 mod ending;
 mod output;
@@ -165,6 +170,16 @@ pub fn print(line: impl Display) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => exit(0),
         Err(error) => fail(format_args!("cannot print: {error}"), 1),
     }
+}
+
+/// Limits with a budget of [`BUFFERED_BYTES_MAX`] for all connections that share them.
+pub fn limits() -> Limits {
+    Limits { buffers: Some(buffers()), ..Limits::default() }
+}
+
+/// A budget of [`BUFFERED_BYTES_MAX`].
+pub fn buffers() -> BufferBudget {
+    BufferBudget::new(BUFFERED_BYTES_MAX)
 }
 
 /// One clear line on stderr and exit code 1, if it is an error: the run is broken.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::head::HeadLimits;
 use crate::net;
+use crate::net::BufferBudget;
 use crate::reactor::SCRATCH_BYTES;
 
 /// What a client may send, and how long it may take.
@@ -59,6 +60,9 @@ pub struct Limits {
     /// How long the end of a connection may take: for a client to take the last answer and to
     /// close, while what it still sends is read and dropped. 5 s.
     pub close_grace: Duration,
+    /// What all connections may buffer together: unsent answers, bodies that are collected, requests
+    /// that wait. `None`: a listener's own budget of 256 MiB. A body for which nothing is left: 503.
+    pub buffers: Option<BufferBudget>,
 }
 
 impl Default for Limits {
@@ -79,6 +83,7 @@ impl Default for Limits {
             write_timeout: Some(Duration::from_secs(30)),
             reply_timeout: None,
             close_grace: Duration::from_secs(5),
+            buffers: None,
         }
     }
 }
@@ -104,6 +109,7 @@ impl Limits {
             close_grace: self.close_grace,
             // A client that has finished sending waits for its answer.
             half_open: true,
+            buffers: self.buffers.clone(),
             ..net::Limits::default()
         }
     }

@@ -40,6 +40,15 @@ impl Payload {
         }
     }
 
+    /// Bytes of memory that go with it.
+    pub(super) fn owned_bytes(&self) -> usize {
+        match &self.0 {
+            Held::Cow(Cow::Owned(bytes)) => bytes.capacity(),
+            Held::Shared(bytes) if Rc::strong_count(bytes) == 1 => bytes.len(),
+            Held::Cow(Cow::Borrowed(_)) | Held::Shared(_) => 0,
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.as_slice().len()
     }

@@ -55,6 +55,11 @@ impl Sealed {
         self.bytes
     }
 
+    /// Bytes of memory that it takes.
+    pub(super) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     pub(super) fn pending(&self) -> &[u8] {
         &self.bytes[self.from..self.to]
     }

@@ -239,6 +239,11 @@ impl Transport for Tls {
         self.carrier.transport().flush()
     }
 
+    fn buffered_bytes(&self) -> usize {
+        let own = [self.outgoing.capacity(), self.partial.capacity(), self.surplus.capacity()];
+        own.iter().sum::<usize>() + self.carrier.buffered_bytes()
+    }
+
     fn has_more(&self) -> bool {
         if self.session.is_closed() {
             return !self.told; // What the carrier may have behind it is of no interest.

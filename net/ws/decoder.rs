@@ -188,6 +188,12 @@ impl Decoder {
         Ok(count)
     }
 
+    /// Bytes of memory that the message takes which has begun and not ended.
+    #[inline]
+    pub(super) fn held_bytes(&self) -> usize {
+        self.message.as_ref().map_or(0, |message| message.bytes.capacity())
+    }
+
     /// The tick at which the message that has begun and not ended began: it is `tick` for one that
     /// was not asked about before.
     #[inline]

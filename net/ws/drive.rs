@@ -22,6 +22,7 @@ use super::limits::Limits;
 use super::send;
 use super::socket::{Phase, Socket};
 use super::watch;
+use crate::net::budget::charge;
 use crate::net::conn::mark;
 use crate::net::drive::NUDGE;
 use crate::net::{self, Conn, Stream};
@@ -93,7 +94,8 @@ pub(super) fn attach<S: 'static>(
         stream.conn.seat.keep_farewell();
     }
     let decoder = Decoder::new(socket.0.role);
-    let mut driven = Driven { socket: socket.clone(), decoder, busy: false, tells, handler };
+    let mut driven =
+        Driven { socket: socket.clone(), decoder, busy: false, held: 0, tells, handler };
     let id = stream.open(reactor, move |reactor, state, id, event| match event {
         net::Event::Data(input) => driven.receive(reactor, state, id, input),
         net::Event::Drained => driven.drained(reactor, state),
@@ -134,6 +136,8 @@ struct Driven<F> {
     decoder: Decoder,
     /// Input is being handed out. If this is still set at the next call, the handler has panicked.
     busy: bool,
+    /// Bytes that it was charged for a message that has begun.
+    held: usize,
     /// `Open` is to be told.
     tells: bool,
     handler: F,
@@ -188,6 +192,10 @@ impl<F> Driven<F> {
         }
         if let Some(conn) = reactor.get_mut(id) {
             conn.unread(input.len() - at);
+        }
+        let held = self.decoder.held_bytes();
+        if held != mem::replace(&mut self.held, held) {
+            charge(reactor, id, held); // A limit of its own refuses a message that is too big.
         }
         let since = self.decoder.begun(|| reactor.tick_now());
         watch::amid(&self.socket, reactor, since);

@@ -41,6 +41,9 @@ pub fn raise_open_files() {
     setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most }).unwrap();
 }
 
+/// Set for a test that another program runs alone, in a process of its own.
+pub const ALONE: &str = "WATERWHEEL_TEST_ALONE";
+
 pub const MS: Duration = Duration::from_millis(1);
 
 /// The kinds of what was recorded, without the bookkeeping of turns.

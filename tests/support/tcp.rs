@@ -296,14 +296,17 @@ pub fn alone(test: &str) -> bool {
 
 /// [`alone`], started by a program such as env(1) that sets the scene.
 pub fn alone_by(launcher: &[&str], test: &str) -> bool {
-    const MARK: &str = "WATERWHEEL_TEST_ALONE";
-    if std::env::var_os(MARK).is_some() {
+    if std::env::var_os(super::support::ALONE).is_some() {
         return true;
     }
     let binary = std::env::current_exe().expect("a test binary");
     let binary = binary.to_str().expect("a path in UTF-8");
     let line = [launcher, &[binary, test, "--exact", "--nocapture"]].concat();
-    let child = Command::new(line[0]).args(&line[1..]).env(MARK, "1").output().expect("a child");
+    let child = Command::new(line[0])
+        .args(&line[1..])
+        .env(super::support::ALONE, "1")
+        .output()
+        .expect("a child");
     let said = String::from_utf8_lossy(&child.stdout);
     assert!(child.status.success(), "{said}\n{}", String::from_utf8_lossy(&child.stderr));
     assert!(said.contains("1 passed"), "no test is called {test}: {said}");

@@ -8,6 +8,7 @@
 use http::StatusCode;
 
 use super::exchange::{Exchange, Facts, Phase};
+use crate::net::budget::charge;
 use crate::net::conn::{Conn, mark};
 use crate::net::event::Pressure;
 use crate::net::http::date;
@@ -58,8 +59,14 @@ impl Exchange {
             self.tell_session();
         } else {
             self.phase.set(Phase::Sending);
+            let bytes = response.body.owned_bytes();
             self.rest.set(Some(Box::new((response.body, 0))));
             self.send_rest(reactor);
+            if let Some(id) = self.conn.get()
+                && self.phase.get() == Phase::Sending
+            {
+                charge(reactor, id, bytes);
+            }
         }
         true
     }
@@ -134,6 +141,7 @@ impl Exchange {
         for _ in 0..PIECES_PER_TURN {
             let left = &body.as_slice()[*sent..];
             if left.is_empty() {
+                conn.charge(0);
                 self.finish(conn, tick);
                 return self.tell_session();
             }
@@ -147,10 +155,12 @@ impl Exchange {
                 break;
             }
             let piece = &left[..left.len().min(PIECE_BYTES).min(room)];
-            if !conn.put(piece, 1).is_taken() {
-                return conn.abort();
+            match conn.put(piece, 1) {
+                Pressure::Closed => return conn.abort(),
+                // There is no room for all, in what connections have together.
+                Pressure::Refused => break,
+                Pressure::Below | Pressure::AboveHigh => *sent += piece.len(),
             }
-            *sent += piece.len();
         }
         conn.marks |= mark::ABOVE; // `Drained` goes on.
         self.rest.set(Some(rest));

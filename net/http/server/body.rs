@@ -11,6 +11,7 @@ use std::mem;
 use super::conn::{Intake, Session};
 use super::exchange::{Facts, Phase, Running};
 use super::{Body, BodyHandler, Reply, Request, time};
+use crate::net::budget::charge;
 use crate::net::conn::Conn;
 use crate::net::http::chunked::{Chunked, Piece};
 use crate::net::http::framing::Framing;
@@ -90,6 +91,8 @@ impl Collect {
     }
 }
 
+/// There is no room for more of it in what all connections may buffer together.
+const TOO_MUCH: Refusal = Refusal::new(503, "too much is buffered for others");
 pub(super) const TOO_LARGE: Refusal = Refusal::new(413, "the body is too large");
 
 /// A body that is streamed.
@@ -178,6 +181,12 @@ impl<S: 'static> Session<S> {
         };
         time::earn(&self.exchange, reactor.tick_now(), used);
         if !whole {
+            let bytes = collect.head.capacity() + collect.body.capacity();
+            if !charge(reactor, id, bytes) {
+                self.refuse(reactor, id, TOO_MUCH);
+                charge(reactor, id, 0);
+                return None;
+            }
             return (used > 0).then_some(used);
         }
         if let Intake::Collect(collect) = mem::replace(&mut self.intake, Intake::Head) {
@@ -191,6 +200,9 @@ impl<S: 'static> Session<S> {
                 let peer = self.exchange.peer;
                 self.call(reactor, state, id, Request { head: &head, body, peer, params });
                 drop(self.exchange.input.take());
+            }
+            if self.exchange.phase.get() != Phase::Sending {
+                charge(reactor, id, 0); // Else the rest of the answer was charged.
             }
         }
         Some(used)

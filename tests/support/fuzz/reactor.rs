@@ -197,7 +197,15 @@ impl World {
 
     /// The first tick at or after `delay` from the turn's now.
     pub(super) fn tick_after(&self, reactor: &Loop, delay: Duration) -> u64 {
-        let now = reactor.now() - self.origin;
+        World::first_tick(reactor.now() - self.origin, delay)
+    }
+
+    /// The first tick at or after `delay` from this very moment.
+    pub(super) fn tick_after_the_moment(&self, delay: Duration) -> u64 {
+        World::first_tick(self.elapsed(), delay)
+    }
+
+    fn first_tick(now: Duration, delay: Duration) -> u64 {
         if delay.is_zero() {
             return u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         }
