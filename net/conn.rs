@@ -82,6 +82,9 @@ pub(super) mod mark {
     pub(in crate::net) const LAST_WORDS: u16 = 128;
     /// `Drained` is owed when all is sent: what was refused fits into an empty outbox only.
     pub(in crate::net) const WHOLE: u16 = 256;
+    /// The same bit, of one that is closing, and so owes no `Drained`: its peer has only a moment to
+    /// close first.
+    pub(in crate::net) const HASTY: u16 = WHOLE;
     /// The kernel has taken bytes since the last flush.
     pub(in crate::net) const SENT: u16 = 512;
     /// One end of a link: it may be half open, whatever its limits say.

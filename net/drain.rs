@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!   listeners     closed with this turn: who is not accepted yet is refused by the kernel
-//!   accepted      read once more, then: idle, for 100 ms ▶ closed at once
+//!   accepted      read once more, then: idle ────────────▶ closed, 100 ms for the peer
 //!   connections                         in flight ─ done ─▶ closed in order
 //!   the deadline  ─────────────────────────────────────────▶ aborted, whoever is left
 //!   the report    when the last of them has been told Closed
@@ -19,8 +19,8 @@
 //! *In order* is as [`Conn::close`] does it: what the peer still sends would meet a closed socket,
 //! and the reset that follows may destroy the end of an answer that is on its way. So the peer may
 //! close first, within the grace of a close; if all is sent, within a second of it. One that was
-//! idle when the drain began has its answers. If nothing comes or goes for 100 ms, nothing is on its
-//! way, and there is nothing to wait for; a request that does come is still answered. TLS says close_notify first; a WebSocket waits for the peer's Close
+//! idle when the drain began has its answers, and if nothing comes or goes meanwhile, 100 ms are
+//! enough: what a busy client has on its way comes sooner, and meets no closed socket. TLS says close_notify first; a WebSocket waits for the peer's Close
 //! (`ws::Limits::close_timeout`), and for nothing behind that.
 //!
 //! # Rules
@@ -51,9 +51,9 @@ use crate::reactor::{Context, RawId, Readiness, SourceId};
 /// the slowest networks, so that what went last is there before a reset can be.
 const LINGER_MAX: Duration = Duration::from_secs(1);
 
-/// How long one that was idle when the drain began must stay so before it is closed without waiting
-/// for its peer: the next request of a busy client comes sooner.
-const QUIET_FOR: Duration = Duration::from_millis(100);
+/// The same of one that was idle when the drain began: nothing is on its way to it, and all that
+/// might come is the next request of a busy client.
+const QUIET_LINGER_MAX: Duration = Duration::from_millis(100);
 
 /// A drain that is under way; made by [`drain`].
 #[derive(Debug)]
@@ -143,15 +143,9 @@ where
     let report = DrainReport { listeners, connections, ..DrainReport::default() };
     let drain = Drain { left, report };
     let mut done = Some(done);
-    let deadline = reactor.tick_after(grace);
     let call = move |reactor: &mut Context<S>, state: &mut S, id: SourceId<Drain>, ready| {
         if Readiness::contains(ready, Readiness::DEADLINE) {
-            if reactor.tick() < deadline {
-                close_quiet(reactor, id);
-                reactor.set_deadline(id.raw(), Some(deadline));
-            } else {
-                abort(reactor, id);
-            }
+            abort(reactor, id);
         }
         if reactor[id].left.is_empty()
             && let Some(drain) = reactor.deregister(id)
@@ -161,8 +155,8 @@ where
         }
     };
     let id = reactor.own(drain, call); // A hook calls it.
-    let first = reactor.tick_after(QUIET_FOR.min(grace));
-    reactor.set_deadline(id.raw(), Some(first));
+    let tick = reactor.tick_after(grace);
+    reactor.set_deadline(id.raw(), Some(tick));
     watch(reactor, id);
     id
 }
@@ -189,7 +183,7 @@ fn begin<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> Option<Fat
     let conn = &mut reactor[id];
     conn.marks |= mark::DRAINING;
     let is_idle = conn.is_idle();
-    if is_idle && !conn.has(mark::CLOSING) && !conn.seat.has_farewell() {
+    if is_idle && !conn.has(mark::CLOSING) {
         conn.marks |= mark::QUIET;
     }
     Some(if is_idle { Fate::Idle } else { Fate::Finished })
@@ -222,19 +216,6 @@ fn watch<S: 'static>(reactor: &mut Context<S>, id: SourceId<Drain>) {
         (drain.left, drain.report) = (left, report);
     };
     own.set(Some(reactor.before_poll(look)));
-}
-
-/// Those to which nothing has happened since the drain began have had their time.
-fn close_quiet<S: 'static>(reactor: &mut Context<S>, id: SourceId<Drain>) {
-    let left: Vec<_> = reactor[id].left.iter().map(|(conn, _)| *conn).collect();
-    for conn in left {
-        if let Some(conn) = reactor.get_mut(conn).filter(|conn| conn.is_quiet_so_far()) {
-            conn.forget_quiet();
-            if conn.is_drained() {
-                conn.close_at_once();
-            }
-        }
-    }
 }
 
 /// The deadline.
@@ -279,7 +260,11 @@ impl Conn {
     /// How long the close that has begun may take.
     pub(super) fn close_grace(&self) -> Duration {
         let grace = self.seat.close_grace;
-        if self.has(mark::DRAINING) && self.is_sent() { grace.min(LINGER_MAX) } else { grace }
+        match self.has(mark::DRAINING) && self.is_sent() {
+            true if self.has(mark::HASTY) => grace.min(QUIET_LINGER_MAX),
+            true => grace.min(LINGER_MAX),
+            false => grace,
+        }
     }
 
     /// Whether nothing has come or gone since a drain found it idle.
@@ -294,20 +279,15 @@ impl Conn {
         }
     }
 
-    /// Closes without waiting for the peer's FIN: nothing was sent lately that a reset could
-    /// destroy, and nothing is unread that would cause one. A transport may have an end of its own
-    /// to send first, as TLS has.
-    pub(super) fn close_at_once(&mut self) {
+    /// Closes, and waits for the peer's FIN only for a moment: nothing was sent lately that a reset
+    /// could destroy.
+    pub(super) fn close_hastily(&mut self) {
         self.close();
-        self.receiving = Half::Finished;
+        self.marks |= mark::HASTY;
     }
 
-    /// Whether it is being drained, and idle by now. Not one that was idle when the drain began: the
-    /// drain closes it if it stays so.
+    /// Whether it is being drained, and idle by now.
     pub(super) fn is_drained(&self) -> bool {
-        if self.is_quiet_so_far() {
-            return false;
-        }
         let ends_anyway = self.has(mark::CLOSING) || self.has_failed();
         self.has(mark::DRAINING) && !ends_anyway && self.is_idle()
     }

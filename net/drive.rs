@@ -331,7 +331,9 @@ fn settle<S: 'static>(
     }
     let conn = &mut reactor[id];
     let drained = conn.is_drained() && !more;
-    if ends_with_peer(conn, handler) || drained && !conn.seat.has_farewell() {
+    if drained && conn.is_quiet_so_far() && !conn.seat.has_farewell() {
+        conn.close_hastily();
+    } else if ends_with_peer(conn, handler) || drained && !conn.seat.has_farewell() {
         conn.close();
     } else if drained && !ready.contains(NUDGE) {
         reactor.resume(id.raw(), NUDGE); // Its handler closes it, or has a reason not to.

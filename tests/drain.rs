@@ -308,15 +308,23 @@ fn whoever_is_left_at_the_deadline_is_aborted_and_not_before() {
     );
 }
 
-/// The clock is held: none of it waits for anything.
+/// What an idle client has to close first.
+const MOMENT: Duration = Duration::from_millis(100);
+
 #[test]
-fn idle_client_that_does_not_close_costs_no_time() {
+fn idle_client_that_does_not_close_costs_a_moment() {
     for says in [&b""[..], b"hello\n", b"one\ntwo\n"] {
-        let (mut reactor, mut server, _clock) = reactor();
+        let (mut reactor, mut server, clock) = reactor();
         let addr = serve(&mut reactor);
         let mut peer = client(&mut reactor, &mut server, addr, says);
         let drain = net::drain(&mut reactor, 60 * SECOND, note);
         assert_eq!(reactor[drain].report().connections, 1);
+        turns(&mut reactor, &mut server, 5);
+        turn_until(&mut reactor, &mut server, |_, _| peer.read_all().is_some());
+        clock.advance(MOMENT - MS);
+        turns(&mut reactor, &mut server, 5);
+        assert!(server.reports.is_empty(), "its next request may be on its way");
+        clock.advance(MS);
         assert_eq!(report(&mut reactor, &mut server), [1, 1, 1, 0, 0]);
         assert_eq!((reactor.sources(), unclosed()), (0, 0));
         assert_eq!(format!("{:?}", server.closed), "[Finished]");
@@ -328,8 +336,8 @@ fn idle_client_that_does_not_close_costs_no_time() {
 
 #[cfg(unix)]
 #[test]
-fn idle_client_of_a_unix_socket_and_of_one_half_costs_no_time_either() {
-    let (mut reactor, mut server, _clock) = reactor();
+fn idle_client_of_a_unix_socket_and_of_one_half_costs_no_more() {
+    let (mut reactor, mut server, clock) = reactor();
     let addr = serve(&mut reactor);
     let _peer = client(&mut reactor, &mut server, addr, b"hello\n");
     reactor[server.conns[0]].shutdown();
@@ -339,6 +347,8 @@ fn idle_client_of_a_unix_socket_and_of_one_half_costs_no_time_either() {
     let stream = Stream::over(mio::net::UnixStream::from_std(theirs));
     stream.accepted().open(&mut reactor, |_, _, _, _| {});
     net::drain(&mut reactor, 60 * SECOND, note);
+    turns(&mut reactor, &mut server, 5);
+    clock.advance(MOMENT);
     assert_eq!(report(&mut reactor, &mut server), [1, 2, 2, 0, 0]);
     assert_eq!(ours.read(&mut [0]).unwrap(), 0);
 }
@@ -393,12 +403,14 @@ fn good_bye_that_is_said_in_a_drain_is_not_in_danger() {
 /// A host sleeps outside of the loop, where nothing looks for connections that have gone.
 #[test]
 fn host_does_not_sleep_over_the_report() {
-    let (mut reactor, mut server, _clock) = reactor();
+    let (mut reactor, mut server, clock) = reactor();
     let addr = serve(&mut reactor);
     let _peer = client(&mut reactor, &mut server, addr, b"hello\n");
     net::drain(&mut reactor, 60 * SECOND, note);
     while server.reports.is_empty() {
-        assert_eq!(reactor.next_wait(), Some(Duration::ZERO), "the peer has no news for us");
+        let wait = reactor.next_wait().expect("the peer has no news for us");
+        assert!(wait <= MOMENT, "{wait:?}");
+        clock.advance(wait);
         reactor.turn(&mut server, Some(Duration::ZERO)).unwrap();
     }
     assert_eq!(report(&mut reactor, &mut server), [1, 1, 1, 0, 0]);
