@@ -25,7 +25,7 @@ pub(super) fn arm<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
     let Some(conn) = reactor.get_mut(id) else { return };
     if conn.heard == 0 {
         conn.heard = tick; // Nobody has asked before.
-        if !conn.has(mark::LINGERING | mark::SLOWED_IN) {
+        if !conn.is_lingering() && !conn.has(mark::SLOWED_IN) {
             conn.progress = tick;
         }
     }

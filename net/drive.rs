@@ -88,12 +88,12 @@ fn see_deadlines<S: 'static>(
     id: SourceId<Conn>,
     handler: &mut impl HandlerFn<S>,
 ) -> bool {
-    let sent = reactor.get(id).is_some_and(|conn| conn.unsent() == 0);
+    let sent = reactor.get(id).is_some_and(Conn::is_sent);
     // The kernel may hold data that this turn's poll had no room to report (R3).
     let more = receive(reactor, state, id, LOOK_AND_READ, handler);
-    if sent && reactor.get(id).is_some_and(Conn::waits_unnoted) {
+    if sent && reactor.get(id).is_some_and(|conn| conn.seat.is_timed() && !conn.is_sent()) {
         let tick = reactor.tick_now();
-        reactor[id].note_unsent(tick); // The answer to that has not waited yet.
+        reactor[id].begin_to_wait(tick); // The answer to that has not waited yet.
     }
     check_deadlines(reactor, id);
     more

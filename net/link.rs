@@ -315,7 +315,10 @@ fn end_silent<S: 'static>(reactor: &mut Context<S>, id: SourceId<Link>) {
     let Some(link) = reactor.get(id) else { return };
     let ends = link.ends();
     let has_passed = link.bytes().iter().sum::<u64>() > link.passed;
-    if has_passed || ends.iter().any(|end| reactor.get(*end).is_some_and(|end| !end.is_sent())) {
+    // A tap that waits is the program's doing, and what it has put off is not passed at once.
+    let waits = link.waits.iter().any(Cell::get) || link.resumed.contains(&true);
+    let is_busy = |end: &Conn| !end.is_sent() || end.has(mark::RESUMED);
+    if has_passed || waits || ends.iter().any(|end| reactor.get(*end).is_some_and(is_busy)) {
         return await_answer(reactor, id);
     }
     for end in ends {

@@ -155,6 +155,13 @@ impl Conn {
         }
     }
 
+    /// [`note_unsent`](Conn::note_unsent) of what its transport owes, too.
+    #[cold]
+    pub(super) fn begin_to_wait(&mut self, tick: u64) {
+        self.outbox.get_or_insert_with(Cork::spare);
+        self.note_unsent(tick);
+    }
+
     /// Whether a limit counts from when the unsent bytes began to wait, and that is not noted.
     #[inline]
     pub(super) fn waits_unnoted(&self) -> bool {
@@ -218,10 +225,7 @@ impl Conn {
                 }
             }
         }
-        let outbox = self.outbox.get_or_insert_with(Cork::spare);
-        if outbox.since == 0 {
-            outbox.since = tick;
-        }
+        self.begin_to_wait(tick);
         false
     }
 

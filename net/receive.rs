@@ -31,7 +31,7 @@ pub(super) fn receive<S: 'static>(
     if conn.has(mark::RESUMED) {
         // The read timeout begins anew; it may not even be armed.
         conn.marks &= !mark::RESUMED;
-        if !conn.has(mark::LINGERING | mark::SLOWED_IN) {
+        if !conn.is_lingering() && !conn.has(mark::SLOWED_IN) {
             conn.progress = SOON;
         }
         conn.marks &= !mark::ARMED;

@@ -652,3 +652,32 @@ fn listeners_on_unix_sockets_are_drained_too() {
     assert_eq!(report(&mut reactor, &mut server), [1, 1, 1, 0, 0]);
     assert!(!path.exists() && !reactor.is_alive());
 }
+
+#[test]
+fn connection_that_is_held_in_the_turn_of_the_drain_keeps_the_whole_of_its_limits() {
+    let (mut reactor, mut server, clock) = reactor();
+    let addr = serve(&mut reactor);
+    let _peer = client(&mut reactor, &mut server, addr, b"");
+    let conn = server.conns[0];
+    let limits = Limits { read_timeout: Some(5 * SECOND), ..Limits::default() };
+    clock.advance(10 * SECOND);
+    net::drain(&mut reactor, 60 * SECOND, note);
+    // It was idle, and now has an answer to find, a limit, and is paused for a while.
+    reactor[conn].hold();
+    reactor[conn].set_limits(limits);
+    turns(&mut reactor, &mut server, 5);
+    assert!(server.closed.is_empty(), "{:?}", server.closed);
+    reactor[conn].pause();
+    turns(&mut reactor, &mut server, 5);
+    clock.advance(10 * SECOND);
+    turns(&mut reactor, &mut server, 5);
+    reactor[conn].resume();
+    for _ in 0..4 {
+        turns(&mut reactor, &mut server, 5);
+        assert!(server.closed.is_empty(), "{:?}", server.closed);
+        clock.advance(SECOND);
+    }
+    clock.advance(2 * SECOND);
+    turns(&mut reactor, &mut server, 5);
+    assert!(matches!(&server.closed[..], [Reason::ReadTimeout]), "{:?}", server.closed);
+}

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, IoSlice, Write};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::rc::Rc;
 
 use mio::{Interest, Registry, Token, event::Source};
@@ -223,6 +223,42 @@ fn bytes_are_unsent_until_the_last_of_their_ciphertext_has_gone() {
         reactor.resume(conn.raw(), Readiness::WRITABLE);
         turns(&mut reactor, &mut told, 2);
         assert_eq!(reactor[conn].unsent(), unsent);
+    }
+}
+
+/// However the bytes lie in the buffers that they come from: that is chance, and would cost a
+/// record for each piece.
+#[test]
+fn records_are_filled_whatever_pieces_the_bytes_come_in() {
+    let room = 1 << 20;
+    // The first waits in the outbox, and the second is offered behind it.
+    for (first, second) in
+        [(0, 41_000), (1000, 40_000), (16_383, 24_617), (1, 40_999), (100, 16_284), (100, 16_285)]
+    {
+        let (mut reactor, mut told, conn, carrier, mut peer) = served(usize::MAX, false);
+        carrier.0.borrow_mut().room = room;
+        carrier.0.borrow_mut().taken.clear();
+        let said: Vec<u8> = (0..first + second).map(|at| (at % 251) as u8).collect();
+        let (front, back) = said.split_at(first);
+        let _ = (reactor[conn].write(front), reactor[conn].write(back));
+        turns(&mut reactor, &mut told, 2);
+        let taken = std::mem::take(&mut carrier.0.borrow_mut().taken);
+        let (mut records, mut at) = (0, 0);
+        while at < taken.len() {
+            at += 5 + usize::from(u16::from_be_bytes([taken[at + 3], taken[at + 4]]));
+            records += 1;
+        }
+        assert_eq!(records, said.len().div_ceil(16 * 1024), "{first} and {second}");
+        let (mut input, mut heard) = (&taken[..], Vec::new());
+        while !input.is_empty() {
+            peer.read_tls(&mut input).unwrap();
+            peer.process_new_packets().unwrap();
+            let mut plain = [0; 50_000];
+            while let Ok(count @ 1..) = peer.reader().read(&mut plain) {
+                heard.extend_from_slice(&plain[..count]);
+            }
+        }
+        assert!(heard == said, "{first} and {second}");
     }
 }
 

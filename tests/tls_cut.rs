@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use rustls::version::{TLS12, TLS13};
 use waterwheel::net::{
-    Conn, Event, Framed, Limits, Lines, LinkReport, Pressure, Reason, Stream, framed, link, memory,
-    tcp as net_tcp,
+    Conn, Event, Framed, Limits, Lines, Link, LinkReport, Passing, Pressure, Reason, Side, Stream,
+    Tap, framed, link, link_with, memory, tcp as net_tcp,
 };
 use waterwheel::timers::ManualClock;
 use waterwheel::{Context, Reactor, SourceId};
@@ -387,9 +387,24 @@ struct Passed {
     server: Told,
 }
 
-fn between<F>(clock: &ManualClock, half_open: bool, mut handler: F) -> Between
+fn between<F>(clock: &ManualClock, half_open: bool, handler: F) -> Between
 where
     F: FnMut(&mut Context<Passed>, SourceId<Conn>, &[u8]) + 'static,
+{
+    joined(clock, half_open, handler, |reactor, client, upstream| {
+        link(reactor, client, upstream, report);
+    })
+}
+
+fn report(_: &mut Context<Passed>, state: &mut Passed, report: LinkReport) {
+    state.report = Some(report);
+}
+
+/// [`between`] with what makes the link.
+fn joined<F, L>(clock: &ManualClock, half_open: bool, mut handler: F, join: L) -> Between
+where
+    F: FnMut(&mut Context<Passed>, SourceId<Conn>, &[u8]) + 'static,
+    L: FnOnce(&mut Context<Passed>, Stream, Stream) + 'static,
 {
     let mut reactor = Reactor::builder().clock(clock).build().unwrap();
     let mut state = Passed::default();
@@ -408,12 +423,8 @@ where
     };
     let limits = Limits { half_open, ..Limits::default() };
     server.limits(limits).open(&mut reactor, watched(serve));
-    let mut upstream = Some(upstream);
     with::server().accept(&mut reactor, ours, move |reactor, _, result| {
-        let upstream: Stream = upstream.take().unwrap();
-        link(reactor, result.unwrap(), upstream, |_, state: &mut Passed, report| {
-            state.report = Some(report);
-        });
+        join(reactor, result.unwrap(), upstream);
     });
     let mut peer = TlsPeer::client(&mut reactor, theirs, with::client_config());
     peer.shake(&mut reactor, &mut state);
@@ -491,4 +502,43 @@ fn a_cut_where_both_ends_of_a_link_are_silent_ends_it_after_the_grace() {
     turns(&mut reactor, &mut state, 10);
     assert_cut_at_a(&state);
     reactor.run(&mut state).unwrap();
+}
+
+#[test]
+fn a_cut_waits_for_a_tap_that_puts_the_answer_off() {
+    let (clock, late) = (ManualClock::new(), Duration::from_secs(30));
+    let answers = |reactor: &mut Context<Passed>, conn: SourceId<Conn>, said: &[u8]| {
+        let _ = conn.write(reactor, &said.to_ascii_uppercase());
+    };
+    let Between { mut reactor, mut state, mut peer } =
+        joined(&clock, false, answers, move |reactor, client, upstream| {
+            let mut waits = false;
+            let tap = move |reactor: &mut Context<Passed>,
+                            _: &mut _,
+                            link: SourceId<Link>,
+                            passing: Passing<'_>| {
+                let Passing::Data(Side::B, _) = passing else { return Tap::Pass };
+                waits = !waits;
+                if !waits {
+                    return Tap::Pass;
+                }
+                reactor.after(late, move |reactor, _| {
+                    link.resume(reactor, Side::B);
+                });
+                Tap::Wait
+            };
+            link_with(reactor, client, upstream, tap, report);
+        });
+    say_and_cut(&mut reactor, &mut peer, b"whole");
+    turns(&mut reactor, &mut state, 10);
+    for _ in 0..30 {
+        assert!(state.report.is_none(), "a grace of 5 s is for those who are silent");
+        clock.advance(Duration::from_secs(1));
+        turns(&mut reactor, &mut state, 10);
+    }
+    peer.read(&mut reactor).unwrap();
+    assert_eq!(peer.heard, b"WHOLE");
+    reactor.run(&mut state).unwrap();
+    assert_cut_at_a(&state);
+    assert_eq!(unclosed(), 0);
 }

@@ -3,10 +3,12 @@
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, IoSlice};
 use std::rc::Rc;
+use std::time::Duration;
 
 use mio::{Interest, Registry, Token, event::Source};
 use waterwheel::net::{Conn, Event, Limits, Pressure, Reason, Stream, Transport};
 use waterwheel::reactor::Readiness;
+use waterwheel::timers::ManualClock;
 use waterwheel::{Context, Reactor, SourceId};
 
 mod support;
@@ -283,4 +285,86 @@ fn connection_that_cannot_be_watched_is_told_so_by_closed() {
     assert!(line.borrow().dropped && line.borrow().taken.is_empty());
     let kinds: Vec<_> = end.closed.iter().map(|why| format!("{why:?}")).collect();
     assert_eq!(kinds, ["Error(Kind(StorageFull))"]);
+}
+
+/// Answers a question of its peer by itself, as TLS may; the handler hears neither.
+#[derive(Debug)]
+struct Polite {
+    line: Scripted,
+    asked: Rc<RefCell<bool>>,
+    owes: bool,
+    heard: bool,
+}
+
+impl Transport for Polite {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        if self.asked.take() {
+            (self.owes, self.heard) = (true, true);
+        }
+        Err(ErrorKind::WouldBlock.into())
+    }
+
+    fn write(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.line.write(pieces)
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.line.finish()
+    }
+
+    fn owes(&self) -> bool {
+        self.owes
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.owes = false;
+        Ok(())
+    }
+
+    fn has_heard(&mut self) -> bool {
+        std::mem::take(&mut self.heard)
+    }
+}
+
+impl Source for Polite {
+    fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn reregister(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn deregister(&mut self, _: &Registry) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn answer_of_the_transport_to_what_came_with_a_deadline_has_not_waited() {
+    let clock = ManualClock::held();
+    let mut reactor = Reactor::builder().clock(&clock).build().unwrap();
+    let seconds = |count| Some(Duration::from_secs(count));
+    let limits =
+        Limits { idle_timeout: seconds(10), write_timeout: seconds(1), ..Limits::default() };
+    let asked = Rc::new(RefCell::new(false));
+    let polite =
+        Polite { line: Scripted(Rc::default()), asked: asked.clone(), owes: false, heard: false };
+    let closed = |_: &mut Context<_>, closed: &mut Option<Reason>, _, event: Event<'_>| {
+        if let Event::Closed(why) = event {
+            *closed = Some(why);
+        }
+    };
+    Stream::over(polite).limits(limits).open(&mut reactor, watched(closed));
+    let mut why = None;
+    turns(&mut reactor, &mut why, 3);
+    // It comes when the limits are looked at, behind what the poll has told.
+    clock.advance(Duration::from_secs(10));
+    *asked.borrow_mut() = true;
+    turns(&mut reactor, &mut why, 3);
+    assert!(why.is_none() && !*asked.borrow(), "{why:?}");
+    clock.advance(Duration::from_secs(10));
+    turns(&mut reactor, &mut why, 3);
+    assert!(matches!(why, Some(Reason::IdleTimeout)), "{why:?}");
+    assert_eq!(unclosed(), 0);
 }

@@ -166,26 +166,65 @@ impl Session {
     /// Encrypts from `pieces`, behind their first `skip` bytes, `most` bytes at most; answers how
     /// many. `partial` is what [`take_in`](Session::take_in) has left.
     ///
+    /// Where a piece ends is chance, that of a ring buffer, and no record's end: the same bytes are
+    /// the same records.
+    ///
     /// # Errors
     /// Nothing may be sent: the session has failed, or its keys are used up.
     pub(super) fn seal(
         &mut self,
         pieces: &[IoSlice<'_>],
         mut skip: usize,
-        most: usize,
+        mut most: usize,
         partial: &mut [u8],
         out: &mut Sealed,
     ) -> Result<usize, Error> {
-        let mut sealed = 0;
-        for piece in pieces {
-            let before = skip.min(piece.len());
-            skip -= before;
-            let piece = &piece[before..];
-            let piece = &piece[..piece.len().min(most - sealed)];
-            if !piece.is_empty() {
-                self.write(partial, out, Say::Plain(piece))?;
-                sealed += piece.len();
+        let mut parts = pieces.iter().filter_map(|piece| {
+            let part = &piece[skip.min(piece.len())..];
+            skip -= piece.len() - part.len();
+            let part = &part[..part.len().min(most)];
+            most -= part.len();
+            (!part.is_empty()).then_some(part)
+        });
+        let Some(first) = parts.next() else { return Ok(0) };
+        match parts.next() {
+            None => self.write(partial, out, Say::Plain(first)).map(|()| first.len()),
+            Some(second) => {
+                self.seal_joined([first, second].into_iter().chain(parts), partial, out)
             }
+        }
+    }
+
+    /// Encrypts parts as if they were one: what fills no record waits for the next.
+    #[cold]
+    fn seal_joined<'a>(
+        &mut self,
+        parts: impl Iterator<Item = &'a [u8]>,
+        partial: &mut [u8],
+        out: &mut Sealed,
+    ) -> Result<usize, Error> {
+        let (mut record, mut filled, mut sealed) = ([0; RECORD_BYTES], 0, 0);
+        for mut part in parts {
+            sealed += part.len();
+            if filled > 0 {
+                let (front, back) = part.split_at(part.len().min(RECORD_BYTES - filled));
+                record[filled..filled + front.len()].copy_from_slice(front);
+                filled += front.len();
+                part = back;
+                if filled == RECORD_BYTES {
+                    self.write(partial, out, Say::Plain(&record))?;
+                    filled = 0;
+                }
+            }
+            let (whole, rest) = part.split_at(part.len() - part.len() % RECORD_BYTES);
+            if !whole.is_empty() {
+                self.write(partial, out, Say::Plain(whole))?;
+            }
+            record[filled..filled + rest.len()].copy_from_slice(rest);
+            filled += rest.len();
+        }
+        if filled > 0 {
+            self.write(partial, out, Say::Plain(&record[..filled]))?;
         }
         Ok(sealed)
     }

@@ -8,6 +8,8 @@
 
 use std::net::Ipv6Addr;
 
+use crate::net::address::parse_port;
+
 /// Whether an origin, such as `https://example.org`, is of the host and port of a request.
 ///
 /// Which scheme the client has used is not known here: a proxy may have spoken TLS in this server's
@@ -36,7 +38,7 @@ fn parts(authority: &str) -> Option<(&str, Option<u16>)> {
     match authority[end..].rsplit_once(':') {
         None => Some((authority, None)),
         Some((before, "")) => Some((&authority[..end + before.len()], None)),
-        Some((before, port)) => Some((&authority[..end + before.len()], Some(port.parse().ok()?))),
+        Some((before, port)) => Some((&authority[..end + before.len()], Some(parse_port(port)?))),
     }
 }
 
@@ -98,6 +100,8 @@ mod tests {
             ("https://a.example:80", "a.example"),
             ("http://a.example:99999", "a.example:99999"),
             ("http://a.example:x", "a.example:x"),
+            ("http://a.example:+80", "a.example"),
+            ("http://a.example:+8080", "a.example:8080"),
             ("http://a.example.evil", "a.example"),
             ("http://a.example@b", "a.example"),
             ("http://a.example..", "a.example"),

@@ -264,4 +264,23 @@ mod tests {
             assert!(error.starts_with("a bad Location ") && error.contains(why), "{error}");
         }
     }
+
+    #[test]
+    fn zone_goes_on_to_the_same_host_however_that_is_written() {
+        let zoned = Ask::get("http://[fe80::1%25%2541]/a").header("Cookie", "c");
+        let base = zoned.url.clone().unwrap();
+        for (location, address, cookies) in [
+            ("b", "[fe80::1%%41]:80", 1),
+            ("//[FE80:0::0001]:080/", "[fe80::1%%41]:80", 1),
+            ("http://[fe80::1]:81/", "[fe80::1%%41]:81", 0),
+            ("http://[fe80::1%25%2541]/", "[fe80::1%%41]:80", 1),
+            ("http://[fe80::2]/", "[fe80::2]:80", 0),
+        ] {
+            let next = zoned.redirected(&base, 302, location.as_bytes(), true).unwrap();
+            assert_eq!(next.url.unwrap().address(), address, "{location}");
+            assert_eq!(next.headers.len(), cookies, "{location}");
+        }
+        let other = zoned.redirected(&base, 302, b"http://[fe80::1%25A]/", true);
+        assert!(other.unwrap_err().contains("a zone is of one host alone"));
+    }
 }

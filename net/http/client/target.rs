@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write;
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 
 use http::Uri;
@@ -62,10 +63,8 @@ impl Target {
             None => return Err(NO_SCHEME.to_owned()),
         };
         let authority = uri.authority().map_or("", |authority| authority.as_str());
-        let (user, place) = match authority.rsplit_once('@') {
-            Some((user, place)) => (Some(user), place),
-            None => (None, authority),
-        };
+        let (user, place) = authority.rsplit_once('@').unwrap_or(("", authority));
+        let user = Some(user).filter(|user| !matches!(*user, "" | ":")); // Which is nobody.
         let host = uri.host().unwrap_or("");
         if host.is_empty() {
             return Err(NO_HOST.to_owned());
@@ -79,7 +78,13 @@ impl Target {
         let scheme = if secure { "https://" } else { "http://" };
         let mut url = String::with_capacity(scheme.len() + place.len() + path.len() + 1);
         url.push_str(scheme);
-        url.push_str(host);
+        let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let ip: Option<Ipv6Addr> = inner.and_then(|inner| inner.parse().ok());
+        match ip {
+            // One address is one origin, however it was written.
+            Some(ip) => write!(url, "[{ip}]").unwrap_or_default(),
+            None => url.push_str(host),
+        }
         url[scheme.len()..].make_ascii_lowercase();
         let host_end = url.len();
         if port != default_port(secure) {
@@ -107,7 +112,7 @@ impl Target {
     pub(super) fn with_zone(mut self, zone: Option<Arc<str>>) -> Target {
         self.zone = zone;
         self.zoned = self.zone.is_some().then(|| {
-            let host = self.host_in("%25");
+            let host = self.host_in("%").replace('%', "%25");
             [&self.url[..self.host], &*host, &self.url[self.host_end..]].concat().into()
         });
         self
@@ -219,6 +224,14 @@ mod tests {
             assert_eq!(target(&format!("http://a{port}/")).origin(), "http://a", "{port}");
         }
         assert_eq!(target("http://a:0443/").origin(), "http://a:443");
+        for ip in ["[::1]", "[0:0::0:1]", "[0000:0:0:0:0:0:0.0.0.1]"] {
+            assert_eq!(target(&format!("http://{ip}:81/")).origin(), "http://[::1]:81", "{ip}");
+        }
+        assert_eq!(target("http://[FE80:0::00AB]/").host_field(), "[fe80::ab]");
+        for nobody in ["@", ":@"] {
+            assert_eq!(target(&format!("http://{nobody}a/")).authorization, None, "{nobody}");
+        }
+        assert_eq!(target("http://:@:@a/").authorization.as_deref(), Some("Basic OkA6"));
         assert_eq!(target("http://a:0/").origin(), "http://a:0");
     }
 
@@ -254,6 +267,9 @@ mod tests {
             assert_eq!(&**zoned.url(), "http://[fe80::1%25eth0]:8080/a", "to be asked for again");
         }
         assert_eq!(&**target("https://u@[::1%2525]/").url(), "https://[::1%2525]/");
+        let percent = target("http://[fe80::1%25%2541]/");
+        assert_eq!(percent.address(), "[fe80::1%%41]:80");
+        assert_eq!(target(percent.url()), percent, "also with a percent sign in its name");
         assert!(Target::parse("http://[fe80::1%25]x/").is_err());
     }
 
