@@ -485,14 +485,14 @@ fn connections_that_cannot_be_made_are_told_in_one_line() {
         1,
         "error: cannot connect to /no/such/socket: No such file",
     );
-    refused(&["127.0.0.1", "70000"], 1, "not a host and a port, such as localhost:80");
+    refused(&["127.0.0.1", "70000"], 2, "not a host and a port, such as localhost:80");
     refused(&["-ul", "192.0.2.1", "7001"], 1, "error: cannot listen on 192.0.2.1:7001: ");
     refused(&["fe80::1%nosuch", "7001"], 1, "this host has no interface \"nosuch\"");
     refused(&["-l", "fe80::1%nosuch", "7001"], 1, "this host has no interface \"nosuch\"");
     refused(&["-u", "fe80::1%nosuch", "7001"], 1, "this host has no interface \"nosuch\"");
-    refused(&["*", "7001"], 1, "not a host and a port, such as localhost:80");
-    refused(&["", "7001"], 1, "it has no host");
-    refused(&["-l", "[127.0.0.1]", "7001"], 1, "brackets are for addresses of IPv6");
+    refused(&["*", "7001"], 2, "not a host and a port, such as localhost:80");
+    refused(&["", "7001"], 2, "it has no host");
+    refused(&["-l", "[127.0.0.1]", "7001"], 2, "brackets are for addresses of IPv6");
     refused(&["-l", "192.0.2.1", "7001"], 1, "error: cannot listen on 192.0.2.1:7001: ");
     refused(&[], 2, "wants HOST PORT, or -U PATH; try --help");
     refused(&["7001"], 2, "wants HOST PORT");
