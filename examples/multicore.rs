@@ -35,6 +35,8 @@ Options:
 
 /// Lines that may wait for a core. One that is so far behind misses lines.
 const POSTS_MAX: usize = 65_536;
+/// Each is a thread, and says its lines to every other.
+const CORES_MAX: u64 = 1024;
 
 /// The state of each core's reactor; nobody else sees it.
 struct Core {
@@ -60,7 +62,12 @@ fn main() {
 
 fn run(args: cli::Args) -> Result<(), String> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    let cores = args.number("--cores").map_or(cores, |cores| cores.max(1) as usize);
+    let cores = match args.number("--cores") {
+        Some(given) if given > CORES_MAX => {
+            cli::bad_usage(format_args!("--cores wants {CORES_MAX} at most"))
+        }
+        given => given.map_or(cores, |given| given.max(1) as usize),
+    };
     let mut console = Console { left: args.number("--connections"), ..Console::default() };
     let mut reactor = Reactor::new().map_err(|error| error.to_string())?;
     let (mut addr, mut threads) = (args.addr, Vec::new());

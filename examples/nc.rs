@@ -13,7 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::process::exit;
 use std::time::Duration;
 
-use waterwheel::net::{self, Conn, Event, Limits, Pressure, Reason, Stream, ToAddresses};
+use waterwheel::net::{self, Conn, Event, HostPort, Limits, Pressure, Reason, Stream, ToAddresses};
 use waterwheel::net::{tcp, udp, unix};
 use waterwheel::timers::TimerId;
 use waterwheel::{Context, Reactor, SourceId};
@@ -108,12 +108,16 @@ fn run(args: &cli::Args) -> Result<Option<String>, String> {
     Ok(nc.error)
 }
 
-/// Host and port as one name; an IPv6 address has colons of its own.
+/// Host and port as one name; an IPv6 address has colons of its own. What is none is bad usage.
 fn name(host: &str, port: &str) -> String {
-    if host.contains(':') && !host.starts_with('[') {
+    let name = if host.contains(':') && !host.starts_with('[') {
         format!("[{host}]:{port}")
     } else {
         format!("{host}:{port}")
+    };
+    match name.parse::<HostPort>() {
+        Ok(_) => name,
+        Err(error) => cli::bad_usage(error),
     }
 }
 

@@ -36,6 +36,9 @@ Options:
 const LOGIN_EVERY: Duration = Duration::from_millis(150);
 const LINE_EVERY: Duration = Duration::from_millis(5);
 
+/// How many there may be: almost two days of them, each way.
+const HASHES_MAX: u64 = 1_000_000;
+
 struct Server {
     inline: bool,
     rounds: u64,
@@ -53,6 +56,9 @@ fn main() {
 
 fn run(args: &cli::Args) -> Result<(), String> {
     let hashes = args.number("--hashes").unwrap_or(20).max(1);
+    if hashes > HASHES_MAX {
+        cli::bad_usage(format_args!("--hashes wants {HASHES_MAX} at most"));
+    }
     let rounds = args.number("--rounds").unwrap_or(5_000_000);
     let text = |error: std::io::Error| error.to_string();
     let mut reactor = Reactor::builder().workers(1).build().map_err(text)?;

@@ -261,6 +261,12 @@ impl SourceId<udp::Socket> {
     pub fn local_addr<S: 'static>(self, reactor: &Context<S>) -> io::Result<SocketAddr> {
         reactor.get(self).map(udp::Socket::local_addr).ok_or_else(gone)
     }
+
+    /// Datagrams that the kernel has thrown away; see [`udp::Socket::dropped`]. For a timer that
+    /// reports it. `None` if the socket is gone, too.
+    pub fn dropped<S: 'static>(self, reactor: &Context<S>) -> Option<u64> {
+        reactor.get(self)?.dropped()
+    }
 }
 
 impl SourceId<tcp::Listener> {

@@ -65,6 +65,17 @@ fn bad_arguments_are_refused_in_one_line() {
 }
 
 #[test]
+fn numbers_that_are_too_large_are_refused_in_one_line() {
+    let most = u64::MAX.to_string();
+    assert_refused("workers", &["--hashes", &most, "0"], "--hashes wants 1000000 at most");
+    assert_refused("workers", &["--hashes", "1000001", "0"], "--hashes wants 1000000 at most");
+    assert_refused("multicore", &["--cores", &most, "0"], "--cores wants 1024 at most");
+    for args in [&["127.0.0.1", "65536"][..], &["-u", "::1", "99999"], &["-l", "65536"]] {
+        assert_refused("nc", args, "a port is a number, 65535 at most");
+    }
+}
+
+#[test]
 fn bad_addresses_are_refused_in_one_line() {
     for name in SERVERS {
         assert_refused(name, &["nonsense"], "cannot listen on nonsense: ");

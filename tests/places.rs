@@ -4,13 +4,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use waterwheel::Reactor;
 use waterwheel::reactor::tasks::{Schedule, Task, TaskQueue};
 use waterwheel::reactor::{
     Broken, Interest, Kind, LoopEvent, Missed, Options, PanicPolicy, Priority, Readiness, Recorder,
     Script, Subject, Unplugged,
 };
 use waterwheel::timers::ManualClock;
-use waterwheel::{Context, Reactor};
 
 mod support;
 
@@ -166,6 +166,7 @@ fn records_of_a_child_name_the_program_or_the_crate() {
 #[test]
 #[cfg(feature = "http")]
 fn records_of_a_call_name_the_program_or_the_crate() {
+    use waterwheel::Context;
     use waterwheel::net::http::{Ask, Client, Reply, Server};
     use waterwheel::net::sim::{Faults, Network};
 

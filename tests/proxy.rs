@@ -32,9 +32,11 @@ fn said(proxy: &mut Process) -> String {
 
 #[test]
 fn bad_arguments_are_refused_in_one_line() {
+    // A name that nobody has today may be there tomorrow: a broken run, not bad usage.
+    let unknown = ["0", "name.invalid:7001"];
     for (args, because) in [
         (&["0", "nonsense"][..], "cannot look up nonsense: "),
-        (&["0", "name.invalid:7001"], "cannot look up name.invalid:7001: "),
+        (&unknown, "cannot look up name.invalid:7001: "),
         (&["0", "::1"], "cannot look up ::1: not a host and a port"),
         (&["nonsense", "7001"], "cannot listen on nonsense: "),
         (&["*:0", "7001"], "cannot listen on *:0: not a host and a port"),
@@ -42,7 +44,8 @@ fn bad_arguments_are_refused_in_one_line() {
     ] {
         let out = output("proxy", args);
         let said = String::from_utf8(out.stderr).unwrap();
-        assert_eq!((out.status.code(), said.lines().count()), (Some(2), 1), "{said}");
+        let code = if args == unknown { 1 } else { 2 };
+        assert_eq!((out.status.code(), said.lines().count()), (Some(code), 1), "{said}");
         assert!(said.starts_with("error: ") && said.contains(because), "{said}");
     }
     let help = output("proxy", &["--help"]).stdout;
@@ -53,8 +56,9 @@ fn bad_arguments_are_refused_in_one_line() {
 #[cfg(target_os = "linux")]
 #[test]
 fn upstream_is_any_of_its_names_addresses() {
+    skip_without!(UNSHARE, IPV6);
     for listens in ["127.0.0.1:0", "[::1]:0"] {
-        let Some(hosts) = hosts::Hosts::new("::1 both.test\n127.0.0.1 both.test\n") else { return };
+        let hosts = hosts::Hosts::new("::1 both.test\n127.0.0.1 both.test\n");
         let server = TcpListener::bind(listens).expect("this machine has an IPv6 loopback");
         let upstream = format!("both.test:{}", server.local_addr().unwrap().port());
         let mut proxy = hosts.run(&example("proxy"), &["0", &upstream]);

@@ -137,6 +137,7 @@ fn curl_gets_its_page_over_ipv6() {
 /// An address where a name may be: as `--socks5-hostname` sends it, or did.
 #[test]
 fn name_that_is_an_address_of_ipv6_is_connected_to() {
+    skip_without!(CURL, IPV6);
     let (_socks, addr) = Process::serve("socks");
     let port = web(TcpListener::bind("[::1]:0").expect("this machine has an IPv6 loopback"));
     let got = curl("--socks5-hostname", addr, &format!("http://[::1]:{port}/six"));

@@ -169,7 +169,10 @@ fn datagram_socket_that_is_gone_says_so() {
     let socket = udp::bind(&mut reactor, "127.0.0.1:0", |_, _, _, _| {}).unwrap();
     let to = socket.local_addr(&reactor).unwrap();
     assert_eq!(socket.send_to(&mut reactor, b"x", &to).unwrap(), Pressure::Below);
+    #[cfg(target_os = "linux")]
+    assert_eq!(socket.dropped(&reactor), Some(0));
     assert!(reactor.remove(socket.raw()));
+    assert_eq!(socket.dropped(&reactor), None);
     assert_eq!(socket.send_to(&mut reactor, b"x", &to).unwrap(), Pressure::Closed);
     assert_eq!(socket.send(&mut reactor, b"x").unwrap(), Pressure::Closed);
     assert_eq!(socket.local_addr(&reactor).unwrap_err().kind(), ErrorKind::NotConnected);

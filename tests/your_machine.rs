@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 
-use support::clients::{ALL, Need, notes};
+use support::clients::{ALL, CURL, IPV6, NC, Need, notes};
 
 mod support;
 
@@ -58,7 +58,7 @@ fn tests_that_were_skipped_are_counted() {
 
 #[test]
 fn each_test_counts_once_and_what_has_been_installed_since_not_at_all() {
-    let [nc, curl, ipv6] = [ALL[0], ALL[2], ALL[7]];
+    let [nc, curl, ipv6] = [&NC, &CURL, &IPV6];
     let line = |need: &Need, test: &str| format!("{}\t{test}\n", need.name);
     let notes = [
         line(curl, "two::b"),

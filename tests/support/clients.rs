@@ -35,8 +35,12 @@ pub static WEBSOCKETS: Need =
     Need::new("Python with websockets 10.1", Some("python3-websockets"), websockets);
 /// It starts a program with signals blocked or ignored.
 pub static ENV: Need = Need::new("env of coreutils 8.31", Some("coreutils"), env);
+/// It gives a program a mount of its own, where the kernel lets it.
+pub static UNSHARE: Need = Need::new("unshare(1) that may mount", Some("util-linux"), unshare)
+    .first(&["--map-root-user", "--mount"]);
 pub static IPV6: Need = Need::new("an IPv6 loopback", None, ipv6);
-pub static ALL: [&Need; 8] = [&NC, &SOCAT, &CURL, &OPENSSL, &PYTHON, &WEBSOCKETS, &ENV, &IPV6];
+pub static ALL: [&Need; 9] =
+    [&NC, &SOCAT, &CURL, &OPENSSL, &PYTHON, &WEBSOCKETS, &ENV, &UNSHARE, &IPV6];
 
 /// Set to `required`, it makes a failure of each test that would be skipped.
 const VARIABLE: &str = "WATERWHEEL_CLIENTS";
@@ -186,6 +190,12 @@ fn python_with(script: &str) -> Option<OsString> {
 fn env() -> Option<OsString> {
     let said = said("env", &["--block-signal=USR1", "echo", "fine"])?;
     (said.trim_end() == "fine").then(|| "env".into())
+}
+
+fn unshare() -> Option<OsString> {
+    let mount = "mount --bind /dev/null /etc/hosts && echo fine";
+    let said = said("unshare", &["--map-root-user", "--mount", "sh", "-c", mount])?;
+    (said.trim_end() == "fine").then(|| "unshare".into())
 }
 
 fn ipv6() -> Option<OsString> {

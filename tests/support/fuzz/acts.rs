@@ -166,7 +166,7 @@ fn with_source(reactor: &mut Loop, world: &mut World) {
         5 | 6 => {
             let delay = world.some_delay();
             let tick = Some(reactor.tick_after(delay));
-            assert_eq!(tick, Some(world.tick_after_the_moment(delay)));
+            assert_eq!(tick, Some(world.tick_after_this_moment(delay)));
             world.model.set_deadline(id.raw(), tick);
             reactor.set_deadline(id.raw(), tick)
         }

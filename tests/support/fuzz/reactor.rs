@@ -197,15 +197,16 @@ impl World {
 
     /// The first tick at or after `delay` from the turn's now.
     pub(super) fn tick_after(&self, reactor: &Loop, delay: Duration) -> u64 {
-        World::first_tick(reactor.now() - self.origin, delay)
+        Self::tick_from(reactor.now() - self.origin, delay)
     }
 
-    /// The first tick at or after `delay` from this very moment.
-    pub(super) fn tick_after_the_moment(&self, delay: Duration) -> u64 {
-        World::first_tick(self.elapsed(), delay)
+    /// The first tick at or after `delay` from now, where a source's deadline begins: a callback of
+    /// this turn may have moved the clock.
+    pub(super) fn tick_after_this_moment(&self, delay: Duration) -> u64 {
+        Self::tick_from(self.elapsed(), delay)
     }
 
-    fn first_tick(now: Duration, delay: Duration) -> u64 {
+    fn tick_from(now: Duration, delay: Duration) -> u64 {
         if delay.is_zero() {
             return u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         }
