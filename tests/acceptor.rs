@@ -171,7 +171,7 @@ impl Drought {
 
 impl Drop for Drought {
     fn drop(&mut self) {
-        setrlimit(Resource::Nofile, self.usual.clone()).unwrap();
+        setrlimit(Resource::Nofile, self.usual).unwrap();
     }
 }
 

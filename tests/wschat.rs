@@ -235,6 +235,20 @@ fn page_shows_who_is_there_and_what_is_said_and_comes_back_after_an_outage() {
     assert_eq!(page.evaluate(&format!("{last}.textContent")), "Ada a <b> of €");
     assert_eq!(page.evaluate("document.querySelector('#text').value"), "");
 
+    let is_here = |names: &str| page.wait_for(&format!("{HERE} === '{names}'"));
+    let (mut other, welcome) = Member::join(addr);
+    assert_eq!(welcome["here"], json!(["Ada", "guest2"]));
+    is_here("Ada,guest2");
+    other.say(&json!({ "name": "Bob" }));
+    is_here("Ada,Bob");
+    assert_eq!(page.evaluate("document.querySelector('#here .you').textContent"), "Ada");
+    let third = Member::join(addr);
+    is_here("Ada,Bob,guest3");
+    drop(other);
+    is_here("Ada,guest3");
+    drop(third);
+    is_here("Ada");
+
     for (width, is_dark) in [(1280, false), (390, true), (320, false)] {
         page.view(width, is_dark);
         let log = page.evaluate("document.querySelector('#log').clientHeight / innerHeight");
