@@ -38,7 +38,7 @@ const INDEX: &str = include_str!("http/index.html");
 const SOURCE: &str = include_str!("http.rs");
 
 /// Bytes of a body that is collected, here the JSON of `/echo`: while it is read everybody waits, and
-/// as values it takes up to eighty times as much memory. 64 KiB: some milliseconds, and 6 MB.
+/// as values it takes up to ninety times as much memory. 64 KiB: some milliseconds, and 6 MB.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 /// How long those that wait for an answer may still wait when the server is to end.
 const DRAIN_GRACE: Duration = Duration::from_secs(30);

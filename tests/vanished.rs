@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use socket2::SockRef;
 use waterwheel::Reactor;
-use waterwheel::net::{Stream, tcp::Connect};
+use waterwheel::net::Stream;
+use waterwheel::net::tcp::{Connect, Listen};
 
 mod support;
 
@@ -39,14 +40,18 @@ fn until_asked(own: SocketAddr, peer: SocketAddr) -> Option<Duration> {
     (timer == keepalive).then(|| Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
 }
 
-/// Waits until the kernel is to ask, and that is soon.
-fn is_asked(name: &str, own: SocketAddr, peer: SocketAddr) {
-    let left = loop {
+/// [`until_asked`], as soon as it will.
+fn await_question(own: SocketAddr, peer: SocketAddr) -> Duration {
+    loop {
         if let Some(left) = until_asked(own, peer) {
-            break left;
+            return left;
         }
         std::thread::yield_now(); // Nothing tells that the server has accepted.
-    };
+    }
+}
+
+fn is_asked(name: &str, own: SocketAddr, peer: SocketAddr) {
+    let left = await_question(own, peer);
     assert!(left <= EVERY, "{name}: {left:?}");
 }
 
@@ -89,7 +94,7 @@ fn proxies_ask_on_both_sides() {
 #[test]
 fn connections_are_made_with_keep_alive_if_that_is_asked_for() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
-    for every in [None, Some(Duration::from_secs(7))] {
+    for every in [None, Some(Duration::from_millis(6001)), Some(Duration::from_secs(7))] {
         let mut reactor = Reactor::new().unwrap();
         let name = server.local_addr().unwrap().to_string();
         let connect = Connect::new().keepalive(every);
@@ -105,5 +110,31 @@ fn connections_are_made_with_keep_alive_if_that_is_asked_for() {
         let left = until_asked(peer, server.local_addr().unwrap());
         assert_eq!(left.is_some(), every.is_some());
         assert!(left.is_none_or(|left| left <= Duration::from_secs(7)), "{left:?}");
+    }
+}
+
+/// What is too short or too long for the kernel is the nearest that it takes.
+#[test]
+fn listeners_accept_with_keep_alive_however_often_it_is_to_ask() {
+    let _ceiling = ceiling(LIMIT);
+    for (every, most) in [
+        (Duration::ZERO, Duration::from_secs(1)),
+        (Duration::from_millis(1001), Duration::from_secs(2)),
+        (Duration::MAX, Duration::from_secs(32_767)),
+    ] {
+        let mut reactor = Reactor::new().unwrap();
+        let listen = Listen::new().keepalive(Some(every));
+        let accepted = |_: &mut _, accepted: &mut Option<Stream>, stream| *accepted = Some(stream);
+        let listener = listen.open(&mut reactor, "127.0.0.1:0", accepted).unwrap();
+        let own = reactor[listener].local_addr();
+        let peer = TcpStream::connect(own).unwrap();
+        let mut accepted = None;
+        while accepted.is_none() {
+            reactor.turn(&mut accepted, None).unwrap();
+        }
+        let socket = SockRef::from(&peer);
+        assert!(!socket.keepalive().unwrap(), "the peer's own affair");
+        let left = await_question(own, peer.local_addr().unwrap());
+        assert!(left <= most && left + LIMIT >= most, "{left:?}");
     }
 }

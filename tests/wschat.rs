@@ -154,8 +154,8 @@ fn who_comes_is_told_the_list_once_and_all_the_others_what_has_changed() {
     let bytes = bytes + welcomes;
     assert!(bytes < pairs * 40, "{bytes} bytes for {COUNT} who join");
 
-    for number in 0..COUNT {
-        members[number].say(&json!({ "name": format!("{number:020}") }));
+    for (number, member) in members.iter_mut().enumerate() {
+        member.say(&json!({ "name": format!("{number:020}") }));
     }
     // No order holds between what several say, so each waits until all have their names.
     let (mut bytes, mut known) = (0, vec![0; COUNT]);

@@ -166,8 +166,9 @@ impl Connect {
             drop(wanted);
             if let (Ok(stream), Some(every)) = (&result, keepalive)
                 && let Some(socket) = stream.socket()
+                && let Err(error) = keep_alive(&socket, every)
             {
-                keep_alive(&socket, every);
+                log::debug!("cannot set SO_KEEPALIVE: {error}"); // The peer may be gone already.
             }
             done(reactor, state, result);
         };
