@@ -19,7 +19,8 @@ const USAGE: &str = "\
 Usage: chat [OPTIONS] [ADDR]
 
 Passes each line on to all the other clients. ADDR is 127.0.0.1:7001 unless given;
-a bare port means 127.0.0.1. Clients may say /nick NAME, /who and /quit.
+a bare port means 127.0.0.1. Clients may say /nick NAME, /who and /quit. Who has
+vanished leaves: TCP's keep-alive asks every 15 s.
 
 Options:
   -h, --help      show this";
@@ -27,6 +28,8 @@ Options:
 /// The longest line, its end not counted. What a client sends before its line ends is memory.
 const LINE_BYTES_MAX: usize = 1024;
 const NAME_BYTES_MAX: usize = 20;
+/// Names that /who is answered with: a word of 5 bytes is not to cost more than some 2 KB.
+const WHO_MAX: usize = 100;
 
 /// In a `Vec`, and found by looking: whoever says something makes us visit them all anyway.
 #[derive(Default)]
@@ -70,6 +73,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
     let mut reactor = Reactor::new().map_err(|error| error.to_string())?;
     let listener = tcp::Listen::new()
         .limits(cli::limits())
+        .keepalive(Some(cli::KEEPALIVE))
         .open(&mut reactor, &args.addr, |reactor, chat: &mut Chat, incoming| {
             let conn = incoming.open(reactor, framed(Lines::new(LINE_BYTES_MAX), hear));
             chat.join(reactor, conn);
@@ -118,8 +122,12 @@ impl Chat {
         match line.split_once(' ').unwrap_or((line, "")) {
             ("/nick", name) => self.rename(reactor, at, name),
             ("/who", _) => {
-                let names: Vec<&str> = self.members.iter().map(|m| &*m.name).collect();
-                let line = format!("* here are {}\n", names.join(", "));
+                let names = self.members.iter().take(WHO_MAX).map(|member| &*member.name);
+                let names = names.collect::<Vec<_>>().join(", ");
+                let line = match self.members.len().saturating_sub(WHO_MAX) {
+                    0 => format!("* here are {names}\n"),
+                    more => format!("* here are {names} and {more} more\n"),
+                };
                 self.members[at].tell(reactor, &line);
             }
             ("/quit", _) => {

@@ -22,7 +22,8 @@ Sends back whatever a client sends. ADDR is 127.0.0.1:7001 unless given;
 a bare port means 127.0.0.1.
 
 Options:
-  --idle SECONDS   close clients that are silent for so long (default: never)
+  --idle SECONDS   close clients that are silent for so long (default: never, as long
+                   as they answer TCP's keep-alive, every 15 s)
   --spin MICROS    look for events this long before sleeping (default: 0)
   -h, --help       show this";
 
@@ -37,7 +38,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
     let mut reactor = Reactor::builder().spin(spin).build().map_err(|error| error.to_string())?;
     let idle_timeout = args.number("--idle").map(Duration::from_secs);
     let limits = Limits { idle_timeout, ..cli::limits() };
-    let listen = tcp::Listen::new().limits(limits);
+    let listen = tcp::Listen::new().limits(limits).keepalive(Some(cli::KEEPALIVE));
     let listener = listen
         .open(&mut reactor, &args.addr, |reactor, _, incoming| {
             incoming.open(reactor, |reactor: &mut Context<()>, _, conn, event| match event {

@@ -22,7 +22,8 @@ const USAGE: &str = "\
 Usage: embed [OPTIONS] [ADDR]
 
 Sends back whatever a client sends, from inside a loop of poll(2) that reads stdin.
-ADDR is 127.0.0.1:7001 unless given; a bare port means 127.0.0.1.
+ADDR is 127.0.0.1:7001 unless given; a bare port means 127.0.0.1. A client that
+has vanished is closed: TCP's keep-alive asks every 15 s.
 
 On stdin:
   remind MS       print a line MS milliseconds later
@@ -44,6 +45,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
     let mut reactor = Reactor::new().map_err(|error| error.to_string())?;
     let listener = tcp::Listen::new()
         .limits(cli::limits())
+        .keepalive(Some(cli::KEEPALIVE))
         .open(&mut reactor, &args.addr, |reactor, clients: &mut Clients, incoming| {
             clients.push(incoming.open(reactor, serve));
         })

@@ -17,8 +17,8 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use waterwheel::net::http::{Body, BodyHandler, Method, Reply, Request};
-use waterwheel::net::http::{Limits, Response, Router, Server, StatusCode};
+use waterwheel::net::http::{Body, BodyHandler, Limits, Method, Reply, Request};
+use waterwheel::net::http::{Response, Router, Server, StatusCode};
 use waterwheel::{Context, Reactor};
 
 mod cli;
@@ -27,7 +27,8 @@ const USAGE: &str = "\
 Usage: http [OPTIONS] [ADDR]
 
 Serves HTTP/1.1: /, /index, /hello/NAME, /echo, /slow?ms=N, /count, /source. ADDR is
-127.0.0.1:8080 unless given; a bare port means 127.0.0.1.
+127.0.0.1:8080 unless given; a bare port means 127.0.0.1. /echo takes 64 KiB, /count
+as much as comes.
 
 Options:
   -h, --help      show this";
@@ -36,6 +37,9 @@ Options:
 const INDEX: &str = include_str!("http/index.html");
 const SOURCE: &str = include_str!("http.rs");
 
+/// Bytes of a body that is collected, here the JSON of `/echo`: while it is read everybody waits, and
+/// as values it takes up to ninety times as much memory. 64 KiB: some milliseconds, and 6 MB.
+const BODY_BYTES_MAX: usize = 64 * 1024;
 /// How long those that wait for an answer may still wait when the server is to end.
 const DRAIN_GRACE: Duration = Duration::from_secs(30);
 /// The slowest that `/slow` will be: what waits is a timer and a reply, and somebody's memory.
@@ -61,8 +65,10 @@ fn run(args: &cli::Args) -> Result<(), String> {
         .post("/echo", echo)
         .get("/slow", slow)
         .stream(Method::PUT, "/count", count);
+    let buffers = Some(cli::buffers());
+    let limits = Limits { body_bytes_max: BODY_BYTES_MAX, buffers, ..Limits::default() };
     let listener = Server::routes(routes)
-        .limits(Limits { buffers: Some(cli::buffers()), ..Limits::default() })
+        .limits(limits)
         .listen(&mut reactor, &args.addr)
         .map_err(cli::cannot("listen on"))?;
     cli::end_on_signals(&mut reactor, DRAIN_GRACE)?;

@@ -130,7 +130,11 @@ fn events(reactor: &mut Context<Live>, live: &mut Live, request: &Request<'_>, r
     let sender = reply.events(reactor);
     let _ = sender.event(reactor, &SseEvent::default().retry(COME_BACK)); // There is room.
     sender.on_gone(reactor, move |_, live: &mut Live| drop(live.streams.remove(&number)));
-    sender.on_drained(reactor, |reactor, _: &mut Live| reactor.publish(News));
+    sender.on_drained(reactor, move |reactor, live: &mut Live| {
+        if let Some(stream) = live.streams.get_mut(&number) {
+            stream.catch_up(reactor, &live.history);
+        }
+    });
     let mut reader = Reader { place, to: sender };
     reader.catch_up(reactor, &live.history);
     live.streams.insert(number, reader);

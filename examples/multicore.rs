@@ -26,7 +26,8 @@ const USAGE: &str = "\
 Usage: multicore [OPTIONS] [ADDR]
 
 A chat on all cores. ADDR is 127.0.0.1:7001 unless given; a bare port means
-127.0.0.1. Ends when its input does.
+127.0.0.1. Ends when its input does. A client that has vanished is closed: TCP's
+keep-alive asks every 15 s.
 
 Options:
   --cores N          threads, each with a reactor (default: as many as cores)
@@ -160,6 +161,7 @@ fn serve(
     let limits = Limits { write_timeout, ..cli::limits() };
     let listener = tcp::Listen::new()
         .reuse_port(true)
+        .keepalive(Some(cli::KEEPALIVE))
         .limits(limits)
         .open(&mut reactor, addr, |reactor, core: &mut Core, incoming| {
             let (number, peer) = (core.number, incoming.peer());

@@ -25,7 +25,8 @@ const USAGE: &str = "\
 Usage: proxy [OPTIONS] [LISTEN [UPSTREAM]]
 
 Passes each connection on to UPSTREAM (127.0.0.1:7001 unless given). LISTEN is
-127.0.0.1:7002 unless given; a bare port means 127.0.0.1.
+127.0.0.1:7002 unless given; a bare port means 127.0.0.1. If either side has
+vanished both are closed: TCP's keep-alive asks every 15 s.
 
 Options:
   --delay MS       hold up each piece so long, in both directions
@@ -62,6 +63,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
     });
     let listener = tcp::Listen::new()
         .limits(clients)
+        .keepalive(Some(cli::KEEPALIVE))
         .open(&mut reactor, &args.addr, move |reactor, _, client| {
             pass_on(reactor, client, &upstream, servers.clone(), delay);
         })
@@ -93,7 +95,8 @@ fn pass_on(
         Err(error) => refuse(error),
     };
     // What can be wrong at once is the name, and that has been looked at.
-    tcp::connect_name(reactor, upstream, CONNECT_TIMEOUT, connected).map_err(refuse).ok();
+    let connect = tcp::Connect::new().timeout(CONNECT_TIMEOUT).keepalive(Some(cli::KEEPALIVE));
+    connect.open(reactor, upstream, connected).map_err(refuse).ok();
 }
 
 /// A piece waits when it is seen first, and passes when it is seen again.

@@ -25,7 +25,8 @@ const USAGE: &str = "\
 Usage: socks [OPTIONS] [ADDR]
 
 Serves SOCKS5, without authentication: listen where only friends can connect.
-ADDR is 127.0.0.1:1080 unless given; a bare port means 127.0.0.1.
+ADDR is 127.0.0.1:1080 unless given; a bare port means 127.0.0.1. If either side
+has vanished both are closed: TCP's keep-alive asks every 15 s.
 
 Options:
   -h, --help       show this";
@@ -48,6 +49,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
     let limits = Limits { read_timeout: Some(HANDSHAKE_TIMEOUT), ..cli::limits() };
     let listener = tcp::Listen::new()
         .limits(limits)
+        .keepalive(Some(cli::KEEPALIVE))
         .open(&mut reactor, &args.addr, |reactor, _, client| {
             let mut greeted = false;
             client.open(reactor, move |reactor, _, conn, event| {
@@ -94,19 +96,19 @@ fn connect(reactor: &mut Context<()>, client: Stream, name: String) {
     let limits = Limits { write_timeout: Some(WRITE_TIMEOUT), ..Limits::default() };
     let mut client = client.limits(limits.clone());
     let to = name.clone();
-    let begun =
-        tcp::connect_name(reactor, &to, CONNECT_TIMEOUT, move |reactor, _, server| match server {
-            Ok(server) => {
-                let _ = client.write(&reply(Code::Succeeded));
-                let done = move |_: &mut _, _: &mut _, report| tell(&name, &report);
-                net::link(reactor, client, server.limits(limits), done);
-            }
-            Err(error) => {
-                cli::say(format_args!("{name}: {error}"));
-                let conn = client.open(reactor, |_, _, _, _| {});
-                refuse(reactor, conn, refused(code(&error)));
-            }
-        });
+    let connect = tcp::Connect::new().timeout(CONNECT_TIMEOUT).keepalive(Some(cli::KEEPALIVE));
+    let begun = connect.open(reactor, &to, move |reactor, _, server| match server {
+        Ok(server) => {
+            let _ = client.write(&reply(Code::Succeeded));
+            let done = move |_: &mut _, _: &mut _, report| tell(&name, &report);
+            net::link(reactor, client, server.limits(limits), done);
+        }
+        Err(error) => {
+            cli::say(format_args!("{name}: {error}"));
+            let conn = client.open(reactor, |_, _, _, _| {});
+            refuse(reactor, conn, refused(code(&error)));
+        }
+    });
     if let Err(error) = begun {
         cli::say(format_args!("{to}: {error}")); // The client is dropped, which closes it.
     }

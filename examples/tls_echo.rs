@@ -24,7 +24,8 @@ Usage: tls_echo [OPTIONS] [ADDR]
 
 Sends back over TLS whatever a client sends. ADDR is 127.0.0.1:7443 unless
 given; a bare port means 127.0.0.1. Without a certificate it makes one for
-localhost that is good until it ends.
+localhost that is good until it ends. A client that has vanished is closed:
+TCP's keep-alive asks every 15 s.
 
 Options:
   --cert FILE      the certificate and those that certify it, as PEM
@@ -49,6 +50,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
     let mut reactor = Reactor::new().map_err(|error| error.to_string())?;
     let listener = tcp::Listen::new()
         .limits(cli::limits())
+        .keepalive(Some(cli::KEEPALIVE))
         .open(&mut reactor, args.addr.as_str(), move |reactor, _, incoming| {
             serve(reactor, &server, incoming);
         })

@@ -6,9 +6,13 @@
 //!       and type {"text": "hello"}
 //! See:  who is there, who comes and goes. Stop the server and start it again: the pages come back
 //!       by themselves, under their names.
-//! Look: `tell_all`. What is said is made once, as JSON and as a frame, however many hear it. A
-//!       member who does not read is let go when 4 MiB wait for him.
+//! Look: `tell`. What is said is made once, as JSON and as a frame, however many hear it. Who is
+//!       here is said once, to whoever comes, and from then on what changes: were all told the whole
+//!       list each time, a thousand who come would cost gigabytes. A member who does not read is let
+//!       go when 4 MiB wait for him.
 //! Next: the last ten lines for whoever comes; rooms by path; signed cookies for the names.
+
+use std::slice;
 
 use serde_json::{Value, json};
 use waterwheel::net::http::{self, Response, StatusCode};
@@ -86,29 +90,43 @@ fn hear(reactor: &mut Context<Chat>, chat: &mut Chat, socket: &ws::Socket, event
         ws::Event::Binary(_) => socket.close(reactor, ws::code::UNSUPPORTED, "texts only"),
         ws::Event::Closed(_) => {
             let Member { name, .. } = chat.members.remove(at);
-            chat.tell_all(reactor, &json!({ "left": name, "here": chat.names() }));
+            tell(&chat.members, reactor, &json!({ "left": name }));
         }
         _ => {}
     }
 }
 
 impl Chat {
-    fn names(&self) -> Vec<&str> {
-        self.members.iter().map(|member| &*member.name).collect()
+    /// A newcomer is told all the names, his own behind the others; they are told his.
+    fn join(&mut self, reactor: &mut Context<Chat>, socket: ws::Socket) {
+        let name = self.next_name();
+        self.members.push(Member { socket, name: name.clone() });
+        let here: Vec<&str> = self.members.iter().map(|member| &*member.name).collect();
+        let [others @ .., newcomer] = &self.members[..] else { return };
+        tell(slice::from_ref(newcomer), reactor, &json!({ "you": name, "here": here }));
+        tell(others, reactor, &json!({ "came": name }));
     }
 
-    fn join(&mut self, reactor: &mut Context<Chat>, socket: ws::Socket) {
-        self.came += 1;
-        let name = format!("guest{}", self.came);
-        let _ = socket.text(reactor, &json!({ "you": name }).to_string()); // The first: it fits.
-        self.members.push(Member { socket, name: name.clone() });
-        self.tell_all(reactor, &json!({ "came": name, "here": self.names() }));
+    /// A name that nobody has; anybody may have taken the next one already.
+    fn next_name(&mut self) -> String {
+        loop {
+            self.came += 1;
+            let name = format!("guest{}", self.came);
+            if !self.has(&name) {
+                return name;
+            }
+        }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.members.iter().any(|member| member.name == name)
     }
 
     /// `{"text": …}` says something to all; `{"name": …}` asks for another name.
     fn heard(&mut self, reactor: &mut Context<Chat>, at: usize, said: &Value) {
         if let Some(text) = said["text"].as_str().map(str::trim).filter(|text| !text.is_empty()) {
-            self.tell_all(reactor, &json!({ "from": self.members[at].name, "text": text }));
+            let said = json!({ "from": self.members[at].name, "text": text });
+            tell(&self.members, reactor, &said);
         }
         if let Some(name) = said["name"].as_str().map(str::trim) {
             self.rename(reactor, at, name);
@@ -116,7 +134,7 @@ impl Chat {
     }
 
     fn rename(&mut self, reactor: &mut Context<Chat>, at: usize, name: &str) {
-        let is_taken = self.members.iter().any(|member| member.name == name);
+        let is_taken = self.has(name);
         let is_name = name.chars().all(|c| c.is_alphanumeric() || "-_ ".contains(c));
         let Member { socket, name: old } = &mut self.members[at];
         if !is_name || is_taken || !(1..=NAME_CHARS_MAX).contains(&name.chars().count()) {
@@ -126,15 +144,15 @@ impl Chat {
         }
         let old = std::mem::replace(old, name.to_owned());
         let _ = socket.text(reactor, &json!({ "you": name }).to_string());
-        self.tell_all(reactor, &json!({ "was": old, "is": name, "here": self.names() }));
+        tell(&self.members, reactor, &json!({ "was": old, "is": name }));
     }
+}
 
-    fn tell_all(&self, reactor: &mut Context<Chat>, news: &Value) {
-        let message = ws::Message::text(&news.to_string());
-        for member in &self.members {
-            if member.socket.send(reactor, &message) == Pressure::Refused {
-                member.socket.abort(reactor); // `Closed` comes; nothing more waits for it.
-            }
+fn tell(members: &[Member], reactor: &mut Context<Chat>, news: &Value) {
+    let message = ws::Message::text(&news.to_string());
+    for member in members {
+        if member.socket.send(reactor, &message) == Pressure::Refused {
+            member.socket.abort(reactor); // `Closed` comes; nothing more waits for it.
         }
     }
 }

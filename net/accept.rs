@@ -5,13 +5,14 @@
 //!
 //! A listener that meets the limit on open files (EMFILE, accept(2)) must neither spin nor die. The
 //! kernel keeps the connection it could not hand over, and an edge-triggered selector says nothing
-//! more of it. So the listener keeps a *spare* descriptor: it gives that up, accepts with it,
-//! closes what it accepted, so that the client learns at once that it is not served, and takes the
-//! spare back. Then it rests, 100 ms at first and a second at most, and looks again:
+//! more of it. Connections that only wait for their peers to close make room first (`scarce.rs`).
+//! When there are none the listener still has a *spare* descriptor: it gives that up, accepts with
+//! it, closes what it accepted, so that the client learns at once that it is not served, and takes
+//! the spare back. Then it rests, 100 ms at first and a second at most, and looks again:
 //!
 //! ```text
 //!   accept ──EMFILE──▶ told once ──▶ close spare, accept + close all, reopen spare ──▶ rest
-//!      ▲     twice                                                                       │
+//!      ▲     twice, and nobody made room                                                 │
 //!      └───────────────────── accepts again: the spell is over ◀────────────────────────┘
 //! ```
 //!
@@ -32,6 +33,7 @@ use mio::event::Source;
 use super::drive::Lent;
 use super::limits::Seat;
 use super::listen::Listen;
+use super::scarce::{give_up, is_scarce};
 use super::stream::Stream;
 use super::transport::registers_by;
 use crate::reactor::{Context, Interest, Options, Readiness, SourceId};
@@ -200,6 +202,8 @@ fn accept<S: 'static, A: Acceptor>(
                 Trouble::None => return,
                 Trouble::OneConnection => {}
                 Trouble::Exhausted if !failed => failed = true,
+                // Each time it is half of those that are left, so this ends.
+                Trouble::Exhausted if is_scarce(&error) && give_up(reactor) > 0 => {}
                 Trouble::Exhausted => return exhausted(reactor, state, id, error, on_accept),
             },
         }

@@ -223,7 +223,8 @@ impl Conn {
     }
 
     /// Closes gracefully: no more `Data`; what is unsent is sent, then FIN, and then the peer's FIN
-    /// is awaited. All within [`Limits::close_grace`].
+    /// is awaited. All within [`Limits::close_grace`]; that wait is cut short when there are no
+    /// descriptors left.
     ///
     /// What the peer still sends is read and discarded meanwhile: closing a socket with unread
     /// input would be a reset, and that may destroy the end of our answer at the peer (RFC 1122,

@@ -40,7 +40,8 @@ pub struct Limits {
     pub read_timeout: Option<Duration>,
     /// The longest time that unsent bytes may wait without the peer taking any. None.
     pub write_timeout: Option<Duration>,
-    /// How long a graceful close may take, to send what is unsent and hear the peer close. 5 s.
+    /// How long a graceful close may take, to send what is unsent and hear the peer close. 5 s; less,
+    /// if all is sent, where descriptors run out and others are to be served.
     pub close_grace: Duration,
     /// Whether the connection stays open for writing when the peer has finished. False: it is
     /// closed after [`Eof`](super::Event::Eof) was told and what is unsent was sent. Over TLS, where

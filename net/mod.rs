@@ -52,6 +52,7 @@ mod outbox;
 mod race;
 mod rate;
 mod receive;
+mod scarce;
 pub mod sim;
 #[cfg(unix)]
 mod stdio;

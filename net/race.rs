@@ -36,6 +36,7 @@ use mio::{Registry, Token};
 use super::address::HostPort;
 use super::connect::Connector;
 use super::limits::{Limits, Seat};
+use super::scarce::with_descriptor;
 use super::stream::Stream;
 use crate::reactor::{Context, Interest, Options, Readiness, SourceId};
 
@@ -262,7 +263,7 @@ fn begin<S: 'static, C: Connector>(
     connect: &mut impl FnMut(SocketAddr) -> io::Result<C>,
 ) {
     while let Some(addr) = reactor[id].next_address(now) {
-        let begun = connect(addr).and_then(|connector| {
+        let begun = with_descriptor(reactor, || connect(addr)).and_then(|connector| {
             reactor[id].attempts.push(Attempt { addr, connector, registered: false });
             reactor.set_interest(id.raw(), BOTH) // Registers those that are not.
         });

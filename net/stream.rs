@@ -7,6 +7,8 @@
 
 use std::net::SocketAddr;
 
+use socket2::SockRef;
+
 use super::conn::{Conn, Half, mark};
 use super::deadline::arm;
 use super::drive::{HandlerFn, HearsCuts, drive};
@@ -26,6 +28,14 @@ pub struct Stream {
 impl Stream {
     pub(super) fn tcp(stream: mio::net::TcpStream, seat: Seat, peer: Option<SocketAddr>) -> Stream {
         Stream { conn: Conn::new(Io::Tcp(stream), seat), peer }
+    }
+
+    /// Its socket, if nothing is between: for options.
+    pub(super) fn socket(&self) -> Option<SockRef<'_>> {
+        match &self.conn.io {
+            Io::Tcp(stream) => Some(SockRef::from(stream)),
+            Io::Other(_) => None,
+        }
     }
 
     /// A stream over anything that can carry one.

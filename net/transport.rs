@@ -81,6 +81,12 @@ pub trait Transport: Source + fmt::Debug {
         true
     }
 
+    /// Whether it holds a descriptor that is free as soon as it is dropped. Where there are none left,
+    /// a connection that only waits for its peer to close is given up if it does.
+    fn holds_descriptor(&self) -> bool {
+        false
+    }
+
     /// Makes dropping it a reset, where there is such a thing.
     fn reset_on_drop(&mut self) {}
 
@@ -142,6 +148,10 @@ impl Transport for TcpStream {
 
     fn is_silent(&mut self) -> bool {
         self.peek(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    fn holds_descriptor(&self) -> bool {
+        true
     }
 
     fn reset_on_drop(&mut self) {
@@ -272,6 +282,14 @@ impl Io {
         match self {
             Io::Tcp(_) => None,
             Io::Other(other) => other.tls(),
+        }
+    }
+
+    /// See [`Transport::holds_descriptor`].
+    pub(super) fn holds_descriptor(&self) -> bool {
+        match self {
+            Io::Tcp(_) => true,
+            Io::Other(other) => other.holds_descriptor(),
         }
     }
 

@@ -2,15 +2,16 @@
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
-use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use waterwheel::net::tcp::{Accept, Listen, Listener};
-use waterwheel::net::{Event, Limits, Reason};
+use waterwheel::net::{self, Conn, Event, Limits, Reason, Stream};
 use waterwheel::timers::ManualClock;
 use waterwheel::{Context, Reactor, SourceId};
 
@@ -144,6 +145,175 @@ fn out_of_descriptors_the_listener_neither_spins_nor_dies_and_recovers() {
         turn_until(&mut reactor, state, |_, told| told.closed.is_some());
         *state = Told::default();
     }
+}
+
+/// No descriptor is left, until this is dropped.
+struct Drought {
+    usual: Rlimit,
+    hoard: Vec<File>,
+}
+
+impl Drought {
+    fn begin() -> Drought {
+        let usual = getrlimit(Resource::Nofile);
+        let few = Rlimit { current: Some(descriptors() as u64 + 8), maximum: usual.maximum };
+        setrlimit(Resource::Nofile, few).unwrap();
+        let mut drought = Drought { usual, hoard: Vec::new() };
+        drought.go_on();
+        drought
+    }
+
+    /// Takes what has become free.
+    fn go_on(&mut self) {
+        self.hoard.extend(std::iter::from_fn(|| File::open("/dev/null").ok()));
+    }
+}
+
+impl Drop for Drought {
+    fn drop(&mut self) {
+        setrlimit(Resource::Nofile, self.usual).unwrap();
+    }
+}
+
+/// What has happened in a drought.
+#[derive(Default)]
+struct Seen {
+    /// The ports of peers whose connections were closed in order, and of the others.
+    finished: Vec<u16>,
+    failed: Vec<u16>,
+    exhausted: usize,
+    connected: Vec<Stream>,
+}
+
+/// An echo that closes whoever says "bye", and answers "much" with much, and then closes.
+fn farewells(reactor: &mut Context<Seen>) -> (SourceId<Listener>, SocketAddr) {
+    let listen = Listen::new().send_buffer_bytes(8192);
+    let on_accept = |reactor: &mut Context<Seen>, seen: &mut Seen, accept| match accept {
+        Accept::Stream(stream) => {
+            let port = stream.peer().unwrap().port();
+            let told = move |reactor: &mut Context<_>, seen: &mut Seen, conn, event: Event<'_>| {
+                let conn: SourceId<Conn> = conn;
+                match event {
+                    Event::Data(bytes) => {
+                        let much = if bytes == b"much" { 4_000_000 } else { 0 };
+                        let _ = conn.write(reactor, &[bytes, &vec![b'.'; much]].concat());
+                        if bytes == b"bye" || bytes == b"much" {
+                            conn.close(reactor);
+                        }
+                    }
+                    Event::Closed(Reason::Finished) => seen.finished.push(port),
+                    Event::Closed(_) => seen.failed.push(port),
+                    _ => {}
+                }
+            };
+            stream.open(reactor, watched(told));
+        }
+        Accept::Exhausted(_) => seen.exhausted += 1,
+    };
+    let listener = listen.open_with(reactor, "127.0.0.1:0", on_accept).unwrap();
+    (listener, reactor[listener].local_addr())
+}
+
+/// Peers that were sent a FIN one after the other, a millisecond apart, and do not answer it.
+fn linger(
+    (reactor, seen, clock): (&mut Reactor<Seen>, &mut Seen, &ManualClock),
+    addr: SocketAddr,
+    count: usize,
+) -> Vec<Peer> {
+    let peers = (0..count).map(|_| {
+        let mut peer = Peer::to(addr);
+        peer.send(b"bye");
+        turn_until(reactor, seen, |_, _| peer.read_all().is_some());
+        assert_eq!(peer.got, b"bye");
+        clock.advance(Duration::from_millis(1));
+        peer
+    });
+    peers.collect()
+}
+
+fn ports(peers: &[Peer]) -> Vec<u16> {
+    peers.iter().map(|peer| peer.socket.local_addr().unwrap().port()).collect()
+}
+
+#[test]
+fn out_of_descriptors_who_only_waits_to_be_closed_makes_room_the_oldest_first() {
+    if !alone("out_of_descriptors_who_only_waits_to_be_closed_makes_room_the_oldest_first") {
+        return;
+    }
+    let (clock, mut seen) = (ManualClock::held(), Seen::default());
+    let mut reactor = Reactor::builder().clock(&clock).build().unwrap();
+    let (listener, addr) = farewells(&mut reactor);
+    let (mut talks, mut unread) = (Peer::to(addr), Peer::to(addr));
+    unread.send(b"much");
+    talks.send(b"hello");
+    turn_until(&mut reactor, &mut seen, |_, _| talks.read_all().is_none() && talks.got == b"hello");
+    let waiting = linger((&mut reactor, &mut seen, &clock), addr, 5);
+    let mut late: Vec<Peer> = (0..6).map(|_| Peer::to(addr)).collect();
+    let drought = Drought::begin();
+    for peer in &mut late {
+        peer.send(b"late");
+    }
+    // Room for three, for one, and for one: each time half of those that are left.
+    turn_until(&mut reactor, &mut seen, |reactor, _| reactor[listener].refused() == 1);
+    turn_until(&mut reactor, &mut seen, |_, _| {
+        late[..5].iter_mut().all(|peer| peer.read_all().is_none() && peer.got == b"late")
+    });
+    assert_eq!(seen.finished, ports(&waiting));
+    assert_eq!((seen.exhausted, reactor[listener].refused()), (1, 1), "the sixth was too many");
+    // Neither one that is open nor one that still sends is given up.
+    assert_eq!((reactor[listener].connections(), &seen.failed[..]), (7, &[][..]));
+    talks.send(b", still");
+    turn_until(&mut reactor, &mut seen, |_, _| {
+        talks.read_all().is_none() && talks.got == b"hello, still"
+    });
+    drop(drought);
+    turn_until(&mut reactor, &mut seen, |_, _| unread.read_all().is_some());
+    assert_eq!(unread.got.len(), 4_000_004, "all of it came, and a FIN");
+    drop((talks, unread, waiting, late));
+    turn_until(&mut reactor, &mut seen, |reactor, _| reactor[listener].connections() == 0);
+    assert_eq!(unclosed(), 0);
+}
+
+#[test]
+fn out_of_descriptors_a_connection_is_made_with_that_of_one_who_only_waited() {
+    if !alone("out_of_descriptors_a_connection_is_made_with_that_of_one_who_only_waited") {
+        return;
+    }
+    let (clock, mut seen) = (ManualClock::held(), Seen::default());
+    let mut reactor = Reactor::builder().clock(&clock).build().unwrap();
+    let (_, addr) = farewells(&mut reactor);
+    let path = format!("{}/scarce-{}", env!("CARGO_TARGET_TMPDIR"), std::process::id());
+    let _unix = UnixListener::bind(&path).unwrap();
+    let server = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let _server = TcpListener::bind(server).unwrap();
+    let waiting = linger((&mut reactor, &mut seen, &clock), addr, 5);
+    let timeout = Duration::from_secs(30);
+    let made = |_: &mut Context<Seen>, seen: &mut Seen, result: io::Result<Stream>| {
+        seen.connected.push(result.unwrap());
+    };
+    let mut drought = Drought::begin();
+    let mut connect = |reactor: &mut Reactor<Seen>, seen: &mut Seen, way| {
+        let begun = match way {
+            0 => net::tcp::connect(reactor, server, timeout, made).map(drop),
+            1 => net::tcp::connect_name(reactor, &server.to_string(), timeout, made).map(drop),
+            _ => net::unix::connect(reactor, &path, timeout, made).map(drop),
+        };
+        begun?;
+        let count = seen.connected.len();
+        turn_until(reactor, seen, |_, seen| seen.connected.len() > count);
+        drought.go_on();
+        io::Result::Ok(())
+    };
+    for (way, gone) in [(0, 3), (1, 4), (2, 5)] {
+        connect(&mut reactor, &mut seen, way).unwrap();
+        assert_eq!(seen.finished, ports(&waiting)[..gone], "by way {way}");
+    }
+    for way in [0, 2] {
+        let error = connect(&mut reactor, &mut seen, way).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::MFILE.raw_os_error()));
+    }
+    drop(drought);
+    std::fs::remove_file(path).unwrap();
 }
 
 #[test]

@@ -187,6 +187,24 @@ fn chat_passes_lines_to_all_the_others() {
     assert_eq!([ann.line(), cid.line()], ["guest2: hi", "guest2: hi"]);
 }
 
+/// A word of five bytes is answered by two kilobytes at most, however many there are.
+#[test]
+fn chat_names_a_hundred_and_counts_the_others() {
+    let (_chat, addr) = Process::serve("chat");
+    let mut members: Vec<Client> = Vec::new();
+    for number in 1..=103 {
+        let mut member = Client::connect(addr);
+        assert!(member.line().starts_with(&format!("* you are guest{number};")));
+        members.push(member);
+        let here: Vec<String> = (1..=number.min(100)).map(|name| format!("guest{name}")).collect();
+        let here = here.join(", ");
+        let more = if number > 100 { format!(" and {} more", number - 100) } else { String::new() };
+        let newest = members.last_mut().unwrap();
+        newest.send("/who\n");
+        assert_eq!(newest.line(), format!("* here are {here}{more}"));
+    }
+}
+
 #[test]
 fn chat_knows_names_and_who_has_left() {
     let (_server, [mut ann, mut bob, mut cid]) = chat();

@@ -2,13 +2,13 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::Output;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use support::browser::Browser;
 use support::clients::skip_without;
 use support::curl::{ask, ask_with, curl};
-use support::process::{Client, Process, output};
+use support::process::{Client, Process, example, output};
 
 mod support;
 
@@ -54,6 +54,49 @@ fn json_comes_back_and_what_is_none_is_told_why() {
         let answer = ask(addr, "/echo", &["--data", body]);
         assert_eq!((answer.status, &answer.body[..]), (400, why), "{body}");
     }
+}
+
+/// Each of those that are refused stays, and holds a descriptor of the server's until that gives it
+/// up; it has 64, some of them for itself.
+#[test]
+#[cfg(unix)]
+fn who_is_refused_and_stays_keeps_nobody_out_who_is_to_be_served() {
+    let script = "ulimit -n 64 && exec \"$0\" 127.0.0.1:0";
+    let http = example("http");
+    let mut limited = Command::new("sh");
+    let (_server, addr) = Process::listening(limited.args(["-c", script]).arg(http.get_program()));
+    let mut held = Vec::new();
+    for number in 0..150 {
+        let mut stays = Client::connect(addr);
+        stays.send("nonsense\r\n\r\n");
+        assert!(stays.rest().starts_with("HTTP/1.1 400 "), "refusal {number}");
+        held.push(stays);
+        let mut client = Client::connect(addr);
+        client.send("GET / HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n");
+        assert!(client.rest().ends_with("Hello, world!\n"), "after {number} who were refused");
+    }
+}
+
+#[test]
+fn json_past_64_kib_is_refused_and_an_upload_that_is_only_counted_is_not() {
+    let (_server, addr) = Process::serve("http");
+    let limit = 64 * 1024;
+    for (bytes, status) in [(limit, "200"), (limit + 1, "413"), (1_000_000, "413")] {
+        let json = format!("\"{}\"", "x".repeat(bytes - 2));
+        let chunked = format!("Transfer-Encoding: chunked\r\n\r\n{bytes:x}\r\n{json}\r\n0\r\n\r\n");
+        let known = format!("Content-Length: {bytes}\r\n\r\n{json}");
+        for rest in [known, chunked] {
+            let mut client = Client::connect(addr);
+            let head = "POST /echo HTTP/1.1\r\nHost: here\r\nConnection: close\r\n";
+            // It may be refused before all of it is sent.
+            let _ = client.0.get_mut().write_all(format!("{head}{rest}").as_bytes());
+            assert!(client.line().starts_with(&format!("HTTP/1.1 {status} ")), "{bytes}");
+        }
+    }
+    let mut client = Client::connect(addr);
+    let head = "PUT /count HTTP/1.1\r\nHost: here\r\nConnection: close\r\n";
+    client.send(format!("{head}Content-Length: 1000000\r\n\r\n{}", "x".repeat(1_000_000)));
+    assert!(client.rest().ends_with("0 lines, 1000000 bytes\n"));
 }
 
 /// Were it one after another, the fast ones would wait for half a minute, and then the slow answer

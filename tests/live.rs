@@ -295,6 +295,7 @@ const COLUMNS: [&str; 2] = ["events", "poll"];
 #[test]
 #[ignore = "wants chromium: cargo test --all-features --test live -- --ignored"]
 fn page_hears_everything_in_both_columns_and_finds_the_server_again() {
+    skip_without!(CURL);
     let (server, addr) = live(200);
     let browser = Browser::start();
     let page = browser.open(&format!("http://{addr}/"));

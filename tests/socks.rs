@@ -2,7 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::process::Output;
+use std::process::{Command, Output};
+use std::time::Duration;
 
 #[allow(dead_code)] // The program uses the rest.
 #[path = "../examples/socks/protocol.rs"]
@@ -10,8 +11,9 @@ mod protocol;
 mod support;
 
 use protocol::{Code, Refused, greeting, refused, reply, request};
+use support::ceiling;
 use support::clients::{CURL, skip_without};
-use support::process::{Client, Process, output};
+use support::process::{Client, Process, example, output};
 
 const GREETING: &[u8] = &[5, 2, 2, 0];
 
@@ -208,6 +210,36 @@ fn what_follows_the_request_at_once_is_passed_on() {
         let mut got = Vec::new();
         client.read_to_end(&mut got).unwrap();
         assert_eq!(got, [&[5, 0][..], &reply(Code::Succeeded), b"hello client"].concat());
+    }
+}
+
+/// Each of those that are refused stays, and holds a descriptor of the server's until that gives it
+/// up; it has 64, some of them for itself.
+#[test]
+#[cfg(unix)]
+fn who_is_refused_and_stays_keeps_nobody_out_who_is_to_be_served() {
+    let _ceiling = ceiling(Duration::from_secs(120));
+    let script = "ulimit -n 64 && exec \"$0\" 127.0.0.1:0";
+    let socks = example("socks");
+    let mut limited = Command::new("sh");
+    let (_socks, addr) = Process::listening(limited.args(["-c", script]).arg(socks.get_program()));
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let says = [GREETING, &to(server.local_addr().unwrap())].concat();
+    let nobody = [GREETING, &to(free)].concat();
+    let mut held = Vec::new();
+    for number in 0..150 {
+        let refused = [&b"GET / HTTP/1.1\r\n\r\n"[..], &[5, 1, 2], &nobody][number % 3];
+        let mut stays = Client::connect(addr);
+        stays.send(refused);
+        assert!(stays.0.read_to_end(&mut Vec::new()).is_ok(), "refusal {number}");
+        held.push(stays);
+        let mut client = Client::connect(addr);
+        client.send(&says);
+        let mut upstream = Client::over(server.accept().unwrap().0);
+        client.0.read_exact(&mut [0; 12]).unwrap();
+        upstream.send("served\n");
+        assert_eq!(client.line(), "served", "after {number} who were refused");
     }
 }
 

@@ -4,6 +4,7 @@
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 use std::process::exit;
+use std::time::Duration;
 
 use lexopt::prelude::*;
 use waterwheel::net::{BufferBudget, Limits};
@@ -19,6 +20,11 @@ mod output;
 pub use ending::{Ending, GRACE, end_on_signals, end_on_signals_with, on_signals};
 #[allow(unused_imports)]
 pub use output::{say, warn};
+
+/// How often the kernel asks a silent client of a server whether it is there. One that has vanished,
+/// its cable cut, sends no FIN and would be served for ever. Linux closes it after nine questions
+/// without an answer, some two and a half minutes in all.
+pub const KEEPALIVE: Duration = Duration::from_secs(15);
 
 /// Arguments: an address, options with a value, and switches.
 pub struct Args {

@@ -17,6 +17,7 @@ use socket2::SockRef;
 
 use crate::net::connect::{self, Connector, await_connection};
 use crate::net::limits::Seat;
+use crate::net::scarce::with_descriptor;
 use crate::net::stream::Stream;
 use crate::net::transport::registers_by;
 use crate::reactor::{Context, SourceId};
@@ -65,7 +66,8 @@ where
     S: 'static,
     F: FnOnce(&mut Context<S>, &mut S, io::Result<Stream>) + 'static,
 {
-    await_connection(reactor, TcpConnector::to(addr)?, timeout, done)
+    let connector = with_descriptor(reactor, || TcpConnector::to(addr))?;
+    await_connection(reactor, connector, timeout, done)
 }
 
 /// A TCP socket on its way.

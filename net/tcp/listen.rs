@@ -138,7 +138,10 @@ impl Listen {
         self
     }
 
-    /// Lets the kernel ask a silent peer whether it is there, every so often (`SO_KEEPALIVE`). Off.
+    /// Lets the kernel ask a silent peer whether it is there, every so often (`SO_KEEPALIVE`), in
+    /// whole seconds: 1 at least, 32,767 at most. One that has vanished, and so says nothing any more,
+    /// is noticed after some unanswered questions, nine on Linux: the connection is closed for
+    /// `TimedOut`. Off.
     pub fn keepalive(mut self, every: Option<Duration>) -> Listen {
         self.kind.keepalive = every;
         self
@@ -268,7 +271,10 @@ impl Listen {
         F: FnMut(&mut Context<S>, &mut S, Accept) + 'static,
     {
         let addr = socket.local_addr()?;
-        let Options { nodelay, keepalive, .. } = self.kind;
+        let Options { nodelay, mut keepalive, .. } = self.kind;
+        if KEEPALIVE_IS_INHERITED && let Some(every) = keepalive.take() {
+            keep_alive(&SockRef::from(&socket), every)?;
+        }
         let acceptor = TcpAcceptor { socket, addr, nodelay, keepalive };
         let served = accept::serve(reactor, acceptor, &self, on_accept);
         served.map_err(|error| named(addr, &error))
@@ -342,12 +348,22 @@ impl TcpAcceptor {
             log::debug!("cannot set TCP_NODELAY: {error}"); // The peer may be gone already.
         }
         if let Some(every) = self.keepalive
-            && let Err(error) =
-                socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(every).with_interval(every))
+            && let Err(error) = keep_alive(&socket, every)
         {
             log::debug!("cannot set SO_KEEPALIVE: {error}");
         }
     }
+}
+
+/// Whether accepted sockets have the keep-alive of the one that listens: three system calls less for
+/// each of them.
+const KEEPALIVE_IS_INHERITED: bool = cfg!(any(target_os = "android", target_os = "linux"));
+
+/// Sets what [`Listen::keepalive`] says.
+pub(super) fn keep_alive(socket: &SockRef<'_>, every: Duration) -> io::Result<()> {
+    let seconds = every.as_secs().saturating_add(u64::from(every.subsec_nanos() > 0));
+    let every = Duration::from_secs(seconds.clamp(1, 32_767)); // What Linux takes.
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(every).with_interval(every))
 }
 
 registers_by!(TcpAcceptor, socket);

@@ -17,6 +17,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::connect::TcpConnector;
+use super::listen::keep_alive;
 use crate::net::address::HostPort;
 use crate::net::race::{self, enter, race};
 use crate::net::stream::Stream;
@@ -88,13 +89,19 @@ where
 pub struct Connect {
     timeout: Duration,
     attempt_delay: Duration,
+    keepalive: Option<Duration>,
     resolver: Arc<Resolver>,
 }
 
 impl Default for Connect {
     fn default() -> Connect {
         let resolver = |name: &str| Ok(name.to_socket_addrs()?.collect());
-        Connect { timeout: TIMEOUT, attempt_delay: ATTEMPT_DELAY, resolver: Arc::new(resolver) }
+        Connect {
+            timeout: TIMEOUT,
+            attempt_delay: ATTEMPT_DELAY,
+            keepalive: None,
+            resolver: Arc::new(resolver),
+        }
     }
 }
 
@@ -113,6 +120,13 @@ impl Connect {
     /// How long an address has for itself before the next one is tried, too. 250 ms.
     pub fn attempt_delay(mut self, delay: Duration) -> Connect {
         self.attempt_delay = delay;
+        self
+    }
+
+    /// Lets the kernel ask a silent peer whether it is there; see
+    /// [`Listen::keepalive`](super::Listen::keepalive). Off.
+    pub fn keepalive(mut self, every: Option<Duration>) -> Connect {
+        self.keepalive = every;
         self
     }
 
@@ -147,8 +161,15 @@ impl Connect {
         // It dies with the callback, which the race drops when it is over or removed.
         let wanted = Arc::new(());
         let lives = Arc::downgrade(&wanted);
-        let done = move |reactor: &mut Context<S>, state: &mut S, result| {
+        let keepalive = self.keepalive;
+        let done = move |reactor: &mut Context<S>, state: &mut S, result: io::Result<Stream>| {
             drop(wanted);
+            if let (Ok(stream), Some(every)) = (&result, keepalive)
+                && let Some(socket) = stream.socket()
+                && let Err(error) = keep_alive(&socket, every)
+            {
+                log::debug!("cannot set SO_KEEPALIVE: {error}"); // The peer may be gone already.
+            }
             done(reactor, state, result);
         };
         let id = race(reactor, name.to_owned(), times, TcpConnector::to, done)?;
@@ -179,6 +200,7 @@ impl fmt::Debug for Connect {
         f.debug_struct("Connect")
             .field("timeout", &self.timeout)
             .field("attempt_delay", &self.attempt_delay)
+            .field("keepalive", &self.keepalive)
             .finish_non_exhaustive()
     }
 }

@@ -279,6 +279,10 @@ impl Transport for Tls {
         self.carrier.peer_cred()
     }
 
+    fn holds_descriptor(&self) -> bool {
+        self.carrier.holds_descriptor()
+    }
+
     fn is_one_peer(&self) -> bool {
         self.carrier.is_one_peer()
     }

@@ -13,6 +13,7 @@ use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use super::address::{Address, ToAddress};
 use crate::net::connect::{self, Connector, await_connection};
 use crate::net::limits::Seat;
+use crate::net::scarce::with_descriptor;
 use crate::net::stream::Stream;
 use crate::net::transport::registers_by;
 use crate::reactor::{Context, SourceId};
@@ -68,7 +69,8 @@ where
     F: FnOnce(&mut Context<S>, &mut S, io::Result<Stream>) + 'static,
 {
     let peer = addr.to_address()?;
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    let new = || Socket::new(Domain::UNIX, Type::STREAM, None);
+    let socket = with_descriptor(reactor, new)?;
     socket.set_nonblocking(true)?;
     let socket = UnixStream::from(OwnedFd::from(socket));
     let to = peer.to_sock_addr()?;

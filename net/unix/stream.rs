@@ -29,6 +29,10 @@ impl Transport for UnixStream {
         peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
+    fn holds_descriptor(&self) -> bool {
+        true
+    }
+
     #[cfg(feature = "peer-cred")]
     fn peer_cred(&self) -> io::Result<super::Credentials> {
         super::cred::of(self)

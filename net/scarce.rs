@@ -1,0 +1,122 @@
+//! Scarce descriptors: who only waits to be closed makes room for who is to be served.
+//!
+//! Knows connections whose close lingers; never mentions who wants a descriptor.
+//!
+//! A connection that was closed in order, by [`Conn::close`], keeps its socket until the peer closes,
+//! too, for all of [`Limits::close_grace`](super::Limits::close_grace). Who is refused, and stays,
+//! therefore costs as much as who is served. While there are descriptors that harms nobody. Where
+//! accept(2) or socket(2) meets the limit on them (EMFILE, ENFILE), the older half of those that
+//! have sent everything and only wait is closed there and then:
+//!
+//! ```text
+//!   lingering, the oldest first   [1] [2] [3] [4] [5]       and one that still sends   [6]
+//!   EMFILE                         └───┴───┴── closed: their descriptors are free at once
+//! ```
+//!
+//! Half of them, so that who was accepted finds a descriptor for what it needs next, be it another
+//! connection or a lookup, and so that looking for them is paid for: O(sources) for each time, O(1)
+//! for each that is given up as long as all linger. The oldest, as their peers have had the longest
+//! time to read what they were sent.
+//!
+//! # Read next
+//! `accept.rs`, which asks for it.
+
+use std::io::{self, IoSlice};
+
+use mio::event::Source;
+use mio::{Interest, Registry, Token};
+
+use super::conn::{Conn, mark};
+use super::event::Reason;
+use super::transport::{Io, Transport};
+use crate::reactor::{Context, Readiness, SourceId};
+
+/// ENFILE and EMFILE, the same numbers on every Unix; and WSAEMFILE.
+const NONE_LEFT: [i32; 2] = if cfg!(windows) { [10_024; 2] } else { [23, 24] };
+
+/// Whether it says that there is no descriptor left.
+pub(super) fn is_scarce(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|code| NONE_LEFT.contains(&code))
+}
+
+/// Makes what takes a descriptor: if there is none left, with one that somebody gives up.
+pub(super) fn with_descriptor<S: 'static, T>(
+    reactor: &mut Context<S>,
+    mut make: impl FnMut() -> io::Result<T>,
+) -> io::Result<T> {
+    match make() {
+        Err(error) if is_scarce(&error) && give_up(reactor) > 0 => make(),
+        made => made,
+    }
+}
+
+/// Closes the older half of the connections that only wait for their peers to close; how many. Their
+/// descriptors are free at once, and `Closed` is told in this turn or the next.
+pub(super) fn give_up<S: 'static>(reactor: &mut Context<S>) -> usize {
+    let waiting = reactor.ids::<Conn>().into_iter().filter_map(|id| {
+        let conn = reactor.get(id)?;
+        conn.only_waits().then_some((conn.progress, id))
+    });
+    let mut waiting: Vec<(u64, SourceId<Conn>)> = waiting.collect();
+    waiting.sort_by_key(|(since, _)| *since);
+    waiting.truncate(waiting.len().div_ceil(2));
+    for (_, id) in &waiting {
+        let conn = &mut reactor[*id];
+        conn.io = Io::Other(Box::new(Gone));
+        conn.fail(Reason::Finished); // Unless something was noted before.
+        reactor.resume(id.raw(), Readiness::WRITABLE);
+    }
+    if !waiting.is_empty() {
+        log::warn!("out of file descriptors: {} closing connections cut short", waiting.len());
+    }
+    waiting.len()
+}
+
+impl Conn {
+    /// Whether it was closed and has sent everything, so that only the peer's end is awaited, and
+    /// whether it holds a descriptor meanwhile.
+    fn only_waits(&self) -> bool {
+        self.has(mark::CLOSING)
+            && self.is_lingering()
+            && self.is_sent()
+            && !self.is_over()
+            && self.io.holds_descriptor()
+    }
+}
+
+/// In place of a transport that was given up.
+#[derive(Debug)]
+struct Gone;
+
+impl Transport for Gone {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Ok(0)
+    }
+
+    fn write(&mut self, _: &[IoSlice<'_>]) -> io::Result<usize> {
+        Err(io::ErrorKind::NotConnected.into())
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn peer_addr(&self) -> io::Result<std::net::SocketAddr> {
+        Err(io::ErrorKind::NotConnected.into())
+    }
+}
+
+/// The selector forgot the descriptor when it was closed.
+impl Source for Gone {
+    fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn reregister(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn deregister(&mut self, _: &Registry) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,390 @@
+//! A crowd that never reads, against each example server, in 60 MB.
+//!
+//! Each connection is bounded; so must be a thousand of them together. The server runs under
+//! `ulimit -d`, which counts what it may write to (setrlimit(2), RLIMIT_DATA: heap, anonymous maps),
+//! 1,000 clients make it buffer as much as they can and read nothing, and meanwhile somebody polite
+//! must be served. All of it is bounded: so many clients, so many exchanges.
+//!
+//! `cargo test --release --all-features --test under_limits -- --ignored --nocapture` prints the
+//! table.
+#![cfg(target_os = "linux")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use waterwheel::net::{Conn, Event, Limits, Stream, tcp, tls};
+use waterwheel::reactor::Remote;
+use waterwheel::{Context, Reactor, SourceId};
+
+mod support;
+
+use support::process::{Process, example};
+use support::{ceiling, raise_open_files};
+
+/// What the server may write to, in KiB: 60 MB.
+const DATA_KIB_MAX: usize = 60_000;
+/// Clients that never read.
+const CROWD: usize = 1000;
+/// Bytes that each of them keeps ready to be sent.
+const FLOOD_BYTES: usize = 256 * 1024;
+/// Exchanges of the polite client, one after the other.
+const EXCHANGES: usize = 300;
+/// For the slowest of 99 in 100 of them.
+const P99_MAX: Duration = Duration::from_millis(50);
+/// For the whole of one server.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// How a crowd makes a server buffer.
+#[derive(Clone, Default)]
+struct Crowd {
+    /// Over TLS, the server being certified by this.
+    tls: Option<String>,
+    /// What each says first.
+    first: Vec<u8>,
+    /// What each says then, again and again, for as long as anybody takes it.
+    flood: Vec<u8>,
+}
+
+/// The clients, in a loop and a thread of their own; ends with the value.
+struct Running {
+    remote: Remote<Crowd>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Crowd {
+    /// Comes back when all have connected.
+    fn start(self, addr: SocketAddr) -> Running {
+        let (remote, ready) = mpsc::channel();
+        let (there, all) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let mut reactor = Reactor::<Crowd>::new().unwrap();
+            remote.send(reactor.remote()).unwrap();
+            for _ in 0..CROWD {
+                let there = there.clone();
+                tcp::connect(
+                    &mut reactor,
+                    addr,
+                    LIMIT,
+                    move |reactor, crowd: &mut Crowd, stream| {
+                        let there = move || there.send(()).unwrap_or_default();
+                        let Ok(stream) = stream else { return there() };
+                        let Some(roots) = &crowd.tls else {
+                            flood(reactor, crowd, stream);
+                            return there();
+                        };
+                        let client = tls::Client::with_roots(roots).unwrap();
+                        let done = move |reactor: &mut _, crowd: &mut _, stream| {
+                            if let Ok(stream) = stream {
+                                flood(reactor, crowd, stream);
+                            }
+                            there();
+                        };
+                        client.connect(reactor, stream, "localhost", done);
+                    },
+                )
+                .unwrap();
+            }
+            drop(there);
+            reactor.run(&mut { self }).unwrap();
+        });
+        let running = Running { remote: ready.recv().unwrap(), thread: Some(thread) };
+        (0..CROWD).for_each(|_| all.recv_timeout(LIMIT).expect("it connects or fails"));
+        running
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.remote.stop();
+        let _ = self.thread.take().map(|thread| thread.join());
+    }
+}
+
+fn flood(reactor: &mut Context<Crowd>, crowd: &mut Crowd, stream: Stream) {
+    let limits = Limits { outbox_bytes_max: FLOOD_BYTES, ..Limits::default() };
+    let conn = stream.limits(limits).open(reactor, |reactor, crowd: &mut Crowd, conn, event| {
+        if let Event::Drained = event {
+            say(reactor, crowd, conn);
+        }
+    });
+    conn.pause(reactor);
+    let _ = conn.write(reactor, &crowd.first);
+    say(reactor, crowd, conn);
+}
+
+fn say(reactor: &mut Context<Crowd>, crowd: &Crowd, conn: SourceId<Conn>) {
+    while !crowd.flood.is_empty() && conn.write(reactor, &crowd.flood).is_taken() {}
+}
+
+/// A server under the limit.
+fn serve(name: &str, args: &[&str]) -> (Process, SocketAddr) {
+    let program = example(name).get_program().to_owned();
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit -d {DATA_KIB_MAX}; exec \"$@\""), "sh"]);
+    command.arg(program).args(args).env_remove("RUST_LOG");
+    Process::listening(&mut command)
+}
+
+/// Asks again and again; the times that the answers took.
+fn ask(addr: SocketAddr, mut exchange: impl FnMut(&mut BufReader<TcpStream>)) -> Vec<Duration> {
+    let mut times = Vec::new();
+    let mut client = connect(addr);
+    for _ in 0..EXCHANGES {
+        let begun = Instant::now();
+        exchange(&mut client);
+        times.push(begun.elapsed());
+        std::thread::sleep(Duration::from_millis(2)); // It is polite, and no load.
+    }
+    times.sort();
+    times
+}
+
+fn connect(addr: SocketAddr) -> BufReader<TcpStream> {
+    let stream = TcpStream::connect(addr).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    BufReader::new(stream)
+}
+
+/// Looks whether the server lives within its means and serves somebody polite meanwhile.
+fn endures(
+    what: &str,
+    (server, addr): (Process, SocketAddr),
+    crowd: Crowd,
+    talk: impl FnOnce(SocketAddr),
+    exchange: impl FnMut(&mut BufReader<TcpStream>),
+) {
+    let _ceiling = ceiling(LIMIT);
+    raise_open_files();
+    let running = crowd.start(addr);
+    talk(addr);
+    let times = ask(addr, exchange);
+    let (p50, p99) = (times[EXCHANGES / 2], times[EXCHANGES * 99 / 100]);
+    let kib = server.resident_kib_max();
+    println!("{what:>24} {:>7.1} MB  p50 {p50:>9.1?}  p99 {p99:>9.1?}", kib as f64 / 1024.0);
+    drop(running);
+    assert!(kib < DATA_KIB_MAX + 20_000, "{what}: {kib} KiB"); // And its text, which is not data.
+    assert!(p99 < P99_MAX, "{what}: {p99:?}");
+}
+
+fn line_comes_back(client: &mut BufReader<TcpStream>) {
+    client.get_mut().write_all(b"hello\n").unwrap();
+    let mut line = String::new();
+    client.read_line(&mut line).unwrap();
+    assert_eq!(line, "hello\n");
+}
+
+/// Reads a response whose length is in its head; the status line.
+fn response(client: &mut BufReader<TcpStream>) -> String {
+    let (mut status, mut length) = (String::new(), 0);
+    client.read_line(&mut status).unwrap();
+    loop {
+        let mut line = String::new();
+        client.read_line(&mut line).unwrap();
+        let line = line.trim_end().to_ascii_lowercase();
+        if let Some(value) = line.strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+        if line.is_empty() {
+            break;
+        }
+    }
+    client.read_exact(&mut vec![0; length]).unwrap();
+    status.trim_end().to_owned()
+}
+
+fn get(path: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").into_bytes()
+}
+
+const FLOOD: &[u8] = &[b'x'; 16 * 1024];
+
+#[test]
+#[ignore = "loads the machine for seconds: .ci/run asks for it"]
+fn echo_lives_with_a_crowd_that_never_reads() {
+    let crowd = Crowd { flood: FLOOD.to_vec(), ..Crowd::default() };
+    endures("echo", serve("echo", &["127.0.0.1:0"]), crowd, |_| {}, line_comes_back);
+}
+
+#[test]
+#[ignore = "loads the machine for seconds: .ci/run asks for it"]
+fn workers_live_with_a_crowd_that_never_reads() {
+    let crowd = Crowd { flood: FLOOD.to_vec(), ..Crowd::default() };
+    endures("workers", serve("workers", &["127.0.0.1:0"]), crowd, |_| {}, line_comes_back);
+}
+
+#[test]
+#[ignore = "loads the machine for seconds: .ci/run asks for it"]
+fn embed_lives_with_a_crowd_that_never_reads() {
+    let crowd = Crowd { flood: FLOOD.to_vec(), ..Crowd::default() };
+    endures("embed", serve("embed", &["127.0.0.1:0"]), crowd, |_| {}, line_comes_back);
+}
+
+#[test]
+#[ignore = "loads the machine for seconds: .ci/run asks for it"]
+fn tls_echo_lives_with_a_crowd_that_never_reads() {
+    // The polite one does not speak TLS: it is enough that it is heard and told so.
+    let saved = std::env::temp_dir().join(format!("under_limits-{}.pem", std::process::id()));
+    let server = serve("tls_echo", &["127.0.0.1:0", "--save", saved.to_str().unwrap()]);
+    let tls = Some(std::fs::read_to_string(&saved).unwrap());
+    std::fs::remove_file(&saved).unwrap();
+    let crowd = Crowd { tls, flood: FLOOD.to_vec(), ..Crowd::default() };
+    endures(
+        "tls_echo",
+        server,
+        crowd,
+        |_| {},
+        |client| {
+            let mut other = connect(client.get_ref().peer_addr().unwrap());
+            other.get_mut().write_all(b"no TLS at all, and long enough for a record\n").unwrap();
+            assert!(other.read_to_end(&mut Vec::new()).is_ok_and(|alert| alert > 0));
+        },
+    );
+}
+
+#[test]
+#[ignore = "loads the machine for seconds: .ci/run asks for it"]
+fn proxy_lives_with_a_crowd_that_never_reads() {
+    let (_upstream, to) = Process::serve("echo");
+    let server = serve("proxy", &["127.0.0.1:0", &to.to_string()]);
+    let crowd = Crowd { flood: FLOOD.to_vec(), ..Crowd::default() };
+    endures("proxy", server, crowd, |_| {}, line_comes_back);
+}
+
+#[test]
+#[ignore = "loads the machine for seconds: .ci/run asks for it"]
+fn socks_lives_with_a_crowd_that_never_reads() {
+    let (_upstream, to) = Process::serve("echo");
+    let server = serve("socks", &["127.0.0.1:0"]);
+    let ask = [&[5, 1, 0, 5, 1, 0, 1, 127, 0, 0, 1][..], &to.port().to_be_bytes()].concat();
+    let crowd = Crowd { first: ask.clone(), flood: FLOOD.to_vec(), ..Crowd::default() };
+    let mut is_new = true;
+    endures(
+        "socks",
+        server,
+        crowd,
+        |_| {},
+        |client| {
+            if std::mem::take(&mut is_new) {
+                client.get_mut().write_all(&ask).unwrap();
+                client.read_exact(&mut [0; 12]).unwrap(); // The greeting's answer, and the reply.
+            }
+            line_comes_back(client);
+        },
+    );
+}
+
+#[test]
+#[ignore = "loads the machine for seconds: .ci/run asks for it"]
+fn chat_lives_with_a_crowd_that_never_reads() {
+    let talk = |addr| {
+        let mut talker = connect(addr);
+        let line = [&[b'x'; 500][..], b"\n"].concat();
+        (0..2000).for_each(|_| talker.get_mut().write_all(&line).unwrap());
+        talker.get_mut().write_all(b"/quit\n").unwrap();
+        let _ = talker.read_to_end(&mut Vec::new());
+    };
+    endures("chat", serve("chat", &["127.0.0.1:0"]), Crowd::default(), talk, |client| {
+        client.get_mut().write_all(b"/who\n").unwrap();
+        let mut line = String::new();
+        while !line.starts_with("* here are") {
+            line.clear();
+            assert!(client.read_line(&mut line).unwrap() > 0, "it ended");
+        }
+    });
+}
+
+/// The handshake of a WebSocket, with the key of RFC 6455's own example.
+const JOIN: &[u8] = b"GET /chat HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+    Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// A text in a frame, masked with zeros.
+fn frame(text: &str) -> Vec<u8> {
+    let length = u16::try_from(text.len()).unwrap().to_be_bytes();
+    [&[0x81, 0xFE][..], &length, &[0; 4], text.as_bytes()].concat()
+}
+
+#[test]
+#[ignore = "loads the machine for seconds: .ci/run asks for it"]
+fn wschat_lives_with_a_crowd_that_never_reads() {
+    let crowd = Crowd { first: JOIN.to_vec(), ..Crowd::default() };
+    let text = format!("{{\"text\": {:?}}}", "x".repeat(500));
+    let talk = |addr| {
+        let mut talker = connect(addr);
+        talker.get_mut().write_all(JOIN).unwrap();
+        let (mut writer, mut reader) = (talker.get_ref().try_clone().unwrap(), talker);
+        let drain = std::thread::spawn(move || reader.read_to_end(&mut Vec::new()).is_ok());
+        (0..2000).for_each(|_| writer.write_all(&frame(&text)).unwrap());
+        writer.shutdown(std::net::Shutdown::Write).unwrap();
+        let _ = drain.join();
+    };
+    let mut is_new = true;
+    endures("wschat", serve("wschat", &["127.0.0.1:0"]), crowd, talk, |client| {
+        if std::mem::take(&mut is_new) {
+            client.get_mut().write_all(JOIN).unwrap();
+            response(client);
+        }
+        client.get_mut().write_all(&frame("{\"text\": \"me\"}")).unwrap();
+        let mut heard = Vec::new();
+        while !heard.ends_with(b"\"text\":\"me\"}") {
+            heard.clear();
+            assert!(client.read_until(b'}', &mut heard).unwrap() > 0, "it ended");
+        }
+    });
+}
+
+#[test]
+#[ignore = "loads the machine for seconds: .ci/run asks for it"]
+fn http_lives_with_a_crowd_that_never_reads() {
+    let crowd = Crowd { flood: get("/source").repeat(100), ..Crowd::default() };
+    endures(
+        "http, answers",
+        serve("http", &["127.0.0.1:0"]),
+        crowd,
+        |_| {},
+        |client| {
+            client.get_mut().write_all(&get("/hello/Ann")).unwrap();
+            assert_eq!(response(client), "HTTP/1.1 200 OK");
+        },
+    );
+}
+
+#[test]
+#[ignore = "loads the machine for seconds: .ci/run asks for it"]
+fn http_lives_with_a_crowd_that_never_finishes_its_uploads() {
+    let mut first =
+        b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 250000\r\n\r\n".to_vec();
+    first.resize(240_000, b' ');
+    let crowd = Crowd { first, ..Crowd::default() };
+    endures(
+        "http, uploads",
+        serve("http", &["127.0.0.1:0"]),
+        crowd,
+        |_| {},
+        |client| {
+            client.get_mut().write_all(&get("/hello/Ann")).unwrap();
+            assert_eq!(response(client), "HTTP/1.1 200 OK");
+        },
+    );
+}
+
+#[test]
+#[ignore = "loads the machine for seconds: .ci/run asks for it"]
+fn live_lives_with_a_crowd_that_never_reads() {
+    let talk = |addr| {
+        let mut talker = connect(addr);
+        let say = "POST /say HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900\r\n\r\n";
+        for _ in 0..1000 {
+            talker.get_mut().write_all(&[say.as_bytes(), &[b'x'; 900]].concat()).unwrap();
+            response(&mut talker);
+        }
+    };
+    let crowd = Crowd { first: get("/events"), ..Crowd::default() };
+    endures("live", serve("live", &["127.0.0.1:0"]), crowd, talk, |client| {
+        client.get_mut().write_all(&get("/poll?after=0")).unwrap();
+        assert_eq!(response(client), "HTTP/1.1 200 OK");
+    });
+}
