@@ -279,6 +279,13 @@ impl Conn {
         }
     }
 
+    /// Closes without waiting for the peer's FIN: both have said goodbye in their own protocol.
+    #[cfg(feature = "ws")]
+    pub(super) fn close_at_once(&mut self) {
+        self.close();
+        self.receiving = Half::Finished;
+    }
+
     /// Closes, and waits for the peer's FIN only for a moment: nothing was sent lately that a reset
     /// could destroy.
     pub(super) fn close_hastily(&mut self) {

@@ -199,7 +199,8 @@ fn refused_for_the_others_sake_it_is_told_when_there_is_room_and_the_loop_rests_
 
 #[test]
 fn whatever_ends_a_connection_gives_back_what_it_had() {
-    let ends: [fn(&mut Reactor<Told>, SourceId<Conn>); 5] = [
+    type End = fn(&mut Reactor<Told>, SourceId<Conn>);
+    let ends: [End; 5] = [
         |reactor, conn| _ = conn.abort(reactor),
         |reactor, conn| _ = reactor.remove(conn.raw()),
         |reactor, conn| drop(reactor.deregister(conn)),
