@@ -194,7 +194,9 @@ impl Conn {
             if self.has(mark::DRAINING) {
                 self.forget_quiet();
             }
-            self.heard = tick;
+            if tick > 0 {
+                self.heard = tick;
+            }
             if !self.has(mark::SLOWED_OUT)
                 && let Some(outbox) = &mut self.outbox
             {
@@ -212,7 +214,7 @@ impl Conn {
         while !self.has(mark::BLOCKED) {
             match self.io.transport().flush() {
                 Ok(()) => {
-                    self.heard = tick;
+                    self.heard = if tick > 0 { tick } else { self.heard };
                     return true;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -80,7 +80,9 @@ pub(super) fn receive<S: 'static>(
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let conn = &mut reactor[id];
                 if conn.io.has_heard() {
-                    conn.heard = SOON;
+                    if conn.seat.hears() {
+                        conn.heard = SOON;
+                    }
                 }
                 if conn.io.has_more() {
                     // Much input and nothing to deliver: others get their turn first.
