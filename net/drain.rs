@@ -20,8 +20,8 @@
 //! and the reset that follows may destroy the end of an answer that is on its way. So the peer may
 //! close first, within the grace of a close; if all is sent, within a second of it. One that was
 //! idle when the drain began has its answers, and if nothing comes or goes meanwhile, 100 ms are
-//! enough: what a busy client has on its way comes sooner, and meets no closed socket. Where it is
-//! known that a connection was busy a while ago, as HTTP knows it, it has the whole grace of a close. TLS says close_notify first; a WebSocket waits for the peer's Close
+//! enough: what a busy client has on its way comes sooner, and meets no closed socket. One that may
+//! be half open, as with HTTP, has the whole second: its next request may be on its way. TLS says close_notify first; a WebSocket waits for the peer's Close
 //! (`ws::Limits::close_timeout`), and for nothing behind that.
 //!
 //! # Rules
@@ -45,7 +45,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::conn::{Conn, Half, mark};
-use super::limits::ticks;
 use super::{sim, tcp};
 use crate::reactor::{Context, RawId, Readiness, SourceId};
 
@@ -182,14 +181,11 @@ fn begin<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> Option<Fat
     }
     // The kernel may hold data that the next poll has no room to report.
     reactor.resume(id.raw(), Readiness::READ_CLOSED);
-    let tick = reactor.tick_now();
     let conn = &mut reactor[id];
     conn.marks |= mark::DRAINING;
     let is_idle = conn.is_idle();
-    // `heard` is noted where a limit asks for it, and by HTTP.
-    let was_busy = conn.heard > 0 && tick < conn.heard.saturating_add(ticks(conn.seat.close_grace));
     // One that may be half open is of a protocol with questions and answers: the next may come.
-    if is_idle && !was_busy && !conn.seat.half_open && !conn.has(mark::CLOSING) {
+    if is_idle && !conn.seat.half_open && !conn.has(mark::CLOSING) {
         conn.marks |= mark::QUIET;
     }
     Some(if is_idle { Fate::Idle } else { Fate::Finished })
@@ -268,8 +264,6 @@ impl Conn {
         let grace = self.seat.close_grace;
         match self.has(mark::DRAINING) && self.is_sent() {
             true if self.has(mark::HASTY) => grace.min(QUIET_LINGER_MAX),
-            // Busy a while ago, where that is known: its next request may take as long.
-            true if self.heard > 0 => grace,
             true => grace.min(LINGER_MAX),
             false => grace,
         }

@@ -225,7 +225,6 @@ impl Exchange {
         }
         conn.release();
         conn.resume();
-        conn.heard = tick; // For a drain: its client may be about to ask again.
         if !self.facts.get().keep_alive {
             self.close(conn);
         }
