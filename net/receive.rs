@@ -80,9 +80,7 @@ pub(super) fn receive<S: 'static>(
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let conn = &mut reactor[id];
                 if conn.io.has_heard() {
-                    if conn.seat.hears() {
-                        conn.heard = SOON;
-                    }
+                    conn.heard = SOON;
                 }
                 if conn.io.has_more() {
                     // Much input and nothing to deliver: others get their turn first.
