@@ -138,7 +138,11 @@ impl BufferBudget {
     /// Returns true if less than a quarter is left.
     #[inline]
     pub(super) fn is_tight(&self) -> bool {
-        self.bytes() >= self.0.bytes_max - self.0.bytes_max / 4
+        self.bytes() >= self.tight_bytes()
+    }
+
+    fn tight_bytes(&self) -> usize {
+        self.0.bytes_max - self.0.bytes_max / 4
     }
 
     #[inline]
@@ -225,14 +229,21 @@ pub(super) fn await_budget<S: 'static>(reactor: &mut Context<S>, id: SourceId<Co
 /// The connection has sent all: if it was not read for want of budget, it is read on.
 #[inline]
 pub(super) fn go_on<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
-    let budget = reactor.get(id).and_then(|conn| conn.seat.buffers.as_ref());
-    if budget.is_some_and(|budget| budget.total().has_waiting()) {
-        let resumer = reactor.resumer();
-        let budget = reactor.get(id).and_then(|conn| conn.seat.buffers.clone());
-        if budget.is_some_and(|budget| budget.total().forget(&resumer, id.raw())) {
-            reactor.resume(id.raw(), LOOK_AND_READ);
-        }
+    if forget_budget(reactor, id) {
+        reactor.resume(id.raw(), LOOK_AND_READ);
     }
+}
+
+/// The connection waits for budget no more. Returns true if it did. One that ends must not stay
+/// among those that wait: peers come and go for as long as little is left.
+#[inline]
+pub(super) fn forget_budget<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> bool {
+    let budget = reactor.get(id).and_then(|conn| conn.seat.buffers.as_ref());
+    let Some(budget) = budget.filter(|budget| budget.total().has_waiting()).cloned() else {
+        return false;
+    };
+    let resumer = reactor.resumer();
+    budget.total().forget(&resumer, id.raw())
 }
 
 /// Closes the largest if the budget of this connection is full. Called where one has grown.
@@ -281,7 +292,7 @@ fn close_largest<S: 'static>(reactor: &mut Context<S>, budget: &BufferBudget) {
         .filter(|(charged, _)| *charged > 0)
         .collect();
     all.sort_unstable_by_key(|(charged, _)| std::cmp::Reverse(*charged));
-    let target = account.bytes_max - account.bytes_max / 4;
+    let target = budget.tight_bytes();
     let (mut left, mut closed, mut goes_later) = (budget.bytes(), 0, 0);
     for (charged, id) in all {
         if left <= target {

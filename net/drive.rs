@@ -20,7 +20,7 @@
 use std::io;
 use std::mem;
 
-use super::budget::{BufferBudget, await_budget, go_on, relieve};
+use super::budget::{BufferBudget, await_budget, forget_budget, go_on, relieve};
 use super::conn::{Conn, Half, mark};
 use super::deadline::{arm, check_deadlines, needs_arming};
 use super::event::{Event, Reason};
@@ -367,6 +367,7 @@ fn settle<S: 'static>(
     if conn.is_over() {
         // What was lost stays in it, for who asks while this is told.
         let reason = conn.end.as_mut().map(|end| mem::replace(&mut end.reason, Reason::Finished));
+        forget_budget(reactor, id);
         let reason = reason.unwrap_or(Reason::Finished);
         reactor.remove(id.raw());
         return handler.call(reactor, state, id, Event::Closed(reason));

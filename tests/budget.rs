@@ -158,6 +158,27 @@ fn who_has_unsent_bytes_is_not_read_while_little_is_left() {
 }
 
 #[test]
+fn those_who_waited_and_went_are_not_remembered() {
+    let (mut reactor, budget) = (reactor(), BufferBudget::new(MAX));
+    let mut told = Told::new();
+    let (hog, _peer) = silent(&mut reactor, &budget);
+    assert!(hog.write(&mut reactor, &vec![0; MAX * 3 / 4]).is_taken());
+    for _ in 0..100 {
+        let (near, far) = memory::pair_with(&mut reactor, 1000);
+        let conn = near.limits(within(&budget)).open(&mut reactor, |_, _, _, _| {});
+        let far = far.open(&mut reactor, |_, _: &mut Told, _, _| {});
+        far.pause(&mut reactor);
+        assert!(conn.write(&mut reactor, &[1; 5000]).is_taken());
+        assert!(far.write(&mut reactor, b"is anybody reading?").is_taken());
+        turns(&mut reactor, &mut told);
+        assert!(format!("{budget:?}").contains("waiting: 1 "), "{budget:?}");
+        assert!(conn.abort(&mut reactor));
+        turns(&mut reactor, &mut told);
+    }
+    assert!(format!("{budget:?}").contains("waiting: 0 "), "{budget:?}");
+}
+
+#[test]
 fn by_the_other_policy_nobody_is_closed_and_writes_are_refused() {
     let mut reactor = reactor();
     let budget = BufferBudget::new(MAX).when_full(WhenFull::Refuse);
