@@ -136,7 +136,8 @@ pub struct Conn {
     pub(super) seat: Seat,
     /// Why it is over, from the moment that is known; what was lost, for as long as it is there.
     pub(super) end: Option<Box<End>>,
-    /// The tick of the last byte in either direction, or [`SOON`]; 0 while no limit asks.
+    /// The tick of the last byte in either direction, or [`SOON`]. While no limit asks it
+    /// is 0, or the tick at which HTTP answered last, which a drain wants to know.
     pub(super) heard: u64,
     /// The tick at which the handler last consumed input, or [`SOON`], or at which the grace began;
     /// or at which the rate lets reading go on.

@@ -23,7 +23,7 @@ pub(super) fn needs_arming(conn: &Conn, sent: bool) -> bool {
 pub(super) fn arm<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
     let tick = reactor.tick_now();
     let Some(conn) = reactor.get_mut(id) else { return };
-    if conn.heard == 0 {
+    if conn.heard == 0 && conn.seat.hears() {
         conn.heard = tick; // Nobody has asked before.
         if !conn.is_lingering() && !conn.has(mark::SLOWED_IN) {
             conn.progress = tick;

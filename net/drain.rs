@@ -20,8 +20,9 @@
 //! and the reset that follows may destroy the end of an answer that is on its way. So the peer may
 //! close first, within the grace of a close; if all is sent, within a second of it. One that was
 //! idle when the drain began has its answers, and if nothing comes or goes meanwhile, 100 ms are
-//! enough: what a busy client has on its way comes sooner, and meets no closed socket. One that may
-//! be half open, as with HTTP, has the whole second: its next request may be on its way. TLS says close_notify first; a WebSocket waits for the peer's Close
+//! enough: what a busy client has on its way comes sooner, and meets no closed socket. One that was
+//! busy lately, within the grace of a close, has the whole second, where that is known: HTTP knows
+//! when it has answered. TLS says close_notify first; a WebSocket waits for the peer's Close
 //! (`ws::Limits::close_timeout`), and for nothing behind that.
 //!
 //! # Rules
@@ -45,6 +46,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::conn::{Conn, Half, mark};
+use super::limits::ticks;
 use super::{sim, tcp};
 use crate::reactor::{Context, RawId, Readiness, SourceId};
 
@@ -181,11 +183,13 @@ fn begin<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> Option<Fat
     }
     // The kernel may hold data that the next poll has no room to report.
     reactor.resume(id.raw(), Readiness::READ_CLOSED);
+    let tick = reactor.tick_now();
     let conn = &mut reactor[id];
     conn.marks |= mark::DRAINING;
     let is_idle = conn.is_idle();
-    // One that may be half open is of a protocol with questions and answers: the next may come.
-    if is_idle && !conn.seat.half_open && !conn.has(mark::CLOSING) {
+    let grace = ticks(conn.seat.close_grace);
+    let was_busy = conn.heard > 0 && tick < conn.heard.saturating_add(grace);
+    if is_idle && !was_busy && !conn.has(mark::CLOSING) {
         conn.marks |= mark::QUIET;
     }
     Some(if is_idle { Fate::Idle } else { Fate::Finished })

@@ -79,7 +79,7 @@ pub(super) fn receive<S: 'static>(
             Err(error) if error.kind() == io::ErrorKind::Interrupted => false,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let conn = &mut reactor[id];
-                if conn.io.has_heard() {
+                if conn.io.has_heard() && conn.seat.hears() {
                     conn.heard = SOON;
                 }
                 if conn.io.has_more() {
@@ -118,7 +118,9 @@ pub(super) fn deliver<S: 'static>(
     handler: &mut impl HandlerFn<S>,
 ) {
     let conn = &mut reactor[id];
-    conn.heard = SOON;
+    if conn.seat.hears() {
+        conn.heard = SOON;
+    }
     if conn.has(mark::CLOSING | mark::DRAINING) {
         if conn.has(mark::CLOSING) {
             return;

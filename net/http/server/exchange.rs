@@ -225,6 +225,7 @@ impl Exchange {
         }
         conn.release();
         conn.resume();
+        conn.heard = tick; // For a drain: the client may be about to ask again.
         if !self.facts.get().keep_alive {
             self.close(conn);
         }
