@@ -287,11 +287,13 @@ fn full_pipe_on_stdout_stops_no_server_and_the_lines_that_are_lost_are_counted()
             is_served(addr);
         }
         let (mut told, mut lost) = (0, 0);
-        // Somebody reads again, and the next line goes.
-        let reading = thread::spawn(move || lines.lines().map(Result::unwrap).collect::<Vec<_>>());
+        // Somebody reads again, so there is room, and the next line goes.
+        let mut lines = lines.lines().map(Result::unwrap);
+        let first: Vec<_> = lines.by_ref().take(100).collect();
         is_served(addr);
+        let reading = thread::spawn(move || lines.collect::<Vec<_>>());
         assert!(server.end());
-        for line in reading.join().unwrap() {
+        for line in first.into_iter().chain(reading.join().unwrap()) {
             if let Some(count) = line.strip_prefix("(lines lost: ") {
                 lost += count.strip_suffix(')').unwrap().parse::<usize>().unwrap();
             } else if line.contains(" bytes there, ") {
