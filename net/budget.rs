@@ -36,7 +36,8 @@ use super::drive::LOOK_AND_READ;
 use super::event::Reason;
 use crate::reactor::{Charge, Context, SourceId, Total};
 
-/// What the connections of a listener may buffer together unless they are told otherwise: 256 MiB.
+/// What the connections of a listener may buffer together if its limits name no budget. 256 MiB:
+/// 64 connections that each have an outbox of 4 MiB unread.
 pub(super) const LISTENER_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Turns until a connection that was closed from outside of its callback has been told `Closed`, and
 /// its handler is dropped with all that it holds.

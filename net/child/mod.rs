@@ -3,10 +3,10 @@
 //! Knows SIGCHLD, pipes and the loop. Not part of the reactor, which knows no streams.
 //!
 //! A child that ends, and the end of what it wrote, are two pieces of news that come in any order.
-//! Here its end is told last, and once:
+//! Here `Exit` is delivered last, and once:
 //!
 //! ```text
-//!   spawn ──▶ runs ──exits──▶ a zombie: its pid is still ours ──▶ reaped, Exit told, id stale
+//!   spawn ──▶ runs ──exits──▶ a zombie: its pid is still ours ──▶ reaped, Exit, id stale    
 //!               ▲                │                                 ▲
 //!    kill, terminate             └── stdout and stderr are closed ─┤
 //!                                    drain_grace is up ────────────┘
@@ -18,10 +18,11 @@
 //! ever: a second more ([`Spawn::linger`]), and then it ends when nothing else holds it.
 //!
 //! # Rules
-//! 1. The end is told exactly once for every child that was started, and not for one that was not.
+//! 1. `Exit` is delivered exactly once for each child that was started, and never for one that could
+//!    not be started.
 //! 2. Nobody's children are waited for but our own, each by its pid, never "any": a library or
 //!    another loop may have some.
-//! 3. A child is reaped when its end is told. Until then its pid is not used again, so a signal
+//! 3. A child is reaped when its `Exit` is delivered. Until then its pid is not used again, so a signal
 //!    cannot hit a stranger.
 //! 4. A child inherits stdin, stdout and stderr, and no other descriptor of this library or of std:
 //!    they all close on exec (open(2), `O_CLOEXEC`).
@@ -102,7 +103,8 @@ pub struct Exit {
     /// Its exit code, or the signal that killed it. An error where somebody else has waited for it,
     /// and nobody knows.
     pub status: io::Result<ExitStatus>,
-    /// All of its output was told before. False where a pipe was still open when its time was up.
+    /// True if all of its output was delivered before. False if a pipe was still open when
+    /// [`Spawn::drain_grace`] was up.
     pub drained: bool,
 }
 
@@ -131,7 +133,7 @@ impl fmt::Display for Exit {
 }
 
 impl Child {
-    /// Its process id, valid until its end is told.
+    /// Its process id. The system may use it again after [`Exit`] is delivered.
     pub fn pid(&self) -> u32 {
         self.pid.as_raw_pid().unsigned_abs()
     }
@@ -164,8 +166,8 @@ impl Child {
     }
 
     /// Asks it to end (SIGTERM), and kills it (SIGKILL) if it has not after `grace`. With
-    /// [`Spawn::group`] that goes for the group, and what is left of it when the end is told is
-    /// killed, too. A child that is stopped is continued, so that it hears of it.
+    /// [`Spawn::group`] it does so to the whole group, and when [`Exit`] is delivered it kills what
+    /// is left of the group. A stopped child is continued, so that it can handle the signal.
     ///
     /// # Errors
     /// As [`kill`](Child::kill). It will still be killed.

@@ -1,6 +1,6 @@
 //! The pipes of a child: which are open, and for how long they may hold the loop.
 //!
-//! Knows who has a pipe and whom to wake; when a child's end is told is in `mod.rs`.
+//! Knows who has a pipe and whom to wake. `mod.rs` says when a child's `Exit` is delivered.
 //!
 //! A pipe is open as long as anybody has its other end, and that need not be the child: what it has
 //! started has inherited stdin, stdout and stderr. So a pipe that outlives its child may live for
@@ -51,7 +51,7 @@ impl Pipes {
         self.child.set(Some(child));
     }
 
-    /// Whether all of the output was told.
+    /// Returns true if all of the output was delivered.
     pub(super) fn are_drained(&self) -> bool {
         self.outputs.get() == 0
     }

@@ -135,16 +135,17 @@ impl Spawn {
         self
     }
 
-    /// How long its output pipes may stay open after it has ended before its end is told: as long
-    /// as a grandchild has them, or a handler that has paused does not read them. 1 s.
+    /// How long the child's [`Exit`](super::Exit) waits for its output pipes to close. A grandchild
+    /// may keep them open, or a handler that has paused may not read them. 1 s.
     pub fn drain_grace(mut self, grace: Duration) -> Spawn {
         self.drain_grace = grace;
         self
     }
 
-    /// How long its pipes may hold the loop when its end has been told: somebody whom it started has
-    /// their other ends. After that they stay open, and what comes is told, but the loop does not
-    /// wait for it; those that a handler has paused it waits for. 1 s; `Duration::MAX` for ever.
+    /// How long its pipes may hold the loop after its [`Exit`](super::Exit): a grandchild has their
+    /// other ends. After that they stay open and what comes is delivered, but the loop no longer
+    /// waits for it. It does wait for a pipe that its handler has paused. 1 s; `Duration::MAX` is
+    /// for ever.
     pub fn linger(mut self, linger: Duration) -> Spawn {
         self.linger = linger;
         self
