@@ -67,7 +67,7 @@ impl Conn {
         }
         let max = self.seat.outbox_bytes_max;
         let mut admits = self.unsent() + count <= max;
-        if admits && !self.has_budget(count) {
+        if admits && !self.has_budget(count) && !self.make_room(count) {
             self.marks |= mark::ABOVE | mark::WHOLE;
             admits = false;
         } else if !admits {
@@ -94,6 +94,20 @@ impl Conn {
             Some(outbox) if outbox.lent => true,
             _ => budget.has_room(count) || self.unsent() == 0 && count <= WRITE_THROUGH_BYTES,
         }
+    }
+
+    /// Offers what is unsent to the kernel now, not with the next flush: a callback that writes much
+    /// to many must not make those who read look like those who do not. Returns true if there is
+    /// room then.
+    #[cold]
+    fn make_room(&mut self, count: usize) -> bool {
+        while self.unsent() > 0 && !self.has(mark::BLOCKED) && self.seat.write_rate.is_none() {
+            let Some(sent) = self.write_once(&[], usize::MAX) else { return false };
+            if let Some(outbox) = &mut self.outbox {
+                outbox.bytes.drain(..sent);
+            }
+        }
+        self.sending == Half::Open && self.has_budget(count)
     }
 
     /// The answer to a write that was not admitted.

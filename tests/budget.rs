@@ -179,6 +179,23 @@ fn those_who_waited_and_went_are_not_remembered() {
 }
 
 #[test]
+fn who_reads_is_not_refused_when_one_callback_writes_much_to_all() {
+    let mut reactor = reactor();
+    let budget = BufferBudget::new(MAX).when_full(WhenFull::Refuse);
+    let mut told = Told::new();
+    let (hog, _peer) = silent(&mut reactor, &budget);
+    assert!(hog.write(&mut reactor, &vec![0; MAX - 5000]).is_taken());
+    turns(&mut reactor, &mut told);
+    // Its kernel has room for 100,000 bytes; a flush comes only when all of this is written.
+    let (near, _far) = memory::pair_with(&mut reactor, 100_000);
+    let conn = near.limits(within(&budget)).open(&mut reactor, |_, _, _, _| {});
+    let taken = |reactor: &mut Reactor<Told>| conn.write(reactor, PIECE).is_taken();
+    assert!((0..10).all(|_| taken(&mut reactor)));
+    assert!(taken(&mut reactor), "a little that no kernel has taken yet");
+    assert!(!taken(&mut reactor), "its peer has read nothing");
+}
+
+#[test]
 fn by_the_other_policy_nobody_is_closed_and_writes_are_refused() {
     let mut reactor = reactor();
     let budget = BufferBudget::new(MAX).when_full(WhenFull::Refuse);
