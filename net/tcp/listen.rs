@@ -184,8 +184,8 @@ impl Listen {
         S: 'static,
         F: FnMut(&mut Context<S>, &mut S, Accept) + 'static,
     {
-        let socket = bind_first(addr, |addr| self.bind(addr))?;
-        self.serve(reactor, socket, on_accept)
+        let acceptor = bind_first(addr, |addr| self.acceptor(self.bind(addr)?))?;
+        self.serve(reactor, acceptor, on_accept)
     }
 
     /// Listens by a socket that somebody else has bound and that listens already, for which clients
@@ -256,28 +256,33 @@ impl Listen {
         let socket = SockRef::from(&listener);
         listen::adopt(&socket, Family::Ip, Type::STREAM)?;
         self.set_buffers(&socket)?;
-        self.serve(reactor, TcpListener::from_std(listener), on_accept)
+        let acceptor = self.acceptor(TcpListener::from_std(listener))?;
+        self.serve(reactor, acceptor, on_accept)
     }
 
     #[track_caller]
     fn serve<S, F>(
         self,
         reactor: &mut Context<S>,
-        socket: TcpListener,
+        acceptor: TcpAcceptor,
         on_accept: F,
     ) -> io::Result<SourceId<Listener>>
     where
         S: 'static,
         F: FnMut(&mut Context<S>, &mut S, Accept) + 'static,
     {
+        let addr = acceptor.addr;
+        let served = accept::serve(reactor, acceptor, &self, on_accept);
+        served.map_err(|error| named(addr, &error))
+    }
+
+    fn acceptor(&self, socket: TcpListener) -> io::Result<TcpAcceptor> {
         let addr = socket.local_addr()?;
         let Options { nodelay, mut keepalive, .. } = self.kind;
         if KEEPALIVE_IS_INHERITED && let Some(every) = keepalive.take() {
             keep_alive(&SockRef::from(&socket), every)?;
         }
-        let acceptor = TcpAcceptor { socket, addr, nodelay, keepalive };
-        let served = accept::serve(reactor, acceptor, &self, on_accept);
-        served.map_err(|error| named(addr, &error))
+        Ok(TcpAcceptor { socket, addr, nodelay, keepalive })
     }
 
     fn bind(&self, addr: SocketAddr) -> io::Result<TcpListener> {
