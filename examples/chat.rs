@@ -82,7 +82,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
     cli::end_on_signals(&mut reactor, cli::GRACE)?;
     let addr = reactor[listener].local_addr();
     cli::say(format_args!("listening on {addr}"));
-    reactor.run(&mut Chat::default()).map_err(|error| error.to_string())
+    cli::run(&mut reactor, &mut Chat::default())
 }
 
 /// Every client's handler.

@@ -61,7 +61,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
     cli::end_on_signals(&mut reactor, cli::GRACE)?;
     let addr = reactor[listener].local_addr();
     cli::say(format_args!("listening on {addr}"));
-    reactor.run(&mut Server::default()).map_err(|error| error.to_string())
+    cli::run(&mut reactor, &mut Server::default())
 }
 
 fn on_event(

@@ -71,7 +71,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
     }
     let bar = reactor.every(BAR_PERIOD, Missed::Skip, |_, fetch: &mut Fetch, _| fetch.show());
     reactor.unref(bar);
-    reactor.run(&mut fetch).map_err(|error| error.to_string())?;
+    cli::run(&mut reactor, &mut fetch)?;
     fetch.show();
     fetch.progress.finish();
     if fetch.failed { exit(1) } else { Ok(()) }

@@ -97,7 +97,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
         live.history.push("tick", &format!("listening: {streams} at /events, {polls} at /poll"));
         reactor.publish(News);
     });
-    reactor.run(&mut Live::default()).map_err(|error| error.to_string())
+    cli::run(&mut reactor, &mut Live::default())
 }
 
 fn say(reactor: &mut Context<Live>, live: &mut Live, request: &Request<'_>, reply: Reply) {

@@ -91,7 +91,7 @@ fn run(args: cli::Args) -> Result<(), String> {
         let _ = io::copy(&mut io::stdin(), &mut io::sink()); // An error is an end, too.
         let _ = remote.post(|_, console| console.end());
     });
-    reactor.run(&mut console).map_err(|error| error.to_string())?; // until the last core has gone
+    cli::run(&mut reactor, &mut console)?; // until the last core has gone
     threads.into_iter().try_for_each(join)
 }
 
@@ -173,7 +173,7 @@ fn serve(
         .map_err(cli::cannot("listen on"))?;
     let _ = ready.send((reactor[listener].local_addr(), reactor.remote()));
     let mut core = Core { number, conns: Vec::new(), all: Vec::new(), console };
-    reactor.run(&mut core).map_err(|error| error.to_string())
+    cli::run(&mut reactor, &mut core)
 }
 
 /// Every client's handler: a line goes to this core's other clients, and by post to those of the

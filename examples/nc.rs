@@ -104,7 +104,7 @@ fn run(args: &cli::Args) -> Result<Option<String>, String> {
     if let Err(error) = begun {
         return Ok(Some(error.to_string()));
     }
-    reactor.run(&mut nc).map_err(|error| error.to_string())?;
+    cli::run(&mut reactor, &mut nc)?;
     Ok(nc.error)
 }
 

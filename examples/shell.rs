@@ -114,7 +114,7 @@ fn run(args: &cli::Args) -> Result<i32, String> {
     });
     let jobs = jobs.collect();
     let mut shell = Shell { jobs, out, restarts, backoff, ending: None, finish: None, code: 0 };
-    reactor.run(&mut shell).map_err(text)?;
+    cli::run(&mut reactor, &mut shell)?;
     Ok(shell.ending.map_or(shell.code, |signal| 128 + signal.as_raw()))
 }
 

@@ -57,7 +57,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
         .map_err(cli::cannot("listen on"))?;
     cli::end_on_signals(&mut reactor, cli::GRACE)?;
     cli::say(format_args!("listening on {}", reactor[listener].local_addr()));
-    reactor.run(&mut ()).map_err(|error| error.to_string())
+    cli::run(&mut reactor, &mut ())
 }
 
 /// Shakes hands, then echoes.

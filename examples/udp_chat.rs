@@ -71,7 +71,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
     cli::end_on_signals(&mut reactor, cli::GRACE)?;
     cli::say(format_args!("listening on {}", reactor[socket].local_addr()));
     let mut chat = Chat { socket, members: HashMap::new(), timeout, lost: 0 };
-    reactor.run(&mut chat).map_err(|error| error.to_string())
+    cli::run(&mut reactor, &mut chat)
 }
 
 impl Chat {

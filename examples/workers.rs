@@ -93,7 +93,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
             let _ = remote.post(one_less);
             took
         });
-        reactor.run(&mut server).map_err(text)?; // until the last hash and the client have ended
+        cli::run(&mut reactor, &mut server)?; // until the last hash and the client have ended
         reactor.cancel(logins);
         server.error.map_or(Ok(()), Err)?;
         if ending.has_begun() {

@@ -14,10 +14,13 @@ use waterwheel::net::{BufferBudget, Limits};
 pub const BUFFERED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 mod ending;
+mod host;
 mod output;
 
 #[allow(unused_imports)] // As above.
 pub use ending::{Ending, GRACE, end_on_signals, end_on_signals_with, on_signals};
+#[allow(unused_imports)]
+pub use host::run;
 #[allow(unused_imports)]
 pub use output::{say, warn};
 
