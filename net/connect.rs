@@ -17,6 +17,7 @@ use super::limits::{Limits, Seat};
 use super::stream::Stream;
 use super::transport::registers_by;
 use crate::reactor::{Context, Interest, Readiness, SourceId};
+use crate::timers::Tick;
 
 /// A socket on its way to a peer.
 pub trait Connector: Source + fmt::Debug + 'static {
@@ -44,7 +45,7 @@ pub struct Connecting<C> {
     pub(super) connector: C,
     first: Vec<u8>,
     /// The tick at which it is given up.
-    until: u64,
+    until: Tick,
 }
 
 impl<C> Connecting<C> {

@@ -92,8 +92,8 @@ fn see_deadlines<S: 'static>(
     // The kernel may hold data that this turn's poll had no room to report (R3).
     let more = receive(reactor, state, id, LOOK_AND_READ, handler);
     if sent && reactor.get(id).is_some_and(|conn| conn.seat.is_timed() && !conn.is_sent()) {
-        let tick = reactor.tick_now();
-        reactor[id].begin_to_wait(tick); // The answer to that has not waited yet.
+        let now = reactor.stamp();
+        reactor[id].begin_to_wait(Some(now)); // The answer to that has not waited yet.
     }
     check_deadlines(reactor, id);
     more
@@ -159,12 +159,12 @@ fn flush_outside<S: 'static, H: HandlerFn<S>>(
 #[inline]
 fn flush<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> Option<bool> {
     let hears = reactor.get(id)?.seat.hears();
-    let tick = if hears { reactor.tick_now() } else { 0 };
+    let now = if hears { Some(reactor.stamp()) } else { None };
     let conn = reactor.get_mut(id)?;
-    let sent = conn.flush(tick);
+    let sent = conn.flush(now);
     if !sent && conn.waits_unnoted() {
-        let tick = reactor.tick_now();
-        reactor[id].note_unsent(tick);
+        let now = reactor.stamp();
+        reactor[id].note_unsent(Some(now));
     }
     Some(sent)
 }
@@ -378,9 +378,9 @@ fn settle<S: 'static>(
     }
     if begins_to_linger(&reactor[id]) {
         reactor.resume(id.raw(), LOOK_AND_READ);
-        let tick = reactor.tick_now();
+        let now = reactor.stamp();
         let conn = &mut reactor[id];
-        conn.progress = tick;
+        conn.progress = Some(now);
         conn.marks |= mark::LINGERING;
         conn.marks &= !(mark::ARMED | mark::SLOWED_IN);
     }

@@ -22,8 +22,6 @@ pub(super) fn receive<S: 'static>(
     ready: Readiness,
     handler: &mut impl HandlerFn<S>,
 ) -> bool {
-    let is_slowed = reactor.get(id).is_some_and(|conn| conn.seat.read_rate.is_some());
-    let tick = if is_slowed { reactor.tick_now() } else { 0 };
     let Some(conn) = reactor.get_mut(id) else { return false };
     let mut budget = conn.seat.read_bytes_per_turn.max(1);
     // If sending fails only while this reads, more may have arrived since the last read.
@@ -44,6 +42,7 @@ pub(super) fn receive<S: 'static>(
     // whose news the next read brings, and on Windows, where only `WouldBlock` arms the next edge.
     let to_the_end =
         cfg!(windows) || ready != (ready & (Readiness::READABLE | Readiness::WRITABLE));
+    let mut now = None;
     loop {
         let Some(conn) = reactor.get_mut(id) else { return false };
         if conn.receiving != Half::Open {
@@ -61,7 +60,12 @@ pub(super) fn receive<S: 'static>(
             await_budget(reactor, id);
             return false; // Called again when more is left, or when it has sent what there is.
         }
-        let Some(room) = conn.may_read(tick, budget.min(SCRATCH_BYTES)) else { return false };
+        let mut room = budget.min(SCRATCH_BYTES);
+        if conn.seat.read_rate.is_some() {
+            let now = *now.get_or_insert_with(|| reactor.stamp()); // Once for all of these reads.
+            let Some(most) = reactor[id].may_read(now, room) else { return false };
+            room = most;
+        }
         let mut scratch = reactor.take_scratch();
         let io = &mut reactor[id].io;
         let read = io.read(&mut scratch[..room]);

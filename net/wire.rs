@@ -42,6 +42,7 @@ use mio::{Interest, Registry, Token};
 
 use super::transport::Transport;
 use crate::reactor::{RawId, Readiness, Resumer};
+use crate::timers::Tick;
 
 /// What travels to an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +90,7 @@ struct Line {
     /// Whether the peer has taken the connection, if that is known at end 0.
     opened: Option<bool>,
     /// When the last parcel for each end arrives. Written by the carrier, if it wants to.
-    due: [u64; 2],
+    due: [Tick; 2],
 }
 
 /// What one end knows.
@@ -161,7 +162,7 @@ impl Wire {
             ends: Default::default(),
             buffer_bytes: buffer_bytes.max(1),
             opened: opened.then_some(true),
-            due: [0; 2],
+            due: [Tick::START; 2],
         };
         Rc::new(Wire { carrier, line: RefCell::new(line), addrs })
     }
@@ -172,7 +173,7 @@ impl Wire {
     }
 
     /// Arrival times in one direction never go back: the later of `due` and the last one.
-    pub(super) fn in_order(&self, to: usize, due: u64) -> u64 {
+    pub(super) fn in_order(&self, to: usize, due: Tick) -> Tick {
         let last = &mut self.line.borrow_mut().due[to];
         *last = due.max(*last);
         *last

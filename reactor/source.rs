@@ -21,6 +21,7 @@ use super::id::{GENERATION_MAX, INDEX_BITS};
 use super::own::Owned;
 use super::trace::Kind;
 use super::{Context, Place, Priority, RawId, Readiness, SourceId};
+use crate::timers::Tick;
 
 /// How a source is registered; `Options::default()` suits any mio source.
 #[derive(Clone, Copy, Debug, Default)]
@@ -403,14 +404,14 @@ impl<S: 'static> Context<S> {
     /// Calls the source with [`Readiness::DEADLINE`] at or after `tick` (see
     /// [`tick_after`](Context::tick_after)); `None` disarms. Each source has one such deadline, it
     /// goes with the source, and it does not hold the loop. O(1). False if the id is stale.
-    pub fn set_deadline(&mut self, id: RawId, tick: Option<u64>) -> bool {
+    pub fn set_deadline(&mut self, id: RawId, tick: Option<Tick>) -> bool {
         let Some(entry) = self.sources.get_mut(id) else { return false };
         match (entry.deadline, tick) {
             (Some(timer), Some(tick)) => {
-                self.wheel.rearm(timer, tick);
+                self.wheel.rearm(timer, tick.count());
             }
             (None, Some(tick)) => {
-                entry.deadline = Some(self.wheel.insert(tick, super::Timer::Source(id)));
+                entry.deadline = Some(self.wheel.insert(tick.count(), super::Timer::Source(id)));
             }
             (Some(timer), None) => {
                 self.wheel.cancel(timer);

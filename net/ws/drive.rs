@@ -197,7 +197,7 @@ impl<F> Driven<F> {
         if held != mem::replace(&mut self.held, held) {
             charge(reactor, id, held); // A limit of its own refuses a message that is too big.
         }
-        let since = self.decoder.begun(|| reactor.tick_now());
+        let since = self.decoder.begun(|| reactor.stamp());
         watch::amid(&self.socket, reactor, since);
         if at == input.len() && since.is_none() {
             self.close_if_draining(reactor, id);
