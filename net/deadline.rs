@@ -29,10 +29,14 @@ pub(super) fn arm<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
             conn.progress = Some(now);
         }
     }
+    let armed = conn.has(mark::ARMED);
     conn.marks |= mark::ARMED;
     if let Some(up) = Limit::ALL.iter().filter_map(|limit| limit.up(conn)).min() {
         let slowed = conn.has(mark::SLOWED_IN | mark::SLOWED_OUT);
         let up = if slowed { up.min(now.after(LOOK_AGAIN)) } else { up };
+        if armed && up <= now.tick() {
+            return; // To arm a deadline that is up puts it off to the next turn (R3).
+        }
         reactor.set_deadline(id.raw(), Some(up));
     }
 }

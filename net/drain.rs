@@ -46,6 +46,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::conn::{Conn, Half, mark};
+use super::drive::LOOK_AND_READ;
 use super::{sim, tcp};
 use crate::reactor::{Context, RawId, Readiness, SourceId};
 
@@ -181,7 +182,7 @@ fn begin<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> Option<Fat
         return None;
     }
     // The kernel may hold data that the next poll has no room to report.
-    reactor.resume(id.raw(), Readiness::READ_CLOSED);
+    reactor.send(id.raw(), LOOK_AND_READ);
     let now = reactor.stamp();
     let conn = &mut reactor[id];
     conn.marks |= mark::DRAINING;

@@ -137,6 +137,11 @@ impl Line {
             | when(over && side.reset != Some(true), Readiness::ERROR)
     }
 
+    /// The same, said in the kernel's place.
+    fn edge(&self, end: usize) -> Readiness {
+        self.level(end).said()
+    }
+
     /// The reset of which nobody was told, as connect(2), read(2) and write(2) name it.
     fn take_reset(&mut self, end: usize) -> Option<io::Error> {
         let side = &mut self.ends[end];
@@ -201,7 +206,7 @@ impl Wire {
             Parcel::Opened => line.opened = Some(true),
             Parcel::Refused => line.opened = Some(false),
         }
-        Some((line.ends[to].id?, line.level(to)))
+        Some((line.ends[to].id?, line.edge(to)))
     }
 }
 
@@ -219,11 +224,11 @@ impl End {
     /// Reports all that holds as an edge.
     fn wake(&self) {
         let line = self.wire.line.borrow();
-        let level = line.level(self.end);
+        let level = line.edge(self.end);
         if let Some(id) = line.ends[self.end].id
             && !level.is_none()
         {
-            self.wire.carrier.resumer().resume(id, level);
+            self.wire.carrier.resumer().send(id, level);
         }
     }
 

@@ -118,7 +118,7 @@ impl Ether {
         }
         let next = self.state.borrow_mut().line_up(&mut woken);
         for (source, ready) in woken {
-            reactor.resume(source, ready);
+            reactor.send(source, ready);
         }
         reactor.set_deadline(id, next);
     }

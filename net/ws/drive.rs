@@ -151,7 +151,7 @@ impl<S: 'static> Drop for Amid<'_, S> {
     #[inline]
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.resume(self.1.raw(), NUDGE);
+            self.0.send(self.1.raw(), NUDGE);
         }
     }
 }

@@ -177,7 +177,7 @@ fn arm<S: 'static>(socket: &Socket, reactor: &mut Context<S>) {
 /// it (R3): it is read first.
 fn ring<S: 'static>(socket: Socket, reactor: &mut Context<S>) {
     if let Some(id) = socket.conn().filter(|id| reactor.contains(id.raw())) {
-        reactor.resume(id.raw(), LOOK_AND_READ);
+        reactor.send(id.raw(), LOOK_AND_READ);
         reactor.enqueue(Priority::Low, move |reactor, _| come_up(&socket, reactor));
     }
 }

@@ -18,12 +18,12 @@ use crate::net::{Conn, Pressure};
 use crate::reactor::{Context, Readiness, SourceId};
 use crate::timers::{Stamp, Tick};
 
-/// What a call is resumed with, by itself or by others: it looks at what has changed.
-pub(super) const LOOK: Readiness = Readiness::WRITABLE;
-/// There may be a connection for it.
-pub(super) const ADMITTED: Readiness = Readiness::PRIORITY;
-/// A callback of it has panicked, or its connection has gone with one that did.
-pub(super) const BROKEN: Readiness = Readiness::READ_CLOSED;
+/// A message to a call, from itself or from others: it looks at what has changed.
+pub(super) const LOOK: Readiness = Readiness::MESSAGES[0];
+/// A message: there may be a connection for it.
+pub(super) const ADMITTED: Readiness = Readiness::MESSAGES[1];
+/// A message: a callback of it has panicked, or its connection has gone with one that did.
+pub(super) const BROKEN: Readiness = Readiness::MESSAGES[2];
 
 /// A request under way. Its source holds the loop until the call has ended; removing it is the same
 /// as [`cancel`](SourceId::cancel).
@@ -204,7 +204,7 @@ impl SourceId<Call> {
         let Some(control) = reactor.get(self).map(|call| call.control.clone()) else { return };
         let conn = control.conn.get().and_then(|conn| reactor.get_mut(conn));
         control.upload.borrow_mut().end(conn);
-        reactor.resume(self.raw(), LOOK);
+        reactor.send(self.raw(), LOOK);
     }
 
     /// Delivers no more of the body until [`resume`](SourceId::resume); the server is slowed down.

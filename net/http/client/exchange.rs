@@ -34,7 +34,7 @@ use super::target::Target;
 use super::tell::Sink;
 use super::upload::Upload;
 use crate::net::{Conn, Reason};
-use crate::reactor::{Context, Place, Readiness, SourceId};
+use crate::reactor::{Context, Options, Place, Readiness, SourceId};
 use crate::timers::Tick;
 
 /// One call.
@@ -117,9 +117,11 @@ pub(super) fn begin<S: 'static>(
         place: Place::caller(),
     });
     let own = exchange.clone();
-    let call = reactor.own(Call { control }, move |reactor, state, call, ready| {
+    let on_call = move |reactor: &mut Context<S>, state: &mut S, call, ready| {
         own.on_call(reactor, state, call, ready);
-    });
+    };
+    let call = reactor.try_own(Call { control }, Options::default(), on_call);
+    let call = call.unwrap_or_else(|error| panic!("{error}"));
     exchange.seek(reactor, call);
     call
 }

@@ -50,9 +50,9 @@ impl Keeper {
         self.resumer.resume(self.id, Readiness::READABLE);
     }
 
-    /// Calls a source in the next turn.
-    pub(super) fn resume(&self, id: RawId, ready: Readiness) {
-        self.resumer.resume(id, ready);
+    /// Sends a source a message, which comes in the next turn.
+    pub(super) fn send(&self, id: RawId, message: Readiness) {
+        self.resumer.send(id, message);
     }
 
     /// Ties a source to whoever holds the leash.

@@ -157,7 +157,7 @@ impl<S: 'static> Session<S> {
             self.time_out(reactor, state, id, limit);
         }
         if self.spent {
-            reactor.resume(id.raw(), NUDGE);
+            reactor.send(id.raw(), NUDGE);
         }
         let waits = self.exchange.phase.get() != Phase::Idle || self.spent;
         let Some(conn) = reactor.get_mut(id) else { return };
@@ -366,7 +366,7 @@ impl<S: 'static> Session<S> {
             if !exchange.body_paused.get() {
                 reactor[id].resume();
             }
-            reactor.resume(id.raw(), NUDGE);
+            reactor.send(id.raw(), NUDGE);
         }
         match exchange.phase.get() {
             Phase::Sending => exchange.send_rest(reactor),

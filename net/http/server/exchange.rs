@@ -205,7 +205,7 @@ impl Exchange {
     /// Lets the connection look at what has changed, in the next turn.
     pub(super) fn nudge(&self) {
         if let Some(conn) = self.conn.get() {
-            self.resumer.resume(conn.raw(), NUDGE);
+            self.resumer.send(conn.raw(), NUDGE);
         }
     }
 

@@ -248,7 +248,7 @@ pub(super) fn resume_body<S: 'static>(exchange: &Exchange, reactor: &mut Context
         if let Some(conn) = exchange.conn(reactor) {
             conn.resume();
         }
-        reactor.resume(id.raw(), NUDGE);
+        reactor.send(id.raw(), NUDGE);
     }
 }
 

@@ -61,7 +61,7 @@ pub(super) fn start<S: 'static>(
         let conn = of.upgrade().and_then(|of| of.conn.get().map(|conn| (of, conn)));
         match conn {
             Some((of, conn)) if reactor.contains(conn.raw()) => {
-                reactor.resume(conn.raw(), LOOK_AND_READ);
+                reactor.send(conn.raw(), LOOK_AND_READ);
                 reactor.enqueue(Priority::Low, move |_, _| of.ring());
             }
             _ => {
