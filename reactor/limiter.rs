@@ -162,7 +162,7 @@ impl Bucket {
         let (each, period) = (i128::from(self.operations.get()), self.period.get() as i128);
         // Less than an operation above the burst, or whoever looks at each tick loses what one tick
         // brings too much.
-        let most = self.parts(self.burst.get()) + ((each * NANOS).min(period) - 1).max(0);
+        let most = self.parts(self.burst.get()) + (each.min(period / NANOS) - 1).max(0) * NANOS;
         let level = self.level.get().saturating_add(each * since.as_nanos() as i128);
         self.level.set(level.min(most));
     }
