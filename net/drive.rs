@@ -15,7 +15,7 @@
 //! peer sent before it.
 //!
 //! # Read next
-//! `receive.rs`: how it reads. `deadline.rs`: the limits on its time.
+//! `receive.rs`: how it reads.
 
 use std::io;
 use std::mem;

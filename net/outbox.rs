@@ -6,7 +6,7 @@
 //! call. What the kernel does not take then stays, up to a limit, until it says that it has room.
 //!
 //! # Read next
-//! `drive.rs`: the loop's side of it.
+//! `deadline.rs`: the limits on its time.
 
 use std::io::{self, IoSlice};
 

@@ -3,7 +3,7 @@
 //! Knows every part of the loop's state; the parts' own files hold most of its methods.
 //!
 //! # Read next
-//! `source.rs`: the objects the loop owns.
+//! `poll.rs`: where the loop sleeps.
 
 use std::cell::Cell;
 use std::collections::VecDeque;

@@ -1,4 +1,7 @@
 //! Readiness: why a source is called.
+//!
+//! # Read next
+//! `dispatch.rs`: who is called for it.
 
 use std::fmt;
 use std::ops::{BitAnd, BitOr, BitOrAssign};

@@ -15,7 +15,7 @@
 //! Both roundings lean the same way: a timer may run up to one tick late and never early.
 //!
 //! # Read next
-//! [`wheel`](Wheel): how a deadline finds its slot.
+//! `wheel.rs`: how a deadline finds its slot.
 
 mod clock;
 mod wheel;
