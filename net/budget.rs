@@ -220,8 +220,8 @@ impl Conn {
     /// not taken what there is for it.
     #[inline]
     pub(super) fn waits_for_budget(&self) -> bool {
-        self.seat.buffers.as_ref().is_some_and(BufferBudget::is_tight)
-            && self.unsent() > 0
+        self.unsent() > 0
+            && self.seat.buffers.as_ref().is_some_and(BufferBudget::is_tight)
             && !self.has(mark::CLOSING | mark::LAST_WORDS)
     }
 }

@@ -33,7 +33,7 @@
 //!    inside the call.
 //!
 //! # Read next
-//! `outbox.rs`: how bytes leave.
+//! `event.rs`: what its handler gets to know.
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,7 +1,7 @@
 //! The limits on a connection's time, all on the one deadline of its source.
 //!
 //! # Read next
-//! `stream.rs`: how a connection comes into the loop.
+//! `limits.rs`: all limits, and their defaults.
 
 use std::time::Duration;
 

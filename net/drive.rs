@@ -15,7 +15,7 @@
 //! peer sent before it.
 //!
 //! # Read next
-//! `receive.rs`: how it reads. `deadline.rs`: the limits on its time.
+//! `receive.rs`: how it reads.
 
 use std::io;
 use std::mem;
@@ -135,12 +135,11 @@ fn flush_outside<S: 'static, H: HandlerFn<S>>(
     handler: &H,
 ) {
     let Some(sent) = flush(reactor, id) else { return };
-    if sent && let Some(outbox) = reactor[id].outbox.take() {
-        Cork::keep(outbox);
-        go_on(reactor, id);
+    let mut conn = &mut reactor[id];
+    if !sent || conn.outbox.is_some() || conn.backlog.is_some() {
+        keep_flushed(reactor, id, sent);
+        conn = &mut reactor[id];
     }
-    keep_to_budget(reactor, id, sent);
-    let conn = &mut reactor[id];
     if conn.has(mark::RESUMED | mark::LAST_WORDS) || begins_to_linger(conn) {
         reactor.send(id.raw(), LOOK_AND_READ);
     } else if conn.is_drained()
@@ -152,6 +151,17 @@ fn flush_outside<S: 'static, H: HandlerFn<S>>(
         reactor.resume(id.raw(), LOOK);
     } else if needs_arming(conn, conn.is_sent()) {
         arm(reactor, id);
+    }
+}
+
+/// What is left in the buffers after a flush from outside stays with the connection.
+fn keep_flushed<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>, sent: bool) {
+    if sent && let Some(outbox) = reactor[id].outbox.take() {
+        Cork::keep(outbox);
+        go_on(reactor, id);
+    }
+    if !sent || reactor[id].backlog.is_some() {
+        keep_to_budget(reactor, id);
     }
 }
 
@@ -172,12 +182,9 @@ fn flush<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> Option<boo
 }
 
 /// Counts what stays with the connection, and closes the largest if all have too much.
-#[inline]
-fn keep_to_budget<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>, sent: bool) {
+#[cold]
+fn keep_to_budget<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
     let conn = &mut reactor[id];
-    if sent && conn.backlog.is_none() {
-        return;
-    }
     match &conn.outbox {
         Some(outbox) if outbox.lent => conn.keep_outbox(),
         _ => conn.account(),
@@ -303,14 +310,22 @@ fn settle<S: 'static>(
     let mut told = false;
     loop {
         let Some(sent) = flush(reactor, id) else { return };
-        if sent && let Some(cork) = reactor[id].outbox.take() {
+        let conn = &mut reactor[id];
+        let keeps = !sent || conn.backlog.is_some();
+        let settled = !keeps && is_settled(conn, sent);
+        if sent && let Some(cork) = conn.outbox.take() {
             let waited = !cork.lent;
             reactor.put_cork(cork);
             if waited {
                 go_on(reactor, id);
             }
         }
-        keep_to_budget(reactor, id, sent);
+        if settled {
+            return;
+        }
+        if keeps {
+            keep_to_budget(reactor, id);
+        }
         let conn = &mut reactor[id];
         if is_settled(conn, sent) {
             return;

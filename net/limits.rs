@@ -1,4 +1,7 @@
 //! The limits of a connection: names, units, defaults.
+//!
+//! # Read next
+//! `handle.rs`: what a program may do with a connection by its id.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Deref;

@@ -6,7 +6,7 @@
 //! call. What the kernel does not take then stays, up to a limit, until it says that it has room.
 //!
 //! # Read next
-//! `drive.rs`: the loop's side of it.
+//! `deadline.rs`: the limits on its time.
 
 use std::io::{self, IoSlice};
 
@@ -90,11 +90,11 @@ impl Conn {
     /// has nothing unsent. So those who read are not refused for the sake of those who do not.
     #[inline]
     fn has_budget(&self, count: usize) -> bool {
-        let Some(budget) = &self.seat.buffers else { return true };
-        match &self.outbox {
-            Some(outbox) if outbox.lent => true,
-            _ => budget.has_room(count) || self.unsent() == 0 && count <= WRITE_THROUGH_BYTES,
+        if self.outbox.as_ref().is_some_and(|outbox| outbox.lent) {
+            return true;
         }
+        let Some(budget) = &self.seat.buffers else { return true };
+        budget.has_room(count) || self.unsent() == 0 && count <= WRITE_THROUGH_BYTES
     }
 
     /// Offers what is unsent to the kernel now, not with the next flush: a callback that writes much
@@ -248,7 +248,7 @@ impl Conn {
 
     /// One write of outbox and `more`, of `most` bytes together: how much went, or `None` if
     /// sending has failed.
-    #[inline]
+    #[inline(always)] // A call would cost as much as what it does.
     fn write_once(&mut self, more: &[u8], most: usize) -> Option<usize> {
         let (front, back) =
             self.outbox.as_ref().map_or((&[][..], &[][..]), |o| o.bytes.as_slices());

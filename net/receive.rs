@@ -3,7 +3,7 @@
 //! Knows one connection and its backlog; when to read is for `drive.rs` to say.
 //!
 //! # Read next
-//! `deadline.rs`: the limits on its time.
+//! `outbox.rs`: how the answer leaves.
 
 use std::io;
 

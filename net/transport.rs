@@ -3,7 +3,7 @@
 //! Knows non-blocking streams; never mentions buffers or handlers.
 //!
 //! # Read next
-//! `tcp/mod.rs`: where connections come from.
+//! `drive.rs`: what happens when it is ready. Beside the path: `tcp/mod.rs`, which makes them.
 
 use std::fmt;
 use std::io::{self, IoSlice, Read, Write};

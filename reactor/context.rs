@@ -3,7 +3,7 @@
 //! Knows every part of the loop's state; the parts' own files hold most of its methods.
 //!
 //! # Read next
-//! `source.rs`: the objects the loop owns.
+//! `poll.rs`: where the loop sleeps.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -298,7 +298,9 @@ impl<S: 'static> Context<S> {
 
     /// How long the loop may sleep: zero if callbacks wait, `None` if there is no deadline.
     pub(super) fn sleep_limit(&self) -> Option<Duration> {
-        if self.is_queued() || !self.touched.is_empty() {
+        // What was removed is dropped with the turn, and may wake others as it goes. So the loop does
+        // not sleep on it: a hook before the poll may have removed it, or a panic ended the turn.
+        if self.is_queued() || !self.touched.is_empty() || !self.removed.is_empty() {
             return Some(Duration::ZERO);
         }
         let deadline = Tick::new(self.wheel.next_deadline()?);

@@ -7,7 +7,7 @@
 //! a few that are kept, so that a line for a hundred peers allocates nothing but the first time.
 //!
 //! # Read next
-//! `net/outbox.rs`: what fills them.
+//! `../net/outbox.rs`: what fills them.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

@@ -3,6 +3,9 @@
 //! A callback leaves its slot while it runs and is put back when it ends, if the slot is still in
 //! the same use. So it may do anything to any source, itself included: there is no borrow of the
 //! slab on the stack while it runs.
+//!
+//! # Read next
+//! `id.rs`: how an event finds its source, and never the wrong one.
 
 use std::any::Any;
 use std::mem;

@@ -12,6 +12,9 @@
 //!    deadline is up, that the kernel has told of a hang-up, or that one of our own sources was
 //!    sent a message.
 //! 2. A callback that was handed in by a public call is not shown bits 8 to 15.
+//!
+//! # Read next
+//! `dispatch.rs`: who is called for it.
 
 use std::fmt;
 use std::ops::{BitAnd, BitOr, BitOrAssign};

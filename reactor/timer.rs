@@ -14,7 +14,7 @@
 //! ```
 //!
 //! # Read next
-//! `remote.rs`: how another thread gets a callback into this one.
+//! `../timers/wheel.rs`: which timer is next. Beside the path: `remote.rs`, for other threads.
 
 use std::time::{Duration, Instant};
 

@@ -86,7 +86,7 @@ fn is_run(event: &LoopEvent) -> bool {
     [RunSource, RunTimer, RunDeferred, RunEnqueued, RunPosted, RunHook].contains(&event.kind)
 }
 
-/// The phases come in the order of the header: flush, wait, poll, stamp, collect, dispatch, idle.
+/// The phases come in the order of the header: flush, wait, poll, forget, collect, dispatch, idle.
 #[test]
 fn the_phases_of_a_turn_come_in_the_documented_order() {
     let told = Rc::new(RefCell::new(Vec::new()));

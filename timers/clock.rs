@@ -3,6 +3,9 @@
 //! Knows `Instant`, which measures, and the wall clock, which names a moment to people and may be
 //! set back an hour: no timer is kept by it. Only what was asked for by the hour and the day is,
 //! and that looks again when the wall clock was set.
+//!
+//! # Read next
+//! `wheel.rs`: what is done with ticks.
 
 use std::cell::Cell;
 use std::fmt;
