@@ -77,6 +77,7 @@ mod id;
 mod limiter;
 #[cfg(all(test, loom))]
 mod model;
+mod now;
 mod offload;
 mod own;
 mod place;

@@ -289,28 +289,6 @@ impl<S: 'static> Context<S> {
         true
     }
 
-    /// [`register_unmasked`](Context::register_unmasked) for what no selector can refuse.
-    ///
-    /// # Panics
-    /// With more sources than a token can number: 2^31, or 2^19 on 32-bit targets.
-    #[track_caller]
-    pub(crate) fn register_sure<T, F>(
-        &mut self,
-        source: T,
-        interest: Interest,
-        options: Options,
-        callback: F,
-    ) -> SourceId<T>
-    where
-        T: mio::event::Source + 'static,
-        F: FnMut(&mut Context<S>, &mut S, SourceId<T>, Readiness) + 'static,
-    {
-        match self.register_unmasked(source, interest, options, callback) {
-            Ok(id) => id,
-            Err(Rejected { error, .. }) => panic!("{error}"),
-        }
-    }
-
     /// Takes an object out of the loop and hands it back, not closed: to hand it over, or to wrap
     /// it. Its callback is dropped, whatever is queued for it reaches nobody, and the id is stale
     /// from now on. `None` if it already was.

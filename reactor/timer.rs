@@ -22,7 +22,7 @@ use super::RawId;
 use super::queue::Once;
 use super::trace::{Kind, Subject};
 use super::{Context, Place};
-use crate::timers::{Stamp, TICK, Tick, TimerId};
+use crate::timers::{TICK, Tick, TimerId};
 
 /// Occurrences a [`Missed::Burst`] makes up for at most; what is older is skipped and counted.
 /// A laptop that slept for a day owes an interval of a second 86,400 of them.
@@ -245,48 +245,6 @@ impl<S: 'static> Context<S> {
     pub fn time_left(&self, id: TimerId) -> Option<Duration> {
         let deadline = Tick::new(self.wheel.deadline(id)?);
         Some(self.time.timeline.until(deadline, self.now()))
-    }
-
-    /// The tick at `delay` from the turn's `now`, where the delays of timers begin (R5).
-    #[inline]
-    pub(super) fn turn_tick_after(&self, delay: Duration) -> Tick {
-        self.time.turn().after(delay)
-    }
-
-    /// The first tick at or after `delay` from this very moment, as
-    /// [`set_deadline`](Context::set_deadline) takes it. Not from the turn's `now`: a callback
-    /// earlier in the turn may have taken long, and what begins now has all of its time.
-    ///
-    /// # Cost
-    /// Reads the clock.
-    pub fn tick_after(&self, delay: Duration) -> Tick {
-        self.time.timeline.now(self.time.clock.now()).after(delay)
-    }
-
-    /// This very moment, exactly: what is noted of something that happens, so that no limit which
-    /// counts from it ([`Stamp::after`]) is up early.
-    ///
-    /// # Cost
-    /// Reads the clock.
-    #[inline]
-    pub fn stamp(&self) -> Stamp {
-        self.time.this_moment()
-    }
-
-    /// The tick that had begun last at the turn's [`now`](Context::now): milliseconds since the
-    /// reactor was made, rounded down. What is to happen at a tick is due when this has reached it.
-    #[inline]
-    pub fn tick(&self) -> Tick {
-        self.time.turn().tick()
-    }
-
-    /// How long it is until that tick begins; zero if it has.
-    pub(super) fn until_tick(&self, tick: Tick) -> Duration {
-        self.time.timeline.until(tick, self.now())
-    }
-
-    fn millis_until(&self, tick: Tick) -> u32 {
-        u32::try_from(tick.since(self.tick())).unwrap_or(u32::MAX)
     }
 
     /// Runs a timer that was collected in this turn, unless it was cancelled or put off since.

@@ -1,0 +1,55 @@
+//! What time it is for those who keep deadlines: by the turn, and at this very moment.
+//!
+//! Knows the turn's time and the clock; how it is rounded is in `../timers/tick.rs`.
+//!
+//! # Read next
+//! `timer.rs`: what waits for a time.
+
+use std::time::Duration;
+
+use super::Context;
+use crate::timers::{Stamp, Tick};
+
+impl<S: 'static> Context<S> {
+    /// The tick at `delay` from the turn's `now`, where the delays of timers begin (R5).
+    #[inline]
+    pub(super) fn turn_tick_after(&self, delay: Duration) -> Tick {
+        self.time.turn().after(delay)
+    }
+
+    /// The first tick at or after `delay` from this very moment, as
+    /// [`set_deadline`](Context::set_deadline) takes it. Not from the turn's `now`: a callback
+    /// earlier in the turn may have taken long, and what begins now has all of its time.
+    ///
+    /// # Cost
+    /// Reads the clock.
+    pub fn tick_after(&self, delay: Duration) -> Tick {
+        self.time.timeline.now(self.time.clock.now()).after(delay)
+    }
+
+    /// This very moment, exactly: what is noted of something that happens, so that no limit which
+    /// counts from it ([`Stamp::after`]) is up early.
+    ///
+    /// # Cost
+    /// Reads the clock.
+    #[inline]
+    pub fn stamp(&self) -> Stamp {
+        self.time.this_moment()
+    }
+
+    /// The tick that had begun last at the turn's [`now`](Context::now): milliseconds since the
+    /// reactor was made, rounded down. What is to happen at a tick is due when this has reached it.
+    #[inline]
+    pub fn tick(&self) -> Tick {
+        self.time.turn().tick()
+    }
+
+    /// How long it is until that tick begins; zero if it has.
+    pub(super) fn until_tick(&self, tick: Tick) -> Duration {
+        self.time.timeline.until(tick, self.now())
+    }
+
+    pub(super) fn millis_until(&self, tick: Tick) -> u32 {
+        u32::try_from(tick.since(self.tick())).unwrap_or(u32::MAX)
+    }
+}
