@@ -42,7 +42,7 @@ impl<S: 'static> Context<S> {
         if self.wheel.is_empty() {
             return;
         }
-        let now = self.tick();
+        let now = self.tick().count();
         for _ in 0..TIMERS_PER_TURN {
             let Some(id) = self.wheel.expire(now) else { break };
             let lane = match self.wheel.get(id) {
