@@ -109,26 +109,4 @@ impl<S: 'static> Context<S> {
             Err(Rejected { error, .. }) => Err(error),
         }
     }
-
-    /// [`register_unmasked`](Context::register_unmasked) for what no selector can refuse.
-    ///
-    /// # Panics
-    /// With more sources than a token can number: 2^31, or 2^19 on 32-bit targets.
-    #[track_caller]
-    pub(crate) fn register_sure<T, F>(
-        &mut self,
-        source: T,
-        interest: Interest,
-        options: Options,
-        callback: F,
-    ) -> SourceId<T>
-    where
-        T: mio::event::Source + 'static,
-        F: FnMut(&mut Context<S>, &mut S, SourceId<T>, Readiness) + 'static,
-    {
-        match self.register_unmasked(source, interest, options, callback) {
-            Ok(id) => id,
-            Err(Rejected { error, .. }) => panic!("{error}"),
-        }
-    }
 }
