@@ -23,7 +23,8 @@ const USAGE: &str = "\
 Usage: components [OPTIONS] [ADDR]
 
 Sends back whatever a client sends, and sends away who is silent. ADDR is
-127.0.0.1:7001 unless given; a bare port means 127.0.0.1.
+127.0.0.1:7001 unless given; a bare port means 127.0.0.1. All clients together may
+have 16 MiB buffered; then who reads least is closed.
 
 Options:
   --idle MILLIS    silence after which a client has to go (default: 60000)

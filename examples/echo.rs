@@ -18,8 +18,9 @@ mod cli;
 const USAGE: &str = "\
 Usage: echo [OPTIONS] [ADDR]
 
-Sends back whatever a client sends. ADDR is 127.0.0.1:7001 unless given;
-a bare port means 127.0.0.1.
+Sends back whatever a client sends. ADDR is 127.0.0.1:7001 unless given; a bare
+port means 127.0.0.1. All clients together may have 16 MiB buffered; then who
+reads least is closed.
 
 Options:
   --idle SECONDS   close clients that are silent for so long (default: never, as long

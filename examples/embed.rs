@@ -21,9 +21,10 @@ mod cli;
 const USAGE: &str = "\
 Usage: embed [OPTIONS] [ADDR]
 
-Sends back whatever a client sends, from inside a loop of poll(2) that reads stdin.
-ADDR is 127.0.0.1:7001 unless given; a bare port means 127.0.0.1. A client that
-has vanished is closed: TCP's keep-alive asks every 15 s.
+Sends back whatever a client sends, from inside a loop of poll(2) that reads
+stdin. ADDR is 127.0.0.1:7001 unless given; a bare port means 127.0.0.1. A client
+that has vanished is closed: TCP's keep-alive asks every 15 s. All clients
+together may have 16 MiB buffered; then who reads least is closed.
 
 On stdin:
   remind MS       print a line MS milliseconds later

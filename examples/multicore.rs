@@ -16,7 +16,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use waterwheel::net::{self, Conn, Framed, Limits, Lines, framed, tcp};
+use waterwheel::net::{self, BufferBudget, Conn, Framed, Limits, Lines, framed, tcp};
 use waterwheel::reactor::Remote;
 use waterwheel::{Context, Reactor, SourceId};
 
@@ -27,15 +27,16 @@ Usage: multicore [OPTIONS] [ADDR]
 
 A chat on all cores. ADDR is 127.0.0.1:7001 unless given; a bare port means
 127.0.0.1. Ends when its input does. A client that has vanished is closed: TCP's
-keep-alive asks every 15 s.
+keep-alive asks every 15 s. All clients together may have 16 MiB buffered; then
+who reads least is closed.
 
 Options:
   --cores N          threads, each with a reactor (default: as many as cores)
   --connections N    end when so many connections have come and gone
   -h, --help         show this";
 
-/// Lines that may wait for a core. One that is so far behind misses lines.
-const POSTS_MAX: usize = 65_536;
+/// Lines that may wait for a core, a kilobyte each at most. One that is so far behind misses lines.
+const POSTS_MAX: usize = 8192;
 /// Each is a thread, and says its lines to every other.
 const CORES_MAX: u64 = 1024;
 
@@ -75,7 +76,9 @@ fn run(args: cli::Args) -> Result<(), String> {
     for number in 0..cores {
         let (ready, started) = channel();
         let (wanted, remote) = (addr.clone(), reactor.remote());
-        threads.push(thread::spawn(move || serve(number, &wanted, remote, &ready)));
+        // A budget belongs to one loop: each has its share of what the program may buffer.
+        let bytes_max = cli::BUFFERED_BYTES_MAX / cores;
+        threads.push(thread::spawn(move || serve(number, &wanted, bytes_max, remote, &ready)));
         let Ok((bound, core)) = started.recv() else { break }; // why, its thread knows
         addr = bound.to_string(); // asked for port 0, the first core knows which one it is
         console.cores.push(core);
@@ -151,6 +154,7 @@ impl Console {
 fn serve(
     number: usize,
     addr: &str,
+    bytes_max: usize,
     console: Remote<Console>,
     ready: &Sender<(SocketAddr, Remote<Core>)>,
 ) -> Result<(), String> {
@@ -158,7 +162,8 @@ fn serve(
     let mut reactor =
         builder.build().map_err(|error| format!("cannot make reactor {number}: {error}"))?;
     let write_timeout = Some(Duration::from_secs(10)); // for clients that do not read
-    let limits = Limits { write_timeout, ..cli::limits() };
+    let buffers = Some(BufferBudget::new(bytes_max));
+    let limits = Limits { write_timeout, buffers, ..cli::limits() };
     let listener = tcp::Listen::new()
         .reuse_port(true)
         .keepalive(Some(cli::KEEPALIVE))

@@ -52,7 +52,7 @@ fn run(fast: bool) -> Result<(), String> {
         true => clock.advance(time),
         false => std::thread::sleep(time), // Never do this in a callback; you are about to see why.
     });
-    cli::run(&mut reactor, &mut timeline)?;
+    reactor.run(&mut timeline).map_err(|error| error.to_string())?;
     cli::print(timeline.picture());
     Ok(())
 }

@@ -21,6 +21,14 @@
 //! backlog of each connection, what its TLS holds, a body that HTTP collects, a message that a
 //! WebSocket puts together.
 //!
+//! # What stays when a crowd has gone
+//! Every buffer goes back to the allocator. Whether the allocator gives the memory back to the system
+//! is its own affair: glibc does so from the top of its heap only, and after large blocks were freed
+//! it keeps blocks of that size there (mallopt(3), `M_MMAP_THRESHOLD` and `M_TRIM_THRESHOLD`). So up to
+//! about the budget may stay resident, and is used again: `echo`, whose budget is 16 MiB, has 2 MB
+//! resident at first, 18 MB with 1,000 clients that read nothing, 14 to 18 MB when they have gone, and
+//! 18 MB with the next 1,000. A smaller budget is what keeps this small.
+//!
 //! # Left out
 //! What the program itself holds for a connection, in its state or in a closure. What the kernel
 //! holds: see `Listen::send_buffer_bytes` and `receive_buffer_bytes`.

@@ -13,6 +13,10 @@ use waterwheel::net::{BufferBudget, Limits};
 /// before the others feel it.
 pub const BUFFERED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// What one client may send before it is the next one's turn. 64 KiB: a thousand that send as fast as
+/// they can do not keep somebody polite waiting for 50 ms.
+const READ_BYTES_PER_TURN: usize = 64 * 1024;
+
 mod ending;
 mod host;
 mod output;
@@ -181,9 +185,14 @@ pub fn print(line: impl Display) {
     }
 }
 
-/// Limits with a budget of [`BUFFERED_BYTES_MAX`] for all connections that share them.
+/// Limits with a budget of [`BUFFERED_BYTES_MAX`] for all connections that share them, and a turn in
+/// which each gets little.
 pub fn limits() -> Limits {
-    Limits { buffers: Some(buffers()), ..Limits::default() }
+    Limits {
+        read_bytes_per_turn: READ_BYTES_PER_TURN,
+        buffers: Some(buffers()),
+        ..Limits::default()
+    }
 }
 
 /// A budget of [`BUFFERED_BYTES_MAX`].

@@ -27,9 +27,10 @@ mod cli;
 const USAGE: &str = "\
 Usage: http [OPTIONS] [ADDR]
 
-Serves HTTP/1.1: /, /index, /hello/NAME, /echo, /slow?ms=N, /count, /source. ADDR is
-127.0.0.1:8080 unless given; a bare port means 127.0.0.1. /echo takes 64 KiB, /count
-as much as comes.
+Serves HTTP/1.1: /, /index, /hello/NAME, /echo, /slow?ms=N, /count, /source. ADDR
+is 127.0.0.1:8080 unless given; a bare port means 127.0.0.1. /echo takes 64 KiB,
+/count as much as comes. All clients together may have 16 MiB buffered; then who
+reads least is closed.
 
 Options:
   -h, --help      show this";
