@@ -78,7 +78,11 @@ impl Drop for Scratch {
 
 /// A file that Python's server has.
 fn source(file: &str) -> String {
-    fs::read_to_string(support::home().join(file)).unwrap()
+    fs::read_to_string(path(file)).unwrap()
+}
+
+fn path(file: &str) -> String {
+    support::home().join(file).to_str().expect("a path in UTF-8").to_owned()
 }
 
 #[test]
@@ -147,7 +151,8 @@ fn what_is_asked_is_what_the_options_say() {
     );
     assert!(request.ends_with("\r\n\r\na=b"), "{request}");
     assert!(request.contains("\r\nUser-Agent: waterwheel-fetch\r\n"), "{request}");
-    let (code, ..) = fetch(&["-X", "PUT", "-d", "@lib.rs", "-H", "user-agent: me", &url]);
+    let body = format!("@{}", path("lib.rs"));
+    let (code, ..) = fetch(&["-X", "PUT", "-d", &body, "-H", "user-agent: me", &url]);
     let request = hears.recv().unwrap();
     assert!(request.starts_with("PUT ") && code == Some(0), "{request}");
     assert!(request.ends_with(&source("lib.rs")));
@@ -246,7 +251,7 @@ fn a_page_over_tls_is_fetched_if_its_server_is_trusted() {
     let (code, got, said) = fetch(&[&url]);
     assert_eq!((code, &got[..]), (Some(1), ""));
     assert!(said.contains("no TLS with localhost") || said.contains("no roots"), "{said}");
-    let (code, _, said) = fetch(&["--cacert", "lib.rs", &url]);
+    let (code, _, said) = fetch(&["--cacert", &path("lib.rs"), &url]);
     assert_eq!(code, Some(2), "{said}");
 }
 
