@@ -96,6 +96,7 @@ fn on_event(
 mod reaper {
     use super::*;
     use std::collections::HashMap;
+    use waterwheel::timers::Tick;
 
     /// A handle, as the ids in it are: `Copy`, and for whoever is to report what a client does.
     #[derive(Clone, Copy)]
@@ -104,7 +105,7 @@ mod reaper {
     struct Watch {
         patience: Duration,
         /// By which tick each connection must be heard.
-        until: HashMap<SourceId<Conn>, u64>,
+        until: HashMap<SourceId<Conn>, Tick>,
         reaped: u64,
     }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use waterwheel::reactor::Backoff;
 use waterwheel::reactor::Priority;
 use waterwheel::reactor::tasks::{Record, Run, Schedule, Task, TaskQueue};
-use waterwheel::timers::ManualClock;
+use waterwheel::timers::{ManualClock, Tick};
 use waterwheel::{Context, Reactor, SourceId};
 
 mod cli;
@@ -92,13 +92,13 @@ fn take(reactor: &mut Context<Counts>, run: Run, time: Duration) {
 /// A line for each run that ended.
 fn tell(reactor: &Context<Counts>, record: &Record) {
     let Record { name, due, started, ended, attempt, outcome, again, .. } = record;
-    let took = Duration::from_millis(ended.tick - started.tick);
+    let took = Duration::from_millis(ended.tick.since(started.tick));
     let mut line = format!("{}  {name:<6} {outcome}", clock(reactor.tick()));
     if !took.is_zero() {
         line += &format!(" in {took:?}");
     }
     if *attempt == 1 && started.tick > due.tick {
-        line += &format!(", began {:?} late", Duration::from_millis(started.tick - due.tick));
+        line += &format!(", began {:?} late", Duration::from_millis(started.tick.since(due.tick)));
     }
     if *attempt > 1 {
         line += &format!(", attempt {attempt}");
@@ -124,7 +124,7 @@ fn summary(reactor: &mut Context<Counts>, queue: Queue) {
 }
 
 /// The loop's time as hours, minutes and seconds.
-fn clock(tick: u64) -> String {
-    let seconds = tick / 1000;
+fn clock(tick: Tick) -> String {
+    let seconds = tick.count() / 1000;
     format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }

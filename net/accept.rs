@@ -37,6 +37,7 @@ use super::scarce::{give_up, is_scarce};
 use super::stream::Stream;
 use super::transport::registers_by;
 use crate::reactor::{Context, Interest, Options, Readiness, SourceId};
+use crate::timers::Tick;
 
 /// The first rest after running out of descriptors; each next one is twice as long.
 const REST_FIRST: Duration = Duration::from_millis(100);
@@ -95,7 +96,7 @@ pub struct Listener<A> {
     exhausted: bool,
     refused: u64,
     /// No log line before this tick.
-    log_after: u64,
+    log_after: Tick,
 }
 
 impl<A> Listener<A> {
@@ -113,7 +114,7 @@ impl<A> Listener<A> {
             rest: REST_FIRST,
             exhausted: false,
             refused: 0,
-            log_after: 0,
+            log_after: Tick::START,
         }
     }
 

@@ -220,8 +220,8 @@ impl Conn {
     /// not taken what there is for it.
     #[inline]
     pub(super) fn waits_for_budget(&self) -> bool {
-        self.seat.buffers.as_ref().is_some_and(BufferBudget::is_tight)
-            && self.unsent() > 0
+        self.unsent() > 0
+            && self.seat.buffers.as_ref().is_some_and(BufferBudget::is_tight)
             && !self.has(mark::CLOSING | mark::LAST_WORDS)
     }
 }
@@ -239,7 +239,7 @@ pub(super) fn await_budget<S: 'static>(reactor: &mut Context<S>, id: SourceId<Co
 #[inline]
 pub(super) fn go_on<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
     if forget_budget(reactor, id) {
-        reactor.resume(id.raw(), LOOK_AND_READ);
+        reactor.send(id.raw(), LOOK_AND_READ);
     }
 }
 

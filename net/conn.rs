@@ -33,7 +33,7 @@
 //!    inside the call.
 //!
 //! # Read next
-//! `outbox.rs`: how bytes leave.
+//! `event.rs`: what its handler gets to know.
 
 use std::io;
 use std::net::SocketAddr;
@@ -47,6 +47,7 @@ use super::limits::{Limits, Seat};
 use super::outbox;
 use super::transport::Io;
 use crate::reactor::{Charge, Cork};
+use crate::timers::Stamp;
 
 /// How far one half of a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,10 +121,10 @@ pub(super) struct End {
     pub(super) lost: usize,
 }
 
-/// In place of the tick at which something happened in this callback: `flush`, which comes when the
-/// handlers have returned, notes the time. They may have taken long, and one look at the clock
-/// serves all. Not `u64::MAX`, the tick of what never happens.
-pub(super) const SOON: u64 = u64::MAX - 1;
+/// In place of when something happened in this callback: `flush`, which comes when the handlers have
+/// returned, notes the time. They may have taken long, and one look at the clock serves all. Later
+/// than anything that happens, and not [`Stamp::NEVER`].
+pub(super) const SOON: Option<Stamp> = Some(Stamp::new(u64::MAX - 2));
 
 /// One buffered connection. 72 bytes: ten thousand idle ones are this times ten thousand.
 #[derive(Debug)]
@@ -136,12 +137,12 @@ pub struct Conn {
     pub(super) seat: Seat,
     /// Why it is over, from the moment that is known; what was lost, for as long as it is there.
     pub(super) end: Option<Box<End>>,
-    /// The tick of the last byte in either direction, or [`SOON`]. While no limit asks it
-    /// is 0, or the tick at which HTTP answered last, which a drain wants to know.
-    pub(super) heard: u64,
-    /// The tick at which the handler last consumed input, or [`SOON`], or at which the grace began;
-    /// or at which the rate lets reading go on.
-    pub(super) progress: u64,
+    /// When the last byte passed, in either direction, or [`SOON`]. While no limit asks there is
+    /// none, or it is when HTTP answered last, which a drain wants to know.
+    pub(super) heard: Option<Stamp>,
+    /// When the handler last consumed input, or [`SOON`], or when the grace began; or when the rate
+    /// lets reading go on.
+    pub(super) progress: Option<Stamp>,
     /// How many of the bytes delivered last were given back. Written by `unread`.
     pub(super) kept: u32,
     pub(super) sending: Half,
@@ -157,8 +158,8 @@ impl Conn {
             backlog: None,
             seat,
             end: None,
-            heard: 0,
-            progress: 0,
+            heard: None,
+            progress: None,
             kept: 0,
             sending: Half::Open,
             receiving: Half::Open,
@@ -308,7 +309,7 @@ impl Conn {
     /// are the same for all belong to the listener.
     pub fn set_limits(&mut self, limits: Limits) {
         if !self.seat.hears() {
-            self.heard = 0; // Nobody has noted the traffic until now.
+            self.heard = None; // Nobody has noted the traffic until now.
         }
         self.seat.set_limits(limits);
         self.marks &= !mark::ARMED;

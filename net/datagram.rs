@@ -270,7 +270,7 @@ impl<K> Bind<K> {
         let drive = move |reactor: &mut _, state: &mut _, id, ready| {
             drive(reactor, state, id, ready, &mut handler);
         };
-        Ok(reactor.register_with(socket, Interest::READABLE, options, drive)?)
+        Ok(reactor.register_unmasked(socket, Interest::READABLE, options, drive)?)
     }
 }
 
@@ -289,7 +289,7 @@ fn drive<S: 'static, C: Carrier>(
     if ready.contains(Readiness::DEADLINE) {
         socket.watch = Watch::Nobody;
     }
-    let has_room = ready.intersects(Readiness::WRITABLE | Readiness::DEADLINE) && socket.blocked;
+    let has_room = ready.intersects(Readiness::HAS_ROOM | Readiness::DEADLINE) && socket.blocked;
     socket.blocked &= !has_room;
     if has_room {
         handler(Lent(reactor, id.raw()).0, state, id, Event::Writable);

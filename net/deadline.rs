@@ -1,15 +1,15 @@
 //! The limits on a connection's time, all on the one deadline of its source.
 //!
 //! # Read next
-//! `stream.rs`: how a connection comes into the loop.
+//! `limits.rs`: all limits, and their defaults.
 
 use std::time::Duration;
 
 use super::conn::{Conn, Half, mark};
 use super::event::Reason;
-use super::limits::ticks;
-use super::rate::LOOK_AGAIN_TICKS;
+use super::rate::LOOK_AGAIN;
 use crate::reactor::{Context, SourceId};
+use crate::timers::Tick;
 
 /// Whether a limit may be up before the armed deadline. Traffic puts limits off; only the wait for
 /// the peer to take bytes begins anew. `sent` is whether none are left.
@@ -21,18 +21,22 @@ pub(super) fn needs_arming(conn: &Conn, sent: bool) -> bool {
 /// Arms the source's deadline for the first limit that could be up. It is armed once: traffic only
 /// puts limits off, so the deadline comes up early, looks, and is armed for what is left.
 pub(super) fn arm<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
-    let tick = reactor.tick_now();
+    let now = reactor.stamp();
     let Some(conn) = reactor.get_mut(id) else { return };
-    if conn.heard == 0 && conn.seat.hears() {
-        conn.heard = tick; // Nobody has asked before.
+    if conn.heard.is_none() && conn.seat.hears() {
+        conn.heard = Some(now); // Nobody has asked before.
         if !conn.is_lingering() && !conn.has(mark::SLOWED_IN) {
-            conn.progress = tick;
+            conn.progress = Some(now);
         }
     }
+    let armed = conn.has(mark::ARMED);
     conn.marks |= mark::ARMED;
     if let Some(up) = Limit::ALL.iter().filter_map(|limit| limit.up(conn)).min() {
         let slowed = conn.has(mark::SLOWED_IN | mark::SLOWED_OUT);
-        let up = if slowed { up.min(tick + LOOK_AGAIN_TICKS) } else { up };
+        let up = if slowed { up.min(now.after(LOOK_AGAIN)) } else { up };
+        if armed && up <= now.tick() {
+            return; // To arm a deadline that is up puts it off to the next turn (R3).
+        }
         reactor.set_deadline(id.raw(), Some(up));
     }
 }
@@ -54,13 +58,13 @@ impl Limit {
         [Limit::Grace, Limit::Idle, Limit::Read, Limit::Write, Limit::ReadRate, Limit::WriteRate];
 
     /// The tick at which it is up, if it applies now.
-    fn up(self, conn: &Conn) -> Option<u64> {
+    fn up(self, conn: &Conn) -> Option<Tick> {
         let limits = &*conn.seat;
         let closing = conn.has(mark::CLOSING);
         let pausing = conn.has(mark::PAUSED | mark::RESUMED);
         let reading = conn.receiving == Half::Open && !pausing && !closing;
         let [slow_in, slow_out] = [mark::SLOWED_IN, mark::SLOWED_OUT].map(|mark| conn.has(mark));
-        let since = conn.outbox.as_ref().map_or(0, |outbox| outbox.since);
+        let since = conn.outbox.as_ref().and_then(|outbox| outbox.since);
         let sending = !conn.is_sent();
         let (applies, from, after) = match self {
             Limit::Grace => (conn.is_lingering(), conn.progress, Some(conn.close_grace())),
@@ -70,7 +74,7 @@ impl Limit {
             Limit::ReadRate => (reading && slow_in, conn.progress, Some(Duration::ZERO)),
             Limit::WriteRate => (sending && slow_out, since, Some(Duration::ZERO)),
         };
-        applies.then_some(from.saturating_add(ticks(after?)))
+        if applies { Some(from?.after(after?)) } else { None }
     }
 }
 

@@ -46,7 +46,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::conn::{Conn, Half, mark};
-use super::limits::ticks;
+use super::drive::LOOK_AND_READ;
 use super::{sim, tcp};
 use crate::reactor::{Context, RawId, Readiness, SourceId};
 
@@ -182,13 +182,13 @@ fn begin<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> Option<Fat
         return None;
     }
     // The kernel may hold data that the next poll has no room to report.
-    reactor.resume(id.raw(), Readiness::READ_CLOSED);
-    let tick = reactor.tick_now();
+    reactor.send(id.raw(), LOOK_AND_READ);
+    let now = reactor.stamp();
     let conn = &mut reactor[id];
     conn.marks |= mark::DRAINING;
     let is_idle = conn.is_idle();
-    let grace = ticks(conn.seat.close_grace);
-    let was_busy = conn.heard > 0 && tick < conn.heard.saturating_add(grace);
+    let grace = conn.seat.close_grace;
+    let was_busy = conn.heard.is_some_and(|heard| now < heard.plus(grace));
     if is_idle && !was_busy && !conn.has(mark::CLOSING) {
         conn.marks |= mark::QUIET;
     }

@@ -15,7 +15,7 @@
 //! peer sent before it.
 //!
 //! # Read next
-//! `receive.rs`: how it reads. `deadline.rs`: the limits on its time.
+//! `receive.rs`: how it reads.
 
 use std::io;
 use std::mem;
@@ -24,21 +24,23 @@ use super::budget::{BufferBudget, await_budget, forget_budget, go_on, relieve};
 use super::conn::{Conn, Half, mark};
 use super::deadline::{arm, check_deadlines, needs_arming};
 use super::event::{Event, Reason};
-use super::link::LINK_GONE;
 use super::receive::{deliver, receive};
 use super::transport::Io;
 use crate::reactor::{Context, Cork, RawId, Readiness, SourceId};
 
 /// What a connection resumes itself with to reach `settle`.
 const LOOK: Readiness = Readiness::WRITABLE;
-/// And to read first, until the kernel has no more, since an edge may have been missed: the news
-/// that the peer has closed counts as readable and is not satisfied by a short read.
-pub(super) const LOOK_AND_READ: Readiness = Readiness::READ_CLOSED;
-
-/// What resumes a connection whose handler has more to do with input that it left: `Data` of the
-/// backlog, empty if there is none. No connection is watched for this; an end of a link, whose
-/// handler is ours, takes it for the news that its link has gone.
-pub(super) const NUDGE: Readiness = LINK_GONE;
+/// A message: read first, until the kernel has no more, since an edge may have been missed. Like
+/// the news that the peer has closed it is not satisfied by a short read.
+pub(super) const LOOK_AND_READ: Readiness = Readiness::MESSAGES[0];
+/// A message: the handler has more to do with input that it left. `Data` of the backlog, empty if
+/// there is none.
+pub(super) const NUDGE: Readiness = Readiness::MESSAGES[1];
+/// A message to an end of a link: that has gone.
+pub(super) const LINK_GONE: Readiness = Readiness::MESSAGES[2];
+/// For what a connection is read.
+const READS: Readiness =
+    Readiness::READABLE.with(Readiness::READ_CLOSED).with(Readiness::ERROR).with(LOOK_AND_READ);
 
 /// A connection's source is called.
 pub(super) fn drive<S: 'static>(
@@ -69,10 +71,10 @@ pub(super) fn drive<S: 'static>(
     {
         conn.marks &= !mark::BLOCKED;
     }
-    if ready.is_readable() {
+    if ready.intersects(READS) {
         more |= receive(reactor, state, id, ready, handler);
     }
-    if ready.contains(Readiness::WRITE_CLOSED)
+    if ready.contains(Readiness::HUNG_UP)
         && let Some(conn) = reactor.get_mut(id)
         && is_reset_unread(conn, ready)
     {
@@ -92,8 +94,8 @@ fn see_deadlines<S: 'static>(
     // The kernel may hold data that this turn's poll had no room to report (R3).
     let more = receive(reactor, state, id, LOOK_AND_READ, handler);
     if sent && reactor.get(id).is_some_and(|conn| conn.seat.is_timed() && !conn.is_sent()) {
-        let tick = reactor.tick_now();
-        reactor[id].begin_to_wait(tick); // The answer to that has not waited yet.
+        let now = reactor.stamp();
+        reactor[id].begin_to_wait(Some(now)); // The answer to that has not waited yet.
     }
     check_deadlines(reactor, id);
     more
@@ -103,7 +105,7 @@ fn see_deadlines<S: 'static>(
 /// last: one behind its FIN (a read answers 0 again), or one of a connection that is not read and
 /// whose handler is at work on an answer which nobody will hear.
 fn is_reset_unread(conn: &Conn, ready: Readiness) -> bool {
-    let told = ready.contains(Readiness::ERROR);
+    let told = ready.contains(Readiness::FAILED);
     let gone = match conn.receiving {
         // Of two descriptors, one hangs up when the input ends; the other has an error.
         Half::Finished | Half::Cut => conn.may_be_half_open() && (conn.io.is_one_peer() || told),
@@ -133,14 +135,13 @@ fn flush_outside<S: 'static, H: HandlerFn<S>>(
     handler: &H,
 ) {
     let Some(sent) = flush(reactor, id) else { return };
-    if sent && let Some(outbox) = reactor[id].outbox.take() {
-        Cork::keep(outbox);
-        go_on(reactor, id);
+    let mut conn = &mut reactor[id];
+    if !sent || conn.outbox.is_some() || conn.backlog.is_some() {
+        keep_flushed(reactor, id, sent);
+        conn = &mut reactor[id];
     }
-    keep_to_budget(reactor, id, sent);
-    let conn = &mut reactor[id];
     if conn.has(mark::RESUMED | mark::LAST_WORDS) || begins_to_linger(conn) {
-        reactor.resume(id.raw(), LOOK_AND_READ);
+        reactor.send(id.raw(), LOOK_AND_READ);
     } else if conn.is_drained()
         || ends_with_peer(conn, handler)
         || owes_drained(conn)
@@ -153,29 +154,37 @@ fn flush_outside<S: 'static, H: HandlerFn<S>>(
     }
 }
 
+/// What is left in the buffers after a flush from outside stays with the connection.
+fn keep_flushed<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>, sent: bool) {
+    if sent && let Some(outbox) = reactor[id].outbox.take() {
+        Cork::keep(outbox);
+        go_on(reactor, id);
+    }
+    if !sent || reactor[id].backlog.is_some() {
+        keep_to_budget(reactor, id);
+    }
+}
+
 /// Sends as much as goes, and notes the time of that and of what has come; whether nothing is left.
 /// `None` if the connection has gone. The clock is read where a limit asks, and by what a callback
 /// of this turn has taken later than the turn's `now`: so no limit is up early.
 #[inline]
 fn flush<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> Option<bool> {
     let hears = reactor.get(id)?.seat.hears();
-    let tick = if hears { reactor.tick_now() } else { 0 };
+    let now = if hears { Some(reactor.stamp()) } else { None };
     let conn = reactor.get_mut(id)?;
-    let sent = conn.flush(tick);
+    let sent = conn.flush(now);
     if !sent && conn.waits_unnoted() {
-        let tick = reactor.tick_now();
-        reactor[id].note_unsent(tick);
+        let now = reactor.stamp();
+        reactor[id].note_unsent(Some(now));
     }
     Some(sent)
 }
 
 /// Counts what stays with the connection, and closes the largest if all have too much.
-#[inline]
-fn keep_to_budget<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>, sent: bool) {
+#[cold]
+fn keep_to_budget<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
     let conn = &mut reactor[id];
-    if sent && conn.backlog.is_none() {
-        return;
-    }
     match &conn.outbox {
         Some(outbox) if outbox.lent => conn.keep_outbox(),
         _ => conn.account(),
@@ -284,7 +293,7 @@ impl<S: 'static> Drop for Lent<'_, S> {
     #[inline]
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.resume(self.1, Readiness::READABLE | LOOK_AND_READ);
+            self.0.send(self.1, Readiness::READABLE | LOOK_AND_READ);
         }
     }
 }
@@ -301,14 +310,22 @@ fn settle<S: 'static>(
     let mut told = false;
     loop {
         let Some(sent) = flush(reactor, id) else { return };
-        if sent && let Some(cork) = reactor[id].outbox.take() {
+        let conn = &mut reactor[id];
+        let keeps = !sent || conn.backlog.is_some();
+        let settled = !keeps && is_settled(conn, sent);
+        if sent && let Some(cork) = conn.outbox.take() {
             let waited = !cork.lent;
             reactor.put_cork(cork);
             if waited {
                 go_on(reactor, id);
             }
         }
-        keep_to_budget(reactor, id, sent);
+        if settled {
+            return;
+        }
+        if keeps {
+            keep_to_budget(reactor, id);
+        }
         let conn = &mut reactor[id];
         if is_settled(conn, sent) {
             return;
@@ -336,7 +353,7 @@ fn settle<S: 'static>(
     } else if ends_with_peer(conn, handler) || drained && !conn.seat.has_farewell() {
         conn.close();
     } else if drained && !ready.contains(NUDGE) {
-        reactor.resume(id.raw(), NUDGE); // Its handler closes it, or has a reason not to.
+        reactor.send(id.raw(), NUDGE); // Its handler closes it, or has a reason not to.
     }
     let conn = &mut reactor[id];
     if conn.sending == Half::Finishing && conn.unsent() == 0 {
@@ -359,7 +376,7 @@ fn settle<S: 'static>(
         if conn.has(mark::PAUSED) {
             conn.receiving = Half::Finished;
         } else {
-            reactor.resume(id.raw(), LOOK_AND_READ);
+            reactor.send(id.raw(), LOOK_AND_READ);
             return;
         }
     }
@@ -374,13 +391,13 @@ fn settle<S: 'static>(
     }
     if conn.has(mark::RESUMED) {
         // By its own handler, after this turn's reading: no edge will come for what waits.
-        reactor.resume(id.raw(), LOOK_AND_READ);
+        reactor.send(id.raw(), LOOK_AND_READ);
     }
     if begins_to_linger(&reactor[id]) {
-        reactor.resume(id.raw(), LOOK_AND_READ);
-        let tick = reactor.tick_now();
+        reactor.send(id.raw(), LOOK_AND_READ);
+        let now = reactor.stamp();
         let conn = &mut reactor[id];
-        conn.progress = tick;
+        conn.progress = Some(now);
         conn.marks |= mark::LINGERING;
         conn.marks &= !(mark::ARMED | mark::SLOWED_IN);
     }

@@ -3,7 +3,7 @@
 //! Knows ids and codec errors; never mentions a socket.
 //!
 //! # Read next
-//! `conn.rs`: the life of a connection.
+//! `stream.rs`: how a connection comes into the loop.
 
 use std::fmt;
 use std::io;

@@ -17,7 +17,7 @@
 //! id cannot be stale.
 //!
 //! # Read next
-//! `outbox.rs`: how bytes leave.
+//! `../tests/contract.rs`: the loop's rules, as tests. Beside the path: `link.rs`, two are joined.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};

@@ -1,4 +1,7 @@
 //! The limits of a connection: names, units, defaults.
+//!
+//! # Read next
+//! `handle.rs`: what a program may do with a connection by its id.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Deref;
@@ -7,7 +10,6 @@ use std::time::Duration;
 
 use super::budget::{Beside, BufferBudget, LISTENER_BYTES_MAX};
 use super::rate::Rate;
-use crate::timers::Timeline;
 
 /// What a connection may use, and how long it may take.
 ///
@@ -97,11 +99,6 @@ impl Limits {
             || self.read_rate.is_some()
             || self.write_rate.is_some()
     }
-}
-
-/// A length of time in ticks.
-pub(super) fn ticks(duration: Duration) -> u64 {
-    Timeline::after((0, 0), duration)
 }
 
 /// A connection's place among those of its listener: counted while it lives. It holds the limits,

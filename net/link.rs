@@ -36,14 +36,12 @@ use std::mem;
 use std::time::{Duration, Instant};
 
 use super::conn::{Conn, Half, mark};
+use super::drive::LINK_GONE;
 use super::event::{Event, Pressure, Reason};
 use super::limits::Limits;
 use super::stream::Stream;
 use super::tap::Side;
 use crate::reactor::{Context, Options, Readiness, Resumer, SourceId};
-
-/// What tells an end that its link has gone: no connection is watched for this.
-pub(super) const LINK_GONE: Readiness = Readiness::PRIORITY;
 
 /// Two connections that pass on to each other all they are sent; made by [`link`]. Removing its
 /// source resets both peers and reports nothing; [`abort`](Link::abort) reports, too.
@@ -74,7 +72,7 @@ struct Ends {
 impl Drop for Ends {
     fn drop(&mut self) {
         for end in self.ids.iter().flatten() {
-            self.resumer.resume(end.raw(), LINK_GONE);
+            self.resumer.send(end.raw(), LINK_GONE);
         }
     }
 }

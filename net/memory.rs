@@ -61,7 +61,7 @@ struct AtOnce(Resumer);
 impl Carrier for AtOnce {
     fn carry(&self, wire: &Rc<Wire>, to: usize, parcel: Parcel) {
         if let Some((id, ready)) = wire.arrive(to, parcel) {
-            self.0.resume(id, ready);
+            self.0.send(id, ready);
         }
     }
 

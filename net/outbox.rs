@@ -6,7 +6,7 @@
 //! call. What the kernel does not take then stays, up to a limit, until it says that it has room.
 //!
 //! # Read next
-//! `drive.rs`: the loop's side of it.
+//! `deadline.rs`: the limits on its time.
 
 use std::io::{self, IoSlice};
 
@@ -14,6 +14,7 @@ use super::budget::BufferBudget;
 use super::conn::{Conn, Half, SOON, mark};
 use super::event::Pressure;
 use crate::reactor::Cork;
+use crate::timers::Stamp;
 
 /// Bytes from which a write does not wait for the callback's end: with this much to send, a system
 /// call more costs less than copying it.
@@ -89,11 +90,11 @@ impl Conn {
     /// has nothing unsent. So those who read are not refused for the sake of those who do not.
     #[inline]
     fn has_budget(&self, count: usize) -> bool {
-        let Some(budget) = &self.seat.buffers else { return true };
-        match &self.outbox {
-            Some(outbox) if outbox.lent => true,
-            _ => budget.has_room(count) || self.unsent() == 0 && count <= WRITE_THROUGH_BYTES,
+        if self.outbox.as_ref().is_some_and(|outbox| outbox.lent) {
+            return true;
         }
+        let Some(budget) = &self.seat.buffers else { return true };
+        budget.has_room(count) || self.unsent() == 0 && count <= WRITE_THROUGH_BYTES
     }
 
     /// Offers what is unsent to the kernel now, not with the next flush: a callback that writes much
@@ -161,40 +162,40 @@ impl Conn {
 
     /// Notes for the write timeout since when there is something to send, unless that is known.
     #[inline]
-    pub(super) fn note_unsent(&mut self, tick: u64) {
+    pub(super) fn note_unsent(&mut self, now: Option<Stamp>) {
         if let Some(outbox) = &mut self.outbox
-            && outbox.since == 0
+            && outbox.since.is_none()
         {
-            outbox.since = tick;
+            outbox.since = now;
         }
     }
 
     /// [`note_unsent`](Conn::note_unsent) of what its transport owes, too.
     #[cold]
-    pub(super) fn begin_to_wait(&mut self, tick: u64) {
+    pub(super) fn begin_to_wait(&mut self, now: Option<Stamp>) {
         self.outbox.get_or_insert_with(Cork::spare);
-        self.note_unsent(tick);
+        self.note_unsent(now);
     }
 
     /// Whether a limit counts from when the unsent bytes began to wait, and that is not noted.
     #[inline]
     pub(super) fn waits_unnoted(&self) -> bool {
-        self.seat.is_timed() && self.outbox.as_ref().is_some_and(|outbox| outbox.since == 0)
+        self.seat.is_timed() && self.outbox.as_ref().is_some_and(|outbox| outbox.since.is_none())
     }
 
-    /// Sends what is unsent, as much as goes; whether nothing is left. `tick` is now, to be noted of
-    /// what has passed; 0 where no limit counts from that.
+    /// Sends what is unsent, as much as goes; whether nothing is left. `now` is to be noted of what
+    /// has passed; `None` where no limit counts from that.
     #[inline]
-    pub(super) fn flush(&mut self, tick: u64) -> bool {
+    pub(super) fn flush(&mut self, now: Option<Stamp>) -> bool {
         if self.heard == SOON {
-            self.heard = tick;
+            self.heard = now;
         }
         if self.progress == SOON {
-            self.progress = tick;
+            self.progress = now;
         }
-        self.note_unsent(tick);
+        self.note_unsent(now);
         while self.unsent() > 0 && !self.has(mark::BLOCKED) {
-            let Some(most) = self.may_send(tick) else { break };
+            let Some(most) = self.may_send(now) else { break };
             let Some(sent) = self.write_once(&[], most) else { return false };
             if let Some(outbox) = &mut self.outbox {
                 outbox.bytes.drain(..sent);
@@ -208,27 +209,27 @@ impl Conn {
             if self.has(mark::DRAINING) {
                 self.forget_quiet();
             }
-            if tick > 0 {
-                self.heard = tick;
+            if now.is_some() {
+                self.heard = now;
             }
             if !self.has(mark::SLOWED_OUT)
                 && let Some(outbox) = &mut self.outbox
             {
-                outbox.since = tick;
+                outbox.since = now;
             }
         }
         // A write sends first what is owed; without one it has to be asked for.
-        self.unsent() == 0 && (!self.io.owes() || self.flush_owed(tick))
+        self.unsent() == 0 && (!self.io.owes() || self.flush_owed(now))
     }
 
     /// Sends what the transport owes of its own; whether nothing is left. An outbox, empty if need
     /// be, keeps the time for which it waits.
     #[cold]
-    fn flush_owed(&mut self, tick: u64) -> bool {
+    fn flush_owed(&mut self, now: Option<Stamp>) -> bool {
         while !self.has(mark::BLOCKED) {
             match self.io.transport().flush() {
                 Ok(()) => {
-                    self.heard = if tick > 0 { tick } else { self.heard };
+                    self.heard = now.or(self.heard);
                     return true;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -241,13 +242,13 @@ impl Conn {
                 }
             }
         }
-        self.begin_to_wait(tick);
+        self.begin_to_wait(now);
         false
     }
 
     /// One write of outbox and `more`, of `most` bytes together: how much went, or `None` if
     /// sending has failed.
-    #[inline]
+    #[inline(always)] // A call would cost as much as what it does.
     fn write_once(&mut self, more: &[u8], most: usize) -> Option<usize> {
         let (front, back) =
             self.outbox.as_ref().map_or((&[][..], &[][..]), |o| o.bytes.as_slices());

@@ -39,6 +39,7 @@ use super::limits::{Limits, Seat};
 use super::scarce::with_descriptor;
 use super::stream::Stream;
 use crate::reactor::{Context, Interest, Options, Readiness, SourceId};
+use crate::timers::Tick;
 
 /// Addresses that are tried for one name at most, the first ones: how many there are is decided by
 /// whoever answers for the name.
@@ -57,9 +58,9 @@ pub struct Race<C> {
     /// The time between two attempts.
     delay: Duration,
     /// The tick at which the next one begins, if there is one.
-    next: u64,
+    next: Tick,
     /// The tick at which it is given up.
-    until: u64,
+    until: Tick,
 }
 
 #[derive(Debug)]
@@ -124,7 +125,7 @@ impl<C> Race<C> {
 
 impl<C> Race<C> {
     /// Takes out the attempts that have ended; the one that is connected, if one is.
-    fn winner(&mut self, now: u64) -> Option<usize>
+    fn winner(&mut self, now: Tick) -> Option<usize>
     where
         C: Connector,
     {
@@ -144,7 +145,7 @@ impl<C> Race<C> {
     }
 
     /// The next address, if there is one whose time has come.
-    fn next_address(&mut self, now: u64) -> Option<SocketAddr> {
+    fn next_address(&mut self, now: Tick) -> Option<SocketAddr> {
         match &mut self.addresses {
             Addresses::Untried(untried) if now >= self.next => untried.pop_front(),
             _ => None,
@@ -162,7 +163,7 @@ impl<C> Race<C> {
     }
 
     /// The tick at which it is to be looked at again, whether or not anything happens.
-    fn deadline(&self, tick_after: impl Fn(Duration) -> u64) -> u64
+    fn deadline(&self, tick_after: impl Fn(Duration) -> Tick) -> Tick
     where
         C: Connector,
     {
@@ -171,7 +172,7 @@ impl<C> Race<C> {
             _ => self.until,
         };
         let asks = self.attempts.iter().filter_map(|attempt| attempt.connector.ask_again());
-        asks.map(tick_after).fold(next.min(self.until), u64::min)
+        asks.map(tick_after).fold(next.min(self.until), Tick::min)
     }
 }
 
@@ -197,7 +198,7 @@ where
         attempts: Vec::new(),
         failed: Vec::new(),
         delay,
-        next: 0,
+        next: Tick::START,
         until: reactor.tick_after(timeout),
     };
     let until = race.until;
@@ -259,7 +260,7 @@ fn outcome<S: 'static, C: Connector>(
 fn begin<S: 'static, C: Connector>(
     reactor: &mut Context<S>,
     id: SourceId<Race<C>>,
-    now: u64,
+    now: Tick,
     connect: &mut impl FnMut(SocketAddr) -> io::Result<C>,
 ) {
     while let Some(addr) = reactor[id].next_address(now) {

@@ -26,9 +26,11 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::conn::{Conn, SOON, mark};
 use crate::reactor::Context;
+use crate::timers::{Stamp, Tick};
 
 /// Portions in a second for a connection that waits alone, and so its wake-ups.
 const ALONE: u64 = 20;
@@ -37,8 +39,8 @@ const IN_TURN: u64 = 200;
 /// Of a second's worth, the smallest burst. The loop wakes by ticks, a tick late at times; a bucket
 /// that is full by then would lose what comes meanwhile.
 const BURST_MIN: u64 = 50;
-/// Ticks after which one that waits looks whether the rate was changed.
-pub(super) const LOOK_AGAIN_TICKS: u64 = 1000;
+/// After so long one that waits looks whether the rate was changed.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A limit on bytes per second. Clones share it: in the [`Limits`](super::Limits) of a listener it
 /// is that of all its connections together, in those of one connection its own.
@@ -61,8 +63,8 @@ struct Bucket {
     burst_bytes: Cell<u64>,
     /// What may pass now, in thousandths of a byte; as of `filled`.
     level: Cell<u64>,
-    /// The tick of the last look; `None` before the first.
-    filled: Cell<Option<u64>>,
+    /// The tick until which the income is in `level`; `None` before the first look.
+    filled: Cell<Option<Tick>>,
     /// The moment, in thousandths of a tick, until which all income is promised to those who wait.
     promised: Cell<u64>,
 }
@@ -94,12 +96,11 @@ impl Rate {
 
     /// Changes it, from now on. Connections that wait notice within a second.
     pub fn set<S: 'static>(&self, reactor: &Context<S>, bytes_per_second: u64, burst_bytes: u64) {
-        let tick = reactor.tick_now();
-        self.fill(tick);
+        let tick = self.fill(reactor.stamp());
         self.0.bytes_per_second.set(bytes_per_second);
         self.set_burst(bytes_per_second, burst_bytes);
         self.0.level.set(self.0.level.get().min(self.level_max()));
-        self.0.promised.set(tick * 1000); // Breaks the promises made at the old rate.
+        self.0.promised.set(tick.count().saturating_mul(1000)); // Breaks the promises made at the old rate.
     }
 
     /// The rate.
@@ -121,24 +122,32 @@ impl Rate {
         self.burst_bytes().saturating_mul(1000)
     }
 
-    fn fill(&self, tick: u64) {
-        let ticks = tick - self.0.filled.replace(Some(tick)).unwrap_or(tick).min(tick);
+    /// Takes in the income of the ticks that are over; answers up to which. A full bucket takes in
+    /// what begins after now, so that a part of a tick never counts for a whole one.
+    fn fill(&self, now: Stamp) -> Tick {
+        let tick = now.tick().max(self.0.filled.get().unwrap_or(Tick::START));
+        let ticks = tick.since(self.0.filled.get().unwrap_or(tick));
         let income = self.bytes_per_second().saturating_mul(ticks);
-        self.0.level.set(self.0.level.get().saturating_add(income).min(self.level_max()));
+        let level = self.0.level.get().saturating_add(income).min(self.level_max());
+        self.0.level.set(level);
+        let tick = if level == self.level_max() { tick.max(now.next()) } else { tick };
+        self.0.filled.set(Some(tick));
+        tick
     }
 
     /// How many of `want` bytes may pass now, or the tick at which to ask again. `due` is that tick
-    /// for one that was told to wait, and 0 for one that was not.
-    pub(super) fn ask(&self, tick: u64, due: u64, want: usize) -> Result<usize, u64> {
-        self.fill(tick);
+    /// for one that was told to wait.
+    fn ask(&self, now: Stamp, due: Option<Tick>, want: usize) -> Result<usize, Tick> {
+        let tick = self.fill(now);
         // Promises reach as far as `promised`: one beyond that was broken.
-        let waits = due > 0 && due <= self.0.promised.get().div_ceil(1000);
-        let others = self.0.promised.get() >= (tick + 1).saturating_mul(1000);
+        let promised = Tick::new(self.0.promised.get().div_ceil(1000));
+        let due = due.filter(|due| *due <= promised);
+        let others = self.0.promised.get() >= tick.plus(1).count().saturating_mul(1000);
         let portion = self.portion(want as u64, others);
         let level = self.0.level.get() / 1000;
         // What is above half a burst nobody has claimed in time: it is for anyone.
         let over = level.saturating_sub((self.burst_bytes() / 2).max(portion));
-        let granted = match (others, waits && due <= tick) {
+        let granted = match (others, due.is_some_and(|due| due <= now.tick())) {
             (false, _) => level,
             (true, true) => portion + over,
             (true, false) => over,
@@ -147,7 +156,8 @@ impl Rate {
         if granted >= portion || granted >= want as u64 {
             return Ok(usize::try_from(granted).unwrap_or(usize::MAX).min(want));
         }
-        Err(if waits && due > tick { due } else { self.promise(tick, want as u64) })
+        let due = due.filter(|due| *due > now.tick());
+        Err(due.unwrap_or_else(|| self.promise(tick, want as u64)))
     }
 
     /// Takes out what has passed.
@@ -162,18 +172,18 @@ impl Rate {
     }
 
     /// Promises a portion behind those that are promised; the tick at which it is there.
-    fn promise(&self, tick: u64, want: u64) -> u64 {
+    fn promise(&self, tick: Tick, want: u64) -> Tick {
         let rate = self.bytes_per_second();
-        let now = tick.saturating_mul(1000);
+        let now = tick.count().saturating_mul(1000);
         let from = self.0.promised.get().max(now);
         let portion = self.portion(want, from > now).saturating_mul(1000);
         let missing = if from > now { portion } else { portion - self.0.level.get().min(portion) };
         if rate == 0 {
-            return u64::MAX;
+            return Tick::NEVER;
         }
         let wait = missing.saturating_mul(1000).div_ceil(rate).max(1);
         self.0.promised.set(from.saturating_add(wait));
-        self.0.promised.get().div_ceil(1000)
+        Tick::new(self.0.promised.get().div_ceil(1000))
     }
 }
 
@@ -187,20 +197,21 @@ impl Conn {
         if self.has(mark::SLOWED_OUT)
             && let Some(outbox) = &mut self.outbox
         {
-            outbox.since = 0;
+            outbox.since = None;
         }
         self.marks &= !(mark::SLOWED_IN | mark::SLOWED_OUT);
     }
 
     /// How much may be read now, of what there is room for. `None` while the rate holds it up: the
     /// deadline calls again.
-    pub(super) fn may_read(&mut self, tick: u64, room: usize) -> Option<usize> {
+    pub(super) fn may_read(&mut self, now: Stamp, room: usize) -> Option<usize> {
         let Some(rate) = &self.seat.read_rate else { return Some(room) };
         if self.has(mark::CLOSING | mark::LAST_WORDS) {
             return Some(room); // It is over soon, and behind this input may be its end.
         }
         let slowed = self.has(mark::SLOWED_IN);
-        match rate.ask(tick, if slowed { self.progress } else { 0 }, room) {
+        let due = self.progress.filter(|_| slowed).map(Stamp::next);
+        match rate.ask(now, due, room) {
             Ok(room) => {
                 if slowed {
                     self.marks &= !mark::SLOWED_IN;
@@ -209,7 +220,7 @@ impl Conn {
                 Some(room)
             }
             Err(due) => {
-                self.progress = due;
+                self.progress = Some(Stamp::of(due));
                 self.marks |= mark::SLOWED_IN;
                 self.marks &= !mark::ARMED;
                 None
@@ -218,20 +229,22 @@ impl Conn {
     }
 
     /// How much may be sent now; `None` as for [`may_read`](Conn::may_read).
-    pub(super) fn may_send(&mut self, tick: u64) -> Option<usize> {
+    pub(super) fn may_send(&mut self, now: Option<Stamp>) -> Option<usize> {
         let Some(rate) = &self.seat.write_rate else { return Some(usize::MAX) };
+        let now = now?; // A rate is a limit that asks.
         let slowed = self.has(mark::SLOWED_OUT);
         let outbox = self.outbox.as_mut()?;
-        match rate.ask(tick, if slowed { outbox.since } else { 0 }, outbox.bytes.len()) {
+        let due = outbox.since.filter(|_| slowed).map(Stamp::next);
+        match rate.ask(now, due, outbox.bytes.len()) {
             Ok(most) => {
                 if slowed {
                     self.marks &= !mark::SLOWED_OUT;
-                    (outbox.since, self.heard) = (tick, tick);
+                    (outbox.since, self.heard) = (Some(now), Some(now));
                 }
                 Some(most)
             }
             Err(due) => {
-                outbox.since = due;
+                outbox.since = Some(Stamp::of(due));
                 self.marks |= mark::SLOWED_OUT;
                 self.marks &= !mark::ARMED;
                 None

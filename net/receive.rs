@@ -3,7 +3,7 @@
 //! Knows one connection and its backlog; when to read is for `drive.rs` to say.
 //!
 //! # Read next
-//! `deadline.rs`: the limits on its time.
+//! `outbox.rs`: how the answer leaves.
 
 use std::io;
 
@@ -12,6 +12,14 @@ use super::conn::{Backlog, Conn, Half, SOON, mark};
 use super::drive::{HandlerFn, LOOK_AND_READ, call};
 use super::event::{Event, Reason};
 use crate::reactor::{Context, Readiness, SCRATCH_BYTES, SourceId};
+
+/// For what it is read until the kernel has no more, and not only until a short read: the end may
+/// stand behind that, or an edge may have been missed.
+const TO_THE_END: Readiness = Readiness::READ_CLOSED
+    .with(Readiness::WRITE_CLOSED)
+    .with(Readiness::ERROR)
+    .with(Readiness::DEADLINE)
+    .with(LOOK_AND_READ);
 
 /// Reads and delivers until the kernel has no more, the handler pauses, or the turn's budget is
 /// spent; whether the last, so that there may be more.
@@ -22,8 +30,6 @@ pub(super) fn receive<S: 'static>(
     ready: Readiness,
     handler: &mut impl HandlerFn<S>,
 ) -> bool {
-    let is_slowed = reactor.get(id).is_some_and(|conn| conn.seat.read_rate.is_some());
-    let tick = if is_slowed { reactor.tick_now() } else { 0 };
     let Some(conn) = reactor.get_mut(id) else { return false };
     let mut budget = conn.seat.read_bytes_per_turn.max(1);
     // If sending fails only while this reads, more may have arrived since the last read.
@@ -42,8 +48,8 @@ pub(super) fn receive<S: 'static>(
     }
     // After a short read the kernel has no more. It is asked all the same when the peer has closed,
     // whose news the next read brings, and on Windows, where only `WouldBlock` arms the next edge.
-    let to_the_end =
-        cfg!(windows) || ready != (ready & (Readiness::READABLE | Readiness::WRITABLE));
+    let to_the_end = cfg!(windows) || ready.intersects(TO_THE_END);
+    let mut now = None;
     loop {
         let Some(conn) = reactor.get_mut(id) else { return false };
         if conn.receiving != Half::Open {
@@ -54,14 +60,19 @@ pub(super) fn receive<S: 'static>(
         }
         if budget == 0 {
             let on = if to_the_end { LOOK_AND_READ } else { Readiness::READABLE };
-            reactor.resume(id.raw(), on);
+            reactor.send(id.raw(), on);
             return true;
         }
         if conn.waits_for_budget() {
             await_budget(reactor, id);
             return false; // Called again when more is left, or when it has sent what there is.
         }
-        let Some(room) = conn.may_read(tick, budget.min(SCRATCH_BYTES)) else { return false };
+        let mut room = budget.min(SCRATCH_BYTES);
+        if conn.seat.read_rate.is_some() {
+            let now = *now.get_or_insert_with(|| reactor.stamp()); // Once for all of these reads.
+            let Some(most) = reactor[id].may_read(now, room) else { return false };
+            room = most;
+        }
         let mut scratch = reactor.take_scratch();
         let io = &mut reactor[id].io;
         let read = io.read(&mut scratch[..room]);
@@ -84,7 +95,7 @@ pub(super) fn receive<S: 'static>(
                 }
                 if conn.io.has_more() {
                     // Much input and nothing to deliver: others get their turn first.
-                    reactor.resume(id.raw(), LOOK_AND_READ);
+                    reactor.send(id.raw(), LOOK_AND_READ);
                     last_words = false; // They are still to come.
                 }
                 true

@@ -30,6 +30,7 @@ use super::conn::{Conn, mark};
 use super::event::Reason;
 use super::transport::{Io, Transport};
 use crate::reactor::{Context, Readiness, SourceId};
+use crate::timers::Stamp;
 
 /// ENFILE and EMFILE, the same numbers on every Unix; and WSAEMFILE.
 const NONE_LEFT: [i32; 2] = if cfg!(windows) { [10_024; 2] } else { [23, 24] };
@@ -57,7 +58,7 @@ pub(super) fn give_up<S: 'static>(reactor: &mut Context<S>) -> usize {
         let conn = reactor.get(id)?;
         conn.only_waits().then_some((conn.progress, id))
     });
-    let mut waiting: Vec<(u64, SourceId<Conn>)> = waiting.collect();
+    let mut waiting: Vec<(Option<Stamp>, SourceId<Conn>)> = waiting.collect();
     waiting.sort_by_key(|(since, _)| *since);
     waiting.truncate(waiting.len().div_ceil(2));
     for (_, id) in &waiting {

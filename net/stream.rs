@@ -229,9 +229,9 @@ impl From<Conn> for Stream {
             | mark::DRAINING;
         conn.marks |= mark::RESUMED;
         conn.seat.forget_farewell();
-        conn.heard = 0; // Its time out of the loop does not count.
+        conn.heard = None; // Its time out of the loop does not count.
         if let Some(outbox) = &mut conn.outbox {
-            outbox.since = 0;
+            outbox.since = None;
         }
         Stream { peer: conn.peer_addr().ok(), conn }
     }

@@ -3,7 +3,7 @@
 //! Knows non-blocking streams; never mentions buffers or handlers.
 //!
 //! # Read next
-//! `tcp/mod.rs`: where connections come from.
+//! `drive.rs`: what happens when it is ready. Beside the path: `tcp/mod.rs`, which makes them.
 
 use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
@@ -17,7 +17,8 @@ use mio::{Interest, Registry, Token};
 /// A non-blocking byte stream: TCP, or whatever a [`Conn`](super::Conn) is to run over.
 ///
 /// It reports readiness by edges, through the selector it registers with or by
-/// [`resume`](crate::reactor::Context::resume). A read that fills less than the buffer means that
+/// [`resume`](crate::reactor::Context::resume). Of a hang-up or an error that is told by the latter
+/// a read or a write has to say more: only the kernel's own word is taken for the end. A read that fills less than the buffer means that
 /// all there was has been read; a write that takes less than was offered means that it is full.
 pub trait Transport: Source + fmt::Debug {
     /// Reads; 0 is the end of the stream.

@@ -42,6 +42,7 @@ use mio::{Interest, Registry, Token};
 
 use super::transport::Transport;
 use crate::reactor::{RawId, Readiness, Resumer};
+use crate::timers::Tick;
 
 /// What travels to an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +90,7 @@ struct Line {
     /// Whether the peer has taken the connection, if that is known at end 0.
     opened: Option<bool>,
     /// When the last parcel for each end arrives. Written by the carrier, if it wants to.
-    due: [u64; 2],
+    due: [Tick; 2],
 }
 
 /// What one end knows.
@@ -136,6 +137,11 @@ impl Line {
             | when(over && side.reset != Some(true), Readiness::ERROR)
     }
 
+    /// The same, said in the kernel's place.
+    fn edge(&self, end: usize) -> Readiness {
+        self.level(end).said()
+    }
+
     /// The reset of which nobody was told, as connect(2), read(2) and write(2) name it.
     fn take_reset(&mut self, end: usize) -> Option<io::Error> {
         let side = &mut self.ends[end];
@@ -161,7 +167,7 @@ impl Wire {
             ends: Default::default(),
             buffer_bytes: buffer_bytes.max(1),
             opened: opened.then_some(true),
-            due: [0; 2],
+            due: [Tick::START; 2],
         };
         Rc::new(Wire { carrier, line: RefCell::new(line), addrs })
     }
@@ -172,7 +178,7 @@ impl Wire {
     }
 
     /// Arrival times in one direction never go back: the later of `due` and the last one.
-    pub(super) fn in_order(&self, to: usize, due: u64) -> u64 {
+    pub(super) fn in_order(&self, to: usize, due: Tick) -> Tick {
         let last = &mut self.line.borrow_mut().due[to];
         *last = due.max(*last);
         *last
@@ -200,7 +206,7 @@ impl Wire {
             Parcel::Opened => line.opened = Some(true),
             Parcel::Refused => line.opened = Some(false),
         }
-        Some((line.ends[to].id?, line.level(to)))
+        Some((line.ends[to].id?, line.edge(to)))
     }
 }
 
@@ -218,11 +224,11 @@ impl End {
     /// Reports all that holds as an edge.
     fn wake(&self) {
         let line = self.wire.line.borrow();
-        let level = line.level(self.end);
+        let level = line.edge(self.end);
         if let Some(id) = line.ends[self.end].id
             && !level.is_none()
         {
-            self.wire.carrier.resumer().resume(id, level);
+            self.wire.carrier.resumer().send(id, level);
         }
     }
 

@@ -66,7 +66,7 @@ impl Total {
         self.0.bytes.set(bytes);
         if bytes <= self.0.low && to < from && self.has_waiting() {
             for ((_, id), (resumer, ready)) in self.0.waiting.take() {
-                resumer.resume(id, ready);
+                resumer.send(id, ready);
             }
         }
     }

@@ -3,7 +3,7 @@
 //! Knows every part of the loop's state; the parts' own files hold most of its methods.
 //!
 //! # Read next
-//! `source.rs`: the objects the loop owns.
+//! `poll.rs`: where the loop sleeps.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -24,7 +24,7 @@ use super::source::{Entry, Sources};
 use super::sync::Arc;
 use super::trace::{Kind, Subject, Trace};
 use super::{PanicPolicy, Place, Priority, Timer};
-use crate::timers::{Clock, Timeline, WallTime, Wheel};
+use crate::timers::{Clock, Now, Stamp, Tick, Timeline, WallTime, Wheel};
 
 /// The loop as its callbacks see it. [`Reactor`](super::Reactor) derefs to it.
 ///
@@ -111,7 +111,7 @@ pub(super) struct Time {
     pub(super) timeline: Timeline,
     /// The turn's `now`: read when somebody first asks, so that a turn which neither looks at a
     /// timer nor at the time does not pay for the clock.
-    stamp: Cell<Option<(Instant, (u64, u32))>>,
+    stamp: Cell<Option<(Instant, Now)>>,
     /// Outside of a turn nothing is kept: time passes between turns, too.
     pub(super) in_turn: bool,
 }
@@ -127,7 +127,7 @@ impl Time {
     }
 
     #[inline]
-    fn stamp(&self) -> (Instant, (u64, u32)) {
+    fn stamp(&self) -> (Instant, Now) {
         if let Some(stamp) = self.stamp.get() {
             return stamp;
         }
@@ -142,15 +142,16 @@ impl Time {
         self.stamp().0
     }
 
-    /// The turn's tick, and the nanoseconds since it began.
+    /// The same, as deadlines count.
     #[inline]
-    pub(super) fn split(&self) -> (u64, u32) {
+    pub(super) fn turn(&self) -> Now {
         self.stamp().1
     }
 
-    /// Nanoseconds since the beginning, read from the clock and not from the stamp.
-    pub(super) fn nanos(&self) -> u64 {
-        self.timeline.nanos(self.clock.now())
+    /// This very moment, read from the clock.
+    #[inline]
+    pub(super) fn this_moment(&self) -> Stamp {
+        self.timeline.stamp(self.clock.now())
     }
 }
 
@@ -297,10 +298,12 @@ impl<S: 'static> Context<S> {
 
     /// How long the loop may sleep: zero if callbacks wait, `None` if there is no deadline.
     pub(super) fn sleep_limit(&self) -> Option<Duration> {
-        if self.is_queued() || !self.touched.is_empty() {
+        // What was removed is dropped with the turn, and may wake others as it goes. So the loop does
+        // not sleep on it: a hook before the poll may have removed it, or a panic ended the turn.
+        if self.is_queued() || !self.touched.is_empty() || !self.removed.is_empty() {
             return Some(Duration::ZERO);
         }
-        let deadline = self.wheel.next_deadline()?;
+        let deadline = Tick::new(self.wheel.next_deadline()?);
         Some(self.time.timeline.until(deadline, self.time.clock.now()))
     }
 }

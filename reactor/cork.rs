@@ -7,12 +7,13 @@
 //! a few that are kept, so that a line for a hundred peers allocates nothing but the first time.
 //!
 //! # Read next
-//! `net/outbox.rs`: what fills them.
+//! `../net/outbox.rs`: what fills them.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 
 use super::Charge;
+use crate::timers::Stamp;
 
 /// Capacity above which a [`Cork`] is not kept for the next callback: what one callback usually
 /// writes is less, and one large answer should not cost its size for ever.
@@ -30,8 +31,8 @@ const SPARE_BYTES_MAX: usize = 16 * 1024;
 pub struct Cork {
     /// The bytes, first to go first.
     pub bytes: VecDeque<u8>,
-    /// The tick at which they began to wait; 0 if they do not yet.
-    pub since: u64,
+    /// When they began to wait, if they do and a limit asks.
+    pub since: Option<Stamp>,
     /// It is the loop's, for the time of one callback.
     pub(crate) lent: bool,
     /// Its part of what connections may buffer together.
@@ -70,7 +71,7 @@ impl Cork {
     #[inline]
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
-        self.since = 0;
+        self.since = None;
         self.lent = false;
         if self.charge.is_made() {
             self.charge.release();
@@ -100,7 +101,11 @@ mod tests {
     use super::*;
 
     fn of(bytes: usize) -> Box<Cork> {
-        Box::new(Cork { bytes: VecDeque::with_capacity(bytes), since: 7, ..Cork::default() })
+        Box::new(Cork {
+            bytes: VecDeque::with_capacity(bytes),
+            since: Some(Stamp::START),
+            ..Cork::default()
+        })
     }
 
     #[test]
@@ -122,6 +127,6 @@ mod tests {
         cork.bytes.extend(b"left behind");
         Cork::keep(cork);
         let cork = Cork::spare();
-        assert!(cork.bytes.is_empty() && cork.bytes.capacity() >= 100 && cork.since == 0);
+        assert!(cork.bytes.is_empty() && cork.bytes.capacity() >= 100 && cork.since.is_none());
     }
 }

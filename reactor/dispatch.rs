@@ -3,6 +3,9 @@
 //! A callback leaves its slot while it runs and is put back when it ends, if the slot is still in
 //! the same use. So it may do anything to any source, itself included: there is no borrow of the
 //! slab on the stack while it runs.
+//!
+//! # Read next
+//! `id.rs`: how an event finds its source, and never the wrong one.
 
 use std::any::Any;
 use std::mem;
@@ -39,7 +42,7 @@ impl<S: 'static> Context<S> {
         if self.wheel.is_empty() {
             return;
         }
-        let now = self.tick();
+        let now = self.tick().count();
         for _ in 0..TIMERS_PER_TURN {
             let Some(id) = self.wheel.expire(now) else { break };
             let lane = match self.wheel.get(id) {

@@ -1,15 +1,15 @@
 //! How often: a token bucket of operations on the loop's clock.
 //!
-//! Knows ticks and numbers; never what an operation is. (How many bytes a connection may pass in a
+//! Knows time and numbers; never what an operation is. (How many bytes a connection may pass in a
 //! second is `Rate`, in `net`.)
 //!
-//! The bucket counts in *parts*. An operation costs as many parts as the period has ticks, and each
-//! tick brings as many as there may be operations in a period: whole numbers, so that nothing is
-//! rounded and nothing drifts, whatever the period.
+//! The bucket counts in *parts*. An operation costs as many parts as the period has nanoseconds,
+//! and each of those brings as many as there may be operations in a period: whole numbers, so that
+//! nothing is rounded and nothing drifts, whatever the period and whenever somebody looks.
 //!
 //! ```text
-//!   3 in a second:  a tick brings 3 parts, an operation costs 1000
-//!   level   3000 ──take──▶ 2000 ──take──▶ 1000 ──take──▶ 0 ── 334 ticks ──▶ 1002 ──take──▶ 2
+//!   3 in a second:  a millisecond brings 3 million parts, an operation costs 1000 million
+//!   level   3000 ──take──▶ 2000 ──take──▶ 1000 ──take──▶ 0 ── 334 ms ──▶ 1002 ──take──▶ 2
 //! ```
 //!
 //! # Read next
@@ -17,16 +17,16 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Context;
-use crate::timers::Timeline;
+use crate::timers::{TICK, Tick};
 
 /// A limit on how often something is done: so many operations in a period, and a burst after a
 /// pause. Clones share it: it is that of all who have one, together.
 ///
 /// ```
-/// use std::time::Duration;
+/// use std::time::{Duration, Instant};
 /// use waterwheel::Reactor;
 /// use waterwheel::reactor::Limiter;
 ///
@@ -49,17 +49,20 @@ use crate::timers::Timeline;
 #[derive(Clone, Debug)]
 pub struct Limiter(Rc<Bucket>);
 
+/// Nanoseconds in a tick.
+const NANOS: i128 = TICK.as_nanos() as i128;
+
 #[derive(Debug)]
 struct Bucket {
     operations: Cell<u32>,
-    /// The period, in ticks; one at least.
-    period: Cell<u64>,
+    /// The period, in nanoseconds; a tick at least.
+    period: Cell<u128>,
     burst: Cell<u32>,
     /// What may be done now, in parts, as of `filled`; below zero, what has been promised. A term
-    /// of it is less than 2^97 by the types of the others.
+    /// of it is less than 2^117 by the types of the others.
     level: Cell<i128>,
-    /// The tick of the last look; `None` before the first.
-    filled: Cell<Option<u64>>,
+    /// The last look; `None` before the first.
+    filled: Cell<Option<Instant>>,
 }
 
 impl Limiter {
@@ -72,7 +75,7 @@ impl Limiter {
     pub fn new(operations: u32, period: Duration, burst: u32) -> Limiter {
         let limiter = Limiter(Rc::new(Bucket {
             operations: Cell::new(operations),
-            period: Cell::new(ticks(period)),
+            period: Cell::new(nanos(period)),
             burst: Cell::new(raised(operations, period, burst)),
             level: Cell::new(0),
             filled: Cell::new(None),
@@ -91,21 +94,21 @@ impl Limiter {
         burst: u32,
     ) {
         let bucket = &*self.0;
-        bucket.fill(reactor.tick());
-        let (was, is) = (i128::from(bucket.period.get()), i128::from(ticks(period)));
+        bucket.fill(reactor.now());
+        let (was, is) = (bucket.period.get() as i128, nanos(period) as i128);
         let level = bucket.level.get();
         let (whole, rest) = (level.div_euclid(was), level.rem_euclid(was));
         bucket.operations.set(operations);
-        bucket.period.set(ticks(period));
+        bucket.period.set(nanos(period));
         bucket.burst.set(raised(operations, period, burst));
         bucket.level.set(whole.saturating_mul(is).saturating_add(rest.saturating_mul(is) / was));
-        bucket.fill(reactor.tick());
+        bucket.fill(reactor.now());
     }
 
     /// Takes `count` operations if they may be done now; false, and takes none, if not. Never true
     /// for more than the burst.
     pub fn take<S: 'static>(&self, reactor: &Context<S>, count: u32) -> bool {
-        self.0.fill(reactor.tick());
+        self.0.fill(reactor.now());
         let left = self.0.level.get() - self.0.parts(count);
         if left >= 0 {
             self.0.level.set(left);
@@ -119,7 +122,7 @@ impl Limiter {
         if count > self.0.burst.get() {
             return Duration::MAX;
         }
-        self.0.fill(reactor.tick());
+        self.0.fill(reactor.now());
         self.0.until(reactor, self.0.level.get() - self.0.parts(count))
     }
 
@@ -131,7 +134,7 @@ impl Limiter {
     /// How much is reserved has no bound: whoever reserves for others refuses what would wait for
     /// too long, by [`wait`](Limiter::wait). What is not done in the end stays taken.
     pub fn reserve<S: 'static>(&self, reactor: &Context<S>, count: u32) -> Duration {
-        self.0.fill(reactor.tick());
+        self.0.fill(reactor.now());
         let left = self.0.level.get().saturating_sub(self.0.parts(count));
         let wait = self.0.until(reactor, left);
         if wait < Duration::MAX {
@@ -142,8 +145,8 @@ impl Limiter {
 
     /// How many operations may be done now.
     pub fn available<S: 'static>(&self, reactor: &Context<S>) -> u32 {
-        self.0.fill(reactor.tick());
-        let whole = self.0.level.get().max(0) / i128::from(self.0.period.get());
+        self.0.fill(reactor.now());
+        let whole = self.0.level.get().max(0) / self.0.period.get() as i128;
         u32::try_from(whole).unwrap_or(u32::MAX)
     }
 }
@@ -151,16 +154,16 @@ impl Limiter {
 impl Bucket {
     /// What so many operations cost.
     fn parts(&self, operations: u32) -> i128 {
-        i128::from(operations) * i128::from(self.period.get())
+        i128::from(operations) * self.period.get() as i128
     }
 
-    fn fill(&self, tick: u64) {
-        let ticks = tick.saturating_sub(self.filled.replace(Some(tick)).unwrap_or(tick));
-        let (each, period) = (i128::from(self.operations.get()), i128::from(self.period.get()));
+    fn fill(&self, now: Instant) {
+        let since = now.saturating_duration_since(self.filled.replace(Some(now)).unwrap_or(now));
+        let (each, period) = (i128::from(self.operations.get()), self.period.get() as i128);
         // Less than an operation above the burst, or whoever looks at each tick loses what one tick
         // brings too much.
-        let most = self.parts(self.burst.get()) + (each.min(period) - 1).max(0);
-        let level = self.level.get().saturating_add(each * i128::from(ticks));
+        let most = self.parts(self.burst.get()) + (each.min(period / NANOS) - 1).max(0) * NANOS;
+        let level = self.level.get().saturating_add(each * since.as_nanos() as i128);
         self.level.set(level.min(most));
     }
 
@@ -171,8 +174,10 @@ impl Bucket {
             _ if missing == 0 => Duration::ZERO,
             0 => Duration::MAX,
             each => {
-                let ticks = u64::try_from(missing.div_ceil(each)).unwrap_or(u64::MAX);
-                reactor.until_tick(reactor.tick().saturating_add(ticks))
+                let nanos = missing.div_ceil(each);
+                let seconds = u64::try_from(nanos / 1_000_000_000).unwrap_or(u64::MAX);
+                let wait = Duration::new(seconds, (nanos % 1_000_000_000) as u32);
+                reactor.until_tick(reactor.turn_tick_after(wait)) // Nobody is called before that.
             }
         }
     }
@@ -180,11 +185,11 @@ impl Bucket {
 
 /// A burst that is no less than what a tick brings.
 fn raised(operations: u32, period: Duration, burst: u32) -> u32 {
-    let tick = u64::from(operations).div_ceil(ticks(period));
+    let tick = u64::from(operations).div_ceil(Tick::count_of(period).max(1));
     burst.max(u32::try_from(tick).unwrap_or(u32::MAX)).max(1)
 }
 
-/// A period in ticks, rounded up, one at least.
-fn ticks(period: Duration) -> u64 {
-    Timeline::after((0, 0), period).max(1)
+/// A period of whole ticks, rounded up, one at least, in nanoseconds.
+fn nanos(period: Duration) -> u128 {
+    u128::from(Tick::count_of(period).max(1)) * NANOS as u128
 }

@@ -8,7 +8,7 @@
 //!  1 flush     `before_poll` hooks; what was written to sources goes to the kernel
 //!  2 wait      how long? zero if anything is queued, else until the nearest deadline
 //!  3 poll      the kernel says what is ready; the only place where the loop sleeps
-//!  4 stamp     one `now` for the whole turn
+//!  4 forget    the `now` of before the sleep; the next is read when first asked for, once a turn
 //!  5 collect   into the event queue, calling nobody: readiness, expired timers, posts
 //!  6 dispatch  `after_poll` hooks; then what phase 5 left in the queue, High, Normal, Low, first
 //!              in first out
@@ -47,10 +47,10 @@
 //!
 //! # Left out
 //! Nested runs, which would break R1 and do not compile. Work stealing and `async`: one thread, one
-//! stack, callbacks. Level-triggered polling: mio has none; the resume queue gives its safety.
+//! stack, callbacks. Level-triggered polling: mio has none, `poll.rs` draws the difference.
 //!
 //! # Read next
-//! `turn_once` below, then `id.rs`.
+//! `turn_once` below, then `context.rs`: what callbacks may do with the loop.
 
 use std::fmt;
 use std::io;
@@ -291,7 +291,7 @@ impl<S: 'static> Reactor<S> {
         turn.0.flush(state);
         let wait = turn.0.wait(max_wait);
         turn.0.poll(wait)?;
-        turn.0.stamp();
+        turn.0.forget();
         turn.0.collect();
         let ran = turn.0.dispatch(state);
         turn.0.idle(state, ran);
@@ -351,18 +351,18 @@ impl<S: 'static> Reactor<S> {
         wait
     }
 
-    /// Phase 4. The clock is read when somebody first asks.
-    fn stamp(&mut self) {
+    /// Phase 4. The clock is read when a callback, or phase 5, first asks for the time.
+    fn forget(&mut self) {
         self.context.time.forget();
+    }
+
+    /// Phase 5.
+    fn collect(&mut self) {
         if self.context.trace.is_on() {
             let woken = self.events.iter().filter(|event| event.token() == WAKE).count();
             let ready = self.scripted.len() + self.events.iter().count() - woken;
             self.context.note(Kind::Polled, Subject::None, Place::caller(), ready as u32);
         }
-    }
-
-    /// Phase 5.
-    fn collect(&mut self) {
         let context = &mut self.context;
         if self.script.is_some() {
             for (id, ready) in self.scripted.drain(..) {

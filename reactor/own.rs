@@ -76,17 +76,21 @@ impl<S: 'static> Context<S> {
     /// # Panics
     /// As [`own`](Context::own).
     #[track_caller]
-    pub fn own_with<T, F>(&mut self, value: T, options: Options, callback: F) -> SourceId<T>
+    pub fn own_with<T, F>(&mut self, value: T, options: Options, mut callback: F) -> SourceId<T>
     where
         T: 'static,
         F: FnMut(&mut Context<S>, &mut S, SourceId<T>, Readiness) + 'static,
     {
+        let callback = move |context: &mut Context<S>, state: &mut S, id, ready: Readiness| {
+            callback(context, state, id, ready.shown());
+        };
         self.try_own(value, options, callback).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// [`own_with`](Context::own_with) that tells where that panics.
+    /// [`own_with`](Context::own_with) that tells where that panics, for sources of ours, whose
+    /// callbacks are shown messages, too.
     #[track_caller]
-    pub(super) fn try_own<T, F>(
+    pub(crate) fn try_own<T, F>(
         &mut self,
         value: T,
         options: Options,
@@ -100,7 +104,7 @@ impl<S: 'static> Context<S> {
             callback(reactor, state, SourceId::new(id.raw()), ready);
         };
         // Nothing is ever readable here; mio wants an interest.
-        match self.register_with(Owned(value), Interest::READABLE, options, call) {
+        match self.register_unmasked(Owned(value), Interest::READABLE, options, call) {
             Ok(id) => Ok(self.mark_owned(id)),
             Err(Rejected { error, .. }) => Err(error),
         }

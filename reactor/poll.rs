@@ -1,4 +1,22 @@
 //! Phase 3 from the inside: asking the kernel what is ready, or sleeping until something is.
+//!
+//! The kernel can report readiness in two ways. *Level-triggered*, it reports the state, in each
+//! poll: there are unread bytes. *Edge-triggered*, as mio asks it to, it reports the change, once:
+//! bytes have come.
+//!
+//! ```text
+//!                     600 bytes come    you read 500, and stop    50 bytes come
+//!   unread            600               100                       150
+//!   level-triggered   ready             ready     ready           ready
+//!   edge-triggered    ready             (silent)  (silent)        ready
+//! ```
+//!
+//! Edges are cheaper: a connection is registered once, for both directions, and is not reported
+//! again and again while nobody wants its bytes. The price is a duty: read until the kernel answers
+//! `WouldBlock`, or ask for another call with [`resume`](super::Context::resume).
+//!
+//! # Read next
+//! `dispatch.rs`: where callbacks are called. Beside the path: `readiness.rs`, what is reported.
 
 use std::io;
 use std::time::Duration;

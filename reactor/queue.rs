@@ -17,7 +17,7 @@
 //! stood in High (R7).
 //!
 //! # Read next
-//! `../timers/wheel.rs`: where the timers in the queue come from.
+//! `timer.rs`: the callbacks that wait for a time.
 
 use std::collections::VecDeque;
 

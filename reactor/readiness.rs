@@ -1,4 +1,20 @@
 //! Readiness: why a source is called.
+//!
+//! ```text
+//!   bit  0 ─ 5    what the kernel reports, or somebody who resumes the source in its place
+//!        6, 7     DEADLINE and FLUSH: the loop's own
+//!        8 ─ 10   of the first, what the kernel itself has said
+//!       11 ─ 15   messages of this crate, each for one kind of source
+//! ```
+//!
+//! # Rules
+//! 1. What comes by a public call has bits 0 to 5 and no others. So nobody can pretend that a
+//!    deadline is up, that the kernel has told of a hang-up, or that one of our own sources was
+//!    sent a message.
+//! 2. A callback that was handed in by a public call is not shown bits 8 to 15.
+//!
+//! # Read next
+//! `dispatch.rs`: who is called for it.
 
 use std::fmt;
 use std::ops::{BitAnd, BitOr, BitOrAssign};
@@ -8,7 +24,7 @@ use std::ops::{BitAnd, BitOr, BitOrAssign};
 /// From the kernel they are hints, as always with epoll: a *spurious* readiness is possible, so a
 /// read may still answer `WouldBlock`.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-pub struct Readiness(u8);
+pub struct Readiness(u16);
 
 impl Readiness {
     /// Nothing.
@@ -32,6 +48,52 @@ impl Readiness {
     /// that was borrowed mutably since it last ran. The one reason that comes outside of dispatch:
     /// a callback that answers it writes out what it holds and calls nobody.
     pub const FLUSH: Readiness = Readiness(128);
+
+    /// What the kernel can report, and a public call may ask for.
+    const REPORTS: Readiness = Readiness(0x003f);
+    /// What is shown to callbacks of the program.
+    const PUBLIC: Readiness = Readiness(0x00ff);
+    /// The kernel itself has said that there may be room to write.
+    pub(crate) const HAS_ROOM: Readiness = Readiness(0x0100);
+    /// The kernel itself has said that writing has become impossible.
+    pub(crate) const HUNG_UP: Readiness = Readiness(0x0200);
+    /// The kernel itself has said that an error is pending.
+    pub(crate) const FAILED: Readiness = Readiness(0x0400);
+    /// All three.
+    const SAID: Readiness = Readiness(0x0700);
+    /// Messages of a kind of source to its own: what each means is for that kind to say.
+    pub(crate) const MESSAGES: [Readiness; 5] = [
+        Readiness(0x0800),
+        Readiness(0x1000),
+        Readiness(0x2000),
+        Readiness(0x4000),
+        Readiness(0x8000),
+    ];
+
+    /// What a public call may ask for, of what it does.
+    #[inline]
+    pub(super) fn asked(self) -> Readiness {
+        self & Readiness::REPORTS
+    }
+
+    /// What a callback of the program is shown.
+    #[inline]
+    pub(super) fn shown(self) -> Readiness {
+        self & Readiness::PUBLIC
+    }
+
+    /// The same, said by the kernel itself, or by what stands for it: a wire, a script.
+    #[inline]
+    pub(crate) fn said(self) -> Readiness {
+        let room = (self.0 & Readiness::WRITABLE.0) << 7;
+        let ends = (self.0 & (Readiness::WRITE_CLOSED.0 | Readiness::ERROR.0)) << 6;
+        Readiness(self.asked().0 | room | ends)
+    }
+
+    /// Both sets.
+    pub(crate) const fn with(self, other: Readiness) -> Readiness {
+        Readiness(self.0 | other.0)
+    }
 
     /// Whether all of `other` is in this set.
     #[inline]
@@ -62,12 +124,13 @@ impl Readiness {
         self.intersects(Readiness(2 | 8 | 16))
     }
 
+    /// For records: that the kernel itself has said it is not among them.
     pub(super) fn bits(self) -> u32 {
-        u32::from(self.0)
+        u32::from(self.0 & !Readiness::SAID.0)
     }
 
     pub(super) fn from_bits(bits: u32) -> Readiness {
-        Readiness(bits as u8)
+        Readiness(bits as u16)
     }
 
     #[inline]
@@ -81,6 +144,7 @@ impl Readiness {
                 | bit(event.is_error(), Readiness::ERROR)
                 | bit(event.is_priority(), Readiness::PRIORITY),
         )
+        .said()
     }
 }
 
@@ -106,7 +170,7 @@ impl BitOrAssign for Readiness {
 
 impl fmt::Debug for Readiness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const NAMES: [&str; 8] = [
+        const NAMES: [&str; 9] = [
             "readable",
             "writable",
             "read-closed",
@@ -115,10 +179,43 @@ impl fmt::Debug for Readiness {
             "priority",
             "deadline",
             "flush",
+            "message",
         ];
-        let set = NAMES.iter().enumerate().filter(|(bit, _)| self.0 & 1 << bit != 0);
+        let messages = u16::from(self.0 > (Readiness::PUBLIC | Readiness::SAID).0);
+        let named = self.shown().0 | messages << 8;
+        let set = NAMES.iter().enumerate().filter(|(bit, _)| named & 1 << bit != 0);
         let names: Vec<&str> = set.map(|(_, name)| *name).collect();
         f.write_str(if names.is_empty() { "none" } else { "" })?;
         f.write_str(&names.join("+"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_public_call_asks_for_is_no_message_and_no_word_of_the_kernel() {
+        let all = Readiness(u16::MAX);
+        assert_eq!(all.asked(), Readiness(0x3f));
+        assert_eq!(all.shown(), Readiness(0xff));
+        assert_eq!(all.asked().said().0, 0x073f);
+        assert_eq!(Readiness::WRITABLE.said(), Readiness::WRITABLE | Readiness::HAS_ROOM);
+        assert_eq!(Readiness::WRITE_CLOSED.said(), Readiness::WRITE_CLOSED | Readiness::HUNG_UP);
+        assert_eq!(Readiness::ERROR.said(), Readiness::ERROR | Readiness::FAILED);
+        for ready in [Readiness::READABLE, Readiness::READ_CLOSED, Readiness::PRIORITY] {
+            assert_eq!(ready.said(), ready);
+        }
+        for message in Readiness::MESSAGES {
+            assert_eq!((message.asked(), message.shown()), (Readiness::NONE, Readiness::NONE));
+            assert!(!message.intersects(Readiness::SAID));
+        }
+    }
+
+    #[test]
+    fn records_tell_messages_and_not_who_has_said_it() {
+        let ready = Readiness::WRITABLE.said() | Readiness::MESSAGES[4];
+        assert_eq!(format!("{:?}", Readiness::from_bits(ready.bits())), "writable+message");
+        assert_eq!(format!("{:?}", Readiness::ERROR.said()), "error");
     }
 }

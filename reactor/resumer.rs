@@ -40,6 +40,11 @@ impl Resumer {
     /// Calls the source's callback in the next turn, as [`Context::resume`] does; until then the
     /// loop does not sleep. A stale id is dropped and counted when it is collected. O(1).
     pub fn resume(&self, id: RawId, ready: Readiness) {
+        self.send(id, ready.asked());
+    }
+
+    /// [`resume`](Resumer::resume) with anything, as [`Context::send`].
+    pub(crate) fn send(&self, id: RawId, ready: Readiness) {
         self.0.borrow_mut().push((id, ready));
     }
 
@@ -74,7 +79,7 @@ impl<S: 'static> Context<S> {
         }
         let mut waiting = resumer.0.take();
         for (id, ready) in waiting.drain(..) {
-            if !self.resume(id, ready) {
+            if !self.send(id, ready) {
                 self.drop_stale(id.into());
             }
         }

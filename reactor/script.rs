@@ -44,9 +44,11 @@ impl Script {
         Script::default()
     }
 
-    /// Adds a turn in which the poller reports `events`, in this order.
+    /// Adds a turn in which the poller reports `events`, in this order; of each what a kernel can
+    /// report, which [`DEADLINE`](Readiness::DEADLINE) and [`FLUSH`](Readiness::FLUSH) are not.
     pub fn report<E: IntoIterator<Item = (RawId, Readiness)>>(&self, events: E) {
-        self.turns.borrow_mut().push_back(events.into_iter().collect());
+        let events = events.into_iter().map(|(id, ready)| (id, ready.said()));
+        self.turns.borrow_mut().push_back(events.collect());
     }
 
     pub(super) fn next(&self) -> Option<Report> {

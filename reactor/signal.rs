@@ -43,10 +43,12 @@ use signal_hook::consts::{FORBIDDEN, signal};
 use signal_hook::low_level;
 use signal_hook_mio::v1_0::Signals;
 
-use super::{Context, RawId, Readiness, SourceId};
+use super::{Context, Options, RawId, Readiness, SourceId};
 
 /// The highest number of any system; the kernel refuses those that it does not have.
 const SIGNAL_MAX: i32 = 127;
+/// A message of the hub to who handles a signal: it has come.
+const CAME: Readiness = Readiness::MESSAGES[0];
 
 /// A signal, see signal(7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -169,7 +171,7 @@ impl mio::event::Source for OnSignal {
 pub(super) struct Hub {
     signals: Signals,
     /// Who is resumed, in order. Ids that have become stale stay until somebody looks.
-    resumes: Vec<(Signal, RawId)>,
+    resumes: Vec<(Signal, RawId, Readiness)>,
 }
 
 impl mio::event::Source for Hub {
@@ -210,11 +212,15 @@ impl<S: 'static> Context<S> {
     {
         self.signal_hub(signal)?;
         let handler = OnSignal(signal);
-        let id = self.register(handler, Interest::READABLE, move |reactor, state, _, _| {
-            callback(reactor, state, signal);
-        })?;
+        let call = move |reactor: &mut Context<S>, state: &mut S, _, ready: Readiness| {
+            if ready.contains(CAME) {
+                callback(reactor, state, signal);
+            }
+        };
+        let options = Options::default();
+        let id = self.register_unmasked(handler, Interest::READABLE, options, call)?;
         self.unref(id);
-        self.resume_on_signal(signal, id.raw())?;
+        self.send_on_signal(signal, id.raw(), CAME)?;
         Ok(id)
     }
 
@@ -225,10 +231,15 @@ impl<S: 'static> Context<S> {
     /// As [`on_signal`](Context::on_signal).
     #[track_caller]
     pub fn resume_on_signal(&mut self, signal: Signal, id: RawId) -> io::Result<()> {
+        self.send_on_signal(signal, id, Readiness::READABLE)
+    }
+
+    #[track_caller]
+    fn send_on_signal(&mut self, signal: Signal, id: RawId, ready: Readiness) -> io::Result<()> {
         let hub = self.signal_hub(signal)?;
         let mut resumes = mem::take(&mut self[hub].resumes);
-        resumes.retain(|(_, id)| self.contains(*id));
-        resumes.push((signal, id));
+        resumes.retain(|(_, id, _)| self.contains(*id));
+        resumes.push((signal, id, ready));
         self[hub].resumes = resumes;
         Ok(())
     }
@@ -267,12 +278,8 @@ fn take_signals<S: 'static>(reactor: &mut Context<S>, id: SourceId<Hub>) {
     let hub = &mut reactor[id];
     let came: Vec<i32> = hub.signals.pending().collect();
     let mut resumes = mem::take(&mut hub.resumes);
-    resumes.retain(|(signal, id)| {
-        if came.contains(&signal.0) {
-            reactor.resume(*id, Readiness::READABLE)
-        } else {
-            reactor.contains(*id)
-        }
+    resumes.retain(|(signal, id, ready)| {
+        if came.contains(&signal.0) { reactor.send(*id, *ready) } else { reactor.contains(*id) }
     });
     reactor[id].resumes = resumes;
 }

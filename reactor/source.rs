@@ -21,6 +21,7 @@ use super::id::{GENERATION_MAX, INDEX_BITS};
 use super::own::Owned;
 use super::trace::Kind;
 use super::{Context, Place, Priority, RawId, Readiness, SourceId};
+use crate::timers::Tick;
 
 /// How a source is registered; `Options::default()` suits any mio source.
 #[derive(Clone, Copy, Debug, Default)]
@@ -205,6 +206,29 @@ impl<S: 'static> Context<S> {
     #[track_caller]
     pub fn register_with<T, F>(
         &mut self,
+        source: T,
+        interest: Interest,
+        options: Options,
+        mut callback: F,
+    ) -> Result<SourceId<T>, Rejected<T>>
+    where
+        T: mio::event::Source + 'static,
+        F: FnMut(&mut Context<S>, &mut S, SourceId<T>, Readiness) + 'static,
+    {
+        let callback = move |context: &mut Context<S>, state: &mut S, id, ready: Readiness| {
+            callback(context, state, id, ready.shown());
+        };
+        self.register_unmasked(source, interest, options, callback)
+    }
+
+    /// [`register_with`](Context::register_with) for sources of ours, whose callbacks are shown
+    /// messages, too.
+    ///
+    /// # Errors
+    /// As `register`.
+    #[track_caller]
+    pub(crate) fn register_unmasked<T, F>(
+        &mut self,
         mut source: T,
         interest: Interest,
         options: Options,
@@ -265,7 +289,7 @@ impl<S: 'static> Context<S> {
         true
     }
 
-    /// [`register_with`](Context::register_with) for what no selector can refuse.
+    /// [`register_unmasked`](Context::register_unmasked) for what no selector can refuse.
     ///
     /// # Panics
     /// With more sources than a token can number: 2^31, or 2^19 on 32-bit targets.
@@ -281,7 +305,7 @@ impl<S: 'static> Context<S> {
         T: mio::event::Source + 'static,
         F: FnMut(&mut Context<S>, &mut S, SourceId<T>, Readiness) + 'static,
     {
-        match self.register_with(source, interest, options, callback) {
+        match self.register_unmasked(source, interest, options, callback) {
             Ok(id) => id,
             Err(Rejected { error, .. }) => panic!("{error}"),
         }
@@ -354,8 +378,18 @@ impl<S: 'static> Context<S> {
     /// This is the *resume queue*: a source that stopped early, to let others run, is not told
     /// again by an edge-triggered kernel. While anyone waits to be resumed, the loop does not
     /// sleep. False if the id is stale.
+    ///
+    /// [`DEADLINE`](Readiness::DEADLINE) and [`FLUSH`](Readiness::FLUSH) are the loop's to say, and
+    /// are left out of `ready`; where nothing else is in it, nothing is called.
     #[inline]
     pub fn resume(&mut self, id: RawId, ready: Readiness) -> bool {
+        self.send(id, ready.asked())
+    }
+
+    /// [`resume`](Context::resume) with anything: messages to a source of ours, or what was said in
+    /// the kernel's place.
+    #[inline]
+    pub(crate) fn send(&mut self, id: RawId, ready: Readiness) -> bool {
         let queued = self.push_ready(id, ready);
         if queued && self.trace.is_on() {
             self.note(Kind::Resumed, id.into(), self.place_of(id.into()), ready.bits());
@@ -403,14 +437,14 @@ impl<S: 'static> Context<S> {
     /// Calls the source with [`Readiness::DEADLINE`] at or after `tick` (see
     /// [`tick_after`](Context::tick_after)); `None` disarms. Each source has one such deadline, it
     /// goes with the source, and it does not hold the loop. O(1). False if the id is stale.
-    pub fn set_deadline(&mut self, id: RawId, tick: Option<u64>) -> bool {
+    pub fn set_deadline(&mut self, id: RawId, tick: Option<Tick>) -> bool {
         let Some(entry) = self.sources.get_mut(id) else { return false };
         match (entry.deadline, tick) {
             (Some(timer), Some(tick)) => {
-                self.wheel.rearm(timer, tick);
+                self.wheel.rearm(timer, tick.count());
             }
             (None, Some(tick)) => {
-                entry.deadline = Some(self.wheel.insert(tick, super::Timer::Source(id)));
+                entry.deadline = Some(self.wheel.insert(tick.count(), super::Timer::Source(id)));
             }
             (Some(timer), None) => {
                 self.wheel.cancel(timer);

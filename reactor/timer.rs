@@ -14,7 +14,7 @@
 //! ```
 //!
 //! # Read next
-//! `remote.rs`: how another thread gets a callback into this one.
+//! `../timers/wheel.rs`: which timer is next. Beside the path: `remote.rs`, for other threads.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ use super::RawId;
 use super::queue::Once;
 use super::trace::{Kind, Subject};
 use super::{Context, Place};
-use crate::timers::{TICK, Timeline, TimerId};
+use crate::timers::{Stamp, TICK, Tick, TimerId};
 
 /// Occurrences a [`Missed::Burst`] makes up for at most; what is older is skipped and counted.
 /// A laptop that slept for a day owes an interval of a second 86,400 of them.
@@ -116,7 +116,17 @@ impl<S: 'static> Context<S> {
         self.arm_once(tick, callback, Place::caller())
     }
 
-    fn arm_once<F>(&mut self, tick: u64, callback: F, place: Place) -> TimerId
+    /// [`at`](Context::at) a tick.
+    #[cfg(feature = "ws")]
+    #[track_caller]
+    pub(crate) fn at_tick<F>(&mut self, tick: Tick, callback: F) -> TimerId
+    where
+        F: FnOnce(&mut Context<S>, &mut S) + 'static,
+    {
+        self.arm_once(tick, callback, Place::caller())
+    }
+
+    fn arm_once<F>(&mut self, tick: Tick, callback: F, place: Place) -> TimerId
     where
         F: FnOnce(&mut Context<S>, &mut S) + 'static,
     {
@@ -184,14 +194,14 @@ impl<S: 'static> Context<S> {
         callback: Repeating<S>,
         place: Place,
     ) -> TimerId {
-        let period = Timeline::after((0, 0), period.max(TICK));
+        let period = Tick::count_of(period.max(TICK));
         let every = Some(Box::new(Every { callback, period, missed }));
         let tick = self.turn_tick_after(first);
         self.arm(tick, Timer::Every { every, place, referenced: true }, place)
     }
 
-    fn arm(&mut self, tick: u64, timer: Timer<S>, place: Place) -> TimerId {
-        let id = self.wheel.insert(tick, timer);
+    fn arm(&mut self, tick: Tick, timer: Timer<S>, place: Place) -> TimerId {
+        let id = self.wheel.insert(tick.count(), timer);
         self.referenced += 1;
         if self.trace.is_on() {
             let argument = self.millis_until(tick);
@@ -205,8 +215,12 @@ impl<S: 'static> Context<S> {
     /// time one store, for which the loop wakes at the old one once and finds nothing to do.
     #[inline]
     pub fn rearm(&mut self, id: TimerId, delay: Duration) -> bool {
-        let tick = self.turn_tick_after(delay);
-        let moved = self.wheel.rearm(id, tick);
+        self.rearm_at(id, self.turn_tick_after(delay))
+    }
+
+    /// [`rearm`](Context::rearm) to a tick.
+    pub(crate) fn rearm_at(&mut self, id: TimerId, tick: Tick) -> bool {
+        let moved = self.wheel.rearm(id, tick.count());
         if moved && self.trace.is_on() {
             let argument = self.millis_until(tick);
             self.note(Kind::Rearmed, id.into(), self.place_of(id.into()), argument);
@@ -229,14 +243,14 @@ impl<S: 'static> Context<S> {
 
     /// The time left until the timer is due; `None` if the id is stale.
     pub fn time_left(&self, id: TimerId) -> Option<Duration> {
-        let deadline = self.wheel.deadline(id)?;
+        let deadline = Tick::new(self.wheel.deadline(id)?);
         Some(self.time.timeline.until(deadline, self.now()))
     }
 
     /// The tick at `delay` from the turn's `now`, where the delays of timers begin (R5).
     #[inline]
-    fn turn_tick_after(&self, delay: Duration) -> u64 {
-        Timeline::after(self.time.split(), delay)
+    pub(super) fn turn_tick_after(&self, delay: Duration) -> Tick {
+        self.time.turn().after(delay)
     }
 
     /// The first tick at or after `delay` from this very moment, as
@@ -245,33 +259,34 @@ impl<S: 'static> Context<S> {
     ///
     /// # Cost
     /// Reads the clock.
-    pub fn tick_after(&self, delay: Duration) -> u64 {
-        Timeline::after(self.time.timeline.now(self.time.clock.now()), delay)
+    pub fn tick_after(&self, delay: Duration) -> Tick {
+        self.time.timeline.now(self.time.clock.now()).after(delay)
     }
 
-    /// The first tick at or after this very moment: what is noted of something that happens, so
-    /// that no limit which counts from it is up early.
+    /// This very moment, exactly: what is noted of something that happens, so that no limit which
+    /// counts from it ([`Stamp::after`]) is up early.
     ///
     /// # Cost
     /// Reads the clock.
-    pub fn tick_now(&self) -> u64 {
-        self.time.timeline.deadline(self.time.clock.now())
+    #[inline]
+    pub fn stamp(&self) -> Stamp {
+        self.time.this_moment()
     }
 
     /// The tick that had begun last at the turn's [`now`](Context::now): milliseconds since the
     /// reactor was made, rounded down. What is to happen at a tick is due when this has reached it.
     #[inline]
-    pub fn tick(&self) -> u64 {
-        self.time.split().0
+    pub fn tick(&self) -> Tick {
+        self.time.turn().tick()
     }
 
     /// How long it is until that tick begins; zero if it has.
-    pub(super) fn until_tick(&self, tick: u64) -> Duration {
+    pub(super) fn until_tick(&self, tick: Tick) -> Duration {
         self.time.timeline.until(tick, self.now())
     }
 
-    fn millis_until(&self, tick: u64) -> u32 {
-        u32::try_from(tick.saturating_sub(self.tick())).unwrap_or(u32::MAX)
+    fn millis_until(&self, tick: Tick) -> u32 {
+        u32::try_from(tick.since(self.tick())).unwrap_or(u32::MAX)
     }
 
     /// Runs a timer that was collected in this turn, unless it was cancelled or put off since.
@@ -311,17 +326,17 @@ impl<S: 'static> Context<S> {
 
     /// Arms the next occurrence before this one runs, so that the callback may cancel or move it.
     fn next_occurrence(&mut self, id: TimerId, every: &Every<S>) -> Occurrence {
-        let now = self.tick();
-        let due = self.wheel.deadline(id).unwrap_or(now);
-        let behind = now.saturating_sub(due) / every.period;
+        let now = self.time.turn();
+        let due = self.wheel.deadline(id).map_or(now.tick(), Tick::new);
+        let behind = now.tick().since(due) / every.period;
         let missed = match every.missed {
             Missed::Skip => behind,
             Missed::Burst => behind.saturating_sub(BURST_MAX - 1),
             Missed::Delay => 0,
         };
-        let due = due + missed * every.period;
-        let from = if every.missed == Missed::Delay { now } else { due };
-        self.wheel.rearm(id, from.saturating_add(every.period));
+        let due = due.plus(missed * every.period);
+        let from = if every.missed == Missed::Delay { now.next() } else { due };
+        self.wheel.rearm(id, from.plus(every.period).count());
         let deadline = self.time.timeline.instant(due).unwrap_or_else(|| self.now());
         Occurrence { timer: id, deadline, missed }
     }

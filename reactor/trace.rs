@@ -219,7 +219,7 @@ impl<S> Context<S> {
         if self.trace.is_on() {
             self.record(kind, subject, place, argument, cause);
             self.trace.running = self.trace.sequence;
-            self.trace.began = self.time.nanos();
+            self.trace.began = self.time.this_moment().nanos();
         }
     }
 
@@ -227,7 +227,7 @@ impl<S> Context<S> {
     #[inline]
     pub(super) fn end_callback(&mut self, kind: Kind) {
         if self.trace.is_on() {
-            let micros = self.time.nanos().saturating_sub(self.trace.began) / 1000;
+            let micros = self.time.this_moment().nanos().saturating_sub(self.trace.began) / 1000;
             let argument = u32::try_from(micros).unwrap_or(u32::MAX);
             self.note(kind, Subject::None, Place::caller(), argument);
             self.trace.running = 0;
@@ -242,7 +242,7 @@ impl<S> Context<S> {
         if self.trace.is_on() {
             self.note(kind, Subject::None, place, 0);
             self.trace.running = self.trace.sequence;
-            self.trace.began = self.time.nanos();
+            self.trace.began = self.time.this_moment().nanos();
         }
         outer
     }
@@ -262,7 +262,7 @@ impl<S> Context<S> {
     #[cold]
     fn record(&mut self, kind: Kind, subject: Subject, place: Place, argument: u32, cause: u64) {
         self.trace.sequence += 1;
-        let nanos = self.time.nanos();
+        let nanos = self.time.this_moment().nanos();
         let sequence = self.trace.sequence;
         if let Some(observer) = &mut self.trace.observer {
             observer(&LoopEvent { sequence, nanos, cause, place, subject, kind, argument });

@@ -84,7 +84,7 @@ fn is_run(event: &LoopEvent) -> bool {
     [RunSource, RunTimer, RunDeferred, RunEnqueued, RunPosted, RunHook].contains(&event.kind)
 }
 
-/// The phases come in the order of the header: flush, wait, poll, stamp, collect, dispatch, idle.
+/// The phases come in the order of the header: flush, wait, poll, forget, collect, dispatch, idle.
 #[test]
 fn the_phases_of_a_turn_come_in_the_documented_order() {
     let told = Rc::new(RefCell::new(Vec::new()));
@@ -467,10 +467,10 @@ fn r9_a_panic_unwinds_and_loses_nothing_but_itself() {
 #[test]
 fn r9_a_deadline_that_a_panic_left_over_and_was_armed_again_is_told_once() {
     let (mut lab, [_, bad, late]) = panicking(PanicPolicy::Propagate);
-    lab.reactor.set_deadline(late.raw(), Some(0));
+    lab.reactor.set_deadline(late.raw(), Some(waterwheel::timers::Tick::new(0)));
     lab.report(&[bad]);
     assert!(catch_unwind(AssertUnwindSafe(|| lab.run())).is_err());
-    lab.reactor.set_deadline(late.raw(), Some(0));
+    lab.reactor.set_deadline(late.raw(), Some(waterwheel::timers::Tick::new(0)));
     let turn = lab.turn(&[]);
     assert_eq!(turn[..2], ["RunDeferred", "RunSource source#2.2 deadline"]);
     assert!(turn[2..].iter().all(|line| line.starts_with("Stale")), "{turn:?}");

@@ -3,11 +3,16 @@
 //! Knows `Instant`, which measures, and the wall clock, which names a moment to people and may be
 //! set back an hour: no timer is kept by it. Only what was asked for by the hour and the day is,
 //! and that looks again when the wall clock was set.
+//!
+//! # Read next
+//! `wheel.rs`: what is done with ticks.
 
 use std::cell::Cell;
 use std::fmt;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::{Now, Stamp, Tick};
 
 /// The length of a tick, the resolution of every timer.
 ///
@@ -182,85 +187,52 @@ impl Default for ManualClock {
     }
 }
 
-/// Converts between instants and ticks, counted from one origin. All rounding happens here.
+/// Counts from an origin, the start of the clock. How it is rounded is in `tick.rs`.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeline {
     origin: Instant,
 }
 
 impl Timeline {
-    /// A timeline whose tick 0 is `origin`.
+    /// A timeline that starts at `origin`.
     pub fn new(origin: Instant) -> Timeline {
         Timeline { origin }
     }
 
-    /// The last tick that has begun at `now`, and the nanoseconds since it began. Rounds down.
-    pub fn now(&self, now: Instant) -> (u64, u32) {
-        let elapsed = now.saturating_duration_since(self.origin);
-        let (ticks, rest) = split(elapsed);
-        (ticks, rest as u32)
+    /// An instant as the time that it is.
+    #[inline]
+    pub fn now(&self, now: Instant) -> Now {
+        Now::new(now.saturating_duration_since(self.origin))
     }
 
-    /// The first tick at or after `deadline`. Rounds up; an instant before the origin is tick 0.
-    pub fn deadline(&self, deadline: Instant) -> u64 {
-        let (ticks, rest) = split(deadline.saturating_duration_since(self.origin));
-        ticks.saturating_add(u64::from(rest > 0))
+    /// The first tick at or after `deadline`; for an instant before the origin, the first of all.
+    pub fn deadline(&self, deadline: Instant) -> Tick {
+        self.now(deadline).next()
     }
 
-    /// The first tick at or after `delay` past the moment that [`now`](Timeline::now) split in two.
-    ///
-    /// Saturates at `u64::MAX`, 584 million years from the origin: a deadline out there is kept and
-    /// never reached, which is what whoever asked for `Duration::MAX` means. Zero is the tick that
-    /// has begun: whoever looks next looks later, so there is nothing to round up.
-    pub fn after(now: (u64, u32), delay: Duration) -> u64 {
-        if delay.is_zero() {
-            return now.0;
-        }
-        let (ticks, rest) = split(delay);
-        let rest = (u64::from(now.1) + rest).div_ceil(TICK_NANOS);
-        now.0.saturating_add(ticks).saturating_add(rest)
+    /// An instant as that of something that happened; one before the origin is [`Stamp::START`].
+    #[inline]
+    pub fn stamp(&self, instant: Instant) -> Stamp {
+        let since = instant.saturating_duration_since(self.origin);
+        let nanos = since.as_secs().saturating_mul(1_000_000_000);
+        Stamp::new(nanos.saturating_add(u64::from(since.subsec_nanos())))
     }
 
     /// How long from `now` until `tick` begins; zero if it has begun. Saturates.
-    pub fn until(&self, tick: u64, now: Instant) -> Duration {
-        Duration::from_millis(tick).saturating_sub(now.saturating_duration_since(self.origin))
+    pub fn until(&self, tick: Tick, now: Instant) -> Duration {
+        let begins = Duration::from_millis(tick.count());
+        begins.saturating_sub(now.saturating_duration_since(self.origin))
     }
 
     /// The instant at which `tick` begins, or `None` past what an `Instant` can hold.
-    pub fn instant(&self, tick: u64) -> Option<Instant> {
-        self.origin.checked_add(Duration::from_millis(tick))
+    pub fn instant(&self, tick: Tick) -> Option<Instant> {
+        self.origin.checked_add(Duration::from_millis(tick.count()))
     }
-
-    /// Nanoseconds from the origin to `now`, for records.
-    pub fn nanos(&self, now: Instant) -> u64 {
-        now.saturating_duration_since(self.origin).as_nanos() as u64
-    }
-}
-
-/// Whole ticks, and the nanoseconds over. Saturates at `u64::MAX` ticks.
-fn split(duration: Duration) -> (u64, u64) {
-    let nanos = u64::from(duration.subsec_nanos());
-    let ticks = duration.as_secs().saturating_mul(1000).saturating_add(nanos / TICK_NANOS);
-    (ticks, nanos % TICK_NANOS)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn deadlines_round_up_and_now_rounds_down() {
-        let origin = Instant::now();
-        let line = Timeline::new(origin);
-        let at = |nanos| origin + Duration::from_nanos(nanos);
-        assert_eq!(line.deadline(at(1)), 1);
-        assert_eq!(line.deadline(at(1_000_000)), 1);
-        assert_eq!(line.now(at(1_999_999)), (1, 999_999));
-        assert_eq!(Timeline::after((1, 999_999), Duration::from_nanos(1)), 2);
-        assert_eq!(Timeline::after((1, 999_999), Duration::from_nanos(2)), 3);
-        assert_eq!(Timeline::after((7, 0), Duration::ZERO), 7);
-        assert_eq!(Timeline::after((7, 999_999), Duration::ZERO), 7);
-    }
 
     #[test]
     fn wall_time_rounds_down_before_and_after_1970() {
@@ -290,9 +262,17 @@ mod tests {
     }
 
     #[test]
-    fn an_endless_delay_saturates() {
-        assert_eq!(Timeline::after((u64::MAX - 1, 1), Duration::MAX), u64::MAX);
-        let line = Timeline::new(Instant::now());
-        assert!(line.until(u64::MAX, Instant::now()) > Duration::from_secs(1 << 50));
+    fn a_timeline_counts_from_its_origin() {
+        let origin = Instant::now();
+        let line = Timeline::new(origin);
+        assert_eq!(line.stamp(origin - TICK), Stamp::START);
+        let at = |nanos| origin + Duration::from_nanos(nanos);
+        assert_eq!(line.stamp(at(1_999_999)), Stamp::new(1_999_999));
+        assert_eq!(line.now(at(1_999_999)).tick(), Tick::new(1));
+        assert_eq!([0, 1, 1_000_000].map(|n| line.deadline(at(n)).count()), [0, 1, 1]);
+        assert_eq!(line.deadline(origin - TICK), Tick::START);
+        assert_eq!(line.until(Tick::new(3), origin + TICK / 4), TICK * 11 / 4);
+        assert_eq!(line.instant(Tick::new(3)), Some(origin + 3 * TICK));
+        assert!(line.until(Tick::NEVER, origin) > Duration::from_secs(1 << 50));
     }
 }

@@ -9,16 +9,18 @@
 //!
 //! ```text
 //!              deadlines round up                 now rounds down
-//!   Instant ─────────────────────▶ tick ◀──────────────────────── Instant
+//!   Instant ─────────────────────▶ Tick ◀──────────────────────── Instant
 //! ```
 //!
 //! Both roundings lean the same way: a timer may run up to one tick late and never early.
 //!
 //! # Read next
-//! [`wheel`](Wheel): how a deadline finds its slot.
+//! `tick.rs`: where that is done.
 
 mod clock;
+mod tick;
 mod wheel;
 
 pub use clock::{Clock, ManualClock, TICK, Timeline, WallTime};
+pub use tick::{Now, Stamp, Tick};
 pub use wheel::{TimerId, Wheel};

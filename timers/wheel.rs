@@ -46,7 +46,7 @@
 //! Ticks finer or coarser than the caller's: the wheel does not know what a tick is.
 //!
 //! # Read next
-//! `reactor/timer.rs`, which puts closures into it.
+//! `../net/conn.rs`: a connection on this loop. Beside the path: `clock.rs`, from moments to ticks.
 
 use std::fmt;
 use std::mem;

@@ -10,6 +10,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use httpdate::HttpDate;
 
 use crate::reactor::Context;
+use crate::timers::Tick;
 
 /// A whole line, such as `Date: Sun, 06 Nov 1994 08:49:37 GMT` and CRLF: all are 37 bytes long.
 pub(super) type Line = [u8; 37];
@@ -21,12 +22,12 @@ const EPOCH: &Line = b"Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n";
 pub(super) struct Dates {
     line: Cell<Line>,
     /// The first tick of the next second.
-    until: Cell<u64>,
+    until: Cell<Tick>,
 }
 
 impl Default for Dates {
     fn default() -> Dates {
-        Dates { line: Cell::new(*EPOCH), until: Cell::new(0) }
+        Dates { line: Cell::new(*EPOCH), until: Cell::new(Tick::START) }
     }
 }
 
@@ -36,7 +37,7 @@ impl Dates {
     #[inline]
     pub(super) fn get<S: 'static>(&self, reactor: &Context<S>) -> Line {
         let tick = reactor.tick();
-        let is_right = tick < self.until.get() && self.until.get() - tick <= 1000;
+        let is_right = tick < self.until.get() && self.until.get().since(tick) <= 1000;
         if !is_right {
             self.renew(reactor);
         }
@@ -52,6 +53,6 @@ impl Dates {
         if write!(&mut line[6..35], "{date}").is_ok() {
             self.line.set(line);
         }
-        self.until.set(reactor.tick() + 1000 - ms % 1000);
+        self.until.set(reactor.tick().plus(1000 - ms % 1000));
     }
 }

@@ -18,9 +18,9 @@ use std::rc::{Rc, Weak};
 use super::Traffic;
 use super::faults::{Dice, Faults};
 use super::listen::Queue;
-use crate::net::limits::ticks;
 use crate::net::wire::{Carrier, Parcel, Wire};
 use crate::reactor::{Context, RawId, Readiness, Resumer, SourceId};
+use crate::timers::Tick;
 
 /// What the ends of all wires share. They hold it; it holds none of them, so that nothing is kept
 /// alive by what is under way.
@@ -38,7 +38,7 @@ pub(super) struct State {
     pub(super) outgoing: Vec<Flight>,
     /// Under way, by time of arrival, ties in the order of sending. What connections have under
     /// way is bounded by their buffers, and attempts to connect by their makers.
-    pub(super) flights: BTreeMap<(u64, u64), Flight>,
+    pub(super) flights: BTreeMap<(Tick, u64), Flight>,
     pub(super) sent: u64,
     pub(super) listeners: BTreeMap<SocketAddr, Weak<RefCell<Queue>>>,
     /// The last port given to who did not ask for one.
@@ -106,8 +106,8 @@ impl Ether {
 
     /// The network's turn: what was sent sets out, what is due arrives.
     pub(super) fn turn<S: 'static>(&self, reactor: &mut Context<S>, id: RawId) {
+        self.state.borrow_mut().set_out(reactor.stamp().next());
         let now = reactor.tick();
-        self.state.borrow_mut().set_out(now);
         let mut woken = Vec::new();
         while let Some(flight) = self.next_due(now) {
             let Some(wire) = flight.wire.upgrade() else { continue };
@@ -118,12 +118,12 @@ impl Ether {
         }
         let next = self.state.borrow_mut().line_up(&mut woken);
         for (source, ready) in woken {
-            reactor.resume(source, ready);
+            reactor.send(source, ready);
         }
         reactor.set_deadline(id, next);
     }
 
-    fn next_due(&self, now: u64) -> Option<Flight> {
+    fn next_due(&self, now: Tick) -> Option<Flight> {
         let state = &mut *self.state.borrow_mut();
         let first = state.flights.first_entry().filter(|first| first.key().0 <= now)?;
         let flight = first.remove();
@@ -138,7 +138,7 @@ impl Ether {
 impl State {
     /// Puts those to be woken into the order in which they are; answers when the next parcel is
     /// due.
-    fn line_up(&mut self, woken: &mut [(RawId, Readiness)]) -> Option<u64> {
+    fn line_up(&mut self, woken: &mut [(RawId, Readiness)]) -> Option<Tick> {
         if self.faults.shuffle {
             self.dice.shuffle(woken);
         }
@@ -146,11 +146,11 @@ impl State {
     }
 
     /// Draws the time of arrival of everything that was sent.
-    fn set_out(&mut self, now: u64) {
+    fn set_out(&mut self, now: Tick) {
         for flight in std::mem::take(&mut self.outgoing) {
             let Some(wire) = flight.wire.upgrade() else { continue };
             let Flight { to, mut cargo, .. } = flight;
-            let mut due = now.saturating_add(self.latency());
+            let mut due = now.plus(self.latency());
             match cargo {
                 Cargo::Parcel(Parcel::Bytes(count)) => {
                     if self.dice.chance(self.faults.reset_per_mille) {
@@ -160,11 +160,12 @@ impl State {
                     } else if let Some(rate) = self.faults.bytes_per_second {
                         // A line that is busy begins with this when it is done with the last.
                         let ms = (count as u64).saturating_mul(1000).div_ceil(rate.max(1));
-                        due = wire.in_order(to, due).saturating_add(ms);
+                        due = wire.in_order(to, due).plus(ms);
                     }
                 }
                 Cargo::Parcel(Parcel::Fin) => {
-                    due += self.dice.below(ticks(self.faults.fin_delay_max) + 1);
+                    let most = Tick::count_of(self.faults.fin_delay_max);
+                    due = due.plus(self.dice.below(most + 1));
                 }
                 Cargo::Knock(_) if self.dice.chance(self.faults.lose_per_mille) => {
                     self.traffic.lost += 1;
@@ -172,7 +173,7 @@ impl State {
                 }
                 Cargo::Knock(_) if self.dice.chance(self.faults.refuse_per_mille) => {
                     self.traffic.refused += 1;
-                    due = due.saturating_add(self.latency()); // There and back.
+                    due = due.plus(self.latency()); // There and back.
                     self.fly(due, &wire, 0, Cargo::Parcel(Parcel::Refused));
                     continue;
                 }
@@ -190,13 +191,14 @@ impl State {
 
     fn latency(&mut self) -> u64 {
         let Faults { latency_min, latency_max, resend_per_mille, resend_after, .. } = self.faults;
-        let (min, max) = (ticks(latency_min), ticks(latency_max));
+        let (min, max) = (Tick::count_of(latency_min), Tick::count_of(latency_max));
         let again = self.dice.chance(resend_per_mille);
         let more = self.dice.below(max.saturating_sub(min) + 1);
-        min.saturating_add(more).saturating_add(if again { ticks(resend_after) } else { 0 })
+        let resent = if again { Tick::count_of(resend_after) } else { 0 };
+        min.saturating_add(more).saturating_add(resent)
     }
 
-    fn fly(&mut self, due: u64, wire: &Rc<Wire>, to: usize, cargo: Cargo) {
+    fn fly(&mut self, due: Tick, wire: &Rc<Wire>, to: usize, cargo: Cargo) {
         self.sent += 1;
         let flight = Flight { wire: Rc::downgrade(wire), to, cargo };
         self.flights.insert((due, self.sent), flight);

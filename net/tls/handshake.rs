@@ -29,6 +29,7 @@ use crate::net::limits::Seat;
 use crate::net::stream::Stream;
 use crate::net::transport::Io;
 use crate::reactor::{Context, Options, Readiness, SourceId};
+use crate::timers::Tick;
 
 /// How long a handshake may take by default. 10 s: three round trips and a signature take one
 /// second on the worst of lines.
@@ -43,7 +44,7 @@ pub struct Handshake {
     seat: Seat,
     marks: u16,
     /// The tick at which it is given up.
-    until: u64,
+    until: Tick,
     timeout: Duration,
 }
 
@@ -64,11 +65,11 @@ impl Handshake {
             (Some(error), _) | (None, Err(error)) => Err(error),
             (None, Ok(session)) => Ok(Tls::new(io, session, &clear, &early)),
         };
-        Handshake { tls, seat, marks, until: 0, timeout: Duration::ZERO }
+        Handshake { tls, seat, marks, until: Tick::START, timeout: Duration::ZERO }
     }
 
     /// Goes on with it. True when it is over.
-    fn shake(&mut self, ready: Readiness, tick: u64) -> io::Result<bool> {
+    fn shake(&mut self, ready: Readiness, tick: Tick) -> io::Result<bool> {
         let tls = match &mut self.tls {
             Ok(tls) => tls,
             Err(error) => return Err(mem::replace(error, io::ErrorKind::Other.into())),

@@ -24,6 +24,7 @@ use super::frame::{self, CONTROL_BYTES_MAX, Head, Kind, Role};
 use super::limits::Limits;
 use super::mask::{self, Mask};
 use super::utf8::Utf8;
+use crate::timers::Stamp;
 
 #[cfg(test)]
 mod tests;
@@ -73,8 +74,8 @@ struct Partial {
     bytes: Vec<u8>,
     utf8: Utf8,
     fragments: u32,
-    /// The tick at which it began; 0 if nobody has said.
-    since: u64,
+    /// When it began, if somebody has said.
+    since: Option<Stamp>,
 }
 
 impl Decoder {
@@ -194,15 +195,11 @@ impl Decoder {
         self.message.as_ref().map_or(0, |message| message.bytes.capacity())
     }
 
-    /// The tick at which the message that has begun and not ended began: it is `tick` for one that
-    /// was not asked about before.
+    /// When the message began that has begun and not ended: it is `now` for one that was not asked
+    /// about before.
     #[inline]
-    pub(super) fn begun(&mut self, tick: impl FnOnce() -> u64) -> Option<u64> {
-        let message = self.message.as_mut()?;
-        if message.since == 0 {
-            message.since = tick().max(1);
-        }
-        Some(message.since)
+    pub(super) fn begun(&mut self, now: impl FnOnce() -> Stamp) -> Option<Stamp> {
+        Some(*self.message.as_mut()?.since.get_or_insert_with(now))
     }
 }
 

@@ -151,7 +151,7 @@ impl<S: 'static> Drop for Amid<'_, S> {
     #[inline]
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.resume(self.1.raw(), NUDGE);
+            self.0.send(self.1.raw(), NUDGE);
         }
     }
 }
@@ -197,7 +197,7 @@ impl<F> Driven<F> {
         if held != mem::replace(&mut self.held, held) {
             charge(reactor, id, held); // A limit of its own refuses a message that is too big.
         }
-        let since = self.decoder.begun(|| reactor.tick_now());
+        let since = self.decoder.begun(|| reactor.stamp());
         watch::amid(&self.socket, reactor, since);
         if at == input.len() && since.is_none() {
             self.close_if_draining(reactor, id);

@@ -20,7 +20,6 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::time::Duration;
 
 use super::drive::fail;
 use super::event::Reason;
@@ -31,9 +30,9 @@ use super::socket::{Phase, Socket};
 use crate::net::conn::{Conn, mark};
 use crate::net::drive::LOOK_AND_READ;
 use crate::reactor::{Context, Priority};
-use crate::timers::TimerId;
+use crate::timers::{Stamp, Tick, TimerId};
 
-const NEVER: u64 = u64::MAX;
+const NEVER: Tick = Tick::NEVER;
 
 /// What is due, and when, in ticks.
 pub(super) struct Watch {
@@ -46,15 +45,15 @@ pub(super) struct Watch {
     /// How many of them had gone at the last look, if others had to wait.
     gone: Cell<Option<u64>>,
     /// When to look next for signs of life.
-    look: Cell<u64>,
+    look: Cell<Tick>,
     /// When the message that has begun must have ended.
-    message: Cell<u64>,
+    message: Cell<Tick>,
     /// When that message began.
-    since: Cell<u64>,
+    since: Cell<Option<Stamp>>,
     /// When the closing must have ended.
-    close: Cell<u64>,
+    close: Cell<Tick>,
     /// The timer, and what it is armed for.
-    timer: Cell<Option<(TimerId, u64)>>,
+    timer: Cell<Option<(TimerId, Tick)>>,
 }
 
 impl Default for Watch {
@@ -66,7 +65,7 @@ impl Default for Watch {
             gone: Cell::new(None),
             look: Cell::new(NEVER),
             message: Cell::new(NEVER),
-            since: Cell::new(NEVER),
+            since: Cell::new(None),
             close: Cell::new(NEVER),
             timer: Cell::new(None),
         }
@@ -112,13 +111,13 @@ pub(super) fn opened<S: 'static>(socket: &Socket, reactor: &mut Context<S>) {
 
 /// A message that began at `since` has not ended; or there is none.
 #[inline]
-pub(super) fn amid<S: 'static>(socket: &Socket, reactor: &mut Context<S>, since: Option<u64>) {
+pub(super) fn amid<S: 'static>(socket: &Socket, reactor: &mut Context<S>, since: Option<Stamp>) {
     let watch = &socket.0.watch;
     let Some((since, timeout)) = since.zip(socket.0.limits.message_timeout) else {
-        watch.since.set(NEVER);
+        watch.since.set(None);
         return watch.message.set(NEVER);
     };
-    if watch.since.replace(since) != since {
+    if watch.since.replace(Some(since)) != Some(since) {
         watch.message.set(reactor.tick_after(timeout));
         arm(socket, reactor);
     }
@@ -160,14 +159,13 @@ fn arm<S: 'static>(socket: &Socket, reactor: &mut Context<S>) {
     if due == NEVER || armed.is_some_and(|(_, at)| at <= due) {
         return;
     }
-    let delay = Duration::from_millis(due.saturating_sub(reactor.tick()));
     if let Some((id, _)) = armed
-        && reactor.rearm(id, delay)
+        && reactor.rearm_at(id, due)
     {
         return timer.set(Some((id, due)));
     }
     let watched = socket.clone();
-    let id = reactor.after(delay, move |reactor, _| {
+    let id = reactor.at_tick(due, move |reactor, _| {
         watched.0.watch.timer.set(None);
         ring(watched, reactor);
     });
@@ -179,7 +177,7 @@ fn arm<S: 'static>(socket: &Socket, reactor: &mut Context<S>) {
 /// it (R3): it is read first.
 fn ring<S: 'static>(socket: Socket, reactor: &mut Context<S>) {
     if let Some(id) = socket.conn().filter(|id| reactor.contains(id.raw())) {
-        reactor.resume(id.raw(), LOOK_AND_READ);
+        reactor.send(id.raw(), LOOK_AND_READ);
         reactor.enqueue(Priority::Low, move |reactor, _| come_up(&socket, reactor));
     }
 }

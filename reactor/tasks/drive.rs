@@ -26,7 +26,7 @@ pub(super) fn drive<S: 'static>(
     // What its callbacks do is not the queue's doing: by `PanicPolicy::Drop` it would go with them.
     let running = mem::replace(&mut reactor.running, Subject::None);
     take_answers(reactor, id);
-    let now = reactor.moment();
+    let now = reactor.present();
     let Some(queue) = reactor.get_mut(id) else { return };
     if ready.contains(Readiness::DEADLINE) {
         queue.armed = None;
@@ -42,7 +42,7 @@ pub(super) fn drive<S: 'static>(
 
 /// Ends the runs that have answered. An answer comes before a timeout of the same turn (R3).
 fn take_answers<S: 'static>(reactor: &mut Context<S>, id: SourceId<TaskQueue<S>>) {
-    let now = reactor.moment();
+    let now = reactor.present();
     let Some(queue) = reactor.get_mut(id) else { return };
     let Some(answers) = &queue.answers else { return };
     answers.is_awaited.set(false);
@@ -88,7 +88,7 @@ fn begin<S: 'static>(
     id: SourceId<TaskQueue<S>>,
     run: RunId,
 ) {
-    let (now, from) = (reactor.moment(), reactor.tick_now());
+    let (now, from) = (reactor.present(), reactor.stamp());
     let Some(queue) = reactor.get_mut(id) else { return };
     let begun = queue.plan.begin(run, now, from);
     if let (Some(begun), Some(answers)) = (begun, queue.answers.clone()) {
@@ -119,7 +119,7 @@ struct Lent<'a, S: 'static> {
 
 impl<S: 'static> Drop for Lent<'_, S> {
     fn drop(&mut self) {
-        let now = self.reactor.moment();
+        let now = self.reactor.present();
         let callback = self.callback.take();
         let Some(queue) = self.reactor.get_mut(self.id) else { return };
         if let Some(callback) = callback {

@@ -41,6 +41,7 @@ use std::rc::Rc;
 
 use super::random::Random;
 use super::{Context, Options, Place, SourceId};
+use crate::timers::Tick;
 
 #[cfg(feature = "cron")]
 mod cron;
@@ -59,6 +60,7 @@ pub use task::{Overrun, RunId, Task, TaskError, TaskId};
 use drive::{drive, pump};
 use plan::Plan;
 use run::Answers;
+use schedule::Present;
 
 /// What a task does.
 type Callback<S> = Box<dyn FnMut(&mut Context<S>, &mut S, Run)>;
@@ -102,7 +104,7 @@ struct Limits {
 pub struct TaskQueue<S: 'static> {
     plan: Plan<Callback<S>>,
     /// The tick its deadline is armed for; `None` when it is not, or was called for it.
-    armed: Option<u64>,
+    armed: Option<Tick>,
     /// `None` until it is opened.
     answers: Option<Rc<Answers>>,
     /// `None` also while it is called.
@@ -301,9 +303,9 @@ impl<S: 'static> SourceId<TaskQueue<S>> {
     fn change<R>(
         self,
         reactor: &mut Context<S>,
-        change: impl FnOnce(&mut TaskQueue<S>, Moment) -> R,
+        change: impl FnOnce(&mut TaskQueue<S>, Present) -> R,
     ) -> Option<R> {
-        let now = reactor.moment();
+        let now = reactor.present();
         let result = change(reactor.get_mut(self)?, now);
         pump(reactor, self);
         Some(result)
@@ -311,8 +313,9 @@ impl<S: 'static> SourceId<TaskQueue<S>> {
 }
 
 impl<S: 'static> Context<S> {
-    fn moment(&self) -> Moment {
-        Moment { tick: self.tick(), wall: self.wall() }
+    fn present(&self) -> Present {
+        let exact = self.time.turn();
+        Present { moment: Moment { tick: exact.tick(), wall: self.wall() }, exact }
     }
 }
 

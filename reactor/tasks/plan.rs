@@ -31,12 +31,12 @@ use std::sync::Arc;
 use slab::Slab;
 
 use super::record::{Counts, Outcome, Record};
-use super::schedule::Timetable;
+use super::schedule::{Present, Timetable};
 use super::task::{RunId, Settings, Task, TaskError, TaskId};
 use super::{Limits, Moment, Schedule};
 use crate::reactor::Random;
 use crate::reactor::{Place, Priority};
-use crate::timers::{TimerId, Wheel};
+use crate::timers::{Tick, TimerId, Wheel};
 
 mod runs;
 mod view;
@@ -57,7 +57,7 @@ struct Attempt {
 }
 
 /// A task's place among those that may start: priority, then due first, then asked first.
-type Rank = (Priority, u64, u64, u32);
+type Rank = (Priority, Tick, u64, u32);
 
 struct Planned<T> {
     /// `None` while it is lent out.
@@ -171,7 +171,7 @@ impl<T> Plan<T> {
     }
 
     /// Takes a task in; it is due by its schedule from now on.
-    pub(super) fn add(&mut self, task: Task, value: T, now: Moment) -> Result<TaskId, TaskError> {
+    pub(super) fn add(&mut self, task: Task, value: T, now: Present) -> Result<TaskId, TaskError> {
         if self.names.contains_key(&task.name) {
             return Err(TaskError::Duplicate(task.name));
         }
@@ -205,7 +205,7 @@ impl<T> Plan<T> {
     }
 
     /// Takes a task out, with all that is under way for it; false if the id is stale.
-    pub(super) fn remove(&mut self, id: TaskId, now: Moment) -> bool {
+    pub(super) fn remove(&mut self, id: TaskId, now: Present) -> bool {
         let Some(task) = self.task_mut(id) else { return false };
         let active = mem::take(&mut task.active);
         for run in active {
@@ -228,7 +228,7 @@ impl<T> Plan<T> {
     }
 
     /// Gives a task another schedule, from now on; what is under way goes on. False if stale.
-    pub(super) fn set_schedule(&mut self, id: TaskId, schedule: Schedule, now: Moment) -> bool {
+    pub(super) fn set_schedule(&mut self, id: TaskId, schedule: Schedule, now: Present) -> bool {
         let Some(task) = self.task_mut(id) else { return false };
         task.timetable = Timetable::new(schedule, now);
         self.arm_look(id, now);
@@ -237,8 +237,8 @@ impl<T> Plan<T> {
     }
 
     /// Makes a task due now, too. False if the id is stale or there is no room for another run.
-    pub(super) fn run_now(&mut self, id: TaskId, now: Moment) -> bool {
-        let accepted = self.submit(id, now);
+    pub(super) fn run_now(&mut self, id: TaskId, now: Present) -> bool {
+        let accepted = self.submit(id, now.moment);
         self.settle(id);
         accepted
     }
@@ -266,9 +266,9 @@ impl<T> Plan<T> {
 
     /// Takes in what time has brought: occurrences, attempts to repeat, timeouts; `budget` at most.
     /// What is left is due at once.
-    pub(super) fn advance(&mut self, now: Moment, budget: usize) {
+    pub(super) fn advance(&mut self, now: Present, budget: usize) {
         for _ in 0..budget {
-            let Some(timer) = self.wheel.expire(now.tick) else { return };
+            let Some(timer) = self.wheel.expire(now.moment.tick.count()) else { return };
             match self.wheel.get(timer) {
                 Some(&Wake::Look(id)) => self.look(id, now),
                 Some(&Wake::Retry(id, attempt)) => {
@@ -288,14 +288,14 @@ impl<T> Plan<T> {
     }
 
     /// The tick at which to advance again; `None` if nothing is to come.
-    pub(super) fn next_wake(&self) -> Option<u64> {
-        self.wheel.next_deadline()
+    pub(super) fn next_wake(&self) -> Option<Tick> {
+        self.wheel.next_deadline().map(Tick::new)
     }
 
-    fn look(&mut self, id: TaskId, now: Moment) {
+    fn look(&mut self, id: TaskId, now: Present) {
         let mut due = mem::take(&mut self.due);
         if let Some(task) = self.task_mut(id) {
-            let missed = task.timetable.fire(now, task.settings.catch_up, &mut due);
+            let missed = task.timetable.fire(now.moment, task.settings.catch_up, &mut due);
             task.counts.missed += missed;
             task.passed += missed;
         }
@@ -321,7 +321,7 @@ impl<T> Plan<T> {
 
     /// Arms the wheel for the next look at a timetable, and tells why nothing is to come if that
     /// should not be.
-    fn arm_look(&mut self, id: TaskId, now: Moment) {
+    fn arm_look(&mut self, id: TaskId, now: Present) {
         let Some(task) = self.tasks.get_mut(id.index as usize) else { return };
         if let Some(why) = task.timetable.take_trouble() {
             self.tell_trouble(id, why, now);
@@ -329,9 +329,9 @@ impl<T> Plan<T> {
         let Some(task) = self.tasks.get_mut(id.index as usize) else { return };
         match (task.timetable.look_at(), task.look) {
             (Some(tick), Some(timer)) => {
-                self.wheel.rearm(timer, tick);
+                self.wheel.rearm(timer, tick.count());
             }
-            (Some(tick), None) => task.look = Some(self.wheel.insert(tick, Wake::Look(id))),
+            (Some(tick), None) => task.look = Some(self.wheel.insert(tick.count(), Wake::Look(id))),
             (None, Some(timer)) => {
                 self.wheel.cancel(timer);
                 task.look = None;

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 #[cfg(feature = "cron")]
 use super::cron::{self, Cron};
-use crate::timers::{Timeline, WallTime};
+use crate::timers::{Now, TICK, Tick, WallTime};
 
 /// Occurrences that [`Task::catch_up`](super::Task::catch_up) makes up for at most.
 pub const CATCH_UP_MAX: u32 = 100;
@@ -40,16 +40,23 @@ const WAS_WRONG_MS: i64 = 24 * 3600 * 1000;
 /// One moment by both clocks. The tick orders and measures, the wall time tells people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Moment {
-    /// Milliseconds since the reactor was made.
-    pub tick: u64,
+    /// The tick that had begun: milliseconds since the reactor was made.
+    pub tick: Tick,
     /// What the wall clock shows then, or showed.
     pub wall: WallTime,
 }
 
+/// The present: as it is written down, and exactly, since delays count from it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Present {
+    pub(super) moment: Moment,
+    pub(super) exact: Now,
+}
+
 impl Moment {
     /// The moment of a tick, if the wall clock is not set in between.
-    fn of_tick(self, tick: u64) -> Moment {
-        let ms = i128::from(tick) - i128::from(self.tick);
+    fn of_tick(self, tick: Tick) -> Moment {
+        let ms = i128::from(tick.count()) - i128::from(self.tick.count());
         let ms = i64::try_from(ms).unwrap_or(i64::MAX);
         Moment { tick, wall: self.wall.plus_ms(ms) }
     }
@@ -57,7 +64,8 @@ impl Moment {
     /// The moment at which the wall clock shows `wall`, if it is not set in between.
     #[cfg(feature = "cron")]
     fn of_wall(self, wall: WallTime) -> Moment {
-        let tick = self.tick.saturating_add_signed(wall.ms_since(self.wall));
+        let ms = wall.ms_since(self.wall);
+        let tick = Tick::new(self.tick.count().saturating_add_signed(ms));
         Moment { tick, wall }
     }
 }
@@ -80,11 +88,12 @@ pub struct Schedule(When);
 enum When {
     OnDemand,
     Once {
-        delay: u64,
+        delay: Duration,
     },
     Every {
+        /// In ticks.
         period: u64,
-        first: u64,
+        first: Duration,
     },
     #[cfg(feature = "cron")]
     Cron(Box<Cron>),
@@ -93,13 +102,13 @@ enum When {
 impl Schedule {
     /// Once, `delay` after it is added. The task is removed when that run has ended.
     pub fn after(delay: Duration) -> Schedule {
-        Schedule(When::Once { delay: ticks(delay) })
+        Schedule(When::Once { delay })
     }
 
     /// Again and again, first one `period` after it is added. In whole ticks, one at least.
     pub fn every(period: Duration) -> Schedule {
-        let period = ticks(period).max(1);
-        Schedule(When::Every { period, first: period })
+        let ticks = Tick::count_of(period).max(1);
+        Schedule(When::Every { period: ticks, first: period.max(TICK) })
     }
 
     /// Never by itself: only when it is told to run now.
@@ -110,7 +119,7 @@ impl Schedule {
     /// Moves the first occurrence of an interval, and its grid with it. Nothing for others.
     pub fn first_after(mut self, delay: Duration) -> Schedule {
         if let When::Every { first, .. } = &mut self.0 {
-            *first = ticks(delay);
+            *first = delay;
         }
         self
     }
@@ -181,11 +190,12 @@ pub(super) struct Timetable {
 }
 
 impl Timetable {
-    pub(super) fn new(schedule: Schedule, now: Moment) -> Timetable {
+    pub(super) fn new(schedule: Schedule, present: Present) -> Timetable {
+        let now = present.moment;
         let next = match &schedule.0 {
             When::OnDemand => None,
             When::Once { delay: first } | When::Every { first, .. } => {
-                Some(now.of_tick(now.tick.saturating_add(*first)))
+                Some(now.of_tick(present.exact.after(*first)))
             }
             #[cfg(feature = "cron")]
             When::Cron(_) => None,
@@ -211,12 +221,12 @@ impl Timetable {
     }
 
     /// The tick at which to look whether the next occurrence has come; `None` if there is none.
-    pub(super) fn look_at(&self) -> Option<u64> {
+    pub(super) fn look_at(&self) -> Option<Tick> {
         let next = self.next.map(|next| next.tick);
         match &self.schedule.0 {
             #[cfg(feature = "cron")]
             When::Cron(_) if next.is_some() || self.trouble.is_some() => {
-                let look = self.looked.tick + ticks(WALL_LOOK);
+                let look = self.looked.tick.plus(Tick::count_of(WALL_LOOK));
                 Some(next.map_or(look, |next| next.min(look)))
             }
             _ => next,
@@ -244,9 +254,9 @@ impl Timetable {
             self.next = None;
             return 0;
         };
-        let behind = (now.tick - next.tick) / period;
+        let behind = now.tick.since(next.tick) / period;
         let missed = behind.saturating_sub(u64::from(most) - 1);
-        let at = |number: u64| now.of_tick(next.tick.saturating_add(number.saturating_mul(period)));
+        let at = |number: u64| now.of_tick(next.tick.plus(number.saturating_mul(period)));
         due.extend((missed..=behind).map(at));
         self.next = Some(at(behind + 1));
         missed
@@ -294,16 +304,11 @@ impl Timetable {
     }
 }
 
-/// A length of time in ticks, rounded up.
-pub(super) fn ticks(duration: Duration) -> u64 {
-    Timeline::after((0, 0), duration)
-}
-
 impl fmt::Debug for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             When::OnDemand => f.write_str("on demand"),
-            When::Once { delay } => write!(f, "once after {:?}", Duration::from_millis(*delay)),
+            When::Once { delay } => write!(f, "once after {delay:?}"),
             When::Every { period, .. } => write!(f, "every {:?}", Duration::from_millis(*period)),
             #[cfg(feature = "cron")]
             When::Cron(cron) => write!(f, "{cron:?}"),

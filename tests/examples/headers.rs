@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 use support::Rng;
@@ -122,7 +123,11 @@ fn echo_sends_lines_back() {
 
 #[test]
 fn echo_sends_three_megabytes_back_bit_for_bit() {
-    let (_server, addr) = Process::serve("echo");
+    sends_three_megabytes_back("echo");
+}
+
+fn sends_three_megabytes_back(name: &str) {
+    let (_server, addr) = Process::serve(name);
     let mut rng = Rng::new();
     let sent: Vec<u8> = (0..3_000_000).map(|_| rng.below(256) as u8).collect();
     let client = Client::connect(addr);
@@ -136,6 +141,77 @@ fn echo_sends_three_megabytes_back_bit_for_bit() {
         (&mut &*stream).read_to_end(&mut got).expect("an orderly end");
     });
     assert!(got == sent, "{} bytes came back of {}", got.len(), sent.len());
+}
+
+#[test]
+fn tiny_sends_lines_back_and_counts_their_bytes() {
+    let (mut server, addr) = Process::serve("tiny");
+    let mut clients = [(); 3].map(|()| Client::connect(addr));
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.send(format!("I am {number}\n"));
+    }
+    for (number, client) in clients.iter_mut().enumerate() {
+        assert_eq!(client.line(), format!("I am {number}"));
+        client.0.get_ref().shutdown(Shutdown::Write).unwrap();
+        assert_eq!(client.rest(), "");
+    }
+    while server.line() != "21 bytes echoed" {}
+}
+
+#[test]
+fn tiny_sends_three_megabytes_back_bit_for_bit() {
+    sends_three_megabytes_back("tiny");
+}
+
+#[test]
+fn tiny_goes_on_though_clients_reset_it_or_do_not_read() {
+    let (_server, addr) = Process::serve("tiny");
+    let silent = Client::connect(addr);
+    silent.0.get_ref().set_nonblocking(true).unwrap();
+    // Until nobody takes any more: it waits for us to read.
+    while (silent.0.get_ref()).write(&[b'x'; 65536]).is_ok() {}
+    for _ in 0..10 {
+        let mut rude = Client::connect(addr);
+        rude.send("what comes back is not read\n");
+        socket2::SockRef::from(rude.0.get_ref()).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(rude);
+        let mut polite = Client::connect(addr);
+        polite.send("hello\n");
+        assert_eq!(polite.line(), "hello");
+    }
+}
+
+#[test]
+fn tiny_refuses_what_it_cannot_listen_on() {
+    let (_server, addr) = Process::serve("tiny");
+    assert_failed("tiny", &[&addr.to_string()], &format!("cannot listen on {addr}: "), 1);
+    assert_failed("tiny", &[&addr.port().to_string()], &format!("cannot listen on {addr}: "), 1);
+    assert_failed("tiny", &["192.0.2.1:7001"], "cannot listen on 192.0.2.1:7001: ", 1);
+    assert_refused("tiny", &["nonsense"], "cannot listen on 127.0.0.1:nonsense: ");
+    assert_refused("tiny", &["127.0.0.1:65536"], "cannot listen on 127.0.0.1:65536: ");
+    for (args, code) in [(&["--help"][..], 0), (&["--nonsense"], 2), (&["7001", "7002"], 2)] {
+        let Output { status, stdout, stderr } = output("tiny", args);
+        assert!(stdout.is_empty() && stderr.starts_with(b"Usage: tiny [ADDR]"), "{args:?}");
+        assert_eq!(status.code(), Some(code), "{args:?}");
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn tiny_ends_by_a_signal_and_says_nothing() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let (mut server, addr) = Process::serve("tiny");
+    let mut client = Client::connect(addr);
+    client.send("hello\n");
+    assert_eq!(client.line(), "hello");
+    let pid = Pid::from_raw(server.id() as i32).unwrap();
+    // A shell that runs these tests in the background may have SIGINT ignored: then the second.
+    for signal in [Signal::INT, Signal::TERM] {
+        kill_process(pid, signal).unwrap();
+    }
+    let (said, code) = server.rest();
+    assert!(said.is_empty() || said == b"6 bytes echoed\n");
+    assert_eq!(code, None, "a signal ended it");
 }
 
 #[test]

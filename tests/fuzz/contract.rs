@@ -141,8 +141,9 @@ impl Model {
         self.hooks_last = self.hooks.keys().next_back().copied().unwrap_or(0);
     }
 
-    /// The callback that has to run now; `None` at the end of the turn. `tick` is the turn's.
-    pub fn next(&mut self, tick: u64) -> Option<Run> {
+    /// The callback that has to run now; `None` at the end of the turn. `tick` is the turn's, `next`
+    /// the first that does not begin before the turn's now.
+    pub fn next(&mut self, tick: u64, next: u64) -> Option<Run> {
         let run = loop {
             if self.settling
                 && self.deferred_left > 0
@@ -185,7 +186,7 @@ impl Model {
                         self.batch[lane] -= 1;
                         self.settling = true;
                         let item = self.lanes[lane].pop_front().expect("the batch is there");
-                        match self.take(item, tick) {
+                        match self.take(item, tick, next) {
                             Some(run) => break Some(run),
                             None => self.stale += 1,
                         }
@@ -216,7 +217,7 @@ impl Model {
     }
 
     /// What was popped becomes a callback, unless its subject has gone or was put off.
-    fn take(&mut self, item: Item, tick: u64) -> Option<Run> {
+    fn take(&mut self, item: Item, tick: u64, next: u64) -> Option<Run> {
         let key = match item {
             Item::Call(number) => return Some(Run::Call(number)),
             Item::Source(id) => {
@@ -244,7 +245,7 @@ impl Model {
                     Missed::Delay => 0,
                 };
                 let due = due + missed_runs * period;
-                let from = if missed == Missed::Delay { tick } else { due };
+                let from = if missed == Missed::Delay { next } else { due };
                 self.rearm(key, from.saturating_add(period));
                 Some(Run::Every(key, due, missed_runs))
             }

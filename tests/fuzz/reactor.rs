@@ -217,7 +217,9 @@ impl World {
     /// nor over anything that waited.
     pub(super) fn expect(&mut self, reactor: &Loop, run: Option<Run>) {
         let before = self.model.is_before_collect();
-        assert_eq!(self.model.next(reactor.tick()), run);
+        let next = (reactor.now() - self.origin).as_nanos().div_ceil(1_000_000);
+        let next = u64::try_from(next).unwrap_or(u64::MAX);
+        assert_eq!(self.model.next(reactor.tick().count(), next), run);
         let slept = self.elapsed() - self.seen;
         let may_sleep = if before && !self.model.is_before_collect() {
             Duration::from_millis(self.model.sleeps_until).saturating_sub(self.seen).min(self.wait)

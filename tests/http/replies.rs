@@ -245,7 +245,7 @@ fn accepted_connection_is_known_by_the_line_that_listens() {
         reactor.turn(&mut (), None).unwrap();
     }
     for why in reactor.why_alive() {
-        assert!(why.to_string().contains(&format!("http_replies.rs:{line}")), "{why}");
+        assert!(why.to_string().contains(&format!("http/replies.rs:{line}")), "{why}");
     }
 }
 

@@ -266,7 +266,10 @@ fn b4_listeners_that_emit_without_end_are_stopped_by_a_panic_that_says_so() {
     reactor.once(again);
     let emitted = catch_unwind(AssertUnwindSafe(|| reactor.emit(&mut log, &Ping(1))));
     let message = emitted.unwrap_err().downcast::<String>().unwrap();
-    assert!(message.contains("listeners emit to each other, the last a bus::Ping"), "{message}");
+    assert!(
+        message.contains("listeners emit to each other, the last a patterns::bus::Ping"),
+        "{message}"
+    );
     assert_eq!(log.len(), LISTENERS_NESTED);
     // And one below the limit will do.
     let mut reactor = lab();

@@ -31,7 +31,9 @@ fn text(wall: WallTime) -> String {
 }
 
 fn note(reactor: &mut Context<Dues>, dues: &mut Dues, run: Run) {
-    let Some(late) = reactor.tick().checked_sub(run.due().tick) else { panic!("early") };
+    let Some(late) = reactor.tick().count().checked_sub(run.due().tick.count()) else {
+        panic!("early")
+    };
     assert!(reactor.wall() >= run.due().wall, "early by the wall clock");
     let late = if late == 0 { String::new() } else { format!(" +{} s", late.div_ceil(1000)) };
     dues.push(text(run.due().wall) + &late);

@@ -241,7 +241,7 @@ fn another_schedule_counts_from_now_and_what_is_under_way_goes_on() {
     let mut world = World::default();
     run_to(&mut reactor, &mut world, 13);
     assert!(queue.set_schedule(&mut reactor, task, Schedule::every(20 * MS)));
-    assert_eq!(reactor[queue].task(task).unwrap().next.unwrap().tick, 33);
+    assert_eq!(reactor[queue].task(task).unwrap().next.unwrap().tick.count(), 33);
     run_to(&mut reactor, &mut world, 40);
     queue.set_schedule(&mut reactor, task, Schedule::after(5 * MS));
     run_to(&mut reactor, &mut world, 50);
@@ -264,7 +264,8 @@ fn the_list_tells_what_comes_next_what_runs_and_what_came_last() {
     let mut world = World::default();
     run_to(&mut reactor, &mut world, 35);
     let list: Vec<Status> = reactor[queue].tasks().collect();
-    let next: Vec<_> = list.iter().map(|task| (task.name, task.next.unwrap().tick)).collect();
+    let next: Vec<_> =
+        list.iter().map(|task| (task.name, task.next.unwrap().tick.count())).collect();
     assert_eq!(next, [("a", 40), ("b", 40), ("c", 60), ("d", 60)]);
     let now: Vec<_> = list.iter().map(|task| (task.waiting, task.running)).collect();
     assert_eq!(now, [(1, 0), (0, 1), (0, 1), (1, 0)], "a came second to c at 30: c was due first");
@@ -286,7 +287,7 @@ fn the_history_keeps_the_latest_records_up_to_its_limit() {
         queue.add(&mut reactor, every("task", 1), |_, _, run| run.ok()).unwrap();
     }
     run_to(&mut reactor, &mut World::default(), 1500);
-    let kept: Vec<_> = reactor[queue].history().map(|record| record.ended.tick).collect();
+    let kept: Vec<_> = reactor[queue].history().map(|record| record.ended.tick.count()).collect();
     assert_eq!(kept, [1498, 1499, 1500]);
     assert_eq!(reactor[none].history().count(), 0);
     assert_eq!(reactor[plain].history().count(), 1000);

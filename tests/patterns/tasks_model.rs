@@ -274,8 +274,8 @@ impl Test {
             task = task.timeout(ms(timeout));
         }
         let begin = move |reactor: &mut Context<World>, world: &mut World, run: Run| {
-            let (attempt, due) = (run.attempt(), run.due().tick);
-            world.begins.push((number, attempt, due, reactor.tick()));
+            let (attempt, due) = (run.attempt(), run.due().tick.count());
+            world.begins.push((number, attempt, due, reactor.tick().count()));
             match fate(number, attempt, due) {
                 Fate::Ok => run.ok(),
                 Fate::Fail => run.fail("fate"),
@@ -313,7 +313,7 @@ impl Test {
         let place = self.rng.below(self.world.held.len() as u64) as usize;
         let (number, run) = self.world.held.remove(place);
         let is_running = self.reactor[self.queue].is_running(run.id());
-        let key = (run.due().tick, run.attempt());
+        let key = (run.due().tick.count(), run.attempt());
         let task = self.model.tasks.iter().find(|task| task.number == number);
         let place = task.and_then(|task| {
             task.running.iter().position(|(due, attempt, _)| (*due, *attempt) == key)
@@ -382,7 +382,12 @@ impl Test {
         let mut timers = 0;
         for task in &self.model.tasks {
             let is = queue.task(self.id(task.number)).unwrap();
-            assert_eq!(is.next.map(|next| next.tick), task.next, "next of {} {when}", is.name);
+            assert_eq!(
+                is.next.map(|next| next.tick.count()),
+                task.next,
+                "next of {} {when}",
+                is.name
+            );
             let state = (is.waiting, is.running, is.retrying);
             assert_eq!(
                 state,

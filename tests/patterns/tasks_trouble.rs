@@ -42,7 +42,7 @@ fn a_failed_run_is_tried_again_after_ever_longer_waits_up_to_the_cap_and_the_las
     let task = once("flaky", 100).retry(retry);
     queue
         .add(&mut reactor, task, |_, _, run| {
-            assert_eq!(run.due().tick, 100, "of all attempts");
+            assert_eq!(run.due().tick.count(), 100, "of all attempts");
             let attempt = run.attempt();
             run.finish(Err::<(), _>(format!("no {attempt}")));
         })
@@ -133,7 +133,7 @@ fn a_run_that_waits_for_its_next_attempt_is_still_under_way() {
         queue.add(&mut reactor, task, |_, _, run| run.fail("always")).unwrap();
         run_to(&mut reactor, &mut World::default(), 66);
         let runs: Vec<_> =
-            reactor[queue].history().map(|run| (run.attempt, run.started.tick)).collect();
+            reactor[queue].history().map(|run| (run.attempt, run.started.tick.count())).collect();
         assert_eq!(runs, expected, "{overrun:?}");
     }
 }
@@ -213,7 +213,7 @@ fn a_panic_costs_the_run_and_not_the_queue_under_both_policies() {
         let task = once("panics", 10).retry(retry);
         queue
             .add(&mut reactor, task, |reactor, world: &mut World, run| {
-                world.log.push(("panics".to_owned(), reactor.tick()));
+                world.log.push(("panics".to_owned(), reactor.tick().count()));
                 match run.attempt() {
                     1 => run.ok(), // Too soon: it is a failure all the same.
                     _ => world.held.push(run),
@@ -302,7 +302,7 @@ fn a_day_asleep_costs_an_interval_one_run_or_as_many_as_it_asked_for() {
     queue
         .add(&mut reactor, all, move |_, _, run| {
             assert!(run.passed() == if seen.get().0 == 0 { 86_400 - 100 } else { 0 });
-            seen.set((seen.get().0 + 1, run.due().tick));
+            seen.set((seen.get().0 + 1, run.due().tick.count()));
             run.ok();
         })
         .unwrap();
@@ -387,7 +387,7 @@ fn ten_thousand_tasks_that_are_due_together_share_turns_and_leave_nothing() {
     let ids: Vec<_> = (0..TASKS)
         .map(|number| {
             let count = |_: &mut Context<World>, world: &mut World, run: Run| {
-                world.log.push((String::new(), run.due().tick));
+                world.log.push((String::new(), run.due().tick.count()));
                 run.ok();
             };
             queue.add(&mut reactor, every(&format!("task {number}"), 1000), count).unwrap()

@@ -22,7 +22,7 @@ fn bucket<S: 'static>(reactor: &mut Context<S>) -> SourceId<Bucket> {
     let bucket = Bucket { level: 0, called: Vec::new() };
     let id = reactor.own(bucket, |reactor, _, id, ready| {
         assert!(ready.contains(Readiness::DEADLINE));
-        let (now, next) = (reactor.tick(), reactor.tick_after(5 * MS));
+        let (now, next) = (reactor.tick().count(), reactor.tick_after(5 * MS));
         reactor[id].level += 1;
         reactor[id].called.push(now);
         reactor.set_deadline(id.raw(), Some(next));

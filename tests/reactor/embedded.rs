@@ -3,13 +3,13 @@
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use support::host;
-use waterwheel::Reactor;
 use waterwheel::net::{Conn, Event, drain, memory};
 use waterwheel::reactor::{Interest, Unplugged};
 use waterwheel::timers::ManualClock;
+use waterwheel::{Reactor, SourceId};
 
 const GRACE: Duration = Duration::from_secs(5);
 const BY: [bool; 2] = [false, true];
@@ -133,4 +133,57 @@ fn host_without_hooks_is_not_kept_awake() {
     reactor.enqueue(Default::default(), |_, _| {});
     reactor.turn(&mut (), Some(Duration::ZERO)).unwrap();
     assert_eq!(reactor.next_wait(), Some(Duration::from_secs(60)));
+}
+
+/// Notes when it is dropped.
+struct Mortal(ManualClock, Rc<Cell<Option<Instant>>>);
+
+impl Drop for Mortal {
+    fn drop(&mut self) {
+        self.1.set(Some(self.0.now()));
+    }
+}
+
+/// When a source is dropped that is removed at once in this way, a minute before the next timer.
+fn dropped(by_host: bool, remove: fn(&mut Reactor<()>, SourceId<Mortal>)) -> Duration {
+    let (mut reactor, clock) = jumping::<()>();
+    let (begun, at) = (clock.now(), Rc::default());
+    let id = reactor.own(Mortal(clock.clone(), Rc::clone(&at)), |_, _, _, _| {});
+    reactor.after(Duration::from_secs(60), |_, _| {});
+    remove(&mut reactor, id);
+    let mut run = || match by_host {
+        true => host::run_by_host(&mut reactor, &mut (), Some(&clock)),
+        false => reactor.run(&mut ()),
+    };
+    while catch_unwind(AssertUnwindSafe(&mut run)).is_err() {}
+    at.get().expect("it is dropped") - begun
+}
+
+#[test]
+fn nobody_sleeps_on_what_was_removed() {
+    type Way = fn(&mut Reactor<()>, SourceId<Mortal>);
+    let ways: [Way; 4] = [
+        |reactor, id| {
+            reactor.remove(id.raw());
+        },
+        |reactor, id| {
+            reactor.before_poll(move |reactor, _| {
+                reactor.remove(id.raw());
+            });
+        },
+        |reactor, id| {
+            reactor.defer(move |reactor, _| {
+                reactor.remove(id.raw());
+            });
+        },
+        |reactor, id| {
+            reactor.defer(move |reactor, _| {
+                reactor.remove(id.raw());
+                panic!("the turn ends here");
+            });
+        },
+    ];
+    for way in ways {
+        assert_eq!(BY.map(|by_host| dropped(by_host, way)), [Duration::ZERO; 2]);
+    }
 }

@@ -2,6 +2,7 @@
 
 mod components;
 mod embedded;
+mod forged;
 mod kernel;
 mod places;
 mod remote;

@@ -130,7 +130,7 @@ fn expired_deadline_of_a_source_names_the_place_of_the_source() {
     let source = reactor.register(Unplugged, Interest::READABLE, |reactor, _, id, _| {
         reactor.remove(id.raw());
     });
-    reactor.set_deadline(source.unwrap().raw(), Some(3));
+    reactor.set_deadline(source.unwrap().raw(), Some(waterwheel::timers::Tick::new(3)));
     reactor.run(&mut ()).unwrap();
     let of = |kind: Kind| move |event: &&LoopEvent| event.kind == kind;
     let events = recorder.take();

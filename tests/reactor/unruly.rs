@@ -132,7 +132,7 @@ fn every_operation_works_from_every_kind_of_callback() {
             }
         })
         .unwrap();
-    reactor.set_deadline(source.raw(), Some(3));
+    reactor.set_deadline(source.raw(), Some(waterwheel::timers::Tick::new(3)));
     reactor.after(MS, |reactor, acts| everything(reactor, acts, "timer"));
     let own = Rc::new(Cell::new(None));
     let itself = own.clone();
@@ -284,7 +284,7 @@ fn every_kind_of_callback_may_panic_and_the_rest_runs() {
         let panics = |_: &mut Context<u32>, _: &mut u32, _, _| panic!("on purpose");
         let source = reactor.register(Unplugged, Interest::READABLE, panics).unwrap();
         let late = reactor.register(Unplugged, Interest::READABLE, panics).unwrap();
-        reactor.set_deadline(late.raw(), Some(0));
+        reactor.set_deadline(late.raw(), Some(waterwheel::timers::Tick::new(0)));
         reactor.after(Duration::ZERO, bad);
         reactor.defer(bad);
         reactor.enqueue(Default::default(), bad);

@@ -50,20 +50,20 @@ pub fn once(name: &str, ms: u64) -> Task {
 
 /// Notes the run and ends it.
 pub fn ok(reactor: &mut Context<World>, world: &mut World, run: Run) {
-    world.log.push((run.name().to_owned(), reactor.tick()));
+    world.log.push((run.name().to_owned(), reactor.tick().count()));
     run.ok();
 }
 
 /// Notes the run and keeps it.
 pub fn hold(reactor: &mut Context<World>, world: &mut World, run: Run) {
-    world.log.push((run.name().to_owned(), reactor.tick()));
+    world.log.push((run.name().to_owned(), reactor.tick().count()));
     world.held.push(run);
 }
 
 /// Notes the run and ends it so much later.
 pub fn take(ms: u64) -> impl FnMut(&mut Context<World>, &mut World, Run) {
     move |reactor, world, run| {
-        world.log.push((run.name().to_owned(), reactor.tick()));
+        world.log.push((run.name().to_owned(), reactor.tick().count()));
         reactor.after(Duration::from_millis(ms), move |_, _| run.ok());
     }
 }
@@ -71,7 +71,7 @@ pub fn take(ms: u64) -> impl FnMut(&mut Context<World>, &mut World, Run) {
 pub fn tell(record: &Record) -> String {
     let Record { name, attempt, outcome, started, ended, again, .. } = record;
     let again = again.map_or(String::new(), |again| format!(", again in {} ms", again.as_millis()));
-    format!("{name} {attempt} [{}-{}] {outcome}{again}", started.tick, ended.tick)
+    format!("{name} {attempt} [{}-{}] {outcome}{again}", started.tick.count(), ended.tick.count())
 }
 
 pub fn history(reactor: &Reactor<World>, queue: Queue) -> Vec<String> {
@@ -85,7 +85,7 @@ pub fn counts(reactor: &Reactor<World>, queue: Queue, name: &str) -> Counts {
 
 /// Turns the loop until the clock shows `ms`; then something may be looked at.
 pub fn run_to(reactor: &mut Reactor<World>, world: &mut World, ms: u64) {
-    let left = ms.checked_sub(reactor.tick()).unwrap();
+    let left = ms.checked_sub(reactor.tick().count()).unwrap();
     let stopper = reactor.after(Duration::from_millis(left), |reactor, _| {
         // What is due in the same millisecond comes first: the queue's starts take a turn or two.
         reactor.enqueue(Priority::Low, |reactor, _| {

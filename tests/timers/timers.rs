@@ -24,7 +24,7 @@ struct World {
 }
 
 fn log(name: &'static str) -> impl FnMut(&mut Context<World>, &mut World) {
-    move |reactor, world| world.log.push((name, reactor.tick()))
+    move |reactor, world| world.log.push((name, reactor.tick().count()))
 }
 
 fn on<S>(clock: &ManualClock) -> Reactor<S> {
@@ -57,14 +57,14 @@ fn a_repeating_timer_may_begin_at_once_and_keeps_its_grid_from_there() {
         let turn = reactor.statistics().turns;
         let beat = reactor.every_now(10 * MS, Missed::Skip, move |reactor, log, occurrence| {
             assert!(reactor.statistics().turns > turn, "never in the call that arms it");
-            log.push(("beat", reactor.tick()));
+            log.push(("beat", reactor.tick().count()));
             assert_eq!((occurrence.deadline, occurrence.missed), (reactor.now(), 0));
             if log.len() == 4 {
                 assert!(reactor.cancel(occurrence.timer));
             }
         });
         assert!(reactor.time_left(beat).is_some_and(|left| left.is_zero()));
-        log.push(("armed", reactor.tick()));
+        log.push(("armed", reactor.tick().count()));
     });
     let mut log = Vec::new();
     reactor.run(&mut log).unwrap();
@@ -242,7 +242,7 @@ fn occurrences(missed: Missed, work: fn(usize) -> u64) -> Vec<(u64, u64, u64)> {
         assert!(occurrence.deadline <= reactor.now(), "early");
         let deadline = occurrence.deadline.duration_since(origin).as_millis() as u64;
         clock.advance(Duration::from_millis(work(runs.len())));
-        runs.push((deadline, occurrence.missed, reactor.tick()));
+        runs.push((deadline, occurrence.missed, reactor.tick().count()));
         if clock.now() >= origin + 10_000 * SECOND {
             reactor.cancel(id.unwrap());
         }
@@ -403,7 +403,7 @@ fn after_the_host_has_slept_data_comes_first_and_a_burst_is_capped() {
         let second = 86_400 - BURST_MAX + runs;
         assert_eq!(occurrence.deadline, start + second as u32 * SECOND);
     });
-    reactor.set_deadline(source.raw(), Some(10_000));
+    reactor.set_deadline(source.raw(), Some(waterwheel::timers::Tick::new(10_000)));
     clock.advance(DAY);
     script.report([(source.raw(), Readiness::READABLE)]);
     let mut world = World::default();
@@ -431,7 +431,7 @@ fn a_day_forward_runs_each_due_timer_once_and_an_interval_once() {
 fn data_beats_the_timeout_that_is_due_in_the_same_turn() {
     let clock = ManualClock::held();
     let (mut reactor, script, source, recorder) = scripted(&clock);
-    reactor.set_deadline(source.raw(), Some(100));
+    reactor.set_deadline(source.raw(), Some(waterwheel::timers::Tick::new(100)));
     recorder.take();
     let mut world = World::default();
     clock.advance(100 * MS);

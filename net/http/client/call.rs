@@ -14,16 +14,16 @@ use super::ask::Body;
 use super::error::Phase;
 use super::leash::{Hold, Keeper};
 use super::upload::Upload;
-use crate::net::limits::ticks;
 use crate::net::{Conn, Pressure};
 use crate::reactor::{Context, Readiness, SourceId};
+use crate::timers::{Stamp, Tick};
 
-/// What a call is resumed with, by itself or by others: it looks at what has changed.
-pub(super) const LOOK: Readiness = Readiness::WRITABLE;
-/// There may be a connection for it.
-pub(super) const ADMITTED: Readiness = Readiness::PRIORITY;
-/// A callback of it has panicked, or its connection has gone with one that did.
-pub(super) const BROKEN: Readiness = Readiness::READ_CLOSED;
+/// A message to a call, from itself or from others: it looks at what has changed.
+pub(super) const LOOK: Readiness = Readiness::MESSAGES[0];
+/// A message: there may be a connection for it.
+pub(super) const ADMITTED: Readiness = Readiness::MESSAGES[1];
+/// A message: a callback of it has panicked, or its connection has gone with one that did.
+pub(super) const BROKEN: Readiness = Readiness::MESSAGES[2];
 
 /// A request under way. Its source holds the loop until the call has ended; removing it is the same
 /// as [`cancel`](SourceId::cancel).
@@ -97,10 +97,10 @@ pub(super) struct Control {
     pub(super) upload: RefCell<Upload>,
     pub(super) paused: Cell<bool>,
     pub(super) stage: Cell<Stage>,
-    /// The tick at which the stage began, or made progress.
-    pub(super) since: Cell<u64>,
+    /// When the stage began, or made progress.
+    pub(super) since: Cell<Stamp>,
     /// The tick at which the whole call has taken too long.
-    until: u64,
+    until: Tick,
     limits: Rc<ClientLimits>,
 }
 
@@ -108,8 +108,8 @@ impl Control {
     pub(super) fn new(
         url: Arc<str>,
         body: &Body,
-        since: u64,
-        until: u64,
+        since: Stamp,
+        until: Tick,
         limits: Rc<ClientLimits>,
         keeper: Rc<Keeper>,
     ) -> Control {
@@ -141,19 +141,19 @@ impl Control {
         stage: Stage,
     ) {
         self.stage.set(stage);
-        self.since.set(reactor.tick_now());
+        self.since.set(reactor.stamp());
         self.arm(reactor, call);
     }
 
     /// Arms the deadline for the limit that is up first.
     pub(super) fn arm<S: 'static>(&self, reactor: &mut Context<S>, call: SourceId<Call>) {
-        let stage = self.stage_until().unwrap_or(u64::MAX);
+        let stage = self.stage_until().unwrap_or(Tick::NEVER);
         let first = stage.min(self.until);
-        reactor.set_deadline(call.raw(), (first < u64::MAX).then_some(first));
+        reactor.set_deadline(call.raw(), (first < Tick::NEVER).then_some(first));
     }
 
     /// The tick at which the stage has taken too long.
-    fn stage_until(&self) -> Option<u64> {
+    fn stage_until(&self) -> Option<Tick> {
         let limits = &self.limits;
         let after = match self.stage.get() {
             Stage::Send => return None, // Of a stalled send the connection knows.
@@ -165,11 +165,11 @@ impl Control {
             Stage::Head => limits.head_timeout,
             Stage::Body => limits.body_timeout,
         };
-        Some(self.since.get().saturating_add(ticks(after?)))
+        Some(self.since.get().after(after?))
     }
 
     /// Which limit is up at this tick.
-    pub(super) fn is_up(&self, tick: u64) -> Option<Phase> {
+    pub(super) fn is_up(&self, tick: Tick) -> Option<Phase> {
         if self.until <= tick {
             return Some(Phase::Total);
         }
@@ -192,7 +192,7 @@ impl SourceId<Call> {
             return Pressure::Closed;
         };
         if control.stage.get() == Stage::Body {
-            control.since.set(reactor.tick_now()); // The answer may wait for what is written.
+            control.since.set(reactor.stamp()); // The answer may wait for what is written.
         }
         let conn = control.conn.get().and_then(|conn| reactor.get_mut(conn));
         control.upload.borrow_mut().write(conn, bytes)
@@ -204,7 +204,7 @@ impl SourceId<Call> {
         let Some(control) = reactor.get(self).map(|call| call.control.clone()) else { return };
         let conn = control.conn.get().and_then(|conn| reactor.get_mut(conn));
         control.upload.borrow_mut().end(conn);
-        reactor.resume(self.raw(), LOOK);
+        reactor.send(self.raw(), LOOK);
     }
 
     /// Delivers no more of the body until [`resume`](SourceId::resume); the server is slowed down.
@@ -226,7 +226,7 @@ impl SourceId<Call> {
             conn.resume();
         }
         if matches!(control.stage.get(), Stage::Head | Stage::Body) {
-            control.since.set(reactor.tick_now()); // Nobody could have sent us anything meanwhile.
+            control.since.set(reactor.stamp()); // Nobody could have sent us anything meanwhile.
             control.arm(reactor, self);
         }
     }

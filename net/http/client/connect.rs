@@ -51,7 +51,7 @@ impl<S: 'static> Exchange<S> {
     fn wait(&self, reactor: &mut Context<S>, call: SourceId<Call>) {
         if self.control.stage.get() != Stage::Queue {
             self.control.stage.set(Stage::Queue);
-            self.control.since.set(reactor.tick_now());
+            self.control.since.set(reactor.stamp());
         }
         self.control.arm(reactor, call);
     }

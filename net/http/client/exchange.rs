@@ -34,7 +34,8 @@ use super::target::Target;
 use super::tell::Sink;
 use super::upload::Upload;
 use crate::net::{Conn, Reason};
-use crate::reactor::{Context, Place, Readiness, SourceId};
+use crate::reactor::{Context, Options, Place, Readiness, SourceId};
+use crate::timers::Tick;
 
 /// One call.
 pub(super) struct Exchange<S: 'static> {
@@ -104,9 +105,9 @@ pub(super) fn begin<S: 'static>(
         Err(error) => (error.url().unwrap_or("").into(), None, Some(error)),
     };
     let timeout = ask.timeout.or(shared.limits.total_timeout);
-    let until = timeout.map_or(u64::MAX, |timeout| reactor.tick_after(timeout));
+    let until = timeout.map_or(Tick::NEVER, |timeout| reactor.tick_after(timeout));
     let (keeper, limits) = (shared.keeper(reactor), shared.limits.clone());
-    let since = reactor.tick_now();
+    let since = reactor.stamp();
     let control = Rc::new(Control::new(url, &ask.body, since, until, limits, keeper));
     let exchange = Rc::new(Exchange {
         shared: shared.clone(),
@@ -116,9 +117,11 @@ pub(super) fn begin<S: 'static>(
         place: Place::caller(),
     });
     let own = exchange.clone();
-    let call = reactor.own(Call { control }, move |reactor, state, call, ready| {
+    let on_call = move |reactor: &mut Context<S>, state: &mut S, call, ready| {
         own.on_call(reactor, state, call, ready);
-    });
+    };
+    let call = reactor.try_own(Call { control }, Options::default(), on_call);
+    let call = call.unwrap_or_else(|error| panic!("{error}"));
     exchange.seek(reactor, call);
     call
 }
@@ -166,7 +169,7 @@ impl<S: 'static> Exchange<S> {
                 if conn.and_then(|conn| reactor.get(conn)).is_some_and(|c| c.unsent() > 0) =>
             {
                 // It is still on its way out, where the connection looks at the time.
-                self.control.since.set(tick);
+                self.control.since.set(reactor.stamp());
                 self.control.arm(reactor, call);
             }
             Some(phase) => {

@@ -23,6 +23,7 @@ use std::rc::Rc;
 
 use crate::net::Conn;
 use crate::reactor::{RawId, Readiness, Resumer, SourceId};
+use crate::timers::Tick;
 
 /// The sources to be removed. The peer of a connection at rest is told.
 pub(super) type List = Rc<RefCell<Vec<(Option<SourceId<Conn>>, RawId)>>>;
@@ -36,12 +37,12 @@ pub(super) struct Keeper {
     /// A call has ended that waited, or was admitted.
     pub(super) quit: Cell<bool>,
     /// The tick at which it looks for connections that have idled for too long.
-    pub(super) until: Cell<u64>,
+    pub(super) until: Cell<Tick>,
 }
 
 impl Keeper {
     pub(super) fn new(id: RawId, resumer: Resumer, list: List) -> Rc<Keeper> {
-        let (quit, until) = (Cell::new(false), Cell::new(u64::MAX));
+        let (quit, until) = (Cell::new(false), Cell::new(Tick::NEVER));
         Rc::new(Keeper { id, resumer, list, quit, until })
     }
 
@@ -49,9 +50,9 @@ impl Keeper {
         self.resumer.resume(self.id, Readiness::READABLE);
     }
 
-    /// Calls a source in the next turn.
-    pub(super) fn resume(&self, id: RawId, ready: Readiness) {
-        self.resumer.resume(id, ready);
+    /// Sends a source a message, which comes in the next turn.
+    pub(super) fn send(&self, id: RawId, message: Readiness) {
+        self.resumer.send(id, message);
     }
 
     /// Ties a source to whoever holds the leash.

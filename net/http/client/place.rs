@@ -18,6 +18,7 @@ use super::leash::Leash;
 use super::line::Line;
 use crate::net::Conn;
 use crate::reactor::{Context, SourceId};
+use crate::timers::Tick;
 
 /// A connection that waits for its next request.
 pub(super) struct Idle<S: 'static> {
@@ -25,7 +26,7 @@ pub(super) struct Idle<S: 'static> {
     pub(super) line: Rc<Line<S>>,
     pub(super) leash: Leash,
     /// The tick at which it has idled for too long.
-    pub(super) until: u64,
+    pub(super) until: Tick,
 }
 
 /// The connections to one place, by one way.
@@ -77,7 +78,7 @@ impl<S: 'static> Place<S> {
         {
             self.returned = self.returned.saturating_sub(1);
             if reactor.contains(call.raw()) {
-                reactor.resume(call.raw(), ADMITTED);
+                reactor.send(call.raw(), ADMITTED);
                 self.admitted.push(call);
             }
         }

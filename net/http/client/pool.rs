@@ -21,8 +21,8 @@ use super::line::Line;
 use super::place::{Idle, Place};
 use super::{ClientLimits, Shared};
 use crate::net::Conn;
-use crate::net::limits::ticks;
 use crate::reactor::{Context, SourceId};
+use crate::timers::Tick;
 
 /// All connections of a client.
 pub(super) struct Pool<S: 'static> {
@@ -171,7 +171,7 @@ impl<S: 'static> Shared<S> {
         mut leash: Leash,
     ) {
         leash.rest(Some(conn));
-        let until = reactor.tick_now().saturating_add(ticks(self.limits.idle_time_max));
+        let until = reactor.tick_after(self.limits.idle_time_max);
         let keeper = leash.keeper.clone();
         let mut surplus = None;
         {
@@ -249,7 +249,7 @@ fn arm<S: 'static>(reactor: &mut Context<S>, keeper: &Keeper, shared: &Shared<S>
     let pool = shared.pool.borrow();
     let untils = pool.places.values().flat_map(|place| place.idle.iter().map(|idle| idle.until));
     let first = untils.min();
-    keeper.until.set(first.unwrap_or(u64::MAX));
+    keeper.until.set(first.unwrap_or(Tick::NEVER));
     reactor.set_deadline(keeper.id, first);
 }
 

@@ -72,7 +72,7 @@ impl<S: 'static> Exchange<S> {
         let (call, conn) = ids;
         self.work.borrow_mut().heard = true;
         if self.control.stage.get() == Stage::Body {
-            self.control.since.set(reactor.tick_now()); // A head has its time, however it comes.
+            self.control.since.set(reactor.stamp()); // A head has its time, however it comes.
         }
         loop {
             if self.control.paused.get() && !self.work.borrow().reader.is_done() {

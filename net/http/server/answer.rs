@@ -46,7 +46,7 @@ impl Exchange {
         let copied =
             if has_body && length <= COPIED_BYTES { response.body.as_slice() } else { &[] };
         let date = self.common.dates.get(reactor);
-        let tick = reactor.tick_now();
+        let now = reactor.stamp();
         let Some(conn) = self.conn(reactor) else {
             self.phase.set(Phase::Dead);
             return false;
@@ -55,7 +55,7 @@ impl Exchange {
             return false;
         }
         if !has_body || length <= COPIED_BYTES {
-            self.finish(conn, tick);
+            self.finish(conn, now);
             self.tell_session();
         } else {
             self.phase.set(Phase::Sending);
@@ -134,7 +134,7 @@ impl Exchange {
 
     /// Sends more of a large body, and finishes when that was all.
     pub(super) fn send_rest<S: 'static>(&self, reactor: &mut Context<S>) {
-        let tick = reactor.tick_now();
+        let now = reactor.stamp();
         let Some(mut rest) = self.rest.take() else { return };
         let Some(conn) = self.conn(reactor) else { return };
         let (body, sent) = &mut *rest;
@@ -142,7 +142,7 @@ impl Exchange {
             let left = &body.as_slice()[*sent..];
             if left.is_empty() {
                 conn.charge(0);
-                self.finish(conn, tick);
+                self.finish(conn, now);
                 return self.tell_session();
             }
             // No more, so that `Drained` comes when the kernel has taken what is there.

@@ -159,7 +159,7 @@ impl<S: 'static> Session<S> {
     fn begin_body(&self, reactor: &mut Context<S>, id: SourceId<Conn>) {
         reactor[id].hold();
         let grace = self.exchange.common.limits.body_grace;
-        self.exchange.body_until.set(reactor.tick_after(grace));
+        self.exchange.body_until.set(reactor.stamp().plus(grace));
     }
 
     /// Takes one step of a body that is collected; answers as [`Session::step`].
@@ -179,7 +179,7 @@ impl<S: 'static> Session<S> {
                 return None;
             }
         };
-        time::earn(&self.exchange, reactor.tick_now(), used);
+        time::earn(&self.exchange, reactor.stamp(), used);
         if !whole {
             let bytes = collect.head.capacity() + collect.body.capacity();
             if !charge(reactor, id, bytes) {
@@ -231,7 +231,7 @@ impl<S: 'static> Session<S> {
                 return None;
             }
         };
-        time::earn(exchange, reactor.tick_now(), used);
+        time::earn(exchange, reactor.stamp(), used);
         let left = flow.decoder.left().saturating_sub((bytes.len() - used) as u64);
         let event = match piece {
             Piece::Data(bytes) => Body::Data(bytes),
@@ -288,10 +288,10 @@ impl<S: 'static> Session<S> {
             }
         };
         discard.budget -= used as u64;
-        time::earn(&self.exchange, reactor.tick_now(), used);
+        time::earn(&self.exchange, reactor.stamp(), used);
         if is_end {
             self.intake = Intake::Head;
-            self.exchange.since.set(reactor.tick_now());
+            self.exchange.since.set(reactor.stamp());
             reactor[id].release();
             return Some(used);
         }

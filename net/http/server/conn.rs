@@ -37,6 +37,7 @@ use crate::net::http::refusal::Refusal;
 use crate::net::http::router::Params;
 use crate::net::stream::Stream;
 use crate::reactor::{Context, SourceId};
+use crate::timers::Tick;
 
 /// Opens a connection with a session as its handler. With a `crowd` it is one connection too many:
 /// it is refused when it has asked.
@@ -49,7 +50,7 @@ pub(super) fn serve<S: 'static>(
 ) -> SourceId<Conn> {
     let common = server.common.clone();
     let resumer = reactor.resumer();
-    let exchange = Rc::new(Exchange::new(common, resumer, stream.peer(), reactor.tick_now()));
+    let exchange = Rc::new(Exchange::new(common, resumer, stream.peer(), reactor.stamp()));
     let own = &server.common.connection;
     let stream = stream.accepted().adjust_limits(|limits| {
         limits.backlog_bytes_max = own.backlog_bytes_max;
@@ -58,8 +59,7 @@ pub(super) fn serve<S: 'static>(
         limits.half_open = own.half_open;
     });
     let patience = time::patience(&server.common.limits, crowd.is_some());
-    time::start(reactor, &exchange, patience);
-    let armed = reactor.tick_after(patience);
+    let armed = time::start(reactor, &exchange, patience);
     let mut session = Session {
         service: server.service.clone(),
         exchange: exchange.clone(),
@@ -114,7 +114,7 @@ pub(super) struct Session<S: 'static> {
     /// `room` was used up, and the backlog holds more requests: a nudge goes on with them.
     pub(super) spent: bool,
     /// The tick for which the timer is armed, or an earlier one.
-    pub(super) armed: u64,
+    pub(super) armed: Tick,
     /// It is one connection too many.
     pub(super) crowd: Option<Crowd>,
 }
@@ -157,7 +157,7 @@ impl<S: 'static> Session<S> {
             self.time_out(reactor, state, id, limit);
         }
         if self.spent {
-            reactor.resume(id.raw(), NUDGE);
+            reactor.send(id.raw(), NUDGE);
         }
         let waits = self.exchange.phase.get() != Phase::Idle || self.spent;
         let Some(conn) = reactor.get_mut(id) else { return };
@@ -179,7 +179,7 @@ impl<S: 'static> Session<S> {
         if conn.is_read_out() && !waits && !self.exchange.blocked.get() {
             self.exchange.close(conn);
         }
-        if waits || self.partial || self.intake.is_body() || self.armed == u64::MAX {
+        if waits || self.partial || self.intake.is_body() || self.armed == Tick::NEVER {
             self.arm(reactor);
         }
     }
@@ -247,7 +247,7 @@ impl<S: 'static> Session<S> {
             }
             Ok(None) => {
                 if !mem::replace(&mut self.partial, true) {
-                    self.exchange.since.set(reactor.tick_now());
+                    self.exchange.since.set(reactor.stamp());
                     self.exchange.facts.set(Facts::default()); // Nothing is known of it.
                 }
                 None
@@ -352,7 +352,7 @@ impl<S: 'static> Session<S> {
         }
         if self.exchange.phase.get() != Phase::Idle {
             conn.hold();
-            self.exchange.since.set(reactor.tick_now());
+            self.exchange.since.set(reactor.stamp());
         }
     }
 
@@ -366,7 +366,7 @@ impl<S: 'static> Session<S> {
             if !exchange.body_paused.get() {
                 reactor[id].resume();
             }
-            reactor.resume(id.raw(), NUDGE);
+            reactor.send(id.raw(), NUDGE);
         }
         match exchange.phase.get() {
             Phase::Sending => exchange.send_rest(reactor),

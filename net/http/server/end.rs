@@ -34,7 +34,7 @@ impl<S: 'static> Session<S> {
             return self.tell_gone(reactor, state);
         }
         // The answer is of this turn, and what stood behind its request was not looked at yet.
-        reactor.resume(id.raw(), NUDGE);
+        reactor.send(id.raw(), NUDGE);
     }
 
     /// The client has finished in the middle of a body. Half a request is nothing to answer, but an

@@ -36,7 +36,7 @@ use crate::net::http::head::RequestHead;
 use crate::net::http::payload::Payload;
 use crate::net::http::response::{Coding, Response};
 use crate::reactor::{Context, Resumer, SourceId};
-use crate::timers::TimerId;
+use crate::timers::{Stamp, TimerId};
 
 /// With more than this unsent, closing waits until the client has taken some of it: the grace of a
 /// close would be too short for a client that reads slowly. 64 KiB.
@@ -120,10 +120,10 @@ pub(super) struct Exchange {
     /// Bytes of the request's body that are not read yet: 1 if their number is unknown, `u64::MAX`
     /// while the client waits for 100 and may never send them.
     pub(super) body_left: Cell<u64>,
-    /// The tick at which the phase, or the head, began.
-    pub(super) since: Cell<u64>,
-    /// The tick by which more of the body must have come.
-    pub(super) body_until: Cell<u64>,
+    /// When the phase, or the head, began.
+    pub(super) since: Cell<Stamp>,
+    /// By when more of the body must have come.
+    pub(super) body_until: Cell<Stamp>,
     /// A large body, and how much of it was sent.
     pub(super) rest: Cell<Option<Box<(Payload, usize)>>>,
     /// One of the callbacks was set for this request.
@@ -141,7 +141,7 @@ impl Exchange {
         common: Rc<Common>,
         resumer: Resumer,
         peer: Option<SocketAddr>,
-        tick: u64,
+        now: Stamp,
     ) -> Exchange {
         Exchange {
             common,
@@ -159,8 +159,8 @@ impl Exchange {
             body_paused: Cell::new(false),
             alarm: Cell::new(false),
             body_left: Cell::new(0),
-            since: Cell::new(tick),
-            body_until: Cell::new(0),
+            since: Cell::new(now),
+            body_until: Cell::new(Stamp::START),
             rest: Cell::new(None),
             has_callbacks: Cell::new(false),
             on_gone: Cell::new(None),
@@ -172,7 +172,7 @@ impl Exchange {
     /// An exchange without a connection, for a sender that has nothing to send: to it the client has
     /// gone, whatever the phase.
     pub(super) fn dead(&self) -> Rc<Exchange> {
-        Rc::new(Exchange::new(self.common.clone(), self.resumer.clone(), self.peer, 0))
+        Rc::new(Exchange::new(self.common.clone(), self.resumer.clone(), self.peer, Stamp::START))
     }
 
     /// If a response to this request has no body, how that is told.
@@ -205,7 +205,7 @@ impl Exchange {
     /// Lets the connection look at what has changed, in the next turn.
     pub(super) fn nudge(&self) {
         if let Some(conn) = self.conn.get() {
-            self.resumer.resume(conn.raw(), NUDGE);
+            self.resumer.send(conn.raw(), NUDGE);
         }
     }
 
@@ -216,16 +216,16 @@ impl Exchange {
     }
 
     /// The answer is written: the next request may come, or the connection is closed.
-    pub(super) fn finish(&self, conn: &mut Conn, tick: u64) {
+    pub(super) fn finish(&self, conn: &mut Conn, now: Stamp) {
         self.phase.set(Phase::Idle);
-        self.since.set(tick);
+        self.since.set(now);
         self.body_paused.set(false);
         if self.has_callbacks.take() {
             drop((self.on_gone.take(), self.on_drained.take()));
         }
         conn.release();
         conn.resume();
-        conn.heard = tick; // For a drain: the client may be about to ask again.
+        conn.heard = Some(now); // For a drain: the client may be about to ask again.
         if !self.facts.get().keep_alive {
             self.close(conn);
         }

@@ -96,12 +96,12 @@ impl Reply {
             let coding = bodiless.unwrap_or(coding);
             self.0.coding.set(coding);
             let date = self.0.common.dates.get(reactor);
-            let tick = reactor.tick_now();
+            let now = reactor.stamp();
             if let Some(conn) = self.0.conn(reactor)
                 && self.0.write_head(conn, &response, coding, &[], &date)
             {
                 if bodiless.is_some() || facts.is_head {
-                    self.0.finish(conn, tick);
+                    self.0.finish(conn, now);
                     self.0.tell_session();
                     return Sender::new(self.0.dead());
                 }
@@ -244,11 +244,11 @@ pub(super) fn resume_body<S: 'static>(exchange: &Exchange, reactor: &mut Context
         && let Some(id) = exchange.conn.get()
     {
         let grace = exchange.common.limits.body_grace;
-        exchange.body_until.set(reactor.tick_after(grace));
+        exchange.body_until.set(reactor.stamp().plus(grace));
         if let Some(conn) = exchange.conn(reactor) {
             conn.resume();
         }
-        reactor.resume(id.raw(), NUDGE);
+        reactor.send(id.raw(), NUDGE);
     }
 }
 

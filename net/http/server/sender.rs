@@ -91,7 +91,7 @@ impl Sender {
         if self.0.phase.get() != Phase::Streaming {
             return false;
         }
-        let tick = reactor.tick_now();
+        let now = reactor.stamp();
         let Some(conn) = self.0.conn(reactor) else { return false };
         let is_whole = match self.0.coding.get() {
             Coding::Chunked => conn.write(b"0\r\n\r\n").is_taken(),
@@ -102,7 +102,7 @@ impl Sender {
             return false; // Dropped: what has no end must not look like one.
         }
         self.0.blocked.set(conn.unsent() > conn.limits().outbox_bytes_high);
-        self.0.finish(conn, tick);
+        self.0.finish(conn, now);
         self.0.tell_session();
         true
     }

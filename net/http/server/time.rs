@@ -18,9 +18,8 @@ use super::exchange::{Exchange, Phase};
 use crate::net::drive::LOOK_AND_READ;
 use crate::net::http::limits::Limits;
 use crate::net::http::refusal::Refusal;
-use crate::net::limits::ticks;
 use crate::reactor::{Context, Missed, Priority};
-use crate::timers::TICK;
+use crate::timers::{Stamp, TICK, Tick};
 
 /// The limits on time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,19 +49,19 @@ pub(super) fn patience(limits: &Limits, crowded: bool) -> Duration {
 }
 
 /// Starts the timer of a connection, which makes the session look at its limits. It ends with the
-/// connection.
+/// connection. Answers the tick for which it is armed.
 pub(super) fn start<S: 'static>(
     reactor: &mut Context<S>,
     exchange: &Rc<Exchange>,
     patience: Duration,
-) {
+) -> Tick {
     let period = patience.max(TICK);
     let of = Rc::downgrade(exchange);
     let timer = reactor.every(period, Missed::Delay, move |reactor, _, occurrence| {
         let conn = of.upgrade().and_then(|of| of.conn.get().map(|conn| (of, conn)));
         match conn {
             Some((of, conn)) if reactor.contains(conn.raw()) => {
-                reactor.resume(conn.raw(), LOOK_AND_READ);
+                reactor.send(conn.raw(), LOOK_AND_READ);
                 reactor.enqueue(Priority::Low, move |_, _| of.ring());
             }
             _ => {
@@ -70,41 +69,42 @@ pub(super) fn start<S: 'static>(
             }
         }
     });
+    let first = reactor.tick_after(patience);
+    reactor.rearm_at(timer, first);
     reactor.unref(timer);
     exchange.timer.set(Some(timer));
+    first
 }
 
 /// Bytes of a body have come, so the next may come later: by what the bytes have earned, and never
 /// later than the grace from now.
-pub(super) fn earn(exchange: &Exchange, tick: u64, bytes: usize) {
+pub(super) fn earn(exchange: &Exchange, now: Stamp, bytes: usize) {
     let limits = &exchange.common.limits;
-    let earned = (bytes as u64).saturating_mul(1000) / limits.body_bytes_per_second.max(1);
-    let latest = tick.saturating_add(ticks(limits.body_grace));
-    exchange.body_until.set(exchange.body_until.get().saturating_add(earned).min(latest));
+    let nanos = (bytes as u64).saturating_mul(1_000_000_000);
+    let earned = nanos.div_ceil(limits.body_bytes_per_second.max(1));
+    let until = exchange.body_until.get().plus(Duration::from_nanos(earned));
+    exchange.body_until.set(until.min(now.plus(limits.body_grace)));
 }
 
 impl<S: 'static> Session<S> {
     /// The limit that is up first, and the tick at which it is.
-    fn due(&self) -> Option<(u64, Limit)> {
+    fn due(&self) -> Option<(Tick, Limit)> {
         let exchange = &*self.exchange;
         let limits = &exchange.common.limits;
         let phase = exchange.phase.get();
         if exchange.closing.get() || phase == Phase::Dead {
             return None;
         }
-        let after = |from: u64, delay: Duration| from.saturating_add(ticks(delay));
         let body = self.intake.is_body() && !exchange.body_paused.get();
-        let body = body.then(|| (exchange.body_until.get(), Limit::Body));
+        let body = body.then(|| (exchange.body_until.get().next(), Limit::Body));
         let since = exchange.since.get();
         let own = match phase {
             Phase::Pending => {
-                limits.reply_timeout.map(|timeout| (after(since, timeout), Limit::Reply))
+                limits.reply_timeout.map(|timeout| (since.after(timeout), Limit::Reply))
             }
             Phase::Idle if self.intake.is_body() || exchange.blocked.get() => None,
-            Phase::Idle if self.partial => Some((after(since, limits.head_timeout), Limit::Head)),
-            Phase::Idle => {
-                Some((after(since, patience(limits, self.crowd.is_some())), Limit::Idle))
-            }
+            Phase::Idle if self.partial => Some((since.after(limits.head_timeout), Limit::Head)),
+            Phase::Idle => Some((since.after(patience(limits, self.crowd.is_some())), Limit::Idle)),
             _ => None,
         };
         [body, own].into_iter().flatten().min_by_key(|(tick, _)| *tick)
@@ -115,7 +115,7 @@ impl<S: 'static> Session<S> {
         if !self.exchange.alarm.take() {
             return None;
         }
-        self.armed = u64::MAX;
+        self.armed = Tick::NEVER;
         let (tick, limit) = self.due()?;
         (tick <= reactor.tick()).then_some(limit)
     }
@@ -126,8 +126,7 @@ impl<S: 'static> Session<S> {
             && tick < self.armed
             && let Some(timer) = self.exchange.timer.get()
         {
-            let wait = tick.saturating_sub(reactor.tick());
-            reactor.rearm(timer, TICK * u32::try_from(wait).unwrap_or(u32::MAX));
+            reactor.rearm_at(timer, tick);
             self.armed = tick;
         }
     }

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use super::{Active, Attempt, Begun, Chosen, Plan, Wake};
 use crate::reactor::tasks::record::{Outcome, Record};
-use crate::reactor::tasks::schedule::{WALL_LOOK, ticks};
-use crate::reactor::tasks::{Moment, RunId, TaskId};
+use crate::reactor::tasks::schedule::{Present, WALL_LOOK};
+use crate::reactor::tasks::{RunId, TaskId};
+use crate::timers::{Stamp, Tick};
 
 impl<T> Plan<T> {
     /// The run that may begin next; it counts as running from now on.
@@ -31,9 +32,14 @@ impl<T> Plan<T> {
         Some(Chosen { run, priority, place })
     }
 
-    /// A chosen run begins, and its time to count at the tick `from`. `None` if it must not: its task was removed, or a pause has come, and
+    /// A chosen run begins, and its time to count at `from`. `None` if it must not: its task was removed, or a pause has come, and
     /// then it waits again.
-    pub(in super::super) fn begin(&mut self, run: RunId, now: Moment, from: u64) -> Option<Begun> {
+    pub(in super::super) fn begin(
+        &mut self,
+        run: RunId,
+        now: Present,
+        from: Stamp,
+    ) -> Option<Begun> {
         let all_paused = self.paused;
         let active = self.runs.get_mut(run.index as usize);
         let active = active.filter(|active| active.generation == run.generation)?;
@@ -46,17 +52,18 @@ impl<T> Plan<T> {
             self.settle(id);
             return None;
         }
-        active.started = Some(now);
-        active.timeout = task.settings.timeout.map(|timeout| {
-            self.wheel.insert(from.saturating_add(ticks(timeout)), Wake::Timeout(run))
-        });
+        active.started = Some(now.moment);
+        active.timeout = task
+            .settings
+            .timeout
+            .map(|timeout| self.wheel.insert(from.after(timeout).count(), Wake::Timeout(run)));
         let passed = mem::take(&mut task.passed);
         let (name, due) = (task.name.clone(), attempt.due);
         Some(Begun { task: id, name, due, attempt: attempt.number, passed })
     }
 
     /// A run ends. False, and counted, if it had ended before.
-    pub(in super::super) fn end(&mut self, run: RunId, outcome: Outcome, now: Moment) -> bool {
+    pub(in super::super) fn end(&mut self, run: RunId, outcome: Outcome, now: Present) -> bool {
         let Some(id) = self.finish(run, outcome, now) else { return false };
         let task = &mut self.tasks[id.index as usize];
         task.active.retain(|other| *other != run);
@@ -77,7 +84,7 @@ impl<T> Plan<T> {
     }
 
     /// Writes a run's record, and plans the next attempt if there is one.
-    pub(super) fn finish(&mut self, run: RunId, outcome: Outcome, now: Moment) -> Option<TaskId> {
+    pub(super) fn finish(&mut self, run: RunId, outcome: Outcome, now: Present) -> Option<TaskId> {
         let active = self.runs.get(run.index as usize);
         active.filter(|active| active.generation == run.generation)?;
         let Active { task: id, attempt, started, timeout, .. } =
@@ -88,11 +95,10 @@ impl<T> Plan<T> {
         let failed = outcome.is_failure();
         let retry = task.settings.retry;
         let pause = failed.then(|| retry.pause(attempt.number, &mut self.random)).flatten();
-        let wait = pause.map(ticks);
-        if let Some(wait) = wait {
+        if let Some(pause) = pause {
             let again = Attempt { number: attempt.number + 1, ..attempt };
             let wake = Wake::Retry(id, again);
-            task.retries.push(self.wheel.insert(now.tick.saturating_add(wait), wake));
+            task.retries.push(self.wheel.insert(now.exact.after(pause).count(), wake));
         } else if failed {
             let (name, place) = (&task.name, task.settings.place);
             log::warn!("task {name:?} added at {place}: attempt {}: {outcome}", attempt.number);
@@ -106,17 +112,17 @@ impl<T> Plan<T> {
             name: task.name.clone(),
             due: attempt.due,
             started,
-            ended: now,
+            ended: now.moment,
             attempt: attempt.number,
             outcome,
-            again: wait.map(Duration::from_millis),
+            again: pause.map(|pause| Duration::from_millis(Tick::count_of(pause))),
         };
         self.keep(record);
         Some(id)
     }
 
     /// Writes that nobody can say when a task is due next: the record of a run that never was.
-    pub(super) fn tell_trouble(&mut self, id: TaskId, why: Arc<str>, now: Moment) {
+    pub(super) fn tell_trouble(&mut self, id: TaskId, why: Arc<str>, now: Present) {
         let run = RunId { index: u32::MAX, generation: self.generation() };
         let task = &mut self.tasks[id.index as usize];
         let (name, place) = (task.name.clone(), task.settings.place);
@@ -124,7 +130,7 @@ impl<T> Plan<T> {
         log::warn!("task {name:?} added at {place}: {outcome}");
         task.last = Some(outcome.clone());
         let again = Some(WALL_LOOK);
-        let (due, started, ended) = (now, now, now);
+        let (due, started, ended) = (now.moment, now.moment, now.moment);
         self.keep(Record { run, task: id, name, due, started, ended, attempt: 1, outcome, again });
     }
 
