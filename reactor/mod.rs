@@ -86,6 +86,7 @@ mod promise;
 mod queue;
 mod random;
 mod readiness;
+mod registration;
 mod remote;
 mod resumer;
 mod script;
@@ -117,12 +118,12 @@ pub use promise::{Answer, Broken, Promise, Rejection, Resolver};
 pub use queue::Priority;
 pub(crate) use random::Random;
 pub use readiness::Readiness;
+pub use registration::{Options, Rejected};
 pub use remote::{POSTS_PER_TURN, PostError, Remote};
 pub use resumer::Resumer;
 pub use script::{Script, Unplugged};
 #[cfg(all(unix, feature = "process"))]
 pub use signal::{OnSignal, Signal, SignalId};
-pub use source::{Options, Rejected};
 pub use timer::{BURST_MAX, Missed, Occurrence};
 pub use trace::{Kind, LoopEvent, Recorder, Subject};
 

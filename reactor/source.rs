@@ -3,13 +3,13 @@
 //! Knows mio's `Source` and the slab; never mentions sockets.
 //!
 //! Registering moves an object into the slab, so the loop can find it when the kernel names it, and
-//! gives back a typed id. Its callback is stored beside it and taken out while it runs.
+//! gives back a typed id. Its callback is stored beside it and taken out while it runs. What a user
+//! calls for that is in `registration.rs`.
 //!
 //! # Read next
 //! `queue.rs`: where events wait for their turn.
 
 use std::any::Any;
-use std::fmt;
 use std::io;
 use std::mem;
 use std::ops::{Index, IndexMut};
@@ -19,44 +19,10 @@ use slab::Slab;
 
 use super::id::{GENERATION_MAX, INDEX_BITS};
 use super::own::Owned;
+use super::registration::{Options, Rejected};
 use super::trace::Kind;
 use super::{Context, Place, Priority, RawId, Readiness, SourceId};
 use crate::timers::Tick;
-
-/// How a source is registered; `Options::default()` suits any mio source.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Options {
-    /// The lane its events wait in.
-    pub priority: Priority,
-    /// Call it with [`Readiness::FLUSH`] before the loop waits, if it was borrowed mutably.
-    pub flush: bool,
-    /// Dropping the object closes its only descriptor, which ends the registration with it
-    /// (epoll(7), question 6). Saves one `epoll_ctl` for each source.
-    pub closes: bool,
-}
-
-/// A registration that failed: why, and the object, untouched.
-#[derive(Debug)]
-pub struct Rejected<T> {
-    /// What the selector said: `EEXIST`, `EPERM` for a regular file, `ENOSPC`, …
-    pub error: io::Error,
-    /// The object that was to be registered.
-    pub source: T,
-}
-
-impl<T> From<Rejected<T>> for io::Error {
-    fn from(rejected: Rejected<T>) -> io::Error {
-        rejected.error
-    }
-}
-
-impl<T> fmt::Display for Rejected<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot register the source: {}", self.error)
-    }
-}
-
-impl<T: fmt::Debug> std::error::Error for Rejected<T> {}
 
 /// What stands in a slot: any mio source, its type forgotten but not lost.
 pub(super) trait Object: Any {
@@ -177,55 +143,11 @@ impl<S> Sources<S> {
 }
 
 impl<S: 'static> Context<S> {
-    /// Moves an I/O object into the loop, which calls `callback` whenever it is ready.
-    ///
-    /// Any `mio::event::Source` will do; a bare descriptor goes in as a [`Fd`](super::Fd), a value
-    /// without one by [`own`](Context::own). It is watched edge-triggered: the callback is called once for each change. One that stops before
-    /// the kernel says `WouldBlock` asks to be called again with [`resume`](Context::resume).
-    ///
-    /// # Errors
-    /// What the selector says, with the object handed back and the loop as it was before.
-    #[track_caller]
-    pub fn register<T, F>(
-        &mut self,
-        source: T,
-        interest: Interest,
-        callback: F,
-    ) -> Result<SourceId<T>, Rejected<T>>
-    where
-        T: mio::event::Source + 'static,
-        F: FnMut(&mut Context<S>, &mut S, SourceId<T>, Readiness) + 'static,
-    {
-        self.register_with(source, interest, Options::default(), callback)
-    }
-
-    /// [`register`](Context::register) with [`Options`].
-    ///
-    /// # Errors
-    /// As `register`.
-    #[track_caller]
-    pub fn register_with<T, F>(
-        &mut self,
-        source: T,
-        interest: Interest,
-        options: Options,
-        mut callback: F,
-    ) -> Result<SourceId<T>, Rejected<T>>
-    where
-        T: mio::event::Source + 'static,
-        F: FnMut(&mut Context<S>, &mut S, SourceId<T>, Readiness) + 'static,
-    {
-        let callback = move |context: &mut Context<S>, state: &mut S, id, ready: Readiness| {
-            callback(context, state, id, ready.shown());
-        };
-        self.register_unmasked(source, interest, options, callback)
-    }
-
     /// [`register_with`](Context::register_with) for sources of ours, whose callbacks are shown
     /// messages, too.
     ///
     /// # Errors
-    /// As `register`.
+    /// As [`register`](Context::register).
     #[track_caller]
     pub(crate) fn register_unmasked<T, F>(
         &mut self,
@@ -287,28 +209,6 @@ impl<S: 'static> Context<S> {
         let is = entry.is_referenced();
         self.referenced = self.referenced + usize::from(is) - usize::from(was);
         true
-    }
-
-    /// [`register_unmasked`](Context::register_unmasked) for what no selector can refuse.
-    ///
-    /// # Panics
-    /// With more sources than a token can number: 2^31, or 2^19 on 32-bit targets.
-    #[track_caller]
-    pub(crate) fn register_sure<T, F>(
-        &mut self,
-        source: T,
-        interest: Interest,
-        options: Options,
-        callback: F,
-    ) -> SourceId<T>
-    where
-        T: mio::event::Source + 'static,
-        F: FnMut(&mut Context<S>, &mut S, SourceId<T>, Readiness) + 'static,
-    {
-        match self.register_unmasked(source, interest, options, callback) {
-            Ok(id) => id,
-            Err(Rejected { error, .. }) => panic!("{error}"),
-        }
     }
 
     /// Takes an object out of the loop and hands it back, not closed: to hand it over, or to wrap

@@ -1,0 +1,117 @@
+//! Registering: how an object becomes a source.
+//!
+//! Knows mio's `Source` and what a user may choose; never mentions the slab.
+//!
+//! # Read next
+//! `source.rs`: what becomes of it in the loop.
+
+use std::fmt;
+use std::io;
+
+use mio::Interest;
+
+use super::{Context, Priority, Readiness, SourceId};
+
+/// How a source is registered; `Options::default()` suits any mio source.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// The lane its events wait in.
+    pub priority: Priority,
+    /// Call it with [`Readiness::FLUSH`] before the loop waits, if it was borrowed mutably.
+    pub flush: bool,
+    /// Dropping the object closes its only descriptor, which ends the registration with it
+    /// (epoll(7), question 6). Saves one `epoll_ctl` for each source.
+    pub closes: bool,
+}
+
+/// A registration that failed: why, and the object, untouched.
+#[derive(Debug)]
+pub struct Rejected<T> {
+    /// What the selector said: `EEXIST`, `EPERM` for a regular file, `ENOSPC`, …
+    pub error: io::Error,
+    /// The object that was to be registered.
+    pub source: T,
+}
+
+impl<T> From<Rejected<T>> for io::Error {
+    fn from(rejected: Rejected<T>) -> io::Error {
+        rejected.error
+    }
+}
+
+impl<T> fmt::Display for Rejected<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot register the source: {}", self.error)
+    }
+}
+
+impl<T: fmt::Debug> std::error::Error for Rejected<T> {}
+
+impl<S: 'static> Context<S> {
+    /// Moves an I/O object into the loop, which calls `callback` whenever it is ready.
+    ///
+    /// Any `mio::event::Source` will do; a bare descriptor goes in as a [`Fd`](super::Fd), a value
+    /// without one by [`own`](Context::own). It is watched edge-triggered: the callback is called
+    /// once for each change. One that stops before the kernel says `WouldBlock` asks to be called
+    /// again with [`resume`](Context::resume).
+    ///
+    /// # Errors
+    /// What the selector says, with the object handed back and the loop as it was before.
+    #[track_caller]
+    pub fn register<T, F>(
+        &mut self,
+        source: T,
+        interest: Interest,
+        callback: F,
+    ) -> Result<SourceId<T>, Rejected<T>>
+    where
+        T: mio::event::Source + 'static,
+        F: FnMut(&mut Context<S>, &mut S, SourceId<T>, Readiness) + 'static,
+    {
+        self.register_with(source, interest, Options::default(), callback)
+    }
+
+    /// [`register`](Context::register) with [`Options`].
+    ///
+    /// # Errors
+    /// As `register`.
+    #[track_caller]
+    pub fn register_with<T, F>(
+        &mut self,
+        source: T,
+        interest: Interest,
+        options: Options,
+        mut callback: F,
+    ) -> Result<SourceId<T>, Rejected<T>>
+    where
+        T: mio::event::Source + 'static,
+        F: FnMut(&mut Context<S>, &mut S, SourceId<T>, Readiness) + 'static,
+    {
+        let callback = move |context: &mut Context<S>, state: &mut S, id, ready: Readiness| {
+            callback(context, state, id, ready.shown());
+        };
+        self.register_unmasked(source, interest, options, callback)
+    }
+
+    /// [`register_unmasked`](Context::register_unmasked) for what no selector can refuse.
+    ///
+    /// # Panics
+    /// With more sources than a token can number: 2^31, or 2^19 on 32-bit targets.
+    #[track_caller]
+    pub(crate) fn register_sure<T, F>(
+        &mut self,
+        source: T,
+        interest: Interest,
+        options: Options,
+        callback: F,
+    ) -> SourceId<T>
+    where
+        T: mio::event::Source + 'static,
+        F: FnMut(&mut Context<S>, &mut S, SourceId<T>, Readiness) + 'static,
+    {
+        match self.register_unmasked(source, interest, options, callback) {
+            Ok(id) => id,
+            Err(Rejected { error, .. }) => panic!("{error}"),
+        }
+    }
+}
