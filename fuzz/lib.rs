@@ -1,6 +1,4 @@
 //! The fuzz targets' bodies, which the ordinary tests share.
 
-#[path = "../tests/support/fuzz/mod.rs"]
+#[path = "../tests/fuzz/mod.rs"]
 pub mod fuzz;
-#[path = "../tests/support/mod.rs"]
-mod support;

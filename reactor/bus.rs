@@ -17,7 +17,7 @@
 //! ```
 //!
 //! # Rules
-//! Each is cited by a test in `tests/bus.rs`.
+//! Each is cited by a test in `tests/patterns/bus.rs`.
 //!
 //! * **B1** Listeners are called by priority, and in the order of subscribing in each.
 //! * **B2** An event is heard by those who were subscribed when it was told. One who is

@@ -25,7 +25,7 @@
 //! ```
 //!
 //! # Rules
-//! Each is cited by a test in `tests/promises.rs`; P1 by a program in the documentation of
+//! Each is cited by a test in `tests/patterns/promises.rs`; P1 by a program in the documentation of
 //! [`Resolver::resolve`] that does not compile.
 //!
 //! * **P1** A promise settles once: settling takes the resolver.

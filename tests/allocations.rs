@@ -8,8 +8,6 @@ use allocation_counter::measure;
 use waterwheel::net::{Conn, Event, Framed, Limits, Lines, Pressure, framed, tcp::Listen};
 use waterwheel::{Reactor, SourceId};
 
-mod support;
-
 /// A server whose connections answer what they are sent, and a client of it.
 fn served(limits: Limits, lines: bool) -> (Reactor<()>, TcpStream) {
     let mut reactor = Reactor::new().unwrap();

@@ -10,20 +10,15 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::process::{Pid, WaitOptions, waitpid};
+use support::clients::skip_without;
+use support::tcp::{Flow, alone, alone_by, turn_until, turns, unclosed, watched};
+use support::{MS, ceiling};
 use waterwheel::net::child::{Exit, Spawn, spawn};
 use waterwheel::net::{Event, Lines, Reason, Stream};
 use waterwheel::net::{Framed, framed};
 use waterwheel::reactor::{Alive, Signal};
 use waterwheel::timers::ManualClock;
 use waterwheel::{Context, Reactor, SourceId};
-
-mod support;
-#[path = "support/tcp.rs"]
-mod tcp;
-
-use support::clients::skip_without;
-use support::{MS, ceiling};
-use tcp::{Flow, alone, alone_by, turn_until, turns, unclosed, watched};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const LONG: Duration = Duration::from_secs(30);

@@ -4,8 +4,6 @@
 //! scripted poller says what is ready, time stands still until a test moves it, and [`Lab::turn`]
 //! answers what ran in one turn.
 
-mod support;
-
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;

@@ -3,9 +3,7 @@
 //! With a fuzzer, for as long as one likes:
 //! `cargo install cargo-fuzz --locked && cargo +nightly fuzz run reactor`
 
-#[path = "support/fuzz/mod.rs"]
 mod fuzz;
-mod support;
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,7 +17,7 @@ use support::{Rng, ceiling};
 /// printed, to be kept.
 fn replay(name: &str, rounds: usize, target: fn(&[u8])) {
     let _ceiling = ceiling(Duration::from_secs(120));
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(name);
     let kept: Vec<_> = fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path()).collect();
     assert!(!kept.is_empty(), "{} is empty", folder.display());
     for file in kept {

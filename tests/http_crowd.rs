@@ -8,19 +8,13 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use allocation_counter::measure;
+use support::process::Process;
+use support::siege::Siege;
+use support::tcp as peers;
+use support::tcp::{Peer, reset_on_drop, turns};
+use support::{ceiling, raise_open_files};
 use waterwheel::net::Conn;
 use waterwheel::net::http::{Limits, Response, Server};
-
-#[path = "support/tcp.rs"]
-mod peers;
-#[path = "support/siege.rs"]
-mod siege;
-mod support;
-
-use peers::{Peer, reset_on_drop, turns};
-use siege::Siege;
-use support::process::Process;
-use support::{ceiling, raise_open_files};
 
 const LIMIT: Duration = Duration::from_secs(180);
 const SECOND: Duration = Duration::from_secs(1);

@@ -4,20 +4,11 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use support::ceiling;
+use support::http::{get, post, statuses};
+use support::siege::{Siege, text};
 use waterwheel::Context;
 use waterwheel::net::http::{Body, Limits, Method, Reply, Response, Router, Sender, Server};
-
-#[path = "support/http.rs"]
-mod http;
-#[path = "support/tcp.rs"]
-mod peers;
-#[path = "support/siege.rs"]
-mod siege;
-mod support;
-
-use http::{get, post, statuses};
-use siege::{Siege, text};
-use support::ceiling;
 
 /// Keeps what is said at `info` and above.
 struct Lines(Mutex<Vec<(Level, String)>>);

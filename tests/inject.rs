@@ -7,10 +7,6 @@
 //! `cargo test --test inject -- --ignored --nocapture` prints what was tried and what became of it.
 #![cfg(target_os = "linux")]
 
-#[path = "support/faults.rs"]
-mod faults;
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
@@ -22,9 +18,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use faults::{Call, errors, recorded, site, was_injected};
 use socket2::SockRef;
 use support::ceiling;
+use support::faults::{Call, errors, recorded, site, was_injected};
 use support::process::{Process, example};
 
 /// Runs at a time: they wait most of the time.

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use support::home;
+
 /// What a layer must not name. Every layer leaves `async` and `unsafe` out.
 const FORBIDDEN: [(&str, &[&str]); 3] = [
     ("timers", &["mio", "reactor", "net", "slab", "socket2"]),
@@ -34,9 +36,8 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn no_layer_looks_up() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for (layer, _) in FORBIDDEN {
-        let files = sources(&root.join(layer));
+        let files = sources(&home().join(layer));
         assert!(!files.is_empty(), "{layer} has no sources");
         for file in files {
             for (number, line) in (1..).zip(fs::read_to_string(&file).unwrap().lines()) {
@@ -61,83 +62,211 @@ fn the_check_catches_an_offending_line() {
 }
 
 /// What a program imports, and the feature that has it.
-const FEATURES: [(&str, &str); 5] =
-    [("http", "http"), ("ws", "ws"), ("tls", "tls"), ("child", "process"), ("Signal", "process")];
+const FEATURES: [(&str, &str); 9] = [
+    ("http", "http"),
+    ("web", "http"),
+    ("siege", "http"),
+    ("browser", "http"),
+    ("ws", "ws"),
+    ("tls", "tls"),
+    ("tls_peer", "tls"),
+    ("child", "process"),
+    ("Signal", "process"),
+];
 
-/// The features without which these lines, and the files that they name, import nothing.
-fn needs(text: &str, open: &dyn Fn(&str) -> String) -> BTreeSet<&'static str> {
+/// A file of a program, as far as it matters where other files are.
+struct Source<'a> {
+    text: &'a str,
+    /// Where it is, which a `#[path]` begins with.
+    folder: &'a Path,
+    /// Where its modules are.
+    modules: &'a Path,
+}
+
+/// Returns the features without which this file, and those that are its modules, import nothing.
+/// `open` answers the text of a file, if there is one.
+fn needs(
+    source: &Source<'_>,
+    open: &mut dyn FnMut(&Path) -> Option<String>,
+) -> BTreeSet<&'static str> {
     let mut needs = BTreeSet::new();
-    // From here on a feature's own line, to the end of the item that it switches on.
-    let mut is_gated = false;
-    let mut import = None::<String>;
-    for line in text.lines() {
-        if let Some(path) = line.strip_prefix("#[path = \"") {
-            let text = if is_gated { String::new() } else { open(path.trim_end_matches("\"]")) };
-            needs.extend(self::needs(&text, open));
-        } else if line.starts_with("use waterwheel::") || import.is_some() {
-            let import = import.get_or_insert_default();
+    // The features of a line that switches the next item on, to the end of that item.
+    let mut gate: Option<&str> = None;
+    let (mut path, mut import) = (None::<&str>, None::<String>);
+    for line in source.text.lines() {
+        if let Some(named) = line.strip_prefix("#[path = \"") {
+            path = Some(named.trim_end_matches("\"]"));
+        } else if line.starts_with("use waterwheel::") || line.starts_with("use support::") {
+            import = Some(line.to_owned());
+        } else if let Some(import) = &mut import {
             import.push_str(line);
+        } else if line.starts_with("#[cfg(") && line.contains("feature") {
+            gate = Some(line);
         }
-        is_gated |= line.starts_with("#[cfg(") && line.contains("feature");
-        if line.ends_with(';') {
-            let import = import.take().filter(|_| !is_gated).unwrap_or_default();
-            let words = import.split(|c: char| !c.is_alphanumeric() && c != '_');
-            let features = words.filter_map(|word| FEATURES.iter().find(|(name, _)| *name == word));
-            needs.extend(features.map(|(_, feature)| *feature));
-            is_gated = false;
+        if !line.ends_with(';') {
+            continue;
         }
+        let mut wants = BTreeSet::new();
+        if let Some(module) = line.strip_prefix("mod ") {
+            wants = in_module(source, module.trim_end_matches(';'), path.take(), open);
+        }
+        let import = import.take().unwrap_or_default();
+        let words = import.split(|c: char| !c.is_alphanumeric() && c != '_');
+        let features = words.filter_map(|word| FEATURES.iter().find(|(name, _)| *name == word));
+        wants.extend(features.map(|(_, feature)| *feature));
+        let gate = gate.take().unwrap_or_default();
+        let has = with_those_that_they_bring(gate);
+        needs.extend(wants.into_iter().filter(|want| !has.contains(*want)));
     }
     needs
 }
 
-/// The features that the manifest asks for, for this program; with those that they bring.
-fn declared(manifest: &str, kind: &str, name: &str) -> BTreeSet<String> {
-    let name = format!("name = \"{name}\"");
-    let of_kind = manifest.split("\n[").filter(|table| table.starts_with(&format!("[{kind}]]")));
-    let table = of_kind.into_iter().find(|table| table.lines().any(|line| line == name));
-    let features = table
-        .and_then(|table| table.lines().find_map(|line| line.strip_prefix("required-features = ")));
-    let names = features.unwrap_or_default().split('"').skip(1).step_by(2);
+fn in_module(
+    source: &Source<'_>,
+    module: &str,
+    path: Option<&str>,
+    open: &mut dyn FnMut(&Path) -> Option<String>,
+) -> BTreeSet<&'static str> {
+    let below = source.modules.join(module);
+    let files = match path {
+        Some(path) => vec![source.folder.join(path)],
+        None => vec![below.with_extension("rs"), below.join("mod.rs")],
+    };
+    let found = files.iter().find_map(|file| open(file).map(|text| (file, text)));
+    let (file, text) = found.unwrap_or_else(|| panic!("no file for {module}: {files:?}"));
+    let folder = file.parent().unwrap();
+    let modules = if path.is_some() { folder } else { &below };
+    needs(&Source { text: &text, folder, modules }, open)
+}
+
+/// The features that are named in a line, in quotes.
+fn with_those_that_they_bring(line: &str) -> BTreeSet<String> {
+    let names = line.split('"').skip(1).step_by(2);
     let brings = |name| if name == "ws" { vec!["ws", "http"] } else { vec![name] };
     names.flat_map(brings).map(str::to_owned).collect()
 }
 
+/// The value of a line `key = …` in a table of a manifest, as it stands there.
+fn value<'a>(table: &'a str, key: &str) -> Option<&'a str> {
+    table.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(" = "))
+}
+
+/// The features that a manifest asks for, for this program; with those that they bring.
+fn declared(manifest: &str, kind: &str, name: &str) -> BTreeSet<String> {
+    let name = format!("\"{name}\"");
+    let tables = manifest.split("\n[").filter(|table| table.starts_with(&format!("[{kind}]]")));
+    let table = tables.into_iter().find(|table| value(table, "name") == Some(&name));
+    let features = table.and_then(|table| value(table, "required-features"));
+    with_those_that_they_bring(features.unwrap_or_default())
+}
+
+/// The folders of the packages, and what is in them.
+const PACKAGES: [(&str, &str); 5] = [
+    ("", "example"),
+    ("examples/more", "example"),
+    ("tests", "test"),
+    ("benches", "bench"),
+    ("benches/peers", "example"),
+];
+
+/// The files of the programs of a package, each with its name: those that its manifest lists, and of
+/// the library those that Cargo finds.
+fn programs(folder: &Path, manifest: &str, kind: &str) -> Vec<(String, PathBuf)> {
+    let tables = manifest.split("\n[").filter(|table| table.starts_with(&format!("[{kind}]]")));
+    let listed = tables.filter_map(|table| {
+        let path = value(table, "path")?.trim_matches('"');
+        Some((value(table, "name")?.trim_matches('"').to_owned(), folder.join(path)))
+    });
+    let listed: Vec<_> = listed.collect();
+    if !listed.is_empty() {
+        return listed;
+    }
+    let found = fs::read_dir(folder.join("examples")).unwrap().map(|entry| entry.unwrap().path());
+    let found = found.filter(|path| path.extension().is_some_and(|rs| rs == "rs"));
+    found.map(|path| (path.file_stem().unwrap().to_str().unwrap().to_owned(), path)).collect()
+}
+
 #[test]
 fn each_program_says_in_the_manifest_which_features_it_needs() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let manifest = fs::read_to_string(root.join("Cargo.toml")).unwrap();
-    for (kind, folder) in [("test", "tests"), ("example", "examples"), ("bench", "benches")] {
-        let folder = root.join(folder);
-        let files = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
-        for file in files.filter(|path| path.extension().is_some_and(|rs| rs == "rs")) {
+    for (folder, kind) in PACKAGES {
+        let folder = home().join(folder);
+        let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+        let programs = programs(&folder, &manifest, kind);
+        assert!(!programs.is_empty(), "{} has no programs", folder.display());
+        for (name, file) in programs {
             let text = fs::read_to_string(&file).unwrap();
-            let name = file.file_stem().unwrap().to_str().unwrap();
-            let declared = declared(&manifest, kind, name);
-            let needs = needs(&text, &|path| fs::read_to_string(folder.join(path)).unwrap());
+            let declared = declared(&manifest, kind, &name);
+            let mut emptied = Vec::new();
+            let mut open = |path: &Path| {
+                let text = fs::read_to_string(path).ok()?;
+                if is_emptied(&text) {
+                    emptied.push(path.to_owned());
+                }
+                Some(text)
+            };
+            let parent = file.parent().unwrap();
+            let source = Source { text: &text, folder: parent, modules: parent };
+            let needs = needs(&source, &mut open);
             let missing: Vec<_> = needs.iter().filter(|need| !declared.contains(**need)).collect();
             assert!(missing.is_empty(), "[[{kind}]] {name} needs required-features = {missing:?}");
-            // Cargo refuses to run a program without its features; an empty one would pass.
-            let is_emptied = text.lines().any(|line| {
-                line.starts_with("#![cfg") && line.contains("feature") // its own first lines
-            });
-            assert!(!is_emptied, "{name}: its features belong into Cargo.toml");
+            assert!(!is_emptied(&text), "{name}: its features belong into Cargo.toml");
+            assert!(emptied.is_empty(), "{emptied:?}: the features belong to the line `mod …;`");
         }
+    }
+}
+
+/// Returns true if the first lines of a file leave it out where a feature is missing. Cargo refuses to
+/// run a program without its features; an empty one would pass.
+fn is_emptied(text: &str) -> bool {
+    text.lines().any(|line| line.starts_with("#![cfg") && line.contains("feature"))
+}
+
+/// Cargo looks for none of them by itself.
+#[test]
+fn no_file_of_tests_is_in_no_program() {
+    let folder = home().join("tests");
+    let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+    let mut seen = BTreeSet::new();
+    for (_, file) in programs(&folder, &manifest, "test") {
+        let text = fs::read_to_string(&file).unwrap();
+        let parent = file.parent().unwrap();
+        let source = Source { text: &text, folder: parent, modules: parent };
+        needs(&source, &mut |path| {
+            let text = fs::read_to_string(path).ok()?;
+            seen.insert(path.to_owned());
+            Some(text)
+        });
+        seen.insert(file);
+    }
+    let tests = sources(&folder).into_iter().filter(|file| {
+        file.extension().is_some_and(|rs| rs == "rs") && !file.starts_with(folder.join("support"))
+    });
+    for file in tests {
+        assert!(seen.contains(&file), "{} is in no program of tests/Cargo.toml", file.display());
     }
 }
 
 #[test]
 fn the_check_catches_a_feature_that_is_not_named() {
     let needs = |text: &str| {
-        let open = |path: &str| format!("use waterwheel::net::{{\n    {path},\n}};\n");
-        Vec::from_iter(needs(text, &open))
+        let folder = Path::new("a");
+        let mut open = |path: &Path| {
+            let name = path.strip_prefix("a").ok()?.with_extension("");
+            Some(format!("use waterwheel::net::{{\n    {},\n}};\n", name.display()))
+        };
+        Vec::from_iter(needs(&Source { text, folder, modules: folder }, &mut open))
     };
     assert_eq!(needs("use waterwheel::net::http::{self, Reply};\n"), ["http"]);
+    assert_eq!(needs("use support::web::{Lab, ok};\n"), ["http"]);
     assert_eq!(
         needs("use waterwheel::net::{\n    tcp, tls,\n    ws::Socket,\n};\n"),
         ["tls", "ws"]
     );
     assert_eq!(needs("#[path = \"ws\"]\nmod peer;\nuse waterwheel::Signal;\n"), ["process", "ws"]);
+    assert_eq!(needs("mod tcp;\nmod tls;\n"), ["tls"]);
     assert!(needs("#[cfg(feature = \"ws\")]\n#[path = \"ws\"]\nmod peer;\n").is_empty());
+    assert!(needs("#[cfg(feature = \"ws\")]\nmod http;\n").is_empty());
+    assert_eq!(needs("#[cfg(feature = \"http\")]\nmod ws;\nmod tcp;\n"), ["ws"]);
     assert!(
         needs("#[cfg(feature = \"tls\")]\nuse waterwheel::net::tls;\nuse with::http;").is_empty()
     );
@@ -161,7 +290,7 @@ fn client(line: &str) -> Option<&str> {
 fn tests_are_skipped_without_their_clients() {
     // They are run by `--ignored` alone, by somebody who has installed what they want.
     let asked_for = [("inject.rs", "strace"), ("slowhttptest.rs", "slowhttptest")];
-    for file in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")) {
+    for file in sources(&home().join("tests")) {
         let text = fs::read_to_string(&file).unwrap();
         let clients = text.lines().filter(|_| !file.ends_with("layering.rs")).filter_map(client);
         for client in clients {

@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
+use support::home;
+
 /// The loop: how a turn goes, what it owns, what it waits for.
 const CORE: [&str; 9] = [
     "reactor/mod.rs",
@@ -61,12 +63,8 @@ const LONG_FUNCTIONS: [(&str, &str, &str); 2] = [
     ("net/drive.rs", "settle", "all that may be due when a connection was called"),
 ];
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
 fn text(file: &str) -> String {
-    fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
+    fs::read_to_string(home().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
 /// `file`, as a path from the root, when `by` names it from its own folder.
@@ -107,7 +105,7 @@ fn sources(folder: &str) -> Vec<String> {
     let mut files = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(root().join(&folder)).unwrap() {
+        for entry in fs::read_dir(home().join(&folder)).unwrap() {
             let entry = entry.unwrap();
             let path = format!("{folder}/{}", entry.file_name().to_str().unwrap());
             match entry.file_type().unwrap().is_dir() {
@@ -153,7 +151,7 @@ fn what_is_to_be_read_next_exists() {
         let next = read_next(&file, &text);
         assert_eq!(next.is_empty(), !text.contains("//! # Read next"), "{file} names no file");
         for next in next {
-            assert!(root().join(&next).is_file(), "{file} names {next}");
+            assert!(home().join(&next).is_file(), "{file} names {next}");
         }
     }
 }
@@ -167,7 +165,7 @@ fn each_shortcut_of_tiny_names_the_file_that_does_without_it() {
     let files: Vec<&str> = files.filter(|word| word.ends_with(".rs")).collect();
     assert!(files.len() >= tiny.matches("Shortcut:").count(), "{files:?}");
     for file in files {
-        assert!(root().join(file).is_file(), "tiny.rs names {file}");
+        assert!(home().join(file).is_file(), "tiny.rs names {file}");
     }
 }
 

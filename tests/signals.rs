@@ -8,16 +8,11 @@ use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal as Named};
 use rustix::process::{Signal as Raw, getpid, kill_process};
-use waterwheel::Reactor;
-use waterwheel::reactor::{Alive, PanicPolicy, Signal, SignalId};
-
-mod support;
-#[path = "support/tcp.rs"]
-mod tcp;
-
 use support::ceiling;
 use support::clients::skip_without;
-use tcp::{alone, alone_by, turn_until, turns};
+use support::tcp::{alone, alone_by, turn_until, turns};
+use waterwheel::Reactor;
+use waterwheel::reactor::{Alive, PanicPolicy, Signal, SignalId};
 
 const LIMIT: Duration = Duration::from_secs(60);
 

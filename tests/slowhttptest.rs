@@ -11,12 +11,9 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use support::{ceiling, raise_open_files};
 use waterwheel::Reactor;
 use waterwheel::net::http::{Limits, Response, Router, Server};
-
-mod support;
-
-use support::{ceiling, raise_open_files};
 
 const LIMIT: Duration = Duration::from_secs(120);
 /// What a new client may wait for its answer, in 99 of 100 cases. It takes a millisecond; the tool

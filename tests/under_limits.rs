@@ -15,14 +15,11 @@ use std::process::Command;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use support::process::{Process, example};
+use support::{ceiling, raise_open_files};
 use waterwheel::net::{Conn, Event, Limits, Stream, tcp, tls};
 use waterwheel::reactor::Remote;
 use waterwheel::{Context, Reactor, SourceId};
-
-mod support;
-
-use support::process::{Process, example};
-use support::{ceiling, raise_open_files};
 
 /// What the server may write to, in KiB: 60 MB.
 const DATA_KIB_MAX: usize = 60_000;

@@ -7,8 +7,6 @@ use std::io::Write;
 
 use support::clients::{ALL, CURL, IPV6, NC, Need, notes};
 
-mod support;
-
 /// The tests that were skipped, from what they left behind. What is here by now does not count: it
 /// was skipped in a run of before.
 fn skipped<'a>(notes: &'a str, is_missing: impl Fn(&Need) -> bool) -> Skipped<'a> {

@@ -93,11 +93,11 @@ mod unix {
     use std::sync::Arc;
     use std::sync::atomic::AtomicBool;
 
-    use mio::net::UnixStream;
     use nix::sys::signal::{SigSet, Signal};
     use signal_hook::consts::{SIGINT, SIGTERM};
     use signal_hook::{flag, low_level};
     use waterwheel::Context;
+    use waterwheel::mio::net::UnixStream;
     use waterwheel::reactor::Interest;
 
     pub fn on_signals<S: 'static>(

@@ -3,7 +3,7 @@
 //! Knows integers; never mentions wires.
 //!
 //! # Read next
-//! `../../tests/sim.rs`: scenarios, each run for thousands of seeds.
+//! `../../tests/sim/main.rs`: scenarios, each run for thousands of seeds.
 
 use std::time::Duration;
 

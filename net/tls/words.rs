@@ -3,7 +3,7 @@
 //! Knows rustls's errors; never mentions where they occur.
 //!
 //! # Read next
-//! `../../tests/tls_errors.rs`: how each comes about.
+//! `../../tests/tls/errors.rs`: how each comes about.
 
 use std::error::Error;
 use std::fmt;

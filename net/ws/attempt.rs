@@ -3,7 +3,7 @@
 //! Knows TLS, if there is to be some, and the handshake.
 //!
 //! # Read next
-//! `../../tests/ws.rs`: with others' clients and servers.
+//! `../../tests/ws/others.rs`: with others' clients and servers.
 
 use std::any::Any;
 use std::cell::Cell;

@@ -3,7 +3,7 @@
 //! Knows the plan, the turn's time and the loop's lanes; decides nothing itself.
 //!
 //! # Read next
-//! `../../tests/tasks.rs`.
+//! `../../tests/patterns/tasks.rs`.
 
 use std::mem;
 

@@ -3,13 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use support::Rng;
+use support::sim::{Sim, explore};
+use support::tcp::{Flow, watched};
 use waterwheel::net::{self, Conn, DrainReport, Event, Framed, Limits, Lines, Link, LinkReport};
 use waterwheel::net::{Pressure, Rate, Reason, Stream, framed};
 use waterwheel::{Context, SourceId};
-
-use crate::sim::{Sim, explore};
-use crate::support::Rng;
-use crate::tcp::{Flow, watched};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const A_DAY: Duration = Duration::from_secs(24 * 3600);
@@ -162,7 +161,7 @@ fn piped(sim: &mut Sim<Pipe>) -> Pipe {
 
 #[test]
 fn link() {
-    explore("flows::link", piped, |sim, pipe| {
+    explore("link", piped, |sim, pipe| {
         assert_eq!(pipe.reports.len(), pipe.linked);
         let (client, server) = (&pipe.client, &pipe.server);
         let Some(report) = pipe.reports.first() else {
@@ -303,7 +302,7 @@ fn drained(sim: &mut Sim<Service>) -> Service {
 
 #[test]
 fn drain() {
-    explore("flows::drain", drained, |sim, service| {
+    explore("drain", drained, |sim, service| {
         let report = service.reports[0];
         for report in &service.reports {
             let DrainReport { connections, idle, finished, aborted, .. } = *report;

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
+use crate::{addr, patient};
+use support::Rng;
+use support::sim::{Sim, explore};
+use support::ws::{unclosed, watched};
 use waterwheel::Context;
 use waterwheel::net::ws::{Accept, Connect, Event, Limits, Reason, Socket, code};
 use waterwheel::net::{Pressure, Stream, http};
-
-use crate::sim::{Sim, explore};
-use crate::support::Rng;
-use crate::ws::{unclosed, watched};
-use crate::{addr, patient};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const A_DAY: Duration = Duration::from_secs(24 * 3600);
@@ -179,5 +178,5 @@ fn check(sim: &Sim<Sockets>, sockets: &Sockets) {
 
 #[test]
 fn web_sockets() {
-    explore("sockets::web_sockets", set_up, check);
+    explore("web_sockets", set_up, check);
 }

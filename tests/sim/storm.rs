@@ -5,12 +5,11 @@ use std::net::SocketAddr;
 use std::panic::resume_unwind;
 use std::time::Duration;
 
+use support::Rng;
+use support::sim::{OnPurpose, Sim, explore};
+use support::tcp::Flow;
 use waterwheel::net::{Conn, Event, Limits, Rate, Reason, Stream};
 use waterwheel::{Context, SourceId};
-
-use crate::sim::{OnPurpose, Sim, explore};
-use crate::support::Rng;
-use crate::tcp::Flow;
 
 /// As long as it takes.
 const GRACE: Duration = Duration::from_secs(24 * 3600);
@@ -256,5 +255,5 @@ fn check(sim: &Sim<Storm>, storm: &Storm) {
 
 #[test]
 fn whatever_is_done_every_promise_is_kept() {
-    explore("storm::whatever_is_done_every_promise_is_kept", set_up, check);
+    explore("whatever_is_done_every_promise_is_kept", set_up, check);
 }

@@ -11,9 +11,8 @@ use std::process::Command;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::process::Process;
 use serde_json::{Value, json};
-
-use super::process::Process;
 
 /// Nothing of its own in the network, nothing kept, no sandbox (CI runs as root).
 const FLAGS: [&str; 10] = [

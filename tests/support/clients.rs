@@ -6,11 +6,11 @@ use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-use super::process::Process;
+use crate::process::{Process, built};
 
 /// What some tests need and not every machine has.
 pub struct Need {
@@ -51,20 +51,21 @@ thread_local! {
 }
 
 /// Ends the test here, skipped, where one of these is missing. For the first line of a test.
+#[macro_export]
 macro_rules! skip_without {
     ($($need:ident),+) => {{
         fn here() {}
         let test = std::any::type_name_of_val(&here).trim_end_matches("::here");
-        if !crate::support::clients::are_here(test, &[$(&crate::support::clients::$need),+]) {
+        if !$crate::clients::are_here(test, &[$(&$crate::clients::$need),+]) {
             return;
         }
     }};
 }
-pub(crate) use skip_without;
+pub use skip_without;
 
 /// Returns true if this machine has all of them. Else the test is noted as skipped.
 pub fn are_here(test: &str, needs: &[&'static Need]) -> bool {
-    if std::env::var_os(super::ALONE).is_some() {
+    if std::env::var_os(crate::ALONE).is_some() {
         return true; // Our own child, which one of them has started.
     }
     ASKED.with_borrow_mut(|asked| asked.extend(needs.iter().map(|need| need.name)));
@@ -80,8 +81,7 @@ pub fn are_here(test: &str, needs: &[&'static Need]) -> bool {
 /// Where a test that is skipped leaves its name. Nobody clears it before a run: `your_machine`,
 /// which runs last, does afterwards.
 pub fn notes() -> PathBuf {
-    // Who includes this file elsewhere (fuzz/) skips nothing, and is given no such folder by Cargo.
-    Path::new(option_env!("CARGO_TARGET_TMPDIR").unwrap_or("target/tmp")).join("skipped")
+    built().join("skipped")
 }
 
 fn note(test: &str, need: &Need) {

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
-use super::clients::CURL;
-use super::process::Process;
+use crate::clients::CURL;
+use crate::process::Process;
 
 /// What a server answered.
 #[derive(Debug)]

@@ -54,7 +54,7 @@ const LEFT_OUT: &[(&str, &str, &str)] = &[
     ("mremap", "", "memory: Rust aborts when there is none"),
     ("munmap", "", "memory: the allocator's own"),
     ("ppoll", "{fd=1", "of the line that says the address: a line that cannot go is dropped"),
-    ("write", "(1, \"listening on", "that line: see tests/ending.rs"),
+    ("write", "(1, \"listening on", "that line: see tests/examples/ending.rs"),
     ("prlimit64", "NULL, {", "reading a limit does not fail, and rustix has no error for it"),
 ];
 

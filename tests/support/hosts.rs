@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::support::clients::UNSHARE;
+use crate::clients::UNSHARE;
 
 /// A file of hosts, removed when the test ends.
 pub struct Hosts(PathBuf);

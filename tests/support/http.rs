@@ -1,6 +1,5 @@
 //! Clients of an HTTP server under test: raw bytes over a pair in memory, driven by hand between
 //! turns, on a clock that only the test moves.
-#![allow(dead_code)] // Each test file uses its own part of it.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

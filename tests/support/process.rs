@@ -9,7 +9,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::clients::PYTHON;
+use crate::clients::PYTHON;
+use crate::home;
 
 /// What any of these programs, and any answer of theirs, may take.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -141,13 +142,16 @@ fn kill_at_limit(ended: &Receiver<()>, child: &Mutex<Child>) {
     }
 }
 
-/// An example, ready to be started. `cargo test` builds them next to the tests, and has no variable
-/// that says where.
-pub fn example(name: &str) -> Command {
+/// Where Cargo builds what is built as this test is: target/PROFILE. No variable says where that is.
+pub fn built() -> PathBuf {
     let test = std::env::current_exe().expect("a test has a path");
-    let profile = test.parent().and_then(|deps| deps.parent()).expect("target/PROFILE/deps/test");
+    test.ancestors().nth(2).expect("target/PROFILE/deps/test").to_owned()
+}
+
+/// An example, ready to be started. `cargo test` builds them before it runs the tests.
+pub fn example(name: &str) -> Command {
     let file = format!("{name}{}", std::env::consts::EXE_SUFFIX);
-    let path: PathBuf = [profile, "examples".as_ref(), file.as_ref()].iter().collect();
+    let path = built().join("examples").join(file);
     let is_fresh = is_newer_than_its_sources(&path).unwrap_or(false);
     let build = "cargo build --all-features --examples";
     assert!(is_fresh, "missing or stale: {}; `{build}`", path.display());
@@ -212,12 +216,13 @@ fn read_line(from: &mut impl BufRead) -> String {
     line
 }
 
-/// Python's own web server, over the folder that the tests run in.
+/// Python's own web server, over the folder of the library.
 pub fn python_server() -> (Process, SocketAddr) {
     let code = "import http.server as h, functools\n\
         h.SimpleHTTPRequestHandler.protocol_version = 'HTTP/1.1'\n\
         server = h.ThreadingHTTPServer(('127.0.0.1', 0), h.SimpleHTTPRequestHandler)\n\
         print('listening on 127.0.0.1:%d' % server.server_port, flush=True)\n\
         server.serve_forever()";
-    Process::listening(PYTHON.command().args(["-c", code]).stderr(Stdio::null()))
+    let mut python = PYTHON.command();
+    Process::listening(python.args(["-c", code]).current_dir(home()).stderr(Stdio::null()))
 }

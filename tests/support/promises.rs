@@ -1,5 +1,4 @@
 //! What the tests of promises share.
-#![allow(dead_code)] // Each test file uses its own part of it.
 
 use std::time::Duration;
 

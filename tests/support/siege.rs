@@ -1,16 +1,14 @@
 //! An HTTP server under siege: real sockets on loopback, and a clock that only the test moves.
-#![allow(dead_code)] // Each test file uses its own part of it.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::Rng;
+use crate::tcp::{Peer, await_readiness, turn_until};
 use waterwheel::net::http::{Limits, Server};
 use waterwheel::net::tcp::Listener;
 use waterwheel::timers::ManualClock;
 use waterwheel::{Reactor, SourceId};
-
-use super::peers::{Peer, await_readiness, turn_until};
-use super::support::Rng;
 
 pub struct Siege<S: 'static> {
     pub clock: ManualClock,

@@ -12,19 +12,17 @@
 //!     explore("answer_arrives", |sim| { …; State::default() }, |sim, state| assert!(…));
 //! }
 //! ```
-#![allow(dead_code)] // Each test file uses its own part of it.
 
-use std::env::{current_exe, var};
+use std::env::var;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
+use crate::tcp::unclosed;
+use crate::{Rng, assert_at_home, ceiling, host, named};
 use waterwheel::Reactor;
 use waterwheel::net::sim::{Faults, Network};
 use waterwheel::reactor::{Kind, LoopEvent, Recorder};
 use waterwheel::timers::ManualClock;
-
-use super::support::{Rng, assert_at_home, ceiling, host};
-use super::tcp::unclosed;
 
 /// Seeds that a scenario is run for, unless `WATERWHEEL_SEEDS` says how many.
 const SEEDS: u64 = 2000;
@@ -118,6 +116,7 @@ impl<S: 'static> Sim<S> {
 /// `WATERWHEEL_SEED=17` runs it for that seed alone, `WATERWHEEL_SEEDS=100000` for so many,
 /// beginning with `WATERWHEEL_SEED_BASE`; with `WATERWHEEL_HOST=1` all of them by a host. A seed
 /// that fails prints the command that runs it again.
+#[track_caller]
 pub fn explore<S: 'static>(
     test: &str,
     set_up: impl Fn(&mut Sim<S>) -> S,
@@ -165,14 +164,14 @@ pub fn try_explore<S: 'static>(
     Ok(())
 }
 
-/// What runs one seed of this test again.
+/// What runs one seed of this test of the calling file again.
+#[track_caller]
 pub fn command(test: &str, seed: u64, turned: Turned) -> String {
-    let program = current_exe().expect("a test has a path");
-    let name = program.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
-    // Cargo puts a hash behind the name.
-    let file = name.rsplit_once('-').map_or(name, |(file, _)| file);
+    let (program, test) = named(test);
     let host = if turned == Turned::ByHost { "WATERWHEEL_HOST=1 " } else { "" };
-    format!("{host}WATERWHEEL_SEED={seed} cargo test --test {file} -- --exact {test}")
+    format!(
+        "{host}WATERWHEEL_SEED={seed} cargo test --all-features --test {program} -- --exact {test}"
+    )
 }
 
 /// Who turns the loop where a scenario does not say.

@@ -1,5 +1,4 @@
 //! A loop on the manual clock with a task queue, and the callbacks the tests give it.
-#![allow(dead_code)] // Each test file uses its own part of it.
 
 use std::time::Duration;
 

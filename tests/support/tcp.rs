@@ -2,7 +2,6 @@
 //!
 //! Every handler a test opens goes through [`watched`], which checks what all connections promise;
 //! [`unclosed`] tells at the end whether each was told `Closed`.
-#![allow(dead_code)] // Each test file uses its own part of it.
 
 use std::cell::Cell;
 use std::io::{self, ErrorKind, Read, Write};
@@ -266,7 +265,7 @@ impl Flow {
     fn bytes() -> &'static [u8] {
         static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
         BYTES.get_or_init(|| {
-            let mut rng = crate::support::Rng::from_seed(7);
+            let mut rng = crate::Rng::from_seed(7);
             (0..Flow::PERIOD).map(|_| rng.next() as u8).collect()
         })
     }
@@ -290,23 +289,23 @@ impl Flow {
 
 /// Runs the calling test alone in a process of its own: true in that one, false in the parent when
 /// the child has succeeded.
+#[track_caller]
 pub fn alone(test: &str) -> bool {
     alone_by(&[], test)
 }
 
 /// [`alone`], started by a program such as env(1) that sets the scene.
+#[track_caller]
 pub fn alone_by(launcher: &[&str], test: &str) -> bool {
-    if std::env::var_os(super::support::ALONE).is_some() {
+    if std::env::var_os(crate::ALONE).is_some() {
         return true;
     }
+    let (_, test) = crate::named(test);
     let binary = std::env::current_exe().expect("a test binary");
     let binary = binary.to_str().expect("a path in UTF-8");
-    let line = [launcher, &[binary, test, "--exact", "--nocapture"]].concat();
-    let child = Command::new(line[0])
-        .args(&line[1..])
-        .env(super::support::ALONE, "1")
-        .output()
-        .expect("a child");
+    let line = [launcher, &[binary, &test, "--exact", "--nocapture"]].concat();
+    let child =
+        Command::new(line[0]).args(&line[1..]).env(crate::ALONE, "1").output().expect("a child");
     let said = String::from_utf8_lossy(&child.stdout);
     assert!(child.status.success(), "{said}\n{}", String::from_utf8_lossy(&child.stderr));
     assert!(said.contains("1 passed"), "no test is called {test}: {said}");

@@ -1,5 +1,4 @@
 //! Certificates made on the spot, and both ends of a connection over TLS in one loop.
-#![allow(dead_code)] // Each test file uses its own part of it.
 
 use std::cell::RefCell;
 use std::io::{self, Write};
@@ -8,14 +7,13 @@ use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
+use crate::tcp::turn_until;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PKCS_ED25519};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ALL_VERSIONS, ClientConfig, ServerConfig};
 use waterwheel::net::{Stream, memory, tls};
 use waterwheel::{Context, Reactor};
-
-use super::tcp::turn_until;
 
 /// Somebody who issues certificates.
 pub struct Authority {

@@ -1,5 +1,4 @@
 //! A peer that is rustls's own connection, driven by hand over one end of a pair.
-#![allow(dead_code)] // Each test file uses its own part of it.
 
 use std::cell::RefCell;
 use std::io::{Read, Write};

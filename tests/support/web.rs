@@ -1,6 +1,5 @@
 //! A client and the servers it meets, in one loop whose time stands still: what a server says is
 //! said by the test, between turns.
-#![allow(dead_code)] // Each test file uses its own part of it.
 
 use std::cell::RefCell;
 use std::rc::Rc;

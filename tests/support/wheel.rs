@@ -1,11 +1,9 @@
 //! The wheel's model, a sorted map, and a wheel beside it that is to behave the same.
-#![allow(dead_code)] // Each test file uses its own part of it.
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::Rng;
 use waterwheel::timers::{TimerId, Wheel};
-
-use crate::support::Rng;
 
 pub const DAY: u64 = 24 * 3600 * 1000;
 pub const YEAR: u64 = 365 * DAY;

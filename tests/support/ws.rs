@@ -1,16 +1,14 @@
 //! WebSockets under watch, and frames that are made by hand.
-#![allow(dead_code)] // Each test file uses its own part of it.
 
 use std::cell::Cell;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::clients::WEBSOCKETS;
 use waterwheel::net::ws::{self, Event, Role, Socket};
 use waterwheel::net::{self, Conn, Limits, Stream, memory};
 use waterwheel::timers::ManualClock;
 use waterwheel::{Context, Reactor, SourceId};
-
-use crate::support::clients::WEBSOCKETS;
 
 thread_local! {
     static UNCLOSED: Cell<usize> = const { Cell::new(0) };

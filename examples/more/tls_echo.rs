@@ -1,0 +1,117 @@
+//! TLS echo: what `echo` does, over TLS.
+//!
+//! Run:  cargo run --release --features tls --example tls_echo -- --save localhost.pem
+//! Then: openssl s_client -connect localhost:7443 -CAfile localhost.pem -quiet
+//!       and type; or, with the protocol that was agreed on, and who is there:
+//!       openssl s_client -connect localhost:7443 -CAfile localhost.pem -brief -alpn echo
+//! See:  each line come back; and here, a line for each client: version, cipher, whether it goes
+//!       on from an earlier session, or why there was no handshake (`nc localhost 7443`, and type).
+//! Look: `serve`: a handshake takes a stream and answers with one. What follows is what `echo`
+//!       does, to the letter.
+//! Next: ask clients for a certificate (`tls::Server::require_clients`); show another one for
+//!       another name (`host`); begin in the clear and let a line say STARTTLS
+//!       (`reactor.deregister`).
+
+use std::fs;
+
+use waterwheel::net::{Conn, Event, Limits, Pressure, Stream, tcp, tls};
+use waterwheel::{Context, Reactor, SourceId};
+
+#[path = "../cli/mod.rs"]
+mod cli;
+
+const USAGE: &str = "\
+Usage: tls_echo [OPTIONS] [ADDR]
+
+Sends back over TLS whatever a client sends. ADDR is 127.0.0.1:7443 unless given;
+a bare port means 127.0.0.1. Without a certificate it makes one for localhost that
+is good until it ends. A client that has vanished is closed: TCP's keep-alive asks
+every 15 s. All clients together may have 16 MiB buffered; then who reads least is
+closed.
+
+Options:
+  --cert FILE      the certificate and those that certify it, as PEM
+  --key FILE       its private key, as PEM
+  --save FILE      write the certificate that was made, for clients to trust
+  -h, --help       show this";
+
+/// What one client may have decrypted, and encrypted again, before it is the next one's turn: a tenth
+/// of a millisecond's work. A thousand that send at once then hold up nobody for longer than 50 ms.
+const READ_BYTES_PER_TURN: usize = 16 * 1024;
+
+fn main() {
+    let args = cli::parse(USAGE, "127.0.0.1:7443", &["--cert", "--key", "--save"]);
+    cli::exit_on_error(run(&args));
+}
+
+fn run(args: &cli::Args) -> Result<(), String> {
+    cli::raise_open_files();
+    let (cert, key) = match (args.text("--cert"), args.text("--key")) {
+        (Some(cert), Some(key)) => (read(cert), read(key)),
+        (None, None) => made(args.text("--save"))?,
+        _ => cli::bad_usage("--cert and --key go together"),
+    };
+    let server = tls::Server::new(cert, key).unwrap_or_else(|error| cli::bad_usage(error));
+    let server = server.alpn(["echo"]);
+    let mut reactor = Reactor::new().map_err(|error| error.to_string())?;
+    let listener = tcp::Listen::new()
+        .limits(Limits { read_bytes_per_turn: READ_BYTES_PER_TURN, ..cli::limits() })
+        .keepalive(Some(cli::KEEPALIVE))
+        .open(&mut reactor, args.addr.as_str(), move |reactor, _, incoming| {
+            serve(reactor, &server, incoming);
+        })
+        .map_err(cli::cannot("listen on"))?;
+    cli::end_on_signals(&mut reactor, cli::GRACE)?;
+    cli::say(format_args!("listening on {}", reactor[listener].local_addr()));
+    cli::run(&mut reactor, &mut ())
+}
+
+/// Shakes hands, then echoes.
+fn serve(reactor: &mut Context<()>, server: &tls::Server, incoming: Stream) {
+    let peer = incoming.peer().map_or("?".into(), |peer| peer.to_string());
+    server.accept(reactor, incoming, move |reactor, _, result| match result {
+        Ok(stream) => {
+            cli::say(format_args!("{peer}: {}", agreed(&stream)));
+            stream.open(reactor, |reactor, _, conn, event| match event {
+                Event::Data(bytes) => echo(reactor, conn, bytes),
+                Event::Drained => {
+                    conn.resume(reactor);
+                }
+                Event::Eof => {}
+                Event::Closed(why) => log::debug!("{conn:?}: {why}"),
+            });
+        }
+        Err(error) => cli::say(format_args!("{peer}: no handshake: {error}")),
+    });
+}
+
+/// Sends bytes back. A client that does not read its echo is not read from either.
+fn echo(reactor: &mut Context<()>, conn: SourceId<Conn>, bytes: &[u8]) {
+    if conn.write(reactor, bytes) == Pressure::AboveHigh {
+        conn.pause(reactor);
+    }
+}
+
+fn agreed(stream: &Stream) -> String {
+    let Some(tls) = stream.tls() else { return "in the clear".into() };
+    let resumed = if tls.is_resumed() { ", resumed" } else { "" };
+    format!("{} {}{resumed}", tls.version(), tls.cipher_suite())
+}
+
+/// A certificate that nobody but itself vouches for, and its key.
+fn made(save: Option<&str>) -> Result<(Vec<u8>, Vec<u8>), String> {
+    let names = ["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    let made = rcgen::generate_simple_self_signed(names);
+    let made = made.map_err(|error| format!("cannot make a certificate: {error}"))?;
+    let pem = made.cert.pem();
+    if let Some(path) = save {
+        fs::write(path, &pem)
+            .unwrap_or_else(|error| cli::bad_usage(format_args!("cannot write {path}: {error}")));
+    }
+    Ok((pem.into(), made.signing_key.serialize_pem().into()))
+}
+
+fn read(path: &str) -> Vec<u8> {
+    let refuse = |error| cli::bad_usage(format_args!("cannot read {path}: {error}"));
+    fs::read(path).unwrap_or_else(refuse)
+}

@@ -1,0 +1,160 @@
+//! Chat in the browser: a page, and a WebSocket that it talks over.
+//!
+//! Run:  cargo run --release --features ws --example wschat
+//! Then: open http://127.0.0.1:7001 in two windows, one as narrow as a phone, and type;
+//!       or, with Python's websockets: python3 -m websockets ws://127.0.0.1:7001/chat
+//!       and type {"text": "hello"}
+//! See:  who is there, who comes and goes. Stop the server and start it again: the pages come back
+//!       by themselves, under their names.
+//! Look: `tell`. What is said is made once, as JSON and as a frame, however many hear it. Who is
+//!       here is said once, to whoever comes, and from then on what changes: were all told the whole
+//!       list each time, a thousand who come would cost gigabytes. A member who does not read is let
+//!       go when 4 MiB wait for him.
+//! Next: the last ten lines for whoever comes; rooms by path; signed cookies for the names.
+
+use std::slice;
+
+use serde_json::{Value, json};
+use waterwheel::net::http::{self, Response, StatusCode};
+use waterwheel::net::{Pressure, ws};
+use waterwheel::{Context, Reactor};
+
+#[path = "../cli/mod.rs"]
+mod cli;
+
+const USAGE: &str = "\
+Usage: wschat [OPTIONS] [ADDR]
+
+Serves a chat over WebSocket, and a page that speaks it. ADDR is 127.0.0.1:7001
+unless given; a bare port means 127.0.0.1. All clients together may have 16 MiB
+buffered; then who reads least is closed.
+
+Options:
+  -h, --help      show this";
+
+const PAGE: &str = include_str!("wschat/index.html");
+/// Bytes of a client's message. 4,096: the others are each sent as much for it.
+const MESSAGE_BYTES_MAX: usize = 4096;
+/// Characters of a name: the page puts it in front of each line.
+const NAME_CHARS_MAX: usize = 20;
+
+/// In the order in which they came.
+#[derive(Default)]
+struct Chat {
+    members: Vec<Member>,
+    came: u64,
+}
+
+struct Member {
+    socket: ws::Socket,
+    name: String,
+}
+
+fn main() {
+    let args = cli::parse(USAGE, "127.0.0.1:7001", &[]);
+    cli::exit_on_error(run(&args));
+}
+
+fn run(args: &cli::Args) -> Result<(), String> {
+    cli::raise_open_files();
+    let mut reactor = Reactor::new().map_err(|error| error.to_string())?;
+    let limits = ws::Limits { message_bytes_max: MESSAGE_BYTES_MAX, ..ws::Limits::default() };
+    let accept = ws::Accept::new().limits(limits);
+    let limits = http::Limits { buffers: Some(cli::buffers()), ..http::Limits::default() };
+    let server = http::Server::new({
+        move |reactor, chat: &mut Chat, request, reply| match request.path() {
+            "/" => _ = reply.send(reactor, Response::html(PAGE)),
+            "/chat" => {
+                // One that is refused was told why.
+                if let Ok(socket) = accept.open(reactor, request, reply, hear) {
+                    chat.join(reactor, socket);
+                }
+            }
+            _ => _ = reply.send(reactor, StatusCode::NOT_FOUND),
+        }
+    })
+    .limits(limits);
+    let listener = server.listen(&mut reactor, &args.addr).map_err(cli::cannot("listen on"))?;
+    cli::end_on_signals(&mut reactor, cli::GRACE)?;
+    let addr = reactor[listener].local_addr();
+    cli::say(format_args!("listening on {addr}"));
+    cli::run(&mut reactor, &mut Chat::default())
+}
+
+/// Every member's handler.
+fn hear(reactor: &mut Context<Chat>, chat: &mut Chat, socket: &ws::Socket, event: ws::Event<'_>) {
+    let Some(at) = chat.members.iter().position(|member| member.socket == *socket) else { return };
+    match event {
+        ws::Event::Text(text) => match serde_json::from_str(text) {
+            Ok(said) => chat.heard(reactor, at, &said),
+            Err(_) => socket.close(reactor, ws::code::INVALID, "JSON, please"),
+        },
+        ws::Event::Binary(_) => socket.close(reactor, ws::code::UNSUPPORTED, "texts only"),
+        ws::Event::Closed(_) => {
+            let Member { name, .. } = chat.members.remove(at);
+            tell(&chat.members, reactor, &json!({ "left": name }));
+        }
+        _ => {}
+    }
+}
+
+impl Chat {
+    /// A newcomer is told all the names, his own behind the others; they are told his.
+    fn join(&mut self, reactor: &mut Context<Chat>, socket: ws::Socket) {
+        let name = self.next_name();
+        self.members.push(Member { socket, name: name.clone() });
+        let here: Vec<&str> = self.members.iter().map(|member| &*member.name).collect();
+        let [others @ .., newcomer] = &self.members[..] else { return };
+        tell(slice::from_ref(newcomer), reactor, &json!({ "you": name, "here": here }));
+        tell(others, reactor, &json!({ "came": name }));
+    }
+
+    /// A name that nobody has; anybody may have taken the next one already.
+    fn next_name(&mut self) -> String {
+        loop {
+            self.came += 1;
+            let name = format!("guest{}", self.came);
+            if !self.has(&name) {
+                return name;
+            }
+        }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.members.iter().any(|member| member.name == name)
+    }
+
+    /// `{"text": …}` says something to all; `{"name": …}` asks for another name.
+    fn heard(&mut self, reactor: &mut Context<Chat>, at: usize, said: &Value) {
+        if let Some(text) = said["text"].as_str().map(str::trim).filter(|text| !text.is_empty()) {
+            let said = json!({ "from": self.members[at].name, "text": text });
+            tell(&self.members, reactor, &said);
+        }
+        if let Some(name) = said["name"].as_str().map(str::trim) {
+            self.rename(reactor, at, name);
+        }
+    }
+
+    fn rename(&mut self, reactor: &mut Context<Chat>, at: usize, name: &str) {
+        let is_taken = self.has(name);
+        let is_name = name.chars().all(|c| c.is_alphanumeric() || "-_ ".contains(c));
+        let Member { socket, name: old } = &mut self.members[at];
+        if !is_name || is_taken || !(1..=NAME_CHARS_MAX).contains(&name.chars().count()) {
+            let error = json!({ "error": "that name will not do, or is taken" });
+            let _ = socket.text(reactor, &error.to_string());
+            return;
+        }
+        let old = std::mem::replace(old, name.to_owned());
+        let _ = socket.text(reactor, &json!({ "you": name }).to_string());
+        tell(&self.members, reactor, &json!({ "was": old, "is": name }));
+    }
+}
+
+fn tell(members: &[Member], reactor: &mut Context<Chat>, news: &Value) {
+    let message = ws::Message::text(&news.to_string());
+    for member in members {
+        if member.socket.send(reactor, &message) == Pressure::Refused {
+            member.socket.abort(reactor); // `Closed` comes; nothing more waits for it.
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! The examples: each does what its header promises, with the clients that the header names.
+
+mod cores;
+mod ending;
+#[cfg(feature = "http")]
+mod fetch;
+mod headers;
+#[cfg(feature = "http")]
+mod http;
+#[cfg(feature = "http")]
+mod live;
+mod nc;
+mod nc_clients;
+mod proxy;
+#[cfg(feature = "process")]
+mod shell;
+mod socks;
+mod vanished;
+#[cfg(feature = "ws")]
+mod wschat;

@@ -1,0 +1,10 @@
+//! The loop: sources, posts, hosts, and callbacks that behave badly.
+
+mod components;
+mod embedded;
+mod forged;
+mod kernel;
+mod places;
+mod remote;
+mod stale;
+mod unruly;
