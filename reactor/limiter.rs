@@ -35,7 +35,7 @@ use crate::timers::{TICK, Tick};
 /// let logins = Limiter::new(5, Duration::from_secs(60), 5);
 /// assert!((0..5).all(|_| logins.take(&reactor, 1)));
 /// assert!(!logins.take(&reactor, 1));
-/// assert!(logins.wait(&reactor, 1) <= Duration::from_secs(12));
+/// assert!(logins.wait(&reactor, 1) <= Duration::from_millis(12_001)); // To the end of a tick.
 ///
 /// // Mails leave in order, a hundred a second, one after the other.
 /// let mails = Limiter::new(100, Duration::from_secs(1), 1);
@@ -117,7 +117,7 @@ impl Limiter {
     }
 
     /// How long until [`take`](Limiter::take) would be true, should nobody else take meanwhile; zero
-    /// if it is now, [`Duration::MAX`] if it never will be.
+    /// if it is now, [`Duration::MAX`] if it never will be. To the end of a tick, as timers are.
     pub fn wait<S: 'static>(&self, reactor: &Context<S>, count: u32) -> Duration {
         if count > self.0.burst.get() {
             return Duration::MAX;
