@@ -15,7 +15,6 @@ mod replies;
 mod rules;
 mod server;
 mod smuggling;
-mod sockets;
 mod stream;
 #[cfg(feature = "tls")]
 mod tls;

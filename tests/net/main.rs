@@ -17,7 +17,6 @@ mod names;
 mod network;
 mod rate;
 mod stdio;
-mod streams;
 mod tap;
 mod timeouts;
 mod transports;
