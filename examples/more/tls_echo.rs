@@ -37,7 +37,7 @@ Options:
 
 /// What one client may have decrypted, and encrypted again, before it is the next one's turn: a tenth
 /// of a millisecond's work. A thousand that send at once then hold up nobody for longer than 50 ms.
-const READ_BYTES_PER_TURN: usize = 16 * 1024;
+const READ_BYTES_PER_TURN: usize = 4 * 1024;
 
 fn main() {
     let args = cli::parse(USAGE, "127.0.0.1:7443", &["--cert", "--key", "--save"]);
