@@ -11,6 +11,14 @@ use std::time::Duration;
 use super::budget::{Beside, BufferBudget, LISTENER_BYTES_MAX};
 use super::rate::Rate;
 
+/// Bytes that all connections together read in one turn, in equal parts. 16 MiB: a thousand of them
+/// read 16 KiB each, and who has a short question waits a few milliseconds for its answer.
+///
+/// A part is at least 4 KiB.
+pub const READ_BYTES_PER_TURN: usize = 16 * 1024 * 1024;
+/// The least that a connection may read in a turn.
+const PART_BYTES_MIN: usize = 4 * 1024;
+
 /// What a connection may use, and how long it may take.
 ///
 /// Set for all connections of a listener, or for one by
@@ -32,7 +40,8 @@ pub struct Limits {
     /// Received bytes that a handler may leave for later, an incomplete frame. 1 MiB. One read
     /// more, 64 KiB, may stand behind a pause.
     pub backlog_bytes_max: usize,
-    /// Bytes read in one turn; more waits for the next, so that others get theirs. 256 KiB.
+    /// Bytes read in one turn; more waits for the next, so that others get theirs. 256 KiB; less
+    /// where so many are ready at once that they would not fit into [`READ_BYTES_PER_TURN`].
     pub read_bytes_per_turn: usize,
     /// The longest time without a byte in either direction. None.
     pub idle_timeout: Option<Duration>,
@@ -86,6 +95,16 @@ impl Limits {
     pub(super) fn with_buffers(mut self) -> Limits {
         self.buffers.get_or_insert_with(|| BufferBudget::new(LISTENER_BYTES_MAX));
         self
+    }
+
+    /// Bytes that a connection may read in a turn that has so many callbacks to run; one at least.
+    #[inline]
+    pub(super) fn read_bytes_in_turn(&self, callbacks: usize) -> usize {
+        let most = self.read_bytes_per_turn.max(1);
+        if callbacks.saturating_mul(most) <= READ_BYTES_PER_TURN {
+            return most;
+        }
+        most.min((READ_BYTES_PER_TURN / callbacks).max(PART_BYTES_MIN))
     }
 
     fn is_timed(&self) -> bool {

@@ -78,7 +78,7 @@ pub use connect::Connecting;
 pub use datagram::{Bind as BindDatagrams, Event as Datagram, Socket as DatagramSocket};
 pub use drain::{Drain, DrainReport, drain};
 pub use event::{Event, Handler, Pressure, Reason};
-pub use limits::Limits;
+pub use limits::{Limits, READ_BYTES_PER_TURN};
 pub use link::{Link, LinkEnd, LinkReport, link};
 pub use listen::Listen;
 pub use race::{ADDRESSES_MAX, Race};

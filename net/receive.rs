@@ -30,8 +30,9 @@ pub(super) fn receive<S: 'static>(
     ready: Readiness,
     handler: &mut impl HandlerFn<S>,
 ) -> bool {
+    let callbacks = reactor.batch_len();
     let Some(conn) = reactor.get_mut(id) else { return false };
-    let mut budget = conn.seat.read_bytes_per_turn.max(1);
+    let mut budget = conn.seat.read_bytes_in_turn(callbacks);
     // If sending fails only while this reads, more may have arrived since the last read.
     let mut last_words = conn.has(mark::LAST_WORDS);
     if conn.has(mark::RESUMED) {

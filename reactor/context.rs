@@ -79,6 +79,8 @@ pub struct Context<S> {
     pub(super) running_place: Place,
     /// What is left of the turn's budget of deferred callbacks.
     pub(super) deferred_left: usize,
+    /// Callbacks that this turn began with.
+    pub(super) batch_len: usize,
     pub(super) stopping: bool,
     pub(super) scratch: Box<[u8]>,
     pub(super) cork: Option<Box<Cork>>,
@@ -259,6 +261,13 @@ impl<S: 'static> Context<S> {
     pub(super) fn drop_stale(&mut self, subject: Subject) {
         self.statistics.stale += 1;
         self.note(Kind::Stale, subject, Place::caller(), 0);
+    }
+
+    /// For authors of sources: how many callbacks the turn has collected, those included that have run.
+    /// A source that takes much at a time takes less where many wait for it.
+    #[inline]
+    pub fn batch_len(&self) -> usize {
+        self.batch_len
     }
 
     /// For authors of sources: lends the loop's read buffer of [`SCRATCH_BYTES`]; give it back with

@@ -34,8 +34,8 @@
 //!   armed. The delays of timers count from the turn's `now`, the deadlines of sources from the
 //!   moment ([`tick_after`](Context::tick_after)): what a peer is given time for begins then.
 //! * **R6** Budgets: a turn takes [`TIMERS_PER_TURN`] and [`POSTS_PER_TURN`] (results of jobs
-//!   count), a connection reads `read_bytes_per_turn`, a listener accepts `accepts_per_turn`. The
-//!   loop does not sleep over what is left.
+//!   count), a connection reads `read_bytes_per_turn`, and all of them together `READ_BYTES_PER_TURN`,
+//!   a listener accepts `accepts_per_turn`. The loop does not sleep over what is left.
 //! * **R7** Priorities order a turn; they do not lock out. A Low event collected in a turn runs in
 //!   that turn.
 //! * **R8** Keep-alive: `run` returns when nothing *holds* the loop, or on `stop`. Sources, timers,
@@ -217,6 +217,7 @@ impl<S: 'static> Reactor<S> {
             running: Subject::None,
             running_place: Place::caller(),
             deferred_left: DEFERRED_PER_TURN,
+            batch_len: 0,
             stopping: false,
             scratch: Box::default(),
             cork: None,
@@ -387,6 +388,7 @@ impl<S: 'static> Reactor<S> {
     fn dispatch(&mut self, state: &mut S) -> usize {
         let before = self.context.statistics.callbacks;
         let mut batch = self.context.queue.batch();
+        self.context.batch_len = batch.len();
         self.hooks(HookPoint::AfterPoll, state);
         self.guard(|context| context.run_batch(&mut batch, state));
         let ran = self.context.statistics.callbacks - before;

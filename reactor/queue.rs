@@ -78,6 +78,13 @@ pub(super) struct EventQueue<S> {
     lanes: [Lane<S>; 3],
 }
 
+impl Batch {
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.left.iter().sum()
+    }
+}
+
 impl<S> EventQueue<S> {
     pub(super) fn new() -> EventQueue<S> {
         EventQueue {

@@ -5,8 +5,16 @@
 //! 1,000 clients make it buffer as much as they can and read nothing, and meanwhile somebody polite
 //! must be served. All of it is bounded: so many clients, so many exchanges.
 //!
-//! `cargo test --release --all-features --test under_limits -- --ignored --nocapture` prints the
-//! table.
+//! Most are quick enough in a debug build. Those that go through TLS or a second server are run with
+//! `--release`:
+//! ```text
+//! cargo build --all-features --workspace --examples
+//! cargo test --all-features --test under_limits -- \
+//!   --ignored --nocapture --test-threads 1 --skip tls --skip proxy --skip socks
+//! cargo build --release --all-features --workspace --examples
+//! cargo test --release --all-features --test under_limits -- \
+//!   --ignored --nocapture --test-threads 1 tls proxy socks
+//! ```
 #![cfg(target_os = "linux")]
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -28,7 +36,7 @@ const CROWD: usize = 1000;
 /// Bytes that each of them keeps ready to be sent.
 const FLOOD_BYTES: usize = 256 * 1024;
 /// Exchanges of the polite client, one after the other.
-const EXCHANGES: usize = 300;
+const EXCHANGES: usize = 2000;
 /// For the slowest of 99 in 100 of them.
 const P99_MAX: Duration = Duration::from_millis(50);
 /// For the whole of one server.
@@ -132,7 +140,7 @@ fn ask(mut exchange: impl FnMut()) -> Vec<Duration> {
         let begun = Instant::now();
         exchange();
         times.push(begun.elapsed());
-        std::thread::sleep(Duration::from_millis(2)); // It is polite, and no load.
+        std::thread::sleep(Duration::from_millis(1)); // It is polite, and no load.
     }
     times.sort();
     times
@@ -144,11 +152,11 @@ fn connect(addr: SocketAddr) -> BufReader<TcpStream> {
     BufReader::new(stream)
 }
 
-/// Looks whether somebody polite is served in time: in one of five runs, as other programs of this
+/// Looks whether somebody polite is served in time: in one of three runs, as other programs of this
 /// machine may take theirs.
 fn in_time(run: impl Fn() -> Duration) {
     let mut late = Vec::new();
-    while late.len() < 5 {
+    while late.len() < 3 {
         match run() {
             p99 if p99 < P99_MAX => return,
             p99 => late.push(p99),
@@ -178,9 +186,12 @@ fn endures(
 
 /// Prints a row of the table and looks at the memory; the time of the slowest of 99 in 100.
 fn report(what: &str, server: &Process, times: &[Duration]) -> Duration {
-    let (p50, p99) = (times[EXCHANGES / 2], times[EXCHANGES * 99 / 100]);
+    let [p50, p99, max] = [50, 99, 100].map(|part| times[EXCHANGES * part / 100 - 1]);
     let kib = server.resident_kib_max();
-    println!("{what:>24} {:>7.1} MB  p50 {p50:>9.1?}  p99 {p99:>9.1?}", kib as f64 / 1024.0);
+    println!(
+        "{what:>24} {:>7.1} MB  p50 {p50:>9.1?}  p99 {p99:>9.1?}  max {max:>9.1?}",
+        kib as f64 / 1024.0
+    );
     assert!(kib < DATA_KIB_MAX + 20_000, "{what}: {kib} KiB"); // And its text, which is not data.
     p99
 }

@@ -13,10 +13,6 @@ use waterwheel::net::{BufferBudget, Limits};
 /// before the others feel it.
 pub const BUFFERED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// What one client may send before it is the next one's turn. 64 KiB: a thousand that send as fast as
-/// they can do not keep somebody polite waiting for 50 ms.
-const READ_BYTES_PER_TURN: usize = 64 * 1024;
-
 mod ending;
 mod host;
 mod output;
@@ -185,14 +181,9 @@ pub fn print(line: impl Display) {
     }
 }
 
-/// Limits with a budget of [`BUFFERED_BYTES_MAX`] for all connections that share them, and a turn in
-/// which each gets little.
+/// Limits with a budget of [`BUFFERED_BYTES_MAX`] for all connections that share them.
 pub fn limits() -> Limits {
-    Limits {
-        read_bytes_per_turn: READ_BYTES_PER_TURN,
-        buffers: Some(buffers()),
-        ..Limits::default()
-    }
+    Limits { buffers: Some(buffers()), ..Limits::default() }
 }
 
 /// A budget of [`BUFFERED_BYTES_MAX`].

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use support::tcp::{Peer, serve, serve_with, turn_until, turns, unclosed};
 use waterwheel::net::tcp::Listen;
-use waterwheel::net::{Conn, Event, Limits};
+use waterwheel::net::{Conn, Event, Limits, Pressure, READ_BYTES_PER_TURN, memory};
 use waterwheel::reactor::Missed;
 use waterwheel::{Context, Reactor, SourceId};
 
@@ -147,4 +147,33 @@ fn connection_that_always_has_data_delays_the_others_by_no_more_than_its_budget(
         assert_eq!(seen.answered, 99 * round, "not all were heard at once");
         assert!(seen.flooded - before <= 2 * 32 * 1024);
     }
+}
+
+#[test]
+fn all_that_are_ready_together_share_what_a_turn_reads() {
+    const CROWD: usize = 200;
+    const EACH: usize = 256 * 1024;
+    let mut reactor = Reactor::new().unwrap();
+    let mut read = vec![0; CROWD];
+    let mut senders = Vec::new();
+    for reader in 0..CROWD {
+        let (left, right) = memory::pair_with(&mut reactor, EACH);
+        right.open(&mut reactor, move |_, read: &mut Vec<usize>, _, event| {
+            if let Event::Data(bytes) = event {
+                read[reader] += bytes.len();
+            }
+        });
+        senders.push(left.open(&mut reactor, |_, _, _, _| {}));
+    }
+    for sender in senders {
+        assert_eq!(sender.write(&mut reactor, &[7; EACH]), Pressure::Below);
+    }
+    turn_until(&mut reactor, &mut read, |_, read| read[0] > 0);
+    let first = read.clone();
+    let share = READ_BYTES_PER_TURN / CROWD;
+    assert!(first.iter().all(|&bytes| bytes == first[0]), "not in equal parts: {first:?}");
+    // The senders are ready, too, and count as callbacks of the turn.
+    assert!((share / 3..=share).contains(&first[0]), "{} of {share}", first[0]);
+    // Nothing is lost, and the last ones have all of it to themselves.
+    turn_until(&mut reactor, &mut read, |_, read| read.iter().all(|&bytes| bytes == EACH));
 }
