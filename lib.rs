@@ -137,6 +137,9 @@
 //! `Result`, and an error is passed to the next `catch`.
 
 pub mod net;
+#[cfg(all(unix, feature = "process"))]
+pub mod process;
+pub mod protocols;
 pub mod reactor;
 pub mod timers;
 

@@ -4,8 +4,8 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use waterwheel::net::http::Method;
-use waterwheel::net::http::parts::{
+use waterwheel::protocols::http::Method;
+use waterwheel::protocols::http::parts::{
     Chunked, Found, HeadLimits, Matcher, Piece, Scan, parse_request, parse_response, room,
 };
 

@@ -23,7 +23,8 @@ use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
-use waterwheel::net::{Conn, Event, Stream, memory, tcp, tls};
+use waterwheel::net::{Conn, Event, Stream, memory, tcp};
+use waterwheel::protocols::tls;
 use waterwheel::{Context, Reactor, SourceId};
 
 /// What one iteration moves.

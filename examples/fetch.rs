@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use job::{Job, has_turn};
 use progress::Progress;
-use waterwheel::net::{Conn, Pressure, http::CallEvent};
+use waterwheel::net::{Conn, Pressure};
+use waterwheel::protocols::http::CallEvent;
 use waterwheel::reactor::Missed;
 use waterwheel::{Context, Reactor, SourceId};
 

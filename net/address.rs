@@ -123,7 +123,7 @@ impl fmt::Display for HostPort {
 ///
 /// # Errors
 /// Why it is none.
-pub(super) fn split(text: &str) -> Result<(&str, Option<&str>), &'static str> {
+pub fn split(text: &str) -> Result<(&str, Option<&str>), &'static str> {
     if let Some(rest) = text.strip_prefix('[') {
         let (inner, rest) = rest.split_once(']').ok_or("a bracket is not closed")?;
         let port = match rest {
@@ -140,13 +140,12 @@ pub(super) fn split(text: &str) -> Result<(&str, Option<&str>), &'static str> {
 }
 
 /// Digits only, so that no sign is taken for a part of it.
-pub(super) fn parse_port(text: &str) -> Option<u16> {
+pub fn parse_port(text: &str) -> Option<u16> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 /// A host without its zone, if it is an address of IPv6; brackets stay as they are.
-#[cfg(feature = "tls")]
-pub(super) fn without_zone(host: &str) -> &str {
+pub fn without_zone(host: &str) -> &str {
     match v6(host) {
         Some((_, Some(zone))) => &host[..host.len() - zone.len() - 1],
         _ => host,

@@ -204,8 +204,7 @@ impl Conn {
     }
 
     /// Counts what a protocol holds for this connection, in place of what it said before.
-    #[cfg(feature = "http")]
-    pub(super) fn charge(&mut self, bytes: usize) {
+    pub fn charge(&mut self, bytes: usize) {
         self.seat.charge_protocol(bytes);
     }
 
@@ -269,7 +268,6 @@ pub(super) fn relieve<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) 
 /// Counts what a protocol holds for a connection, in place of what it said before, and closes the
 /// largest right after this callback if that is too much for all. Returns false if there is no room
 /// for any more.
-#[cfg(feature = "http")]
 #[track_caller]
 pub(super) fn charge<S: 'static>(
     reactor: &mut Context<S>,

@@ -45,13 +45,13 @@ use super::codec::FrameError;
 use super::event::{Pressure, Reason};
 use super::limits::{Limits, Seat};
 use super::outbox;
-use super::transport::Io;
+use super::transport::Carrier;
 use crate::reactor::{Charge, Cork};
 use crate::timers::Stamp;
 
 /// How far one half of a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Half {
+pub(crate) enum Half {
     Open,
     /// Sending only: to be finished once the outbox is empty.
     Finishing,
@@ -62,17 +62,17 @@ pub(super) enum Half {
 }
 
 /// Bits of `Conn::marks`.
-pub(super) mod mark {
+pub(crate) mod mark {
     /// Reading is paused by the handler.
-    pub(in crate::net) const PAUSED: u16 = 1;
+    pub(crate) const PAUSED: u16 = 1;
     /// Reading was resumed: the backlog is to be delivered again, and the kernel asked.
-    pub(in crate::net) const RESUMED: u16 = 2;
+    pub(crate) const RESUMED: u16 = 2;
     /// The kernel takes no more; it will say when it does.
-    pub(in crate::net) const BLOCKED: u16 = 4;
+    pub(crate) const BLOCKED: u16 = 4;
     /// `Drained` is owed.
-    pub(in crate::net) const ABOVE: u16 = 8;
+    pub(crate) const ABOVE: u16 = 8;
     /// `close` was called: input is discarded.
-    pub(in crate::net) const CLOSING: u16 = 16;
+    pub(crate) const CLOSING: u16 = 16;
     /// The grace of a close has begun to run.
     pub(in crate::net) const LINGERING: u16 = 32;
     /// The same bit before a close: a drain has found it idle, and nothing has passed since.
@@ -82,7 +82,7 @@ pub(super) mod mark {
     /// Sending failed; what the peer had sent before is still to be read.
     pub(in crate::net) const LAST_WORDS: u16 = 128;
     /// `Drained` is owed when all is sent: what was refused fits into an empty outbox only.
-    pub(in crate::net) const WHOLE: u16 = 256;
+    pub(crate) const WHOLE: u16 = 256;
     /// The same bit, of one that is closing, and so owes no `Drained`: its peer has only a moment to
     /// close first.
     pub(in crate::net) const HASTY: u16 = WHOLE;
@@ -91,16 +91,16 @@ pub(super) mod mark {
     /// One end of a link: it may be half open, whatever its limits say.
     pub(in crate::net) const LINKED: u16 = 1024;
     /// The rate holds reading up, until the tick in `progress`.
-    pub(in crate::net) const SLOWED_IN: u16 = 2048;
+    pub(crate) const SLOWED_IN: u16 = 2048;
     /// The rate holds sending up, until the tick in the outbox's `since`.
-    pub(in crate::net) const SLOWED_OUT: u16 = 4096;
+    pub(crate) const SLOWED_OUT: u16 = 4096;
     /// Sending failed before the peer's FIN came, so none will: an end of input that is read is
     /// what a reset has left.
     pub(in crate::net) const CUT_OFF: u16 = 8192;
     /// The handler will answer later.
     pub(in crate::net) const HELD: u16 = 16384;
     /// To be closed as soon as it is idle.
-    pub(in crate::net) const DRAINING: u16 = 32768;
+    pub(crate) const DRAINING: u16 = 32768;
 }
 
 /// Bytes received and not consumed.
@@ -115,8 +115,8 @@ pub(super) struct Backlog {
 
 /// How a connection has ended.
 #[derive(Debug)]
-pub(super) struct End {
-    pub(super) reason: Reason,
+pub(crate) struct End {
+    pub(crate) reason: Reason,
     /// Bytes that were accepted and have not left, nor will.
     pub(super) lost: usize,
 }
@@ -129,29 +129,29 @@ pub(super) const SOON: Option<Stamp> = Some(Stamp::new(u64::MAX - 2));
 /// One buffered connection. 72 bytes: ten thousand idle ones are this times ten thousand.
 #[derive(Debug)]
 pub struct Conn {
-    pub(super) io: Io,
+    pub(crate) io: Carrier,
     /// Unsent bytes; `None` if there are none, or the loop's own buffer during its own callback.
-    pub(super) outbox: Option<Box<Cork>>,
+    pub(crate) outbox: Option<Box<Cork>>,
     /// Unconsumed bytes; `None` if there are none.
     pub(super) backlog: Option<Box<Backlog>>,
-    pub(super) seat: Seat,
+    pub(crate) seat: Seat,
     /// Why it is over, from the moment that is known; what was lost, for as long as it is there.
-    pub(super) end: Option<Box<End>>,
+    pub(crate) end: Option<Box<End>>,
     /// When the last byte passed, in either direction, or [`SOON`]. While no limit asks there is
     /// none, or it is when HTTP answered last, which a drain wants to know.
-    pub(super) heard: Option<Stamp>,
+    pub(crate) heard: Option<Stamp>,
     /// When the handler last consumed input, or [`SOON`], or when the grace began; or when the rate
     /// lets reading go on.
     pub(super) progress: Option<Stamp>,
     /// How many of the bytes delivered last were given back. Written by `unread`.
     pub(super) kept: u32,
-    pub(super) sending: Half,
-    pub(super) receiving: Half,
-    pub(super) marks: u16,
+    pub(crate) sending: Half,
+    pub(crate) receiving: Half,
+    pub(crate) marks: u16,
 }
 
 impl Conn {
-    pub(super) fn new(io: Io, seat: Seat) -> Conn {
+    pub(crate) fn new(io: Carrier, seat: Seat) -> Conn {
         Conn {
             io,
             outbox: None,
@@ -260,20 +260,19 @@ impl Conn {
     }
 
     /// Whether the peer's input has ended, and all that it sent was delivered.
-    pub(super) fn is_read_out(&self) -> bool {
+    pub fn is_read_out(&self) -> bool {
         matches!(self.receiving, Half::Finished | Half::Cut)
     }
 
     /// Whether it has ended, but not by the peer's word.
-    pub(super) fn is_cut(&self) -> bool {
+    pub fn is_cut(&self) -> bool {
         self.receiving == Half::Cut
     }
 
     /// Whether nothing is under way in either direction, so that it can carry another exchange.
     /// `probe` asks what carries it, too: what the peer has sent since the last read, its FIN
     /// included, is then found out here.
-    #[cfg(feature = "http")]
-    pub(super) fn is_quiet(&mut self, probe: bool) -> bool {
+    pub fn is_quiet(&mut self, probe: bool) -> bool {
         let open = (self.sending, self.receiving) == (Half::Open, Half::Open) && self.end.is_none();
         let still = self.unsent() == 0 && self.backlog().is_empty();
         open && still && (!probe || self.io.transport().is_silent())
@@ -281,17 +280,15 @@ impl Conn {
 
     /// Says that no more will come, as far as that goes at once, where dropping does not: TLS wants
     /// a close_notify even if nobody waits for an answer to it (RFC 8446, 6.1).
-    #[cfg(feature = "http")]
-    pub(super) fn say_goodbye(&mut self) {
-        #[cfg(feature = "tls")]
-        if self.io.tls().is_some() {
+    pub fn say_goodbye(&mut self) {
+        if self.io.says_goodbye() {
             let _ = self.io.transport().finish(); // A peer that has gone needs none.
         }
     }
 
     /// Whether it is known why this is over; it is told soon. Of one whose input was cut it is known
     /// while it still sends.
-    pub(super) fn has_failed(&self) -> bool {
+    pub fn has_failed(&self) -> bool {
         self.end.is_some() && self.receiving != Half::Cut
     }
 
@@ -324,12 +321,6 @@ impl Conn {
         self.io.peer_addr()
     }
 
-    /// What was agreed on with the peer, if this is a connection over TLS.
-    #[cfg(feature = "tls")]
-    pub fn tls(&self) -> Option<super::tls::Info<'_>> {
-        self.io.tls()
-    }
-
     /// Who is at the other end, by process, user and group: of a Unix stream the kernel knows.
     ///
     /// # Errors
@@ -353,7 +344,7 @@ impl Conn {
     }
 
     #[inline]
-    pub(super) fn has(&self, mark: u16) -> bool {
+    pub(crate) fn has(&self, mark: u16) -> bool {
         self.marks & mark != 0
     }
 

@@ -31,6 +31,7 @@
 //! # Read next
 //! `stdio.rs`: descriptors that others have, too.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, IoSlice, IsTerminal, Read, Write};
 use std::net::Shutdown;
@@ -42,9 +43,10 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use socket2::SockRef;
 
+use super::conn::Conn;
 use super::stream::Stream;
 use super::transport::Transport;
-use crate::reactor::{Context, RawId, Readiness, Resumer};
+use crate::reactor::{Context, RawId, Readiness, Resumer, SourceId};
 
 /// EIO: what a terminal answers when its other side has hung up. The same number on every Unix.
 const EIO: i32 = 5;
@@ -85,6 +87,40 @@ pub fn writer<S: 'static>(reactor: &mut Context<S>, fd: impl Into<OwnedFd>) -> i
     Ok(Stream::one_way(Descriptor::new(reactor, None, Some(writer)), false))
 }
 
+/// Goes with a descriptor: it is dropped when that is closed, whatever the reason.
+pub trait Companion: fmt::Debug {
+    /// The descriptor belongs to this connection from now on.
+    fn registered(&mut self, conn: SourceId<Conn>);
+}
+
+/// [`reader`] for a descriptor that nobody else has, with something that goes with it.
+///
+/// # Errors
+/// As [`reader`].
+pub fn reader_with<S: 'static>(
+    reactor: &mut Context<S>,
+    fd: impl Into<OwnedFd>,
+    companion: impl Companion + 'static,
+) -> io::Result<Stream> {
+    let mut reader = Descriptor::new(reactor, Some(Side::new(fd.into(), true)?), None);
+    reader.companion = Some(Box::new(companion));
+    Ok(Stream::one_way(reader, true))
+}
+
+/// [`writer`] for a descriptor that nobody else has, with something that goes with it.
+///
+/// # Errors
+/// As [`reader`].
+pub fn writer_with<S: 'static>(
+    reactor: &mut Context<S>,
+    fd: impl Into<OwnedFd>,
+    companion: impl Companion + 'static,
+) -> io::Result<Stream> {
+    let mut writer = Descriptor::new(reactor, None, Some(Side::new(fd.into(), true)?));
+    writer.companion = Some(Box::new(companion));
+    Ok(Stream::one_way(writer, false))
+}
+
 /// A stream that reads from one descriptor and writes to another: two pipes, or stdin and stdout.
 ///
 /// # Errors
@@ -119,8 +155,7 @@ pub(super) struct Descriptor {
     /// Known from the registration on.
     id: Option<RawId>,
     /// Dropped behind the descriptors.
-    #[cfg(feature = "process")]
-    pub(super) held: Option<super::child::Held>,
+    companion: Option<Box<dyn Companion>>,
 }
 
 impl Descriptor {
@@ -135,8 +170,7 @@ impl Descriptor {
             writer,
             resumer: reactor.resumer(),
             id: None,
-            #[cfg(feature = "process")]
-            held: None,
+            companion: None,
         }
     }
 
@@ -197,9 +231,8 @@ impl Transport for Descriptor {
 impl Source for Descriptor {
     fn register(&mut self, registry: &Registry, token: Token, _: Interest) -> io::Result<()> {
         self.id = Some(RawId::from_token(token));
-        #[cfg(feature = "process")]
-        if let Some(held) = &mut self.held {
-            held.belong_to(RawId::from_token(token));
+        if let Some(companion) = &mut self.companion {
+            companion.registered(SourceId::new(RawId::from_token(token)));
         }
         if let Some(reader) = &mut self.reader {
             reader.watch(registry, token, Interest::READABLE)?;

@@ -39,6 +39,7 @@
 //! # Read next
 //! `datagram.rs`: messages instead of a stream.
 
+use std::any::TypeId;
 use std::cell::Cell;
 use std::fmt;
 use std::mem;
@@ -105,6 +106,35 @@ impl Drain {
     }
 }
 
+/// A source that a drain is to reach, although it is no connection yet: a handshake.
+pub trait Drainable: 'static {
+    /// From now on, what becomes of it is to be drained.
+    fn drain(&mut self);
+}
+
+/// The types of sources that are drained, too, and how all of one type are.
+struct Drainers<S: 'static>(Vec<(TypeId, DrainAll<S>)>);
+
+type DrainAll<S> = fn(&mut Context<S>);
+
+impl<S: 'static> Default for Drainers<S> {
+    fn default() -> Drainers<S> {
+        Drainers(Vec::new())
+    }
+}
+
+/// For authors of protocols: a [`drain`] reaches the sources of type `T`, too, from now on.
+pub fn drain_too<S: 'static, T: Drainable>(reactor: &mut Context<S>) {
+    let drainers = &mut reactor.extension::<Drainers<S>>().0;
+    if drainers.iter().all(|(kind, _)| *kind != TypeId::of::<T>()) {
+        drainers.push((TypeId::of::<T>(), |reactor| {
+            for id in reactor.ids::<T>() {
+                reactor[id].drain();
+            }
+        }));
+    }
+}
+
 /// Ends a server: closes its listeners, lets what is in flight finish, closes each connection when
 /// it is idle, aborts those that are left after `grace`, and then calls `done` with the report.
 ///
@@ -137,9 +167,8 @@ where
         reactor.remove(*listener);
     }
     let conns = reactor.ids::<Conn>().into_iter();
-    #[cfg(feature = "tls")]
-    for handshake in reactor.ids::<super::tls::Handshake>() {
-        reactor[handshake].drain();
+    for (_, drain_all) in reactor.extension::<Drainers<S>>().0.clone() {
+        drain_all(reactor);
     }
     let left: Vec<_> = conns.filter_map(|id| Some((id, begin(reactor, id)?))).collect();
     let (listeners, connections) = (listeners.len(), left.len());
@@ -286,8 +315,7 @@ impl Conn {
     }
 
     /// Closes without waiting for the peer's FIN: both have said goodbye in their own protocol.
-    #[cfg(feature = "ws")]
-    pub(super) fn close_at_once(&mut self) {
+    pub fn close_at_once(&mut self) {
         self.close();
         self.receiving = Half::Finished;
     }
@@ -300,7 +328,7 @@ impl Conn {
     }
 
     /// Whether it is being drained, and idle by now.
-    pub(super) fn is_drained(&self) -> bool {
+    pub fn is_drained(&self) -> bool {
         let ends_anyway = self.has(mark::CLOSING) || self.has_failed();
         self.has(mark::DRAINING) && !ends_anyway && self.is_idle()
     }

@@ -25,17 +25,17 @@ use super::conn::{Conn, Half, mark};
 use super::deadline::{arm, check_deadlines, needs_arming};
 use super::event::{Event, Reason};
 use super::receive::{deliver, receive};
-use super::transport::Io;
+use super::transport::Carrier;
 use crate::reactor::{Context, Cork, RawId, Readiness, SourceId};
 
 /// What a connection resumes itself with to reach `settle`.
 const LOOK: Readiness = Readiness::WRITABLE;
 /// A message: read first, until the kernel has no more, since an edge may have been missed. Like
 /// the news that the peer has closed it is not satisfied by a short read.
-pub(super) const LOOK_AND_READ: Readiness = Readiness::MESSAGES[0];
+pub(crate) const LOOK_AND_READ: Readiness = Readiness::MESSAGES[0];
 /// A message: the handler has more to do with input that it left. `Data` of the backlog, empty if
 /// there is none.
-pub(super) const NUDGE: Readiness = Readiness::MESSAGES[1];
+pub(crate) const NUDGE: Readiness = Readiness::MESSAGES[1];
 /// A message to an end of a link: that has gone.
 pub(super) const LINK_GONE: Readiness = Readiness::MESSAGES[2];
 /// For what a connection is read.
@@ -359,7 +359,7 @@ fn settle<S: 'static>(
     if conn.sending == Half::Finishing && conn.unsent() == 0 {
         conn.sending = Half::Finished;
         // Where the peer has finished too, close(2) sends the FIN.
-        let needless = matches!(conn.io, Io::Tcp(_)) && conn.receiving == Half::Finished;
+        let needless = matches!(conn.io, Carrier::Tcp(_)) && conn.receiving == Half::Finished;
         if !needless
             && let Err(error) = conn.io.transport().finish()
             && error.kind() != io::ErrorKind::NotConnected

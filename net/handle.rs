@@ -174,12 +174,6 @@ impl SourceId<Conn> {
         reactor.get(self).ok_or_else(gone)?.peer_addr()
     }
 
-    /// What was agreed on with the peer, if this is a connection over TLS.
-    #[cfg(feature = "tls")]
-    pub fn tls<S: 'static>(self, reactor: &Context<S>) -> Option<super::tls::Info<'_>> {
-        reactor.get(self)?.tls()
-    }
-
     /// Process, user and group at the other end of a Unix stream.
     ///
     /// # Errors
@@ -311,40 +305,6 @@ impl SourceId<Link> {
     /// Ends both connections at once, each with a reset.
     pub fn abort<S: 'static>(self, reactor: &mut Context<S>) -> bool {
         reactor.get_mut(self).map(Link::abort).is_some()
-    }
-}
-
-/// Operations on a child. One that has ended is gone when its end has been delivered.
-#[cfg(all(unix, feature = "process"))]
-impl SourceId<super::child::Child> {
-    /// Its process id.
-    pub fn pid<S: 'static>(self, reactor: &Context<S>) -> Option<u32> {
-        reactor.get(self).map(super::child::Child::pid)
-    }
-
-    /// Sends it a signal; see [`Child::kill`](super::child::Child::kill). False if it is gone.
-    ///
-    /// # Errors
-    /// The signal does not exist, or the child runs as another user.
-    pub fn kill<S: 'static>(
-        self,
-        reactor: &mut Context<S>,
-        signal: crate::reactor::Signal,
-    ) -> io::Result<bool> {
-        reactor.get_mut(self).map_or(Ok(false), |child| child.kill(signal).map(|()| true))
-    }
-
-    /// Asks it to end, and kills it if it has not after `grace`; see
-    /// [`Child::terminate`](super::child::Child::terminate). False if it is gone.
-    ///
-    /// # Errors
-    /// As [`kill`](SourceId::kill). It will still be killed.
-    pub fn terminate<S: 'static>(
-        self,
-        reactor: &mut Context<S>,
-        grace: std::time::Duration,
-    ) -> io::Result<bool> {
-        reactor.get_mut(self).map_or(Ok(false), |child| child.terminate(grace).map(|()| true))
     }
 }
 

@@ -123,7 +123,7 @@ impl Limits {
 /// A connection's place among those of its listener: counted while it lives. It holds the limits,
 /// too, which all of them share until one changes its own.
 #[derive(Debug)]
-pub(super) struct Seat(Rc<Shared>);
+pub(crate) struct Seat(Rc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -180,7 +180,7 @@ impl Seat {
     }
 
     /// Whether it is that of a server.
-    pub(super) fn is_accepted(&self) -> bool {
+    pub(crate) fn is_accepted(&self) -> bool {
         self.0.accepted.get()
     }
 
@@ -227,7 +227,6 @@ impl Seat {
     }
 
     /// Counts what a protocol holds for it.
-    #[cfg(feature = "http")]
     pub(super) fn charge_protocol(&mut self, bytes: usize) {
         let (transport, protocol) = self.parts();
         if bytes != protocol {
@@ -258,8 +257,7 @@ impl Seat {
 
     /// From now on its handler closes it when it is drained, since it has something to say first:
     /// it is nudged when nothing is in flight.
-    #[cfg(feature = "ws")]
-    pub(super) fn keep_farewell(&mut self) {
+    pub(crate) fn keep_farewell(&mut self) {
         self.replace(self.0.limits.clone(), true);
     }
 

@@ -23,7 +23,7 @@ pub struct Listen<K> {
     pub(super) connections_max: usize,
     pub(super) accepts_per_turn: usize,
     pub(super) backlog: i32,
-    pub(super) kind: K,
+    pub(crate) kind: K,
 }
 
 impl<K: Default> Default for Listen<K> {

@@ -28,9 +28,8 @@
 
 mod accept;
 mod address;
+pub mod authors;
 mod budget;
-#[cfg(all(unix, feature = "process"))]
-pub mod child;
 mod codec;
 mod conn;
 mod connect;
@@ -42,8 +41,6 @@ mod drain;
 mod drive;
 mod event;
 mod handle;
-#[cfg(feature = "http")]
-pub mod http;
 mod limits;
 mod link;
 mod listen;
@@ -59,15 +56,11 @@ mod stdio;
 mod stream;
 mod tap;
 pub mod tcp;
-#[cfg(feature = "tls")]
-pub mod tls;
 mod transport;
 pub mod udp;
 #[cfg(unix)]
 pub mod unix;
 mod wire;
-#[cfg(feature = "ws")]
-pub mod ws;
 
 pub use accept::{Accept, Listener};
 pub use address::{HostPort, ToAddresses};

@@ -23,7 +23,7 @@ pub(super) const WRITE_THROUGH_BYTES: usize = 16 * 1024;
 impl Conn {
     /// Takes all of the bytes or none; from `through` unsent on they are offered to the kernel.
     #[inline]
-    pub(super) fn put(&mut self, bytes: &[u8], through: usize) -> Pressure {
+    pub fn put(&mut self, bytes: &[u8], through: usize) -> Pressure {
         if !self.admits(bytes.len()) {
             return self.refusal();
         }
@@ -62,7 +62,7 @@ impl Conn {
     /// Whether so many bytes will be taken now, be it in several writes. If there only is no room
     /// for them now, `Drained` will be told when there is.
     #[inline]
-    pub(super) fn admits(&mut self, count: usize) -> bool {
+    pub fn admits(&mut self, count: usize) -> bool {
         if self.sending != Half::Open {
             return false;
         }
@@ -113,13 +113,12 @@ impl Conn {
 
     /// The answer to a write that was not admitted.
     #[inline]
-    pub(super) fn refusal(&self) -> Pressure {
+    pub fn refusal(&self) -> Pressure {
         if self.sending == Half::Open { Pressure::Refused } else { Pressure::Closed }
     }
 
     /// Takes all of the pieces or none, as one write would.
-    #[cfg(feature = "http")]
-    pub(super) fn write_all(&mut self, pieces: &[&[u8]]) -> Pressure {
+    pub fn write_all(&mut self, pieces: &[&[u8]]) -> Pressure {
         if !self.admits(pieces.iter().map(|piece| piece.len()).sum()) {
             return self.refusal();
         }
@@ -127,8 +126,7 @@ impl Conn {
     }
 
     /// Takes a few bytes that end a message, beyond the limit if need be.
-    #[cfg(any(feature = "http", feature = "tls"))]
-    pub(super) fn write_last(&mut self, bytes: &[u8]) {
+    pub fn write_last(&mut self, bytes: &[u8]) {
         if self.sending == Half::Open {
             self.outbox.get_or_insert_with(Cork::spare).bytes.extend(bytes);
         }
@@ -136,8 +134,7 @@ impl Conn {
 
     /// Asks for `Drained` although nothing was refused: whoever holds something back wants to know
     /// when there is room. It comes at once where there is.
-    #[cfg(feature = "ws")]
-    pub(super) fn ask_for_drained(&mut self) {
+    pub fn ask_for_drained(&mut self) {
         self.marks |= mark::ABOVE;
     }
 

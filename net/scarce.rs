@@ -28,7 +28,7 @@ use mio::{Interest, Registry, Token};
 
 use super::conn::{Conn, mark};
 use super::event::Reason;
-use super::transport::{Io, Transport};
+use super::transport::{Carrier, Transport};
 use crate::reactor::{Context, Readiness, SourceId};
 use crate::timers::Stamp;
 
@@ -63,7 +63,7 @@ pub(super) fn give_up<S: 'static>(reactor: &mut Context<S>) -> usize {
     waiting.truncate(waiting.len().div_ceil(2));
     for (_, id) in &waiting {
         let conn = &mut reactor[*id];
-        conn.io = Io::Other(Box::new(Gone));
+        conn.io = Carrier::Other(Box::new(Gone));
         conn.fail(Reason::Finished); // Unless something was noted before.
         reactor.resume(id.raw(), Readiness::WRITABLE);
     }

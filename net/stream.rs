@@ -14,27 +14,27 @@ use super::deadline::arm;
 use super::drive::{HandlerFn, HearsCuts, drive};
 use super::event::{Event, Handler, Pressure};
 use super::limits::{Limits, Seat};
-use super::transport::{Io, Transport};
+use super::transport::{Carrier, Transport};
 use crate::reactor::{Context, Interest, Options, SourceId};
 
 /// A connected stream that nobody handles yet: open it, or drop it and the peer is closed.
 #[derive(Debug)]
 #[must_use = "dropping it closes the connection"]
 pub struct Stream {
-    pub(super) conn: Conn,
+    pub(crate) conn: Conn,
     pub(super) peer: Option<SocketAddr>,
 }
 
 impl Stream {
     pub(super) fn tcp(stream: mio::net::TcpStream, seat: Seat, peer: Option<SocketAddr>) -> Stream {
-        Stream { conn: Conn::new(Io::Tcp(stream), seat), peer }
+        Stream { conn: Conn::new(Carrier::Tcp(stream), seat), peer }
     }
 
     /// Its socket, if nothing is between: for options.
     pub(super) fn socket(&self) -> Option<SockRef<'_>> {
         match &self.conn.io {
-            Io::Tcp(stream) => Some(SockRef::from(stream)),
-            Io::Other(_) => None,
+            Carrier::Tcp(stream) => Some(SockRef::from(stream)),
+            Carrier::Other(_) => None,
         }
     }
 
@@ -45,13 +45,12 @@ impl Stream {
 
     pub(super) fn carried(transport: Box<dyn Transport>, seat: Seat) -> Stream {
         let peer = transport.peer_addr().ok();
-        Stream { conn: Conn::new(Io::Other(transport), seat), peer }
+        Stream { conn: Conn::new(Carrier::Other(transport), seat), peer }
     }
 
     /// A stream that has one half only. Nobody hears the other one end: a reader refuses writes,
     /// and is closed after `Eof`; a writer is told neither `Data` nor `Eof`.
-    #[cfg(unix)]
-    pub(super) fn one_way<T: Transport + 'static>(transport: T, reads: bool) -> Stream {
+    pub fn one_way<T: Transport + 'static>(transport: T, reads: bool) -> Stream {
         let mut stream = Stream::over(transport);
         let absent = if reads { &mut stream.conn.sending } else { &mut stream.conn.receiving };
         *absent = Half::Finished;
@@ -61,12 +60,6 @@ impl Stream {
     /// The peer's address, where it has one.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.peer
-    }
-
-    /// What was agreed on with the peer; see [`Conn::tls`].
-    #[cfg(feature = "tls")]
-    pub fn tls(&self) -> Option<super::tls::Info<'_>> {
-        self.conn.tls()
     }
 
     /// Who is at the other end; see [`Conn::peer_cred`].
@@ -126,12 +119,6 @@ impl Stream {
         self
     }
 
-    /// Connections of its listener that are open, this one among them.
-    #[cfg(feature = "http")]
-    pub(super) fn connections(&self) -> usize {
-        self.conn.seat.others()
-    }
-
     /// As one end of a link: half open, not paused, and told again that the peer has finished if
     /// whoever had it was told already.
     pub(super) fn linked(mut self) -> Stream {
@@ -160,11 +147,7 @@ impl Stream {
 
     /// [`open`](Stream::open) with a handler that is told `Eof` of an input that was cut, too.
     #[track_caller]
-    pub(super) fn open_hearing_cuts<S, F>(
-        self,
-        reactor: &mut Context<S>,
-        handler: F,
-    ) -> SourceId<Conn>
+    pub fn open_hearing_cuts<S, F>(self, reactor: &mut Context<S>, handler: F) -> SourceId<Conn>
     where
         S: 'static,
         F: FnMut(&mut Context<S>, &mut S, SourceId<Conn>, Event<'_>) + 'static,

@@ -5,6 +5,7 @@
 //! # Read next
 //! `drive.rs`: what happens when it is ready. Beside the path: `tcp/mod.rs`, which makes them.
 
+use std::any::Any;
 use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -20,7 +21,7 @@ use mio::{Interest, Registry, Token};
 /// [`resume`](crate::reactor::Context::resume). Of a hang-up or an error that is told by the latter
 /// a read or a write has to say more: only the kernel's own word is taken for the end. A read that fills less than the buffer means that
 /// all there was has been read; a write that takes less than was offered means that it is full.
-pub trait Transport: Source + fmt::Debug {
+pub trait Transport: Source + fmt::Debug + Any {
     /// Reads; 0 is the end of the stream.
     ///
     /// # Errors
@@ -122,10 +123,10 @@ pub trait Transport: Source + fmt::Debug {
         false
     }
 
-    /// What a connection over TLS has agreed on.
-    #[cfg(feature = "tls")]
-    fn tls(&self) -> Option<super::tls::Info<'_>> {
-        None
+    /// Returns true if the peer wants to hear of the end even where this end is dropped, and nobody
+    /// waits for an answer: TLS sends a close_notify (RFC 8446, 6.1).
+    fn says_goodbye(&self) -> bool {
+        false
     }
 }
 
@@ -195,139 +196,164 @@ macro_rules! registers_by {
         }
     };
 }
-pub(super) use registers_by;
+pub(crate) use registers_by;
 
-/// TCP without an indirection, anything else behind one.
+/// What carries a stream: TCP without an indirection, anything else behind one. Its methods are those
+/// of [`Transport`].
 #[derive(Debug)]
-pub(super) enum Io {
+#[non_exhaustive]
+pub enum Carrier {
+    /// A socket of TCP.
     Tcp(TcpStream),
+    /// Anything else.
     Other(Box<dyn Transport>),
 }
 
-impl Io {
+impl Carrier {
+    /// What carries a stream over that transport.
+    pub fn of(transport: impl Transport) -> Carrier {
+        Carrier::Other(Box::new(transport))
+    }
+
     /// Whether it is a socket of TCP, and nothing between.
     pub(super) fn is_tcp(&self) -> bool {
-        matches!(self, Io::Tcp(_))
+        matches!(self, Carrier::Tcp(_))
     }
 
+    /// What it is, as a trait object.
     #[inline]
-    pub(super) fn transport(&mut self) -> &mut dyn Transport {
+    pub fn transport(&mut self) -> &mut dyn Transport {
         match self {
-            Io::Tcp(stream) => stream,
-            Io::Other(other) => &mut **other,
+            Carrier::Tcp(stream) => stream,
+            Carrier::Other(other) => &mut **other,
         }
     }
 
+    /// See [`Transport::read`].
+    ///
+    /// # Errors
+    /// As there.
     #[inline]
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
-            Io::Tcp(stream) => Transport::read(stream, buffer),
-            Io::Other(other) => other.read(buffer),
+            Carrier::Tcp(stream) => Transport::read(stream, buffer),
+            Carrier::Other(other) => other.read(buffer),
         }
     }
 
+    /// See [`Transport::write`].
+    ///
+    /// # Errors
+    /// As there.
     #[inline]
-    pub(super) fn write(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+    pub fn write(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
-            Io::Tcp(stream) => Transport::write(stream, pieces),
-            Io::Other(other) => other.write(pieces),
+            Carrier::Tcp(stream) => Transport::write(stream, pieces),
+            Carrier::Other(other) => other.write(pieces),
         }
     }
 
     /// See [`Transport::owes`].
     #[inline]
-    pub(super) fn owes(&self) -> bool {
+    pub fn owes(&self) -> bool {
         match self {
-            Io::Tcp(_) => false,
-            Io::Other(other) => other.owes(),
+            Carrier::Tcp(_) => false,
+            Carrier::Other(other) => other.owes(),
         }
     }
 
     /// See [`Transport::buffered_bytes`].
     #[inline]
-    pub(super) fn buffered_bytes(&self) -> usize {
+    pub fn buffered_bytes(&self) -> usize {
         match self {
-            Io::Tcp(_) => 0,
-            Io::Other(other) => other.buffered_bytes(),
+            Carrier::Tcp(_) => 0,
+            Carrier::Other(other) => other.buffered_bytes(),
         }
     }
 
     /// See [`Transport::has_more`].
     #[inline]
-    pub(super) fn has_more(&self) -> bool {
+    pub fn has_more(&self) -> bool {
         match self {
-            Io::Tcp(_) => false,
-            Io::Other(other) => other.has_more(),
+            Carrier::Tcp(_) => false,
+            Carrier::Other(other) => other.has_more(),
         }
     }
 
     /// See [`Transport::has_heard`].
     pub(super) fn has_heard(&mut self) -> bool {
         match self {
-            Io::Tcp(_) => false,
-            Io::Other(other) => other.has_heard(),
+            Carrier::Tcp(_) => false,
+            Carrier::Other(other) => other.has_heard(),
         }
     }
 
     /// See [`Transport::is_amid`].
-    pub(super) fn is_amid(&self) -> bool {
+    pub fn is_amid(&self) -> bool {
         match self {
-            Io::Tcp(_) => false,
-            Io::Other(other) => other.is_amid(),
-        }
-    }
-
-    /// See [`Transport::tls`].
-    #[cfg(feature = "tls")]
-    pub(super) fn tls(&self) -> Option<super::tls::Info<'_>> {
-        match self {
-            Io::Tcp(_) => None,
-            Io::Other(other) => other.tls(),
+            Carrier::Tcp(_) => false,
+            Carrier::Other(other) => other.is_amid(),
         }
     }
 
     /// See [`Transport::holds_descriptor`].
-    pub(super) fn holds_descriptor(&self) -> bool {
+    pub fn holds_descriptor(&self) -> bool {
         match self {
-            Io::Tcp(_) => true,
-            Io::Other(other) => other.holds_descriptor(),
+            Carrier::Tcp(_) => true,
+            Carrier::Other(other) => other.holds_descriptor(),
+        }
+    }
+
+    /// See [`Transport::says_goodbye`].
+    pub(super) fn says_goodbye(&self) -> bool {
+        match self {
+            Carrier::Tcp(_) => false,
+            Carrier::Other(other) => other.says_goodbye(),
         }
     }
 
     /// See [`Transport::is_one_way`].
     pub(super) fn is_one_way(&self) -> bool {
         match self {
-            Io::Tcp(_) => false,
-            Io::Other(other) => other.is_one_way(),
+            Carrier::Tcp(_) => false,
+            Carrier::Other(other) => other.is_one_way(),
         }
     }
 
     /// See [`Transport::is_one_peer`].
     #[inline]
-    pub(super) fn is_one_peer(&self) -> bool {
+    pub fn is_one_peer(&self) -> bool {
         match self {
-            Io::Tcp(_) => true,
-            Io::Other(other) => other.is_one_peer(),
+            Carrier::Tcp(_) => true,
+            Carrier::Other(other) => other.is_one_peer(),
         }
     }
 
-    pub(super) fn peer_addr(&self) -> io::Result<SocketAddr> {
+    /// See [`Transport::peer_addr`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         match self {
-            Io::Tcp(stream) => Transport::peer_addr(stream),
-            Io::Other(other) => other.peer_addr(),
+            Carrier::Tcp(stream) => Transport::peer_addr(stream),
+            Carrier::Other(other) => other.peer_addr(),
         }
     }
 
+    /// See [`Transport::peer_cred`].
+    ///
+    /// # Errors
+    /// As there.
     #[cfg(all(unix, feature = "peer-cred"))]
-    pub(super) fn peer_cred(&self) -> io::Result<super::unix::Credentials> {
+    pub fn peer_cred(&self) -> io::Result<super::unix::Credentials> {
         match self {
-            Io::Tcp(stream) => Transport::peer_cred(stream),
-            Io::Other(other) => other.peer_cred(),
+            Carrier::Tcp(stream) => Transport::peer_cred(stream),
+            Carrier::Other(other) => other.peer_cred(),
         }
     }
 }
 
-impl Source for Io {
+impl Source for Carrier {
     fn register(
         &mut self,
         registry: &Registry,

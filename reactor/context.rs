@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use super::RawId;
 use super::bus::Bus;
 use super::cork::{CORK_KEPT_BYTES, Cork};
+use super::extension::Extensions;
 use super::hook::Hooks;
 use super::offload::Jobs;
 use super::promise::Orphans;
@@ -52,6 +53,7 @@ pub struct Context<S> {
     pub(super) orphans: Rc<Orphans<S>>,
     pub(super) hooks: Hooks<S>,
     pub(super) bus: Bus,
+    pub(super) extensions: Extensions,
     pub(super) panic: PanicPolicy,
     pub(super) time: Time,
     pub(super) registry: mio::Registry,

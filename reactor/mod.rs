@@ -70,6 +70,7 @@ mod charge;
 mod context;
 mod cork;
 mod dispatch;
+mod extension;
 #[cfg(unix)]
 mod fd;
 mod hook;
@@ -199,6 +200,7 @@ impl<S: 'static> Reactor<S> {
             orphans: Rc::new(Orphans::new()),
             hooks: Hooks::new(),
             bus: Bus::new(),
+            extensions: Default::default(),
             panic: builder.panic,
             time: Time::new(builder.clock),
             registry: poll.registry().try_clone()?,

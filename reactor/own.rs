@@ -90,7 +90,7 @@ impl<S: 'static> Context<S> {
     /// [`own_with`](Context::own_with) that tells where that panics, for sources of ours, whose
     /// callbacks are shown messages, too.
     #[track_caller]
-    pub(crate) fn try_own<T, F>(
+    pub fn try_own<T, F>(
         &mut self,
         value: T,
         options: Options,

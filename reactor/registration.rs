@@ -98,7 +98,7 @@ impl<S: 'static> Context<S> {
     /// # Panics
     /// With more sources than a token can number: 2^31, or 2^19 on 32-bit targets.
     #[track_caller]
-    pub(crate) fn register_sure<T, F>(
+    pub fn register_sure<T, F>(
         &mut self,
         source: T,
         interest: Interest,

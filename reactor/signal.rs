@@ -31,7 +31,7 @@
 //! they start.
 //!
 //! # Read next
-//! `../net/child/mod.rs`: what SIGCHLD is good for.
+//! `../process/child/mod.rs`: what SIGCHLD is good for.
 
 use std::fmt;
 use std::io;

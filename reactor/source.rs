@@ -299,8 +299,7 @@ impl<S: 'static> Context<S> {
 
     /// Names another place as that where the source was handed over: for who does it on behalf of
     /// somebody, later.
-    #[cfg(feature = "http")]
-    pub(crate) fn set_place(&mut self, id: RawId, place: Place) {
+    pub fn set_place(&mut self, id: RawId, place: Place) {
         if let Some(entry) = self.sources.get_mut(id) {
             entry.place = place;
         }

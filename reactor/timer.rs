@@ -119,7 +119,7 @@ impl<S: 'static> Context<S> {
     /// [`at`](Context::at) a tick.
     #[cfg(feature = "ws")]
     #[track_caller]
-    pub(crate) fn at_tick<F>(&mut self, tick: Tick, callback: F) -> TimerId
+    pub fn at_tick<F>(&mut self, tick: Tick, callback: F) -> TimerId
     where
         F: FnOnce(&mut Context<S>, &mut S) + 'static,
     {
@@ -219,7 +219,7 @@ impl<S: 'static> Context<S> {
     }
 
     /// [`rearm`](Context::rearm) to a tick.
-    pub(crate) fn rearm_at(&mut self, id: TimerId, tick: Tick) -> bool {
+    pub fn rearm_at(&mut self, id: TimerId, tick: Tick) -> bool {
         let moved = self.wheel.rearm(id, tick.count());
         if moved && self.trace.is_on() {
             let argument = self.millis_until(tick);

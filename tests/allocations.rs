@@ -174,8 +174,8 @@ mod asked {
 
     use allocation_counter::{AllocationInfo, measure};
     use waterwheel::Reactor;
-    use waterwheel::net::http::{Ask, Client};
     use waterwheel::net::{Event, Pressure, memory};
+    use waterwheel::protocols::http::{Ask, Client};
     use waterwheel::timers::ManualClock;
 
     const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\

@@ -13,9 +13,9 @@ use rustix::process::{Pid, WaitOptions, waitpid};
 use support::clients::skip_without;
 use support::tcp::{Flow, alone, alone_by, turn_until, turns, unclosed, watched};
 use support::{MS, ceiling};
-use waterwheel::net::child::{Exit, Spawn, spawn};
 use waterwheel::net::{Event, Lines, Reason, Stream};
 use waterwheel::net::{Framed, framed};
+use waterwheel::process::{Exit, Spawn, spawn};
 use waterwheel::reactor::{Alive, Signal};
 use waterwheel::timers::ManualClock;
 use waterwheel::{Context, Reactor, SourceId};
@@ -32,12 +32,7 @@ fn sh(script: &str) -> Spawn {
     Spawn::new(command)
 }
 
-fn exit(
-    _: &mut Context<Log>,
-    log: &mut Log,
-    _: SourceId<waterwheel::net::child::Child>,
-    exit: Exit,
-) {
+fn exit(_: &mut Context<Log>, log: &mut Log, _: SourceId<waterwheel::process::Child>, exit: Exit) {
     log.push(format!("exit {} {}", exit.code(), if exit.drained { "drained" } else { "open" }));
 }
 

@@ -14,7 +14,7 @@ use support::tcp as peers;
 use support::tcp::{Peer, reset_on_drop, turns};
 use support::{ceiling, raise_open_files};
 use waterwheel::net::Conn;
-use waterwheel::net::http::{Limits, Response, Server};
+use waterwheel::protocols::http::{Limits, Response, Server};
 
 const LIMIT: Duration = Duration::from_secs(180);
 const SECOND: Duration = Duration::from_secs(1);

@@ -8,7 +8,7 @@ use support::ceiling;
 use support::http::{get, post, statuses};
 use support::siege::{Siege, text};
 use waterwheel::Context;
-use waterwheel::net::http::{Body, Limits, Method, Reply, Response, Router, Sender, Server};
+use waterwheel::protocols::http::{Body, Limits, Method, Reply, Response, Router, Sender, Server};
 
 /// Keeps what is said at `info` and above.
 struct Lines(Mutex<Vec<(Level, String)>>);

@@ -55,7 +55,7 @@ const LONG_FILES: [(&str, &str); 9] = [
     ("net/link.rs", "a quarter is the head: the table of what ends how"),
     ("net/udp.rs", "a third is documentation: many options of one socket"),
     ("net/address.rs", "a third are its tests"),
-    ("net/http/head.rs", "both kinds of head, with one set of checks"),
+    ("protocols/http/head.rs", "both kinds of head, with one set of checks"),
 ];
 /// Longer functions, and why. No function may join them.
 const LONG_FUNCTIONS: [(&str, &str, &str); 2] = [

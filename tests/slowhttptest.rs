@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use support::{ceiling, raise_open_files};
 use waterwheel::Reactor;
-use waterwheel::net::http::{Limits, Response, Router, Server};
+use waterwheel::protocols::http::{Limits, Response, Router, Server};
 
 const LIMIT: Duration = Duration::from_secs(120);
 /// What a new client may wait for its answer, in 99 of 100 cases. It takes a millisecond; the tool

@@ -25,7 +25,8 @@ use std::time::{Duration, Instant};
 
 use support::process::{Process, example};
 use support::{ceiling, raise_open_files};
-use waterwheel::net::{Conn, Event, Limits, Stream, tcp, tls};
+use waterwheel::net::{Conn, Event, Limits, Stream, tcp};
+use waterwheel::protocols::tls;
 use waterwheel::reactor::Remote;
 use waterwheel::{Context, Reactor, SourceId};
 

@@ -1,7 +1,7 @@
 //! A hello of 13 bytes, for the side-by-side runs: `bench-http PORT`.
 
 use waterwheel::Reactor;
-use waterwheel::net::http;
+use waterwheel::protocols::http;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let port: u16 = std::env::args().nth(1).ok_or("bench-http PORT")?.parse()?;

@@ -2,7 +2,7 @@
 
 use waterwheel::SourceId;
 use waterwheel::net::Conn;
-use waterwheel::net::http::Call;
+use waterwheel::protocols::http::Call;
 
 pub struct Job {
     pub url: String,

@@ -3,9 +3,9 @@
 use std::fs;
 use std::time::Duration;
 
-use waterwheel::net::http::{Ask, Client, ClientLimits, Method};
+use waterwheel::protocols::http::{Ask, Client, ClientLimits, Method};
 #[cfg(feature = "tls")]
-use waterwheel::net::tls;
+use waterwheel::protocols::tls;
 
 use crate::cli::{self, Args};
 

@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::time::Duration;
 
-use waterwheel::net::http::AnswerHead;
 use waterwheel::net::{self, Conn, Event, Limits, Reason, Stream, descriptor};
+use waterwheel::protocols::http::AnswerHead;
 use waterwheel::{Context, SourceId};
 
 use crate::cli::{self, Args};

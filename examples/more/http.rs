@@ -17,8 +17,8 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use waterwheel::net::http::{Body, BodyHandler, Limits, Method, Reply, Request};
-use waterwheel::net::http::{Response, Router, Server, StatusCode};
+use waterwheel::protocols::http::{Body, BodyHandler, Limits, Method, Reply, Request};
+use waterwheel::protocols::http::{Response, Router, Server, StatusCode};
 use waterwheel::{Context, Reactor};
 
 #[path = "../cli/mod.rs"]

@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use history::History;
 use reader::Reader;
-use waterwheel::net::http::{Limits, Reply, Request, Response, Router};
-use waterwheel::net::http::{Sender, Server, SseEvent, StatusCode};
+use waterwheel::protocols::http::{Limits, Reply, Request, Response, Router};
+use waterwheel::protocols::http::{Sender, Server, SseEvent, StatusCode};
 use waterwheel::reactor::Missed;
 use waterwheel::{Context, Reactor};
 

@@ -14,7 +14,8 @@
 
 use std::fs;
 
-use waterwheel::net::{Conn, Event, Limits, Pressure, Stream, tcp, tls};
+use waterwheel::net::{Conn, Event, Limits, Pressure, Stream, tcp};
+use waterwheel::protocols::tls;
 use waterwheel::{Context, Reactor, SourceId};
 
 #[path = "../cli/mod.rs"]

@@ -15,8 +15,9 @@
 use std::slice;
 
 use serde_json::{Value, json};
-use waterwheel::net::http::{self, Response, StatusCode};
-use waterwheel::net::{Pressure, ws};
+use waterwheel::net::Pressure;
+use waterwheel::protocols::http::{self, Response, StatusCode};
+use waterwheel::protocols::ws;
 use waterwheel::{Context, Reactor};
 
 #[path = "../cli/mod.rs"]

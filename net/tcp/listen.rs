@@ -76,7 +76,7 @@ pub struct Options {
     reuse_port: bool,
     only_v6: Option<bool>,
     send_buffer_bytes: Option<usize>,
-    pub(in crate::net) unsent_bytes: Option<usize>,
+    unsent_bytes: Option<usize>,
     receive_buffer_bytes: Option<usize>,
     nodelay: bool,
     keepalive: Option<Duration>,
@@ -123,6 +123,13 @@ impl Listen {
     /// finds such a peer dead although it reads.
     pub fn unsent_bytes(mut self, bytes: usize) -> Listen {
         self.kind.unsent_bytes = Some(bytes);
+        self
+    }
+
+    /// [`unsent_bytes`](Listen::unsent_bytes) unless it was called: for a protocol whose answers are
+    /// held back in one piece.
+    pub fn unsent_bytes_by_default(mut self, bytes: usize) -> Listen {
+        self.kind.unsent_bytes.get_or_insert(bytes);
         self
     }
 

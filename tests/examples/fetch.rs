@@ -221,7 +221,7 @@ fn a_reader_that_has_gone_is_a_failure_and_files_are_written_all_the_same() {
 /// A page over TLS, from a server of ours on a thread of its own; and where.
 #[cfg(feature = "tls")]
 fn sealed() -> (u16, String) {
-    use waterwheel::net::{http, tls};
+    use waterwheel::protocols::{http, tls};
 
     let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let (pem, key) = (own.cert.pem(), own.signing_key.serialize_pem());

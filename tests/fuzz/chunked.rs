@@ -5,7 +5,7 @@
 
 use super::cut;
 use support::Rng;
-use waterwheel::net::http::parts::{Chunked, Piece};
+use waterwheel::protocols::http::parts::{Chunked, Piece};
 
 /// A body, and how it ended: used so many bytes, wants more, or was refused.
 pub type Decoded = (Vec<u8>, Result<Option<usize>, ()>);

@@ -6,7 +6,7 @@
 
 use super::cut;
 use support::Rng;
-use waterwheel::net::http::parts::{
+use waterwheel::protocols::http::parts::{
     Chunked, Framing, HeadLimits, Piece, RequestHead, Scan, parse_request, room,
 };
 

@@ -11,11 +11,11 @@ use std::time::Duration;
 use super::cut;
 use support::Rng;
 use waterwheel::Reactor;
-use waterwheel::net::http::parts::{
+use waterwheel::net::{Event, Limits, memory};
+use waterwheel::protocols::http::parts::{
     Framing, HeadLimits, INTERIM_MAX, Reader, ResponseHead, Step, room,
 };
-use waterwheel::net::http::{Ask, CallEvent, Client, ClientLimits, Error, Method};
-use waterwheel::net::{Event, Limits, memory};
+use waterwheel::protocols::http::{Ask, CallEvent, Client, ClientLimits, Error, Method};
 
 pub fn http_response(bytes: &[u8]) {
     let (head, rest) = bytes.split_at(bytes.len().min(4));

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use support::ceiling;
 use support::http::{Bench, body, get, post, statuses};
-use waterwheel::net::http::{
+use waterwheel::net::{Limits as ConnLimits, Pressure, Reason};
+use waterwheel::protocols::http::{
     Body, Limits, Method, Refusal, Reply, Request, Response, Router, Sender, Server, SseEvent,
     StatusCode, Watch,
 };
-use waterwheel::net::{Limits as ConnLimits, Pressure, Reason};
 
 const LIMIT: Duration = Duration::from_secs(60);
 

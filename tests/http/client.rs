@@ -6,7 +6,7 @@ use support::clients::skip_without;
 use support::web::{Lab, Told, ok};
 use support::{MS, ceiling};
 use waterwheel::Reactor;
-use waterwheel::net::http::{Ask, Client, ClientLimits, Error, Method, StatusCode};
+use waterwheel::protocols::http::{Ask, Client, ClientLimits, Error, Method, StatusCode};
 use waterwheel::reactor::Broken;
 
 const URL: &str = "http://a.test/";

@@ -6,7 +6,7 @@ use std::time::Duration;
 use support::MS;
 use support::web::{Lab, Told, note, ok};
 use waterwheel::net::Pressure;
-use waterwheel::net::http::{Ask, CallEvent, Client, ClientLimits};
+use waterwheel::protocols::http::{Ask, CallEvent, Client, ClientLimits};
 
 const URL: &str = "http://a.test/";
 const SECOND: Duration = Duration::from_secs(1);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use support::web;
 use support::web::{Lab, Told, ok};
-use waterwheel::net::http::{Ask, Client, ClientLimits};
+use waterwheel::protocols::http::{Ask, Client, ClientLimits};
 use waterwheel::{Context, SourceId};
 
 const URL: &str = "http://a.test/";

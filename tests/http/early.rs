@@ -5,8 +5,8 @@ use std::time::Duration;
 use support::MS;
 use support::http::{Bench, body, get, post, statuses};
 use waterwheel::Context;
-use waterwheel::net::http::{Body, Limits, Reply, Response, Sender, Server, StatusCode};
 use waterwheel::net::{self, Event, Pressure, drain};
+use waterwheel::protocols::http::{Body, Limits, Reply, Response, Sender, Server, StatusCode};
 
 const SECOND: Duration = Duration::from_secs(1);
 const CHUNKED: &str = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";

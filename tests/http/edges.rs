@@ -6,8 +6,10 @@ use std::time::Duration;
 use support::ceiling;
 use support::http::{Bench, body, describe, get, statuses};
 use waterwheel::net::drain;
-use waterwheel::net::http::{Body, Limits, Reply, Request, Response, Sender, Server, StatusCode};
 use waterwheel::net::{Conn, Pressure};
+use waterwheel::protocols::http::{
+    Body, Limits, Reply, Request, Response, Sender, Server, StatusCode,
+};
 use waterwheel::{Context, SourceId};
 
 const CHUNKED: &str = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";

@@ -11,8 +11,8 @@ use support::siege::{Siege, text, whole_answers};
 use support::tcp::Peer;
 use support::{MS, ceiling};
 use waterwheel::Reactor;
-use waterwheel::net::http::{Body, Limits, Reply, Response, Router, Server};
 use waterwheel::net::tcp;
+use waterwheel::protocols::http::{Body, Limits, Reply, Response, Router, Server};
 
 const LIMIT: Duration = Duration::from_secs(120);
 const SECOND: Duration = Duration::from_secs(1);

@@ -13,8 +13,9 @@ use support::process::Process;
 use support::tcp::turn_until;
 use support::tls as certs;
 use support::tls::{Scratch, authority, self_signed, server, server_of};
-use waterwheel::net::http::{Answer, Ask, Client, Error, Phase};
-use waterwheel::net::{self, Conn, Event, Stream, link, tls};
+use waterwheel::net::{self, Conn, Event, Stream, link};
+use waterwheel::protocols::http::{Answer, Ask, Client, Error, Phase};
+use waterwheel::protocols::tls;
 use waterwheel::timers::ManualClock;
 use waterwheel::{Context, Reactor, SourceId};
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 use support::MS;
 use support::http::{Bench, Client, body, echo, get, keeping, post, statuses};
 use waterwheel::Reactor;
-use waterwheel::net::http::{self as web, Ask, ClientLimits};
-use waterwheel::net::http::{Body, Limits, Reply, Response, Server, StatusCode};
 use waterwheel::net::{Pressure, Reason, drain};
+use waterwheel::protocols::http::{self as web, Ask, ClientLimits};
+use waterwheel::protocols::http::{Body, Limits, Reply, Response, Server, StatusCode};
 use waterwheel::timers::ManualClock;
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -8,8 +8,10 @@ use std::time::Duration;
 use support::MS;
 use support::http::{Bench, Client, body, echo, get, keeping, post, statuses};
 use waterwheel::Context;
-use waterwheel::net::http::{Body, Limits, Reply, Request, Response, Sender, Server, StatusCode};
 use waterwheel::net::{Event, drain};
+use waterwheel::protocols::http::{
+    Body, Limits, Reply, Request, Response, Sender, Server, StatusCode,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 

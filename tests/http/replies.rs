@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use support::ceiling;
 use support::http::{Bench, body, get, statuses};
-use waterwheel::net::http::{self as web, Reply, Response, Sender, StatusCode, Watch};
 use waterwheel::net::{Limits, Pressure, Reason};
+use waterwheel::protocols::http::{self as web, Reply, Response, Sender, StatusCode, Watch};
 use waterwheel::timers::TimerId;
 use waterwheel::{Context, Reactor};
 

@@ -2,7 +2,7 @@
 //! the connection goes on, and that what follows is read as the next request and nothing else.
 
 use support::http::{Bench, body, get, statuses};
-use waterwheel::net::http::{Response, Router, Server, StatusCode};
+use waterwheel::protocols::http::{Response, Router, Server, StatusCode};
 
 /// Says what it was sent, to GET and POST of `/`.
 fn bench() -> Bench<()> {

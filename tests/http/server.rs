@@ -6,7 +6,9 @@ use std::time::Duration;
 use support::ceiling;
 use support::http::{Bench, body, describe, get, post, statuses};
 use waterwheel::Context;
-use waterwheel::net::http::{Limits, Method, Reply, Request, Response, Router, Server, StatusCode};
+use waterwheel::protocols::http::{
+    Limits, Method, Reply, Request, Response, Router, Server, StatusCode,
+};
 
 const LIMIT: Duration = Duration::from_secs(60);
 

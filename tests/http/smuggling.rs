@@ -5,8 +5,8 @@
 //! (2025); *Funky Chunks* (2025); advisories of llhttp, Node, hyper, Go, HAProxy, nginx, Apache;
 //! or the section of RFC 9112 or 9110 that forbids it.
 
-use waterwheel::net::http::Method;
-use waterwheel::net::http::parts::{
+use waterwheel::protocols::http::Method;
+use waterwheel::protocols::http::parts::{
     Chunked, Framing, HeadLimits, Piece, parse_request, parse_response, room,
 };
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use support::MS;
 use support::web::{Lab, Told, note, ok};
-use waterwheel::net::http::{Ask, Call, CallEvent, Client, ClientLimits, Error, Phase};
 use waterwheel::net::{Pressure, memory};
+use waterwheel::protocols::http::{Ask, Call, CallEvent, Client, ClientLimits, Error, Phase};
 use waterwheel::{Context, Reactor, SourceId};
 
 const URL: &str = "http://a.test/";
@@ -588,7 +588,7 @@ fn injected_line_ends_and_the_clients_own_fields_are_refused_before_anything_is_
         Ask::get("/relative"),
         Ask::get("gopher://a.test/"),
         Ask::get(""),
-        Ask::new(waterwheel::net::http::Method::CONNECT, URL),
+        Ask::new(waterwheel::protocols::http::Method::CONNECT, URL),
     ] {
         let mut lab = Lab::new();
         lab.send(ask.clone());

@@ -10,8 +10,9 @@ use support::clients::{CURL, skip_without};
 use support::tcp::turns;
 use support::tls as with;
 use support::tls_peer::TlsPeer;
-use waterwheel::net::http::{Body, Limits, Server};
-use waterwheel::net::{memory, tls};
+use waterwheel::net::memory;
+use waterwheel::protocols::http::{Body, Limits, Server};
+use waterwheel::protocols::tls;
 use waterwheel::timers::ManualClock;
 use waterwheel::{Context, Reactor};
 

@@ -14,10 +14,10 @@ use support::ceiling;
 use support::http::{body, get, post, statuses};
 use support::siege::{Siege, noise, text, whole_answers};
 use support::tcp::{Peer, turn_until};
-use waterwheel::net::http::{
+use waterwheel::net::{Pressure, drain};
+use waterwheel::protocols::http::{
     Body, Limits, Method, Reply, Response, Router, Sender, Server, StatusCode,
 };
-use waterwheel::net::{Pressure, drain};
 use waterwheel::{Context, Reactor};
 
 const LIMIT: Duration = Duration::from_secs(120);

@@ -9,9 +9,9 @@ use support::ceiling;
 use support::tcp::{full, nobody, turn_until};
 use support::web;
 use support::web::{Lab, Told, ok};
-use waterwheel::net::http::{Ask, Client, ClientLimits, Error};
 use waterwheel::net::tcp::Connect;
 use waterwheel::net::{Conn, Event, unix};
+use waterwheel::protocols::http::{Ask, Client, ClientLimits, Error};
 use waterwheel::reactor::Alive;
 use waterwheel::{Context, Reactor, SourceId};
 

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use allocation_counter::measure;
-use waterwheel::net::http::parts::{
+use waterwheel::protocols::http::parts::{
     Chunked, EXTENSION_BYTES_MAX, Found, Framing, HEADERS_ROOM, HeadLimits, Matcher, Piece, Scan,
     TRAILER_BYTES_MAX, parse_request, parse_response, room,
 };
-use waterwheel::net::http::{Method, Version};
+use waterwheel::protocols::http::{Method, Version};
 
 const LIMITS: HeadLimits =
     HeadLimits { head_bytes_max: 64 * 1024, headers_max: 100, target_bytes_max: 8 * 1024 };

@@ -11,7 +11,7 @@ use support::ceiling;
 use support::clients::{CURL, NC, skip_without};
 use support::http::{body, describe, get, post, statuses};
 use waterwheel::Reactor;
-use waterwheel::net::http::{self, Body, Limits, Method, Reply, Response, Router, Server};
+use waterwheel::protocols::http::{self, Body, Limits, Method, Reply, Response, Router, Server};
 use waterwheel::reactor::Remote;
 use waterwheel::timers::ManualClock;
 

@@ -106,7 +106,7 @@ fn unix_sockets_say_where_they_cannot_listen() {
 
 #[cfg(feature = "http")]
 mod http {
-    use waterwheel::net::http::{Ask, Client};
+    use waterwheel::protocols::http::{Ask, Client};
 
     use support::web::{Lab, ok};
 
@@ -187,7 +187,7 @@ mod tls {
     use std::time::Duration;
 
     use waterwheel::Reactor;
-    use waterwheel::net::{http, ws};
+    use waterwheel::protocols::{http, ws};
 
     use support::tcp::turn_until;
     use support::tls as certs;

@@ -32,7 +32,7 @@ struct World {
     log: Vec<String>,
     runs: Vec<Run>,
     #[cfg(feature = "http")]
-    replies: Vec<waterwheel::net::http::Reply>,
+    replies: Vec<waterwheel::protocols::http::Reply>,
 }
 
 impl World {
@@ -560,7 +560,7 @@ fn a_hang_up_that_the_kernel_tells_is_believed() {
 mod process {
     use std::process::{Command, Stdio};
 
-    use waterwheel::net::child::Spawn;
+    use waterwheel::process::Spawn;
     use waterwheel::reactor::Signal;
 
     use super::*;
@@ -611,7 +611,7 @@ mod process {
 
 #[cfg(feature = "http")]
 mod http {
-    use waterwheel::net::http::{Ask, CallEvent, Client, ClientLimits, Server};
+    use waterwheel::protocols::http::{Ask, CallEvent, Client, ClientLimits, Server};
 
     use super::*;
 
@@ -775,7 +775,7 @@ mod http {
 
 #[cfg(feature = "ws")]
 mod ws {
-    use waterwheel::net::ws::{self, Limits, Role};
+    use waterwheel::protocols::ws::{self, Limits, Role};
 
     use super::*;
 
@@ -815,7 +815,7 @@ mod ws {
 
 #[cfg(feature = "tls")]
 mod tls {
-    use waterwheel::net::tls::Client;
+    use waterwheel::protocols::tls::Client;
 
     use super::*;
 

@@ -147,7 +147,7 @@ fn expired_deadline_of_a_source_names_the_place_of_the_source() {
 #[cfg(all(unix, feature = "process"))]
 fn records_of_a_child_name_the_program_or_the_crate() {
     use std::process::Command;
-    use waterwheel::net::child::Spawn;
+    use waterwheel::process::Spawn;
 
     let _ceiling = ceiling(Duration::from_secs(30));
     let recorder = Recorder::new();
@@ -164,8 +164,8 @@ fn records_of_a_child_name_the_program_or_the_crate() {
 #[cfg(feature = "http")]
 fn records_of_a_call_name_the_program_or_the_crate() {
     use waterwheel::Context;
-    use waterwheel::net::http::{Ask, Client, Reply, Server};
     use waterwheel::net::sim::{Faults, Network};
+    use waterwheel::protocols::http::{Ask, Client, Reply, Server};
 
     let _ceiling = ceiling(Duration::from_secs(30));
     let (recorder, clock) = (Recorder::new(), ManualClock::new());
@@ -174,7 +174,7 @@ fn records_of_a_call_name_the_program_or_the_crate() {
     let network = Network::new(&mut reactor, 1, Faults::default());
     let addr = "10.0.0.1:80".parse().unwrap();
     let server = Server::new(|reactor: &mut Context<Vec<Reply>>, held, request, reply: Reply| {
-        let request: &waterwheel::net::http::Request<'_> = request;
+        let request: &waterwheel::protocols::http::Request<'_> = request;
         match request.path() {
             "/at-once" => drop(reply.send(reactor, "here")),
             _ => held.push(reply),

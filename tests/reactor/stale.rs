@@ -195,12 +195,12 @@ fn link_that_is_gone_says_so() {
 #[cfg(feature = "process")]
 #[test]
 fn child_that_is_gone_says_so() {
-    use waterwheel::net::child;
+    use waterwheel::process;
     use waterwheel::reactor::Signal;
 
     let mut reactor = Reactor::<()>::new().unwrap();
     let command = std::process::Command::new("true");
-    let child = child::spawn(&mut reactor, command, |reactor, _, child, _| {
+    let child = process::spawn(&mut reactor, command, |reactor, _, child, _| {
         assert!(!child.kill(reactor, Signal::TERM).unwrap());
         assert!(!child.terminate(reactor, Duration::ZERO).unwrap());
         assert_eq!(child.pid(reactor), None);

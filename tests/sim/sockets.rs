@@ -7,8 +7,9 @@ use support::Rng;
 use support::sim::{Sim, explore};
 use support::ws::{unclosed, watched};
 use waterwheel::Context;
-use waterwheel::net::ws::{Accept, Connect, Event, Limits, Reason, Socket, code};
-use waterwheel::net::{Pressure, Stream, http};
+use waterwheel::net::{Pressure, Stream};
+use waterwheel::protocols::http;
+use waterwheel::protocols::ws::{Accept, Connect, Event, Limits, Reason, Socket, code};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const A_DAY: Duration = Duration::from_secs(24 * 3600);

@@ -5,8 +5,8 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use waterwheel::net::http::{Limits, Reply, Request, Response, Server};
 use waterwheel::net::{Conn, Event, Limits as ConnLimits, Reason, memory};
+use waterwheel::protocols::http::{Limits, Reply, Request, Response, Server};
 use waterwheel::timers::ManualClock;
 use waterwheel::{Context, Reactor, SourceId};
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::Rng;
 use crate::tcp::{Peer, await_readiness, turn_until};
-use waterwheel::net::http::{Limits, Server};
 use waterwheel::net::tcp::Listener;
+use waterwheel::protocols::http::{Limits, Server};
 use waterwheel::timers::ManualClock;
 use waterwheel::{Reactor, SourceId};
 

@@ -12,7 +12,8 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ALL_VERSIONS, ClientConfig, ServerConfig};
-use waterwheel::net::{Stream, memory, tls};
+use waterwheel::net::{Stream, memory};
+use waterwheel::protocols::tls;
 use waterwheel::{Context, Reactor};
 
 /// Somebody who issues certificates.

@@ -5,9 +5,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-pub use waterwheel::net::http::Answer;
-use waterwheel::net::http::{Ask, Call, CallEvent, Client, ClientLimits, Error};
 use waterwheel::net::{Conn, Event, Limits, Reason, memory};
+pub use waterwheel::protocols::http::Answer;
+use waterwheel::protocols::http::{Ask, Call, CallEvent, Client, ClientLimits, Error};
 use waterwheel::reactor::Builder;
 use waterwheel::timers::ManualClock;
 use waterwheel::{Context, Reactor, SourceId};

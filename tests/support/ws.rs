@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::clients::WEBSOCKETS;
-use waterwheel::net::ws::{self, Event, Role, Socket};
 use waterwheel::net::{self, Conn, Limits, Stream, memory};
+use waterwheel::protocols::ws::{self, Event, Role, Socket};
 use waterwheel::timers::ManualClock;
 use waterwheel::{Context, Reactor, SourceId};
 

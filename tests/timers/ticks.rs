@@ -327,7 +327,7 @@ fn what_rates_hold_up_takes_its_full_time() {
 
 #[cfg(feature = "http")]
 mod http {
-    use waterwheel::net::http::{Ask, Client, ClientLimits, Limits, Reply, Server};
+    use waterwheel::protocols::http::{Ask, Client, ClientLimits, Limits, Reply, Server};
 
     use super::*;
 
@@ -457,7 +457,7 @@ mod http {
 
 #[cfg(feature = "ws")]
 mod ws {
-    use waterwheel::net::ws::{self, Limits, Role};
+    use waterwheel::protocols::ws::{self, Limits, Role};
 
     use super::*;
 

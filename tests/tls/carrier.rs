@@ -9,7 +9,8 @@ use rustls::{ClientConnection, Connection, ServerConnection};
 use support::tcp::{Told, note, turns, watched};
 use support::tls as with;
 use waterwheel::mio::{Interest, Registry, Token, event::Source};
-use waterwheel::net::{Conn, Limits, Reason, Stream, Transport, tls};
+use waterwheel::net::{Conn, Limits, Reason, Stream, Transport};
+use waterwheel::protocols::tls;
 use waterwheel::reactor::Readiness;
 use waterwheel::{Reactor, SourceId};
 

@@ -9,7 +9,8 @@ use support::process::{Process, example, output};
 use support::tcp::turn_until;
 use support::tls as with;
 use support::tls::{Authority, Scratch, authority, client, localhost};
-use waterwheel::net::{Event, tcp as net_tcp, tls};
+use waterwheel::net::{Event, tcp as net_tcp};
+use waterwheel::protocols::tls;
 use waterwheel::{Context, Reactor};
 
 /// `openssl`, ready to be started.

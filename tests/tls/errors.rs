@@ -14,7 +14,8 @@ use support::tls::{
 };
 use support::tls_peer::TlsPeer;
 use waterwheel::Reactor;
-use waterwheel::net::{Event, Limits, Reason, Stream, memory, tcp as net_tcp, tls};
+use waterwheel::net::{Event, Limits, Reason, Stream, memory, tcp as net_tcp};
+use waterwheel::protocols::tls;
 use waterwheel::timers::ManualClock;
 
 /// What a client says of a server that shows this, and what the server is told.

@@ -12,7 +12,8 @@ use support::tls as with;
 use support::tls::{
     Authority, Identity, authority, client, localhost, server, server_of, shake, shake_over,
 };
-use waterwheel::net::{Conn, Event, Framed, Lines, Stream, framed, memory, tls};
+use waterwheel::net::{Conn, Event, Framed, Lines, Stream, framed, memory};
+use waterwheel::protocols::tls;
 use waterwheel::reactor::Alive;
 use waterwheel::{Context, Reactor};
 

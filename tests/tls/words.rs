@@ -14,7 +14,8 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use support::tls as with;
 use support::tls::{Identity, authority, client, localhost, server, shake_over};
 use waterwheel::Reactor;
-use waterwheel::net::{memory, tls};
+use waterwheel::net::memory;
+use waterwheel::protocols::tls;
 
 macro_rules! pem {
     ($name:literal) => {

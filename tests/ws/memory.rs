@@ -9,8 +9,8 @@ use allocation_counter::measure;
 use support::ws::{frame, masked};
 use support::{MS, ceiling};
 use waterwheel::Reactor;
-use waterwheel::net::ws::{Event, Limits, Role, open};
 use waterwheel::net::{Pressure, tcp};
+use waterwheel::protocols::ws::{Event, Limits, Role, open};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);

@@ -14,8 +14,9 @@ use support::ws::{Told, masked, note, python, watched};
 use tungstenite::Message as Theirs;
 use tungstenite::handshake::server::{Request, Response};
 use tungstenite::protocol::CloseFrame;
-use waterwheel::net::ws::{Accept, Connect, Event, Limits, Socket, code};
-use waterwheel::net::{self, http};
+use waterwheel::net;
+use waterwheel::protocols::http;
+use waterwheel::protocols::ws::{Accept, Connect, Event, Limits, Socket, code};
 use waterwheel::{Context, Reactor};
 
 const LIMIT: Duration = Duration::from_secs(60);

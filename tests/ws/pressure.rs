@@ -8,8 +8,8 @@ use std::time::Duration;
 use support::ws;
 use support::ws::{Raw, Told, close, frame, masked, note, watched};
 use support::{MS, ceiling};
-use waterwheel::net::ws::{Event, Fault, Limits, Message, Reason, Role, Socket, code, open};
 use waterwheel::net::{self, Pressure, memory};
+use waterwheel::protocols::ws::{Event, Fault, Limits, Message, Reason, Role, Socket, code, open};
 use waterwheel::timers::ManualClock;
 use waterwheel::{Context, Reactor};
 

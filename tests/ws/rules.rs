@@ -8,8 +8,8 @@ use std::time::Duration;
 use support::ws::{Raw, Told, close, frame, masked, note};
 use support::{MS, ceiling};
 use waterwheel::Context;
-use waterwheel::net::ws::{Event, Fault, Limits, Message, Reason, Role, Socket, code};
 use waterwheel::net::{Conn, Pressure};
+use waterwheel::protocols::ws::{Event, Fault, Limits, Message, Reason, Role, Socket, code};
 use waterwheel::timers::ManualClock;
 
 const LIMIT: Duration = Duration::from_secs(60);

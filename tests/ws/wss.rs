@@ -12,8 +12,9 @@ use support::tls as with;
 use support::tls_peer::TlsPeer;
 use support::ws;
 use support::ws::{Told, note, python, watched};
-use waterwheel::net::ws::{self as sockets, Connect, Event, Reason, Socket};
-use waterwheel::net::{Reason as NetReason, http, memory, tcp as sys};
+use waterwheel::net::{Reason as NetReason, memory, tcp as sys};
+use waterwheel::protocols::http;
+use waterwheel::protocols::ws::{self as sockets, Connect, Event, Reason, Socket};
 use waterwheel::{Context, Reactor};
 
 const LIMIT: Duration = Duration::from_secs(60);

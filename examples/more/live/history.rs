@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use serde_json::json;
-use waterwheel::net::http::SseEvent;
+use waterwheel::protocols::http::SseEvent;
 
 /// News that are kept, for who is slow or comes back.
 pub const KEPT_MAX: usize = 100;

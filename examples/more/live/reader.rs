@@ -3,7 +3,7 @@
 //! A place is all that is kept for it. There is no queue, so a slow reader costs no memory.
 
 use waterwheel::Context;
-use waterwheel::net::http::{Reply, Response, Sender, SseEvent};
+use waterwheel::protocols::http::{Reply, Response, Sender, SseEvent};
 
 use crate::history::History;
 

@@ -8,10 +8,10 @@ use support::Rng;
 use support::http;
 use support::sim::{OnPurpose, Sim, explore};
 use support::tcp::watched;
-use waterwheel::net::http::{
+use waterwheel::net::{Conn, Event, Limits as ConnLimits, Reason, Stream};
+use waterwheel::protocols::http::{
     Body, Limits, Method, Reply, Request, Response, Router, Sender, Server,
 };
-use waterwheel::net::{Conn, Event, Limits as ConnLimits, Reason, Stream};
 use waterwheel::{Context, SourceId};
 
 /// A server and a client that pipelines, in the same loop.

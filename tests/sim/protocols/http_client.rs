@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use support::sim::{Sim, explore};
 use support::tcp::Flow;
-use waterwheel::net::http::{
+use waterwheel::net::{Pressure, sim::Listener};
+use waterwheel::protocols::http::{
     Answer, Ask, Call, CallEvent, Client, ClientLimits, Error, Method, Server,
 };
-use waterwheel::net::{Pressure, sim::Listener};
 use waterwheel::{Context, SourceId};
 
 fn addr() -> SocketAddr {
@@ -44,7 +44,7 @@ fn flow(bytes: usize) -> Vec<u8> {
 /// GET /N is answered with N bytes, POST with what was sent.
 fn serve(sim: &mut Sim<Calls>) -> SourceId<Listener> {
     let server = Server::new(|reactor: &mut Context<Calls>, _: &mut Calls, request, reply| {
-        let request: &waterwheel::net::http::Request<'_> = request;
+        let request: &waterwheel::protocols::http::Request<'_> = request;
         let body = match request.method() == Method::POST {
             true => request.body().to_vec(),
             false => flow(request.path()[1..].parse().expect("a number")),

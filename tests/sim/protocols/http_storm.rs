@@ -7,11 +7,11 @@ use std::time::Duration;
 use support::Rng;
 use support::sim::{Sim, explore};
 use support::tcp::Flow;
-use waterwheel::net::http::{
+use waterwheel::net::{Conn, Pressure, Stream};
+use waterwheel::protocols::http::{
     Ask, Body, CallEvent, Client, ClientLimits, Error, Limits, Method, Reply, Request, Response,
     Router, Server,
 };
-use waterwheel::net::{Conn, Pressure, Stream};
 use waterwheel::{Context, SourceId};
 
 const PATIENCE: Duration = Duration::from_secs(3600);
@@ -124,7 +124,7 @@ fn of_path(request: &Request<'_>) -> (usize, u64) {
 /// Sends a body piece by piece, as there is room, and ends it or not.
 fn pieces(
     reactor: &mut Context<World>,
-    sender: waterwheel::net::http::Sender,
+    sender: waterwheel::protocols::http::Sender,
     mut flow: Flow,
     mut left: usize,
     ends: bool,
@@ -196,8 +196,8 @@ fn router() -> Router<World> {
         })
 }
 
-fn http_status(code: u16) -> waterwheel::net::http::StatusCode {
-    waterwheel::net::http::StatusCode::from_u16(code).expect("a status")
+fn http_status(code: u16) -> waterwheel::protocols::http::StatusCode {
+    waterwheel::protocols::http::StatusCode::from_u16(code).expect("a status")
 }
 
 /// Counts what comes, and now and then has enough for a while.

@@ -11,7 +11,8 @@ use support::sim::{OnPurpose, Sim, explore};
 use support::tcp::{Flow, Told, note, turn_until, turns, watched};
 use support::tls as with;
 use support::tls_peer::TlsPeer;
-use waterwheel::net::{Conn, Event, Limits, Pressure, Rate, Reason, Stream, memory, tls};
+use waterwheel::net::{Conn, Event, Limits, Pressure, Rate, Reason, Stream, memory};
+use waterwheel::protocols::tls;
 use waterwheel::{Context, Reactor, SourceId};
 
 /// What is to be the same wherever the peer's ciphertext is cut.

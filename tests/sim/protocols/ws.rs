@@ -10,11 +10,11 @@ use support::tcp::Flow;
 #[cfg(feature = "tls")]
 use support::tls as with;
 use support::ws::{unclosed, watched};
-use waterwheel::net::http::{Limits as HttpLimits, Server};
-#[cfg(feature = "tls")]
-use waterwheel::net::tls;
-use waterwheel::net::ws::{self, Connect, Event, Reason, Socket};
 use waterwheel::net::{Limits, Pressure, Stream};
+use waterwheel::protocols::http::{Limits as HttpLimits, Server};
+#[cfg(feature = "tls")]
+use waterwheel::protocols::tls;
+use waterwheel::protocols::ws::{self, Connect, Event, Reason, Socket};
 use waterwheel::{Context, SourceId};
 
 const PATIENCE: Duration = Duration::from_secs(3600);

@@ -1,0 +1,211 @@
+//! For authors of protocols: what a protocol may do with a stream beside what a program does.
+//!
+//! Knows connections and streams; never mentions a protocol. `../protocols/` is written with this and
+//! with the rest of what is public, and so can yours be.
+//!
+//! A protocol is a handler between a stream and the program. Four things come up in each:
+//!
+//! | a protocol wants to | and has |
+//! |---|---|
+//! | put itself between a stream and what carries it, as TLS does | [`Stream::take_apart`], [`Transport`], [`Rest::over`] |
+//! | answer later, from outside of a callback | [`Conn::hold`], [`SourceId::nudge`], [`nudge_by`] |
+//! | take all of a message or none of it, and say when there is room again | [`Conn::admits`], [`Conn::write_all`], [`Conn::ask_for_drained`] |
+//! | end in order | [`Conn::is_drained`], [`Stream::closes_itself`], [`Conn::close_at_once`] |
+//!
+//! What a protocol holds for a connection, a body or a message that is put together, it counts by
+//! [`SourceId::charge`], so that it is part of the [`BufferBudget`](super::BufferBudget).
+//!
+//! # Read next
+//! `../protocols/tls/handshake.rs`: a stream is taken apart, and put together again.
+
+use std::any::Any;
+use std::io;
+
+pub use super::address::{parse_port, split, without_zone};
+use super::budget;
+use super::conn::{Conn, Half, mark};
+pub use super::drain::{Drainable, drain_too};
+use super::drive::{LOOK_AND_READ, NUDGE};
+use super::event::Reason;
+use super::limits::Seat;
+use super::stream::Stream;
+pub use super::transport::Carrier;
+use super::transport::Transport;
+use crate::reactor::{Context, Resumer, SourceId};
+use crate::timers::Stamp;
+
+/// What a stream was made of, and what was on its way.
+#[derive(Debug)]
+pub struct Parts {
+    /// What carried the stream.
+    pub carrier: Carrier,
+    /// Bytes that were written and are not sent.
+    pub unsent: Vec<u8>,
+    /// Bytes that have come and were not consumed.
+    pub unread: Vec<u8>,
+}
+
+/// What stays of a connection when it is carried by something else: its limits, its place among
+/// those of its listener, and whether it is to be drained.
+#[derive(Debug)]
+pub struct Rest {
+    seat: Seat,
+    marks: u16,
+}
+
+impl Rest {
+    /// Closes the stream that it becomes as soon as that is idle, if it is a server's.
+    pub fn drain(&mut self) {
+        if self.seat.is_accepted() {
+            self.marks |= mark::DRAINING;
+        }
+    }
+
+    /// Forgets whether the stream was paused, held, or to be drained.
+    pub fn afresh(self) -> Rest {
+        Rest { marks: 0, ..self }
+    }
+
+    /// A stream with these limits. When it is opened it is read first: some input may be there
+    /// already.
+    pub fn over(self, carrier: Carrier) -> Stream {
+        let mut conn = Conn::new(carrier, self.seat);
+        conn.marks = self.marks;
+        Stream::from(conn)
+    }
+}
+
+impl Stream {
+    /// Takes the stream apart, so that something can be put between it and what carries it. An error
+    /// instead of the parts says why it is over, or that it is half closed. The rest is there in any
+    /// case: the stream counts among those of its listener until that is dropped.
+    pub fn take_apart(self) -> (io::Result<Parts>, Rest) {
+        let mut conn = self.conn;
+        let over = match conn.end.take() {
+            Some(end) => Some(into_error(end.reason)),
+            None if (conn.sending, conn.receiving) != (Half::Open, Half::Open) => {
+                Some(io::ErrorKind::NotConnected.into())
+            }
+            None => None,
+        };
+        let unsent: Vec<u8> = conn.outbox.take().map_or(Vec::new(), |outbox| outbox.bytes.into());
+        let unread = conn.backlog().to_vec();
+        let Conn { io: carrier, seat, marks, .. } = conn;
+        let parts = over.map_or(Ok(Parts { carrier, unsent, unread }), Err);
+        (parts, Rest { seat, marks })
+    }
+
+    /// See [`Conn::write_last`].
+    pub fn write_last(&mut self, bytes: &[u8]) {
+        self.conn.write_last(bytes);
+    }
+
+    /// See [`Conn::transport`].
+    pub fn transport<T: Transport>(&self) -> Option<&T> {
+        self.conn.transport()
+    }
+
+    /// Returns true if dropping what carries it closes it: nobody else has this end.
+    pub fn closes_when_dropped(&self) -> bool {
+        self.conn.io.is_one_peer()
+    }
+
+    /// Leaves it to the handler to close it when it is drained, since the protocol has an end of its
+    /// own to send first: the handler is [nudged](SourceId::nudge) when nothing is in flight. Does
+    /// nothing, and returns false, if it is not a server's: a drain passes it by.
+    pub fn closes_itself(&mut self) -> bool {
+        let is_accepted = self.conn.seat.is_accepted();
+        if is_accepted {
+            self.conn.seat.keep_farewell();
+        }
+        is_accepted
+    }
+
+    /// Connections of its listener that are open, this one among them.
+    pub fn connections(&self) -> usize {
+        self.conn.seat.others()
+    }
+}
+
+fn into_error(reason: Reason) -> io::Error {
+    match reason {
+        Reason::Error(error) => error,
+        Reason::Reset => io::ErrorKind::ConnectionReset.into(),
+        other => io::Error::new(io::ErrorKind::NotConnected, other.to_string()),
+    }
+}
+
+impl Conn {
+    /// What carries it, if it is a `T`: for what a protocol below has to say of the connection.
+    pub fn transport<T: Transport>(&self) -> Option<&T> {
+        let Carrier::Other(transport) = &self.io else { return None };
+        let any: &dyn Any = &**transport;
+        any.downcast_ref()
+    }
+
+    /// Returns true while [`Drained`](super::Event::Drained) is owed.
+    pub fn owes_drained(&self) -> bool {
+        self.has(mark::ABOVE)
+    }
+
+    /// Owes `Drained` not at the low-water mark but when all is sent: what was refused fits into an
+    /// empty outbox only.
+    pub fn owe_drained_when_empty(&mut self) {
+        self.marks |= mark::ABOVE | mark::WHOLE;
+    }
+
+    /// Returns true if it is being drained: it is to be closed as soon as it is idle.
+    pub fn is_draining(&self) -> bool {
+        self.has(mark::DRAINING)
+    }
+
+    /// Returns true if it was closed, by the handler or by a drain, and is still there, to send what is
+    /// unsent.
+    pub fn was_closed(&self) -> bool {
+        self.has(mark::CLOSING)
+    }
+
+    /// Returns true if unsent bytes wait for the peer or for a rate, and not only for the end of the
+    /// turn.
+    pub fn waits_to_send(&self) -> bool {
+        self.has(mark::BLOCKED | mark::SLOWED_OUT)
+    }
+
+    /// Returns true if input may be there that is not read now: reading is paused, is about to go on,
+    /// or is slowed down by a rate.
+    pub fn is_reading_held(&self) -> bool {
+        self.has(mark::PAUSED | mark::RESUMED | mark::SLOWED_IN)
+    }
+
+    /// Notes that the protocol has just done something for the peer. A drain waits a moment from then
+    /// on: the peer may be about to ask again.
+    pub fn note_heard(&mut self, now: Stamp) {
+        self.heard = Some(now);
+    }
+}
+
+impl SourceId<Conn> {
+    /// Calls the handler in the next turn, with an empty `Data` if there is nothing else to deliver:
+    /// something that it waits for has happened elsewhere. False if the connection is gone.
+    pub fn nudge<S: 'static>(self, reactor: &mut Context<S>) -> bool {
+        reactor.send(self.raw(), NUDGE)
+    }
+
+    /// Reads the connection in the next turn, whatever the kernel has said. False if it is gone.
+    pub fn look<S: 'static>(self, reactor: &mut Context<S>) -> bool {
+        reactor.send(self.raw(), LOOK_AND_READ)
+    }
+
+    /// Counts what a protocol holds for a connection, in place of what it said before, and closes the
+    /// largest right after this callback if that is too much for all. Returns false if there is no
+    /// room for any more.
+    #[track_caller]
+    pub fn charge<S: 'static>(self, reactor: &mut Context<S>, bytes: usize) -> bool {
+        budget::charge(reactor, self, bytes)
+    }
+}
+
+/// [`nudge`](SourceId::nudge) from where no [`Context`] is at hand.
+pub fn nudge_by(resumer: &Resumer, conn: SourceId<Conn>) {
+    resumer.send(conn.raw(), NUDGE);
+}

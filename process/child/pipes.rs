@@ -1,0 +1,135 @@
+//! The pipes of a child: which are open, and for how long they may hold the loop.
+//!
+//! Knows who has a pipe and whom to wake. `mod.rs` says when a child's `Exit` is delivered.
+//!
+//! A pipe is open as long as anybody has its other end, and that need not be the child: what it has
+//! started has inherited stdin, stdout and stderr. So a pipe that outlives its child may live for
+//! hours, and nobody would call a program that waits for it busy. It holds the loop for
+//! [`Spawn::linger`](super::Spawn::linger) more, and is then let go: it stays open, and what comes
+//! is still told, but the loop ends when nothing else holds it. A pipe that its handler has paused
+//! is not let go: what it has to say may be the child's own words.
+//!
+//! # Read next
+//! `spawn.rs`.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::net::Conn;
+use crate::net::descriptor::Companion;
+use crate::reactor::{Context, RawId, Readiness, Resumer, SourceId};
+
+/// How soon a pipe that was paused is looked at again, at the earliest.
+const PAUSED_AGAIN: Duration = Duration::from_secs(1);
+
+/// The pipes of one child.
+#[derive(Debug)]
+pub(super) struct Pipes {
+    /// Output pipes that are open, opened as streams or not.
+    outputs: Cell<usize>,
+    /// All that are open, stdin too.
+    open: Cell<usize>,
+    /// The connections that have one now.
+    conns: RefCell<Vec<SourceId<Conn>>>,
+    child: Cell<Option<RawId>>,
+    resumer: Resumer,
+}
+
+impl Pipes {
+    pub(super) fn new(resumer: Resumer) -> Pipes {
+        Pipes {
+            outputs: Cell::new(0),
+            open: Cell::new(0),
+            conns: RefCell::default(),
+            child: Cell::new(None),
+            resumer,
+        }
+    }
+
+    /// The child whose they are, which is woken when the last output pipe is closed.
+    pub(super) fn belong_to(&self, child: RawId) {
+        self.child.set(Some(child));
+    }
+
+    /// Returns true if all of the output was delivered.
+    pub(super) fn are_drained(&self) -> bool {
+        self.outputs.get() == 0
+    }
+
+    /// Lets those go that are still open after `linger`.
+    pub(super) fn let_go_after<S: 'static>(
+        self: Rc<Self>,
+        reactor: &mut Context<S>,
+        linger: Duration,
+    ) {
+        if self.open.get() == 0 {
+            return;
+        }
+        let timer = reactor.after(linger, move |reactor, _| {
+            if self.let_go(reactor) {
+                self.let_go_after(reactor, linger.max(PAUSED_AGAIN));
+            }
+        });
+        reactor.unref(timer);
+    }
+
+    /// Takes the pipes out of what holds the loop; true if some are paused, and left as they are.
+    fn let_go<S: 'static>(&self, reactor: &mut Context<S>) -> bool {
+        let mut paused = false;
+        for id in self.conns.borrow().iter() {
+            if reactor.get(*id).is_some_and(Conn::is_paused) {
+                paused = true;
+            } else {
+                reactor.unref(*id);
+            }
+        }
+        paused
+    }
+}
+
+/// Held by each stream over a pipe; the last output to go wakes the child.
+#[derive(Debug)]
+pub(super) struct Held {
+    pipes: Rc<Pipes>,
+    is_output: bool,
+    conn: Option<SourceId<Conn>>,
+}
+
+impl Held {
+    pub(super) fn new(pipes: &Rc<Pipes>, is_output: bool) -> Held {
+        pipes.open.update(|open| open + 1);
+        pipes.outputs.update(|outputs| outputs + usize::from(is_output));
+        Held { pipes: pipes.clone(), is_output, conn: None }
+    }
+
+    fn forget(&mut self) {
+        if let Some(conn) = self.conn.take() {
+            self.pipes.conns.borrow_mut().retain(|id| *id != conn);
+        }
+    }
+}
+
+impl Companion for Held {
+    fn registered(&mut self, conn: SourceId<Conn>) {
+        self.forget();
+        self.pipes.conns.borrow_mut().push(conn);
+        self.conn = Some(conn);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.forget();
+        self.pipes.open.update(|open| open - 1);
+        if !self.is_output {
+            return;
+        }
+        self.pipes.outputs.update(|outputs| outputs - 1);
+        if self.pipes.are_drained()
+            && let Some(child) = self.pipes.child.get()
+        {
+            self.pipes.resumer.resume(child, Readiness::READABLE);
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What comes back: an answer whole, or its parts as they come.
+//!
+//! # Read next
+//! `call.rs`: what may be done meanwhile.
+
+use std::mem;
+use std::str;
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
+
+use super::call::Call;
+use super::error::Error;
+use super::tell::Sink;
+use crate::protocols::http::Headers;
+use crate::reactor::Context;
+
+/// A whole answer.
+#[derive(Clone, Debug, Default)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// HTTP/1.0 or HTTP/1.1.
+    pub version: Version,
+    /// The fields.
+    pub headers: HeaderMap,
+    /// The body; empty for HEAD and where the status has none.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// The value of the first field of that name, if it is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The body as text.
+    ///
+    /// # Errors
+    /// It is not UTF-8.
+    pub fn text(&self) -> Result<&str, str::Utf8Error> {
+        str::from_utf8(&self.body)
+    }
+
+    fn begin(head: &AnswerHead<'_>) -> Answer {
+        let pair = |(name, value): (&str, &[u8])| {
+            let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+            Some((name, HeaderValue::from_bytes(value).ok()?))
+        };
+        let mut headers = HeaderMap::with_capacity(head.headers.len());
+        for (name, value) in head.headers.iter().filter_map(pair) {
+            headers.append(name, value);
+        }
+        Answer { status: head.status, version: head.version, headers, body: Vec::new() }
+    }
+}
+
+/// The head of an answer, in the loop's own buffer.
+#[derive(Clone, Copy, Debug)]
+pub struct AnswerHead<'a> {
+    /// The status.
+    pub status: StatusCode,
+    /// HTTP/1.0 or HTTP/1.1.
+    pub version: Version,
+    /// The fields.
+    pub headers: Headers<'a>,
+    /// How long the body will be, if that is known: 0 where there is none, as of an answer to HEAD.
+    /// What its `Content-Length` says is how long that of a GET would be.
+    pub body_bytes: Option<u64>,
+}
+
+/// What a call tells: `Head` once, `Data` as often as there is some, and at last `End` or `Failed`.
+#[derive(Debug)]
+pub enum CallEvent<'a> {
+    /// The final answer's head. Interim ones (1xx) are not told.
+    Head(&'a AnswerHead<'a>),
+    /// Bytes of the body, decoded. The slice is the loop's own buffer.
+    Data(&'a [u8]),
+    /// After a piece of the request's body was answered with pressure: there is room again.
+    Drained,
+    /// The answer is whole. The last event; the id is stale.
+    End,
+    /// It will not be. The last event; the id is stale.
+    Failed(Error),
+}
+
+/// Bytes that a body is trusted to have before they are there.
+const BODY_BYTES_TRUSTED: u64 = 256 * 1024;
+
+/// Collects an answer.
+pub(super) fn collect<S: 'static, F>(bytes_max: u64, done: F) -> Sink<S>
+where
+    F: FnOnce(&mut Context<S>, &mut S, Result<Answer, Error>) + 'static,
+{
+    let (mut answer, mut done) = (Answer::default(), Some(done));
+    Box::new(move |reactor, state, call, event| {
+        let result = match event {
+            CallEvent::Head(head) if head.body_bytes.is_none_or(|bytes| bytes <= bytes_max) => {
+                answer = Answer::begin(head);
+                let bytes = head.body_bytes.unwrap_or(0).min(BODY_BYTES_TRUSTED);
+                return answer.body.reserve(bytes as usize);
+            }
+            CallEvent::Data(bytes) if (answer.body.len() + bytes.len()) as u64 <= bytes_max => {
+                return answer.body.extend_from_slice(bytes);
+            }
+            CallEvent::Drained => return,
+            CallEvent::End => Ok(mem::take(&mut answer)),
+            CallEvent::Failed(error) => Err(error),
+            CallEvent::Head(_) | CallEvent::Data(_) => {
+                let url = reactor.get(call).map(Call::url).unwrap_or_default().into();
+                call.cancel(reactor);
+                Err(Error::TooLong { url, bytes_max })
+            }
+        };
+        if let Some(done) = done.take() {
+            done(reactor, state, result);
+        }
+    })
+}

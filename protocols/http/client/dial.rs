@@ -1,0 +1,220 @@
+//! Dialling: from a URL to a stream over which a request can be sent.
+//!
+//! Knows names, proxies and TLS; what is then said is somebody else's affair.
+//!
+//! ```text
+//!   connect ──▶ [CONNECT to the proxy] ──▶ [TLS] ──▶ stream
+//!   a race,      a connection with a        a handshake
+//!   or given     handler of its own
+//! ```
+//!
+//! Each step is a source. Whoever dials keeps a [`Hold`], which has the step that is under way on a
+//! leash: letting go ends it, whichever it is. Time is not looked at here: the caller has a
+//! deadline.
+//!
+//! # Read next
+//! `tell.rs`: how what comes back reaches the program.
+
+use std::io::{self, ErrorKind};
+use std::rc::Rc;
+
+use http::Method;
+
+use super::Shared;
+use super::leash::Hold;
+use super::reader::{Reader, Step};
+use super::target::Target;
+use crate::net::{Conn, Event, Reason, Stream};
+use crate::protocols::http::head;
+use crate::reactor::{Context, RawId, SourceId};
+
+/// What is called with the stream, or with why there is none.
+pub type Dialed<S> = Box<dyn FnOnce(&mut Context<S>, &mut S, io::Result<Stream>)>;
+
+/// Connects to a host and a port in place of TCP; see [`Client::dialer`].
+pub(super) type Dialer<S> = dyn Fn(&mut Context<S>, &str, Dialed<S>) -> io::Result<Option<RawId>>;
+
+/// A proxy.
+#[derive(Clone, Debug)]
+pub(super) struct Proxy {
+    /// Where it is, or why its URL is none.
+    target: Result<Target, String>,
+}
+
+impl Proxy {
+    /// `http://[user:password@]host[:port]`.
+    pub(super) fn of(url: &str) -> Proxy {
+        let target = Target::parse(url).and_then(|target| match target.secure {
+            true => Err("it is spoken to without TLS: http://".to_owned()),
+            false => Ok(target),
+        });
+        Proxy { target: target.map_err(|why| format!("not the URL of a proxy: {why}")) }
+    }
+
+    /// The value of `Proxy-Authorization`, if its URL has a user.
+    pub(super) fn authorization(&self) -> Option<&str> {
+        self.target.as_ref().ok()?.authorization.as_deref()
+    }
+}
+
+/// Dials where a URL leads. `done` is called once, unless the hold is let go before.
+#[track_caller]
+pub(super) fn dial<S: 'static>(
+    shared: &Rc<Shared<S>>,
+    reactor: &mut Context<S>,
+    target: &Target,
+    hold: Rc<Hold>,
+    done: Dialed<S>,
+) -> io::Result<()> {
+    let refuse = |why: &String| io::Error::new(ErrorKind::InvalidInput, why.clone());
+    let proxy = match &shared.settings.proxy {
+        Some(proxy) => Some(proxy.target.as_ref().map_err(refuse)?.address()),
+        None => None,
+    };
+    let tunnels = proxy.is_some() && target.secure;
+    let address = proxy.clone().unwrap_or_else(|| target.address());
+    let step = Rc::new(Dial { shared: shared.clone(), target: target.clone(), hold });
+    let keeper = shared.keeper(reactor);
+    let hold = step.hold.clone();
+    let connected: Dialed<S> = Box::new(move |reactor, state, result: io::Result<Stream>| {
+        step.hold.release();
+        match (result, proxy) {
+            (Ok(stream), _) if tunnels => step.tunnel(reactor, stream, done),
+            (Ok(stream), _) => step.secure(reactor, state, stream, done),
+            (Err(error), Some(proxy)) => {
+                let error = io::Error::new(error.kind(), format!("by the proxy {proxy}: {error}"));
+                done(reactor, state, Err(error));
+            }
+            (Err(error), None) => done(reactor, state, Err(error)),
+        }
+    });
+    let id = match &shared.settings.dialer {
+        Some(dialer) => dialer(reactor, &address, connected)?,
+        None => Some(shared.settings.connect.open(reactor, &address, connected)?.raw()),
+    };
+    if let Some(id) = id.filter(|id| reactor.contains(*id)) {
+        hold.take_up(&keeper, id);
+    }
+    Ok(())
+}
+
+/// The rest of the way.
+struct Dial<S: 'static> {
+    shared: Rc<Shared<S>>,
+    target: Target,
+    hold: Rc<Hold>,
+}
+
+impl<S: 'static> Dial<S> {
+    /// Asks the proxy to pass everything through (RFC 9110, 9.3.6).
+    fn tunnel(self: Rc<Self>, reactor: &mut Context<S>, mut stream: Stream, done: Dialed<S>) {
+        let to = self.target.authority();
+        let mut ask = format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n");
+        let proxy = self.shared.settings.proxy.as_ref();
+        if let Some(value) = proxy.and_then(Proxy::authorization) {
+            ask.push_str(&format!("Proxy-Authorization: {value}\r\n"));
+        }
+        ask.push_str("\r\n");
+        let _ = stream.write(ask.as_bytes()); // It is the first, and fits.
+        let mut reader = Reader::new(Method::CONNECT, self.shared.limits.heads());
+        let mut done = Some(done);
+        let (keeper, hold) = (self.shared.keeper(reactor), self.hold.clone());
+        let conn = stream.open(reactor, move |reactor, state, conn, event| {
+            let Some(answer) = proxy_answer(reactor, conn, &mut reader, event) else { return };
+            let Some(done) = done.take() else { return };
+            self.hold.release();
+            match answer {
+                Ok(stream) => self.clone().secure(reactor, state, stream, done),
+                Err(error) => {
+                    reactor.remove(conn.raw());
+                    let error =
+                        format!("the proxy does not lead to {}: {error}", self.target.authority());
+                    done(reactor, state, Err(io::Error::other(error)));
+                }
+            }
+        });
+        hold.take_up(&keeper, conn.raw());
+    }
+
+    /// Puts TLS over the stream, if the URL wants it.
+    #[cfg(not(feature = "tls"))]
+    fn secure(
+        self: Rc<Self>,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        stream: Stream,
+        done: Dialed<S>,
+    ) {
+        let result = if self.target.secure {
+            Err(io::Error::new(ErrorKind::Unsupported, "https wants the feature tls"))
+        } else {
+            Ok(stream)
+        };
+        done(reactor, state, result);
+    }
+
+    /// Puts TLS over the stream, if the URL wants it.
+    #[cfg(feature = "tls")]
+    fn secure(
+        self: Rc<Self>,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        stream: Stream,
+        done: Dialed<S>,
+    ) {
+        if !self.target.secure {
+            return done(reactor, state, Ok(stream));
+        }
+        let tls = match self.shared.tls().cloned() {
+            Ok(tls) => tls,
+            Err(error) => return done(reactor, state, Err(error)),
+        };
+        let (keeper, hold) = (self.shared.keeper(reactor), self.hold.clone());
+        let name = self.target.host().to_owned();
+        let shaken = move |reactor: &mut Context<S>, state: &mut S, result: io::Result<Stream>| {
+            self.hold.release();
+            let explain = |error: io::Error| {
+                let said = format!("no TLS with {}: {error}", self.target.address());
+                io::Error::new(error.kind(), said)
+            };
+            done(reactor, state, result.map_err(explain));
+        };
+        let id = tls.connect(reactor, stream, &name, shaken);
+        hold.take_up(&keeper, id.raw());
+    }
+}
+
+/// What the proxy has answered, once it has: the stream behind it, out of the loop.
+fn proxy_answer<S: 'static>(
+    reactor: &mut Context<S>,
+    conn: SourceId<Conn>,
+    reader: &mut Reader,
+    event: Event<'_>,
+) -> Option<Result<Stream, String>> {
+    let mut input = match event {
+        Event::Data(bytes) => bytes,
+        Event::Drained => return None,
+        Event::Eof | Event::Closed(Reason::Finished) => {
+            return Some(Err("it closed the connection".to_owned()));
+        }
+        Event::Closed(reason) => return Some(Err(reason.to_string())),
+    };
+    loop {
+        let mut room = head::room();
+        match reader.step(input, &mut room) {
+            Err(refusal) => return Some(Err(refusal.to_string())),
+            Ok((_, Step::Head(head))) if !head.status.is_success() => {
+                return Some(Err(format!("it answers {}", head.status)));
+            }
+            Ok((used, Step::Head(_))) => {
+                let stream = Stream::from(reactor.deregister(conn)?);
+                return Some(Ok(stream.unread(&input[used..])));
+            }
+            Ok((used, Step::Interim(_))) => input = &input[used..],
+            Ok((_, _)) => {
+                reactor[conn].unread(input.len());
+                return None;
+            }
+        }
+    }
+}

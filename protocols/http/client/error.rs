@@ -1,0 +1,172 @@
+//! Why a call has failed.
+//!
+//! # Read next
+//! `exchange.rs`: where they come from.
+
+use std::fmt;
+use std::io::{self, ErrorKind};
+
+use crate::net::Reason;
+use crate::protocols::http::Refusal;
+use crate::reactor::Broken;
+
+/// What a call was doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Waiting for one of its host's connections.
+    Queue,
+    /// Looking up, connecting, and what proxies and TLS want before the request.
+    Connect,
+    /// Sending the request.
+    Send,
+    /// Waiting for the head of the answer.
+    Head,
+    /// Receiving the body.
+    Body,
+    /// All of it.
+    Total,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Phase::Queue => "waiting for a connection",
+            Phase::Connect => "connecting",
+            Phase::Send => "sending the request",
+            Phase::Head => "waiting for the answer",
+            Phase::Body => "receiving the body",
+            Phase::Total => "the call",
+        })
+    }
+}
+
+/// Why a call has failed. Each names the URL, without what is secret in it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The request cannot be sent as it is. Nothing was.
+    Request {
+        /// Of the call.
+        url: Box<str>,
+        /// What is wrong with it.
+        why: Box<str>,
+    },
+    /// No connection came about: the lookup, connect(2), a proxy or the TLS handshake.
+    Connect {
+        /// Of the call.
+        url: Box<str>,
+        /// The error, with every address that was tried.
+        error: io::Error,
+    },
+    /// A limit on time was up.
+    Timeout {
+        /// Of the call.
+        url: Box<str>,
+        /// What took too long.
+        phase: Phase,
+    },
+    /// The connection broke, or ended before the answer did.
+    Lost {
+        /// Of the call.
+        url: Box<str>,
+        /// What the call was doing.
+        phase: Phase,
+        /// How the connection ended. `Finished`: the server closed it.
+        reason: Reason,
+    },
+    /// What came is no answer, or one that two readers might read differently.
+    Refused {
+        /// Of the call.
+        url: Box<str>,
+        /// What is wrong with it.
+        refusal: Refusal,
+    },
+    /// The body is longer than was to be collected.
+    TooLong {
+        /// Of the call.
+        url: Box<str>,
+        /// The limit.
+        bytes_max: u64,
+    },
+    /// One more redirect than allowed, or one that leads nowhere.
+    Redirect {
+        /// Of the call.
+        url: Box<str>,
+        /// What is wrong with it.
+        why: Box<str>,
+    },
+    /// The promise was not settled by its call.
+    Promise(Broken),
+}
+
+impl Error {
+    /// The URL, if a call is behind it.
+    pub fn url(&self) -> Option<&str> {
+        match self {
+            Error::Request { url, .. }
+            | Error::Connect { url, .. }
+            | Error::Timeout { url, .. }
+            | Error::Lost { url, .. }
+            | Error::Refused { url, .. }
+            | Error::TooLong { url, .. }
+            | Error::Redirect { url, .. } => Some(url),
+            Error::Promise(_) => None,
+        }
+    }
+
+    /// Whether a limit on time was up, the loop's or the promise's.
+    pub fn is_timeout(&self) -> bool {
+        match self {
+            Error::Timeout { .. } | Error::Promise(Broken::TimedOut(_)) => true,
+            Error::Lost { reason: Reason::WriteTimeout, .. } => true,
+            Error::Connect { error, .. } => error.kind() == ErrorKind::TimedOut,
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Request { url, why } => write!(f, "{url}: cannot be asked for: {why}"),
+            Error::Connect { url, error } => write!(f, "{url}: {error}"),
+            Error::Timeout { url, phase } => write!(f, "{url}: {phase} took too long"),
+            Error::Lost { url, phase, reason: Reason::Finished } => {
+                write!(f, "{url}: the server closed the connection while {phase}")
+            }
+            Error::Lost { url, phase, reason } => {
+                write!(f, "{url}: the connection broke while {phase}: {reason}")
+            }
+            Error::Refused { url, refusal } => write!(f, "{url}: a bad answer: {refusal}"),
+            Error::TooLong { url, bytes_max } => {
+                write!(f, "{url}: the body is longer than {bytes_max} bytes")
+            }
+            Error::Redirect { url, why } => write!(f, "{url}: not redirected: {why}"),
+            Error::Promise(broken) => broken.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// For promises.
+impl From<Broken> for Error {
+    fn from(broken: Broken) -> Error {
+        Error::Promise(broken)
+    }
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> io::Error {
+        let kind = match &error {
+            _ if error.is_timeout() => ErrorKind::TimedOut,
+            Error::Connect { error, .. } => error.kind(),
+            Error::Request { .. } => ErrorKind::InvalidInput,
+            Error::Lost { reason: Reason::Finished, .. } => ErrorKind::UnexpectedEof,
+            Error::Lost { .. } => ErrorKind::ConnectionReset,
+            Error::Refused { .. } | Error::TooLong { .. } => ErrorKind::InvalidData,
+            _ => ErrorKind::Other,
+        };
+        io::Error::new(kind, error)
+    }
+}

@@ -1,0 +1,256 @@
+//! The client: asks, and calls back with the answer.
+//!
+//! Knows connections and the parts that both sides of HTTP share; never mentions the server.
+//!
+//! ```text
+//!   ask.rs ──bytes──▶ upload.rs ──▶ ┌──────┐ ──▶ reader.rs ──steps──▶ answer.rs
+//!   what is asked     its body      │ conn │     what comes back       what is told
+//!                                   └──────┘
+//!   dial.rs makes it, pool.rs keeps it for the next, exchange.rs sees a call through it
+//! ```
+//!
+//! A call is a source: it has an id, which may be cancelled, and a deadline, and it holds the loop
+//! until it has ended. Everything it owns goes with it.
+//!
+//! # Left out
+//! Cookies, caches, compression, HTTP/2: each is more than what is here. Pipelining: one slow
+//! answer would hold up those behind it. The environment's proxies: a program may read them.
+//!
+//! # Read next
+//! `ask.rs`, `reader.rs`: what goes out and what comes back; then `exchange.rs`: a call's course.
+
+use std::fmt;
+use std::io;
+use std::rc::Rc;
+
+mod answer;
+mod ask;
+mod call;
+mod connect;
+mod dial;
+mod error;
+mod exchange;
+mod leash;
+mod limits;
+mod line;
+mod place;
+mod pool;
+pub(super) mod reader;
+mod receive;
+mod redirect;
+mod send;
+mod settings;
+mod target;
+mod tell;
+mod upload;
+
+pub use answer::{Answer, AnswerHead, CallEvent};
+pub use ask::Ask;
+pub use call::Call;
+pub use dial::Dialed;
+pub use error::{Error, Phase};
+pub use limits::ClientLimits;
+
+use crate::net::tcp::Connect;
+#[cfg(feature = "tls")]
+use crate::protocols::tls;
+use crate::reactor::{Context, Promise, RawId, SourceId};
+use dial::Proxy;
+use settings::{Settings, Shared};
+
+/// Sends requests and keeps connections for the next ones. Clones share them; when the last is gone
+/// and no call is under way, the connections are closed.
+///
+/// ```no_run
+/// use waterwheel::{Reactor, protocols::http::Client};
+///
+/// let mut reactor = Reactor::new()?;
+/// Client::new().get(&mut reactor, "http://example.org/", |_, _, result| match result {
+///     Ok(answer) => println!("{} and {} bytes", answer.status, answer.body.len()),
+///     Err(error) => eprintln!("{error}"),
+/// });
+/// reactor.run(&mut ())?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// It belongs to the loop with which it is used first.
+pub struct Client<S: 'static> {
+    shared: Rc<Shared<S>>,
+}
+
+impl<S: 'static> Default for Client<S> {
+    fn default() -> Client<S> {
+        Client::with(Rc::default(), Settings::default())
+    }
+}
+
+impl<S: 'static> Client<S> {
+    /// A client with the default limits, which connects by TCP and without a proxy.
+    pub fn new() -> Client<S> {
+        Client::default()
+    }
+
+    fn with(limits: Rc<ClientLimits>, settings: Settings<S>) -> Client<S> {
+        Client { shared: Rc::new(Shared::new(limits, settings)) }
+    }
+
+    /// A client like this with other settings. It has connections of its own: the old ones were
+    /// made by the old settings.
+    fn change(&self, change: impl FnOnce(&mut Settings<S>)) -> Client<S> {
+        let mut settings = self.shared.settings.clone();
+        change(&mut settings);
+        Client::with(self.shared.limits.clone(), settings)
+    }
+
+    /// The limits of its calls.
+    pub fn limits(self, limits: ClientLimits) -> Client<S> {
+        Client::with(Rc::new(limits), self.shared.settings.clone())
+    }
+
+    /// How names are looked up, and how long each address has for itself. The timeout of the whole
+    /// remains [`ClientLimits::connect_timeout`].
+    pub fn connect(self, connect: Connect) -> Client<S> {
+        self.change(|settings| settings.connect = connect)
+    }
+
+    /// What connects in place of TCP: to a Unix socket, in a simulated network. It is given a host
+    /// and a port, `example.org:80`, and a callback for the stream, to be called in a later turn.
+    /// It returns the source that connects: that is removed if the call ends before.
+    ///
+    /// ```no_run
+    /// # #[cfg(unix)] {
+    /// # use std::time::Duration;
+    /// use waterwheel::{Reactor, net::unix, protocols::http::Client};
+    ///
+    /// let mut reactor = Reactor::<()>::new().unwrap();
+    /// let docker = Client::new().dialer(|reactor, _, done| {
+    ///     let timeout = Duration::from_secs(3);
+    ///     Ok(Some(unix::connect(reactor, "/run/docker.sock", timeout, done)?.raw()))
+    /// });
+    /// docker.get(&mut reactor, "http://docker/containers/json", |_, _, result| {
+    ///     println!("{result:?}");
+    /// });
+    /// # }
+    /// ```
+    pub fn dialer<F>(self, dialer: F) -> Client<S>
+    where
+        F: Fn(&mut Context<S>, &str, Dialed<S>) -> io::Result<Option<RawId>> + 'static,
+    {
+        self.change(|settings| settings.dialer = Some(Rc::new(dialer)))
+    }
+
+    /// Sends everything by way of a proxy, `http://[user:password@]host:port`: `http` to be
+    /// forwarded, `https` through a tunnel (CONNECT). If the URL is bad, each call fails and says
+    /// why.
+    pub fn proxy(self, url: &str) -> Client<S> {
+        self.change(|settings| settings.proxy = Some(Proxy::of(url)))
+    }
+
+    /// Which servers `https` trusts, and which certificate it shows. By default it trusts whom the
+    /// platform trusts, and shows none. The platform's certificates are then read at the first such
+    /// call, which holds up the loop for some milliseconds; with a [`tls::Client`] that was made
+    /// before the loop runs they are not.
+    #[cfg(feature = "tls")]
+    pub fn tls(self, tls: tls::Client) -> Client<S> {
+        self.change(|settings| settings.tls = Some(tls))
+    }
+
+    /// Gets a URL, and calls `done` once with the answer or with why there is none.
+    #[track_caller]
+    pub fn get<F>(&self, reactor: &mut Context<S>, url: impl AsRef<str>, done: F) -> SourceId<Call>
+    where
+        F: FnOnce(&mut Context<S>, &mut S, Result<Answer, Error>) + 'static,
+    {
+        self.send(reactor, Ask::get(url), done)
+    }
+
+    /// Sends a request, collects the answer and calls `done` once, in a later turn, whatever
+    /// happens; unless the call is cancelled.
+    #[track_caller]
+    pub fn send<F>(&self, reactor: &mut Context<S>, ask: Ask, done: F) -> SourceId<Call>
+    where
+        F: FnOnce(&mut Context<S>, &mut S, Result<Answer, Error>) + 'static,
+    {
+        let bytes_max = ask.body_bytes_max.unwrap_or(self.shared.limits.body_bytes_max);
+        exchange::begin(&self.shared, reactor, ask, answer::collect(bytes_max, done))
+    }
+
+    /// [`send`](Client::send) as a promise. Cancelled, it cancels the call.
+    ///
+    /// ```no_run
+    /// use waterwheel::{Reactor, protocols::http::{Ask, Client}};
+    ///
+    /// let mut reactor = Reactor::new()?;
+    /// let client = Client::new();
+    /// let order = client.send_promise(&mut reactor, Ask::post("http://a.example/").body("tea"));
+    /// order
+    ///     .then(&mut reactor, move |reactor, _, answer| {
+    ///         let next = answer.header("location").unwrap_or("http://a.example/").to_owned();
+    ///         client.send_promise(reactor, Ask::get(next))
+    ///     })
+    ///     .then(&mut reactor, |_, _, answer| println!("{}", answer.status))
+    ///     .catch(&mut reactor, |_, _, error| eprintln!("{error}"));
+    /// reactor.run(&mut ())?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn send_promise(&self, reactor: &mut Context<S>, ask: Ask) -> Promise<S, Answer, Error> {
+        let (promise, resolver) = reactor.promise();
+        let call = self.send(reactor, ask, resolver.done());
+        promise.on_cancel(move |reactor| {
+            call.cancel(reactor);
+        })
+    }
+
+    /// Sends a request and tells the answer as it comes; see [`CallEvent`]. With
+    /// [`Ask::body_stream`] the request goes as it comes, too.
+    ///
+    /// ```no_run
+    /// use waterwheel::{Reactor, protocols::http::{Ask, CallEvent, Client}};
+    ///
+    /// let mut reactor = Reactor::new()?;
+    /// let ask = Ask::post("http://127.0.0.1:8080/count").body_stream(None);
+    /// let client = Client::new();
+    /// let call = client.stream(&mut reactor, ask, |_, got: &mut usize, _, event| match event {
+    ///     CallEvent::Head(head) => println!("{}", head.status),
+    ///     CallEvent::Data(bytes) => *got += bytes.len(), // `call.pause(…)` slows the server down
+    ///     CallEvent::Drained => {}                       // after a write that was `AboveHigh`
+    ///     CallEvent::End => println!("{got} bytes"),
+    ///     CallEvent::Failed(error) => eprintln!("{error}"),
+    /// });
+    /// let _ = call.write(&mut reactor, b"one piece, ");
+    /// let _ = call.write(&mut reactor, b"and another");
+    /// call.end(&mut reactor);
+    /// reactor.run(&mut 0)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn stream<F>(&self, reactor: &mut Context<S>, ask: Ask, on_event: F) -> SourceId<Call>
+    where
+        F: FnMut(&mut Context<S>, &mut S, SourceId<Call>, CallEvent<'_>) + 'static,
+    {
+        exchange::begin(&self.shared, reactor, ask, Box::new(on_event))
+    }
+
+    /// How many connections wait for their next request.
+    pub fn idle(&self) -> usize {
+        self.shared.idle()
+    }
+
+    /// How many connections are in use, idle, or being made.
+    pub fn connections(&self) -> usize {
+        self.shared.open()
+    }
+}
+
+impl<S> Clone for Client<S> {
+    fn clone(&self) -> Client<S> {
+        Client { shared: self.shared.clone() }
+    }
+}
+
+impl<S> fmt::Debug for Client<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("limits", &self.shared.limits).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,163 @@
+//! The answer's side of the protocol: bytes in, steps out.
+//!
+//! Knows heads and codings; never mentions a connection, so the same bytes make the same steps
+//! however they are cut.
+//!
+//! ```text
+//!   Head ──1xx──▶ Head        ──head──▶ Length(n) | Chunked | UntilClose ──▶ Done
+//!                                         n = 0: Done at once
+//! ```
+//!
+//! # Read next
+//! `exchange.rs`: who feeds it.
+
+use http::{Method, StatusCode};
+
+use crate::protocols::http::chunked::{Chunked, Piece};
+use crate::protocols::http::framing::Framing;
+use crate::protocols::http::head::{HeadLimits, ResponseHead, Room, Scan, parse_response, room};
+use crate::protocols::http::refusal::Refusal;
+
+/// Interim answers (1xx) before the final one: more are no protocol, but a way to keep us waiting.
+pub const INTERIM_MAX: u32 = 32;
+
+/// Reads one answer.
+#[derive(Debug)]
+pub struct Reader {
+    method: Method,
+    limits: HeadLimits,
+    at: At,
+    scan: Scan,
+    interim: u32,
+    keep_alive: bool,
+}
+
+#[derive(Debug)]
+enum At {
+    Head,
+    /// So many bytes are left, more than none.
+    Length(u64),
+    Chunked(Chunked),
+    UntilClose,
+    Done,
+}
+
+/// What a step has found.
+#[derive(Debug)]
+pub enum Step<'a> {
+    /// Nothing: the rest of the input is to come again, with more behind it.
+    More,
+    /// An interim answer.
+    Interim(StatusCode),
+    /// The head of the final one.
+    Head(ResponseHead<'a>),
+    /// Bytes of the body, never none.
+    Data(&'a [u8]),
+    /// The answer is whole. What is left of the input is not part of it.
+    End,
+}
+
+impl Reader {
+    /// A reader for the answer to a request of that method.
+    pub fn new(method: Method, limits: HeadLimits) -> Reader {
+        Reader {
+            method,
+            limits,
+            at: At::Head,
+            scan: Scan::default(),
+            interim: 0,
+            keep_alive: false,
+        }
+    }
+
+    /// Takes one step: how many bytes of `input` it has used, and what they were.
+    pub fn step<'a>(
+        &mut self,
+        input: &'a [u8],
+        room: &'a mut Room<'a>,
+    ) -> Result<(usize, Step<'a>), Refusal> {
+        match &mut self.at {
+            At::Head => self.head(input, room),
+            At::Done => Ok((0, Step::End)),
+            _ if input.is_empty() => Ok((0, Step::More)),
+            At::UntilClose => Ok((input.len(), Step::Data(input))),
+            At::Length(left) => {
+                let count =
+                    usize::try_from(*left).map_or(input.len(), |left| left.min(input.len()));
+                *left -= count as u64;
+                if *left == 0 {
+                    self.at = At::Done;
+                }
+                Ok((count, Step::Data(&input[..count])))
+            }
+            At::Chunked(chunked) => {
+                let (used, piece) = chunked.step(input)?;
+                let step = match piece {
+                    Piece::Data(bytes) => Step::Data(bytes),
+                    Piece::More => Step::More,
+                    Piece::End => {
+                        self.at = At::Done;
+                        Step::End
+                    }
+                };
+                Ok((used, step))
+            }
+        }
+    }
+
+    fn head<'a>(
+        &mut self,
+        input: &'a [u8],
+        room: &'a mut Room<'a>,
+    ) -> Result<(usize, Step<'a>), Refusal> {
+        if input.is_empty() || !self.scan.is_due(input, self.limits) {
+            return Ok((0, Step::More));
+        }
+        let Some(head) = parse_response(input, self.limits, &self.method, room)? else {
+            return Ok((0, Step::More));
+        };
+        self.scan = Scan::default();
+        let (used, status) = (head.bytes, head.status);
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Refusal::bad("it switches to a protocol that nobody has asked for"));
+        }
+        if status.is_informational() {
+            self.interim += 1;
+            if self.interim > INTERIM_MAX {
+                return Err(Refusal::bad("too many interim answers"));
+            }
+            return Ok((used, Step::Interim(status)));
+        }
+        self.keep_alive = head.keep_alive;
+        self.at = match head.body {
+            Framing::Length(0) => At::Done,
+            Framing::Length(length) => At::Length(length),
+            Framing::Chunked => At::Chunked(Chunked::of_answer()),
+            Framing::UntilClose => At::UntilClose,
+        };
+        Ok((used, Step::Head(head)))
+    }
+
+    /// The connection has ended in order, and `rest` was to come again: whether that completes the
+    /// answer. Half a head that would have been refused is, wherever it was cut.
+    pub fn finish(&mut self, rest: &[u8]) -> Result<bool, Refusal> {
+        match self.at {
+            At::UntilClose => self.at = At::Done,
+            At::Head if !rest.is_empty() => {
+                parse_response(rest, self.limits, &self.method, &mut room())?;
+            }
+            _ => {}
+        }
+        Ok(self.is_done())
+    }
+
+    /// Whether the answer is whole.
+    pub fn is_done(&self) -> bool {
+        matches!(self.at, At::Done)
+    }
+
+    /// Whether the connection can carry another request.
+    pub fn keeps_alive(&self) -> bool {
+        self.keep_alive
+    }
+}

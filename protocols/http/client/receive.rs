@@ -1,0 +1,199 @@
+//! The answer as it comes, and how a call sees it.
+//!
+//! Knows the exchange; the protocol is in `reader.rs`.
+//!
+//! # Read next
+//! `redirect.rs`: an answer that leads on.
+
+use std::rc::Rc;
+
+use http::StatusCode;
+
+use super::answer::{AnswerHead, CallEvent};
+use super::ask::{Ask, Body};
+use super::call::{Call, Stage};
+use super::error::Error;
+use super::exchange::Exchange;
+use super::reader::Step;
+use crate::net::{Conn, Event, Reason};
+use crate::protocols::http::Refusal;
+use crate::protocols::http::framing::Framing;
+use crate::protocols::http::head::{self, ResponseHead};
+use crate::reactor::{Context, SourceId};
+
+/// Bytes of a redirect's own body that are read so that its connection can be used again. 64 KiB.
+const SKIPPED_BYTES_MAX: usize = 64 * 1024;
+
+impl<S: 'static> Exchange<S> {
+    /// The connection that carries this call has something to tell.
+    pub(super) fn on_conn(
+        self: &Rc<Self>,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        ids: (SourceId<Call>, SourceId<Conn>),
+        event: Event<'_>,
+    ) {
+        let (call, conn) = ids;
+        match event {
+            Event::Data(bytes) => self.read(reactor, state, ids, bytes),
+            Event::Drained => {
+                self.feed(reactor, call, conn);
+                let owes = std::mem::take(&mut self.control.upload.borrow_mut().owes_drained);
+                if owes && !self.tell(reactor, state, call, CallEvent::Drained) {
+                    self.let_go(reactor);
+                }
+            }
+            // `Closed` is to tell that, and soon: there will be no answer to what is unsent.
+            Event::Eof if reactor.get(conn).is_some_and(Conn::is_cut) => {
+                let conn = &mut reactor[conn];
+                if conn.unsent() > 0 { conn.abort() } else { conn.close() }
+            }
+            Event::Eof => {
+                let rest = reactor.get(conn).map_or(&[][..], |conn| conn.backlog());
+                let finished = self.work.borrow_mut().reader.finish(rest);
+                match finished {
+                    Ok(true) => self.complete(reactor, state, ids, false),
+                    Ok(false) => self.lose(reactor, state, call, Reason::Finished),
+                    Err(refusal) => self.refuse(reactor, state, call, refusal),
+                }
+            }
+            Event::Closed(reason) => self.lose(reactor, state, call, reason),
+        }
+    }
+
+    /// Takes in what has come.
+    fn read(
+        self: &Rc<Self>,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        ids: (SourceId<Call>, SourceId<Conn>),
+        mut rest: &[u8],
+    ) {
+        let (call, conn) = ids;
+        self.work.borrow_mut().heard = true;
+        if self.control.stage.get() == Stage::Body {
+            self.control.since.set(reactor.stamp()); // A head has its time, however it comes.
+        }
+        loop {
+            if self.control.paused.get() && !self.work.borrow().reader.is_done() {
+                return reactor[conn].unread(rest.len());
+            }
+            let mut room = head::room();
+            let step = self.work.borrow_mut().reader.step(rest, &mut room);
+            let (used, step) = match step {
+                Ok(step) => step,
+                Err(refusal) => return self.refuse(reactor, state, call, refusal),
+            };
+            rest = &rest[used..];
+            let goes_on = match step {
+                Step::More => return reactor[conn].unread(rest.len()),
+                Step::Interim(status) => {
+                    if status == StatusCode::CONTINUE {
+                        self.open_gate(reactor, call, conn);
+                    }
+                    true
+                }
+                Step::Head(head) => self.on_head(reactor, state, call, &head),
+                Step::Data(bytes) => match self.skips(bytes.len()) {
+                    None => self.tell(reactor, state, call, CallEvent::Data(bytes)),
+                    Some(true) => true,
+                    Some(false) => return self.complete(reactor, state, ids, false),
+                },
+                Step::End => return self.complete(reactor, state, ids, rest.is_empty()),
+            };
+            if !goes_on {
+                return self.let_go(reactor);
+            }
+        }
+    }
+
+    fn refuse(
+        &self,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        call: SourceId<Call>,
+        refusal: Refusal,
+    ) {
+        let error = Error::Refused { url: self.url(), refusal };
+        self.finish(reactor, state, call, Err(error));
+    }
+
+    /// Whether this is the body of a redirect, and still worth reading.
+    fn skips(&self, bytes: usize) -> Option<bool> {
+        let work = &mut *self.work.borrow_mut();
+        work.next.as_ref()?;
+        work.skipped += bytes;
+        Some(work.skipped <= SKIPPED_BYTES_MAX)
+    }
+
+    /// The head is there; whether the call goes on.
+    fn on_head(
+        self: &Rc<Self>,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        call: SourceId<Call>,
+        head: &ResponseHead<'_>,
+    ) -> bool {
+        self.control.enter(reactor, call, Stage::Body);
+        match self.follow_up(head) {
+            Ok(Some(next)) => {
+                self.work.borrow_mut().next = Some(next);
+                return true;
+            }
+            Ok(None) => {}
+            Err(why) => {
+                let error = Error::Redirect { url: self.url(), why: why.into() };
+                self.finish(reactor, state, call, Err(error));
+                return false;
+            }
+        }
+        let body_bytes = match head.body {
+            Framing::Length(length) => Some(length),
+            _ => None,
+        };
+        let (status, version, headers) = (head.status, head.version, head.headers);
+        let head = AnswerHead { status, version, headers, body_bytes };
+        self.tell(reactor, state, call, CallEvent::Head(&head))
+    }
+
+    /// What to ask next, if the answer is not to be the last.
+    fn follow_up(&self, head: &ResponseHead<'_>) -> Result<Option<Ask>, String> {
+        if head.status == StatusCode::EXPECTATION_FAILED
+            && let Some(ask) = self.unexpecting()
+        {
+            return Ok(Some(ask));
+        }
+        self.redirect(head)
+    }
+
+    /// The request once more, without the expectation that somebody on the way does not know (RFC
+    /// 9110, 10.1.1); if it had one, and all of its body is still there.
+    fn unexpecting(&self) -> Option<Ask> {
+        let work = self.work.borrow();
+        let is_there = self.is_unsent() || !matches!(work.ask.body, Body::Stream(_));
+        let again = work.ask.waits_for_continue() && is_there;
+        again.then(|| Ask { expects_continue: false, ..work.ask.clone() })
+    }
+
+    /// What to ask next, if the answer says so and the caller wants it.
+    fn redirect(&self, head: &ResponseHead<'_>) -> Result<Option<Ask>, String> {
+        let work = self.work.borrow();
+        let status = head.status.as_u16();
+        let location = head.headers.get_bytes("location");
+        let (301 | 302 | 303 | 307 | 308, Some(location)) = (status, location) else {
+            return Ok(None);
+        };
+        match (&work.target, work.redirects_max, work.ask.redirects_max) {
+            (None, ..) | (_, 0, _) => Ok(None),
+            (_, most, 0) => Err(format!("more than {most} redirects")),
+            (Some(target), ..) => {
+                work.ask.redirected(target, status, location, self.is_unsent()).map(Some)
+            }
+        }
+    }
+
+    /// Whether nothing of the body has gone to the connection.
+    fn is_unsent(&self) -> bool {
+        !self.control.upload.borrow().open
+    }
+}

@@ -1,0 +1,97 @@
+//! HTTP/1.1 on the loop: a server and a client. Feature `http`.
+//!
+//! Knows connections, httparse for heads and the `http` crate for methods and statuses.
+//!
+//! A server is a handler:
+//!
+//! ```
+//! use waterwheel::{Reactor, protocols::http};
+//!
+//! let mut reactor = Reactor::<()>::new()?;
+//! http::listen(&mut reactor, "127.0.0.1:0", |reactor, _, _, reply| {
+//!     reply.send(reactor, "Hello, world!");
+//! })?;
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! A [`Reply`] is a value: it may be sent now, or kept. A long poll keeps them all until there is
+//! news:
+//!
+//! ```
+//! use waterwheel::{Reactor, protocols::http::{self, Method, Reply}};
+//!
+//! let mut reactor = Reactor::new()?;
+//! http::listen(&mut reactor, "127.0.0.1:0", |reactor, waiting: &mut Vec<Reply>, request, reply| {
+//!     waiting.push(reply);
+//!     if request.method() == Method::POST {
+//!         let news = String::from_utf8_lossy(request.body()).into_owned();
+//!         for reply in waiting.drain(..) {
+//!             reply.send(reactor, news.clone());
+//!         }
+//!     }
+//! })?;
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! | to | begin at |
+//! |---|---|
+//! | serve | [`listen`]; [`Server`] for limits, TLS and other streams, [`Router`] for paths |
+//! | answer now, later, or without end | [`Reply`]; [`Response`], [`Sender`], [`SseEvent`] |
+//! | take in a body larger than memory | [`Router::stream`], [`Server::streaming`] |
+//! | ask | [`Client`]; [`Ask`] for more than a GET, [`CallEvent`] for an answer as it comes |
+//!
+//! Nobody can make either side keep more, or wait longer, than [`Limits`] and [`ClientLimits`] say.
+//!
+//! # Read next
+//! `head.rs`, `framing.rs`, `chunked.rs`: bytes to messages; then `server/mod.rs`, `client/mod.rs`.
+
+mod chunked;
+mod client;
+mod date;
+mod framing;
+mod head;
+mod headers;
+mod limits;
+mod payload;
+mod percent;
+mod range;
+mod refusal;
+mod request;
+mod response;
+mod router;
+mod server;
+mod sse;
+mod target;
+mod zone;
+
+pub use client::{
+    Answer, AnswerHead, Ask, Call, CallEvent, Client, ClientLimits, Dialed, Error, Phase,
+};
+pub use headers::Headers;
+pub use limits::Limits;
+pub use payload::Payload;
+pub use range::{RANGES_MAX, Ranges, content_range, part_head, parts_end, ranges};
+pub use refusal::Refusal;
+pub use request::Request;
+pub use response::Response;
+pub use server::{Body, BodyHandler, Reply, Router, Sender, Server, Watch, listen};
+pub use sse::SseEvent;
+
+/// No part of the API: the state machines that server and client are made of, for the tests, the
+/// benchmarks and the fuzz targets, which through a connection would see a hundredth of the bytes.
+#[doc(hidden)]
+pub mod parts {
+    pub use super::chunked::{Chunked, EXTENSION_BYTES_MAX, Piece, TRAILER_BYTES_MAX};
+    pub use super::client::reader::{INTERIM_MAX, Reader, Step};
+    pub use super::framing::Framing;
+    pub use super::head::{
+        HEADERS_ROOM, HeadLimits, RequestHead, ResponseHead, Room, Scan, parse_request,
+        parse_response, room,
+    };
+    pub use super::percent::typed;
+    pub use super::router::{Found, Matcher, Params};
+    pub use super::zone::take_zone;
+}
+
+/// Of the `http` crate.
+pub use http::{HeaderMap, Method, StatusCode, Uri, Version};

@@ -1,0 +1,345 @@
+//! An exchange: what a connection and the reply to its request share.
+//!
+//! Knows one connection and the phases of an answer; never mentions the state of the loop, so that
+//! a [`Reply`](super::Reply) is a plain value.
+//!
+//! A connection has one, for all of its requests: they are handled one after another.
+//!
+//! ```text
+//!   Idle ──request──▶ Pending ──send────────▶ (Sending, if it is large) ──▶ Idle
+//!                      │   │ ──stream──▶ Streaming ──end──────────────────▶ Idle
+//!                      │   │                   └──dropped──▶ Torn: reset
+//!                      │   └──dropped──▶ Dropped: answered with 500 ──────▶ Idle
+//!                      └──upgrade, or the connection goes──▶ Dead
+//! ```
+//!
+//! # Rules
+//! 1. An answer begins in `Pending` only. If the server has answered in the handler's place, after
+//!    a timeout say, it closes the connection: the late reply cannot meet another request.
+//! 2. Callbacks are taken out before they are called or dropped: they may own the reply.
+//!
+//! # Read next
+//! `conn.rs`: the connection's side.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::fmt;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use http::{Method, Version};
+
+use super::Common;
+use crate::net::Conn;
+use crate::net::authors::nudge_by;
+use crate::protocols::http::head::RequestHead;
+use crate::protocols::http::payload::Payload;
+use crate::protocols::http::response::{Coding, Response};
+use crate::reactor::{Context, Resumer, SourceId};
+use crate::timers::{Stamp, TimerId};
+
+/// With more than this unsent, closing waits until the client has taken some of it: the grace of a
+/// close would be too short for a client that reads slowly. 64 KiB.
+const CLOSE_BYTES_MAX: usize = 64 * 1024;
+
+/// How far the answer to the request has come; see the head of this file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// No request is being answered.
+    Idle,
+    /// The handler has the reply.
+    Pending,
+    /// A large body is on its way.
+    Sending,
+    /// A [`Sender`](super::Sender) has the rest of the answer.
+    Streaming,
+    /// The reply was dropped: the session answers with 500.
+    Dropped,
+    /// The sender was dropped before the end: the session resets the connection.
+    Torn,
+    /// The connection has gone, or is somebody else's.
+    Dead,
+}
+
+/// What an answer must know of its request.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Facts {
+    pub(super) is_head: bool,
+    pub(super) is_http10: bool,
+    /// Another request may follow.
+    pub(super) keep_alive: bool,
+    /// The connection may be handed over: that was asked for, and the request is read whole.
+    pub(super) upgrades: bool,
+    /// What follows a success is a tunnel.
+    pub(super) is_connect: bool,
+}
+
+impl Facts {
+    pub(super) fn of(head: &RequestHead<'_>) -> Facts {
+        // Bytes behind a CONNECT are meant for the tunnel, and are no requests if there is none.
+        let is_connect = head.method == Method::CONNECT;
+        Facts {
+            is_head: head.method == Method::HEAD,
+            is_http10: head.version == Version::HTTP_10,
+            keep_alive: head.keep_alive && !is_connect,
+            upgrades: head.upgrades,
+            is_connect,
+        }
+    }
+}
+
+/// What is called when the client goes.
+pub(super) type Gone<S> = Box<dyn FnOnce(&mut Context<S>, &mut S)>;
+/// What is called when there is room again.
+pub(super) type Drained<S> = Box<dyn FnMut(&mut Context<S>, &mut S)>;
+
+/// See the head of this file.
+pub(super) struct Exchange {
+    pub(super) common: Rc<Common>,
+    resumer: Resumer,
+    pub(super) peer: Option<SocketAddr>,
+    /// Written once, when the connection is opened.
+    pub(super) conn: Cell<Option<SourceId<Conn>>>,
+    pub(super) timer: Cell<Option<TimerId>>,
+    pub(super) phase: Cell<Phase>,
+    /// Requests so far: the number of the one in hand.
+    pub(super) requests: Cell<usize>,
+    pub(super) facts: Cell<Facts>,
+    /// How the body of the answer that is streamed ends.
+    pub(super) coding: Cell<Coding>,
+    /// The connection's own handler is on the stack, and will look at what has changed.
+    pub(super) running: Cell<bool>,
+    /// Too much is unsent to go on with the next request.
+    pub(super) blocked: Cell<bool>,
+    /// On its way out: what comes is dropped.
+    pub(super) closing: Cell<bool>,
+    /// The handler wants no more of the body now.
+    pub(super) body_paused: Cell<bool>,
+    /// The timer has fired, and the session has not looked at its limits yet.
+    pub(super) alarm: Cell<bool>,
+    /// Bytes of the request's body that are not read yet: 1 if their number is unknown, `u64::MAX`
+    /// while the client waits for 100 and may never send them.
+    pub(super) body_left: Cell<u64>,
+    /// When the phase, or the head, began.
+    pub(super) since: Cell<Stamp>,
+    /// By when more of the body must have come.
+    pub(super) body_until: Cell<Stamp>,
+    /// A large body, and how much of it was sent.
+    pub(super) rest: Cell<Option<Box<(Payload, usize)>>>,
+    /// One of the callbacks was set for this request.
+    pub(super) has_callbacks: Cell<bool>,
+    /// A [`Gone<S>`]: its type is known only where there is a `Context<S>`.
+    on_gone: Cell<Option<Box<dyn Any>>>,
+    /// A [`Drained<S>`], for the same reason.
+    on_drained: Cell<Option<Box<dyn Any>>>,
+    /// The bytes behind a head that asks for another protocol, while its handler runs.
+    pub(super) input: Cell<Vec<u8>>,
+}
+
+impl Exchange {
+    pub(super) fn new(
+        common: Rc<Common>,
+        resumer: Resumer,
+        peer: Option<SocketAddr>,
+        now: Stamp,
+    ) -> Exchange {
+        Exchange {
+            common,
+            resumer,
+            peer,
+            conn: Cell::new(None),
+            timer: Cell::new(None),
+            phase: Cell::new(Phase::Idle),
+            requests: Cell::new(0),
+            facts: Cell::default(),
+            coding: Cell::new(Coding::None),
+            running: Cell::new(false),
+            blocked: Cell::new(false),
+            closing: Cell::new(false),
+            body_paused: Cell::new(false),
+            alarm: Cell::new(false),
+            body_left: Cell::new(0),
+            since: Cell::new(now),
+            body_until: Cell::new(Stamp::START),
+            rest: Cell::new(None),
+            has_callbacks: Cell::new(false),
+            on_gone: Cell::new(None),
+            on_drained: Cell::new(None),
+            input: Cell::default(),
+        }
+    }
+
+    /// An exchange without a connection, for a sender that has nothing to send: to it the client has
+    /// gone, whatever the phase.
+    pub(super) fn dead(&self) -> Rc<Exchange> {
+        Rc::new(Exchange::new(self.common.clone(), self.resumer.clone(), self.peer, Stamp::START))
+    }
+
+    /// If a response to this request has no body, how that is told.
+    pub(super) fn bodiless(&self, response: &Response) -> Option<Coding> {
+        let tunnel = self.facts.get().is_connect && response.code().is_success();
+        if tunnel { Some(Coding::None) } else { response.bodiless() }
+    }
+
+    /// Makes this request the last on its connection.
+    pub(super) fn set_last(&self) {
+        self.facts.set(Facts { keep_alive: false, ..self.facts.get() });
+    }
+
+    /// The connection, if it is still there and its answer still wanted.
+    pub(super) fn conn<'a, S: 'static>(&self, reactor: &'a mut Context<S>) -> Option<&'a mut Conn> {
+        let conn = reactor.get_mut(self.conn.get()?);
+        conn.filter(|conn| !conn.is_closing() && !conn.has_failed())
+    }
+
+    /// Whether the connection is there and would take more of an answer.
+    pub(super) fn is_open<S: 'static>(&self, reactor: &Context<S>) -> bool {
+        self.peek(reactor).is_some_and(|conn| !conn.is_closing() && !conn.has_failed())
+    }
+
+    /// The connection, if it is still there, to be looked at.
+    pub(super) fn peek<'a, S: 'static>(&self, reactor: &'a Context<S>) -> Option<&'a Conn> {
+        reactor.get(self.conn.get()?)
+    }
+
+    /// Lets the connection look at what has changed, in the next turn.
+    pub(super) fn nudge(&self) {
+        if let Some(conn) = self.conn.get() {
+            nudge_by(&self.resumer, conn);
+        }
+    }
+
+    /// The timer is up, and what has come was read: lets the session look.
+    pub(super) fn ring(&self) {
+        self.alarm.set(true);
+        self.nudge();
+    }
+
+    /// The answer is written: the next request may come, or the connection is closed.
+    pub(super) fn finish(&self, conn: &mut Conn, now: Stamp) {
+        self.phase.set(Phase::Idle);
+        self.since.set(now);
+        self.body_paused.set(false);
+        if self.has_callbacks.take() {
+            drop((self.on_gone.take(), self.on_drained.take()));
+        }
+        conn.release();
+        conn.resume();
+        conn.note_heard(now); // For a drain: the client may be about to ask again.
+        if !self.facts.get().keep_alive {
+            self.close(conn);
+        }
+    }
+
+    /// Lets the session go on. One that is on the stack does so by itself.
+    pub(super) fn tell_session(&self) {
+        if !self.running.get() {
+            self.nudge();
+        }
+    }
+
+    /// Closes as soon as what is unsent is little. What still comes is dropped.
+    pub(super) fn close(&self, conn: &mut Conn) {
+        self.closing.set(true);
+        if conn.unsent() <= CLOSE_BYTES_MAX {
+            conn.close();
+        } else {
+            conn.owe_drained_when_empty();
+        }
+    }
+
+    /// The connection is gone, or somebody else's.
+    pub(super) fn end(&self) {
+        self.phase.set(Phase::Dead);
+        drop((self.rest.take(), self.on_drained.take(), self.on_gone.take(), self.input.take()));
+    }
+
+    /// Sets what is called when there is room for more of a streamed answer.
+    pub(super) fn set_on_drained<S: 'static>(&self, drained: Drained<S>) {
+        if self.phase.get() == Phase::Streaming {
+            self.has_callbacks.set(true);
+            drop(self.on_drained.replace(Some(Box::new(drained))));
+        }
+    }
+
+    /// Sets what is called when the client goes.
+    pub(super) fn set_on_gone<S: 'static>(&self, gone: Gone<S>) {
+        self.has_callbacks.set(true);
+        drop(self.on_gone.replace(Some(Box::new(gone))));
+    }
+
+    /// Calls what [`set_on_drained`](Exchange::set_on_drained) has set.
+    pub(super) fn tell_drained<S: 'static>(&self, reactor: &mut Context<S>, state: &mut S) {
+        let mut told = Told(self, self.on_drained.take());
+        if let Some(drained) = &mut told.1
+            && let Some(drained) = drained.downcast_mut::<Drained<S>>()
+        {
+            drained(reactor, state);
+        }
+    }
+
+    /// Takes what is to be called when the client goes.
+    pub(super) fn take_gone<S: 'static>(&self) -> Option<Gone<S>> {
+        self.on_gone.take()?.downcast::<Gone<S>>().ok().map(|gone| *gone)
+    }
+
+    /// Who the client is, for the log.
+    pub(super) fn peer(&self) -> impl fmt::Display + use<> {
+        Peer(self.peer)
+    }
+}
+
+/// A client, for the log.
+pub(super) struct Peer(pub(super) Option<SocketAddr>);
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(addr) => addr.fmt(f),
+            None => f.write_str("a peer without an address"),
+        }
+    }
+}
+
+/// What `Drained` was told to. It is put back, also if it panics, unless there is another by now, or
+/// nothing left to send.
+struct Told<'a>(&'a Exchange, Option<Box<dyn Any>>);
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        if self.0.phase.get() == Phase::Streaming {
+            let newer = self.0.on_drained.take();
+            self.0.on_drained.set(newer.or_else(|| self.1.take()));
+        }
+    }
+}
+
+impl fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exchange")
+            .field("conn", &self.conn.get())
+            .field("phase", &self.phase.get())
+            .finish_non_exhaustive()
+    }
+}
+
+/// While this exists, the connection's handler is on the stack. If that panics, `running` stays set
+/// and the session is called again: it then closes the connection, for its input is lost.
+pub(super) struct Running<'a>(&'a Exchange);
+
+impl Running<'_> {
+    pub(super) fn begin(exchange: &Exchange) -> Running<'_> {
+        exchange.running.set(true);
+        Running(exchange)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.nudge();
+        } else {
+            self.0.running.set(false);
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! The loop's side of a WebSocket: what happens when its connection has something to tell.
+//!
+//! Knows the decoder and the connection; the same code drives servers' and clients'.
+//!
+//! # Rules
+//! 1. `Closed` is told exactly once, whatever ended it, and is the last event.
+//! 2. A message is told whole, once and in order, until either end has said Close. None is told
+//!    while it is paused.
+//! 3. A ping is answered before anything behind it is told.
+//!
+//! # Read next
+//! `send.rs`: from a payload to bytes.
+
+use std::mem;
+use std::rc::Rc;
+
+use super::close::{Payload, code};
+use super::decoder::{Decoder, Incoming, Step, put_shared, take_shared};
+use super::event::{Event, Reason};
+use super::frame::Role;
+use super::limits::Limits;
+use super::send;
+use super::socket::{Phase, Socket};
+use super::watch;
+use crate::net::{self, Conn, Stream};
+use crate::reactor::{Context, SourceId};
+
+/// Calls the handler, which may do anything to anything.
+pub(super) trait HandlerFn<S>:
+    FnMut(&mut Context<S>, &mut S, &Socket, Event<'_>) + 'static
+{
+}
+impl<S, F: FnMut(&mut Context<S>, &mut S, &Socket, Event<'_>) + 'static> HandlerFn<S> for F {}
+
+/// Opens a WebSocket over a stream on which both ends have agreed to speak it: the handshake is
+/// done, by whatever means. [`accept`](super::accept) and [`connect`](super::connect) do it.
+///
+/// ```
+/// use waterwheel::{Reactor, net::memory, protocols::ws};
+///
+/// let mut reactor = Reactor::new()?;
+/// let (left, right) = memory::pair(&mut reactor);
+/// let limits = ws::Limits::default;
+/// ws::open(&mut reactor, left, ws::Role::Server, limits(), |reactor, _, socket, event| {
+///     if let ws::Event::Text(text) = event {
+///         let _ = socket.text(reactor, &text.to_uppercase());
+///         socket.close(reactor, ws::code::NORMAL, "that was all");
+///     }
+/// });
+/// let client = ws::open(&mut reactor, right, ws::Role::Client, limits(), {
+///     |_, heard: &mut String, _, event| match event {
+///         ws::Event::Text(text) => heard.push_str(text),
+///         ws::Event::Closed(reason) => heard.push_str(&format!(", {reason}")),
+///         _ => {}
+///     }
+/// });
+/// let _ = client.text(&mut reactor, "hello");
+/// let mut heard = String::new();
+/// reactor.run(&mut heard)?;
+/// assert_eq!(heard, "HELLO, code 1000 \"that was all\"");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[track_caller]
+pub fn open<S, F>(
+    reactor: &mut Context<S>,
+    stream: Stream,
+    role: Role,
+    limits: impl Into<Rc<Limits>>,
+    handler: F,
+) -> Socket
+where
+    S: 'static,
+    F: FnMut(&mut Context<S>, &mut S, &Socket, Event<'_>) + 'static,
+{
+    let socket = Socket::new(role, limits.into(), None);
+    attach(reactor, stream, &socket, handler, false);
+    socket
+}
+
+/// Puts a socket on its stream; `tells` its handler `Open` before anything else.
+#[track_caller]
+pub(super) fn attach<S: 'static>(
+    reactor: &mut Context<S>,
+    stream: Stream,
+    socket: &Socket,
+    handler: impl HandlerFn<S>,
+    tells: bool,
+) {
+    let mut stream = stream;
+    stream.closes_itself();
+    let decoder = Decoder::new(socket.0.role);
+    let mut driven =
+        Driven { socket: socket.clone(), decoder, busy: false, held: 0, tells, handler };
+    let id = stream.open(reactor, move |reactor, state, id, event| match event {
+        net::Event::Data(input) => driven.receive(reactor, state, id, input),
+        net::Event::Drained => driven.drained(reactor, state),
+        net::Event::Eof => reactor[id].close(), // Whatever its limits say of half open ones.
+        net::Event::Closed(reason) => driven.closed(reactor, state, reason),
+    });
+    socket.0.conn.set(Some(id));
+    socket.0.phase.set(Phase::Open);
+    if tells && let Some(conn) = reactor.get_mut(id) {
+        conn.ask_for_drained(); // `Open` is told at that, or at what comes first.
+    }
+    watch::opened(socket, reactor);
+}
+
+/// Ends it because of a fault or a panic: the peer is told, and nothing more is read.
+pub(super) fn fail<S: 'static>(socket: &Socket, reactor: &mut Context<S>, reason: Reason) {
+    let code = match &reason {
+        Reason::Fault(fault) => fault.code(),
+        _ => code::INTERNAL,
+    };
+    let told = match &reason {
+        Reason::Fault(fault) => fault.to_string(),
+        _ => String::new(),
+    };
+    let was_open = socket.is_open();
+    socket.end_with(reason);
+    if was_open {
+        send::close(socket, reactor, Payload::new(code, &told), true);
+    } else {
+        send::end(socket, reactor); // It was told a Close before.
+    }
+    watch::closing(socket, reactor);
+}
+
+/// A socket, its place in the peer's stream, and its handler.
+struct Driven<F> {
+    socket: Socket,
+    decoder: Decoder,
+    /// Input is being handed out. If this is still set at the next call, the handler has panicked.
+    busy: bool,
+    /// Bytes that it was charged for a message that has begun.
+    held: usize,
+    /// `Open` is to be told.
+    tells: bool,
+    handler: F,
+}
+
+/// The loop, lent in the middle of input. Should a handler panic, the socket is called again to end:
+/// what was behind its message is lost, and more may never come.
+struct Amid<'a, S: 'static>(&'a mut Context<S>, SourceId<Conn>);
+
+impl<S: 'static> Drop for Amid<'_, S> {
+    #[inline]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.1.nudge(self.0);
+        }
+    }
+}
+
+impl<F> Driven<F> {
+    fn receive<S: 'static>(
+        &mut self,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        id: SourceId<Conn>,
+        input: &[u8],
+    ) where
+        F: HandlerFn<S>,
+    {
+        self.socket.0.watch.heard();
+        if mem::replace(&mut self.busy, true) {
+            fail(&self.socket, reactor, Reason::Panicked);
+        }
+        let amid = Amid(reactor, id);
+        let reactor = &mut *amid.0;
+        self.tell_open(reactor, state);
+        let mut shared = take_shared();
+        let mut at = 0;
+        while self.wants_more(reactor, id) {
+            match self.decoder.decode(&self.socket.0.limits, &input[at..], &mut shared) {
+                Ok(Step { consumed, incoming }) => {
+                    at += consumed;
+                    let Some(incoming) = incoming else { break };
+                    self.take(reactor, state, incoming);
+                }
+                Err(fault) => fail(&self.socket, reactor, Reason::Fault(fault)),
+            }
+        }
+        put_shared(shared);
+        self.busy = false;
+        if self.socket.0.phase.get() == Phase::Over {
+            return;
+        }
+        if let Some(conn) = reactor.get_mut(id) {
+            conn.unread(input.len() - at);
+        }
+        let held = self.decoder.held_bytes();
+        if held != mem::replace(&mut self.held, held) {
+            id.charge(reactor, held); // A limit of its own refuses a message that is too big.
+        }
+        let since = self.decoder.begun(|| reactor.stamp());
+        watch::amid(&self.socket, reactor, since);
+        if at == input.len() && since.is_none() {
+            self.close_if_draining(reactor, id);
+        }
+    }
+
+    /// A drain closes it when nothing is in flight, half a message included.
+    fn close_if_draining<S: 'static>(&self, reactor: &mut Context<S>, id: SourceId<Conn>) {
+        if self.socket.is_open() && reactor.get(id).is_some_and(Conn::is_drained) {
+            self.socket.close(reactor, code::AWAY, "");
+        }
+    }
+
+    #[inline]
+    fn tell_open<S: 'static>(&mut self, reactor: &mut Context<S>, state: &mut S)
+    where
+        F: HandlerFn<S>,
+    {
+        if mem::take(&mut self.tells) && self.socket.is_open() {
+            (self.handler)(reactor, state, &self.socket, Event::Open);
+        }
+    }
+
+    /// The handler may have done anything in answer to the last message.
+    #[inline]
+    fn wants_more<S: 'static>(&self, reactor: &Context<S>, id: SourceId<Conn>) -> bool {
+        self.socket.0.phase.get() != Phase::Over
+            && reactor.get(id).is_some_and(|conn| !conn.is_closing() && !conn.is_paused())
+    }
+
+    #[inline]
+    fn take<S: 'static>(&mut self, reactor: &mut Context<S>, state: &mut S, incoming: Incoming<'_>)
+    where
+        F: HandlerFn<S>,
+    {
+        let open = self.socket.is_open();
+        let event = match incoming {
+            Incoming::Text(text) => Event::Text(text),
+            Incoming::Binary(bytes) => Event::Binary(bytes),
+            Incoming::Pong(payload) => Event::Pong(payload),
+            Incoming::Ping(payload) if open => return send::pong(&self.socket, reactor, payload),
+            Incoming::Ping(_) => return,
+            Incoming::Close(code, reason) => return self.peer_closes(reactor, code, reason),
+        };
+        if open {
+            (self.handler)(reactor, state, &self.socket, event);
+        }
+    }
+
+    /// The peer's Close is answered with its own code, unless it is an answer itself. The server
+    /// ends the connection then (RFC 6455, 7.1.1), so that its port does not have to wait for late
+    /// bytes; the client sees that it does.
+    fn peer_closes<S: 'static>(&mut self, reactor: &mut Context<S>, code: u16, reason: &str) {
+        let answers = self.socket.is_open();
+        self.socket.end_with(Reason::Closed { code, reason: reason.to_owned() });
+        let ends = self.socket.0.role == Role::Server;
+        if let Some(conn) = self.socket.conn_mut(reactor) {
+            conn.release();
+        }
+        if answers {
+            send::close(&self.socket, reactor, Payload::new(code, ""), ends);
+        } else if ends {
+            send::end(&self.socket, reactor);
+            self.end_if_draining(reactor);
+        }
+        watch::closing(&self.socket, reactor);
+    }
+
+    /// Both have said Close, and that is all a drain waits for: the peer sends nothing more.
+    fn end_if_draining<S: 'static>(&self, reactor: &mut Context<S>) {
+        if let Some(conn) = self.socket.conn_mut(reactor)
+            && conn.is_draining()
+            && conn.was_closed()
+        {
+            conn.close_at_once();
+        }
+    }
+
+    fn drained<S: 'static>(&mut self, reactor: &mut Context<S>, state: &mut S)
+    where
+        F: HandlerFn<S>,
+    {
+        let above = self.socket.0.above.take(); // What `Open` calls for has not gone yet.
+        self.tell_open(reactor, state);
+        send::owed(&self.socket, reactor);
+        if above && self.socket.is_open() {
+            (self.handler)(reactor, state, &self.socket, Event::Drained);
+        }
+    }
+
+    fn closed<S: 'static>(&mut self, reactor: &mut Context<S>, state: &mut S, why: net::Reason)
+    where
+        F: HandlerFn<S>,
+    {
+        watch::closed(&self.socket, reactor);
+        self.socket.end_with(Reason::Lost(why));
+        let Some(reason) = self.socket.0.end.take() else { return };
+        (self.handler)(reactor, state, &self.socket, Event::Closed(*reason));
+    }
+}
