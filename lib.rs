@@ -133,10 +133,11 @@
 //! # Ok::<(), io::Error>(())
 //! ```
 //!
-//! [Promises](reactor::Promise) are where `?` does go on: what `then` is given may return a
+//! [Promises](patterns::Promise) are where `?` does go on: what `then` is given may return a
 //! `Result`, and an error is passed to the next `catch`.
 
 pub mod net;
+pub mod patterns;
 #[cfg(all(unix, feature = "process"))]
 pub mod process;
 pub mod protocols;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use waterwheel::Reactor;
-use waterwheel::reactor::{Context, Promise};
+use waterwheel::patterns::Promise;
+use waterwheel::reactor::Context;
 
 /// Links of a chain; below the turn's budget of deferred callbacks.
 const LINKS: u64 = 1000;

@@ -55,7 +55,7 @@ fn run() -> std::io::Result<()> {
         reactor.publish(Placed { order, item });
     }
     reactor.run(&mut shelf)?;
-    let unheard = reactor.statistics().unheard;
+    let unheard = reactor.unheard();
     say(&reactor, "at the end", format_args!("{unheard} events were heard by nobody"));
     Ok(())
 }

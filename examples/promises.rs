@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use waterwheel::net::{Conn, Framed, Lines, Stream, framed, tcp};
-use waterwheel::reactor::{Backoff, Promise};
+use waterwheel::patterns::{Backoff, Promise};
 use waterwheel::{Context, Reactor, SourceId};
 
 mod cli;

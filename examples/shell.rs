@@ -14,8 +14,8 @@ use std::process::{Command, Stdio, exit};
 use std::time::Duration;
 
 use waterwheel::net::{self, Conn, Event, Framed, Lines, Pressure, framed};
+use waterwheel::process::Signal;
 use waterwheel::process::{Child, Spawn};
-use waterwheel::reactor::Signal;
 use waterwheel::timers::TimerId;
 use waterwheel::{Context, Reactor, SourceId};
 

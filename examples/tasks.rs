@@ -10,9 +10,9 @@
 
 use std::time::Duration;
 
-use waterwheel::reactor::Backoff;
+use waterwheel::patterns::Backoff;
+use waterwheel::patterns::tasks::{Record, Run, Schedule, Task, TaskQueue};
 use waterwheel::reactor::Priority;
-use waterwheel::reactor::tasks::{Record, Run, Schedule, Task, TaskQueue};
 use waterwheel::timers::{ManualClock, Tick};
 use waterwheel::{Context, Reactor, SourceId};
 

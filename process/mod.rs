@@ -6,5 +6,7 @@
 //! `child/mod.rs`: a child and its pipes.
 
 mod child;
+mod signal;
 
-pub use child::*;
+pub use child::{Child, Exit, Spawn, Spawned, spawn};
+pub use signal::{OnSignal, Signal, SignalId};

@@ -4,10 +4,11 @@
 //! it was told not to; so do remotes, and callbacks that wait in the queue. "Why does `run` not
 //! return?" is the question every loop of this kind gets, so this one answers it.
 
+use std::any::TypeId;
 use std::fmt;
 
 use super::RawId;
-use super::tasks::TaskQueue;
+use super::source::Entry;
 use super::trace::Subject;
 use super::{Context, JobId, Place, SourceId};
 use crate::timers::TimerId;
@@ -23,8 +24,9 @@ pub enum Alive {
     Job(JobId, Place),
     /// A remote from which posts are expected, and where it was made.
     Remote(Place),
-    /// A task with runs to come or under way, and where it was added.
-    Task(String, Place),
+    /// A part of a source that says which of its parts hold the loop, and where that was handed over:
+    /// `task "backup"`.
+    Part(String, Place),
     /// Callbacks that are queued or posted.
     Queued(usize),
 }
@@ -36,7 +38,7 @@ impl fmt::Display for Alive {
             Alive::Timer(id, place) => write!(f, "{id:?} armed at {place}"),
             Alive::Job(id, place) => write!(f, "{id:?} offloaded at {place}"),
             Alive::Remote(place) => write!(f, "remote made at {place}"),
-            Alive::Task(name, place) => write!(f, "task {name:?} added at {place}"),
+            Alive::Part(name, place) => write!(f, "{name} added at {place}"),
             Alive::Queued(count) => write!(f, "{count} queued callbacks"),
         }
     }
@@ -70,7 +72,29 @@ impl<T> From<SourceId<T>> for Handle {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handle(Subject);
 
+/// How the parts of a source that hold the loop are found.
+type Parts<S> = Box<dyn Fn(&Entry<S>) -> Option<Vec<(String, Place)>>>;
+
+/// The types of sources that name their parts.
+struct Parted<S: 'static>(Vec<(TypeId, Parts<S>)>);
+
+impl<S: 'static> Default for Parted<S> {
+    fn default() -> Parted<S> {
+        Parted(Vec::new())
+    }
+}
+
 impl<S: 'static> Context<S> {
+    /// For authors of patterns: [`why_alive`](Context::why_alive) names, in place of a source of type
+    /// `T`, the parts of it that hold the loop, each with where it was handed over.
+    pub fn name_parts<T: 'static>(&mut self, parts: fn(&T) -> Vec<(String, Place)>) {
+        let Parted(named) = self.extension();
+        if named.iter().all(|(kind, _)| *kind != TypeId::of::<T>()) {
+            let parts: Parts<S> = Box::new(move |entry| entry.value().map(parts));
+            named.push((TypeId::of::<T>(), parts));
+        }
+    }
+
     /// Lets `run` return although this source, timer or job is there. False if the id is stale.
     pub fn unref(&mut self, handle: impl Into<Handle>) -> bool {
         self.set_referenced(handle.into(), false)
@@ -130,12 +154,12 @@ impl<S: 'static> Context<S> {
     /// ```
     pub fn why_alive(&self) -> Vec<Alive> {
         let mut why = Vec::new();
+        let named = self.extension_ref().map_or(&[][..], |Parted(named)| named);
         let held = self.sources.iter().filter(|(_, entry)| entry.is_referenced());
         for (id, entry) in held {
-            let holders = entry.value().map(TaskQueue::<S>::holders);
-            let tasks = holders.into_iter().flatten();
             let before = why.len();
-            why.extend(tasks.map(|(name, place)| Alive::Task(name.to_owned(), place)));
+            let parts = named.iter().find_map(|(_, parts)| parts(entry)).unwrap_or_default();
+            why.extend(parts.into_iter().map(|(name, place)| Alive::Part(name, place)));
             if why.len() == before {
                 why.push(Alive::Source(id, entry.place));
             }

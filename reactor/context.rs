@@ -8,16 +8,14 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::RawId;
-use super::bus::Bus;
 use super::cork::{CORK_KEPT_BYTES, Cork};
 use super::extension::Extensions;
 use super::hook::Hooks;
+use super::local::Local;
 use super::offload::Jobs;
-use super::promise::Orphans;
 use super::queue::{Call, EventQueue, Once};
 use super::remote::{Inbox, Mailbox};
 use super::resumer::Resumer;
@@ -49,10 +47,9 @@ pub struct Context<S> {
     pub(super) queue: EventQueue<S>,
     /// What runs before the next event; in order.
     pub(super) deferred: VecDeque<Call<S>>,
-    /// What promises whose resolver was dropped have to tell; joins `deferred`.
-    pub(super) orphans: Rc<Orphans<S>>,
+    /// What was deferred where no `Context` is at hand; joins `deferred`.
+    pub(super) local: Local<S>,
     pub(super) hooks: Hooks<S>,
-    pub(super) bus: Bus,
     pub(super) extensions: Extensions,
     pub(super) panic: PanicPolicy,
     pub(super) time: Time,
@@ -64,9 +61,6 @@ pub struct Context<S> {
     pub(super) jobs: Jobs<S>,
     /// Sources resumed without a `Context`; `None` until someone may.
     pub(super) resumer: Option<Resumer>,
-    /// Takes signals in; `None` until someone wants one.
-    #[cfg(all(unix, feature = "process"))]
-    pub(super) signals: Option<super::SourceId<super::signal::Hub>>,
     /// Sources to be flushed in phase 1; each at most once.
     pub(super) touched: VecDeque<RawId>,
     /// Sources that went in this turn, dropped in phase 7.
@@ -103,10 +97,6 @@ pub struct Statistics {
     pub jobs: u64,
     /// Jobs among them that got [`JobError::Full`](super::JobError::Full).
     pub jobs_refused: u64,
-    /// Promises that were rejected, with nobody to catch it; each is logged.
-    pub unhandled: u64,
-    /// Events of the bus that nobody heard.
-    pub unheard: u64,
 }
 
 /// The clock, and what it showed in this turn.
@@ -191,11 +181,21 @@ impl<S: 'static> Context<S> {
         self.defer_boxed(Box::new(callback), Place::caller());
     }
 
+    /// For authors of patterns: [`defer`](Context::defer) for a callback that is boxed already, and was
+    /// handed in at `place`.
     #[inline]
-    pub(super) fn defer_boxed(&mut self, run: Once<S>, place: Place) {
+    pub fn defer_boxed(&mut self, run: Once<S>, place: Place) {
         self.note(Kind::Deferred, Subject::None, place, 0);
         let cause = self.trace.running;
         self.deferred.push_back(Call { run, place, cause });
+    }
+
+    /// For authors of patterns: [`defer_boxed`](Context::defer_boxed) that runs before what is deferred
+    /// already. For what a callback that panics had still to do.
+    #[cold]
+    pub fn defer_first(&mut self, run: Once<S>, place: Place) {
+        let cause = self.trace.running;
+        self.deferred.push_front(Call { run, place, cause });
     }
 
     /// Runs `callback` in the next turn, in the given lane (R2). Called before the turn has
@@ -209,8 +209,8 @@ impl<S: 'static> Context<S> {
         self.enqueue_at(priority, Place::caller(), callback);
     }
 
-    /// [`enqueue`](Context::enqueue) for what was handed in elsewhere.
-    pub(super) fn enqueue_at<F>(&mut self, priority: Priority, place: Place, callback: F)
+    /// For authors of patterns: [`enqueue`](Context::enqueue) for what was handed in at `place`.
+    pub fn enqueue_at<F>(&mut self, priority: Priority, place: Place, callback: F)
     where
         F: FnOnce(&mut Context<S>, &mut S) + 'static,
     {
@@ -229,7 +229,7 @@ impl<S: 'static> Context<S> {
 
     /// Counters since the reactor was made.
     pub fn statistics(&self) -> Statistics {
-        Statistics { unhandled: self.orphans.unhandled_count(), ..self.statistics }
+        self.statistics
     }
 
     /// How many sources the loop owns.
@@ -245,7 +245,7 @@ impl<S: 'static> Context<S> {
     /// Callbacks that wait to be run and belong to no source or timer.
     pub(super) fn waiting_calls(&self) -> usize {
         let posted = usize::from(self.remotes && self.mailbox.has_posts());
-        self.queue.calls() + self.deferred.len() + self.orphans.len() + self.inbox.len() + posted
+        self.queue.calls() + self.deferred.len() + self.local.len() + self.inbox.len() + posted
     }
 
     /// Whether anything waits to be run.
@@ -253,7 +253,7 @@ impl<S: 'static> Context<S> {
     pub(super) fn is_queued(&self) -> bool {
         !self.queue.is_empty()
             || !self.deferred.is_empty()
-            || self.orphans.is_waiting()
+            || self.local.is_waiting()
             || !self.inbox.is_empty()
             || self.resumer.as_ref().is_some_and(Resumer::is_waiting)
             || (self.remotes && self.mailbox.is_waiting())
@@ -323,7 +323,7 @@ impl<S> Drop for Context<S> {
     fn drop(&mut self) {
         // All are closed before anything is dropped that may panic, or reach for what is closed.
         let left = (self.jobs.close(), self.mailbox.close());
-        self.orphans.close();
+        self.local.close();
         drop(left);
     }
 }

@@ -57,15 +57,12 @@ use std::io;
 use std::mem;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::rc::Rc;
 use std::time::Duration;
 
 use crate::timers::Wheel;
 
 mod alive;
-mod backoff;
 mod builder;
-mod bus;
 mod charge;
 mod context;
 mod cork;
@@ -75,35 +72,29 @@ mod extension;
 mod fd;
 mod hook;
 mod id;
-mod limiter;
+mod local;
 #[cfg(all(test, loom))]
 mod model;
+mod nested;
 mod now;
 mod offload;
 mod own;
 mod place;
 mod poll;
 mod pool;
-mod promise;
 mod queue;
-mod random;
 mod readiness;
 mod registration;
 mod remote;
 mod resumer;
 mod script;
-#[cfg(all(unix, feature = "process"))]
-mod signal;
 mod source;
 mod sync;
-pub mod tasks;
 mod timer;
 mod trace;
 
 pub use alive::{Alive, Handle};
-pub use backoff::Backoff;
 pub use builder::{Builder, PanicPolicy};
-pub use bus::{LISTENERS_NESTED, ListenerId};
 pub(crate) use charge::{Charge, Total};
 pub use context::{Context, SCRATCH_BYTES, Statistics};
 pub use cork::Cork;
@@ -111,29 +102,23 @@ pub use cork::Cork;
 pub use fd::Fd;
 pub use hook::HookId;
 pub use id::{RawId, SourceId};
-pub use limiter::Limiter;
+pub use local::Local;
 /// What a source is watched for.
 pub use mio::Interest;
 pub use offload::{JOBS_MAX, JobError, JobId, WORKERS};
 pub use place::Place;
-pub use promise::{Answer, Broken, Promise, Rejection, Resolver};
-pub use queue::Priority;
-pub(crate) use random::Random;
+pub use queue::{Once, Priority};
 pub use readiness::Readiness;
 pub use registration::{Options, Rejected};
 pub use remote::{POSTS_PER_TURN, PostError, Remote};
 pub use resumer::Resumer;
 pub use script::{Script, Unplugged};
-#[cfg(all(unix, feature = "process"))]
-pub use signal::{OnSignal, Signal, SignalId};
 pub use timer::{BURST_MAX, Missed, Occurrence};
 pub use trace::{Kind, LoopEvent, Recorder, Subject};
 
-use bus::Bus;
 use context::Time;
 use hook::{HookPoint, Hooks};
 use offload::Jobs;
-use promise::Orphans;
 use queue::EventQueue;
 use remote::{Inbox, Mailbox};
 use source::Sources;
@@ -197,9 +182,8 @@ impl<S: 'static> Reactor<S> {
             wheel: Wheel::with_capacity(builder.timers),
             queue: EventQueue::new(),
             deferred: Default::default(),
-            orphans: Rc::new(Orphans::new()),
+            local: Local::new(),
             hooks: Hooks::new(),
-            bus: Bus::new(),
             extensions: Default::default(),
             panic: builder.panic,
             time: Time::new(builder.clock),
@@ -209,8 +193,6 @@ impl<S: 'static> Reactor<S> {
             inbox: Inbox::new(),
             jobs: Jobs::new(builder.workers, builder.jobs_max, builder.worker_stack_bytes),
             resumer: None,
-            #[cfg(all(unix, feature = "process"))]
-            signals: None,
             touched: Default::default(),
             removed: Vec::new(),
             trace: Trace::new(builder.observer),

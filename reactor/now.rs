@@ -8,12 +8,12 @@
 use std::time::Duration;
 
 use super::Context;
-use crate::timers::{Stamp, Tick};
+use crate::timers::{Now, Stamp, Tick};
 
 impl<S: 'static> Context<S> {
     /// The tick at `delay` from the turn's `now`, where the delays of timers begin (R5).
     #[inline]
-    pub(super) fn turn_tick_after(&self, delay: Duration) -> Tick {
+    pub fn turn_tick_after(&self, delay: Duration) -> Tick {
         self.time.turn().after(delay)
     }
 
@@ -44,8 +44,14 @@ impl<S: 'static> Context<S> {
         self.time.turn().tick()
     }
 
+    /// The turn's `now`, as deadlines count: what is to come after a delay from it is rounded once.
+    #[inline]
+    pub fn turn(&self) -> Now {
+        self.time.turn()
+    }
+
     /// How long it is until that tick begins; zero if it has.
-    pub(super) fn until_tick(&self, tick: Tick) -> Duration {
+    pub fn until_tick(&self, tick: Tick) -> Duration {
         self.time.timeline.until(tick, self.now())
     }
 

@@ -36,8 +36,8 @@ pub enum Priority {
     Low,
 }
 
-/// Called once.
-pub(super) type Once<S> = Box<dyn FnOnce(&mut Context<S>, &mut S)>;
+/// A callback that is called once, in its box.
+pub type Once<S> = Box<dyn FnOnce(&mut Context<S>, &mut S)>;
 
 /// A callback to be called once.
 pub(super) struct Call<S> {

@@ -202,7 +202,7 @@ impl<S: 'static> Context<S> {
     }
 
     /// Lets a source hold the loop only while it has something to do. False if the id is stale.
-    pub(super) fn set_idle(&mut self, id: RawId, idle: bool) -> bool {
+    pub fn set_idle(&mut self, id: RawId, idle: bool) -> bool {
         let Some(entry) = self.sources.get_mut(id) else { return false };
         let was = entry.is_referenced();
         entry.marks = (entry.marks & !mark::IDLE) | (u8::from(idle) * mark::IDLE);

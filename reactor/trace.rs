@@ -49,7 +49,7 @@ pub enum Kind {
     /// A hook begins.
     RunHook,
     /// A listener of the bus begins, as a part of the callback that tells the event.
-    RunListener,
+    RunNested,
     /// Of the callbacks on the stack, the one that began last has returned. Argument: microseconds,
     /// by the loop's clock.
     Returned,
@@ -150,18 +150,11 @@ pub(super) type Observer = Box<dyn FnMut(&LoopEvent)>;
 /// The observer, and the numbers that tie records together.
 pub(super) struct Trace {
     pub(super) observer: Option<Observer>,
-    sequence: u64,
+    pub(super) sequence: u64,
     /// The record of the callback that runs now; 0 between callbacks.
     pub(super) running: u64,
     /// When it began, in nanoseconds.
-    began: u64,
-}
-
-/// A callback that has called another: its record, and when it began.
-#[derive(Clone, Copy)]
-pub(super) struct Outer {
-    running: u64,
-    began: u64,
+    pub(super) began: u64,
 }
 
 impl Trace {
@@ -231,31 +224,6 @@ impl<S> Context<S> {
             let argument = u32::try_from(micros).unwrap_or(u32::MAX);
             self.note(kind, Subject::None, Place::caller(), argument);
             self.trace.running = 0;
-        }
-    }
-
-    /// As `begin_callback`, for a callback that another calls. Answers what is to be restored when
-    /// it ends.
-    #[inline]
-    pub(super) fn begin_nested(&mut self, kind: Kind, place: Place) -> Outer {
-        let outer = Outer { running: self.trace.running, began: self.trace.began };
-        if self.trace.is_on() {
-            self.note(kind, Subject::None, place, 0);
-            self.trace.running = self.trace.sequence;
-            self.trace.began = self.time.this_moment().nanos();
-        }
-        outer
-    }
-
-    /// Tells the observer that the inner callback has returned, if it has, and the outer one goes
-    /// on.
-    #[inline]
-    pub(super) fn end_nested(&mut self, outer: Outer, returned: bool) {
-        if self.trace.is_on() {
-            if returned {
-                self.end_callback(Kind::Returned);
-            }
-            (self.trace.running, self.trace.began) = (outer.running, outer.began);
         }
     }
 

@@ -15,8 +15,9 @@ use support::tcp::{Flow, alone, alone_by, turn_until, turns, unclosed, watched};
 use support::{MS, ceiling};
 use waterwheel::net::{Event, Lines, Reason, Stream};
 use waterwheel::net::{Framed, framed};
+use waterwheel::process::Signal;
 use waterwheel::process::{Exit, Spawn, spawn};
-use waterwheel::reactor::{Alive, Signal};
+use waterwheel::reactor::Alive;
 use waterwheel::timers::ManualClock;
 use waterwheel::{Context, Reactor, SourceId};
 

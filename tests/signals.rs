@@ -12,7 +12,8 @@ use support::ceiling;
 use support::clients::skip_without;
 use support::tcp::{alone, alone_by, turn_until, turns};
 use waterwheel::Reactor;
-use waterwheel::reactor::{Alive, PanicPolicy, Signal, SignalId};
+use waterwheel::process::{Signal, SignalId};
+use waterwheel::reactor::{Alive, PanicPolicy};
 
 const LIMIT: Duration = Duration::from_secs(60);
 

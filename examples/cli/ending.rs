@@ -1,6 +1,6 @@
 //! How a server among the examples ends: by Ctrl-C or SIGTERM, in order, or by a second one at once.
 //!
-//! The library has signals, too (`reactor::Signal`), as a feature. These need none: signal-hook
+//! The library has signals, too (`process::Signal`), as a feature. These need none: signal-hook
 //! writes a byte to a socket pair for each signal, and the other end is a source of the loop like
 //! any other. Where there are no such signals all of this does nothing.
 

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use crate::reactor::Random;
+use crate::patterns::Random;
 
 /// What a [`Network`](super::Network) does to those who use it. The default is a network without
 /// faults, one to five milliseconds long; [`Faults::drawn`] has some of everything.

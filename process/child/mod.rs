@@ -55,7 +55,8 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use rustix::process::{Pid, WaitId, WaitIdOptions};
 
-use crate::reactor::{Context, RawId, Readiness, Signal, SourceId};
+use super::Signal;
+use crate::reactor::{Context, RawId, Readiness, SourceId};
 
 mod pipes;
 mod spawn;

@@ -14,11 +14,12 @@ use std::time::Duration;
 
 use rustix::process::Pid;
 
+use super::super::Signal;
 use super::pipes::Held;
 use super::{Child, Due, Exit, Pipes, drive};
 use crate::net::Stream;
 use crate::net::descriptor::{reader_with, writer_with};
-use crate::reactor::{Context, Interest, Options, Signal, SourceId};
+use crate::reactor::{Context, Interest, Options, SourceId};
 
 /// Starts a program whose stdin, stdout and stderr are as `command` says, our own by default, and
 /// calls `on_exit` once, when it has ended. [`Spawn`] makes pipes of them.

@@ -6,8 +6,8 @@ use support::clients::skip_without;
 use support::web::{Lab, Told, ok};
 use support::{MS, ceiling};
 use waterwheel::Reactor;
+use waterwheel::patterns::Broken;
 use waterwheel::protocols::http::{Ask, Client, ClientLimits, Error, Method, StatusCode};
-use waterwheel::reactor::Broken;
 
 const URL: &str = "http://a.test/";
 const LIMIT: Duration = Duration::from_secs(60);

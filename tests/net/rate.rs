@@ -9,7 +9,8 @@ use support::tcp::{Flow, pair, turns};
 use support::{MS, ceiling};
 use waterwheel::mio::{Interest, Registry, Token, event::Source};
 use waterwheel::net::{Conn, Event, Limits, Pressure, Rate, Reason, Stream, Transport};
-use waterwheel::reactor::{Limiter, Missed, Readiness};
+use waterwheel::patterns::Limiter;
+use waterwheel::reactor::{Missed, Readiness};
 use waterwheel::timers::ManualClock;
 use waterwheel::{Context, Reactor, SourceId};
 

@@ -1,4 +1,4 @@
-//! The event bus, rule by rule. The numbers are those of the header of `reactor/bus.rs`.
+//! The event bus, rule by rule. The numbers are those of the header of `patterns/bus.rs`.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use support::process::example;
 use support::{Rng, only};
+use waterwheel::patterns::{LISTENERS_NESTED, ListenerId};
 use waterwheel::reactor::{
-    Context, Interest, Kind, LISTENERS_NESTED, ListenerId, Missed, PanicPolicy, Priority, Reactor,
-    Recorder, Unplugged,
+    Context, Interest, Kind, Missed, PanicPolicy, Priority, Reactor, Recorder, Unplugged,
 };
 
 /// The event of most tests.
@@ -215,13 +215,13 @@ fn b3_listeners_are_traced_inside_the_callback_that_tells_with_their_own_places(
     recorder.take();
     turn(&mut reactor, &mut Log::new());
     let events = recorder.take();
-    let runs = [Kind::RunEnqueued, Kind::RunListener, Kind::Deferred, Kind::Returned];
+    let runs = [Kind::RunEnqueued, Kind::RunNested, Kind::Deferred, Kind::Returned];
     let seen = only(&events, &runs);
     let expected = [
         (Kind::RunEnqueued, Some(told)),
-        (Kind::RunListener, Some(first)),
+        (Kind::RunNested, Some(first)),
         (Kind::Returned, None),
-        (Kind::RunListener, Some(second)),
+        (Kind::RunNested, Some(second)),
         (Kind::Deferred, Some(second)),
         (Kind::Returned, None),
         (Kind::Returned, None),
@@ -251,7 +251,7 @@ fn b4_nested_emits_go_depth_first_and_a_running_listener_is_not_entered_again() 
                  c1 a2 b3 /b3 /a2 b2 a3 /a3 /b2 /c1";
     assert_eq!(emit(&mut reactor, 1).join(" "), order);
     // The innermost of each of the six orders found everybody busy.
-    assert_eq!(reactor.statistics().unheard, 6);
+    assert_eq!(reactor.unheard(), 6);
 }
 
 #[test]
@@ -357,16 +357,16 @@ fn b6_an_event_that_nobody_hears_is_counted_and_neither_allocates_nor_holds_the_
     });
     assert_eq!(count.count_total, 0);
     assert!(!reactor.is_alive());
-    assert_eq!(reactor.statistics().unheard, 3);
+    assert_eq!(reactor.unheard(), 3);
     // Its listener goes while it is queued.
     let id = listener(&mut reactor, "gone");
     reactor.publish(Ping(1));
     reactor.unsubscribe(id);
     assert!(run(&mut reactor).is_empty());
-    assert_eq!(reactor.statistics().unheard, 4);
+    assert_eq!(reactor.unheard(), 4);
     listener(&mut reactor, "there");
     emit(&mut reactor, 1);
-    assert_eq!(reactor.statistics().unheard, 4);
+    assert_eq!(reactor.unheard(), 4);
 }
 
 #[test]
@@ -440,7 +440,7 @@ fn a_listener_registers_arms_cancels_and_subscribes_from_inside_every_kind_of_ca
         ping(reactor, log, "hook");
         own.take().map(|own| reactor.remove_hook(own));
     })));
-    let promise = waterwheel::reactor::Promise::<Log, u32, String>::resolved(&mut reactor, 1);
+    let promise = waterwheel::patterns::Promise::<Log, u32, String>::resolved(&mut reactor, 1);
     promise.then(&mut reactor, |reactor, log, _| ping(reactor, log, "promise"));
     let mut log = run(&mut reactor);
     log.sort();

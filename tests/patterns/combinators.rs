@@ -5,9 +5,8 @@ use std::rc::Rc;
 
 use support::MS;
 use support::promises::{Log, Said, lab, pending, run, tell, turn};
-use waterwheel::reactor::{
-    Backoff, Context, DEFERRED_PER_TURN, PanicPolicy, Priority, Promise, Reactor,
-};
+use waterwheel::patterns::{Backoff, Promise};
+use waterwheel::reactor::{Context, DEFERRED_PER_TURN, PanicPolicy, Priority, Reactor};
 use waterwheel::timers::ManualClock;
 
 #[test]

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use support::process::output;
-use waterwheel::reactor::Context;
-use waterwheel::reactor::tasks::{
+use waterwheel::patterns::tasks::{
     Outcome, Overrun, Record, Run, Schedule, Task, TaskError, TaskQueue,
 };
+use waterwheel::reactor::Context;
 use waterwheel::timers::{ManualClock, WallTime};
 use waterwheel::{Reactor, SourceId};
 

@@ -14,10 +14,10 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use support::{MS, ceiling};
+use waterwheel::patterns::Promise;
 use waterwheel::reactor::{
     Alive, Context, Interest, JobError, JobId, Kind, LoopEvent, Missed, POSTS_PER_TURN,
-    PanicPolicy, PostError, Priority, Promise, Reactor, Readiness, Recorder, Subject, Unplugged,
-    WORKERS,
+    PanicPolicy, PostError, Priority, Reactor, Readiness, Recorder, Subject, Unplugged, WORKERS,
 };
 use waterwheel::timers::ManualClock;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use support::promises::{Log, Said, Sayer, lab, run, tell, turn};
 use support::{MS, ceiling};
-use waterwheel::reactor::tasks::{Run, Schedule, Task, TaskQueue};
+use waterwheel::patterns::tasks::{Run, Schedule, Task, TaskQueue};
 use waterwheel::reactor::{
     Context, Interest, JobError, Missed, PanicPolicy, Priority, RawId, Reactor, Readiness, Remote,
     Resumer, Unplugged,
@@ -371,12 +371,12 @@ fn anything_may_be_done_from_runs_their_news_promises_hooks_of_a_cancel_and_sign
     reactor.enqueue(Priority::Low, |reactor, _| promise.cancel(reactor));
     #[cfg(all(unix, feature = "process"))]
     {
-        use waterwheel::reactor::Signal;
+        use waterwheel::process::Signal;
         let handler = Rc::new(Cell::new(None));
         let own = handler.clone();
         let id = reactor.on_signal(Signal::USR2, move |reactor, log, _| {
             anything(reactor, log, queue, "signal");
-            let id: Option<waterwheel::reactor::SignalId> = own.take();
+            let id: Option<waterwheel::process::SignalId> = own.take();
             assert!(id.is_some_and(|id| reactor.remove(id.raw())));
         });
         let id = id.unwrap();

@@ -7,10 +7,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use support::{CHAOS, MS, Rng, ceiling, hush_chaos};
-use waterwheel::reactor::tasks::{Overrun, Run, Schedule, Task, TaskId, TaskQueue};
-use waterwheel::reactor::{
-    Backoff, HookId, JobId, ListenerId, Missed, PanicPolicy, Priority, Promise, Remote, Resolver,
-};
+use waterwheel::patterns::tasks::{Overrun, Run, Schedule, Task, TaskId, TaskQueue};
+use waterwheel::patterns::{Backoff, ListenerId, Promise, Resolver};
+use waterwheel::reactor::{HookId, JobId, Missed, PanicPolicy, Priority, Remote};
 use waterwheel::timers::{ManualClock, TimerId};
 use waterwheel::{Context, Reactor, SourceId};
 

@@ -6,10 +6,11 @@ use std::rc::Rc;
 use support::MS;
 use support::tasks::{DAY, World, counts, every, history, hold, ok, on, once, open, run_to, take};
 use waterwheel::Reactor;
-use waterwheel::reactor::tasks::{
+use waterwheel::patterns::Backoff;
+use waterwheel::patterns::tasks::{
     Outcome, Overrun, Run, Schedule, Status, Task, TaskError, TaskQueue,
 };
-use waterwheel::reactor::{Alive, Backoff, Context, Kind, Priority, Recorder};
+use waterwheel::reactor::{Alive, Context, Kind, Priority, Recorder};
 use waterwheel::timers::{ManualClock, WallTime};
 
 #[test]

@@ -4,8 +4,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::time::Duration;
 
 use support::{CHAOS, Rng, hush_chaos};
-use waterwheel::reactor::tasks::{Overrun, Run, RunId, Schedule, Task, TaskId, TaskQueue};
-use waterwheel::reactor::{Backoff, Context, PanicPolicy, Priority};
+use waterwheel::patterns::Backoff;
+use waterwheel::patterns::tasks::{Overrun, Run, RunId, Schedule, Task, TaskId, TaskQueue};
+use waterwheel::reactor::{Context, PanicPolicy, Priority};
 use waterwheel::timers::ManualClock;
 use waterwheel::{Reactor, SourceId};
 

@@ -8,8 +8,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use support::Rng;
-use waterwheel::reactor::tasks::{Overrun, Run, Schedule, Task, TaskId, TaskQueue};
-use waterwheel::reactor::{Backoff, Context, Priority};
+use waterwheel::patterns::Backoff;
+use waterwheel::patterns::tasks::{Overrun, Run, Schedule, Task, TaskId, TaskQueue};
+use waterwheel::reactor::{Context, Priority};
 use waterwheel::timers::ManualClock;
 use waterwheel::{Reactor, SourceId};
 

@@ -10,10 +10,11 @@ use support::tasks::{
     DAY, World, counts, every, history, hold, ok, on, once, open, run_to, take, tell,
 };
 use waterwheel::Reactor;
-use waterwheel::reactor::tasks::{
+use waterwheel::patterns::Backoff;
+use waterwheel::patterns::tasks::{
     CATCH_UP_MAX, Overrun, Run, Schedule, Task, TaskError, TaskId, TaskQueue,
 };
-use waterwheel::reactor::{Backoff, Context, PanicPolicy};
+use waterwheel::reactor::{Context, PanicPolicy};
 use waterwheel::timers::ManualClock;
 
 #[test]

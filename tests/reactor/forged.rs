@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use waterwheel::mio::Token;
 use waterwheel::net::{self, Conn, Event, Limits, Stream, link, memory, sim, tcp, udp};
-use waterwheel::reactor::tasks::{Run, Schedule, Task, TaskQueue};
+use waterwheel::patterns::tasks::{Run, Schedule, Task, TaskQueue};
 use waterwheel::reactor::{Interest, RawId, Readiness, Script, Unplugged};
 use waterwheel::timers::ManualClock;
 use waterwheel::{Context, Reactor, SourceId};
@@ -560,8 +560,8 @@ fn a_hang_up_that_the_kernel_tells_is_believed() {
 mod process {
     use std::process::{Command, Stdio};
 
+    use waterwheel::process::Signal;
     use waterwheel::process::Spawn;
-    use waterwheel::reactor::Signal;
 
     use super::*;
 

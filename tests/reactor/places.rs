@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use support::{MS, assert_at_home, ceiling};
 use waterwheel::Reactor;
-use waterwheel::reactor::tasks::{Schedule, Task, TaskQueue};
+use waterwheel::patterns::Broken;
+use waterwheel::patterns::tasks::{Schedule, Task, TaskQueue};
 use waterwheel::reactor::{
-    Broken, Interest, Kind, LoopEvent, Missed, Options, PanicPolicy, Priority, Readiness, Recorder,
-    Script, Subject, Unplugged,
+    Interest, Kind, LoopEvent, Missed, Options, PanicPolicy, Priority, Readiness, Recorder, Script,
+    Subject, Unplugged,
 };
 use waterwheel::timers::ManualClock;
 
@@ -32,7 +33,7 @@ fn number(kind: Kind) -> usize {
         Kind::RunPosted => 11,
         Kind::RunJob => 12,
         Kind::RunHook => 13,
-        Kind::RunListener => 14,
+        Kind::RunNested => 14,
         Kind::Returned => 15,
         Kind::Panicked => 16,
         Kind::Stale => 17,

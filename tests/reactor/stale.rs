@@ -196,7 +196,7 @@ fn link_that_is_gone_says_so() {
 #[test]
 fn child_that_is_gone_says_so() {
     use waterwheel::process;
-    use waterwheel::reactor::Signal;
+    use waterwheel::process::Signal;
 
     let mut reactor = Reactor::<()>::new().unwrap();
     let command = std::process::Command::new("true");

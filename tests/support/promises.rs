@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use waterwheel::reactor::{Context, Promise, Reactor, Resolver};
+use waterwheel::patterns::{Promise, Resolver};
+use waterwheel::reactor::{Context, Reactor};
 use waterwheel::timers::ManualClock;
 
 /// The state of most tests: what was said, in order.

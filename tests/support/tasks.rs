@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use waterwheel::reactor::tasks::{Counts, Record, Run, Schedule, Task, TaskQueue};
+use waterwheel::patterns::tasks::{Counts, Record, Run, Schedule, Task, TaskQueue};
 use waterwheel::reactor::{Context, Priority};
 use waterwheel::timers::ManualClock;
 use waterwheel::{Reactor, SourceId};

@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use waterwheel::net::{self, Conn, Event, Limits, Rate, Stream, memory, sim};
-use waterwheel::reactor::tasks::{Run, Schedule, Task, TaskQueue};
-use waterwheel::reactor::{Backoff, Broken, Limiter, Missed, Place, Promise};
+use waterwheel::patterns::tasks::{Run, Schedule, Task, TaskQueue};
+use waterwheel::patterns::{Backoff, Broken, Limiter, Promise};
+use waterwheel::reactor::{Missed, Place};
 use waterwheel::timers::{ManualClock, TICK, Tick};
 use waterwheel::{Context, Reactor, SourceId};
 

@@ -7,8 +7,8 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 
 use crate::net::Reason;
+use crate::patterns::Broken;
 use crate::protocols::http::Refusal;
-use crate::reactor::Broken;
 
 /// What a call was doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -52,9 +52,10 @@ pub use error::{Error, Phase};
 pub use limits::ClientLimits;
 
 use crate::net::tcp::Connect;
+use crate::patterns::Promise;
 #[cfg(feature = "tls")]
 use crate::protocols::tls;
-use crate::reactor::{Context, Promise, RawId, SourceId};
+use crate::reactor::{Context, RawId, SourceId};
 use dial::Proxy;
 use settings::{Settings, Shared};
 

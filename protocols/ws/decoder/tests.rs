@@ -7,7 +7,7 @@ use tungstenite::error::Error;
 use tungstenite::protocol::{Role as TheirRole, WebSocketConfig, WebSocketContext};
 
 use super::*;
-use crate::reactor::Random;
+use crate::patterns::Random;
 
 /// A message that owns what it says.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -39,7 +39,7 @@
 //!   way.
 //! * **P4** Dropping a `Promise` cancels nothing: the work goes on and nobody asks how it ended.
 //!   A rejection that thus reaches nobody is logged with the place of the chain's last link, and
-//!   counted in [`Statistics::unhandled`](super::Statistics::unhandled).
+//!   counted in [`Context::unhandled`].
 //! * **P5** [`cancel`](Promise::cancel) goes up the chain to its makers: no callback of it runs any
 //!   more, all are dropped at once, and the makers' hooks take back what would have settled it. The
 //!   combinators cancel what can no longer count: the losers of a race, the rest of a failed `all`.
@@ -69,26 +69,27 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Context, JobError, Place};
+use crate::reactor::{Context, JobError, Place};
+use home::Home;
 use node::{Node, Up, cancel_up};
 
 mod combine;
+mod home;
 mod node;
-mod orphans;
 mod retry;
 mod settle;
 
-pub(super) use orphans::Orphans;
 pub use settle::{Answer, Broken, Rejection, Resolver};
 
 /// A value of type `T` that comes later, or an error of type `E` instead of it.
 ///
 /// Dropping it lets the work go on; [`cancel`](Promise::cancel) ends it. See the rules in the head
-/// of `reactor/promise.rs`.
+/// of `patterns/promise.rs`.
 ///
 /// ```
 /// use std::{io, time::Duration};
-/// use waterwheel::reactor::{Context, Promise, Reactor};
+/// use waterwheel::patterns::Promise;
+/// use waterwheel::reactor::{Context, Reactor};
 ///
 /// fn answer(reactor: &mut Context<String>) -> Promise<String, u32, io::Error> {
 ///     let thinking = reactor.delay(Duration::from_millis(5));
@@ -116,7 +117,7 @@ impl<S: 'static> Context<S> {
     ///
     /// ```
     /// # use std::{io, time::Duration};
-    /// use waterwheel::{Context, net::{Stream, tcp}, reactor::Promise};
+    /// use waterwheel::{Context, net::{Stream, tcp}, patterns::Promise};
     ///
     /// fn connect<S: 'static>(
     ///     reactor: &mut Context<S>,
@@ -139,7 +140,7 @@ impl<S: 'static> Context<S> {
         place: Place,
         up: Option<Up<S>>,
     ) -> (Promise<S, T, E>, Resolver<S, T, E>) {
-        let node = Rc::new(Node::new(self.orphans.clone(), place, up));
+        let node = Rc::new(Node::new(Home::of(self), place, up));
         (Promise { node: Some(node.clone()) }, Resolver::new(node))
     }
 
@@ -163,7 +164,7 @@ impl<S: 'static> Context<S> {
     ///
     /// ```
     /// use std::{fs, io};
-    /// use waterwheel::{Reactor, reactor::Promise};
+    /// use waterwheel::{Reactor, patterns::Promise};
     ///
     /// let mut reactor = Reactor::new()?;
     /// let text: Promise<_, String, io::Error> =

@@ -9,7 +9,6 @@ use std::mem;
 
 use super::run::Run;
 use super::{Callback, OnEnd, Outcome, RunId, TaskId, TaskQueue};
-use crate::reactor::trace::Subject;
 use crate::reactor::{Context, PanicPolicy, Readiness, SourceId};
 
 /// Occurrences, retries and timeouts that are taken in at a time; the rest is due in the next turn
@@ -23,8 +22,6 @@ pub(super) fn drive<S: 'static>(
     id: SourceId<TaskQueue<S>>,
     ready: Readiness,
 ) {
-    // What its callbacks do is not the queue's doing: by `PanicPolicy::Drop` it would go with them.
-    let running = mem::replace(&mut reactor.running, Subject::None);
     take_answers(reactor, id);
     let now = reactor.present();
     let Some(queue) = reactor.get_mut(id) else { return };
@@ -33,11 +30,12 @@ pub(super) fn drive<S: 'static>(
         queue.plan.advance(now, WAKES_PER_TURN);
     }
     let on_end = queue.on_end.take();
-    let mut telling = Telling { reactor, id, on_end, returned: false };
-    telling.tell(state);
-    telling.returned = true;
-    drop(telling);
-    reactor.running = running;
+    // What the callback does is not the queue's doing: by `PanicPolicy::Drop` it would go with it.
+    reactor.call_for_others(|reactor| {
+        let mut telling = Telling { reactor, id, on_end, returned: false };
+        telling.tell(state);
+        telling.returned = true;
+    });
 }
 
 /// Ends the runs that have answered. An answer comes before a timeout of the same turn (R3).
@@ -161,7 +159,7 @@ impl<S: 'static> Telling<'_, S> {
 
 impl<S: 'static> Drop for Telling<'_, S> {
     fn drop(&mut self) {
-        let is_dropped = !self.returned && self.reactor.panic == PanicPolicy::Drop;
+        let is_dropped = !self.returned && self.reactor.panic_policy() == PanicPolicy::Drop;
         if let Some(queue) = self.reactor.get_mut(self.id) {
             let is_over = self.on_end.is_none() || is_dropped;
             match (&mut queue.on_end, self.on_end.take()) {

@@ -19,7 +19,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::Context;
+use crate::reactor::Context;
 use crate::timers::{TICK, Tick};
 
 /// A limit on how often something is done: so many operations in a period, and a burst after a
@@ -28,7 +28,7 @@ use crate::timers::{TICK, Tick};
 /// ```
 /// use std::time::{Duration, Instant};
 /// use waterwheel::Reactor;
-/// use waterwheel::reactor::Limiter;
+/// use waterwheel::patterns::Limiter;
 ///
 /// let mut reactor = Reactor::<()>::new()?;
 /// // Five attempts to log in a minute, all of them at once if need be.

@@ -6,7 +6,7 @@
 //! position is trusted from one listener to the next: the place in the list is found again by key.
 
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::hash::Hasher;
 use std::rc::Rc;
 
@@ -32,7 +32,7 @@ impl Key {
 
 pub(super) type Callback<S, E> = Box<dyn FnMut(&mut Context<S>, &mut S, &E)>;
 
-pub(super) struct Listener<S, E> {
+pub(super) struct Listener<S: 'static, E> {
     pub(super) key: Key,
     /// `None` while it runs.
     pub(super) callback: Option<Callback<S, E>>,
@@ -42,7 +42,17 @@ pub(super) struct Listener<S, E> {
 
 /// The listeners of one type of event, in the order of their keys. Shared with the events on their
 /// way, which so find it once and not for each listener.
-pub(super) struct Topic<S, E>(pub(super) RefCell<Vec<Listener<S, E>>>);
+pub(super) struct Topic<S: 'static, E> {
+    pub(super) listeners: RefCell<Vec<Listener<S, E>>>,
+    /// Listeners of the loop, of any type, that are on the stack.
+    pub(super) nested: Rc<Cell<usize>>,
+}
+
+impl<S: 'static, E> Topic<S, E> {
+    pub(super) fn new(nested: Rc<Cell<usize>>) -> Topic<S, E> {
+        Topic { listeners: RefCell::default(), nested }
+    }
+}
 
 /// A topic, whatever its type.
 pub(super) trait AnyTopic: Any {
@@ -52,18 +62,18 @@ pub(super) trait AnyTopic: Any {
 
 impl<S: 'static, E: 'static> AnyTopic for Topic<S, E> {
     fn len(&self) -> usize {
-        self.0.borrow().len()
+        self.listeners.borrow().len()
     }
 
     fn remove(&self, key: Key) -> bool {
-        let mut listeners = self.0.borrow_mut();
+        let mut listeners = self.listeners.borrow_mut();
         let at = listeners.binary_search_by_key(&key, |listener| listener.key);
         at.map(|at| listeners.remove(at)).is_ok()
     }
 }
 
 /// An event on its way from one listener to the next.
-pub(super) struct Delivery<S, E> {
+pub(super) struct Delivery<S: 'static, E> {
     pub(super) topic: Rc<Topic<S, E>>,
     /// The last subscription when the event was told (B2).
     pub(super) last: u64,
@@ -73,11 +83,11 @@ pub(super) struct Delivery<S, E> {
     pub(super) place: Place,
 }
 
-impl<S, E> Delivery<S, E> {
+impl<S: 'static, E> Delivery<S, E> {
     /// Takes out the callback of the next listener; all of it, if it listens once.
     #[inline]
     pub(super) fn next(&mut self) -> Option<Callback<S, E>> {
-        let mut listeners = self.topic.0.borrow_mut();
+        let mut listeners = self.topic.listeners.borrow_mut();
         // Where it was, unless a listener has changed the list.
         let mut index = match listeners.get(self.index) {
             Some(listener) if listener.key == self.at => self.index + 1,
@@ -101,7 +111,7 @@ impl<S, E> Delivery<S, E> {
     /// Puts the callback back, unless it was unsubscribed, or listens once.
     #[inline]
     pub(super) fn put_back(&self, callback: Option<Callback<S, E>>) {
-        let mut listeners = self.topic.0.borrow_mut();
+        let mut listeners = self.topic.listeners.borrow_mut();
         let index = match listeners.get(self.index) {
             Some(listener) if listener.key == self.at => Ok(self.index),
             _ => listeners.binary_search_by_key(&self.at, |listener| listener.key),

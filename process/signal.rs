@@ -31,7 +31,7 @@
 //! they start.
 //!
 //! # Read next
-//! `../process/child/mod.rs`: what SIGCHLD is good for.
+//! `child/mod.rs`: what SIGCHLD is good for.
 
 use std::fmt;
 use std::io;
@@ -43,7 +43,7 @@ use signal_hook::consts::{FORBIDDEN, signal};
 use signal_hook::low_level;
 use signal_hook_mio::v1_0::Signals;
 
-use super::{Context, Options, RawId, Readiness, SourceId};
+use crate::reactor::{Context, Options, RawId, Readiness, SourceId};
 
 /// The highest number of any system; the kernel refuses those that it does not have.
 const SIGNAL_MAX: i32 = 127;
@@ -167,8 +167,12 @@ impl mio::event::Source for OnSignal {
     }
 }
 
+/// The hub of a loop; `None` until someone wants a signal.
+#[derive(Default)]
+struct OfLoop(Option<SourceId<Hub>>);
+
 /// Where a loop's signals arrive.
-pub(super) struct Hub {
+struct Hub {
     signals: Signals,
     /// Who is resumed, in order. Ids that have become stale stay until somebody looks.
     resumes: Vec<(Signal, RawId, Readiness)>,
@@ -188,10 +192,10 @@ impl mio::event::Source for Hub {
 
 impl<S: 'static> Context<S> {
     /// Calls `callback` whenever the process gets `signal`. It does not hold the loop; the head of
-    /// `reactor/signal.rs` has the rules.
+    /// `process/signal.rs` has the rules.
     ///
     /// ```
-    /// use waterwheel::{Reactor, reactor::Signal};
+    /// use waterwheel::{Reactor, process::Signal};
     ///
     /// let mut reactor = Reactor::<()>::new()?;
     /// for signal in [Signal::INT, Signal::TERM] {
@@ -246,7 +250,7 @@ impl<S: 'static> Context<S> {
 
     /// Lets the process survive `signal` from now on, before anybody waits for it.
     #[track_caller]
-    pub(crate) fn catch_signal(&mut self, signal: Signal) -> io::Result<()> {
+    pub fn catch_signal(&mut self, signal: Signal) -> io::Result<()> {
         self.signal_hub(signal).map(drop)
     }
 
@@ -254,7 +258,7 @@ impl<S: 'static> Context<S> {
     #[track_caller]
     fn signal_hub(&mut self, signal: Signal) -> io::Result<SourceId<Hub>> {
         signal.check()?;
-        let hub = match self.signals.filter(|hub| self.contains(hub.raw())) {
+        let hub = match self.extension::<OfLoop>().0.filter(|hub| self.contains(hub.raw())) {
             Some(hub) => hub,
             None => {
                 let hub = Hub { signals: Signals::new([0; 0])?, resumes: Vec::new() };
@@ -262,7 +266,7 @@ impl<S: 'static> Context<S> {
                     take_signals(reactor, hub);
                 })?;
                 self.unref(hub);
-                *self.signals.insert(hub)
+                *self.extension::<OfLoop>().0.insert(hub)
             }
         };
         // Once; again does nothing. One that has waited, blocked, comes when the handler is there.

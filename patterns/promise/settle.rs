@@ -4,9 +4,9 @@ use std::fmt;
 use std::io;
 use std::rc::Rc;
 
+use super::Promise;
 use super::node::{Node, State, cancel_up, settle};
-use super::{Place, Promise};
-use crate::reactor::Context;
+use crate::reactor::{Context, Place};
 
 /// Why a promise is rejected by the loop and not by its maker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,8 +98,8 @@ impl<S: 'static, T: 'static, E: Rejection> Resolver<S, T, E> {
     pub fn settle(mut self, reactor: &mut Context<S>, result: Result<T, E>) -> bool {
         let Some(node) = self.node.take() else { return false };
         let is_wanted = !node.is_done();
-        if let Some(call) = settle(node, result) {
-            reactor.defer_boxed(call.run, call.place);
+        if let Some((run, place)) = settle(node, result) {
+            reactor.defer_boxed(run, place);
         }
         is_wanted
     }
@@ -152,12 +152,12 @@ impl<S: 'static, T: 'static, E: Rejection> Drop for Resolver<S, T, E> {
 
 #[cold]
 fn abandon<S: 'static, T: 'static, E: Rejection>(node: Rc<Node<S, T, E>>) {
-    let orphans = node.orphans.clone();
+    let home = node.home.clone();
     let broken = Broken::Abandoned(node.place);
     if !node.is_done()
-        && let Some(call) = settle(node, Err(broken.into()))
+        && let Some((run, place)) = settle(node, Err(broken.into()))
     {
-        orphans.push(call);
+        home.local.defer(place, run);
     }
 }
 

@@ -48,7 +48,7 @@ impl Answers {
 /// ```
 /// # use std::time::Duration;
 /// # use waterwheel::Reactor;
-/// # use waterwheel::reactor::tasks::{Schedule, Task, TaskQueue};
+/// # use waterwheel::patterns::tasks::{Schedule, Task, TaskQueue};
 /// # let mut reactor = Reactor::<()>::new()?;
 /// # let queue = TaskQueue::new().open(&mut reactor)?;
 /// let fetch = Task::new("fetch", Schedule::after(Duration::ZERO)).timeout(Duration::from_secs(5));

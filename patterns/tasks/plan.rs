@@ -34,7 +34,7 @@ use super::record::{Counts, Outcome, Record};
 use super::schedule::{Present, Timetable};
 use super::task::{RunId, Settings, Task, TaskError, TaskId};
 use super::{Limits, Moment, Schedule};
-use crate::reactor::Random;
+use crate::patterns::Random;
 use crate::reactor::{Place, Priority};
 use crate::timers::{Tick, TimerId, Wheel};
 

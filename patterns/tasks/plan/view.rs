@@ -1,8 +1,8 @@
 //! What is shown of the plan.
 
 use super::Plan;
+use crate::patterns::tasks::{Record, RunId, Status, TaskId};
 use crate::reactor::Place;
-use crate::reactor::tasks::{Record, RunId, Status, TaskId};
 
 impl<T> Plan<T> {
     pub(in super::super) fn is_paused(&self) -> bool {

@@ -13,7 +13,7 @@ use super::random::Random;
 ///
 /// ```
 /// use std::time::Duration;
-/// use waterwheel::reactor::Backoff;
+/// use waterwheel::patterns::Backoff;
 /// let ms = Duration::from_millis;
 /// let backoff = Backoff::new(5).first(ms(100)).most(ms(500)).seed(7);
 /// let pauses: Vec<_> = backoff.pauses().collect();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{CATCH_UP_MAX, Schedule};
-use crate::reactor::Backoff;
+use crate::patterns::Backoff;
 use crate::reactor::{Place, Priority};
 
 /// Names a task of a queue. Stale ids are harmless.
@@ -72,8 +72,8 @@ impl Overrun {
 /// ```
 /// # use std::time::Duration;
 /// use waterwheel::reactor::Priority;
-/// use waterwheel::reactor::Backoff;
-/// use waterwheel::reactor::tasks::{Overrun, Schedule, Task};
+/// use waterwheel::patterns::Backoff;
+/// use waterwheel::patterns::tasks::{Overrun, Schedule, Task};
 /// let backup = Task::new("backup", Schedule::every(Duration::from_secs(3600)))
 ///     .priority(Priority::Low)
 ///     .overrun(Overrun::Queue(1))

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Active, Attempt, Begun, Chosen, Plan, Wake};
-use crate::reactor::tasks::record::{Outcome, Record};
-use crate::reactor::tasks::schedule::{Present, WALL_LOOK};
-use crate::reactor::tasks::{RunId, TaskId};
+use crate::patterns::tasks::record::{Outcome, Record};
+use crate::patterns::tasks::schedule::{Present, WALL_LOOK};
+use crate::patterns::tasks::{RunId, TaskId};
 use crate::timers::{Stamp, Tick};
 
 impl<T> Plan<T> {

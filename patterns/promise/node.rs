@@ -9,9 +9,9 @@ use std::cell::RefCell;
 use std::mem;
 use std::rc::{Rc, Weak};
 
-use super::{Orphans, Rejection, Resolver};
-use crate::reactor::queue::{Call, Once};
-use crate::reactor::{Context, Place};
+use super::home::Home;
+use super::{Rejection, Resolver};
+use crate::reactor::{Context, Once, Place};
 
 /// Where a promise stands; the picture is in the head of `promise.rs`.
 pub(super) enum State<S: 'static, T: 'static, E: Rejection> {
@@ -41,16 +41,16 @@ pub(super) struct Inner<S: 'static, T: 'static, E: Rejection> {
 
 pub(super) struct Node<S: 'static, T: 'static, E: Rejection> {
     pub(super) inner: RefCell<Inner<S, T, E>>,
-    pub(super) orphans: Rc<Orphans<S>>,
+    pub(super) home: Rc<Home<S>>,
     /// Where the promise was made, or `then` called.
     pub(super) place: Place,
 }
 
 impl<S: 'static, T: 'static, E: Rejection> Node<S, T, E> {
     #[inline]
-    pub(super) fn new(orphans: Rc<Orphans<S>>, place: Place, up: Option<Up<S>>) -> Node<S, T, E> {
+    pub(super) fn new(home: Rc<Home<S>>, place: Place, up: Option<Up<S>>) -> Node<S, T, E> {
         let inner = Inner { state: State::Open, up, hook: None };
-        Node { inner: RefCell::new(inner), orphans, place }
+        Node { inner: RefCell::new(inner), home, place }
     }
 
     /// Keeps `run` for the settling, or defers it if that has been.
@@ -82,7 +82,7 @@ impl<S: 'static, T: 'static, E: Rejection> Node<S, T, E> {
             state => {
                 drop(inner);
                 if let State::Settled(Err(error)) = state {
-                    self.orphans.unhandled(self.place, &error);
+                    self.home.unhandled(self.place, &error);
                 }
             }
         }
@@ -123,7 +123,7 @@ impl<S: 'static, T: 'static, E: Rejection> Node<S, T, E> {
 pub(super) fn settle<S: 'static, T: 'static, E: Rejection>(
     mut node: Rc<Node<S, T, E>>,
     result: Result<T, E>,
-) -> Option<Call<S>> {
+) -> Option<(Once<S>, Place)> {
     loop {
         let mut inner = node.inner.borrow_mut();
         let hook = inner.hook.take();
@@ -134,7 +134,7 @@ pub(super) fn settle<S: 'static, T: 'static, E: Rejection>(
             drop(inner);
             drop(hook); // Its destructors may look at this promise.
             return match state {
-                State::Waiting(run, place) => Some(Call { run, place, cause: 0 }),
+                State::Waiting(run, place) => Some((run, place)),
                 _ => None,
             };
         }
@@ -144,7 +144,7 @@ pub(super) fn settle<S: 'static, T: 'static, E: Rejection>(
             State::Adopted(mut resolver) => node = resolver.node.take()?,
             State::Detached => {
                 if let Err(error) = &result {
-                    node.orphans.unhandled(node.place, error);
+                    node.home.unhandled(node.place, error);
                 }
                 return None;
             }

@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use super::{Answer, Promise, Rejection, Resolver};
-use crate::reactor::{Backoff, Context, Place, Random};
+use crate::patterns::{Backoff, Random};
+use crate::reactor::{Context, Place};
 
 impl<S: 'static, T: 'static, E: Rejection> Promise<S, T, E> {
     /// Calls `attempt`, which is told its number from 1, as a deferred callback; and if it is
@@ -16,7 +17,8 @@ impl<S: 'static, T: 'static, E: Rejection> Promise<S, T, E> {
     /// it waits for.
     ///
     /// ```
-    /// use waterwheel::reactor::{Backoff, Promise, Reactor};
+    /// use waterwheel::patterns::{Backoff, Promise};
+    /// use waterwheel::reactor::Reactor;
     /// let mut reactor = Reactor::new().unwrap();
     /// let answer = Promise::retry(&mut reactor, Backoff::new(3), |_, _, attempt| {
     ///     if attempt < 2 { Err(format!("no luck, the {attempt}. time")) } else { Ok(attempt) }

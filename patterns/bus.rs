@@ -33,8 +33,7 @@
 //!   dropped, the others are called and `emit` returns. Otherwise the panic passes through: through
 //!   `emit`, to its caller, as through any function; out of `run`, if the event was published, and
 //!   the listeners behind the one that panicked are called when the loop is run again (R9).
-//! * **B6** An event that nobody hears is counted in
-//!   [`Statistics::unheard`](super::Statistics::unheard) and costs neither an allocation nor a
+//! * **B6** An event that nobody hears is counted in [`Context::unheard`] and costs neither an allocation nor a
 //!   place in the queue.
 //! * **B7** Listeners do not hold the loop (R8).
 //!
@@ -47,17 +46,13 @@
 //! `promise.rs`: one value, for one listener.
 
 use std::any::{Any, TypeId, type_name};
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
-use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
-use super::dispatch::panic_message;
-use super::queue::Call;
-use super::trace::{Kind, Outer, Subject};
-use super::{Context, PanicPolicy, Place, Priority};
+use crate::reactor::{Context, PanicPolicy, Place, Priority};
 use topic::{AnyTopic, Callback, Delivery, Key, Listener, Topic, TypeHasher};
 
 mod topic;
@@ -73,26 +68,27 @@ pub struct ListenerId {
     key: Key,
 }
 
-pub(super) struct Bus {
+/// The topics of a loop; an extension of it.
+#[derive(Default)]
+struct Bus {
     topics: HashMap<TypeId, Rc<dyn AnyTopic>, BuildHasherDefault<TypeHasher>>,
     /// Subscriptions so far.
     numbered: u64,
     /// Listeners on the stack.
-    nested: usize,
+    nested: Rc<Cell<usize>>,
+    /// Events that nobody heard.
+    unheard: u64,
 }
 
 impl Bus {
-    pub(super) fn new() -> Bus {
-        Bus { topics: HashMap::default(), numbered: 0, nested: 0 }
-    }
-
-    /// Begins to deliver an event; `None` if nobody listens.
+    /// Begins to deliver an event; `None`, and counted, if nobody listens.
     #[inline]
-    fn delivery<S: 'static, E: 'static>(&self) -> Option<Delivery<S, E>> {
-        let topic = self.topics.get(&TypeId::of::<E>())?;
-        if topic.len() == 0 {
+    fn delivery<S: 'static, E: 'static>(&mut self) -> Option<Delivery<S, E>> {
+        let topic = self.topics.get(&TypeId::of::<E>()).filter(|topic| topic.len() > 0);
+        let Some(topic) = topic else {
+            self.unheard += 1;
             return None;
-        }
+        };
         let topic: Rc<dyn Any> = topic.clone();
         let (last, place) = (self.numbered, Place::caller());
         Some(Delivery { topic: topic.downcast().ok()?, last, at: Key::FIRST, index: 0, place })
@@ -156,13 +152,14 @@ impl<S: 'static> Context<S> {
         callback: Callback<S, E>,
         place: Place,
     ) -> ListenerId {
-        self.bus.numbered += 1;
-        let key = Key::new(priority, self.bus.numbered);
+        let bus: &mut Bus = self.extension();
+        bus.numbered += 1;
+        let key = Key::new(priority, bus.numbered);
         let event = TypeId::of::<E>();
-        let empty = || Rc::new(Topic::<S, E>(RefCell::default())) as Rc<dyn AnyTopic>;
-        let topic: &dyn Any = &**self.bus.topics.entry(event).or_insert_with(empty);
-        if let Some(Topic(listeners)) = topic.downcast_ref::<Topic<S, E>>() {
-            let mut listeners = listeners.borrow_mut();
+        let empty = || Rc::new(Topic::<S, E>::new(bus.nested.clone())) as Rc<dyn AnyTopic>;
+        let topic: &dyn Any = &**bus.topics.entry(event).or_insert_with(empty);
+        if let Some(topic) = topic.downcast_ref::<Topic<S, E>>() {
+            let mut listeners = topic.listeners.borrow_mut();
             let at = listeners.partition_point(|listener| listener.key < key);
             listeners.insert(at, Listener { key, callback: Some(callback), once, place });
         }
@@ -172,12 +169,19 @@ impl<S: 'static> Context<S> {
     /// Ends a subscription, at once: also of a listener that was still to be called with the event
     /// that is told now, and of one that runs. False if the id is stale. O(listeners of the type).
     pub fn unsubscribe(&mut self, id: ListenerId) -> bool {
-        self.bus.topics.get(&id.event).is_some_and(|topic| topic.remove(id.key))
+        let topic = self.extension_ref::<Bus>().and_then(|bus| bus.topics.get(&id.event));
+        topic.is_some_and(|topic| topic.remove(id.key))
     }
 
     /// How many listen to events of type `E`.
     pub fn listeners<E: 'static>(&self) -> usize {
-        self.bus.topics.get(&TypeId::of::<E>()).map_or(0, |topic| topic.len())
+        let topic = self.extension_ref::<Bus>().and_then(|bus| bus.topics.get(&TypeId::of::<E>()));
+        topic.map_or(0, |topic| topic.len())
+    }
+
+    /// Events that nobody heard, since the reactor was made.
+    pub fn unheard(&self) -> u64 {
+        self.extension_ref::<Bus>().map_or(0, |bus| bus.unheard)
     }
 
     /// Tells an event in the next turn, in lane Normal: [`enqueue`](Context::enqueue) for whoever
@@ -190,11 +194,10 @@ impl<S: 'static> Context<S> {
     /// [`publish`](Context::publish) in another lane of the event queue.
     #[track_caller]
     pub fn publish_at<E: 'static>(&mut self, lane: Priority, event: E) {
-        match self.bus.delivery::<S, E>() {
-            Some(delivery) => self.enqueue(lane, move |reactor, state| {
+        if let Some(delivery) = self.extension::<Bus>().delivery::<S, E>() {
+            self.enqueue(lane, move |reactor, state| {
                 reactor.deliver_published(state, event, delivery);
-            }),
-            None => self.statistics.unheard += 1,
+            });
         }
     }
 
@@ -204,13 +207,8 @@ impl<S: 'static> Context<S> {
     /// As a listener does, unless the [`PanicPolicy`] says otherwise; and when more than
     /// [`LISTENERS_NESTED`] listeners stand on each other, which is a recursion without end.
     pub fn emit<E: 'static>(&mut self, state: &mut S, event: &E) -> usize {
-        match self.bus.delivery::<S, E>() {
-            Some(mut delivery) => self.deliver(state, event, &mut delivery),
-            None => {
-                self.statistics.unheard += 1;
-                0
-            }
-        }
+        let delivery = self.extension::<Bus>().delivery::<S, E>();
+        delivery.map_or(0, |mut delivery| self.deliver(state, event, &mut delivery))
     }
 
     /// The callback that a published event is.
@@ -218,14 +216,13 @@ impl<S: 'static> Context<S> {
     where
         E: 'static,
     {
-        let place = self.running_place;
+        let place = self.running_place();
         let deliver = || self.deliver(state, &event, &mut delivery);
         if let Err(panic) = catch_unwind(AssertUnwindSafe(deliver)) {
-            let cause = self.trace.running;
             let rest = move |reactor: &mut Context<S>, state: &mut S| {
                 reactor.deliver_published(state, event, delivery);
             };
-            self.deferred.push_front(Call { run: Box::new(rest), place, cause });
+            self.defer_first(Box::new(rest), place);
             resume_unwind(panic);
         }
     }
@@ -239,12 +236,12 @@ impl<S: 'static> Context<S> {
     {
         // A message and not the end of the stack, which would be the end of the process.
         assert!(
-            self.bus.nested < LISTENERS_NESTED,
+            delivery.topic.nested.get() < LISTENERS_NESTED,
             "{LISTENERS_NESTED} listeners emit to each other, the last a {}",
             type_name::<E>()
         );
         let mut heard = 0;
-        match self.panic {
+        match self.panic_policy() {
             PanicPolicy::Propagate => self.call_listeners(state, event, delivery, &mut heard),
             PanicPolicy::Drop => {
                 while let Err(panic) = catch_unwind(AssertUnwindSafe(|| {
@@ -254,7 +251,9 @@ impl<S: 'static> Context<S> {
                 }
             }
         }
-        self.statistics.unheard += u64::from(delivery.at == Key::FIRST);
+        if delivery.at == Key::FIRST {
+            self.extension::<Bus>().unheard += 1;
+        }
         heard
     }
 
@@ -270,59 +269,41 @@ impl<S: 'static> Context<S> {
     {
         while let Some(callback) = delivery.next() {
             *heard += 1;
-            let mut lent = LentListener::begin(self, delivery, callback);
-            if let LentListener { context, callback: Some(callback), .. } = &mut lent {
-                callback(context, state, event);
-            }
-            lent.returned = true;
+            self.call_nested(delivery.place, |reactor| {
+                let mut lent = LentListener::begin(delivery, callback);
+                if let Some(callback) = &mut lent.callback {
+                    callback(reactor, state, event);
+                }
+            });
         }
     }
 
     /// Drops the listener that has panicked, by [`PanicPolicy::Drop`], and says so.
     #[cold]
     fn drop_listener<E: 'static>(&mut self, key: Key, place: Place, panic: &(dyn Any + Send)) {
-        let message = panic_message(panic);
-        log::error!("the listener from {place} panicked ({message}) and is dropped");
-        self.statistics.panicked += 1;
-        self.note(Kind::Panicked, Subject::None, place, 0);
+        self.report_panic("listener", place, panic);
         self.unsubscribe(ListenerId { event: TypeId::of::<E>(), key });
     }
 }
 
 /// A listener while it runs: put back when it ends, also by a panic, unless it was unsubscribed.
 struct LentListener<'a, S: 'static, E: 'static> {
-    context: &'a mut Context<S>,
     delivery: &'a Delivery<S, E>,
     callback: Option<Callback<S, E>>,
-    /// It has not panicked.
-    returned: bool,
-    /// The callback that emits, for the trace.
-    outer: Outer,
-    outer_place: Place,
 }
 
 impl<'a, S: 'static, E: 'static> LentListener<'a, S, E> {
     #[inline]
-    fn begin(
-        context: &'a mut Context<S>,
-        delivery: &'a Delivery<S, E>,
-        callback: Callback<S, E>,
-    ) -> LentListener<'a, S, E> {
-        context.bus.nested += 1;
-        let outer_place = mem::replace(&mut context.running_place, delivery.place);
-        let outer = context.begin_nested(Kind::RunListener, delivery.place);
-        let callback = Some(callback);
-        LentListener { context, delivery, callback, returned: false, outer, outer_place }
+    fn begin(delivery: &'a Delivery<S, E>, callback: Callback<S, E>) -> LentListener<'a, S, E> {
+        delivery.topic.nested.update(|nested| nested + 1);
+        LentListener { delivery, callback: Some(callback) }
     }
 }
 
 impl<S: 'static, E: 'static> Drop for LentListener<'_, S, E> {
     #[inline]
     fn drop(&mut self) {
-        let LentListener { context, delivery, callback, returned, outer, outer_place } = self;
-        context.bus.nested -= 1;
-        context.end_nested(*outer, *returned);
-        context.running_place = *outer_place;
-        delivery.put_back(callback.take());
+        self.delivery.topic.nested.update(|nested| nested - 1);
+        self.delivery.put_back(self.callback.take());
     }
 }

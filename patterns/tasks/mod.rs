@@ -39,8 +39,8 @@ use std::fmt;
 use std::io;
 use std::rc::Rc;
 
-use super::random::Random;
-use super::{Context, Options, Place, SourceId};
+use super::Random;
+use crate::reactor::{Context, Options, Place, SourceId};
 use crate::timers::Tick;
 
 #[cfg(feature = "cron")]
@@ -84,7 +84,7 @@ struct Limits {
 /// ```
 /// use std::time::Duration;
 /// use waterwheel::Reactor;
-/// use waterwheel::reactor::tasks::{Schedule, Task, TaskQueue};
+/// use waterwheel::patterns::tasks::{Schedule, Task, TaskQueue};
 ///
 /// let mut reactor = Reactor::new()?;
 /// let queue = TaskQueue::new().runs_max(2).open(&mut reactor)?;
@@ -157,6 +157,10 @@ impl<S: 'static> TaskQueue<S> {
         let resumer = reactor.resumer();
         reactor[queue].answers = Some(Rc::new(Answers::new(queue.raw(), resumer)));
         reactor.set_idle(queue.raw(), true);
+        reactor.name_parts::<TaskQueue<S>>(|queue| {
+            let holders = queue.plan.holders();
+            holders.map(|(name, place)| (format!("task {name:?}"), place)).collect()
+        });
         Ok(queue)
     }
 
@@ -208,11 +212,6 @@ impl<S: 'static> TaskQueue<S> {
     /// How many timers it keeps: for tests that nothing is left.
     pub fn timers(&self) -> usize {
         self.plan.timers()
-    }
-
-    /// Names and places of the tasks that hold the loop.
-    pub(super) fn holders(&self) -> impl Iterator<Item = (&str, Place)> {
-        self.plan.holders()
     }
 }
 
@@ -314,7 +313,7 @@ impl<S: 'static> SourceId<TaskQueue<S>> {
 
 impl<S: 'static> Context<S> {
     fn present(&self) -> Present {
-        let exact = self.time.turn();
+        let exact = self.turn();
         Present { moment: Moment { tick: exact.tick(), wall: self.wall() }, exact }
     }
 }

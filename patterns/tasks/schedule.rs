@@ -74,12 +74,12 @@ impl Moment {
 ///
 /// ```
 /// # use std::time::Duration;
-/// use waterwheel::reactor::tasks::Schedule;
+/// use waterwheel::patterns::tasks::Schedule;
 /// let once = Schedule::after(Duration::from_secs(5));
 /// let often = Schedule::every(Duration::from_secs(60)).first_after(Duration::ZERO);
 /// # #[cfg(feature = "cron")]
 /// let nightly = Schedule::cron_in("30 3 * * *", "Europe/Vienna")?;
-/// # Ok::<(), waterwheel::reactor::tasks::TaskError>(())
+/// # Ok::<(), waterwheel::patterns::tasks::TaskError>(())
 /// ```
 #[derive(Clone)]
 pub struct Schedule(When);
