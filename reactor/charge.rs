@@ -2,9 +2,9 @@
 //!
 //! Knows numbers, and sources that wait for one to fall; never mentions the buffered data.
 //!
-//! Each buffer carries a [`Charge`]: its part of a [`Total`], given back when the buffer is dropped,
-//! whatever the reason. So the total cannot drift: a panic, a hand-over or a removed source gives
-//! back what it held.
+//! Each buffer carries a [`Charge`]: its part of a [`Total`], given back when the buffer is dropped
+//! for any reason. So the total cannot drift: a panic, a hand-over or a removed source gives its
+//! part back.
 //!
 //! # Read next
 //! `cork.rs`: the buffers of connections.
