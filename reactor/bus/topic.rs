@@ -2,8 +2,8 @@
 //!
 //! Knows lists of callbacks; never calls one.
 //!
-//! A listener may change the list it is in while it is called, so nothing is borrowed and no
-//! position is trusted from one listener to the next: the place in the list is found again by key.
+//! A listener may change its own list while it is called, so the list is not borrowed during the
+//! call, and its position is checked again afterwards: it is found by key if it has moved.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -41,7 +41,7 @@ pub(super) struct Listener<S, E> {
 }
 
 /// The listeners of one type of event, in the order of their keys. Shared with the events on their
-/// way, which so find it once and not for each listener.
+/// way, so that an event looks its topic up only once.
 pub(super) struct Topic<S, E>(pub(super) RefCell<Vec<Listener<S, E>>>);
 
 /// A topic, whatever its type.
@@ -65,20 +65,20 @@ impl<S: 'static, E: 'static> AnyTopic for Topic<S, E> {
 /// An event on its way from one listener to the next.
 pub(super) struct Delivery<S, E> {
     pub(super) topic: Rc<Topic<S, E>>,
-    /// The last subscription when the event was told (B2).
+    /// The last subscription when the event was sent (B2).
     pub(super) last: u64,
-    /// Whom it was handed to last; where that was in the list then, and where subscribed.
+    /// The listener that was called last; its index in the list then, and its place.
     pub(super) at: Key,
     pub(super) index: usize,
     pub(super) place: Place,
 }
 
 impl<S, E> Delivery<S, E> {
-    /// Takes out the callback of the next listener; all of it, if it listens once.
+    /// Takes out the callback of the next listener; removes the listener if it listens once.
     #[inline]
     pub(super) fn next(&mut self) -> Option<Callback<S, E>> {
         let mut listeners = self.topic.0.borrow_mut();
-        // Where it was, unless a listener has changed the list.
+        // The index as before, unless a listener has changed the list.
         let mut index = match listeners.get(self.index) {
             Some(listener) if listener.key == self.at => self.index + 1,
             _ => listeners.partition_point(|listener| listener.key <= self.at),
@@ -121,7 +121,7 @@ impl Hasher for TypeHasher {
         self.0 = hash;
     }
 
-    /// Not how a `TypeId` is hashed today; if it ever is, this will do.
+    /// `TypeId` does not call this at present; if it ever does, this hash is good enough.
     fn write(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.0 = self.0.rotate_left(8) ^ u64::from(*byte);

@@ -1,8 +1,8 @@
-//! Orphans: what is due because an end of a promise was dropped, where no `Context` is at hand.
+//! Orphans: callbacks that are due because a resolver was dropped where no `Context` is at hand.
 //!
 //! A resolver is dropped with a timer that is cancelled, a connection that is removed, a callback
-//! that panics. Its `drop` is not handed the loop, so it leaves what is now due here, and the loop
-//! takes it over right after the callback that runs.
+//! that panics. Its `drop` has no access to the loop, so it leaves the callback that is now due
+//! here, and the loop takes it over right after the callback that runs.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -14,13 +14,13 @@ use crate::reactor::{Context, Place};
 /// Shared by the loop and all of its promises.
 pub(in crate::reactor) struct Orphans<S> {
     calls: RefCell<VecDeque<Call<S>>>,
-    /// How many, for the loop, which asks before every deferred callback.
+    /// The number of calls, for the loop, which asks before every deferred callback.
     waiting: Cell<usize>,
-    /// Rejections that nobody caught.
+    /// Rejections without a handler.
     unhandled: Cell<u64>,
-    /// The loop has gone: what is due is dropped.
+    /// True once the loop has gone: calls are dropped then.
     closed: Cell<bool>,
-    /// Calls are being dropped further up on the stack.
+    /// True while a caller further up the stack drops calls.
     dropping: Cell<bool>,
 }
 
@@ -58,14 +58,14 @@ impl<S> Orphans<S> {
         Some(call)
     }
 
-    /// The loop goes: nothing will run any more.
+    /// The loop is being dropped: drops all calls, now and from now on.
     pub(in crate::reactor) fn close(&self) {
         self.closed.set(true);
         self.drop_all();
     }
 
-    /// Dropping a callback drops the resolver of the next link, which puts its callback here: so a
-    /// long chain is dropped by this loop, and not each link inside of the one before (P7).
+    /// Dropping a callback drops the resolver of the next link, which puts its callback here. So
+    /// this loop drops a long chain link by link, without recursion (P7).
     fn drop_all(&self) {
         if self.dropping.replace(true) {
             return;
@@ -76,7 +76,7 @@ impl<S> Orphans<S> {
         self.dropping.set(false);
     }
 
-    /// Tells of a rejection that reached the end of its chain (P4).
+    /// Counts and logs a rejection that reached the end of its chain (P4).
     #[cold]
     pub(super) fn unhandled(&self, place: Place, error: &dyn fmt::Debug) {
         if !self.closed.get() {
@@ -91,7 +91,7 @@ impl<S> Orphans<S> {
 }
 
 impl<S: 'static> Context<S> {
-    /// The next deferred callback; orphans come behind those that are deferred already.
+    /// The next deferred callback; orphans stand behind those that are deferred already.
     #[inline]
     pub(in crate::reactor) fn next_deferred(&mut self) -> Option<Call<S>> {
         if self.orphans.is_waiting() {
