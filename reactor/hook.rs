@@ -30,8 +30,7 @@ struct Hook<S> {
 pub(super) struct Hooks<S> {
     of: [Vec<Hook<S>>; 3],
     added: u64,
-    /// At the point that runs now: the number of the last hook to run, and of the last that has
-    /// run.
+    /// At the current point: the number of the last hook to run, and of the last that has run.
     last: u64,
     done: u64,
     /// The hook that runs now.

@@ -225,8 +225,8 @@ impl Shared {
             if let Some((_, (key, work))) = queue.waiting.pop_first() {
                 drop(queue);
                 if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
-                    // Work catches its own panics, so this one comes from a `drop`, and its payload may
-                    // panic in its own `drop`, too.
+                    // Work catches its own panics, so this one comes from a `drop`. The payload's
+                    // `drop` may panic, too.
                     mem::forget(panic);
                 }
                 queue = self.lock();
