@@ -1,4 +1,4 @@
-//! What holds the loop: references, and the list of them.
+//! References: the things that hold the loop, and the list of them.
 //!
 //! `run` returns when nothing *referenced* is left (R8). Every source, timer and job counts until
 //! [`unref`](Context::unref); so do remotes, and callbacks that wait in the queue. Users of every

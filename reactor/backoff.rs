@@ -42,18 +42,18 @@ impl Backoff {
         }
     }
 
-    /// The pause after the first attempt. 100 ms.
+    /// The pause after the first attempt. Default: 100 ms.
     pub fn first(self, pause: Duration) -> Backoff {
         Backoff { first: pause, ..self }
     }
 
-    /// The longest pause. 30 s.
+    /// The longest pause. Default: 30 s.
     pub fn most(self, pause: Duration) -> Backoff {
         Backoff { most: pause, ..self }
     }
 
     /// By how many percent a pause may be cut short, at random: 0 for a single client, 100 for any
-    /// pause from zero to the whole. 50.
+    /// pause from zero to the whole. Default: 50.
     pub fn jitter_percent(self, percent: u32) -> Backoff {
         Backoff { jitter_percent: percent.min(100), ..self }
     }

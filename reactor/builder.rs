@@ -9,7 +9,7 @@ use super::trace::{LoopEvent, Observer};
 use super::{Reactor, Script};
 use crate::timers::{Clock, ManualClock};
 
-/// What the loop does about a callback that panics (R9).
+/// The policy for a callback that panics (R9).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PanicPolicy {
     /// The panic unwinds out of `run`, which may be called again: queue, slab and the rest of the

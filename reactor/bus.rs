@@ -25,7 +25,7 @@
 //!   that subscribes after the event was sent hears the next event.
 //! * **B3** `emit` is a function that the caller calls, and the listeners are functions that it
 //!   calls: part of the callback that emits. A published event is one callback of the loop, with
-//!   its listeners as parts. What listeners defer runs after that callback (R1, R2).
+//!   its listeners as parts. Callbacks that listeners defer run after it (R1, R2).
 //! * **B4** A listener may emit, also the same event, which is then heard before the outer emit
 //!   goes on. A listener that runs was taken out of its slot and is not entered again: it does not
 //!   hear events emitted while it runs. At most [`LISTENERS_NESTED`] are nested.
@@ -86,7 +86,7 @@ impl Bus {
         Bus { topics: HashMap::default(), numbered: 0, nested: 0 }
     }
 
-    /// Begins to deliver an event; `None` if nobody listens.
+    /// Begins to deliver an event; `None` if it has no listener.
     #[inline]
     fn delivery<S: 'static, E: 'static>(&self) -> Option<Delivery<S, E>> {
         let topic = self.topics.get(&TypeId::of::<E>())?;

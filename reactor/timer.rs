@@ -28,7 +28,7 @@ use crate::timers::{TICK, Tick, TimerId};
 /// After a laptop has slept for a day, an interval of a second has missed 86,400 of them.
 pub const BURST_MAX: u64 = 100;
 
-/// What a repeating timer does about occurrences it could not run in time.
+/// The policy of a repeating timer for occurrences that it could not run in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Missed {
     /// Runs once for all that are past and goes on along the grid of the first deadline.
@@ -59,7 +59,7 @@ pub(super) struct Every<S> {
     missed: Missed,
 }
 
-/// What the wheel holds for each timer.
+/// The value in the wheel for each timer.
 pub(super) enum Timer<S> {
     Once {
         callback: Once<S>,

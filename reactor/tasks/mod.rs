@@ -119,19 +119,19 @@ impl<S: 'static> TaskQueue<S> {
         TaskQueue { plan, armed: None, answers: None, on_end: None }
     }
 
-    /// The most runs under way at once, of all tasks together; for one task, see [`Overrun`]. 64.
+    /// The most runs at once, of all tasks together; for one task, see [`Overrun`]. Default: 64.
     pub fn runs_max(mut self, runs: usize) -> TaskQueue<S> {
         self.plan.limits_mut().runs_max = runs.max(1);
         self
     }
 
-    /// The most tasks; one more is [`TaskError::Full`]. 100,000.
+    /// The most tasks; one more is [`TaskError::Full`]. Default: 100,000.
     pub fn tasks_max(mut self, tasks: usize) -> TaskQueue<S> {
         self.plan.limits_mut().tasks_max = tasks;
         self
     }
 
-    /// How many records of runs are kept, the latest. 1,000.
+    /// How many records of runs are kept, the latest. Default: 1,000.
     pub fn history_max(mut self, records: usize) -> TaskQueue<S> {
         self.plan.limits_mut().history_max = records;
         self

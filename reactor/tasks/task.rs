@@ -115,27 +115,27 @@ impl Task {
         Task { name: name.into(), schedule, settings }
     }
 
-    /// Which of the tasks that are due starts first, and in which lane of the loop. `Normal`. A
-    /// task may starve while the queue is full of tasks with a higher priority.
+    /// Which of the tasks that are due starts first, and in which lane of the loop. Default:
+    /// `Normal`. A task may starve while the queue is full of tasks with a higher priority.
     pub fn priority(mut self, priority: Priority) -> Task {
         self.settings.priority = priority;
         self
     }
 
-    /// What happens when it is due again too early. [`Overrun::Skip`].
+    /// What happens when it is due again too early. Default: [`Overrun::Skip`].
     pub fn overrun(mut self, overrun: Overrun) -> Task {
         self.settings.overrun = overrun;
         self
     }
 
-    /// What happens when a run fails. Nothing.
+    /// How often a failed run is tried again. Default: never.
     pub fn retry(mut self, retry: Backoff) -> Task {
         self.settings.retry = retry;
         self
     }
 
-    /// How long a run may take, each attempt on its own. No limit. It ends the run for the queue
-    /// only: it cannot stop a callback that blocks, or work that was begun for the run.
+    /// How long a run may take, each attempt on its own. Default: no limit. It ends the run for the
+    /// queue only: it cannot stop a callback that blocks, or work that was begun for the run.
     pub fn timeout(mut self, timeout: Duration) -> Task {
         self.settings.timeout = Some(timeout);
         self
@@ -143,7 +143,7 @@ impl Task {
 
     /// How many occurrences are made up for when several were missed: the machine slept, or a
     /// callback took long. The latest of them run, [`CATCH_UP_MAX`] at most, as far as [`Overrun`]
-    /// leaves room. 1.
+    /// leaves room. Default: 1.
     pub fn catch_up(mut self, runs: u32) -> Task {
         self.settings.catch_up = runs.clamp(1, CATCH_UP_MAX);
         self
