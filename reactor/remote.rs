@@ -269,7 +269,7 @@ impl<S: 'static> Context<S> {
 /// ```
 pub struct Remote<S> {
     mailbox: Arc<Mailbox<S>>,
-    /// Shared by clones; the last one that is dropped no longer holds the loop.
+    /// Shared by clones; it holds the loop until the last of them is dropped.
     hold: Option<Arc<Hold<S>>>,
 }
 

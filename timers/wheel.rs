@@ -251,9 +251,8 @@ impl<T> Wheel<T> {
 
     /// Moves the timer to `deadline`, expired or not; false when the id is stale.
     ///
-    /// A later deadline is one store: the timer stays in its slot until the hand reaches that. So a
-    /// timeout that every message re-arms costs one move in each period, and not one for each
-    /// message.
+    /// A later deadline is one store: the timer stays in its slot until the hand reaches the slot.
+    /// So a timeout that every message re-arms costs a move for each period, not for each message.
     #[inline]
     pub fn rearm(&mut self, id: TimerId, deadline: u64) -> bool {
         let Some(node) = self.node(id) else { return false };
