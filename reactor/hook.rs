@@ -35,8 +35,8 @@ pub(super) struct Hooks<S> {
     done: u64,
     /// The hook that runs now.
     running: Option<HookId>,
-    /// True if something has happened since the hooks of `before_poll` ran. Set by dispatch and by
-    /// the removal of a source, reset by phase 1.
+    /// True if something has happened since the hooks of `before_poll` ran. Set by dispatch, by a
+    /// panic and by the removal of a source; reset by phase 1.
     pub(super) unseen: bool,
 }
 
