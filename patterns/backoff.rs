@@ -1,7 +1,7 @@
-//! Trying again: how often, and after which pauses; of promises and of tasks.
+//! Trying again, for promises and tasks: how often, and after which pauses.
 //!
 //! Many clients that lost the same server at the same moment would all come back at the same
-//! moments, and lose it again, so a pause is drawn at random (Brooker, *Exponential Backoff And
+//! moment and overload it again, so a pause is drawn at random (Brooker, *Exponential Backoff And
 //! Jitter*, AWS Architecture Blog, 2015).
 
 use std::time::Duration;
@@ -31,7 +31,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// So many attempts, the first included, one at least.
+    /// At most `attempts` attempts, including the first; at least one.
     pub fn new(attempts: u32) -> Backoff {
         Backoff {
             attempts: attempts.max(1),
@@ -42,24 +42,24 @@ impl Backoff {
         }
     }
 
-    /// The pause after the first attempt. 100 ms.
+    /// The pause after the first attempt. Default: 100 ms.
     pub fn first(self, pause: Duration) -> Backoff {
         Backoff { first: pause, ..self }
     }
 
-    /// The longest pause. 30 s.
+    /// The longest pause. Default: 30 s.
     pub fn most(self, pause: Duration) -> Backoff {
         Backoff { most: pause, ..self }
     }
 
-    /// By how many percent a pause may be cut short, at random: 0 for one client alone, 100 for
-    /// anything from nothing to the whole. 50.
+    /// By how many percent a pause may be cut short, at random: 0 for a single client, 100 for any
+    /// pause from zero to the whole. Default: 50.
     pub fn jitter_percent(self, percent: u32) -> Backoff {
         Backoff { jitter_percent: percent.min(100), ..self }
     }
 
-    /// Draws the jitter from this seed, so that a test has the same pauses each time. By default
-    /// other ones in each process; a task queue has a seed of its own for all of its tasks.
+    /// Draws the jitter from this seed, so that a test has the same pauses each time. The default
+    /// differs in each process; a task queue has a seed of its own for all of its tasks.
     pub fn seed(self, seed: u64) -> Backoff {
         Backoff { seed: Some(seed), ..self }
     }

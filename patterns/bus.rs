@@ -1,9 +1,9 @@
-//! The bus: events of the program's own, and who wants to hear of them.
+//! The bus: events of the program itself, and the listeners that subscribe to them.
 //!
 //! Knows types and callbacks; never mentions sources or timers.
 //!
-//! Parts of a program that should not know each other know an event: any type at all. Who wants to
-//! hear of it subscribes to the type. There are two ways to tell:
+//! Parts of a program that should not know each other share an event, a value of any type. A
+//! listener subscribes to the type. There are two ways to send an event:
 //!
 //! ```text
 //!   publish(event)       into a lane of the event queue, heard in the next turn (R2, R7)
@@ -20,27 +20,28 @@
 //! Each is cited by a test in `tests/patterns/bus.rs`.
 //!
 //! * **B1** Listeners are called by priority, and in the order of subscribing in each.
-//! * **B2** An event is heard by those who were subscribed when it was told. One who is
-//!   unsubscribed before its turn comes, also by a listener of this event, is not called. One who
-//!   is subscribed meanwhile hears the next event.
+//! * **B2** The listeners that were subscribed when an event was sent hear it. A listener that is
+//!   unsubscribed before its turn comes, also by another listener of the event, is not called. One
+//!   that subscribes after the event was sent hears the next event.
 //! * **B3** `emit` is a function that the caller calls, and the listeners are functions that it
 //!   calls: part of the callback that emits. A published event is one callback of the loop, with
-//!   its listeners as parts. What listeners defer runs after that callback (R1, R2).
+//!   its listeners as parts. Callbacks that listeners defer run after it (R1, R2).
 //! * **B4** A listener may emit, also the same event, which is then heard before the outer emit
-//!   goes on. A listener that runs has left its slot and is not entered again: it does not hear
-//!   what is emitted while it runs. At most [`LISTENERS_NESTED`] are nested.
-//! * **B5** A listener that panics loses nobody else an event. By [`PanicPolicy::Drop`] it is
+//!   goes on. A listener that runs was taken out of its slot and is not entered again: it does not
+//!   hear events emitted while it runs. At most [`LISTENERS_NESTED`] are nested.
+//! * **B5** If a listener panics, all others still hear the event. By [`PanicPolicy::Drop`] it is
 //!   dropped, the others are called and `emit` returns. Otherwise the panic passes through: through
 //!   `emit`, to its caller, as through any function; out of `run`, if the event was published, and
 //!   the listeners behind the one that panicked are called when the loop is run again (R9).
-//! * **B6** An event that nobody hears is counted in [`Context::unheard`] and costs neither an allocation nor a
-//!   place in the queue.
+//! * **B6** An event without listeners is counted in
+//!   [`Context::unheard`]. It costs no allocation and no place in
+//!   the queue.
 //! * **B7** Listeners do not hold the loop (R8).
 //!
 //! # Left out
-//! Topics named by strings, wildcards: types are checked by the compiler. Vetoes: a listener that
-//! decides for the others is a function call in disguise. A bound on listeners: the program
-//! subscribes them, no peer can.
+//! Topics named by strings, wildcards: types are checked by the compiler. Vetoes: if a listener
+//! decides for the others, call it as a function. A bound on listeners: only the program subscribes
+//! them, no peer can.
 //!
 //! # Read next
 //! `promise.rs`: one value, for one listener.
@@ -57,8 +58,8 @@ use topic::{AnyTopic, Callback, Delivery, Key, Listener, Topic, TypeHasher};
 
 mod topic;
 
-/// Listeners that may stand on each other on the stack, by emitting what the next one hears (B4).
-/// Far below what a thread's stack holds (2 MiB at least), far above what is meant to happen.
+/// Listeners that may be nested on the stack, each emitting an event that the next one hears (B4).
+/// Far below the limit of a thread's stack (2 MiB at least), far above any intended use.
 pub const LISTENERS_NESTED: usize = 64;
 
 /// Names a listener, to unsubscribe it. `Copy`, never used twice, and harmless when stale.
@@ -166,14 +167,14 @@ impl<S: 'static> Context<S> {
         ListenerId { event, key }
     }
 
-    /// Ends a subscription, at once: also of a listener that was still to be called with the event
-    /// that is told now, and of one that runs. False if the id is stale. O(listeners of the type).
+    /// Ends a subscription at once: also of a listener that was still to be called with the current
+    /// event, and of one that runs. False if the id is stale. O(listeners of the type).
     pub fn unsubscribe(&mut self, id: ListenerId) -> bool {
         let topic = self.extension_ref::<Bus>().and_then(|bus| bus.topics.get(&id.event));
         topic.is_some_and(|topic| topic.remove(id.key))
     }
 
-    /// How many listen to events of type `E`.
+    /// How many listeners events of type `E` have.
     pub fn listeners<E: 'static>(&self) -> usize {
         let topic = self.extension_ref::<Bus>().and_then(|bus| bus.topics.get(&TypeId::of::<E>()));
         topic.map_or(0, |topic| topic.len())
@@ -184,8 +185,8 @@ impl<S: 'static> Context<S> {
         self.extension_ref::<Bus>().map_or(0, |bus| bus.unheard)
     }
 
-    /// Tells an event in the next turn, in lane Normal: [`enqueue`](Context::enqueue) for whoever
-    /// listens. O(1), one allocation; none if nobody does.
+    /// Sends an event in the next turn, in lane Normal, as [`enqueue`](Context::enqueue) does for a
+    /// callback. O(1), one allocation; none if the event has no listener.
     #[track_caller]
     pub fn publish<E: 'static>(&mut self, event: E) {
         self.publish_at(Priority::Normal, event);
@@ -201,17 +202,17 @@ impl<S: 'static> Context<S> {
         }
     }
 
-    /// Tells an event now: calls those who listen, in this call, and answers how many it called.
+    /// Sends an event now: calls its listeners inside this call, and returns how many it called.
     ///
     /// # Panics
-    /// As a listener does, unless the [`PanicPolicy`] says otherwise; and when more than
-    /// [`LISTENERS_NESTED`] listeners stand on each other, which is a recursion without end.
+    /// If a listener panics, unless the [`PanicPolicy`] says otherwise; and if more than
+    /// [`LISTENERS_NESTED`] listeners are nested, which is an endless recursion.
     pub fn emit<E: 'static>(&mut self, state: &mut S, event: &E) -> usize {
         let delivery = self.extension::<Bus>().delivery::<S, E>();
         delivery.map_or(0, |mut delivery| self.deliver(state, event, &mut delivery))
     }
 
-    /// The callback that a published event is.
+    /// The callback of a published event.
     fn deliver_published<E>(&mut self, state: &mut S, event: E, mut delivery: Delivery<S, E>)
     where
         E: 'static,
@@ -227,14 +228,14 @@ impl<S: 'static> Context<S> {
         }
     }
 
-    /// Calls the listeners that are left; answers how many. If those who were there when the event
-    /// was told have all gone, nobody has heard it.
+    /// Calls the listeners that are left; returns how many. If all listeners from when the event
+    /// was sent have gone, it counts as unheard.
     #[inline]
     fn deliver<E>(&mut self, state: &mut S, event: &E, delivery: &mut Delivery<S, E>) -> usize
     where
         E: 'static,
     {
-        // A message and not the end of the stack, which would be the end of the process.
+        // A panic with a message: a stack overflow would end the process.
         assert!(
             delivery.topic.nested.get() < LISTENERS_NESTED,
             "{LISTENERS_NESTED} listeners emit to each other, the last a {}",
@@ -278,7 +279,7 @@ impl<S: 'static> Context<S> {
         }
     }
 
-    /// Drops the listener that has panicked, by [`PanicPolicy::Drop`], and says so.
+    /// Drops and logs the listener that has panicked, by [`PanicPolicy::Drop`].
     #[cold]
     fn drop_listener<E: 'static>(&mut self, key: Key, place: Place, panic: &(dyn Any + Send)) {
         self.report_panic("listener", place, panic);
@@ -286,7 +287,7 @@ impl<S: 'static> Context<S> {
     }
 }
 
-/// A listener while it runs: put back when it ends, also by a panic, unless it was unsubscribed.
+/// A listener while it runs. It is put back, also after a panic, unless it was unsubscribed.
 struct LentListener<'a, S: 'static, E: 'static> {
     delivery: &'a Delivery<S, E>,
     callback: Option<Callback<S, E>>,

@@ -1,11 +1,11 @@
-//! How often: a token bucket of operations on the loop's clock.
+//! Limits on how often something is done: a token bucket of operations on the loop's clock.
 //!
-//! Knows time and numbers; never what an operation is. (How many bytes a connection may pass in a
-//! second is `Rate`, in `net`.)
+//! Knows time and numbers; never mentions what an operation is. (`Rate`, in `net`, limits the bytes
+//! that a connection may pass in a second.)
 //!
 //! The bucket counts in *parts*. An operation costs as many parts as the period has nanoseconds,
-//! and each of those brings as many as there may be operations in a period: whole numbers, so that
-//! nothing is rounded and nothing drifts, whatever the period and whenever somebody looks.
+//! and each nanosecond brings as many parts as there may be operations in a period. These are whole
+//! numbers, so nothing is rounded and nothing drifts, whatever the period and the times of calls.
 //!
 //! ```text
 //!   3 in a second:  a millisecond brings 3 million parts, an operation costs 1000 million
@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 use crate::reactor::Context;
 use crate::timers::{TICK, Tick};
 
-/// A limit on how often something is done: so many operations in a period, and a burst after a
-/// pause. Clones share it: it is that of all who have one, together.
+/// A limit on how often something is done: a number of operations in a period, and a burst after a
+/// pause. Clones share it: it limits all of their users together.
 ///
 /// ```
 /// use std::time::{Duration, Instant};
@@ -58,20 +58,20 @@ struct Bucket {
     /// The period, in nanoseconds; a tick at least.
     period: Cell<u128>,
     burst: Cell<u32>,
-    /// What may be done now, in parts, as of `filled`; below zero, what has been promised. A term
-    /// of it is less than 2^117 by the types of the others.
+    /// The parts that are free as of `filled`; below zero, the parts that are reserved. A term of
+    /// it is less than 2^117 by the types of the others.
     level: Cell<i128>,
-    /// The last look; `None` before the first.
+    /// The time of the last call; `None` before the first.
     filled: Cell<Option<Instant>>,
 }
 
 impl Limiter {
-    /// So many operations in each period, which is whole milliseconds, one at least; and `burst` of
-    /// them at once after a pause, as at the beginning. A burst below a millisecond's worth, or
+    /// Allows `operations` in each period, which is whole milliseconds, one at least; and `burst`
+    /// of them at once after a pause, as at the beginning. A burst below a millisecond's worth, or
     /// one, is raised to that. With 0 operations there is the burst and no more.
     ///
-    /// What comes while the burst is full is lost. A loop that looks seldom, because its callbacks
-    /// are slow, so wants a burst of what may be done in the meantime.
+    /// Operations that become free while the burst is full are lost. So a loop that asks seldom,
+    /// because its callbacks are slow, needs a burst as large as one such interval allows.
     pub fn new(operations: u32, period: Duration, burst: u32) -> Limiter {
         let limiter = Limiter(Rc::new(Bucket {
             operations: Cell::new(operations),
@@ -84,8 +84,8 @@ impl Limiter {
         limiter
     }
 
-    /// Changes it from now on. What was there of a burst, or promised, is kept as far as the new
-    /// burst goes.
+    /// Changes the limit from now on. Operations that are free or reserved are kept, as far as the
+    /// new burst goes.
     pub fn set<S: 'static>(
         &self,
         reactor: &Context<S>,
@@ -105,8 +105,8 @@ impl Limiter {
         bucket.fill(reactor.now());
     }
 
-    /// Takes `count` operations if they may be done now; false, and takes none, if not. Never true
-    /// for more than the burst.
+    /// Takes `count` operations and returns true if they may be done now; else takes none. Never
+    /// true for more than the burst.
     pub fn take<S: 'static>(&self, reactor: &Context<S>, count: u32) -> bool {
         self.0.fill(reactor.now());
         let left = self.0.level.get() - self.0.parts(count);
@@ -116,8 +116,8 @@ impl Limiter {
         left >= 0
     }
 
-    /// How long until [`take`](Limiter::take) would be true, should nobody else take meanwhile; zero
-    /// if it is now, [`Duration::MAX`] if it never will be. To the end of a tick, as timers are.
+    /// How long until [`take`](Limiter::take) returns true, if nobody else takes before; zero if it
+    /// would now, [`Duration::MAX`] if it never will. Rounded up to a whole tick, as for timers.
     pub fn wait<S: 'static>(&self, reactor: &Context<S>, count: u32) -> Duration {
         if count > self.0.burst.get() {
             return Duration::MAX;
@@ -126,13 +126,13 @@ impl Limiter {
         self.0.until(reactor, self.0.level.get() - self.0.parts(count))
     }
 
-    /// Takes `count` operations in any case, and answers how long to wait before they are done: in
-    /// the order in which they were reserved, those of [`take`](Limiter::take) among them. Nobody
-    /// who waits is overtaken, and more than the burst is possible. [`Duration::MAX`], and nothing
-    /// taken, if that will never be.
+    /// Takes `count` operations in any case, and returns how long to wait before they are done.
+    /// They are done in the order of the calls, those of [`take`](Limiter::take) included, so a
+    /// later call never overtakes. `count` may be more than the burst. If the wait would never end,
+    /// takes nothing and returns [`Duration::MAX`].
     ///
-    /// How much is reserved has no bound: whoever reserves for others refuses what would wait for
-    /// too long, by [`wait`](Limiter::wait). What is not done in the end stays taken.
+    /// Reservations have no bound: a program that reserves for others should ask
+    /// [`wait`](Limiter::wait) first and refuse long waits. Unused operations stay taken.
     pub fn reserve<S: 'static>(&self, reactor: &Context<S>, count: u32) -> Duration {
         self.0.fill(reactor.now());
         let left = self.0.level.get().saturating_sub(self.0.parts(count));
@@ -152,7 +152,7 @@ impl Limiter {
 }
 
 impl Bucket {
-    /// What so many operations cost.
+    /// The cost of `operations`, in parts.
     fn parts(&self, operations: u32) -> i128 {
         i128::from(operations) * self.period.get() as i128
     }
@@ -160,14 +160,14 @@ impl Bucket {
     fn fill(&self, now: Instant) {
         let since = now.saturating_duration_since(self.filled.replace(Some(now)).unwrap_or(now));
         let (each, period) = (i128::from(self.operations.get()), self.period.get() as i128);
-        // Less than an operation above the burst, or whoever looks at each tick loses what one tick
-        // brings too much.
+        // Less than an operation above the burst: else a caller that looks at each tick would lose
+        // the excess of one tick.
         let most = self.parts(self.burst.get()) + (each.min(period / NANOS) - 1).max(0) * NANOS;
         let level = self.level.get().saturating_add(each * since.as_nanos() as i128);
         self.level.set(level.min(most));
     }
 
-    /// How long until a level that is below zero has come up to it.
+    /// How long until a level below zero has risen to zero.
     fn until<S: 'static>(&self, reactor: &Context<S>, level: i128) -> Duration {
         let missing = level.min(0).unsigned_abs();
         match u128::from(self.operations.get()) {
@@ -177,13 +177,13 @@ impl Bucket {
                 let nanos = missing.div_ceil(each);
                 let seconds = u64::try_from(nanos / 1_000_000_000).unwrap_or(u64::MAX);
                 let wait = Duration::new(seconds, (nanos % 1_000_000_000) as u32);
-                reactor.until_tick(reactor.turn_tick_after(wait)) // Nobody is called before that.
+                reactor.until_tick(reactor.turn_tick_after(wait)) // No timer runs before that.
             }
         }
     }
 }
 
-/// A burst that is no less than what a tick brings.
+/// The burst, raised to the operations of a tick and to one.
 fn raised(operations: u32, period: Duration, burst: u32) -> u32 {
     let tick = u64::from(operations).div_ceil(Tick::count_of(period).max(1));
     burst.max(u32::try_from(tick).unwrap_or(u32::MAX)).max(1)

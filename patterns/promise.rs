@@ -2,24 +2,24 @@
 //!
 //! Knows deferred callbacks and timers; never mentions a kernel or a socket.
 //!
-//! A promise has two ends. Who makes the value holds the [`Resolver`] and settles it, once. Who
-//! wants the value holds the [`Promise`] and says what comes next: `then` takes the promise and
-//! gives back the promise of what its callback answers, so callbacks stand in a line, not in a
-//! nest. The resolver owns what waits for it, link by link:
+//! A promise has two ends. The maker of the value holds the [`Resolver`] and settles it, once. The
+//! user of the value holds the [`Promise`] and adds callbacks: `then` takes the promise and returns
+//! a promise of its callback's result, so callbacks stand in a line and do not nest. The resolver
+//! owns the chain that waits for it, link by link:
 //!
 //! ```text
 //!   resolver ─▶ node ─▶ callback of `then` ─▶ node ─▶ callback of `catch` ─▶ node ◀─ promise
 //!    (maker)                                                                          (user)
 //! ```
 //!
-//! What a node goes through (`State` in `promise/node.rs`), and which function takes it there:
+//! The states of a node (`State` in `promise/node.rs`), and the functions that change them:
 //!
 //! ```text
 //!               ┌─────────── settle ──────────┐
 //!               │                             ▼
 //!   promise() ─▶ Open ── wait ─▶ Waiting ─ settle ─▶ Settled ── take, detach ─▶ Done
 //!                ├────── adopt ─▶ Adopted ─ settle: the promise that it stands for ─▶ Done
-//!                └───── detach ─▶ Detached ─ settle: a rejection is told ─▶ Done
+//!                └───── detach ─▶ Detached ─ settle: a rejection is logged ─▶ Done
 //!
 //!   any of them ── cancel ─▶ Done
 //! ```
@@ -29,38 +29,38 @@
 //! [`Resolver::resolve`] that does not compile.
 //!
 //! * **P1** A promise settles once: settling takes the resolver.
-//! * **P2** Nothing runs inside `resolve`, `reject`, `then` or `cancel`, but the hooks of
-//!   [`on_cancel`](Promise::on_cancel). A continuation is a deferred callback, in the order of
+//! * **P2** Inside `resolve`, `reject`, `then` and `cancel` only the hooks of
+//!   [`on_cancel`](Promise::on_cancel) run. A continuation is a deferred callback, in the order of
 //!   settling, so a chain settles within the turn that settles its head, as far as the turn's
 //!   budget of deferred callbacks goes (R2).
 //! * **P3** A resolver that is dropped rejects its promise, with [`Broken::Abandoned`]: a lost
-//!   callback is told, it does not hang. Its continuation runs behind what the callback that
-//!   dropped it has deferred. A callback of a chain that panics abandons what follows in the same
-//!   way.
-//! * **P4** Dropping a `Promise` cancels nothing: the work goes on and nobody asks how it ended.
-//!   A rejection that thus reaches nobody is logged with the place of the chain's last link, and
-//!   counted in [`Context::unhandled`].
-//! * **P5** [`cancel`](Promise::cancel) goes up the chain to its makers: no callback of it runs any
-//!   more, all are dropped at once, and the makers' hooks take back what would have settled it. The
-//!   combinators cancel what can no longer count: the losers of a race, the rest of a failed `all`.
-//! * **P6** A pending promise does not hold the loop (R8). What will settle it does.
-//! * **P7** Neither settling nor cancelling nor dropping recurses: chains may be of any length.
-//! * **P8** What is settled, abandoned or cancelled is freed at once, callbacks and values; what is
-//!   pending goes with its resolver or with the loop. (But a promise that waits for itself, as its
-//!   callback owns its resolver, is a cycle, as of `Rc`: nobody can ever settle it.)
+//!   callback is an error, and its chain does not hang. The continuation runs behind the callbacks
+//!   deferred by the one that dropped the resolver. A callback of a chain that panics abandons the
+//!   rest of the chain in the same way.
+//! * **P4** Dropping a `Promise` cancels nothing: the work goes on, and its result is dropped.
+//!   A rejection without a handler is logged with the place of the chain's last link, and counted
+//!   in [`Context::unhandled`].
+//! * **P5** [`cancel`](Promise::cancel) goes up the chain to its makers: no callback runs any more,
+//!   all are dropped at once, and the makers' hooks take back the work that would settle it. The
+//!   combinators cancel what no longer counts: the losers of a race, the rest of a failed `all`.
+//! * **P6** A pending promise does not hold the loop (R8). The work that will settle it does.
+//! * **P7** Settling, cancelling and dropping never recurse: chains may be of any length.
+//! * **P8** A settled, abandoned or cancelled promise frees its callbacks and value at once; a
+//!   pending one frees them with its resolver or with the loop. (If its callback owns its own
+//!   resolver, it is an `Rc` cycle: it waits for itself and is never settled.)
 //!
 //! # Left out
 //! `async` and `await`. The compiler would turn a function that awaits into a *state machine*, an
 //! enum with a variant for each `await` that holds the locals alive there, and `poll` would run it
-//! from one to the next; the last thing a pending `poll` does is to leave a *waker* with what it
-//! waits for, and when that calls the waker, an executor polls the machine again, from its
-//! outermost future inwards. So nothing is allocated for a link, and loops and `?` read as ever.
+//! from one to the next. The last step of a pending `poll` is to leave a *waker* with the object it
+//! waits for; when that object calls the waker, an executor polls the machine again, from its
+//! outermost future inwards. So a link needs no allocation, and loops and `?` work as usual.
 //! The price: a second colour of functions, pinning, a waker that must be `Send`, and no `&mut S`,
-//! as a future cannot borrow across an `await` what others use meanwhile. Here a link costs two
-//! allocations and a callback is handed the state each time. A chain is the same machine, written
+//! because a future cannot borrow across an `await` a state that others use. Here a link costs two
+//! allocations and a callback receives the state each time. A chain is the same machine, written
 //! by hand, with its variants in boxes.
 //!
-//! Several listeners of one promise: that would need `T: Clone`. The bus (`bus.rs`) has many.
+//! Several listeners of one promise: that would need `T: Clone`. The bus (`bus.rs`) allows many.
 //!
 //! # Read next
 //! `promise/node.rs`: how two ends settle one value.
@@ -107,13 +107,13 @@ pub use settle::{Answer, Broken, Rejection, Resolver};
 /// # Ok::<(), io::Error>(())
 /// ```
 pub struct Promise<S: 'static, T: 'static, E: Rejection> {
-    /// `None` once it is handed on.
+    /// `None` once the node was handed on.
     node: Option<Rc<Node<S, T, E>>>,
 }
 
 impl<S: 'static> Context<S> {
-    /// A promise, and the right to settle it. From callbacks to promises it is one step: move
-    /// [`Resolver::done`] to where a callback is wanted.
+    /// A promise, and the right to settle it. To turn a function with a callback into one with a
+    /// promise, pass [`Resolver::done`] as the callback.
     ///
     /// ```
     /// # use std::{io, time::Duration};
@@ -144,8 +144,8 @@ impl<S: 'static> Context<S> {
         (Promise { node: Some(node.clone()) }, Resolver::new(node))
     }
 
-    /// A promise that is resolved after `delay`, as by [`after`](Context::after). Cancelled, it
-    /// takes its timer along.
+    /// A promise that is resolved after `delay`, as by [`after`](Context::after). Cancelling it
+    /// cancels its timer.
     #[track_caller]
     pub fn delay<E: Rejection>(&mut self, delay: Duration) -> Promise<S, (), E> {
         let (promise, resolver) = self.promise();
@@ -159,7 +159,7 @@ impl<S: 'static> Context<S> {
 }
 
 impl<S: 'static> Context<S> {
-    /// [`offload`](Context::offload) as a promise of what `work` returns. Cancelled, it takes back
+    /// [`offload`](Context::offload) as a promise of the result of `work`. Cancelling it takes back
     /// work that has not begun.
     ///
     /// ```
@@ -194,7 +194,7 @@ impl<S: 'static> Context<S> {
 }
 
 impl<S: 'static, T: 'static, E: Rejection> Promise<S, T, E> {
-    /// A promise that is resolved already: for a function that answers from its cache.
+    /// A promise that is resolved already: for a function that has the value in its cache.
     #[track_caller]
     pub fn resolved(reactor: &mut Context<S>, value: T) -> Promise<S, T, E> {
         let (promise, resolver) = reactor.promise();
@@ -210,9 +210,9 @@ impl<S: 'static, T: 'static, E: Rejection> Promise<S, T, E> {
         promise
     }
 
-    /// Calls `callback` with the value when it is there. What it answers settles the promise that
-    /// `then` gives back: nothing, a `Result`, or another promise, which is waited for. A rejection
-    /// passes by. O(1), two allocations.
+    /// Calls `callback` with the value when it is there. The callback's result settles the promise
+    /// that `then` returns: nothing, a `Result`, or another promise, which is waited for. A
+    /// rejection passes by. O(1), two allocations.
     #[track_caller]
     pub fn then<A, F>(self, reactor: &mut Context<S>, callback: F) -> Promise<S, A::Value, E>
     where
@@ -227,8 +227,8 @@ impl<S: 'static, T: 'static, E: Rejection> Promise<S, T, E> {
         })
     }
 
-    /// Calls `callback` with the error if there is one; what it answers takes the value's place. A
-    /// value passes by.
+    /// Calls `callback` with the error if there is one; its result takes the value's place. A value
+    /// passes by.
     #[track_caller]
     pub fn catch<A, F>(self, reactor: &mut Context<S>, callback: F) -> Promise<S, T, E>
     where
@@ -243,8 +243,8 @@ impl<S: 'static, T: 'static, E: Rejection> Promise<S, T, E> {
         })
     }
 
-    /// Calls `callback` either way, and passes on what came. Not when the chain is cancelled: what
-    /// must be undone even then is the business of a captured value's `Drop`.
+    /// Calls `callback` in both cases, and passes the value or error on. It is not called if the
+    /// chain is cancelled: work that must be undone even then belongs in a captured value's `Drop`.
     #[track_caller]
     pub fn finally<F>(self, reactor: &mut Context<S>, callback: F) -> Promise<S, T, E>
     where
@@ -256,7 +256,7 @@ impl<S: 'static, T: 'static, E: Rejection> Promise<S, T, E> {
         })
     }
 
-    /// Another type of error, so that promises of different makers can stand in one chain.
+    /// Converts the error, so that promises of different makers can stand in one chain.
     #[track_caller]
     pub fn map_err<E2, F>(self, reactor: &mut Context<S>, convert: F) -> Promise<S, T, E2>
     where
@@ -268,8 +268,9 @@ impl<S: 'static, T: 'static, E: Rejection> Promise<S, T, E> {
         })
     }
 
-    /// Adds to what is done when the promise is cancelled while it is pending: take back what would
-    /// have settled it. For makers of promises; dropped when it settles. It runs inside `cancel`.
+    /// Adds a hook that runs when the promise is cancelled while it is pending, to take back the
+    /// work that would settle it. For makers of promises. It runs inside `cancel`, and is dropped
+    /// when the promise settles.
     #[must_use = "dropping a promise detaches it"]
     pub fn on_cancel<F>(self, hook: F) -> Promise<S, T, E>
     where
@@ -281,9 +282,8 @@ impl<S: 'static, T: 'static, E: Rejection> Promise<S, T, E> {
         self
     }
 
-    /// Ends the chain, as far up as it is pending: none of its callbacks is called any more, not
-    /// even one that was due in this turn; what they own is dropped; its maker's hook is called.
-    /// O(links).
+    /// Ends the chain, as far up as it is pending: its callbacks are dropped and never called, even
+    /// if one was due in this turn, and its maker's hook is called. O(links).
     pub fn cancel(mut self, reactor: &mut Context<S>) {
         if let Some(node) = self.node.take() {
             cancel_up(reactor, &*node);
@@ -317,8 +317,8 @@ impl<S: 'static, T: 'static, E: Rejection> Promise<S, T, E> {
         F: FnOnce(&mut Context<S>, &mut S, Result<T, E>) + 'static,
     {
         let Some(node) = self.node.take() else { return };
-        // The node owns the callback and the callback the node, which holds the value until it is
-        // asked for. The cycle ends when the resolver does, and there is always one.
+        // The node owns the callback, and the callback owns the node, which holds the value until
+        // the callback takes it. The cycle ends with the resolver, and there is always one.
         let settled = node.clone();
         let run = Box::new(move |reactor: &mut Context<S>, state: &mut S| {
             let result = settled.take();
@@ -330,7 +330,7 @@ impl<S: 'static, T: 'static, E: Rejection> Promise<S, T, E> {
         node.wait(reactor, run, place);
     }
 
-    /// The way up for a cancel.
+    /// The link that a cancel follows up the chain.
     #[inline]
     fn up(&self) -> Option<Up<S>> {
         self.node.as_ref().map(|node| Rc::downgrade(node) as Up<S>)

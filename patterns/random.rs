@@ -1,4 +1,4 @@
-//! Chance: numbers from a seed, the same each time.
+//! Random numbers from a seed, the same each time.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
@@ -29,7 +29,7 @@ impl Random {
         self.up_to(n.saturating_sub(1))
     }
 
-    /// A number up to `most`, and that included.
+    /// A number up to `most`, including `most`.
     pub(crate) fn up_to(&mut self, most: u64) -> u64 {
         ((u128::from(self.next()) * (u128::from(most) + 1)) >> 64) as u64
     }

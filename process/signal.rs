@@ -1,10 +1,10 @@
-//! Signals: what interrupts a process, as events in the queue.
+//! Signals of the process, as events in the queue.
 //!
 //! Knows signal-hook, which does the part that needs care; never mentions what a signal is for.
 //!
-//! A signal handler proper may run between any two instructions, and so may do next to nothing
-//! (signal-safety(7)). signal-hook's notes the number and writes a byte to a socket of the loop's;
-//! the rest is ordinary sources:
+//! A real signal handler may run between any two instructions, and so is allowed to do very little
+//! (signal-safety(7)). The one of signal-hook notes the number and writes a byte to a socket of the
+//! loop; the rest is ordinary sources:
 //!
 //! ```text
 //!   SIGINT ─▶ signal-hook: noted, one byte ─▶ hub, a source ─resume─▶ handler, handler, …
@@ -12,26 +12,26 @@
 //! ```
 //!
 //! # Rules
-//! 1. Signals merge, as the kernel's do: one that comes again before its handlers have run is one.
+//! 1. Signals merge, as in the kernel: a signal that comes twice before its handlers run is one.
 //! 2. Handlers of a signal run in the order in which they were added, each as a callback of its
 //!    own.
-//! 3. Every loop of the process that handles a signal is told.
-//! 4. A handler does not hold the loop, unless it is told to by [`reref`](Context::reref): what
-//!    waits for Ctrl-C waits for something else as well.
-//! 5. A signal that was ever handled does not do what it did before, also when its last handler has
-//!    gone: it does nothing. [`Signal::default_action`] does what it used to.
-//! 6. A handled signal is heard, whatever the parent of this process has made of it. A program
-//!    inherits which signals are ignored (nohup(1)) and which are blocked (execve(2)): the handler
-//!    ends the one, and the loop's thread unblocks the other. Signals that nobody asked for stay as
+//! 3. Every loop of the process that handles a signal gets it.
+//! 4. A handler holds the loop only after [`reref`](Context::reref): a program that waits for
+//!    Ctrl-C usually waits for something else as well.
+//! 5. A signal that was ever handled loses its default action for good: after its last handler has
+//!    gone it does nothing. [`Signal::default_action`] does the default action.
+//! 6. A handled signal arrives, even if the parent of this process has ignored or blocked it. A
+//!    program inherits which signals are ignored (nohup(1)) and which are blocked (execve(2)): the
+//!    handler ends the first, and the loop's thread unblocks the second. All other signals stay as
 //!    they are.
 //!
 //! A blocked signal is unblocked in one thread, the loop's, and that is enough: the kernel gives a
 //! signal of the process to any thread that does not block it. Threads that this one starts later,
-//! workers too, inherit its mask; those that are there keep theirs, and so do the children that
-//! they start.
+//! workers too, inherit its mask; existing threads keep theirs, and the children that they start
+//! inherit it.
 //!
 //! # Read next
-//! `child/mod.rs`: what SIGCHLD is good for.
+//! `child/mod.rs`: a use of SIGCHLD.
 
 use std::fmt;
 use std::io;
@@ -45,9 +45,9 @@ use signal_hook_mio::v1_0::Signals;
 
 use crate::reactor::{Context, Options, RawId, Readiness, SourceId};
 
-/// The highest number of any system; the kernel refuses those that it does not have.
+/// The highest signal number of any system; the kernel refuses numbers that it does not have.
 const SIGNAL_MAX: i32 = 127;
-/// A message of the hub to who handles a signal: it has come.
+/// The message of the hub to a handler: its signal has come.
 const CAME: Readiness = Readiness::MESSAGES[0];
 
 /// A signal, see signal(7).
@@ -61,13 +61,13 @@ impl Signal {
     pub const INT: Signal = Signal(signal::SIGINT);
     /// Ctrl-\.
     pub const QUIT: Signal = Signal(signal::SIGQUIT);
-    /// Please end.
+    /// Asks the process to end.
     pub const TERM: Signal = Signal(signal::SIGTERM);
     /// Ends the process. Can be sent, not handled.
     pub const KILL: Signal = Signal(signal::SIGKILL);
-    /// The program's own.
+    /// For the program's own use.
     pub const USR1: Signal = Signal(signal::SIGUSR1);
-    /// The program's own.
+    /// For the program's own use.
     pub const USR2: Signal = Signal(signal::SIGUSR2);
     /// A child has ended, or was stopped or continued.
     pub const CHLD: Signal = Signal(signal::SIGCHLD);
@@ -90,8 +90,8 @@ impl Signal {
         self.0
     }
 
-    /// Does what this signal does where nobody handles it: most end the process, so that its
-    /// parent sees by which signal. For a second Ctrl-C, say.
+    /// Does what this signal does without a handler: most end the process, and its parent sees by
+    /// which signal. For instance at a second Ctrl-C.
     ///
     /// # Errors
     /// There is no such signal.
@@ -99,8 +99,8 @@ impl Signal {
         low_level::emulate_default_handler(self.0)
     }
 
-    /// Lets the calling thread hear it. Signals without a name, the real-time ones, are unblocked all
-    /// together: there is no safe call for a single one.
+    /// Unblocks the signal in the calling thread. Signals without a name, the real-time ones, are
+    /// unblocked all together: there is no safe call for a single one.
     fn unblock(self) -> io::Result<()> {
         let set = match Named::try_from(self.0) {
             Ok(named) => SigSet::from(named),
@@ -117,7 +117,7 @@ impl Signal {
         io::Error::new(io::ErrorKind::InvalidInput, format!("cannot handle {self}: {why}"))
     }
 
-    /// Whether it can be handled. signal-hook panics where it cannot.
+    /// Fails if the signal cannot be handled: signal-hook would panic then.
     fn check(self) -> io::Result<()> {
         match self.0 {
             signal::SIGKILL | signal::SIGSTOP => Err(self.refuse("no process can")),
@@ -140,7 +140,7 @@ impl fmt::Display for Signal {
     }
 }
 
-/// A signal's handler, as a source of the loop. Remove it to handle the signal no more.
+/// A signal's handler, as a source of the loop. Remove it to end the handling.
 #[derive(Debug)]
 pub struct OnSignal(Signal);
 
@@ -154,7 +154,7 @@ impl OnSignal {
 /// Names a handler of a signal.
 pub type SignalId = SourceId<OnSignal>;
 
-/// Nothing to register: it is resumed.
+/// Registers nothing: the hub resumes it.
 impl mio::event::Source for OnSignal {
     fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
         Ok(())
@@ -174,7 +174,7 @@ struct OfLoop(Option<SourceId<Hub>>);
 /// Where a loop's signals arrive.
 struct Hub {
     signals: Signals,
-    /// Who is resumed, in order. Ids that have become stale stay until somebody looks.
+    /// The sources to resume, in order. Stale ids stay until the next use of the list.
     resumes: Vec<(Signal, RawId, Readiness)>,
 }
 
@@ -191,8 +191,8 @@ impl mio::event::Source for Hub {
 }
 
 impl<S: 'static> Context<S> {
-    /// Calls `callback` whenever the process gets `signal`. It does not hold the loop; the head of
-    /// `process/signal.rs` has the rules.
+    /// Calls `callback` whenever the process gets `signal`. It does not hold the loop. The rules
+    /// are in the head of `process/signal.rs`.
     ///
     /// ```
     /// use waterwheel::{Reactor, process::Signal};
@@ -248,13 +248,13 @@ impl<S: 'static> Context<S> {
         Ok(())
     }
 
-    /// Lets the process survive `signal` from now on, before anybody waits for it.
+    /// Lets the process survive `signal` from now on, also without a handler.
     #[track_caller]
     pub fn catch_signal(&mut self, signal: Signal) -> io::Result<()> {
         self.signal_hub(signal).map(drop)
     }
 
-    /// The hub, which is made when it is first wanted, listening for `signal`.
+    /// The hub, listening for `signal`. It is made when it is first needed.
     #[track_caller]
     fn signal_hub(&mut self, signal: Signal) -> io::Result<SourceId<Hub>> {
         signal.check()?;
@@ -269,7 +269,7 @@ impl<S: 'static> Context<S> {
                 *self.extension::<OfLoop>().0.insert(hub)
             }
         };
-        // Once; again does nothing. One that has waited, blocked, comes when the handler is there.
+        // A second call does nothing. A blocked signal that waits comes when the handler is there.
         match self[hub].signals.add_signal(signal.0).and_then(|()| signal.unblock()) {
             Ok(()) => Ok(hub),
             Err(error) => Err(signal.refuse(error)),
@@ -277,7 +277,7 @@ impl<S: 'static> Context<S> {
     }
 }
 
-/// Resumes whoever waits for the signals that have come.
+/// Resumes the sources that wait for the signals that have come.
 fn take_signals<S: 'static>(reactor: &mut Context<S>, id: SourceId<Hub>) {
     let hub = &mut reactor[id];
     let came: Vec<i32> = hub.signals.pending().collect();

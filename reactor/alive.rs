@@ -1,8 +1,8 @@
-//! What holds the loop: references, and the list of them.
+//! References: the things that hold the loop, and the list of them.
 //!
-//! `run` returns when nothing *referenced* is left (R8). Every source, timer and job counts unless
-//! it was told not to; so do remotes, and callbacks that wait in the queue. "Why does `run` not
-//! return?" is the question every loop of this kind gets, so this one answers it.
+//! `run` returns when nothing *referenced* is left (R8). Every source, timer and job counts until
+//! [`unref`](Context::unref); so do remotes, and callbacks that wait in the queue. Users of every
+//! such loop ask "Why does `run` not return?"; [`why_alive`](Context::why_alive) answers.
 
 use std::any::TypeId;
 use std::fmt;
@@ -68,7 +68,7 @@ impl<T> From<SourceId<T>> for Handle {
     }
 }
 
-/// A source, a timer or a job, where any will do.
+/// A source, a timer or a job: the argument of methods that take any of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handle(Subject);
 
@@ -133,11 +133,11 @@ impl<S: 'static> Context<S> {
         true
     }
 
-    /// Whether `run` has a reason not to return.
+    /// Returns true if something holds the loop, so that `run` goes on.
     #[inline]
     pub fn is_alive(&self) -> bool {
-        // Remotes before posts: a remote posts first and goes then, so once it is seen to have gone
-        // its last post is seen, too.
+        // Remotes before posts: a remote posts before it is dropped, so once its drop is seen, its
+        // last post is seen, too.
         self.referenced > 0 || self.mailbox.is_expecting() || self.waiting_calls() > 0
     }
 

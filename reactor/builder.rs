@@ -9,15 +9,15 @@ use super::trace::{LoopEvent, Observer};
 use super::{Reactor, Script};
 use crate::timers::{Clock, ManualClock};
 
-/// What becomes of a callback that panics (R9).
+/// The policy for a callback that panics (R9).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PanicPolicy {
     /// The panic unwinds out of `run`, which may be called again: queue, slab and the rest of the
-    /// turn's events are as they were.
+    /// turn's events are kept.
     #[default]
     Propagate,
-    /// The source, timer or callback that panicked is dropped, the place that made it is logged,
-    /// and the loop goes on.
+    /// The source, timer or callback that panicked is dropped, the place where it was made is
+    /// logged, and the loop goes on.
     Drop,
 }
 
@@ -59,8 +59,8 @@ impl<S: 'static> Builder<S> {
         }
     }
 
-    /// Uses a clock that is moved by hand, and by the loop to the next deadline when nothing else
-    /// is left to do.
+    /// Uses a clock that is moved by hand, and that the loop moves to the next deadline when
+    /// nothing else is left to do.
     pub fn clock(mut self, clock: &ManualClock) -> Builder<S> {
         self.clock = Clock::Manual(clock.clone());
         self
@@ -72,13 +72,13 @@ impl<S: 'static> Builder<S> {
         self
     }
 
-    /// Tells `observer` everything that happens. It must not be slow: it runs inside the turn.
+    /// Calls `observer` with everything that happens. It must be fast: it runs inside the turn.
     pub fn observer<F: FnMut(&LoopEvent) + 'static>(mut self, observer: F) -> Builder<S> {
         self.observer = Some(Box::new(observer));
         self
     }
 
-    /// What becomes of a callback that panics. Default: [`PanicPolicy::Propagate`].
+    /// Sets the policy for a callback that panics. Default: [`PanicPolicy::Propagate`].
     pub fn panic_policy(mut self, policy: PanicPolicy) -> Builder<S> {
         self.panic = policy;
         self
@@ -86,10 +86,10 @@ impl<S: 'static> Builder<S> {
 
     /// Looks for events for up to this long before it sleeps. Default: zero, it sleeps at once.
     ///
-    /// A sleeping thread takes the kernel some 15 µs to wake on the machine this was measured on; a
-    /// loop that looks finds the next message of a busy peer at once. The price is a core that is
-    /// kept busy for that long after each event, so 50 µs is much, and a loop that shares its core
-    /// with the peer it waits for only slows that down.
+    /// The kernel took some 15 µs to wake a sleeping thread on the machine where this was measured;
+    /// a loop that spins finds the next message of a busy peer at once. The price is a core that is
+    /// busy for that long after each event, so 50 µs is much, and a loop that shares its core with
+    /// the peer it waits for only slows the peer down.
     pub fn spin(mut self, at_most: Duration) -> Builder<S> {
         self.spin = at_most;
         self
@@ -97,7 +97,7 @@ impl<S: 'static> Builder<S> {
 
     /// Posts from other threads that may wait to be collected; one more is
     /// [`PostError::Full`](super::PostError::Full). Default: no bound but memory. Results of jobs
-    /// are taken whatever the bound, and count while they wait.
+    /// are always taken, whatever the bound, and count while they wait.
     pub fn mailbox_posts_max(mut self, posts: usize) -> Builder<S> {
         self.posts_max = posts;
         self

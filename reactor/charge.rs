@@ -1,10 +1,10 @@
 //! A number of bytes that many buffers make up together.
 //!
-//! Knows numbers, and sources that wait for one to fall; never mentions what is buffered.
+//! Knows numbers, and sources that wait for one to fall; never mentions the buffered data.
 //!
-//! Each buffer carries a [`Charge`]: its part of a [`Total`], given back when the buffer is dropped,
-//! whatever the reason. So the total cannot drift: a panic, a hand-over or a removed source gives
-//! back what it held.
+//! Each buffer carries a [`Charge`]: its part of a [`Total`], given back when the buffer is dropped
+//! for any reason. So the total cannot drift: a panic, a hand-over or a removed source gives its
+//! part back.
 //!
 //! # Read next
 //! `cork.rs`: the buffers of connections.
@@ -24,12 +24,12 @@ struct Inner {
     bytes: Cell<usize>,
     /// At or below this the sources that wait are resumed.
     low: usize,
-    /// Who waits, by loop: ids are unique within one.
+    /// The sources that wait, by loop: ids are unique within one loop.
     waiting: RefCell<HashMap<(usize, RawId), (Resumer, Readiness)>>,
 }
 
 impl Total {
-    /// None yet. Sources that wait are resumed when it has fallen to `low`.
+    /// A total of zero bytes. Sources that wait are resumed when it has fallen to `low`.
     pub(crate) fn new(low: usize) -> Total {
         Total(Rc::new(Inner { bytes: Cell::new(0), low, waiting: RefCell::default() }))
     }
@@ -49,7 +49,7 @@ impl Total {
         self.0.waiting.borrow_mut().insert((resumer.key(), id), (resumer.clone(), ready));
     }
 
-    /// Waits no more. Returns true if it did.
+    /// Ends the wait of a source. Returns true if it waited.
     pub(crate) fn forget(&self, resumer: &Resumer, id: RawId) -> bool {
         self.0.waiting.borrow_mut().remove(&(resumer.key(), id)).is_some()
     }
@@ -85,7 +85,7 @@ impl fmt::Debug for Total {
 /// A buffer's part of a total.
 #[derive(Debug, Default)]
 pub(crate) struct Charge {
-    /// `None` while it has none.
+    /// `None` while the buffer is not charged.
     total: Option<Total>,
     bytes: usize,
 }
@@ -103,7 +103,7 @@ impl Charge {
         }
     }
 
-    /// The buffer is gone, or is somebody else's.
+    /// Gives the bytes back: the buffer is gone, or has another owner.
     pub(crate) fn release(&mut self) {
         if let Some(total) = self.total.take() {
             total.change(self.bytes, 0);

@@ -1,4 +1,4 @@
-//! What callbacks see of the loop: everything but the right to run it.
+//! The loop as its callbacks see it: they may do everything but run it.
 //!
 //! Knows every part of the loop's state; the parts' own files hold most of its methods.
 //!
@@ -27,9 +27,9 @@ use crate::timers::{Clock, Now, Stamp, Tick, Timeline, WallTime, Wheel};
 
 /// The loop as its callbacks see it. [`Reactor`](super::Reactor) derefs to it.
 ///
-/// All of its operations may be called from any callback, about any source or timer, the one that
-/// runs included, and take effect at once (R4). What is not here is `run`: a callback cannot turn
-/// the loop that is calling it (R1).
+/// All of its operations may be called from any callback, on any source or timer, the one that
+/// runs included, and take effect at once (R4). Only `run` is missing: a callback cannot turn the
+/// loop that is calling it (R1).
 ///
 /// ```compile_fail,E0599
 /// # let mut reactor = waterwheel::Reactor::<()>::new().unwrap();
@@ -45,7 +45,7 @@ pub struct Context<S> {
     pub(super) sources: Sources<S>,
     pub(super) wheel: Wheel<Timer<S>>,
     pub(super) queue: EventQueue<S>,
-    /// What runs before the next event; in order.
+    /// Callbacks that run before the next event, in order.
     pub(super) deferred: VecDeque<Call<S>>,
     /// What was deferred where no `Context` is at hand; joins `deferred`.
     pub(super) local: Local<S>,
@@ -55,15 +55,15 @@ pub struct Context<S> {
     pub(super) time: Time,
     pub(super) registry: mio::Registry,
     pub(super) mailbox: Arc<Mailbox<S>>,
-    /// Whether a remote was ever made; without one the mailbox need not be looked at.
+    /// True once a remote or a job was made; until then nobody looks at the mailbox.
     pub(super) remotes: bool,
     pub(super) inbox: Inbox<S>,
     pub(super) jobs: Jobs<S>,
-    /// Sources resumed without a `Context`; `None` until someone may.
+    /// Sources resumed without a `Context`; `None` until a [`Resumer`] is asked for.
     pub(super) resumer: Option<Resumer>,
     /// Sources to be flushed in phase 1; each at most once.
     pub(super) touched: VecDeque<RawId>,
-    /// Sources that went in this turn, dropped in phase 7.
+    /// Sources removed in this turn, dropped in phase 7.
     pub(super) removed: Vec<Entry<S>>,
     pub(super) trace: Trace,
     pub(super) statistics: Statistics,
@@ -71,11 +71,11 @@ pub struct Context<S> {
     pub(super) referenced: usize,
     /// The source or timer whose callback runs now.
     pub(super) running: Subject,
-    /// Where the callback that ran last was handed to the loop.
+    /// The place where the callback that ran last was handed to the loop.
     pub(super) running_place: Place,
-    /// What is left of the turn's budget of deferred callbacks.
+    /// Deferred callbacks that may still run in this turn.
     pub(super) deferred_left: usize,
-    /// Callbacks that this turn began with.
+    /// Callbacks in the batch of this turn.
     pub(super) batch_len: usize,
     pub(super) stopping: bool,
     pub(super) scratch: Box<[u8]>,
@@ -89,7 +89,7 @@ pub struct Statistics {
     pub turns: u64,
     /// Callbacks run, hooks not counted.
     pub callbacks: u64,
-    /// Events that reached nobody: their source or timer had gone, or the timer was put off (R4).
+    /// Events that were dropped: their source or timer had gone, or the timer was re-armed (R4).
     pub stale: u64,
     /// Callbacks that panicked and were dropped by [`PanicPolicy::Drop`](super::PanicPolicy).
     pub panicked: u64,
@@ -99,14 +99,14 @@ pub struct Statistics {
     pub jobs_refused: u64,
 }
 
-/// The clock, and what it showed in this turn.
+/// The clock, and the time that it showed in this turn.
 pub(super) struct Time {
     pub(super) clock: Clock,
     pub(super) timeline: Timeline,
-    /// The turn's `now`: read when somebody first asks, so that a turn which neither looks at a
-    /// timer nor at the time does not pay for the clock.
+    /// The turn's `now`, read when it is first needed: a turn that needs neither a timer nor the
+    /// time does not pay for the clock.
     stamp: Cell<Option<(Instant, Now)>>,
-    /// Outside of a turn nothing is kept: time passes between turns, too.
+    /// True during a turn. Between turns `stamp` is not kept, because time passes.
     pub(super) in_turn: bool,
 }
 
@@ -136,20 +136,20 @@ impl Time {
         self.stamp().0
     }
 
-    /// The same, as deadlines count.
+    /// The same as a [`Now`], from which deadlines count.
     #[inline]
     pub(super) fn turn(&self) -> Now {
         self.stamp().1
     }
 
-    /// This very moment, read from the clock.
+    /// The current moment, read from the clock.
     #[inline]
     pub(super) fn this_moment(&self) -> Stamp {
         self.timeline.stamp(self.clock.now())
     }
 }
 
-/// The size of the buffer lent by [`Context::take_scratch`]: what a read takes at most.
+/// The size of the buffer lent by [`Context::take_scratch`]; the most that one read takes.
 pub const SCRATCH_BYTES: usize = 64 * 1024;
 
 impl<S: 'static> Context<S> {
@@ -159,7 +159,7 @@ impl<S: 'static> Context<S> {
         self.time.now()
     }
 
-    /// What the wall clock showed at [`now`](Context::now), rounded down;
+    /// The wall clock's time at [`now`](Context::now), rounded down;
     /// [`unix_ms`](WallTime::unix_ms) is its number. It may be set: measure with `now`.
     pub fn wall(&self) -> WallTime {
         let since = self.time.clock.now().saturating_duration_since(self.now());
@@ -169,9 +169,9 @@ impl<S: 'static> Context<S> {
 
     /// Runs `callback` right after the callback that runs now, before the next event (R2).
     ///
-    /// Deferred callbacks run in order and may defer more. Past
+    /// Deferred callbacks run in order and may defer more. After
     /// [`DEFERRED_PER_TURN`](super::DEFERRED_PER_TURN) of them in one turn the rest waits for the
-    /// next, so that a chain without end does not keep the loop from its sources.
+    /// next, so that an endless chain cannot starve the sources.
     #[track_caller]
     #[inline]
     pub fn defer<F>(&mut self, callback: F)
@@ -219,8 +219,8 @@ impl<S: 'static> Context<S> {
         self.queue.enqueue(priority, call);
     }
 
-    /// Lets this turn be the last: `run` returns when it is complete, with everything that is
-    /// queued for later kept for another `run`. Called before `run`, it makes that return at once.
+    /// Makes this turn the last: `run` returns when it is complete, and keeps the queued callbacks
+    /// for another `run`. A `stop` before `run` makes `run` return at once.
     #[track_caller]
     pub fn stop(&mut self) {
         self.note(Kind::Stopped, Subject::None, Place::caller(), 0);
@@ -248,7 +248,7 @@ impl<S: 'static> Context<S> {
         self.queue.calls() + self.deferred.len() + self.local.len() + self.inbox.len() + posted
     }
 
-    /// Whether anything waits to be run.
+    /// Returns true if anything waits to be run.
     #[inline]
     pub(super) fn is_queued(&self) -> bool {
         !self.queue.is_empty()
@@ -259,14 +259,14 @@ impl<S: 'static> Context<S> {
             || (self.remotes && self.mailbox.is_waiting())
     }
 
-    /// Counts an event that reached nobody.
+    /// Counts an event that is dropped (R4).
     pub(super) fn drop_stale(&mut self, subject: Subject) {
         self.statistics.stale += 1;
         self.note(Kind::Stale, subject, Place::caller(), 0);
     }
 
-    /// For authors of sources: how many callbacks the turn has collected, those included that have run.
-    /// A source that takes much at a time takes less where many wait for it.
+    /// For authors of sources: how many callbacks the turn has collected, including those that have
+    /// run. A source that takes much at a time takes less if many others wait.
     #[inline]
     pub fn batch_len(&self) -> usize {
         self.batch_len
@@ -309,8 +309,8 @@ impl<S: 'static> Context<S> {
 
     /// How long the loop may sleep: zero if callbacks wait, `None` if there is no deadline.
     pub(super) fn sleep_limit(&self) -> Option<Duration> {
-        // What was removed is dropped with the turn, and may wake others as it goes. So the loop does
-        // not sleep on it: a hook before the poll may have removed it, or a panic ended the turn.
+        // Removed sources are dropped with the turn, and their `drop` may wake others: the loop
+        // does not sleep before. (A hook has removed one, or a panic ended the last turn.)
         if self.is_queued() || !self.touched.is_empty() || !self.removed.is_empty() {
             return Some(Duration::ZERO);
         }
@@ -321,7 +321,7 @@ impl<S: 'static> Context<S> {
 
 impl<S> Drop for Context<S> {
     fn drop(&mut self) {
-        // All are closed before anything is dropped that may panic, or reach for what is closed.
+        // All are closed before the first drop: a `drop` may panic, or use one of these.
         let left = (self.jobs.close(), self.mailbox.close());
         self.local.close();
         drop(left);

@@ -1,13 +1,13 @@
-//! Bytes on their way out, and the buffers for them that are spare.
+//! Buffers for bytes on their way out, and the spare ones.
 //!
-//! Knows nothing of what they are written to.
+//! Knows nothing of the sources that write them.
 //!
 //! A callback's own writes collect in the loop's one cork, which is empty again when it returns.
-//! What it writes to others waits for the next flush, in a buffer for each of them. Those come from
-//! a few that are kept, so that a line for a hundred peers allocates nothing but the first time.
+//! Its writes to other connections wait for the next flush, in a buffer for each of them. These
+//! buffers are kept for reuse, so that a line for a hundred peers allocates the first time only.
 //!
 //! # Read next
-//! `../net/outbox.rs`: what fills them.
+//! `../net/outbox.rs`: the code that fills them.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -15,35 +15,35 @@ use std::collections::VecDeque;
 use super::Charge;
 use crate::timers::Stamp;
 
-/// Capacity above which a [`Cork`] is not kept for the next callback: what one callback usually
-/// writes is less, and one large answer should not cost its size for ever.
+/// Capacity above which a [`Cork`] is not kept for the next callback: one callback usually writes
+/// less, and the memory of one large answer should not stay allocated.
 pub(super) const CORK_KEPT_BYTES: usize = 256 * 1024;
 /// Spare buffers that a thread keeps. 1,024: a room of that many peers.
 const SPARES_MAX: usize = 1024;
-/// And what they may hold together: what stays of a peak. 256 KiB, 256 bytes for each of so many.
+/// The capacity of all spare buffers together, which stays after a peak: 256 bytes for each.
 const SPARES_BYTES_MAX: usize = 256 * 1024;
-/// Capacity above which one is no spare, lest a few take the place of all. 16 KiB.
+/// Capacity above which a buffer is not kept, so that a few cannot take the place of all. 16 KiB.
 const SPARE_BYTES_MAX: usize = 16 * 1024;
 
-/// Bytes on their way out, in a buffer that goes round: a callback's writes collect in the loop's,
-/// and a connection owns one only until the next flush, or while its peer is slow.
+/// A buffer for bytes on their way out, used again and again: a callback's writes collect in the
+/// loop's, and a connection owns one only until the next flush, or while its peer is slow.
 #[derive(Debug, Default)]
 pub struct Cork {
     /// The bytes, first to go first.
     pub bytes: VecDeque<u8>,
-    /// When they began to wait, if they do and a limit asks.
+    /// When the bytes began to wait; set only if a limit needs it.
     pub since: Option<Stamp>,
-    /// It is the loop's, for the time of one callback.
+    /// True while it is the loop's buffer, lent for one callback.
     pub(crate) lent: bool,
     /// Its part of what connections may buffer together.
     pub(crate) charge: Charge,
 }
 
-/// Buffers that nobody uses. They belong to the thread: a connection that is written to does not
-/// know its loop.
+/// Buffers that are free. They belong to the thread, because a connection does not know its loop
+/// when it is written to.
 #[derive(Default)]
 struct Spares {
-    #[expect(clippy::vec_box)] // They go round in their boxes: making those is half of the cost.
+    #[expect(clippy::vec_box)] // They are reused in their boxes: making a box is half of the cost.
     all: Vec<Box<Cork>>,
     /// The capacity of all.
     bytes: usize,
@@ -54,11 +54,11 @@ thread_local! {
 }
 
 impl Cork {
-    /// An empty one, made only if none is spare.
+    /// A spare buffer, or a new one if there is none.
     #[cold]
     pub(crate) fn spare() -> Box<Cork> {
         let take = |spares: &RefCell<Spares>| spares.borrow_mut().take();
-        SPARES.try_with(take).ok().flatten().unwrap_or_default() // Not when the thread is ending.
+        SPARES.try_with(take).ok().flatten().unwrap_or_default() // Fails if the thread is ending.
     }
 
     /// Gives one back.

@@ -1,8 +1,8 @@
 //! Phases 5 and 6 from the inside: what enters the queue, and how a callback is called.
 //!
-//! A callback leaves its slot while it runs and is put back when it ends, if the slot is still in
-//! the same use. So it may do anything to any source, itself included: there is no borrow of the
-//! slab on the stack while it runs.
+//! A callback is taken out of its slot while it runs and put back when it ends, if its source is
+//! still there. So it may do anything to any source, its own included: nothing on the stack
+//! borrows the slab while it runs.
 //!
 //! # Read next
 //! `id.rs`: how an event finds its source, and never the wrong one.
@@ -18,7 +18,7 @@ use super::{Context, TIMERS_PER_TURN};
 use super::{RawId, Readiness};
 
 impl<S: 'static> Context<S> {
-    /// Puts what the kernel reported into the queue.
+    /// Puts a source that the kernel reported into the queue.
     #[inline]
     pub(super) fn collect_ready(&mut self, id: RawId, ready: Readiness) {
         let queued = self.push_ready(id, ready);
@@ -35,8 +35,8 @@ impl<S: 'static> Context<S> {
         }
     }
 
-    /// Puts what has expired into the queue, in the order of deadlines. The deadline of a source
-    /// goes into the source's lane, behind its data (R3).
+    /// Puts the expired timers into the queue, in the order of their deadlines. The deadline of a
+    /// source goes into the source's lane, behind its readiness (R3).
     #[inline]
     pub(super) fn collect_timers(&mut self) {
         if self.wheel.is_empty() {
@@ -56,7 +56,7 @@ impl<S: 'static> Context<S> {
         }
     }
 
-    /// Runs the batch: an event, what it deferred, the next event.
+    /// Runs the batch: an event, the callbacks that it deferred, the next event.
     #[inline]
     pub(super) fn run_batch(&mut self, batch: &mut Batch, state: &mut S) {
         self.run_deferred(state);
@@ -118,7 +118,7 @@ impl<S: 'static> Context<S> {
         self.end_callback(Kind::Returned);
     }
 
-    /// Calls a source's callback, which has left its slot.
+    /// Calls a source's callback, which was taken out of its slot.
     #[inline(always)]
     pub(super) fn call_source(
         &mut self,
@@ -132,13 +132,13 @@ impl<S: 'static> Context<S> {
         if let LentSource { context, callback: Some(callback), .. } = &mut lent {
             callback(context, state, id, ready);
         }
-        // By hand, so that only a panic takes the way of `drop`, which is not inlined.
+        // Called here, so that only a panic goes through `drop`, which is not inlined.
         lent.give_back();
         mem::forget(lent);
         self.running = Subject::None;
     }
 
-    /// Drops what has panicked, by [`PanicPolicy::Drop`](super::PanicPolicy), and says so.
+    /// Drops and logs the callback that panicked, by [`PanicPolicy::Drop`](super::PanicPolicy).
     #[cold]
     pub(super) fn drop_panicked(&mut self, panic: Box<dyn Any + Send>) {
         let message = panic_message(&*panic);
@@ -156,7 +156,7 @@ impl<S: 'static> Context<S> {
         hook.map(|hook| self.remove_hook(hook));
     }
 
-    /// Calls every source that was borrowed mutably since it last ran to write out what it holds.
+    /// Calls every source that was borrowed mutably since its last flush, to write out its data.
     pub(super) fn flush_touched(&mut self, state: &mut S) {
         while let Some(id) = self.touched.pop_front() {
             if let Some((callback, place)) = self.take_touched(id) {
@@ -168,14 +168,14 @@ impl<S: 'static> Context<S> {
     }
 }
 
-/// What a panic said, if it was text.
+/// The message of a panic, if it is text.
 pub(super) fn panic_message(panic: &(dyn Any + Send)) -> &str {
     let message = panic.downcast_ref::<String>().map(String::as_str);
     message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("?")
 }
 
-/// A source's callback while it runs: put back when it ends, also by a panic, unless the source has
-/// gone.
+/// A source's callback while it runs. It is put back when it ends, also after a panic, unless the
+/// source has gone.
 struct LentSource<'a, S> {
     context: &'a mut Context<S>,
     id: RawId,

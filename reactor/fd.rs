@@ -7,13 +7,12 @@ use std::os::fd::{AsRawFd, RawFd};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
-/// Anything with a file descriptor, made fit for [`register`](super::Context::register): an
+/// Anything with a file descriptor, as a source for [`register`](super::Context::register): an
 /// eventfd, a timerfd, a pipe, a socket of another library.
 ///
 /// The descriptor must be non-blocking. Readiness is a hint, and a read past the last byte of a
-/// blocking descriptor stops the loop until more comes: nothing else runs. On Linux, debug builds
-/// look and panic. Regular files are refused by epoll with `EPERM`: the kernel has no readiness for
-/// them.
+/// blocking descriptor stops the whole loop until more comes. On Linux, debug builds check this and
+/// panic. epoll refuses regular files with `EPERM`: the kernel has no readiness for them.
 ///
 /// ```
 /// use std::io::{ErrorKind, Read, Write};
@@ -82,11 +81,11 @@ const O_NONBLOCK: u32 = match () {
     () => 0o4000,
 };
 
-/// What is only ever waited for, and blocks nobody.
+/// Kinds of descriptor that are only waited for and never read.
 const NEVER_READ: [&str; 3] = ["eventpoll", "pidfd", "io_uring"];
 
-/// Returns true if a read may wait. False where nothing says so: only Linux has these files, and
-/// they need no right to a descriptor that is known by its number only (proc_pid_fdinfo(5)).
+/// Returns true if a read may block; false if that cannot be found out: only Linux has these files,
+/// which need no right to a descriptor that is known by its number only (proc_pid_fdinfo(5)).
 fn blocks(fd: RawFd) -> bool {
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap_or_default();
     let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));

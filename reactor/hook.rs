@@ -30,13 +30,13 @@ struct Hook<S> {
 pub(super) struct Hooks<S> {
     of: [Vec<Hook<S>>; 3],
     added: u64,
-    /// At the point that is reached: the last to run, and the hook that has run last.
+    /// At the current point: the number of the last hook to run, and of the last that has run.
     last: u64,
     done: u64,
     /// The hook that runs now.
     running: Option<HookId>,
-    /// Something has happened since those of `before_poll` ran. Written by dispatch, by who removes
-    /// a source, and by phase 1.
+    /// True if something has happened since the hooks of `before_poll` ran. Set by dispatch, by a
+    /// panic and by the removal of a source; reset by phase 1.
     pub(super) unseen: bool,
 }
 
@@ -45,8 +45,8 @@ impl<S> Hooks<S> {
         Hooks { of: Default::default(), added: 0, last: 0, done: 0, running: None, unseen: false }
     }
 
-    /// Begins with a point: hooks that are added meanwhile wait for the next turn. False if it has
-    /// none.
+    /// Begins a point: hooks that are added while it runs wait for the next turn. Returns false if
+    /// the point has no hooks.
     #[inline]
     pub(super) fn begin(&mut self, point: HookPoint) -> bool {
         let some = !self.of[point as usize].is_empty();
@@ -56,8 +56,8 @@ impl<S> Hooks<S> {
         some
     }
 
-    /// Returns true if hooks of `before_poll` have not seen what happened last. They run before the
-    /// loop sleeps, so a host must not sleep either.
+    /// Returns true if something has happened since the hooks of `before_poll` ran. They run before
+    /// the loop sleeps, so a host must not sleep either.
     pub(super) fn wait_to_look(&self) -> bool {
         self.unseen && !self.of[HookPoint::BeforePoll as usize].is_empty()
     }
@@ -69,10 +69,10 @@ impl<S> Hooks<S> {
 }
 
 impl<S: 'static> Context<S> {
-    /// Calls `callback` at the beginning of every turn, before what was written is flushed and the
-    /// loop waits. So it sees everything that has happened before the loop sleeps, in a host's loop
-    /// too: [`next_wait`](super::Reactor::next_wait) is zero until it has looked. A hook does not
-    /// hold the loop.
+    /// Calls `callback` at the beginning of every turn, before writes are flushed and the loop
+    /// waits. So it sees everything that has happened before the loop sleeps, in a host's loop too:
+    /// [`next_wait`](super::Reactor::next_wait) is zero until it has run. A hook does not hold the
+    /// loop.
     #[track_caller]
     pub fn before_poll<F>(&mut self, callback: F) -> HookId
     where
@@ -81,8 +81,8 @@ impl<S: 'static> Context<S> {
         self.add_hook(HookPoint::BeforePoll, callback, Place::caller())
     }
 
-    /// Calls `callback` in every turn after the wait, when its events are collected, before they
-    /// are dispatched. What it enqueues comes too late for that and waits for the next turn (R2).
+    /// Calls `callback` in every turn after the wait, when the turn's events are collected and not
+    /// yet dispatched. A callback that it enqueues waits for the next turn (R2).
     #[track_caller]
     pub fn after_poll<F>(&mut self, callback: F) -> HookId
     where
@@ -118,7 +118,7 @@ impl<S: 'static> Context<S> {
         at.map(|at| hooks.remove(at)).is_some()
     }
 
-    /// Runs what is left of a point's hooks.
+    /// Runs the hooks of a point that have not run yet.
     #[inline]
     pub(super) fn run_hooks(&mut self, point: HookPoint, state: &mut S) {
         // Hooks are numbered upwards and may remove each other, so the next is looked up by number.
@@ -144,7 +144,7 @@ impl<S: 'static> Context<S> {
     }
 }
 
-/// A hook while it runs: put back when it ends, also by a panic, unless it was removed.
+/// A hook while it runs. It is put back when it ends, also after a panic, unless it was removed.
 struct LentHook<'a, S> {
     context: &'a mut Context<S>,
     id: HookId,

@@ -3,15 +3,15 @@
 //! Knows mio's `Token`; never touches the slab.
 //!
 //! Registering moves an object into the slab and gives back a [`SourceId`]: an index and a
-//! generation. The index finds the slot in O(1); the generation, which counts registrations, tells
-//! whether the slot is still in the same use. The kernel hands the pair back with each event (it is
-//! mio's `Token`), so an event that was on its way when its source went is recognised, dropped and
-//! counted:
+//! generation. The index finds the slot in O(1). The generation counts registrations and shows if
+//! the slot still holds the same source. The kernel hands the pair back with each event (it is
+//! mio's `Token`), so an event that was on its way when its source was removed is recognised,
+//! dropped and counted:
 //!
 //! ```text
 //!   slot    0        1        2        3          an event for 1.2 arrives:
 //!         ┌────────┬────────┬────────┬────────┐   slot 1 holds registration 5,
-//!         │ gen 1  │ gen 5  │  free  │ gen 4  │   5 ≠ 2, nobody is called
+//!         │ gen 1  │ gen 5  │  free  │ gen 4  │   5 ≠ 2, no callback is called
 //!         └────────┴────────┴────────┴────────┘
 //! ```
 //!
@@ -30,8 +30,8 @@ use mio::Token;
 /// targets 20 and 12: half a million sources, and a stale id is recognised for 4,095 registrations
 /// only.
 pub(super) const INDEX_BITS: u32 = if usize::BITS >= 64 { 32 } else { 20 };
-/// The largest generation that a token can hold. It is never given, so that no id packs to the
-/// waker's token.
+/// The largest generation that a token can hold. No id has it, so no id packs to the waker's
+/// token.
 pub(super) const GENERATION_MAX: u32 = (usize::MAX >> INDEX_BITS) as u32;
 
 /// The untyped form of a [`SourceId`]: an index into the slab and a generation.
@@ -53,7 +53,7 @@ impl RawId {
     }
 
     /// The id behind a token, for sources that want to know their own: a
-    /// [`Source`](mio::event::Source) is told its token when it is registered.
+    /// [`Source`](mio::event::Source) receives its token when it is registered.
     pub fn from_token(Token(token): Token) -> RawId {
         RawId {
             index: (token & ((1 << INDEX_BITS) - 1)) as u32,
@@ -71,12 +71,12 @@ impl fmt::Debug for RawId {
 /// Names a source that the loop owns, and remembers its type. `Copy`, and harmless when stale.
 ///
 /// The kinds of source in [`net`](crate::net) have their operations on the id, such as
-/// `conn.write(reactor, bytes)`: if the source is gone, nothing happens and the answer says so.
+/// `conn.write(reactor, bytes)`: if the source is gone, they do nothing and return that.
 ///
 /// `reactor[id]` is the object itself and panics if the id is stale, as indexing does. Use it for a
 /// source of your own, only inside the id's own callback (or right after you have registered it).
-/// Anywhere else somebody, a peer for instance, may have ended the source first:
-/// [`get`](super::Context::get) and [`get_mut`](super::Context::get_mut) answer `None` then.
+/// Anywhere else the source may have ended already, for instance because of a peer:
+/// [`get`](super::Context::get) and [`get_mut`](super::Context::get_mut) return `None` then.
 pub struct SourceId<T> {
     raw: RawId,
     /// A function's return type: the id is `Send` and `Copy` whatever `T` is.

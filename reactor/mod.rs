@@ -5,14 +5,14 @@
 //! A *turn* is one pass of the loop:
 //!
 //! ```text
-//!  1 flush     `before_poll` hooks; what was written to sources goes to the kernel
+//!  1 flush     `before_poll` hooks; data that was written to sources goes to the kernel
 //!  2 wait      how long? zero if anything is queued, else until the nearest deadline
 //!  3 poll      the kernel says what is ready; the only place where the loop sleeps
-//!  4 forget    the `now` of before the sleep; the next is read when first asked for, once a turn
-//!  5 collect   into the event queue, calling nobody: readiness, expired timers, posts
-//!  6 dispatch  `after_poll` hooks; then what phase 5 left in the queue, High, Normal, Low, first
-//!              in first out
-//!  7 idle      if nothing ran: idle hooks; then what was removed is dropped
+//!  4 forget    the `now` from before the sleep; the clock is read when needed, once a turn at most
+//!  5 collect   readiness, expired timers and posts into the event queue; no callback runs
+//!  6 dispatch  `after_poll` hooks; then the queue as phase 5 left it: High, Normal, Low, each lane
+//!              first in, first out
+//!  7 idle      idle hooks, if nothing ran; then the removed sources are dropped
 //! ```
 //!
 //! # Rules
@@ -20,34 +20,36 @@
 //!
 //! * **R1** Run to completion: no callback starts while another is on the stack. (A listener that
 //!   [`emit`](Context::emit) calls is part of the callback that emits.)
-//! * **R2** What a callback *enqueues* in phase 6 waits for the next turn. What it *defers* runs
-//!   right after it, before the next event, until none is left or [`DEFERRED_PER_TURN`] have run in
-//!   this turn; the rest waits for the next. What follows a promise is deferred. (What is enqueued
-//!   before phase 5, between turns or by a `before_poll` hook, joins the turn; what an `after_poll`
-//!   or idle hook enqueues waits for the next.)
-//! * **R3** I/O before timers: readiness that the turn has collected beats a deadline that is up. A
-//!   timer cancelled or re-armed by a callback of the same turn does not fire.
-//! * **R4** Effects are immediate. An event for a source or timer that has gone, or whose slot is
-//!   in use again, reaches nobody and is counted.
-//! * **R5** Never early: a timer runs at or after its deadline, late by a tick (1 ms) and a turn at
-//!   most, and by the turns that R6 makes of a crowd. Timers of one deadline run as they were
-//!   armed. The delays of timers count from the turn's `now`, the deadlines of sources from the
-//!   moment ([`tick_after`](Context::tick_after)): what a peer is given time for begins then.
-//! * **R6** Budgets: a turn takes [`TIMERS_PER_TURN`] and [`POSTS_PER_TURN`] (results of jobs
-//!   count), a connection reads `read_bytes_per_turn`, and all of them together `READ_BYTES_PER_TURN`,
-//!   a listener accepts `accepts_per_turn`. The loop does not sleep over what is left.
-//! * **R7** Priorities order a turn; they do not lock out. A Low event collected in a turn runs in
+//! * **R2** A callback *enqueued* in phase 6 waits for the next turn. A *deferred* callback runs
+//!   right after the one that defers it, before the next event, until none is left or
+//!   [`DEFERRED_PER_TURN`] have run in this turn; the rest waits for the next. The callbacks of
+//!   promises are deferred. (A callback enqueued before phase 5, between turns or by a
+//!   `before_poll` hook, joins the turn; one enqueued by a later hook waits for the next.)
+//! * **R3** I/O before timers: in a lane, the readiness that a turn collects runs before the timers
+//!   that expire in it. A timer that a callback of the turn cancels or re-arms does not fire in it.
+//! * **R4** Effects are immediate. An event is dropped and counted if its source or timer has gone,
+//!   also if the slot is in use again.
+//! * **R5** Never early: a timer runs at or after its deadline, at most one tick (1 ms) and one
+//!   turn late; if too many expire together, the rest waits for further turns (R6). Timers with
+//!   the same deadline run in the order of arming. The delay of a timer counts from the turn's
+//!   `now`, the deadline of a source from the current moment ([`tick_after`](Context::tick_after)),
+//!   so that a peer has all of its time.
+//! * **R6** Budgets: a turn takes [`TIMERS_PER_TURN`] timers and [`POSTS_PER_TURN`] posts (results
+//!   of jobs count); a connection reads `read_bytes_per_turn`, and all of them together
+//!   `READ_BYTES_PER_TURN`; a listener accepts `accepts_per_turn`. While work is left, the loop
+//!   does not sleep.
+//! * **R7** Priorities order a turn, and no lane starves: a Low event collected in a turn runs in
 //!   that turn.
 //! * **R8** Keep-alive: `run` returns when nothing *holds* the loop, or on `stop`. Sources, timers,
-//!   jobs, queued callbacks and remotes hold it, unless they were told not to (`unref`). Hooks,
-//!   listeners and promises do not.
-//! * **R9** A panic unwinds out of `run` and loses nothing but itself, and `run` may be called
-//!   again; or by policy the source that panicked is dropped and the loop goes on.
-//! * **R10** One source's error never leaves `run`.
+//!   jobs and remotes hold it, unless `unref` was called; so do queued callbacks. Hooks, listeners
+//!   and promises do not.
+//! * **R9** A panic unwinds out of `run`; nothing else is lost, and `run` may be called again. With
+//!   [`PanicPolicy::Drop`] the source that panicked is dropped and the loop goes on.
+//! * **R10** The error of a source never ends `run`.
 //!
 //! # Left out
 //! Nested runs, which would break R1 and do not compile. Work stealing and `async`: one thread, one
-//! stack, callbacks. Level-triggered polling: mio has none, `poll.rs` draws the difference.
+//! stack, callbacks. Level-triggered polling: mio has none; `poll.rs` shows the difference.
 //!
 //! # Read next
 //! `turn_once` below, then `context.rs`: what callbacks may do with the loop.
@@ -135,7 +137,7 @@ const EVENTS_PER_TURN: usize = 1024;
 /// The token of the waker; no source has it, see `GENERATION_MAX`.
 const WAKE: mio::Token = mio::Token(usize::MAX);
 
-/// A single-threaded event loop with a state of type `S`, which every callback is handed.
+/// A single-threaded event loop with a state of type `S`, which every callback receives.
 ///
 /// ```
 /// use std::time::Duration;
@@ -153,7 +155,7 @@ pub struct Reactor<S: 'static> {
     #[cfg_attr(all(test, loom), allow(dead_code))] // The model has no kernel.
     poll: mio::Poll,
     events: mio::Events,
-    /// What the script reported, where there is a script.
+    /// The readiness that the script reported, if there is a script.
     scripted: Vec<(RawId, Readiness)>,
     script: Option<Script>,
     spin: Duration,
@@ -161,7 +163,7 @@ pub struct Reactor<S: 'static> {
 }
 
 impl<S: 'static> Reactor<S> {
-    /// A reactor with the system's clock and no limits but the documented ones.
+    /// A reactor with the system's clock and the documented limits.
     ///
     /// # Errors
     /// The selector or its waker could not be made: out of descriptors or of memory.
@@ -216,14 +218,13 @@ impl<S: 'static> Reactor<S> {
         })
     }
 
-    /// Turns the loop until nothing referenced is left or it is stopped (R8).
+    /// Turns the loop until nothing holds it or it is stopped (R8).
     ///
     /// # Errors
     /// The poll itself failed, which no source can cause (R10).
     ///
     /// # Panics
-    /// When a callback does, unless the [`PanicPolicy`] says otherwise; it may be called again
-    /// (R9).
+    /// If a callback panics, by [`PanicPolicy::Propagate`]; `run` may be called again (R9).
     pub fn run(&mut self, state: &mut S) -> io::Result<()> {
         while !self.take_stop() && self.context.is_alive() {
             self.turn_once(state, None)?;
@@ -231,8 +232,8 @@ impl<S: 'static> Reactor<S> {
         Ok(())
     }
 
-    /// Turns the loop once and waits `max_wait` at most; `None` is for ever, or not at all if
-    /// nothing holds the loop. Answers how many callbacks ran.
+    /// Turns the loop once and waits `max_wait` at most. `None` sets no limit; if nothing holds
+    /// the loop, it then does not wait. Returns how many callbacks ran.
     ///
     /// A host with a loop of its own watches the reactor's descriptor
     /// ([`AsFd`](std::os::fd::AsFd)), waits [`next_wait`](Reactor::next_wait) at most and then
@@ -246,7 +247,7 @@ impl<S: 'static> Reactor<S> {
         ran
     }
 
-    /// The host will sleep for us: a post must reach our descriptor.
+    /// The host will sleep in place of the loop: a post must make the descriptor readable.
     fn announce_sleep(&self) {
         if self.context.remotes {
             self.context.mailbox.fall_asleep();
@@ -254,8 +255,8 @@ impl<S: 'static> Reactor<S> {
     }
 
     /// How long a host may wait for the reactor's descriptor before it calls
-    /// [`turn`](Reactor::turn): zero if callbacks wait to be run or a `before_poll` hook has not
-    /// seen what happened last, `None` if there is no deadline.
+    /// [`turn`](Reactor::turn): zero if callbacks wait to be run or `before_poll` hooks have not
+    /// run since the last change, `None` if there is no deadline.
     pub fn next_wait(&self) -> Option<Duration> {
         self.announce_sleep();
         if self.context.hooks.wait_to_look() {
@@ -264,7 +265,7 @@ impl<S: 'static> Reactor<S> {
         self.context.sleep_limit()
     }
 
-    /// Whether the last [`stop`](Context::stop) is still to be obeyed; takes it back.
+    /// Returns true if [`stop`](Context::stop) was called since the last call of this method.
     ///
     /// For hosts: `run` does this itself before each turn.
     pub fn take_stop(&mut self) -> bool {
@@ -285,7 +286,7 @@ impl<S: 'static> Reactor<S> {
         Ok(ran)
     }
 
-    /// Phase 1. A source that fails here queues the news for itself: nobody is called back yet.
+    /// Phase 1. A source that fails here queues an event for itself and reports it in phase 6.
     fn flush(&mut self, state: &mut S) {
         self.hooks(HookPoint::BeforePoll, state);
         self.context.hooks.unseen = false;
@@ -301,9 +302,9 @@ impl<S: 'static> Reactor<S> {
         }
     }
 
-    /// Calls `run`, which calls back, until it ends without a panic or with one that is to leave
-    /// the loop. Caught once for all that `run` does, not for each callback: unwinding costs the
-    /// one that panics, a frame for each would cost them all.
+    /// Calls `run`, which runs callbacks, until it returns without a panic or the panic is to leave
+    /// the loop. One `catch_unwind` covers all of `run`: with one for each callback, each would pay
+    /// for the rare one that panics.
     fn guard(&mut self, mut run: impl FnMut(&mut Context<S>)) {
         let context = &mut self.context;
         match context.panic {
@@ -318,12 +319,12 @@ impl<S: 'static> Reactor<S> {
 
     /// Phase 2.
     fn wait(&mut self, max_wait: Option<Duration>) -> Option<Duration> {
-        // Asked not to wait, there is no need to know how long it could be.
+        // The caller does not wait: the deadline does not matter.
         let wait = match max_wait {
             Some(Duration::ZERO) => max_wait,
             // A hook has stopped the loop: the turn is completed without a sleep.
             _ if self.context.stopping => Some(Duration::ZERO),
-            // A hook may have taken away the last thing to wait for.
+            // A hook may have removed the last thing that held the loop.
             None if !self.context.is_alive() => Some(Duration::ZERO),
             max_wait => match (self.context.sleep_limit(), max_wait) {
                 (Some(limit), Some(max_wait)) => Some(limit.min(max_wait)),
@@ -368,7 +369,7 @@ impl<S: 'static> Reactor<S> {
         }
     }
 
-    /// Phase 6. Hooks that may panic come when the kernel's news are safe in the queue.
+    /// Phase 6. Hooks may panic, so they run when the kernel's events are safe in the queue.
     fn dispatch(&mut self, state: &mut S) -> usize {
         let before = self.context.statistics.callbacks;
         let mut batch = self.context.queue.batch();
@@ -389,8 +390,8 @@ impl<S: 'static> Reactor<S> {
     }
 }
 
-/// A turn under way. Ends also when a callback panics, so that the time between turns is not
-/// mistaken for the time of a turn.
+/// A turn under way. Dropping it ends the turn, also after a panic, so that no `now` is kept
+/// between turns.
 struct InTurn<'a, S: 'static>(&'a mut Reactor<S>);
 
 impl<S: 'static> InTurn<'_, S> {
@@ -401,7 +402,7 @@ impl<S: 'static> InTurn<'_, S> {
         context.running = Subject::None;
         context.trace.running = 0;
         context.time.in_turn = true;
-        context.removed.clear(); // What a turn that ended with a panic has left.
+        context.removed.clear(); // Left over from a turn that a panic ended.
         let number = context.statistics.turns as u32;
         context.note(Kind::Turn, Subject::None, Place::caller(), number);
         InTurn(reactor)
@@ -411,7 +412,7 @@ impl<S: 'static> InTurn<'_, S> {
 impl<S: 'static> Drop for InTurn<'_, S> {
     fn drop(&mut self) {
         self.0.context.time.in_turn = false;
-        // One that a panic ended has not come to the end of `dispatch`.
+        // A turn that a panic ended has not reached the end of `dispatch`.
         self.0.context.hooks.unseen |= std::thread::panicking();
         self.0.context.time.forget();
         self.0.context.running = Subject::None;
@@ -433,9 +434,9 @@ impl<S: 'static> DerefMut for Reactor<S> {
     }
 }
 
-/// Becomes readable when a source is ready or another thread has posted. It knows nothing of what
-/// is queued or of deadlines: a host asks [`next_wait`](Reactor::next_wait) each time before it
-/// waits.
+/// Becomes readable when a source is ready or another thread has posted. Queued callbacks and
+/// deadlines do not make it readable: a host asks [`next_wait`](Reactor::next_wait) before each
+/// wait.
 #[cfg(unix)]
 impl<S: 'static> std::os::fd::AsFd for Reactor<S> {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {

@@ -1,8 +1,8 @@
 //! The loop and its remotes under a model checker, which tries the orders in which threads may run.
 //!
-//! Knows loom. The mailbox, the remotes and the loop are the real ones; only the kernel is not: its
-//! waker is [`Waker`] below, and a wait without end returns when it was woken, or never. A wake-up
-//! that is lost is then a deadlock, which loom reports with the order that led to it.
+//! Knows loom. The mailbox, the remotes and the loop are the real ones; only the kernel is a model:
+//! [`Waker`] below is its waker, and a wait without limit returns when it is woken, or never. So a
+//! lost wake-up is a deadlock, which loom reports with the order that led to it.
 
 use std::io;
 use std::time::Duration;
@@ -14,13 +14,13 @@ use loom::thread;
 use super::{PostError, Reactor, Remote};
 use crate::reactor;
 
-/// How long one model is looked at.
+/// How long one model is checked.
 const SECONDS: Duration = Duration::from_secs(15);
 
-/// What mio's waker does, and the kernel behind it: a wake is remembered until a poll takes it.
+/// Acts as mio's waker and the kernel behind it: a wake is remembered until a poll takes it.
 pub(super) struct Waker {
-    /// Swapped, for the kernel knows an order of wakes and polls; and relaxed, so that a poll which
-    /// does not sleep learns nothing else by it.
+    /// Swapped, because the kernel orders wakes and polls; and relaxed, so that a poll which does
+    /// not sleep synchronises nothing else.
     woken: AtomicBool,
     wakes: Notify,
 }
@@ -58,8 +58,8 @@ impl<S: 'static> Reactor<S> {
 
 type Log = Vec<u32>;
 
-/// Tries the orders with two preemptions at most, which is what nearly all defects need, for as
-/// long as `LOOM_MAX_DURATION` says, or [`SECONDS`]: the whole of them takes minutes.
+/// Tries the orders with at most two preemptions, which show nearly all defects, for as long as
+/// `LOOM_MAX_DURATION` says, or [`SECONDS`]: all of them take minutes.
 fn check(builder: fn() -> reactor::Builder<Log>, model: fn(Reactor<Log>, Log)) {
     let mut orders = loom::model::Builder::new();
     orders.preemption_bound = Some(2);
@@ -75,7 +75,7 @@ fn post(remote: &Remote<Log>, number: u32) -> bool {
     }
 }
 
-/// The loop is held all the while, so that nothing but a post can wake it.
+/// A remote holds the loop throughout, so that only a post can wake it.
 #[test]
 fn posts_are_run_once_and_in_the_order_of_their_thread() {
     check(Reactor::builder, |mut reactor, mut log| {
@@ -117,7 +117,7 @@ fn a_stop_ends_the_run_whatever_else_comes() {
         reactor.run(&mut log).unwrap();
         stopper.join().unwrap();
         poster.join().unwrap();
-        // What came behind the stop is kept for the next run.
+        // A post behind the stop is kept for the next run.
         drop(holds);
         reactor.run(&mut log).unwrap();
         assert_eq!(log, [1]);
@@ -159,7 +159,7 @@ fn a_full_mailbox_loses_nothing_that_it_took() {
     );
 }
 
-/// A host that sleeps on the reactor's descriptor, as `next_wait` tells it.
+/// A host that sleeps on the reactor's descriptor, as long as `next_wait` says.
 #[test]
 fn a_host_that_sleeps_for_the_loop_misses_no_post() {
     check(Reactor::builder, |mut reactor, mut log| {

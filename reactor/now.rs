@@ -1,9 +1,9 @@
-//! What time it is for those who keep deadlines: by the turn, and at this very moment.
+//! The time from which deadlines count: that of the turn, and the current moment.
 //!
-//! Knows the turn's time and the clock; how it is rounded is in `../timers/tick.rs`.
+//! Knows the turn's time and the clock; `../timers/tick.rs` does the rounding.
 //!
 //! # Read next
-//! `timer.rs`: what waits for a time.
+//! `timer.rs`: the callbacks that wait for a time.
 
 use std::time::Duration;
 
@@ -17,9 +17,9 @@ impl<S: 'static> Context<S> {
         self.time.turn().after(delay)
     }
 
-    /// The first tick at or after `delay` from this very moment, as
+    /// The first tick at or after `delay` from the current moment, as
     /// [`set_deadline`](Context::set_deadline) takes it. Not from the turn's `now`: a callback
-    /// earlier in the turn may have taken long, and what begins now has all of its time.
+    /// earlier in the turn may have taken long, and a wait that begins now gets all of its time.
     ///
     /// # Cost
     /// Reads the clock.
@@ -27,8 +27,8 @@ impl<S: 'static> Context<S> {
         self.time.timeline.now(self.time.clock.now()).after(delay)
     }
 
-    /// This very moment, exactly: what is noted of something that happens, so that no limit which
-    /// counts from it ([`Stamp::after`]) is up early.
+    /// The current moment, exactly: the time of an event, so that no limit which counts from it
+    /// ([`Stamp::after`]) ends early.
     ///
     /// # Cost
     /// Reads the clock.
@@ -38,7 +38,7 @@ impl<S: 'static> Context<S> {
     }
 
     /// The tick that had begun last at the turn's [`now`](Context::now): milliseconds since the
-    /// reactor was made, rounded down. What is to happen at a tick is due when this has reached it.
+    /// reactor was made, rounded down. A deadline is due when this tick has reached it.
     #[inline]
     pub fn tick(&self) -> Tick {
         self.time.turn().tick()

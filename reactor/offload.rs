@@ -1,10 +1,10 @@
-//! Jobs: work that would keep the loop waiting, done by a thread of its own.
+//! Jobs: work that would keep the loop waiting, done by another thread.
 //!
-//! Knows the pool and the mailbox; what the work is does not matter.
+//! Knows the pool and the mailbox; never mentions what the work is.
 //!
-//! A callback that hashes a gigabyte, reads a file or looks up a name keeps everybody else waiting,
-//! and the kernel has no readiness for any of these. So the work goes to a worker, and what is to
-//! be done with its result stays here, in a slab, and need not be `Send`:
+//! A callback that hashes a gigabyte, reads a file or looks up a name keeps all others waiting, and
+//! the kernel has no readiness for any of these. So the work goes to a worker. The callback `done`
+//! for its result stays here, in a slab, and need not be `Send`:
 //!
 //! ```text
 //!   loop     offload(work, done) ─▶ slab: done                     done(reactor, state, result)
@@ -16,18 +16,18 @@
 //!
 //! # Rules
 //! * `done` runs on the loop's thread, exactly once, never inside of `offload` or `cancel_job`.
-//!   Only a reactor that is dropped calls none: captures are dropped, work that waits too, and
-//!   nobody waits for work that has begun.
-//! * Jobs begin in the order in which they were handed over. They end in any. Those of
+//!   Only a reactor that is dropped calls none: it drops them with the work that waits, and lets
+//!   work that has begun run on.
+//! * Jobs begin in the order in which they were handed over. They end in any order. Jobs of
 //!   [`offload_ordered`](Context::offload_ordered) with equal keys begin when the one before has
-//!   ended, so their results come in that order, too; they hold up nobody else.
-//! * Results count among the posts of a turn (R6), and a full mailbox takes them: there are never
-//!   more than jobs.
+//!   ended, so their results come in that order, too; they do not delay other jobs.
+//! * Results count among the posts of a turn (R6). A full mailbox takes them, too: their number is
+//!   bounded by that of the jobs.
 //!
 //! # Left out
 //! Stopping work that has begun: a thread cannot be stopped from outside. Work that may take long
-//! looks at a flag of its own. News of how far it is: work posts them by a
-//! [`Remote`](super::Remote), unref'd where it is kept for longer than the job.
+//! checks a flag of its own. Reports of progress: the work posts them by a
+//! [`Remote`](super::Remote), unref'd if it is kept for longer than the job.
 //!
 //! # Read next
 //! `pool.rs`: the threads.
@@ -56,7 +56,7 @@ pub const JOBS_MAX: usize = 16_384;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct JobId {
     index: u32,
-    /// Counts jobs, and tells whether the slot is still in the same use.
+    /// Counts jobs, and shows if the slot still holds the same job.
     generation: u32,
 }
 
@@ -71,11 +71,11 @@ impl fmt::Debug for JobId {
 pub enum JobError {
     /// As many jobs wait as [`Builder::jobs_max`](super::Builder::jobs_max) allows.
     Full,
-    /// It was taken back by [`Context::cancel_job`] before it began.
+    /// [`Context::cancel_job`] took it back before it began.
     Cancelled,
     /// Its work panicked, with this message.
     Panicked(String),
-    /// There is no worker, and the system would not start one: `EAGAIN`, see pthread_create(3).
+    /// There is no worker, and the system refused to start one: `EAGAIN`, see pthread_create(3).
     NoWorker(io::Error),
 }
 
@@ -106,7 +106,7 @@ impl From<JobError> for io::Error {
     }
 }
 
-/// What a job comes back with, its type forgotten.
+/// The result of a job, its type erased.
 pub(super) type JobResult = Result<Box<dyn Any + Send>, JobError>;
 
 type Done<S> = Box<dyn FnOnce(&mut Context<S>, &mut S, JobResult)>;
@@ -114,11 +114,11 @@ type Done<S> = Box<dyn FnOnce(&mut Context<S>, &mut S, JobResult)>;
 /// A job that was handed over and whose `done` has not begun.
 pub(super) struct Entry<S> {
     done: Done<S>,
-    /// There is one exactly when the job is in the event queue.
+    /// `Some` exactly when the job is in the event queue.
     result: Option<JobResult>,
-    /// By which the pool knows it.
+    /// The number by which the pool knows the job.
     number: u64,
-    /// The hash of what keeps it apart from others, if anything does.
+    /// The hash of its key, if it has one.
     key: Option<u64>,
     pub(super) place: Place,
     cause: u64,
@@ -131,8 +131,8 @@ pub(super) struct Jobs<S> {
     slab: Slab<Entry<S>>,
     next: u32,
     pool: Pool,
-    /// Makes keys of what is hashed: not to be guessed, so that nobody can choose names to be held
-    /// up by each other.
+    /// Hashes keys. It is random, so that an attacker cannot choose keys whose hashes are equal and
+    /// whose jobs then wait for each other.
     hasher: RandomState,
 }
 
@@ -156,8 +156,8 @@ impl<S> Jobs<S> {
         })
     }
 
-    /// Whether results are still to come. On a manual clock time stands still until then, so that a
-    /// test does not depend on how fast its workers are.
+    /// Returns true if results are still to come. A manual clock stands still until then, so that a
+    /// test does not depend on the speed of its workers.
     pub(super) fn are_under_way(&self) -> bool {
         self.pool.is_busy()
     }
@@ -168,13 +168,13 @@ impl<S> Jobs<S> {
 }
 
 impl<S: 'static> Context<S> {
-    /// Does `work` on a worker thread, then calls `done` with what it returned, or with why it did
-    /// not. Jobs begin in this order and end in any; see [`JobError`] for what can go wrong, a
-    /// panic of `work` included.
+    /// Does `work` on a worker thread, then calls `done` with its result or an error. Jobs begin in
+    /// the order of these calls and end in any order; see [`JobError`] for the errors, a panic of
+    /// `work` included.
     ///
-    /// The job holds the loop until `done` has begun. Where more jobs are under way than there are
-    /// workers, and these are fewer than [`Builder::workers`](super::Builder::workers), one is
-    /// started first, which takes some 50 µs.
+    /// The job holds the loop until `done` has begun. If more jobs are under way than there are
+    /// workers, and fewer workers than [`Builder::workers`](super::Builder::workers), another one
+    /// is started first, which takes some 50 µs.
     ///
     /// ```
     /// use waterwheel::Reactor;
@@ -197,14 +197,14 @@ impl<S: 'static> Context<S> {
     }
 
     /// [`offload`](Context::offload) for work that must not overlap: jobs with equal keys run one
-    /// after the other, in the order in which they were handed over, beside all others. The key of
-    /// a save is its file's path.
+    /// after the other, in the order in which they were handed over, beside all others. For
+    /// instance, the key of a save is its file's path.
     ///
-    /// A key is nothing that has to be made or removed. Keys of all parts of the program are the
+    /// Keys are not made or removed. They are shared by all parts of the program: two keys are the
     /// same if they are equal and hash alike, as `"a"` and `String::from("a")` do.
     ///
-    /// One that fails or panics does not keep the next from its turn, nor does one that is
-    /// cancelled. Those that wait for one of the same key count among the jobs that wait.
+    /// If a job fails, panics or is cancelled, the next one of its key begins. Jobs that wait for
+    /// another of the same key count among the jobs that wait.
     ///
     /// ```
     /// use waterwheel::Reactor;
@@ -253,9 +253,9 @@ impl<S: 'static> Context<S> {
         let work = move || {
             let (result, panic) = outcome(work);
             mailbox.deliver(id, result);
-            drop(panic); // Last: its destructor may panic, too.
+            drop(panic); // Last: its `drop` may panic, too.
         };
-        self.remotes = true; // From now on the mailbox is looked at.
+        self.remotes = true; // From now on the loop looks at the mailbox.
         match self.jobs.pool.push(key, Box::new(work)) {
             Ok(number) => self.jobs.slab[id.index as usize].number = number,
             Err(error) => self.settle(id, Err(JobError::NoWorker(error))),
@@ -284,7 +284,7 @@ impl<S: 'static> Context<S> {
         id
     }
 
-    /// Takes a job back that has not begun: its work is dropped at once and its callback gets
+    /// Takes back a job that has not begun: its work is dropped at once and its callback gets
     /// [`JobError::Cancelled`] in the next turn. False if it has begun, or the id is stale.
     /// O(log jobs).
     pub fn cancel_job(&mut self, id: JobId) -> bool {
@@ -301,7 +301,7 @@ impl<S: 'static> Context<S> {
         true
     }
 
-    /// How many jobs were handed over whose callbacks have not begun.
+    /// How many jobs were handed over and have callbacks that have not begun.
     pub fn jobs(&self) -> usize {
         self.jobs.slab.len()
     }
@@ -324,7 +324,7 @@ impl<S: 'static> Context<S> {
         }
     }
 
-    /// Calls the callback of a job that was queued; the job is gone before it begins.
+    /// Calls the callback of a queued job; the job is removed before the callback begins.
     pub(super) fn run_job(&mut self, id: JobId, state: &mut S) {
         let entry = self.jobs.slab.remove(id.index as usize);
         let Some(result) = entry.result else { unreachable!("{id:?} is queued with its result") };
@@ -336,7 +336,7 @@ impl<S: 'static> Context<S> {
     }
 }
 
-/// Runs the work; what it returned, or the message of its panic, and the panic to be dropped.
+/// Runs the work. Returns its value, or the message of its panic and the panic to be dropped.
 fn outcome<T, W>(work: W) -> (JobResult, Option<Box<dyn Any + Send>>)
 where
     T: Send + 'static,

@@ -1,8 +1,8 @@
-//! Values of one's own as sources: a state, a callback, a deadline, and no descriptor.
+//! Values of the program as sources: a state, a callback, a deadline, and no descriptor.
 //!
-//! Knows the slab; never asks the kernel. What a part of a program keeps goes into the loop beside
-//! the sockets, is reached by the same ids, and goes when it is removed. It is called when its
-//! deadline is up, when it is resumed, or when others have borrowed it.
+//! Knows the slab; never asks the kernel. A part of a program puts its state into the loop beside
+//! the sockets, reaches it by the same kind of id, and drops it by removing it. Its callback is
+//! called when its deadline has passed, when it is resumed, or when others have borrowed it.
 //!
 //! # Read next
 //! `resumer.rs`: how one source calls another.
@@ -14,7 +14,7 @@ use mio::{Interest, Registry, Token};
 
 use super::{Context, Options, Readiness, Rejected, SourceId};
 
-/// A value that no selector watches. [`SourceId`]s name what is in it.
+/// A value that no selector watches. [`SourceId`]s name the value in it.
 pub(super) struct Owned<T>(pub(super) T);
 
 impl<T> Source for Owned<T> {
@@ -30,11 +30,11 @@ impl<T> Source for Owned<T> {
 }
 
 impl<S: 'static> Context<S> {
-    /// Moves a value of any type into the loop, as a source that no descriptor belongs to:
+    /// Moves a value of any type into the loop, as a source without a descriptor:
     /// `reactor[id]` is the value, [`deregister`](Context::deregister) hands it back, and
     /// [`remove`](Context::remove) drops it. `callback` is called when its
-    /// [deadline](Context::set_deadline) is up, and when it is [resumed](Context::resume), with
-    /// what it is resumed with.
+    /// [deadline](Context::set_deadline) has passed, and when it is [resumed](Context::resume),
+    /// with that readiness.
     ///
     /// So a part of a program keeps a state of its own and works in a loop of any `S`; see
     /// [Components](crate#components). Like every source it holds the loop until it is removed, or
@@ -45,7 +45,7 @@ impl<S: 'static> Context<S> {
     /// use waterwheel::Reactor;
     ///
     /// let mut reactor = Reactor::new()?;
-    /// // A count of visits, told when there was none for a while.
+    /// // A count of visits, reported when there was none for a while.
     /// let visits = reactor.own(7, |reactor, told: &mut u32, id, _| {
     ///     *told = reactor.deregister(id).unwrap_or_default();
     /// });
@@ -87,8 +87,8 @@ impl<S: 'static> Context<S> {
         self.try_own(value, options, callback).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// [`own_with`](Context::own_with) that tells where that panics, for sources of ours, whose
-    /// callbacks are shown messages, too.
+    /// [`own_with`](Context::own_with) that returns an error where that panics, for the library's
+    /// own sources, whose callbacks receive messages, too.
     #[track_caller]
     pub fn try_own<T, F>(
         &mut self,

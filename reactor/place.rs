@@ -8,7 +8,7 @@ use std::panic::Location;
 pub struct Place(&'static Location<'static>);
 
 impl Place {
-    /// The place of the caller of the function that says `#[track_caller]`.
+    /// The place of the caller of the function that has `#[track_caller]`.
     #[track_caller]
     #[inline]
     pub fn caller() -> Place {

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Edges are cheaper: a connection is registered once, for both directions, and is not reported
-//! again and again while nobody wants its bytes. The price is a duty: read until the kernel answers
+//! again and again while its bytes stay unread. The price is a duty: read until the kernel returns
 //! `WouldBlock`, or ask for another call with [`resume`](super::Context::resume).
 //!
 //! # Read next
@@ -48,7 +48,7 @@ impl<S: 'static> Reactor<S> {
                     clock.advance(wait);
                     Ok(())
                 }
-                // Time stands still, and yet nobody waits longer than was asked.
+                // The manual clock stands still; the sleep takes no longer than asked.
                 _ => self.sleep(wait),
             };
         }
@@ -58,7 +58,7 @@ impl<S: 'static> Reactor<S> {
         self.sleep(wait)
     }
 
-    /// Asks again and again without sleeping; true if that found something or used up the wait.
+    /// Polls without sleeping. Returns true if it found something or used up the whole wait.
     fn spin(&mut self, wait: Option<Duration>) -> io::Result<bool> {
         let limit = wait.map_or(self.spin, |wait| wait.min(self.spin));
         let start = self.context.time.clock.now();
@@ -73,7 +73,7 @@ impl<S: 'static> Reactor<S> {
         }
     }
 
-    /// Sleeps, and says so first, so that whoever posts from now on wakes the loop.
+    /// Sleeps, and announces it first, so that a post from now on wakes the loop.
     fn sleep(&mut self, wait: Option<Duration>) -> io::Result<()> {
         if !self.context.remotes {
             return self.poll_kernel(wait);

@@ -1,6 +1,6 @@
-//! Workers: threads that do what would keep the loop waiting.
+//! Workers: threads for work that would keep the loop waiting.
 //!
-//! Knows threads and a lock; never mentions the loop, nor what its work is.
+//! Knows threads and a lock; never mentions the loop or what the work is.
 //!
 //! ```text
 //!   loop ──push──▶ waiting, by number ──pop_first──▶ worker 0, worker 1, …
@@ -9,12 +9,12 @@
 //!            └─▶ behind, by key ◀── the next of that key ─────┘
 //! ```
 //!
-//! Work may have a key. Of one key there is one at a time, waiting or with a worker; the others
-//! stand behind it, and the next takes its place among those that wait when it has ended, by its
-//! number: the oldest work begins first, as always. A key is remembered only while it has work.
+//! Work may have a key. Of each key one piece of work at most is in `waiting` or with a worker; the
+//! others stand behind it. When it has ended, the next one moves to `waiting`, by its number: the
+//! oldest work begins first, as always. A key is remembered only while it has work.
 //!
 //! Threads are started one by one, when more work is under way than there are threads, and stay
-//! until the pool is closed: an idle one costs its stack's first pages and no time.
+//! until the pool is closed: an idle thread costs its stack's first pages and no time.
 //!
 //! # Read next
 //! `offload.rs`: the loop's side.
@@ -27,7 +27,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-/// Something to do, once.
+/// A piece of work, to be done once.
 pub(super) type Work = Box<dyn FnOnce() + Send>;
 
 /// The threads, and the work that waits for them.
@@ -37,36 +37,36 @@ pub(super) struct Pool {
     next: u64,
     threads: usize,
     threads_max: usize,
-    /// Pushed, not taken back, and not known to have ended. The loop's view: by what the workers
-    /// know of it, a chain of jobs would start a second thread or not as chance has it.
+    /// Work that was pushed, not taken back, and not known to have ended. Counted by the loop: if
+    /// the workers counted, a chain of jobs would start a second thread or not, by chance.
     under_way: usize,
     under_way_max: usize,
-    /// How many of them have each key, where any has.
+    /// For each key, how many of them have it.
     keyed: HashMap<u64, usize>,
-    /// How many of them cannot be with a worker, since another has the same key.
+    /// How many of them must wait for another with the same key.
     held_back: usize,
     stack_bytes: Option<usize>,
-    /// The last thread could not be started, and that was told.
+    /// True if the last thread could not be started, and that was logged.
     warned: bool,
 }
 
 struct Shared {
     queue: Mutex<Queue>,
-    /// Work has come, or the pool is closed.
+    /// Notified when work has come, or the pool is closed.
     changed: Condvar,
 }
 
 #[derive(Default)]
 struct Queue {
-    /// What may begin, and its key. A tree, so that work may be taken back from the middle.
+    /// Work that may begin, and its key. A tree, so that work may be taken back from the middle.
     waiting: BTreeMap<u64, (Option<u64>, Work)>,
-    /// For each key that waits or is with a worker, what stands behind it.
+    /// For each key with work in `waiting` or with a worker: the work that stands behind it.
     behind: HashMap<u64, BTreeMap<u64, Work>>,
     closed: bool,
 }
 
 impl Queue {
-    /// Queues work; true if a worker may take it.
+    /// Queues work. Returns true if a worker may take it.
     fn insert(&mut self, number: u64, key: Option<u64>, work: Work) -> bool {
         if let Some(key) = key {
             match self.behind.entry(key) {
@@ -121,17 +121,17 @@ impl Pool {
         }
     }
 
-    /// Whether every thread there may be has work, and as much waits as may.
+    /// Returns true if all threads have work, and as much work waits as is allowed.
     pub(super) fn is_full(&self) -> bool {
         self.under_way >= self.under_way_max
     }
 
-    /// Whether the end of something is still to be heard of.
+    /// Returns true if work is under way.
     pub(super) fn is_busy(&self) -> bool {
         self.under_way > 0
     }
 
-    /// Something that was under way, with that key, has ended.
+    /// Work that was under way, with that key, has ended.
     pub(super) fn ended(&mut self, key: Option<u64>) {
         self.under_way -= 1;
         if let Some(key) = key
@@ -146,8 +146,8 @@ impl Pool {
         }
     }
 
-    /// Gives work to the next worker that is free, behind what has the same key; answers the number
-    /// by which it is taken back.
+    /// Gives work to the next free worker, behind work of the same key. Returns the number by which
+    /// it can be taken back.
     ///
     /// # Errors
     /// There is no worker, and none could be started: the work is dropped.
@@ -181,16 +181,16 @@ impl Pool {
         }
     }
 
-    /// Takes work back that has not begun. O(log n).
+    /// Takes back work that has not begun. O(log n).
     pub(super) fn remove(&mut self, number: u64, key: Option<u64>) -> Option<Work> {
         let work = self.shared.lock().remove(number, key)?;
-        self.shared.changed.notify_one(); // The next of that key may be what a worker waits for.
+        self.shared.changed.notify_one(); // A worker may wait for the next of that key.
         self.ended(key);
         Some(work)
     }
 
-    /// Lets each thread end with what it is doing, and waits for none. Answers the work that waits,
-    /// to be dropped.
+    /// Lets each thread end after its current work, and waits for none. Returns the work that
+    /// waits, to be dropped.
     pub(super) fn close(&mut self) -> impl Sized + use<> {
         let mut queue = self.shared.lock();
         queue.closed = true;
@@ -213,25 +213,25 @@ impl Pool {
 }
 
 impl Shared {
-    /// Nothing panics while it holds the lock.
+    /// Ignores poison: nothing panics while it holds the lock.
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a thread does.
+    /// The body of a worker thread.
     fn work(&self) {
         let mut queue = self.lock();
         while !queue.closed {
             if let Some((_, (key, work))) = queue.waiting.pop_first() {
                 drop(queue);
                 if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
-                    // Work catches its own panics, so this one comes from a destructor, and its
-                    // payload's may be the next.
+                    // Work catches its own panics, so this one comes from a `drop`. The payload's
+                    // `drop` may panic, too.
                     mem::forget(panic);
                 }
                 queue = self.lock();
                 if let Some(key) = key {
-                    queue.release(key); // This thread looks next, so nobody need be woken.
+                    queue.release(key); // This thread looks next, so no other is woken.
                 }
             } else {
                 queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);

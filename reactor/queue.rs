@@ -1,10 +1,10 @@
-//! The event queue: what is to run, in three lanes, first in first out in each.
+//! The event queue: the callbacks to run, in three lanes, each first in, first out.
 //!
 //! Knows ids and boxed callbacks; never runs one.
 //!
-//! A turn collects into the queue and then runs what it holds at that moment, the *batch*. Whatever
-//! a callback adds stands behind the batch and waits for the next turn, so no callback, however
-//! often it enqueues itself, keeps the loop from looking at its sources (R2).
+//! A turn collects into the queue and then runs the entries of that moment, the *batch*. An entry
+//! that a callback adds stands behind the batch and waits for the next turn. So a callback that
+//! enqueues itself again and again cannot starve the sources (R2).
 //!
 //! ```text
 //!            ├──── batch, this turn ────┤├─ next turn ─┤
@@ -13,8 +13,8 @@
 //!   Low       call
 //! ```
 //!
-//! Lanes order a batch and do not lock out: the Low lane of a batch runs in that turn, however much
-//! stood in High (R7).
+//! Lanes order a batch, and none starves: the Low lane of a batch runs in the same turn, however
+//! many entries are in High (R7).
 //!
 //! # Read next
 //! `timer.rs`: the callbacks that wait for a time.
@@ -29,7 +29,7 @@ use crate::timers::TimerId;
 pub enum Priority {
     /// Before the rest of the turn.
     High,
-    /// Sources, timers and posts, unless said otherwise.
+    /// Sources, timers and posts, by default.
     #[default]
     Normal,
     /// After the rest of the turn.
@@ -47,8 +47,8 @@ pub(super) struct Call<S> {
     pub(super) cause: u64,
 }
 
-/// An entry of a lane. Sources and timers leave their callbacks where they are until they run, so
-/// an entry whose subject has gone in the meantime is recognised and dropped.
+/// An entry of a lane. The callbacks of sources and timers stay in their slots until they run, so
+/// an entry whose source or timer has gone by then is recognised and dropped.
 #[derive(Clone, Copy)]
 pub(super) enum Item {
     Source(RawId),
@@ -57,11 +57,11 @@ pub(super) enum Item {
     Job(JobId),
     /// The lane's next call, enqueued on this thread.
     Enqueued,
-    /// The lane's next call, posted by another.
+    /// The lane's next call, posted by another thread.
     Posted,
 }
 
-/// How many entries of each lane belong to the turn, and the lane that is under way.
+/// How many entries of each lane belong to the turn, and the lane that runs now.
 pub(super) struct Batch {
     left: [usize; 3],
     lane: usize,
@@ -69,8 +69,8 @@ pub(super) struct Batch {
 
 struct Lane<S> {
     items: VecDeque<Item>,
-    /// The calls among the items, in the same order. Beside them, so that an item is 12 bytes: the
-    /// events of sources and timers, the most by far, would otherwise be moved in five words.
+    /// The calls among the items, in the same order. They are kept apart so that an item is 12
+    /// bytes: by far most items are events of sources and timers, and would else be five words.
     calls: VecDeque<Call<S>>,
 }
 
@@ -116,14 +116,14 @@ impl<S> EventQueue<S> {
         self.lanes[Priority::Normal as usize].calls.push_back(call);
     }
 
-    /// What the queue holds now.
+    /// The entries that the queue holds now.
     #[inline]
     pub(super) fn batch(&self) -> Batch {
         Batch { left: [0, 1, 2].map(|lane| self.lanes[lane].items.len()), lane: 0 }
     }
 
-    /// Takes the batch's next entry, and tells its lane. An entry is gone from the queue before it
-    /// runs, so a panic loses none of the others (R9).
+    /// Takes the batch's next entry, with its lane. An entry leaves the queue before it runs, so a
+    /// panic loses none of the others (R9).
     #[inline]
     pub(super) fn pop(&mut self, batch: &mut Batch) -> Option<(usize, Item)> {
         while *batch.left.get(batch.lane)? == 0 {
@@ -144,7 +144,7 @@ impl<S> EventQueue<S> {
         self.lanes.iter().all(|lane| lane.items.is_empty())
     }
 
-    /// Callbacks among the entries: they hold the loop, as nothing else stands for them.
+    /// Calls among the entries. They hold the loop themselves: they have no source or timer.
     pub(super) fn calls(&self) -> usize {
         self.lanes.iter().map(|lane| lane.calls.len()).sum()
     }

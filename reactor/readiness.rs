@@ -1,28 +1,28 @@
 //! Readiness: why a source is called.
 //!
 //! ```text
-//!   bit  0 ─ 5    what the kernel reports, or somebody who resumes the source in its place
-//!        6, 7     DEADLINE and FLUSH: the loop's own
-//!        8 ─ 10   of the first, what the kernel itself has said
+//!   bit  0 ─ 5    reported by the kernel, or by a call that resumes the source in its place
+//!        6, 7     DEADLINE and FLUSH: reported by the loop
+//!        8 ─ 10   marks which of the first the kernel itself has reported
 //!       11 ─ 15   messages of this crate, each for one kind of source
 //! ```
 //!
 //! # Rules
-//! 1. What comes by a public call has bits 0 to 5 and no others. So nobody can pretend that a
-//!    deadline is up, that the kernel has told of a hang-up, or that one of our own sources was
-//!    sent a message.
-//! 2. A callback that was handed in by a public call is not shown bits 8 to 15.
+//! 1. A public call can set bits 0 to 5 only. So it cannot pretend that a deadline has passed, that
+//!    the kernel has reported a hang-up, or that one of the library's own sources was sent a
+//!    message.
+//! 2. A callback that was handed in by a public call does not see bits 8 to 15.
 //!
 //! # Read next
-//! `dispatch.rs`: who is called for it.
+//! `dispatch.rs`: how callbacks are called.
 
 use std::fmt;
 use std::ops::{BitAnd, BitOr, BitOrAssign};
 
-/// What a source is called for: a set of reasons, merged while they wait.
+/// Why a source is called: a set of reasons, merged while they wait.
 ///
-/// From the kernel they are hints, as always with epoll: a *spurious* readiness is possible, so a
-/// read may still answer `WouldBlock`.
+/// Those from the kernel are hints, as always with epoll: a *spurious* readiness is possible, so a
+/// read may still return `WouldBlock`.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct Readiness(u16);
 
@@ -45,23 +45,23 @@ impl Readiness {
     /// [`Context::set_deadline`](super::Context::set_deadline).
     pub const DEADLINE: Readiness = Readiness(64);
     /// Phase 1 of the turn, for a source registered with [`Options::flush`](super::Options::flush)
-    /// that was borrowed mutably since it last ran. The one reason that comes outside of dispatch:
-    /// a callback that answers it writes out what it holds and calls nobody.
+    /// that others borrowed mutably since its last flush. The one reason that comes outside of
+    /// dispatch: the callback writes out its data and calls no other callback.
     pub const FLUSH: Readiness = Readiness(128);
 
-    /// What the kernel can report, and a public call may ask for.
+    /// The bits that the kernel can report, and a public call may set.
     const REPORTS: Readiness = Readiness(0x003f);
-    /// What is shown to callbacks of the program.
+    /// The bits that callbacks of the program see.
     const PUBLIC: Readiness = Readiness(0x00ff);
-    /// The kernel itself has said that there may be room to write.
+    /// The kernel itself has reported that there may be room to write.
     pub(crate) const HAS_ROOM: Readiness = Readiness(0x0100);
-    /// The kernel itself has said that writing has become impossible.
+    /// The kernel itself has reported that writing has become impossible.
     pub(crate) const HUNG_UP: Readiness = Readiness(0x0200);
-    /// The kernel itself has said that an error is pending.
+    /// The kernel itself has reported that an error is pending.
     pub(crate) const FAILED: Readiness = Readiness(0x0400);
-    /// All three.
+    /// All three of them.
     const SAID: Readiness = Readiness(0x0700);
-    /// Messages of a kind of source to its own: what each means is for that kind to say.
+    /// Messages within a kind of source, which defines their meanings.
     pub(crate) const MESSAGES: [Readiness; 5] = [
         Readiness(0x0800),
         Readiness(0x1000),
@@ -70,19 +70,19 @@ impl Readiness {
         Readiness(0x8000),
     ];
 
-    /// What a public call may ask for, of what it does.
+    /// The bits of this set that a public call may set.
     #[inline]
     pub(super) fn asked(self) -> Readiness {
         self & Readiness::REPORTS
     }
 
-    /// What a callback of the program is shown.
+    /// The bits of this set that a callback of the program sees.
     #[inline]
     pub(super) fn shown(self) -> Readiness {
         self & Readiness::PUBLIC
     }
 
-    /// The same, said by the kernel itself, or by what stands for it: a wire, a script.
+    /// The same set, reported by the kernel itself or by its stand-in: a wire, a script.
     #[inline]
     pub(crate) fn said(self) -> Readiness {
         let room = (self.0 & Readiness::WRITABLE.0) << 7;
@@ -90,41 +90,41 @@ impl Readiness {
         Readiness(self.asked().0 | room | ends)
     }
 
-    /// Both sets.
+    /// The union of both sets.
     pub(crate) const fn with(self, other: Readiness) -> Readiness {
         Readiness(self.0 | other.0)
     }
 
-    /// Whether all of `other` is in this set.
+    /// Returns true if all of `other` is in this set.
     #[inline]
     pub fn contains(self, other: Readiness) -> bool {
         self.0 & other.0 == other.0
     }
 
-    /// Whether any of `other` is in this set.
+    /// Returns true if any of `other` is in this set.
     #[inline]
     pub fn intersects(self, other: Readiness) -> bool {
         self.0 & other.0 != 0
     }
 
-    /// Whether the set is empty.
+    /// Returns true if the set is empty.
     pub fn is_none(self) -> bool {
         self.0 == 0
     }
 
-    /// Whether reading is worth a try: data, or the news that no more will come.
+    /// Returns true if reading is worth a try: there may be data, or its end or an error.
     #[inline]
     pub fn is_readable(self) -> bool {
         self.intersects(Readiness(1 | 4 | 16))
     }
 
-    /// Whether writing is worth a try: room, or the news that there will be none.
+    /// Returns true if writing is worth a try: there may be room, or an error to find.
     #[inline]
     pub fn is_writable(self) -> bool {
         self.intersects(Readiness(2 | 8 | 16))
     }
 
-    /// For records: that the kernel itself has said it is not among them.
+    /// The bits for records, without the marks of the kernel's own reports.
     pub(super) fn bits(self) -> u32 {
         u32::from(self.0 & !Readiness::SAID.0)
     }

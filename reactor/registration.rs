@@ -3,7 +3,7 @@
 //! Knows mio's `Source` and what a user may choose; never mentions the slab.
 //!
 //! # Read next
-//! `source.rs`: what becomes of it in the loop.
+//! `source.rs`: how the loop keeps it.
 
 use std::fmt;
 use std::io;
@@ -15,19 +15,19 @@ use super::{Context, Priority, Readiness, SourceId};
 /// How a source is registered; `Options::default()` suits any mio source.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
-    /// The lane its events wait in.
+    /// The lane in which its events wait.
     pub priority: Priority,
-    /// Call it with [`Readiness::FLUSH`] before the loop waits, if it was borrowed mutably.
+    /// True to call it with [`Readiness::FLUSH`] before the loop waits, if it was borrowed mutably.
     pub flush: bool,
-    /// Dropping the object closes its only descriptor, which ends the registration with it
+    /// True if dropping the object closes its only descriptor and so ends the registration, too
     /// (epoll(7), question 6). Saves one `epoll_ctl` for each source.
     pub closes: bool,
 }
 
-/// A registration that failed: why, and the object, untouched.
+/// A registration that failed: the reason, and the object, unchanged.
 #[derive(Debug)]
 pub struct Rejected<T> {
-    /// What the selector said: `EEXIST`, `EPERM` for a regular file, `ENOSPC`, …
+    /// The error of the selector: `EEXIST`, `EPERM` for a regular file, `ENOSPC`, …
     pub error: io::Error,
     /// The object that was to be registered.
     pub source: T,
@@ -50,13 +50,13 @@ impl<T: fmt::Debug> std::error::Error for Rejected<T> {}
 impl<S: 'static> Context<S> {
     /// Moves an I/O object into the loop, which calls `callback` whenever it is ready.
     ///
-    /// Any `mio::event::Source` will do; a bare descriptor goes in as a [`Fd`](super::Fd), a value
-    /// without one by [`own`](Context::own). It is watched edge-triggered: the callback is called
-    /// once for each change. One that stops before the kernel says `WouldBlock` asks to be called
-    /// again with [`resume`](Context::resume).
+    /// Any `mio::event::Source` is accepted; a bare descriptor goes in as a [`Fd`](super::Fd), a
+    /// value without one by [`own`](Context::own). It is watched edge-triggered: the callback is
+    /// called once for each change. A callback that stops before the kernel returns `WouldBlock`
+    /// asks for another call with [`resume`](Context::resume).
     ///
     /// # Errors
-    /// What the selector says, with the object handed back and the loop as it was before.
+    /// The error of the selector, with the object handed back; the loop is as it was before.
     #[track_caller]
     pub fn register<T, F>(
         &mut self,
@@ -93,7 +93,7 @@ impl<S: 'static> Context<S> {
         self.register_unmasked(source, interest, options, callback)
     }
 
-    /// [`register_unmasked`](Context::register_unmasked) for what no selector can refuse.
+    /// [`register_unmasked`](Context::register_unmasked) for a source that no selector can refuse.
     ///
     /// # Panics
     /// With more sources than a token can number: 2^31, or 2^19 on 32-bit targets.

@@ -2,20 +2,20 @@
 //!
 //! Knows the waker and a lock; never touches the loop's own state, which belongs to one thread.
 //!
-//! A post is a boxed closure pushed under a lock; the loop takes all that wait with one swap. The
-//! costly part is waking a sleeping loop, a write to an eventfd, so it is done only when the loop
-//! has said that it sleeps. Both sides announce before they look, with a fence between, and the
-//! order of fences is total, so at least one of them sees the other:
+//! A post is a boxed closure pushed under a lock; the loop takes all waiting posts with one swap.
+//! The costly part is waking a sleeping loop, a write to an eventfd, so it is done only after the
+//! loop has announced that it sleeps. Both sides announce before they look, with a fence between,
+//! and the order of fences is total, so at least one of them sees the other:
 //!
 //! ```text
 //!   poster  push the post      waiting = true   fence   asleep? ─▶ wake
 //!   loop    asleep = true                       fence   waiting? ─▶ do not sleep
 //! ```
 //!
-//! `model.rs` has a model checker try the orders in which this can happen.
+//! In `model.rs` a model checker tries the orders in which this can happen.
 //!
 //! # Read next
-//! `trace.rs`: what the loop tells of itself.
+//! `trace.rs`: the records of what happens in the loop.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -34,36 +34,36 @@ pub const POSTS_PER_TURN: usize = 1024;
 
 type Run<S> = Box<dyn FnOnce(&mut Context<S>, &mut S) + Send>;
 
-/// What waits in the mailbox.
+/// An entry of the mailbox.
 enum Post<S> {
     Call(Run<S>, Place),
-    /// A job has ended. Boxed, so that a call's 24 bytes suffice.
+    /// The result of a job. Boxed, so that an entry is no larger than a call.
     Result(Box<(JobId, JobResult)>),
 }
 
-/// What the loop and its [`Remote`]s share.
+/// The state that the loop and its [`Remote`]s share.
 pub(super) struct Mailbox<S> {
     posts: Mutex<Posts<S>>,
-    /// There may be posts, or a stop. Set by posters, reset by the loop.
+    /// True if there may be posts, or a stop. Set by posters, reset by the loop.
     waiting: AtomicBool,
-    /// The loop sleeps or is about to. Reset by whoever wakes it.
+    /// True while the loop sleeps or is about to. Reset by the thread that wakes it.
     asleep: AtomicBool,
     stop: AtomicBool,
     /// Remotes that hold the loop.
     expected: AtomicUsize,
-    /// The loop owns it through this: a mio `Waker` that is dropped takes its last wake with it.
+    /// Kept here, so that it lives as long as the loop: a dropped mio `Waker` loses its last wake.
     waker: Waker,
-    /// Posts that may wait.
+    /// The most posts that may wait.
     bound: usize,
 }
 
 struct Posts<S> {
     waiting: Vec<Post<S>>,
-    /// Posts that the loop has taken out and could not queue in its last turn: they count, too.
+    /// Posts that the loop has taken out and not queued in its last turn: they count, too.
     taken: usize,
     /// The places of the remotes that hold the loop, for `why_alive`.
     places: Vec<Place>,
-    /// The loop is gone.
+    /// True once the loop is gone.
     closed: bool,
 }
 
@@ -86,22 +86,22 @@ impl<S> Mailbox<S> {
         }
     }
 
-    /// A poster that panicked between two statements left nothing half done.
+    /// Ignores poison: the data is whole after every statement under the lock.
     fn lock(&self) -> MutexGuard<'_, Posts<S>> {
         self.posts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says that something was left for the loop, and wakes it if it sleeps.
+    /// Announces that something waits for the loop, and wakes the loop if it sleeps.
     ///
-    /// `waiting` is swapped, by whoever sets or resets it, and never just stored: a swap follows on
-    /// all before it, so the loop that resets it sees everything that it was ever set for.
+    /// `waiting` is always swapped, both to set and to reset it, and never stored: a swap follows
+    /// all swaps before it, so the loop that resets it sees everything it was ever set for.
     fn notify(&self) {
         self.waiting.swap(true, AcqRel);
         self.wake();
     }
 
-    /// [`notify`](Mailbox::notify) for what was left under the lock, which the loop takes after
-    /// each reset: where `waiting` is still set, the loop has yet to come.
+    /// [`notify`](Mailbox::notify) for a post made under the lock, which the loop takes after each
+    /// reset: if `waiting` is still set, the loop has still to take the lock.
     #[inline]
     fn notify_of_post(&self) {
         if !self.waiting.load(Relaxed) {
@@ -112,7 +112,7 @@ impl<S> Mailbox<S> {
 
     #[inline]
     fn wake(&self) {
-        fence(SeqCst); // Between what was announced and a look at the other side.
+        fence(SeqCst); // Between the announcement and the look at the other side.
         if self.asleep.load(Relaxed)
             && self.asleep.swap(false, Relaxed)
             && let Err(error) = self.waker.wake()
@@ -121,19 +121,19 @@ impl<S> Mailbox<S> {
         }
     }
 
-    /// Whether posts or a stop wait.
+    /// Returns true if posts or a stop may wait.
     #[inline]
     pub(super) fn is_waiting(&self) -> bool {
         self.waiting.load(Relaxed)
     }
 
-    /// Whether posts wait. Not all that is waited for is one: that the last remote goes is told in
-    /// the same way, and perhaps to a loop that knows.
+    /// Returns true if posts wait. `waiting` alone does not show that: the drop of the last remote
+    /// sets it, too.
     pub(super) fn has_posts(&self) -> bool {
         self.is_waiting() && !self.lock().waiting.is_empty()
     }
 
-    /// Announces that the loop is about to sleep: from now on it is woken, and what was left before
+    /// Announces that the loop is about to sleep: from now on a post wakes it, and an earlier one
     /// is seen by [`is_waiting`](Mailbox::is_waiting).
     pub(super) fn fall_asleep(&self) {
         self.asleep.swap(true, Relaxed);
@@ -148,7 +148,7 @@ impl<S> Mailbox<S> {
         if !self.stop.load(Relaxed) {
             return false;
         }
-        // Nothing else may have come with it.
+        // The stop may be the only thing that set `waiting`.
         let posts = self.lock();
         if posts.waiting.is_empty() {
             self.waiting.swap(false, AcqRel);
@@ -164,7 +164,7 @@ impl<S> Mailbox<S> {
         self.lock().places.clone()
     }
 
-    /// Takes the result of a job in, whatever the bound: jobs have one of their own.
+    /// Takes in the result of a job, whatever the bound: jobs have a bound of their own.
     pub(super) fn deliver(&self, id: JobId, result: JobResult) {
         let result = Box::new((id, result));
         let mut posts = self.lock();
@@ -182,7 +182,7 @@ impl<S> Mailbox<S> {
         &self.waker
     }
 
-    /// Refuses posts from now on. Answers those that wait, to be dropped: outside of the lock.
+    /// Refuses posts from now on. Returns those that wait, to be dropped outside of the lock.
     pub(super) fn close(&self) -> impl Sized + use<S> {
         let mut posts = self.lock();
         posts.closed = true;
@@ -210,8 +210,8 @@ impl<S> Inbox<S> {
 impl<S: 'static> Context<S> {
     /// A handle by which other threads post callbacks into this loop.
     ///
-    /// While it or a clone of it lives, the loop is held: posts are expected. A handle that must
-    /// not hold it is made with [`Remote::unref`].
+    /// It and its clones hold the loop, because posts are expected. [`Remote::unref`] makes a
+    /// handle that does not hold it.
     #[track_caller]
     pub fn remote(&mut self) -> Remote<S> {
         self.remotes = true;
@@ -269,7 +269,7 @@ impl<S: 'static> Context<S> {
 /// ```
 pub struct Remote<S> {
     mailbox: Arc<Mailbox<S>>,
-    /// Shared by clones; the last to go lets the loop go.
+    /// Shared by clones; it holds the loop until the last of them is dropped.
     hold: Option<Arc<Hold<S>>>,
 }
 
@@ -290,7 +290,7 @@ impl<S> Remote<S> {
     /// order. Never blocks; many posts to a sleeping loop wake it once.
     ///
     /// # Errors
-    /// [`PostError::Full`] where as many wait as [`Builder::mailbox_posts_max`] allows,
+    /// [`PostError::Full`] if as many posts wait as [`Builder::mailbox_posts_max`] allows,
     /// [`PostError::Closed`] once the loop is gone. Both hand the callback back.
     ///
     /// [`Builder::mailbox_posts_max`]: super::Builder::mailbox_posts_max
@@ -315,7 +315,7 @@ impl<S> Remote<S> {
         Ok(())
     }
 
-    /// Lets the loop's current turn be its last, as [`Context::stop`] does.
+    /// Makes the loop's current turn its last, as [`Context::stop`] does.
     ///
     /// # Errors
     /// [`PostError::Closed`] once the loop is gone.
@@ -352,7 +352,7 @@ impl<S> Drop for Hold<S> {
     }
 }
 
-/// A post that was not taken, with what was to be posted.
+/// A post that was not taken, with its callback.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum PostError<F> {
     /// The mailbox is full.
@@ -381,8 +381,7 @@ impl<F> fmt::Display for PostError<F> {
 
 impl<F> std::error::Error for PostError<F> {}
 
-/// `WouldBlock` for a full mailbox, `BrokenPipe` for a loop that is gone; what was to be posted is
-/// dropped.
+/// `WouldBlock` for a full mailbox, `BrokenPipe` for a loop that is gone; the callback is dropped.
 impl<F> From<PostError<F>> for std::io::Error {
     fn from(error: PostError<F>) -> std::io::Error {
         let kind = match error {

@@ -1,11 +1,11 @@
 //! Resumer: how a source becomes ready without the kernel and without a `Context`.
 //!
-//! A source whose other end lives in the same loop is made ready by it: bytes written into one end
-//! of an in-memory pair make the other readable. The writer has no [`Context`] at hand, so it notes
-//! the readiness here and the next turn collects it, behind what the kernel reported.
+//! Two sources in the same loop can be the ends of a pair: bytes written into one end of an
+//! in-memory pair make the other readable. The writer has no [`Context`] at hand, so it notes the
+//! readiness here and the next turn collects it, behind the readiness from the kernel.
 //!
 //! # Read next
-//! `trace.rs`: what the loop tells of itself.
+//! `trace.rs`: the records of what happens in the loop.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -13,8 +13,8 @@ use std::rc::Rc;
 
 use super::{Context, RawId, Readiness};
 
-/// Resumes sources of the loop it belongs to, from this thread. Clones share the list; it outlives
-/// the loop harmlessly.
+/// Resumes sources of the loop it belongs to, from this thread. Clones share the list; it may
+/// outlive the loop and then has no effect.
 ///
 /// A source learns its own id by [`RawId::from_token`] when it is registered.
 ///
@@ -43,12 +43,12 @@ impl Resumer {
         self.send(id, ready.asked());
     }
 
-    /// [`resume`](Resumer::resume) with anything, as [`Context::send`].
+    /// [`resume`](Resumer::resume) with any bits, as [`Context::send`].
     pub(crate) fn send(&self, id: RawId, ready: Readiness) {
         self.0.borrow_mut().push((id, ready));
     }
 
-    /// The loop that it is of.
+    /// A number that names its loop.
     pub(super) fn key(&self) -> usize {
         Rc::as_ptr(&self.0).addr()
     }
@@ -70,7 +70,7 @@ impl<S: 'static> Context<S> {
         self.resumer.get_or_insert_default().clone()
     }
 
-    /// The part of phase 5 that takes in what was resumed.
+    /// The part of phase 5 that takes in the resumed sources.
     #[inline]
     pub(super) fn collect_resumed(&mut self) {
         let Some(resumer) = &self.resumer else { return };
@@ -83,7 +83,7 @@ impl<S: 'static> Context<S> {
                 self.drop_stale(id.into());
             }
         }
-        // The list is put back for its capacity, unless an observer has resumed somebody meanwhile.
+        // The list is put back for its capacity, unless an observer has resumed a source since.
         if let Some(resumer) = &self.resumer
             && !resumer.is_waiting()
         {

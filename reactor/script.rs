@@ -1,9 +1,9 @@
-//! A scripted poller: a test says what the kernel reports, turn by turn.
+//! A scripted poller: a test writes what the kernel is to report, turn by turn.
 //!
 //! Spurious, merged, stale or reordered readiness is hard to get out of a real kernel and easy to
 //! write down. A reactor built with a [`Script`] takes its events from it until it is used up, and
-//! then from the kernel again. An [`Unplugged`] source stands in for a socket: it can be registered
-//! and is never ready unless the script says so.
+//! then from the kernel again. An [`Unplugged`] source replaces a socket: it can be registered and
+//! is ready only when the script says so.
 //!
 //! # Read next
 //! `../tests/contract.rs`, which is written with it.
@@ -19,7 +19,7 @@ use super::{RawId, Readiness};
 
 type Report = Vec<(RawId, Readiness)>;
 
-/// What the poller is to report. Clones share it, so a test may go on writing while the loop reads.
+/// The reports of the poller. Clones share them, so a test may go on writing while the loop reads.
 ///
 /// ```
 /// use waterwheel::reactor::{Reactor, Readiness, Script, Unplugged};
@@ -44,8 +44,8 @@ impl Script {
         Script::default()
     }
 
-    /// Adds a turn in which the poller reports `events`, in this order; of each what a kernel can
-    /// report, which [`DEADLINE`](Readiness::DEADLINE) and [`FLUSH`](Readiness::FLUSH) are not.
+    /// Adds a turn in which the poller reports `events`, in this order. Bits that no kernel can
+    /// report, [`DEADLINE`](Readiness::DEADLINE) and [`FLUSH`](Readiness::FLUSH), are left out.
     pub fn report<E: IntoIterator<Item = (RawId, Readiness)>>(&self, events: E) {
         let events = events.into_iter().map(|(id, ready)| (id, ready.said()));
         self.turns.borrow_mut().push_back(events.collect());
@@ -56,7 +56,7 @@ impl Script {
     }
 }
 
-/// A source without a descriptor, for scripts. A value of one's own goes into the loop by
+/// A source without a descriptor, for scripts. For a value of your own, use
 /// [`own`](super::Context::own).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unplugged;

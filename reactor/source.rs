@@ -3,8 +3,8 @@
 //! Knows mio's `Source` and the slab; never mentions sockets.
 //!
 //! Registering moves an object into the slab, so the loop can find it when the kernel names it, and
-//! gives back a typed id. Its callback is stored beside it and taken out while it runs. What a user
-//! calls for that is in `registration.rs`.
+//! gives back a typed id. Its callback is stored beside it and taken out while it runs. The public
+//! methods for that are in `registration.rs`.
 //!
 //! # Read next
 //! `queue.rs`: where events wait for their turn.
@@ -24,7 +24,7 @@ use super::trace::Kind;
 use super::{Context, Place, Priority, RawId, Readiness, SourceId};
 use crate::timers::Tick;
 
-/// What stands in a slot: any mio source, its type forgotten but not lost.
+/// The object in a slot: any mio source, its type erased; `Any` can restore it.
 pub(super) trait Object: Any {
     fn leave(&mut self, registry: &Registry) -> io::Result<()>;
     fn reregister(&mut self, r: &Registry, token: Token, interest: Interest) -> io::Result<()>;
@@ -39,14 +39,14 @@ impl<T: mio::event::Source + 'static> Object for T {
     }
 }
 
-/// A source's callback, the type of its object forgotten.
+/// A source's callback, the type of its object erased.
 pub(super) type Callback<S> = Box<dyn FnMut(&mut Context<S>, &mut S, RawId, Readiness)>;
 
 /// Bits of `Entry::marks`.
 mod mark {
-    /// It holds the loop.
+    /// The source holds the loop.
     pub(super) const REFERENCED: u8 = 1;
-    /// It is to be called with `FLUSH` when it was borrowed mutably.
+    /// It is called with `FLUSH` after it was borrowed mutably.
     pub(super) const FLUSH: u8 = 2;
     /// It is in `Context::touched`.
     pub(super) const TOUCHED: u8 = 4;
@@ -143,8 +143,8 @@ impl<S> Sources<S> {
 }
 
 impl<S: 'static> Context<S> {
-    /// [`register_with`](Context::register_with) for sources of ours, whose callbacks are shown
-    /// messages, too.
+    /// [`register_with`](Context::register_with) for the library's own sources, whose callbacks
+    /// receive messages, too.
     ///
     /// # Errors
     /// As [`register`](Context::register).
@@ -163,7 +163,7 @@ impl<S: 'static> Context<S> {
         let place = Place::caller();
         let vacant = self.sources.slab.vacant_entry();
         let index = vacant.key();
-        // Half of what the bits can number, so that no index is ever taken for the waker's.
+        // Half of what the bits can number, so that no index equals the waker's.
         if index >= 1 << (INDEX_BITS - 1) {
             let error = io::Error::other("more sources than a token can number");
             return Err(Rejected { error, source });
@@ -211,9 +211,9 @@ impl<S: 'static> Context<S> {
         true
     }
 
-    /// Takes an object out of the loop and hands it back, not closed: to hand it over, or to wrap
-    /// it. Its callback is dropped, whatever is queued for it reaches nobody, and the id is stale
-    /// from now on. `None` if it already was.
+    /// Takes an object out of the loop and returns it, still open, so that the caller can hand it
+    /// over or wrap it. Its callback and its queued events are dropped, and the id is stale from
+    /// now on. `None` if it already was.
     pub fn deregister<T: 'static>(&mut self, id: SourceId<T>) -> Option<T> {
         let mut entry = self.take_entry(id.raw())?;
         if let Err(error) = entry.object.leave(&self.registry) {
@@ -260,7 +260,7 @@ impl<S: 'static> Context<S> {
     /// Changes what a source is watched for. O(1), one `epoll_ctl`. False if the id is stale.
     ///
     /// # Errors
-    /// What the selector says; the old interest then stays.
+    /// The error of the selector; the old interest then stays.
     pub fn set_interest(&mut self, id: RawId, interest: Interest) -> io::Result<bool> {
         let Some(entry) = self.sources.get_mut(id) else { return Ok(false) };
         entry.object.reregister(&self.registry, id.token(), interest)?;
@@ -272,22 +272,22 @@ impl<S: 'static> Context<S> {
         self.sources.get_mut(id).map(|entry| entry.priority = priority).is_some()
     }
 
-    /// Calls a source's callback in the next turn with `ready`, as if the kernel had said so; or in
-    /// this one, if it is queued already.
+    /// Calls a source's callback in the next turn with `ready`, as if the kernel had reported it;
+    /// or in this one, if it is queued already.
     ///
-    /// This is the *resume queue*: a source that stopped early, to let others run, is not told
-    /// again by an edge-triggered kernel. While anyone waits to be resumed, the loop does not
+    /// This is the *resume queue*: an edge-triggered kernel does not report a source again that
+    /// stopped early to let others run. While a source waits to be resumed, the loop does not
     /// sleep. False if the id is stale.
     ///
-    /// [`DEADLINE`](Readiness::DEADLINE) and [`FLUSH`](Readiness::FLUSH) are the loop's to say, and
-    /// are left out of `ready`; where nothing else is in it, nothing is called.
+    /// Only the loop reports [`DEADLINE`](Readiness::DEADLINE) and [`FLUSH`](Readiness::FLUSH):
+    /// they are removed from `ready`; if nothing else is in it, nothing is called.
     #[inline]
     pub fn resume(&mut self, id: RawId, ready: Readiness) -> bool {
         self.send(id, ready.asked())
     }
 
-    /// [`resume`](Context::resume) with anything: messages to a source of ours, or what was said in
-    /// the kernel's place.
+    /// [`resume`](Context::resume) with any bits: messages to a source of the library, or readiness
+    /// reported in place of the kernel.
     #[inline]
     pub(crate) fn send(&mut self, id: RawId, ready: Readiness) -> bool {
         let queued = self.push_ready(id, ready);
@@ -316,7 +316,7 @@ impl<S: 'static> Context<S> {
         true
     }
 
-    /// Takes what a source is called for, and its callback; `None` if the id is stale.
+    /// Takes a source's pending readiness and its callback; `None` if the id is stale.
     #[inline]
     pub(super) fn take_ready(&mut self, id: RawId) -> Option<(Readiness, Callback<S>, Place)> {
         let entry = self.sources.get_mut(id)?;
@@ -324,7 +324,7 @@ impl<S: 'static> Context<S> {
         Some((ready, entry.callback.take()?, entry.place))
     }
 
-    /// Takes the callback of a source whose deadline is up, and forgets that: each is told once.
+    /// Takes a source's callback and clears its deadline, so that each deadline is reported once.
     pub(super) fn take_deadline(&mut self, id: RawId) -> Option<(Callback<S>, Place)> {
         let entry = self.sources.get_mut(id)?;
         if let Some(timer) = entry.deadline.take() {
@@ -334,8 +334,8 @@ impl<S: 'static> Context<S> {
     }
 
     /// Calls the source with [`Readiness::DEADLINE`] at or after `tick` (see
-    /// [`tick_after`](Context::tick_after)); `None` disarms. Each source has one such deadline, it
-    /// goes with the source, and it does not hold the loop. O(1). False if the id is stale.
+    /// [`tick_after`](Context::tick_after)); `None` disarms. Each source has one such deadline. It
+    /// ends with the source and does not hold the loop. O(1). False if the id is stale.
     pub fn set_deadline(&mut self, id: RawId, tick: Option<Tick>) -> bool {
         let Some(entry) = self.sources.get_mut(id) else { return false };
         match (entry.deadline, tick) {
@@ -372,7 +372,7 @@ impl<S: 'static> Context<S> {
         entry.value_mut()
     }
 
-    /// An object that was removed in this turn and waits to be dropped with its end. O(removed).
+    /// An object that was removed in this turn and will be dropped at its end. O(removed).
     pub(crate) fn get_removed<T: 'static>(&self, id: SourceId<T>) -> Option<&T> {
         let mut removed = self.removed.iter().rev();
         removed.find(|entry| entry.generation == id.raw().generation)?.value()
@@ -384,12 +384,12 @@ impl<S: 'static> Context<S> {
         of_type.map(|(id, _)| SourceId::new(id)).collect()
     }
 
-    /// Whether the id still names a source.
+    /// Returns true if the id still names a source.
     pub fn contains(&self, id: RawId) -> bool {
         self.sources.get(id).is_some()
     }
 
-    /// Takes the touched mark off and the callback out; `None` if the source has gone or runs.
+    /// Clears the touched mark and takes the callback; `None` if the source has gone or runs.
     pub(super) fn take_touched(&mut self, id: RawId) -> Option<(Callback<S>, Place)> {
         let entry = self.sources.get_mut(id)?;
         entry.marks &= !mark::TOUCHED;

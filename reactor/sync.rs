@@ -1,6 +1,6 @@
-//! What threads meet by: the standard library's, or a model checker's that tries every order.
+//! Types that threads share: the standard library's, or a model checker's that tries every order.
 //!
-//! Where two threads share anything it is the mailbox, or the pool's queue, which is one lock.
+//! Threads share only the mailbox, and the pool's queue, which is behind one lock.
 //! `model.rs` runs the mailbox, and the loop around it, under loom:
 //! `RUSTFLAGS="--cfg loom" cargo test --lib model`.
 

@@ -2,8 +2,8 @@
 //!
 //! Knows the wheel and the turn's `now`; never mentions sources.
 //!
-//! A repeating timer may be late: a callback took long, the machine slept. What becomes of the
-//! occurrences that were missed is the caller's choice, [`Missed`]:
+//! A repeating timer may be late: a callback took long, the machine slept. The caller chooses by
+//! [`Missed`] what the timer does about the occurrences that it missed:
 //!
 //! ```text
 //!   period 10, a callback that takes 25 begins at 10
@@ -24,11 +24,11 @@ use super::trace::{Kind, Subject};
 use super::{Context, Place};
 use crate::timers::{TICK, Tick, TimerId};
 
-/// Occurrences a [`Missed::Burst`] makes up for at most; what is older is skipped and counted.
-/// A laptop that slept for a day owes an interval of a second 86,400 of them.
+/// The most occurrences that [`Missed::Burst`] makes up for; older ones are skipped and counted.
+/// After a laptop has slept for a day, an interval of a second has missed 86,400 of them.
 pub const BURST_MAX: u64 = 100;
 
-/// What a repeating timer does about occurrences it could not run in time.
+/// The policy of a repeating timer for occurrences that it could not run in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Missed {
     /// Runs once for all that are past and goes on along the grid of the first deadline.
@@ -46,7 +46,7 @@ pub struct Occurrence {
     pub timer: TimerId,
     /// When this run was due; earlier than [`Context::now`] by its lateness.
     pub deadline: Instant,
-    /// Occurrences since the last run that nobody was or will be called for.
+    /// Occurrences since the last run that are skipped: no callback runs for them.
     pub missed: u64,
 }
 
@@ -59,7 +59,7 @@ pub(super) struct Every<S> {
     missed: Missed,
 }
 
-/// What the wheel holds for each timer.
+/// The value in the wheel for each timer.
 pub(super) enum Timer<S> {
     Once {
         callback: Once<S>,
@@ -77,8 +77,8 @@ pub(super) enum Timer<S> {
 }
 
 impl<S> Timer<S> {
-    /// Whether it holds the loop, and the place it was armed at. A source's deadline does not: the
-    /// source does.
+    /// True if the timer holds the loop, with the place where it was armed. `None` for a source's
+    /// deadline: the source holds the loop.
     pub(super) fn held(&self) -> Option<(bool, Place)> {
         match self {
             Timer::Once { place, referenced, .. } | Timer::Every { place, referenced, .. } => {
@@ -97,7 +97,7 @@ impl<S> Timer<S> {
 
 impl<S: 'static> Context<S> {
     /// Calls `callback` once, `delay` from [`now`](Context::now), never earlier, and late
-    /// as R5 says. Any delay will do; zero means the next turn. O(1).
+    /// as R5 says. Any delay is valid; zero means the next turn. O(1).
     #[track_caller]
     pub fn after<F>(&mut self, delay: Duration, callback: F) -> TimerId
     where
@@ -162,8 +162,8 @@ impl<S: 'static> Context<S> {
         self.arm_every(period.max(TICK), (period, missed), Box::new(callback), Place::caller())
     }
 
-    /// [`every`](Context::every), and first in the next turn, from which the grid then goes on. Not
-    /// inside of this call: it is a callback like any other (R1).
+    /// [`every`](Context::every), but the first run is in the next turn, where the grid begins. It
+    /// is a callback like any other and does not run inside this call (R1).
     ///
     /// ```
     /// use std::time::Duration;
@@ -211,8 +211,8 @@ impl<S: 'static> Context<S> {
     }
 
     /// Moves a timer to `delay` from now, also one that has expired in this turn and has not run
-    /// yet, which then waits for its new deadline (R3). False if the id is stale. O(1); to a later
-    /// time one store, for which the loop wakes at the old one once and finds nothing to do.
+    /// yet, which then waits for its new deadline (R3). False if the id is stale. O(1). A move to a
+    /// later time is one store; the loop then wakes once at the old time and finds nothing to do.
     #[inline]
     pub fn rearm(&mut self, id: TimerId, delay: Duration) -> bool {
         self.rearm_at(id, self.turn_tick_after(delay))
@@ -231,7 +231,7 @@ impl<S: 'static> Context<S> {
     /// Cancels a timer and drops its callback at once, also one that has expired in this turn and
     /// has not run yet, and a repeating one that is running. False if the id is stale. O(1).
     pub fn cancel(&mut self, id: TimerId) -> bool {
-        // The deadline of a source is the source's own business.
+        // The deadline of a source belongs to `set_deadline`.
         let Some((referenced, place)) = self.wheel.get(id).and_then(Timer::held) else {
             return false;
         };
@@ -247,7 +247,7 @@ impl<S: 'static> Context<S> {
         Some(self.time.timeline.until(deadline, self.now()))
     }
 
-    /// Runs a timer that was collected in this turn, unless it was cancelled or put off since.
+    /// Runs a timer that was collected in this turn, unless it was cancelled or re-armed since.
     pub(super) fn run_timer(&mut self, id: TimerId, state: &mut S) {
         if !self.wheel.is_expired(id) {
             return self.drop_stale(id.into());
@@ -300,8 +300,8 @@ impl<S: 'static> Context<S> {
     }
 }
 
-/// A repeating timer's callback while it runs: put back when it ends, also by a panic, unless the
-/// timer was cancelled.
+/// A repeating timer's callback while it runs. It is put back when it ends, also after a panic,
+/// unless the timer was cancelled.
 struct LentTimer<'a, S> {
     context: &'a mut Context<S>,
     id: TimerId,

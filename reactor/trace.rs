@@ -1,9 +1,9 @@
-//! What the loop tells of itself: a record for each thing that happens, to an optional observer.
+//! The trace: a record of each thing that happens in the loop, for an optional observer.
 //!
-//! Knows ids and places; never changes what it watches. With no observer the cost is one
-//! predictable branch and the clock is not read.
+//! Knows ids and places; never changes the loop that it watches. Without an observer the cost is
+//! one predictable branch, and the clock is not read.
 //!
-//! The records are what the contract's tests compare, so they name everything a rule speaks of.
+//! The contract's tests compare these records, so they name everything that a rule mentions.
 //!
 //! # Read next
 //! `../tests/contract.rs`.
@@ -53,9 +53,9 @@ pub enum Kind {
     /// Of the callbacks on the stack, the one that began last has returned. Argument: microseconds,
     /// by the loop's clock.
     Returned,
-    /// The callback that began last has panicked, and by policy was dropped.
+    /// The callback that began last has panicked, and was dropped by policy.
     Panicked,
-    /// An event reached nobody: its source or timer had gone, or the timer was put off (R4).
+    /// An event was dropped: its source or timer had gone, or the timer was re-armed (R4).
     Stale,
     /// A source was registered.
     Registered,
@@ -79,7 +79,7 @@ pub enum Kind {
     Stopped,
 }
 
-/// What a record is about.
+/// The subject of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Subject {
     /// None of these.
@@ -111,14 +111,14 @@ pub struct LoopEvent {
     pub sequence: u64,
     /// Nanoseconds since the reactor was made, by its clock.
     pub nanos: u64,
-    /// Why: the sequence number of the record of the callback during which this happened, or which
-    /// asked for the callback that begins here. 0 for none.
+    /// The cause: the sequence number of the record of the callback during which this happened, or
+    /// which asked for the callback that begins here. 0 for none.
     pub cause: u64,
     /// Where in the program the source, timer or callback was handed to the loop.
     pub place: Place,
     /// Which source, timer or job.
     pub subject: Subject,
-    /// What.
+    /// What happened.
     pub kind: Kind,
     /// As [`Kind`] says.
     pub argument: u32,
@@ -147,7 +147,7 @@ impl fmt::Display for LoopEvent {
 
 pub(super) type Observer = Box<dyn FnMut(&LoopEvent)>;
 
-/// The observer, and the numbers that tie records together.
+/// The observer, and the numbers that connect records.
 pub(super) struct Trace {
     pub(super) observer: Option<Observer>,
     pub(super) sequence: u64,
@@ -169,7 +169,7 @@ impl Trace {
 }
 
 impl<S> Context<S> {
-    /// Tells the observer, if there is one, of something caused by the callback that runs now.
+    /// Records something caused by the callback that runs now, if there is an observer.
     #[inline]
     pub(super) fn note(&mut self, kind: Kind, subject: Subject, place: Place, argument: u32) {
         if self.trace.is_on() {
@@ -178,8 +178,8 @@ impl<S> Context<S> {
         }
     }
 
-    /// Where the subject was handed to the loop, for a deadline its source; if it has gone, the
-    /// place that asks.
+    /// The place where the subject was handed to the loop; for a deadline, its source. If it has
+    /// gone, the caller's place.
     #[track_caller]
     pub(super) fn place_of(&self, subject: Subject) -> Place {
         let place = match subject {
@@ -198,7 +198,7 @@ impl<S> Context<S> {
         }
     }
 
-    /// Tells the observer that a callback begins; what is noted until it ends names it as cause.
+    /// Records that a callback begins; the records until it ends name it as their cause.
     #[inline]
     pub(super) fn begin_callback(
         &mut self,
@@ -216,7 +216,7 @@ impl<S> Context<S> {
         }
     }
 
-    /// Tells the observer that the callback has ended.
+    /// Records that the callback has ended.
     #[inline]
     pub(super) fn end_callback(&mut self, kind: Kind) {
         if self.trace.is_on() {
@@ -268,7 +268,7 @@ impl Recorder {
         Recorder { events: Rc::default(), capacity }
     }
 
-    /// What to hand to [`Builder::observer`](super::Builder::observer).
+    /// A closure for [`Builder::observer`](super::Builder::observer).
     pub fn observer(&self) -> impl FnMut(&LoopEvent) + 'static {
         let recorder = self.clone();
         move |event| {
@@ -280,7 +280,7 @@ impl Recorder {
         }
     }
 
-    /// Takes out what was recorded, oldest first.
+    /// Takes out all records, oldest first.
     pub fn take(&self) -> Vec<LoopEvent> {
         self.events.borrow_mut().drain(..).collect()
     }

@@ -1,11 +1,11 @@
 //! The clock: the one file of the project that asks what time it is.
 //!
-//! Knows `Instant`, which measures, and the wall clock, which names a moment to people and may be
-//! set back an hour: no timer is kept by it. Only what was asked for by the hour and the day is,
-//! and that looks again when the wall clock was set.
+//! Knows `Instant`, which measures, and the wall clock, which names a moment for people and may be
+//! set back an hour: no timer follows it. Only schedules by hour and day do, and they are checked
+//! again after the wall clock was set.
 //!
 //! # Read next
-//! `wheel.rs`: what is done with ticks.
+//! `wheel.rs`: the timers that wait for ticks.
 
 use std::cell::Cell;
 use std::fmt;
@@ -22,12 +22,12 @@ pub const TICK: Duration = Duration::from_millis(1);
 /// Nanoseconds in a [`TICK`].
 const TICK_NANOS: u64 = TICK.as_nanos() as u64;
 
-/// Where a reactor's time comes from: the operating system's monotonic clock, or a test's hand.
+/// The source of a reactor's time: the operating system's monotonic clock, or one moved by hand.
 #[derive(Clone, Debug)]
 pub enum Clock {
     /// `CLOCK_MONOTONIC`.
     Monotonic,
-    /// Time that moves only when it is told to.
+    /// Time that stands still until it is moved.
     Manual(ManualClock),
 }
 
@@ -41,7 +41,7 @@ impl Clock {
         }
     }
 
-    /// What the wall clock shows now. # Cost: as [`now`](Clock::now).
+    /// The wall clock's time now. # Cost: as [`now`](Clock::now).
     pub fn wall(&self) -> WallTime {
         match self {
             Clock::Monotonic => SystemTime::now().into(),
@@ -57,7 +57,7 @@ impl Clock {
 pub struct WallTime(i64);
 
 impl WallTime {
-    /// What a [`ManualClock`] shows first: 2026-01-01 00:00 UTC, a Thursday.
+    /// The first time that a [`ManualClock`] shows: 2026-01-01 00:00 UTC, a Thursday.
     pub const MANUAL: WallTime = WallTime(1_767_225_600_000);
 
     /// From milliseconds since 1970-01-01 00:00 UTC.
@@ -75,7 +75,7 @@ impl WallTime {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// This moment and so many milliseconds. Saturates.
+    /// The moment `ms` milliseconds after this one. Saturates.
     pub const fn plus_ms(self, ms: i64) -> WallTime {
         WallTime(self.0.saturating_add(ms))
     }
@@ -93,7 +93,7 @@ impl From<SystemTime> for WallTime {
 
 impl From<WallTime> for SystemTime {
     /// # Panics
-    /// If that is earlier or later than a `SystemTime` can hold: on Linux, none is.
+    /// If a `SystemTime` cannot hold it; on Linux it can hold all of them.
     fn from(time: WallTime) -> SystemTime {
         let ms = Duration::from_millis(time.0.unsigned_abs());
         if time.0 < 0 { UNIX_EPOCH - ms } else { UNIX_EPOCH + ms }
@@ -109,9 +109,9 @@ impl fmt::Debug for WallTime {
 
 /// A clock that stands still until it is moved. Clones share the same time.
 ///
-/// Given to a reactor, the loop moves it too: where it would have slept until the next deadline
-/// with nothing else to do, it jumps there instead, so a program of hours runs in milliseconds.
-/// Work that the loop has given to its workers takes no time by this clock: it stands until then.
+/// A reactor that has this clock moves it, too: when it has nothing to do until the next deadline,
+/// it moves the clock there and does not sleep, so a program of hours runs in milliseconds. While
+/// workers have jobs the loop does not move it, so a job takes no time by this clock.
 /// A [`held`](ManualClock::held) clock is moved by [`advance`](ManualClock::advance) alone.
 ///
 /// ```
@@ -123,10 +123,10 @@ impl fmt::Debug for WallTime {
 /// ```
 #[derive(Clone, Debug)]
 pub struct ManualClock {
-    /// Where time began; only differences from it are ever looked at.
+    /// The beginning of time; only differences from it are ever used.
     origin: Instant,
     elapsed: Rc<Cell<Duration>>,
-    /// What the wall clock would have shown at the origin, had it not been set since.
+    /// The wall clock's time at the origin, as the last `set_wall` implies it.
     wall_origin: Rc<Cell<WallTime>>,
     held: bool,
 }
@@ -159,8 +159,8 @@ impl ManualClock {
         self.elapsed.set(elapsed);
     }
 
-    /// What its wall clock shows: [`WallTime::MANUAL`] at first, and from then on it goes with the
-    /// time of this clock.
+    /// The time of its wall clock: [`WallTime::MANUAL`] at first, and from then on it moves with
+    /// this clock.
     pub fn wall(&self) -> WallTime {
         self.wall_origin.get().plus_ms(self.elapsed_ms())
     }
@@ -175,7 +175,7 @@ impl ManualClock {
         i64::try_from(self.elapsed.get().as_millis()).unwrap_or(i64::MAX)
     }
 
-    /// Whether only [`advance`](ManualClock::advance) may move this clock.
+    /// Returns true if only [`advance`](ManualClock::advance) may move this clock.
     pub fn is_held(&self) -> bool {
         self.held
     }
@@ -187,7 +187,7 @@ impl Default for ManualClock {
     }
 }
 
-/// Counts from an origin, the start of the clock. How it is rounded is in `tick.rs`.
+/// Counts from an origin, the start of the clock. `tick.rs` does the rounding.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeline {
     origin: Instant,
@@ -199,7 +199,7 @@ impl Timeline {
         Timeline { origin }
     }
 
-    /// An instant as the time that it is.
+    /// An instant as a [`Now`].
     #[inline]
     pub fn now(&self, now: Instant) -> Now {
         Now::new(now.saturating_duration_since(self.origin))
@@ -210,7 +210,7 @@ impl Timeline {
         self.now(deadline).next()
     }
 
-    /// An instant as that of something that happened; one before the origin is [`Stamp::START`].
+    /// An instant as a [`Stamp`]; one before the origin is [`Stamp::START`].
     #[inline]
     pub fn stamp(&self, instant: Instant) -> Stamp {
         let since = instant.saturating_duration_since(self.origin);

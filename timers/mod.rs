@@ -2,20 +2,20 @@
 //!
 //! Knows integers and `std::time`; never mentions sockets, pollers or callbacks.
 //!
-//! The two are kept apart on purpose. The wheel counts *ticks* of one millisecond and is told what
-//! tick it is, so a test can hand it any history, a jump of forty days included. The clock is the
-//! only file that asks the operating system for the time, and it has a manual form that a program
-//! or a test moves by hand.
+//! The two are kept apart on purpose. The wheel counts *ticks* of one millisecond and its caller
+//! passes the current tick, so a test can use any history, a jump of forty days included. The clock
+//! is the only file that asks the operating system for the time, and it has a manual form that a
+//! program or a test moves by hand.
 //!
 //! ```text
 //!              deadlines round up                 now rounds down
 //!   Instant ─────────────────────▶ Tick ◀──────────────────────── Instant
 //! ```
 //!
-//! Both roundings lean the same way: a timer may run up to one tick late and never early.
+//! Both roundings go the same way: a timer may run up to one tick late and never early.
 //!
 //! # Read next
-//! `tick.rs`: where that is done.
+//! `tick.rs`: where time is rounded.
 
 mod clock;
 mod tick;

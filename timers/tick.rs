@@ -1,10 +1,10 @@
-//! Ticks: where time is rounded, all of it.
+//! Ticks: the one place where time is rounded.
 //!
 //! Knows integers and `Duration`; never reads a clock.
 //!
-//! A deadline is a [`Tick`]: a millisecond of the wheel. What happens is noted to the nanosecond, as
-//! a [`Stamp`], and what time it is, is a [`Now`]. A delay can be added to these two and not to a
-//! tick, so that nothing is rounded twice, or the wrong way.
+//! A deadline is a [`Tick`], a millisecond of the wheel. The moment of an event is a [`Stamp`],
+//! exact to the nanosecond, and the current time is a [`Now`]. A delay is added to one of these
+//! two, never to a tick: so it is rounded once, and in the right direction.
 //!
 //! ```text
 //!   tick        5            6            7            8
@@ -15,8 +15,8 @@
 //!                                   after(1 ms)   = 7    5.9 + 1 = 6.9, rounded up
 //! ```
 //!
-//! A timeout of a millisecond that began at 5.9 ends at 7. Had its beginning been rounded down
-//! first, it would end at 6, a tenth of a millisecond later.
+//! A timeout of a millisecond that began at 5.9 ends at 7. If its beginning were rounded down
+//! first, it would end at 6, after only a tenth of a millisecond.
 //!
 //! # Rules
 //! 1. Never early: `after(delay)` begins `delay` after the event, or later.
@@ -39,9 +39,9 @@ const TICK_NANOS: u64 = TICK.as_nanos() as u64;
 pub struct Tick(u64);
 
 impl Tick {
-    /// The first one, which begins with the clock.
+    /// The first tick, which begins with the clock.
     pub const START: Tick = Tick(0);
-    /// The deadline of what is never due: 584 million years after the start.
+    /// The deadline that never comes: 584 million years after the start.
     pub const NEVER: Tick = Tick(u64::MAX);
 
     /// The tick of that number.
@@ -49,7 +49,7 @@ impl Tick {
         Tick(count)
     }
 
-    /// How many have begun before it.
+    /// How many ticks have begun before this one.
     #[inline]
     pub const fn count(self) -> u64 {
         self.0
@@ -66,8 +66,8 @@ impl Tick {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// The number of ticks that a length of time takes, rounded up: of a period, which is counted in
-    /// whole ticks. A single delay is added to a moment instead.
+    /// The number of ticks in a period, which is counted in whole ticks: rounds up. A single delay
+    /// is added to a moment instead.
     pub fn count_of(length: Duration) -> u64 {
         let (ticks, rest) = split(length);
         ticks.saturating_add(u64::from(rest > 0))
@@ -80,7 +80,7 @@ impl fmt::Debug for Tick {
     }
 }
 
-/// What time it is: the tick that has begun, and the nanoseconds since it did.
+/// The current time: the tick that has begun, and the nanoseconds since its beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
     tick: Tick,
@@ -89,15 +89,15 @@ pub struct Now {
 }
 
 impl Now {
-    /// So long after the start. Saturates at [`Tick::NEVER`].
+    /// The time `elapsed` after the start. Saturates at [`Tick::NEVER`].
     #[inline]
     pub fn new(elapsed: Duration) -> Now {
         let (ticks, nanos) = split(elapsed);
         Now { tick: Tick(ticks), nanos: nanos as u32 }
     }
 
-    /// The last tick that has begun: rounds down. What is due at a tick is due when this has
-    /// reached it.
+    /// The last tick that has begun: rounds down. A timer is due when this has reached its
+    /// deadline.
     #[inline]
     pub const fn tick(self) -> Tick {
         self.tick
@@ -112,8 +112,8 @@ impl Now {
     /// The first tick that does not begin before `delay` has passed: rounds up, once. Saturates at
     /// [`Tick::NEVER`].
     ///
-    /// Zero is the tick that has begun: whoever looks next looks later, so there is nothing to
-    /// round.
+    /// For zero it is the tick that has begun: the loop looks at it later than now in any case, so
+    /// no rounding is needed.
     #[inline]
     pub fn after(self, delay: Duration) -> Tick {
         if delay.is_zero() {
@@ -125,18 +125,18 @@ impl Now {
     }
 }
 
-/// When something happened: nanoseconds since the start of the clock. `Option<Stamp>` is no larger.
+/// The moment of an event: nanoseconds since the start of the clock. `Option<Stamp>` is no larger.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Stamp(NonZeroU64);
 
 impl Stamp {
     /// The start of the clock.
     pub const START: Stamp = Stamp(NonZeroU64::MIN);
-    /// What lies beyond all stamps, 584 years after the start. Nothing that is to follow it is ever
-    /// due.
+    /// The stamp beyond all others, 584 years after the start. A deadline that follows it never
+    /// comes.
     pub const NEVER: Stamp = Stamp(NonZeroU64::MAX);
 
-    /// So many nanoseconds after the start. Saturates.
+    /// The moment `nanos` after the start. Saturates.
     #[inline]
     pub const fn new(nanos: u64) -> Stamp {
         Stamp(NonZeroU64::MIN.saturating_add(nanos))
@@ -162,12 +162,12 @@ impl Stamp {
         self.now().tick()
     }
 
-    /// As [`Now::next`]. What never happens has none.
+    /// As [`Now::next`]; [`Tick::NEVER`] for [`Stamp::NEVER`].
     pub fn next(self) -> Tick {
         if self == Stamp::NEVER { Tick::NEVER } else { self.now().next() }
     }
 
-    /// As [`Now::after`]. Nothing follows what never happens.
+    /// As [`Now::after`]; [`Tick::NEVER`] for [`Stamp::NEVER`].
     pub fn after(self, delay: Duration) -> Tick {
         if self == Stamp::NEVER { Tick::NEVER } else { self.now().after(delay) }
     }

@@ -1,7 +1,7 @@
 //! A hierarchical timer wheel: arm, cancel and re-arm in O(1), the next deadline from a bitmap.
 //!
-//! Knows only integers; never mentions a clock. It is told what tick it is and answers what has
-//! expired.
+//! Knows only integers; never mentions a clock. The caller passes the current tick, and the wheel
+//! returns the timers that have expired.
 //!
 //! The problem: an event loop holds many timers, most of which never fire (a timeout is armed for
 //! every request and cancelled by the reply), and before each wait it asks for the earliest. A
@@ -15,29 +15,29 @@
 //!   level 2      4.1 s              4.4 min         200 = 3·64 +  8      they differ first in
 //!   level 3      4.4 min            4.7 h                 ▲              the 64s: level 1, slot 3
 //!   level 4      4.7 h             12.4 days
-//!   level 5     12.4 days           2.2 years       beyond: one slot for whatever is later still
+//!   level 5     12.4 days           2.2 years       beyond: one slot for all later deadlines
 //! ```
 //!
-//! Written in base 64, a deadline first differs from the hand in some digit. That digit's place is
-//! its level, the digit its slot. When the hand reaches a slot of level n, the timers in it
-//! *cascade*: they now agree with the hand in that digit, so they belong to a lower level. A timer
-//! moves once for each level at most, and expires from wherever the hand finds it due.
+//! Compare a deadline with the hand, both in base 64, and take the highest digit that differs: its
+//! place is the timer's level, its value the slot. When the hand reaches a slot of level n, the
+//! timers in it *cascade*: they now agree with the hand in that digit, so they belong to a lower
+//! level. A timer moves at most once for each level, and expires on any level once it is due.
 //!
-//! The lowest level that holds anything holds the earliest deadline, because all its timers agree
-//! with the hand in every higher digit. No level wraps round, so a far timer never hides a near
-//! one (tokio's wheel had that defect: tokio-rs/tokio #8334). Algorithm: Varghese and Lauck,
-//! *Hashed and Hierarchical Timing Wheels*, scheme 7, 1987.
+//! The lowest level with a timer holds the earliest deadline, because its timers agree with the
+//! hand in every higher digit. No level wraps round, so a far timer never hides a near one (tokio's
+//! wheel had that defect: tokio-rs/tokio #8334). Algorithm: Varghese and Lauck, *Hashed and
+//! Hierarchical Timing Wheels*, scheme 7, 1987.
 //!
 //! A slot is an array of node indices and each node knows its place in it, so that a cancel is one
 //! `swap_remove`. Linked slots were measured first: a move through a linked list of a million
 //! timers is one cache miss after the other, ten times as slow as this. The price is that a slot
-//! forgets the order of arming, so the few timers that expire together are sorted as they do.
+//! loses the order of arming, so the few timers that expire together are sorted at that moment.
 //!
 //! # Rules
 //! 1. A timer never expires before its deadline.
 //! 2. Timers expire in the order of their deadlines, and those with the same deadline in the order
 //!    in which they were armed; re-arming counts as arming.
-//!    What is armed for a tick that `expire` was given before comes after what that made due.
+//!    A timer armed for a tick that the hand has already reached comes after those already due.
 //! 3. Any `u64` is a deadline. A deadline in the past expires at once.
 //! 4. An id is never mistaken for another timer: a slot of the table that is used again has a new
 //!    generation.
@@ -68,10 +68,10 @@ const EXPIRED: u16 = BEYOND + 2;
 /// The place of a node without a timer.
 const FREE: u16 = BEYOND + 3;
 
-/// No node: marks what was cancelled while it was due.
+/// No node: marks an entry of `due` whose timer was cancelled or re-armed.
 const NONE: u32 = u32::MAX;
-/// Entries of a slot, and nodes of the table, whose memory is kept when they empty. Smaller is not
-/// worth the allocator's time; larger is given back.
+/// A slot or table that empties keeps the memory of this many entries. Less is not worth the
+/// allocator's time; more is given back.
 const KEPT: usize = 64;
 
 /// Nodes of a slot that are looked at before any of them is moved. Among a million timers each is a
@@ -101,8 +101,8 @@ impl fmt::Debug for TimerId {
 /// One timer, or a free place for one. 24 bytes and the value.
 struct Node<T> {
     deadline: u64,
-    /// When it was armed, counted in armings: the lower 32 bits of 48. At a million armings a
-    /// second they last for nine years; after that one tie may be broken the wrong way.
+    /// The number of its arming: the lower 32 bits of 48. At a million armings a second they last
+    /// for nine years; after that one tie may be broken the wrong way.
     armed_low: u32,
     armed_high: u16,
     /// The slot it stands in, or one of the places above.
@@ -133,10 +133,10 @@ struct Slot {
 ///
 /// # Cost
 /// `insert`, `cancel`, `rearm`, `next_deadline`: O(1). `expire`: O(1) for each timer and each level
-/// it came down, and O(k log k) for k timers of one tick; a slot cascades as a whole, a million
-/// timers in 17 ms where that was measured. Memory: 24 bytes a timer, 4 to 8 for its slot, and the
-/// value; kept for reuse, with 4 to 8 more for each that is free, until the wheel is empty: the
-/// cancel that empties it gives it all back, which took 8 ms after a million.
+/// it came down, and O(k log k) for k timers of one tick. A slot cascades as a whole: a million
+/// timers took 17 ms. Memory: 24 bytes a timer, 4 to 8 for its slot, and the value. It is kept for
+/// reuse, with 4 to 8 bytes more for each free node, until the wheel is empty: the cancel that
+/// empties it gives all of it back, which took 8 ms after a million timers.
 ///
 /// ```
 /// use waterwheel::timers::Wheel;
@@ -152,26 +152,26 @@ struct Slot {
 pub struct Wheel<T> {
     /// The hand: the tick up to which everything has been looked at.
     now: u64,
-    /// For each level a bit a slot: set exactly when the slot holds a timer.
+    /// For each level one bit per slot: set exactly when the slot holds a timer.
     occupied: [u64; LEVELS],
     slots: Vec<Slot>,
     nodes: Vec<Node<T>>,
     /// Nodes without a timer. A list through the nodes would need no memory, but following it is
     /// one cache miss after the other; these are fetched side by side.
     free: Vec<u32>,
-    /// Where the generations of new nodes begin, so that a table that shrank and grew again does
-    /// not repeat them.
+    /// The generation of new nodes: a table that shrank and grew again does not repeat the old
+    /// ones.
     first_generation: NonZeroU32,
-    /// The highest generation of a node so far: a scan for it would make one cancel a long one.
+    /// The highest generation of a node so far, kept here because a scan would make a cancel slow.
     highest_generation: NonZeroU32,
     /// Timers held, expired ones included.
     len: usize,
     /// Armings so far.
     armed: u64,
-    /// Expired timers in order, from `due_next` on not yet handed out.
+    /// Expired timers in order; those from `due_next` on are still to be handed out.
     due: Vec<u32>,
     due_next: usize,
-    /// A slot's memory between two uses.
+    /// The memory of a slot that was emptied, for the next one.
     spare: Vec<u32>,
     /// Nodes asked for in advance; kept when the wheel empties.
     reserved: usize,
@@ -231,7 +231,7 @@ impl<T> Wheel<T> {
         TimerId { index, generation: self.nodes[index as usize].generation }
     }
 
-    /// Forgets the timer and gives its value back; `None` when the id is stale.
+    /// Removes the timer and returns its value; `None` when the id is stale.
     #[inline]
     pub fn cancel(&mut self, id: TimerId) -> Option<T> {
         self.node(id)?;
@@ -251,9 +251,8 @@ impl<T> Wheel<T> {
 
     /// Moves the timer to `deadline`, expired or not; false when the id is stale.
     ///
-    /// A later deadline is one store: the timer stays in its slot and is looked at again when the
-    /// hand comes by. A timeout that every message puts off costs a move for each period, not for
-    /// each message.
+    /// A later deadline is one store: the timer stays in its slot until the hand reaches the slot.
+    /// So a timeout that every message re-arms costs a move for each period, not for each message.
     #[inline]
     pub fn rearm(&mut self, id: TimerId, deadline: u64) -> bool {
         let Some(node) = self.node(id) else { return false };
@@ -276,7 +275,7 @@ impl<T> Wheel<T> {
     /// Moves the hand towards `now` and hands out the next timer due, in order; `None` once the
     /// hand is there. An expired timer keeps its id and value until it is cancelled or re-armed.
     ///
-    /// The hand jumps from one occupied slot to the next, so the length of the way costs nothing.
+    /// The hand jumps from one occupied slot to the next, so the distance costs nothing.
     #[inline]
     pub fn expire(&mut self, now: u64) -> Option<TimerId> {
         loop {
@@ -300,8 +299,8 @@ impl<T> Wheel<T> {
         }
     }
 
-    /// The tick to wake at, or `None` where nothing is armed; the hand's, if something is due.
-    /// Never after the earliest deadline; before it only if a timer was cancelled or put off since
+    /// The tick to wake at, or `None` if nothing is armed; the hand's tick, if a timer is due.
+    /// Never after the earliest deadline; before it only if a timer was cancelled or re-armed
     /// (see `Slot::earliest`).
     #[inline]
     pub fn next_deadline(&self) -> Option<u64> {
@@ -328,7 +327,7 @@ impl<T> Wheel<T> {
         Some(self.node(id)?.deadline)
     }
 
-    /// Whether [`expire`](Wheel::expire) has handed the timer out and nobody has re-armed it.
+    /// Returns true if [`expire`](Wheel::expire) has handed the timer out and it was not re-armed.
     #[inline]
     pub fn is_expired(&self, id: TimerId) -> bool {
         self.node(id).is_some_and(|node| node.place == EXPIRED)
@@ -339,7 +338,7 @@ impl<T> Wheel<T> {
         self.len
     }
 
-    /// Whether no timer is held.
+    /// Returns true if no timer is held.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -375,9 +374,9 @@ impl<T> Wheel<T> {
         (!beyond.nodes.is_empty()).then(|| (BEYOND as usize, beyond.earliest >> shift << shift))
     }
 
-    /// Moves the hand into a slot, as far as `now`, and empties it: what is due goes to `due`, from
-    /// whatever level; the rest cascades. On level 0 the rest are timers that were put off while
-    /// they stood there.
+    /// Moves the hand into a slot, as far as `now`, and empties it: the timers that are due go to
+    /// `due`, on any level; the rest cascades. On level 0 the rest are timers that were re-armed
+    /// for later while they stood there.
     fn visit(&mut self, place: usize, start: u64, now: u64) {
         let last = start | ((1 << (DIGIT * (place / SLOTS) as u32)) - 1);
         self.now = self.now.max(now.min(last));
@@ -406,14 +405,14 @@ impl<T> Wheel<T> {
         for (position, &index) in self.due.iter().enumerate() {
             self.nodes[index as usize].position = position as u32;
         }
-        // A slot much larger than what was in it is given back to the allocator.
+        // Memory much larger than its contents is given back to the allocator.
         if nodes.capacity() <= KEPT.max(4 * nodes.len()) {
             nodes.clear();
             self.spare = nodes;
         }
     }
 
-    /// Puts a node into the slot of its deadline, or the hand's own if that has passed.
+    /// Puts a node into the slot of its deadline, or into the hand's slot if that has passed.
     #[inline]
     fn link(&mut self, index: u32) {
         let node = &mut self.nodes[index as usize];

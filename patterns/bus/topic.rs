@@ -2,8 +2,8 @@
 //!
 //! Knows lists of callbacks; never calls one.
 //!
-//! A listener may change the list it is in while it is called, so nothing is borrowed and no
-//! position is trusted from one listener to the next: the place in the list is found again by key.
+//! A listener may change its own list while it is called, so the list is not borrowed during the
+//! call, and its position is checked again afterwards: it is found by key if it has moved.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -75,9 +75,9 @@ impl<S: 'static, E: 'static> AnyTopic for Topic<S, E> {
 /// An event on its way from one listener to the next.
 pub(super) struct Delivery<S: 'static, E> {
     pub(super) topic: Rc<Topic<S, E>>,
-    /// The last subscription when the event was told (B2).
+    /// The last subscription when the event was sent (B2).
     pub(super) last: u64,
-    /// Whom it was handed to last; where that was in the list then, and where subscribed.
+    /// The listener that was called last; its index in the list then, and its place.
     pub(super) at: Key,
     pub(super) index: usize,
     pub(super) place: Place,
@@ -131,7 +131,7 @@ impl Hasher for TypeHasher {
         self.0 = hash;
     }
 
-    /// Not how a `TypeId` is hashed today; if it ever is, this will do.
+    /// `TypeId` does not call this at present; if it ever does, this hash is good enough.
     fn write(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.0 = self.0.rotate_left(8) ^ u64::from(*byte);

@@ -11,10 +11,10 @@ use super::node::{Link, Up, cancel_up};
 use super::{Broken, Promise, Rejection};
 use crate::reactor::{Context, Place};
 
-/// Takes in the result of the input with this index; answers when all is decided.
+/// Takes in the result of the input with this index; returns the outcome once it is decided.
 type Step<C, I, R> = fn(&mut C, usize, I) -> Option<R>;
 
-/// What the inputs of a combinator have come to so far, if it is not decided.
+/// The resolver and the results so far of a combinator, until it is decided.
 type Shared<R, C> = Rc<RefCell<Option<(R, C)>>>;
 
 impl<S: 'static, T: 'static, E: Rejection> Promise<S, T, E> {
@@ -35,8 +35,8 @@ impl<S: 'static, T: 'static, E: Rejection> Promise<S, T, E> {
         })
     }
 
-    /// All results, in the order of the promises, when each of them is settled. Rejected by nothing
-    /// but being abandoned.
+    /// All results, in the order of the promises, when each of them is settled. It is rejected only
+    /// if it is abandoned.
     #[track_caller]
     pub fn all_settled<I>(reactor: &mut Context<S>, promises: I) -> Promise<S, Vec<Result<T, E>>, E>
     where
@@ -52,7 +52,7 @@ impl<S: 'static, T: 'static, E: Rejection> Promise<S, T, E> {
         })
     }
 
-    /// What settles first, value or error; the others are cancelled. A race of nobody is abandoned.
+    /// The first result, value or error; the others are cancelled. An empty race is abandoned.
     #[track_caller]
     pub fn race<I>(reactor: &mut Context<S>, promises: I) -> Promise<S, T, E>
     where
@@ -91,7 +91,7 @@ impl<S: 'static, T: 'static, E: Rejection> Promise<S, T, E> {
         let timer = reactor.after(delay, move |reactor, _| {
             let input = input.and_then(|input| input.upgrade());
             if input.as_ref().is_some_and(|input| input.is_settled()) {
-                return; // In time: what follows waits for the next turn's budget (R2).
+                return; // In time: its callback waits for the next turn's budget (R2).
             }
             if let Some(resolver) = late.take() {
                 resolver.reject(reactor, Broken::TimedOut(place).into());
@@ -123,7 +123,7 @@ impl<V> Slots<V> {
         Slots { values: (0..count).map(|_| None).collect(), missing: count }
     }
 
-    /// Fills one; answers all of them when none is missing.
+    /// Fills one; returns all of them when none is missing.
     fn fill(&mut self, index: usize, value: V) -> Option<Vec<V>> {
         self.values[index] = Some(value);
         self.missing -= 1;
@@ -131,7 +131,7 @@ impl<V> Slots<V> {
     }
 }
 
-/// Hands each input's result to `step`, with what there is so far, until it decides.
+/// Hands each input's result to `step`, with the results so far, until it decides.
 fn gather<S, T, E, V, E2, C>(
     reactor: &mut Context<S>,
     promises: Vec<Promise<S, T, E>>,
@@ -169,8 +169,8 @@ where
     gathered
 }
 
-/// The inputs of a combinator, for a cancel: of those that have not settled, when it is decided, or
-/// on its way up from the combinator's own promise. Kept by the callbacks of the inputs.
+/// The inputs of a combinator, for a cancel: when it is decided, of those that have not settled; or
+/// when the combinator's own promise is cancelled. The callbacks of the inputs keep it.
 struct Inputs<S: 'static>(Vec<Up<S>>);
 
 impl<S: 'static> Link<S> for Inputs<S> {

@@ -1,6 +1,6 @@
-//! What the two ends of a promise share: the state, and the way up for a cancel.
+//! The node that both ends of a promise share: the state, and the link up for a cancel.
 //!
-//! Knows one promise and the one above it; the callbacks it holds are closed boxes to it.
+//! Knows one promise and the one above it; never looks into the callbacks that it holds.
 //!
 //! # Read next
 //! `settle.rs`: the resolver.
@@ -13,17 +13,17 @@ use super::home::Home;
 use super::{Rejection, Resolver};
 use crate::reactor::{Context, Once, Place};
 
-/// Where a promise stands; the picture is in the head of `promise.rs`.
+/// The state of a promise; the diagram is in the head of `promise.rs`.
 pub(super) enum State<S: 'static, T: 'static, E: Rejection> {
-    /// Pending, and nobody has said what comes next.
+    /// Pending, and no callback waits yet.
     Open,
-    /// Pending, and nobody will: the promise was dropped.
+    /// Pending, and no callback will ever wait: the promise was dropped.
     Detached,
-    /// Pending: what runs when it is settled, and where that was said.
+    /// Pending: the callback that runs when it is settled, and its place.
     Waiting(Once<S>, Place),
-    /// Pending: a callback has answered with this promise, which stands for that of the callback.
+    /// Pending: a callback has returned this promise, which will settle the callback's own.
     Adopted(Resolver<S, T, E>),
-    /// The value, until it is asked for.
+    /// The value, until the callback takes it.
     Settled(Result<T, E>),
     /// The value was handed over, or the promise cancelled.
     Done,
@@ -35,7 +35,7 @@ pub(super) struct Inner<S: 'static, T: 'static, E: Rejection> {
     pub(super) state: State<S, T, E>,
     /// The promise whose callback settles this one; `None` for the head of a chain.
     up: Option<Up<S>>,
-    /// What the maker does when it is cancelled.
+    /// Runs when the promise is cancelled.
     hook: Option<Hook<S>>,
 }
 
@@ -53,7 +53,7 @@ impl<S: 'static, T: 'static, E: Rejection> Node<S, T, E> {
         Node { inner: RefCell::new(inner), home, place }
     }
 
-    /// Keeps `run` for the settling, or defers it if that has been.
+    /// Keeps `run` until the promise settles, or defers it if it has settled.
     #[inline]
     pub(super) fn wait(&self, reactor: &mut Context<S>, run: Once<S>, place: Place) {
         let mut inner = self.inner.borrow_mut();
@@ -65,7 +65,7 @@ impl<S: 'static, T: 'static, E: Rejection> Node<S, T, E> {
         }
     }
 
-    /// The value, if it is there: `None` if the promise was cancelled meanwhile.
+    /// The value, or `None` if the promise was cancelled.
     #[inline]
     pub(super) fn take(&self) -> Option<Result<T, E>> {
         match mem::replace(&mut self.inner.borrow_mut().state, State::Done) {
@@ -74,7 +74,7 @@ impl<S: 'static, T: 'static, E: Rejection> Node<S, T, E> {
         }
     }
 
-    /// The promise was dropped without a word of what comes next.
+    /// The promise was dropped before a callback was added.
     pub(super) fn detach(&self) {
         let mut inner = self.inner.borrow_mut();
         match mem::replace(&mut inner.state, State::Done) {
@@ -110,15 +110,15 @@ impl<S: 'static, T: 'static, E: Rejection> Node<S, T, E> {
         });
     }
 
-    /// From now on a cancel goes up there.
+    /// From now on a cancel follows this link.
     pub(super) fn follow(&self, up: Option<Up<S>>) {
         self.inner.borrow_mut().up = up;
     }
 }
 
-/// Settles a promise, or the one it stands for, and so on up to the callback that first answered
-/// with a promise: a loop, as callbacks may answer with promises of each other to any depth (P7).
-/// Answers what is now due, which is not run (P2).
+/// Settles a promise, or the one that adopted it, and so on up to the callback that first returned
+/// a promise. It is a loop, because promises returned by callbacks may nest to any depth (P7).
+/// Returns the call that is now due, and does not run it (P2).
 #[inline]
 pub(super) fn settle<S: 'static, T: 'static, E: Rejection>(
     mut node: Rc<Node<S, T, E>>,
@@ -132,7 +132,7 @@ pub(super) fn settle<S: 'static, T: 'static, E: Rejection>(
         if let State::Open | State::Waiting(..) = state {
             inner.state = State::Settled(result);
             drop(inner);
-            drop(hook); // Its destructors may look at this promise.
+            drop(hook); // Its `drop` may look at this promise.
             return match state {
                 State::Waiting(run, place) => Some((run, place)),
                 _ => None,
@@ -148,18 +148,18 @@ pub(super) fn settle<S: 'static, T: 'static, E: Rejection>(
                 }
                 return None;
             }
-            _ => return None, // Cancelled: nobody wants it.
+            _ => return None, // Cancelled: the result is dropped.
         }
     }
 }
 
 /// A promise of any type, for a cancel on its way up.
 pub(super) trait Link<S: 'static> {
-    /// Cancels this one; answers who is next. If there are several, they go to `others`.
+    /// Cancels this one; returns the next one up. If there are several, they go to `others`.
     fn cancel(&self, reactor: &mut Context<S>, others: &mut Vec<Up<S>>) -> Option<Up<S>>;
 }
 
-/// Weak, as owning goes down: an `Rc` up would be a cycle.
+/// Weak, because nodes own those below them: an `Rc` up would be a cycle.
 pub(super) type Up<S> = Weak<dyn Link<S>>;
 
 impl<S: 'static, T: 'static, E: Rejection> Link<S> for Node<S, T, E> {
@@ -168,7 +168,7 @@ impl<S: 'static, T: 'static, E: Rejection> Link<S> for Node<S, T, E> {
         let state = mem::replace(&mut inner.state, State::Done);
         let (up, hook) = (inner.up.take(), inner.hook.take());
         drop(inner);
-        drop(state); // With its callback goes the resolver of the link below, which is done already.
+        drop(state); // Its callback owns the resolver of the link below, which is done already.
         if let Some(hook) = hook {
             hook(reactor);
         }
@@ -176,7 +176,7 @@ impl<S: 'static, T: 'static, E: Rejection> Link<S> for Node<S, T, E> {
     }
 }
 
-/// Cancels a promise and those that it waits for. A loop, as the way may be long (P7).
+/// Cancels a promise and those that it waits for. A loop, because the chain may be long (P7).
 pub(super) fn cancel_up<S: 'static>(reactor: &mut Context<S>, from: &dyn Link<S>) {
     let mut others = Vec::new();
     let mut next = from.cancel(reactor, &mut others);

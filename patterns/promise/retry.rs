@@ -10,11 +10,10 @@ use crate::patterns::{Backoff, Random};
 use crate::reactor::{Context, Place};
 
 impl<S: 'static, T: 'static, E: Rejection> Promise<S, T, E> {
-    /// Calls `attempt`, which is told its number from 1, as a deferred callback; and if it is
-    /// rejected again after a pause, until it is resolved or the attempts are used up: then with
-    /// the last error. An error that no attempt can mend is a value to this: resolve with it, and
-    /// tell it from the others in what follows. Cancelled, it cancels the attempt or the pause that
-    /// it waits for.
+    /// Calls `attempt` with its number, from 1, as a deferred callback. If it is rejected, calls it
+    /// again after a pause, until it is resolved or the attempts are used up: then it rejects with
+    /// the last error. For an error that no attempt can mend, resolve with it as a value, and
+    /// handle it in the callbacks that follow. A cancel also cancels the current attempt or pause.
     ///
     /// ```
     /// use waterwheel::patterns::{Backoff, Promise};
@@ -43,8 +42,8 @@ impl<S: 'static, T: 'static, E: Rejection> Promise<S, T, E> {
     }
 }
 
-/// Handed from the attempt to the pause after it and back; whoever holds it is what comes next, so
-/// there is nothing to be found and no cycle.
+/// Handed from the attempt to the pause after it and back; its holder comes next, so it needs no
+/// table and forms no cycle.
 struct Retry<F> {
     backoff: Backoff,
     random: Random,

@@ -1,4 +1,4 @@
-//! The maker's end of a promise, what a callback may answer, and what becomes of broken promises.
+//! The maker's end of a promise, the results that a callback may return, and broken promises.
 
 use std::fmt;
 use std::io;
@@ -11,9 +11,9 @@ use crate::reactor::{Context, Place};
 /// Why a promise is rejected by the loop and not by its maker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broken {
-    /// Its resolver was dropped; where the promise was made.
+    /// Its resolver was dropped. The place where the promise was made.
     Abandoned(Place),
-    /// It was not settled in time; where [`timeout`](Promise::timeout) was called.
+    /// It was not settled in time. The place where [`timeout`](Promise::timeout) was called.
     TimedOut(Place),
 }
 
@@ -44,7 +44,7 @@ impl From<Broken> for String {
     }
 }
 
-/// For those who only want to know that it failed.
+/// For callers that only need to know that it failed.
 impl From<Broken> for () {
     fn from(_: Broken) {}
 }
@@ -56,13 +56,13 @@ impl<E: From<Broken>> From<Broken> for Vec<E> {
     }
 }
 
-/// What a promise may be rejected with: anything that can say that the promise was [`Broken`], and
-/// can be shown in the log. `io::Error`, `String`, `()` and `Box<dyn Error>` can.
+/// The error of a promise: any type that can be made from [`Broken`] and shown in the log, for
+/// instance `io::Error`, `String`, `()` and `Box<dyn Error>`.
 pub trait Rejection: From<Broken> + fmt::Debug + 'static {}
 
 impl<E: From<Broken> + fmt::Debug + 'static> Rejection for E {}
 
-/// The right to settle a promise, once (P1). Dropped instead, it rejects (P3).
+/// The right to settle a promise, once (P1). If it is dropped instead, it rejects (P3).
 #[must_use = "dropping it rejects the promise"]
 pub struct Resolver<S: 'static, T: 'static, E: Rejection> {
     /// `None` once it is used.
@@ -75,8 +75,8 @@ impl<S: 'static, T: 'static, E: Rejection> Resolver<S, T, E> {
         Resolver { node: Some(node) }
     }
 
-    /// Settles the promise with a value; false if it was cancelled. Runs nothing: what waits is
-    /// deferred.
+    /// Settles the promise with a value; false if it was cancelled. Runs nothing: the callback that
+    /// waits is deferred.
     ///
     /// ```compile_fail,E0382
     /// # let mut reactor = waterwheel::Reactor::<()>::new().unwrap();
@@ -93,7 +93,7 @@ impl<S: 'static, T: 'static, E: Rejection> Resolver<S, T, E> {
         self.settle(reactor, Err(error))
     }
 
-    /// Settles the promise either way; false if it was cancelled.
+    /// Settles the promise with a value or an error; false if it was cancelled.
     #[inline]
     pub fn settle(mut self, reactor: &mut Context<S>, result: Result<T, E>) -> bool {
         let Some(node) = self.node.take() else { return false };
@@ -104,21 +104,21 @@ impl<S: 'static, T: 'static, E: Rejection> Resolver<S, T, E> {
         is_wanted
     }
 
-    /// Whether the promise was not cancelled, so that it is worth going on.
+    /// Returns true while the promise is not cancelled, so that its maker should go on.
     pub fn is_wanted(&self) -> bool {
         self.node.as_ref().is_some_and(|node| !node.is_done())
     }
 
-    /// A callback that settles the promise with the result it is called with: for functions that
-    /// want to be told what to do when they are done.
+    /// A callback that settles the promise with the result that it receives: for functions that
+    /// take a callback.
     pub fn done(self) -> impl FnOnce(&mut Context<S>, &mut S, Result<T, E>) + 'static {
         |reactor, _, result| {
             self.settle(reactor, result);
         }
     }
 
-    /// Waits for another promise on the way to this one: a cancel of this reaches that, and if this
-    /// was cancelled that is, too, and nothing is waited for.
+    /// Waits for another promise before this one is settled. A cancel of this one cancels the
+    /// other, too; if this one was cancelled already, it does so at once and does not wait.
     pub(super) fn wait_for<U, E2, F>(
         self,
         reactor: &mut Context<S>,
@@ -168,12 +168,12 @@ impl<S: 'static, T: 'static, E: Rejection> fmt::Debug for Resolver<S, T, E> {
     }
 }
 
-/// What a callback of a chain may answer: nothing, a `Result`, or another promise.
+/// The result of a callback of a chain: nothing, a `Result`, or another promise.
 pub trait Answer<S: 'static, E: Rejection> {
-    /// What the promise is settled with, if all goes well.
+    /// The value that the promise is resolved with.
     type Value: 'static;
 
-    /// Settles the promise of the callback that gave this answer.
+    /// Settles the promise of the callback that returned this.
     fn settle(self, reactor: &mut Context<S>, resolver: Resolver<S, Self::Value, E>);
 }
 
@@ -195,8 +195,8 @@ impl<S: 'static, T: 'static, E: Rejection> Answer<S, E> for Result<T, E> {
     }
 }
 
-/// Adopted: it settles the promise of the callback when it is settled itself, which takes neither a
-/// callback nor an allocation.
+/// Adopted: when it is settled, it settles the promise of the callback, without a further callback
+/// or allocation.
 impl<S: 'static, T: 'static, E: Rejection> Answer<S, E> for Promise<S, T, E> {
     type Value = T;
 

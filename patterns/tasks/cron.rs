@@ -1,21 +1,21 @@
 //! Cron lines: croner finds the occurrences, jiff knows the zones.
 //!
-//! Knows both crates and shows neither: their versions are no promise of ours. Never reads a clock.
+//! Knows both crates and shows neither, so their versions may change. Never reads a clock.
 //!
 //! A zone may leave out more than an hour. Samoa had no 30 December 2011 at all, and there croner
-//! gives up; *never again* it is not. So what it does not find is looked for on a calendar without
-//! a zone, and the gap in which that lies is passed by hand:
+//! gives up, although later occurrences exist. So an occurrence that it does not find is looked for
+//! on a calendar without a zone, and the gap in which that lies is skipped by this file:
 //!
 //! ```text
 //!   Pacific/Apia     29th 24:00 ═▶ 31st 00:00       0 12 * * *
 //!   29th 12:00 due   ·   30th 12:00 never was   ·   31st 12:00 due
 //! ```
 //!
-//! A day of which nothing was has no run. One that was there in part keeps its run, at the first
-//! moment after the gap, as in the spring of a zone with summer time.
+//! A day that is left out as a whole has no run. A day that is left out in part keeps its run, at
+//! the first moment after the gap, as at the beginning of summer time.
 //!
 //! # Read next
-//! `schedule.rs`, which asks.
+//! `schedule.rs`, which calls this.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -27,7 +27,7 @@ use jiff::{SignedDuration, Timestamp, Zoned};
 use super::TaskError;
 use crate::timers::WallTime;
 
-/// The fields of a line in their order, with what stands for "any" in each.
+/// The names of the fields of a line, in their order.
 const FIELDS: [&str; 7] =
     ["second", "minute", "hour", "day of the month", "month", "day of the week", "year"];
 /// The names that cron knows for some lines, in any case. `@reboot` is no line: see `schedule.rs`.
@@ -40,15 +40,15 @@ const NAMES: [(&str, &str); 7] = [
     ("@midnight", "0 0 * * *"),
     ("@hourly", "0 * * * *"),
 ];
-/// Occurrences that are counted when they were missed; more are taken for this many. A line of
-/// every second and a clock set on by a year would be counted for a minute.
+/// The most missed occurrences that are counted; more count as this many. To count a line of every
+/// second after the clock was set on by a year would take a minute.
 const COUNTED_MAX: u64 = 1000;
-/// Where the search begins that tells whether a line ever comes: 1970, before any clock's time.
+/// The start of the search that shows if a line ever comes: 1970, before any clock's time.
 const FIRST: WallTime = WallTime::from_unix_ms(0);
 /// Years in which croner looks.
 const YEARS: std::ops::Range<i16> = 1..croner::YEAR_UPPER_LIMIT as i16;
-/// Gaps with days that a line names and that never were, passed in one search; more are an error.
-/// No zone has had two.
+/// The most gaps with a day of the line that one search skips; more are an error. No zone has had
+/// two.
 const GAPS_MAX: u32 = 16;
 
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
@@ -84,7 +84,7 @@ impl Cron {
     /// The first occurrence after `after`; `None` if there is none before the year 5000.
     ///
     /// # Errors
-    /// Why nobody can say. That is no end: by another time of the wall clock there may be one.
+    /// The next occurrence is unknown. After the wall clock is set there may be one.
     pub(super) fn next(&self, after: WallTime) -> Result<Option<WallTime>, String> {
         let mut from = self.zoned(after)?;
         let mut inclusive = false;
@@ -98,14 +98,14 @@ impl Cron {
         Err("the zone leaves out too many days".to_owned())
     }
 
-    /// What croner finds, or the end of the gap in which it gave up.
+    /// The occurrence that croner finds, or the end of the gap in which it gave up.
     fn find(&self, from: &Zoned, inclusive: bool) -> Result<Option<Zoned>, String> {
         let error = match self.cron.find_next_occurrence(from, inclusive) {
             Ok(found) => return Ok(Some(found)),
             Err(error) => error,
         };
         let Ok(meant) = self.cron.find_next_occurrence(&from.datetime(), inclusive) else {
-            // Not on a calendar without gaps, either.
+            // There is none on a calendar without gaps, either.
             let is_none = matches!(error, CronError::TimeSearchLimitExceeded);
             return if is_none { Ok(None) } else { Err(reason(&error)) };
         };
@@ -113,7 +113,7 @@ impl Cron {
         if !matches!(meant.offset(), AmbiguousOffset::Gap { .. }) {
             return Err(reason(&error));
         }
-        // As the clocks before the gap would have shown it, it is this long behind the gap's end.
+        // Read by the offset before the gap, the time lies behind the end of the gap.
         let behind = meant.later().and_then(|later| later.checked_add(SECOND));
         let behind = behind.map_err(|error| error.to_string())?;
         let end = self.zone.preceding(behind.timestamp()).next();
@@ -121,11 +121,11 @@ impl Cron {
         Ok(Some(end.to_zoned(self.zone.clone())))
     }
 
-    /// Whether what was found stands for an occurrence on a day of which the zone had nothing.
+    /// Returns true if `found` replaces an occurrence on a day that the zone left out as a whole.
     fn is_of_no_day(&self, from: &Zoned, inclusive: bool, found: &Zoned) -> Result<bool, String> {
         let say = |error: CronError| reason(&error);
         if self.cron.is_time_matching(found).map_err(say)? {
-            return Ok(false); // It is where the line says, and was not moved.
+            return Ok(false); // It is at a time of the line, and was not moved.
         }
         let meant = self.cron.find_next_occurrence(&from.datetime(), inclusive).map_err(say)?;
         let before = found.checked_sub(SECOND).map_err(|error| error.to_string())?;
@@ -141,7 +141,7 @@ impl Cron {
         most: usize,
     ) -> (u64, Vec<WallTime>) {
         if self.zoned(last).is_err() {
-            return (1, vec![first]); // What is known to be due is due.
+            return (1, vec![first]); // At least this one is known to be due.
         }
         let mut count = 1;
         let mut at = first;
@@ -155,8 +155,8 @@ impl Cron {
         (count.max(latest.len() as u64), latest)
     }
 
-    /// The latest occurrences from `first`, which is one, to `last`. Looked for from ever earlier
-    /// on, twice as far each time, so that few are passed over for nothing.
+    /// The latest occurrences from `first`, which is one, to `last`. The search starts shortly
+    /// before `last`, and then twice as far back each time, so that it passes over few in vain.
     fn latest(&self, first: WallTime, last: WallTime, most: usize) -> Vec<WallTime> {
         let mut span_ms = 1000 * most as i64; // A second is the shortest period.
         loop {
@@ -177,8 +177,8 @@ impl Cron {
         }
     }
 
-    /// The first occurrence after `after`, if it is due at `last`. Why it cannot be said is told by
-    /// the search for what comes next.
+    /// The first occurrence after `after`, if it is due at `last`. The search for the next
+    /// occurrence reports errors.
     fn due(&self, after: WallTime, last: WallTime) -> Option<WallTime> {
         self.next(after).ok().flatten().filter(|next| *next <= last)
     }
@@ -220,7 +220,7 @@ fn explain(line: &str, error: &CronError) -> String {
     reason(error)
 }
 
-/// What croner says, without its headings.
+/// The message of croner, without its headings.
 fn reason(error: &CronError) -> String {
     match error {
         CronError::ComponentError(why) => {

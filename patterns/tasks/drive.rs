@@ -1,4 +1,4 @@
-//! The loop's side of a task queue: it acts on what the plan decides.
+//! The loop's side of a task queue: it acts on the plan's decisions.
 //!
 //! Knows the plan, the turn's time and the loop's lanes; decides nothing itself.
 //!
@@ -15,7 +15,7 @@ use crate::reactor::{Context, PanicPolicy, Readiness, SourceId};
 /// (R6).
 const WAKES_PER_TURN: usize = 1024;
 
-/// The queue is called: its deadline is up, a run has answered, or there is something to tell.
+/// The callback of the queue: for its deadline, the answer of a run, or records for `on_end`.
 pub(super) fn drive<S: 'static>(
     reactor: &mut Context<S>,
     state: &mut S,
@@ -56,7 +56,7 @@ fn take_answers<S: 'static>(reactor: &mut Context<S>, id: SourceId<TaskQueue<S>>
     }
 }
 
-/// Queues what may begin, arms the deadline, and holds the loop or lets it go.
+/// Queues the runs that may begin, arms the deadline, and updates the hold on the loop.
 pub(super) fn pump<S: 'static>(reactor: &mut Context<S>, id: SourceId<TaskQueue<S>>) {
     while let Some(chosen) = reactor.get_mut(id).and_then(|queue| queue.plan.choose()) {
         let begin = move |reactor: &mut Context<S>, state: &mut S| {
@@ -68,8 +68,8 @@ pub(super) fn pump<S: 'static>(reactor: &mut Context<S>, id: SourceId<TaskQueue<
     let wake = queue.plan.next_wake();
     let idle = !queue.plan.holds();
     let news = queue.plan.news.as_ref().is_some_and(|news| !news.is_empty());
-    // To arm a deadline that is up puts it off to the next turn (R3): with a run to begin in each,
-    // it would never come.
+    // Re-arming a deadline that has passed moves it to the next turn (R3): with a run to begin in
+    // each turn, it would never come.
     if mem::replace(&mut queue.armed, wake) != wake {
         reactor.set_deadline(id.raw(), wake);
     }
@@ -98,20 +98,21 @@ fn begin<S: 'static>(
             callback(reactor, state, Run::new(answers, run, begun));
         }
         lent.returned = true;
-        return; // What follows, follows from dropping `lent`.
+        return; // Dropping `lent` does the rest.
     }
     pump(reactor, id);
 }
 
-/// A task's callback while it runs. It is put back and its answer taken in when it ends, also by a
-/// panic, which is a failure whatever the run has answered before.
+/// A task's callback while it runs. It is put back and its answer taken in when it ends, also after
+/// a panic, which is a failure even if the run has answered before.
 struct Lent<'a, S: 'static> {
     reactor: &'a mut Context<S>,
     id: SourceId<TaskQueue<S>>,
     task: TaskId,
     run: RunId,
     callback: Option<Callback<S>>,
-    /// It has not panicked. (The thread may unwind for another reason: the loop runs in a `drop`.)
+    /// True once it has returned. (The thread may unwind for another reason: the loop runs in a
+    /// `drop`.)
     returned: bool,
 }
 
@@ -134,18 +135,18 @@ impl<S: 'static> Drop for Lent<'_, S> {
     }
 }
 
-/// The callback that is told of runs that ended, while it runs. What follows from the turn is done
-/// when it ends, also by a panic, which costs it the callback by [`PanicPolicy::Drop`] (R9).
+/// The `on_end` callback while it runs. When it ends, `pump` runs, also after a panic, which drops
+/// the callback by [`PanicPolicy::Drop`] (R9).
 struct Telling<'a, S: 'static> {
     reactor: &'a mut Context<S>,
     id: SourceId<TaskQueue<S>>,
     on_end: Option<OnEnd<S>>,
-    /// It has not panicked.
+    /// True once it has returned without a panic.
     returned: bool,
 }
 
 impl<S: 'static> Telling<'_, S> {
-    /// What ends while this is told is told in the next turn.
+    /// Calls `on_end` with each record. Runs that end in these calls follow in the next turn.
     fn tell(&mut self, state: &mut S) {
         let Telling { reactor, id, on_end: Some(on_end), .. } = self else { return };
         let news = |reactor: &mut Context<S>| Some(reactor.get_mut(*id)?.plan.news.as_mut()?.len());
@@ -163,7 +164,7 @@ impl<S: 'static> Drop for Telling<'_, S> {
         if let Some(queue) = self.reactor.get_mut(self.id) {
             let is_over = self.on_end.is_none() || is_dropped;
             match (&mut queue.on_end, self.on_end.take()) {
-                (Some(_), _) => {} // It has named another.
+                (Some(_), _) => {} // It has set another.
                 (None, _) if is_over => queue.plan.news = None,
                 (none, on_end) => *none = on_end,
             }

@@ -1,36 +1,36 @@
-//! Tasks: named work with a schedule, of which not too much runs at once.
+//! Tasks: named work with a schedule, and a limit on how much runs at once.
 //!
 //! Knows the loop, its clock and its lanes; never mentions sockets.
 //!
-//! A timer calls back when its time has come, whatever else goes on. A task is what one would build
-//! around it: it has a name and a history, a run of it may take a while and may fail, is tried
-//! again, and must not pile up when it is slow.
+//! A timer calls back when its time has come, even if the last call's work still goes on. A task
+//! adds to it what such work needs: a name and a history, runs that may take a while, may fail and
+//! are tried again, and a bound on runs that are slow.
 //!
 //! ```text
 //!   TaskQueue, a source without descriptor, with one deadline for all of its tasks
 //!
 //!   deadline or answer ─▶ plan: what is due? what may run? ─▶ a queued callback each, in the lane
 //!                                                             of the task's priority
-//!   callback(reactor, state, run) … run.ok() or run.fail(why), now or later ─▶ plan: what next?
+//!   callback(reactor, state, run) … run.ok() or run.fail(why), now or later ─▶ plan: what is next?
 //! ```
 //!
 //! A run starts as a callback of its own in the turn after the one in which it was chosen, so the
-//! loop's rules hold for it: what it defers runs before the next one (R2), High is before Low (R7),
-//! a panic costs the run and not the queue (R9).
+//! loop's rules hold for it: its deferred callbacks run before the next run (R2), High is before
+//! Low (R7), a panic ends the run and not the queue (R9).
 //!
 //! # Rules
 //! 1. Each run ends once: with one [`Record`], and one call of [`on_end`](SourceId::on_end).
 //! 2. Occurrences that were missed, because the machine slept or a callback took long, are made up
 //!    for by one run, or by as many as [`Task::catch_up`] says.
 //! 3. A cron line is never due twice for the same occurrence, wherever the wall clock is set to,
-//!    unless it is set back by more than a day. That it was set is seen within [`WALL_LOOK`].
-//! 4. A pause holds what would begin. Occurrences go by as they would while the task is busy, so
-//!    the end of a pause finds one run, or what [`Overrun`] lets wait.
+//!    unless it is set back by more than a day. A new setting is noticed within [`WALL_LOOK`].
+//! 4. A pause delays runs that would begin. Its occurrences count as they do while a task is busy,
+//!    so at the end of a pause one run waits, or as many as [`Overrun`] allows.
 //! 5. A task holds the loop (R8) while it has a run to come or under way, unless it was unref'd.
 //!
 //! # Left out
 //! Tasks that outlive the process; `plan.rs` is made so that they can be built on it. Ending a
-//! callback from outside, which nobody can.
+//! callback from outside, which is impossible.
 //!
 //! # Read next
 //! `plan.rs`: the decisions.
@@ -62,9 +62,9 @@ use plan::Plan;
 use run::Answers;
 use schedule::Present;
 
-/// What a task does.
+/// The callback of a task.
 type Callback<S> = Box<dyn FnMut(&mut Context<S>, &mut S, Run)>;
-/// Who is told how runs end.
+/// The callback that gets the records of runs that ended.
 type OnEnd<S> = Box<dyn FnMut(&mut Context<S>, &mut S, &Record)>;
 
 /// The limits of a queue.
@@ -78,8 +78,8 @@ struct Limits {
 /// Tasks that share a limit on how many of them run at once. A source without a descriptor: it is
 /// woken by its deadline and by its runs.
 ///
-/// Set up, opened in a loop, and from then on reached by its id: `reactor[queue]` shows what is
-/// there, and the methods of `SourceId<TaskQueue<S>>` change it.
+/// It is set up, opened in a loop, and from then on reached by its id: `reactor[queue]` reads it,
+/// and the methods of `SourceId<TaskQueue<S>>` change it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -103,7 +103,7 @@ struct Limits {
 /// ```
 pub struct TaskQueue<S: 'static> {
     plan: Plan<Callback<S>>,
-    /// The tick its deadline is armed for; `None` when it is not, or was called for it.
+    /// The tick its deadline is armed for; `None` if it is not armed, or has passed.
     armed: Option<Tick>,
     /// `None` until it is opened.
     answers: Option<Rc<Answers>>,
@@ -119,25 +119,25 @@ impl<S: 'static> TaskQueue<S> {
         TaskQueue { plan, armed: None, answers: None, on_end: None }
     }
 
-    /// Runs under way at once, of all tasks together; for one task, see [`Overrun`]. 64.
+    /// The most runs at once, of all tasks together; for one task, see [`Overrun`]. Default: 64.
     pub fn runs_max(mut self, runs: usize) -> TaskQueue<S> {
         self.plan.limits_mut().runs_max = runs.max(1);
         self
     }
 
-    /// Tasks it may have; one more is [`TaskError::Full`]. 100,000.
+    /// The most tasks; one more is [`TaskError::Full`]. Default: 100,000.
     pub fn tasks_max(mut self, tasks: usize) -> TaskQueue<S> {
         self.plan.limits_mut().tasks_max = tasks;
         self
     }
 
-    /// Records of runs that are kept, the latest. 1,000.
+    /// How many records of runs are kept, the latest. Default: 1,000.
     pub fn history_max(mut self, records: usize) -> TaskQueue<S> {
         self.plan.limits_mut().history_max = records;
         self
     }
 
-    /// Makes the jitter of [`Backoff`](super::Backoff) the same each time. Another in each process.
+    /// Fixes the jitter of [`Backoff`](super::Backoff), which else differs in each process.
     pub fn seed(mut self, seed: u64) -> TaskQueue<S> {
         self.plan.set_random(Random::from_seed(seed));
         self
@@ -146,8 +146,8 @@ impl<S: 'static> TaskQueue<S> {
     /// Puts it into the loop.
     ///
     /// # Errors
-    /// The loop has more sources than it can number. The queue was open before and was
-    /// deregistered: its runs belong to where it was.
+    /// The loop has more sources than it can number. Or the queue was open before and was
+    /// deregistered: its runs belong to its former source.
     #[track_caller]
     pub fn open(self, reactor: &mut Context<S>) -> io::Result<SourceId<TaskQueue<S>>> {
         if self.answers.is_some() {
@@ -169,7 +169,7 @@ impl<S: 'static> TaskQueue<S> {
         self.plan.statuses()
     }
 
-    /// How a task stands; `None` if the id is stale.
+    /// The status of a task; `None` if the id is stale.
     pub fn task(&self, task: TaskId) -> Option<Status<'_>> {
         self.plan.status(task)
     }
@@ -184,7 +184,7 @@ impl<S: 'static> TaskQueue<S> {
         self.plan.len()
     }
 
-    /// Whether there is no task.
+    /// Returns true if there is no task.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -199,25 +199,25 @@ impl<S: 'static> TaskQueue<S> {
         self.plan.running()
     }
 
-    /// Whether a run has begun and not ended; false for one that has timed out.
+    /// Returns true if a run has begun and not ended; false if it has timed out.
     pub fn is_running(&self, run: RunId) -> bool {
         self.plan.is_running(run)
     }
 
-    /// Whether the queue as a whole is paused.
+    /// Returns true if the queue as a whole is paused.
     pub fn is_paused(&self) -> bool {
         self.plan.is_paused()
     }
 
-    /// How many timers it keeps: for tests that nothing is left.
+    /// How many timers it keeps: for tests which check that none is left.
     pub fn timers(&self) -> usize {
         self.plan.timers()
     }
 }
 
-/// What changes a queue. A stale queue or task is no error: nothing happens, and `false` says so.
+/// The methods that change a queue. With a stale queue or task they do nothing and return `false`.
 impl<S: 'static> SourceId<TaskQueue<S>> {
-    /// Adds a task. `callback` is called for each run and must see to it that the [`Run`] is
+    /// Adds a task. `callback` is called for each run and must make sure that the [`Run`] is
     /// answered.
     ///
     /// # Errors
@@ -244,18 +244,18 @@ impl<S: 'static> SourceId<TaskQueue<S>> {
     }
 
     /// Makes a task due now, beside its schedule. False also if it is under way and its [`Overrun`]
-    /// has no room. A paused one waits for the end of the pause.
+    /// has no room. A paused task waits for the end of the pause.
     pub fn run_now(self, reactor: &mut Context<S>, task: TaskId) -> bool {
         self.change(reactor, |queue, now| queue.plan.run_now(task, now)).unwrap_or(false)
     }
 
-    /// Gives a task another schedule, from now on. What is under way goes on.
+    /// Gives a task another schedule, from now on. Runs under way go on.
     pub fn set_schedule(self, reactor: &mut Context<S>, task: TaskId, schedule: Schedule) -> bool {
         let set = |queue: &mut TaskQueue<S>, now| queue.plan.set_schedule(task, schedule, now);
         self.change(reactor, set).unwrap_or(false)
     }
 
-    /// Lets no run of a task begin until [`resume`](SourceId::resume).
+    /// Keeps runs of a task from beginning until [`resume`](SourceId::resume).
     pub fn pause(self, reactor: &mut Context<S>, task: TaskId) -> bool {
         self.change(reactor, |queue, _| queue.plan.set_paused(task, true)).unwrap_or(false)
     }
@@ -265,12 +265,12 @@ impl<S: 'static> SourceId<TaskQueue<S>> {
         self.change(reactor, |queue, _| queue.plan.set_paused(task, false)).unwrap_or(false)
     }
 
-    /// Lets no run begin until [`resume_all`](SourceId::resume_all). What is running goes on.
+    /// Keeps all runs from beginning until [`resume_all`](SourceId::resume_all). Begun runs go on.
     pub fn pause_all(self, reactor: &mut Context<S>) -> bool {
         self.change(reactor, |queue, _| queue.plan.set_all_paused(true)).is_some()
     }
 
-    /// Takes [`pause_all`](SourceId::pause_all) back; a task that is paused itself stays so.
+    /// Takes [`pause_all`](SourceId::pause_all) back; a task that is paused itself stays paused.
     pub fn resume_all(self, reactor: &mut Context<S>) -> bool {
         self.change(reactor, |queue, _| queue.plan.set_all_paused(false)).is_some()
     }
@@ -285,9 +285,9 @@ impl<S: 'static> SourceId<TaskQueue<S>> {
         self.change(reactor, |queue, _| queue.plan.set_referenced(task, true)).unwrap_or(false)
     }
 
-    /// Calls `callback` with the record of every run that ends from now on, in the turn after that;
-    /// it takes the place of the one before. By [`PanicPolicy::Drop`](super::PanicPolicy) it is
-    /// dropped when it panics.
+    /// Calls `callback` with the record of every run that ends from now on, in the turn after its
+    /// end. It replaces the callback of an earlier call. By
+    /// [`PanicPolicy::Drop`](super::PanicPolicy) it is dropped when it panics.
     pub fn on_end<F>(self, reactor: &mut Context<S>, callback: F) -> bool
     where
         F: FnMut(&mut Context<S>, &mut S, &Record) + 'static,
@@ -298,7 +298,7 @@ impl<S: 'static> SourceId<TaskQueue<S>> {
         true
     }
 
-    /// Changes the queue and acts on what follows. `None` if the queue has gone.
+    /// Changes the queue and acts on the consequences. `None` if the queue has gone.
     fn change<R>(
         self,
         reactor: &mut Context<S>,

@@ -1,8 +1,8 @@
 //! The plan: what is due, what may run, what happened. The decisions of a task queue as plain data.
 //!
-//! Knows schedules, names and a wheel; never reads a clock and runs nothing. It is told what time
-//! it is and answers. What a task *is* it does not know, either: it keeps a value of type `T` for
-//! each, here a callback, so a queue that outlives its process can be built on it.
+//! Knows schedules, names and a wheel; never reads a clock and runs nothing. Its caller passes the
+//! time. It keeps a value of type `T` for each task, here a callback, and never uses it, so a queue
+//! that outlives its process can be built on it.
 //!
 //! ```text
 //!             advance                choose              begin           end
@@ -13,13 +13,13 @@
 //!                          └────────────────────────────────────────┘ advance
 //! ```
 //!
-//! What is under way for a task (waiting, chosen or running, retrying) is bounded by its
-//! [`Overrun`](super::Overrun); what is chosen or running also by the queue's limit.
+//! The runs of a task that wait, are chosen, run or retry are bounded by its
+//! [`Overrun`](super::Overrun); those that are chosen or run also by the queue's limit.
 //!
 //! # Rules
-//! 1. Each run that began ends once, with one record. What is said of it later is counted as late.
+//! 1. Each run that began ends once, with one record. A later answer is counted as late.
 //! 2. An occurrence is run, skipped or missed, and counted as one of them.
-//! 3. What has gone leaves nothing on the wheel.
+//! 3. A task or run that has gone leaves nothing on the wheel.
 //!
 //! # Read next
 //! `plan/runs.rs`: its other half. Then `drive.rs`: how the loop acts on it.
@@ -41,7 +41,7 @@ use crate::timers::{Tick, TimerId, Wheel};
 mod runs;
 mod view;
 
-/// What the wheel wakes the plan for.
+/// The reason why the wheel wakes the plan.
 enum Wake {
     /// To look at a task's timetable.
     Look(TaskId),
@@ -66,7 +66,7 @@ struct Planned<T> {
     generation: u32,
     settings: Settings,
     timetable: Timetable,
-    /// The look at the timetable, if anything follows on it.
+    /// The timer of the next look at the timetable, if there is one.
     look: Option<TimerId>,
     waiting: VecDeque<Attempt>,
     /// Chosen or running, at most what `Overrun` lets run at once.
@@ -75,7 +75,7 @@ struct Planned<T> {
     paused: bool,
     /// Its entry in `Plan::ranks`.
     rank: Option<Rank>,
-    /// Whether it is counted in `Plan::holding`.
+    /// True if it is counted in `Plan::holding`.
     holds: bool,
     /// Occurrences skipped or missed since the last run began.
     passed: u64,
@@ -128,7 +128,7 @@ pub(super) struct Plan<T> {
     ranks: BTreeSet<Rank>,
     runs: Slab<Active>,
     history: VecDeque<Record>,
-    /// Records that were not told yet; kept only if somebody is to be told.
+    /// Records to be passed to `on_end`; kept only if there is such a callback.
     pub(super) news: Option<VecDeque<Record>>,
     /// Tasks that hold the loop.
     holding: usize,
@@ -138,7 +138,7 @@ pub(super) struct Plan<T> {
     asked: u64,
     /// The generation of the task or run that was made last.
     generation: u32,
-    /// For what becomes due, kept for its memory.
+    /// A buffer for occurrences that become due, kept for its memory.
     due: Vec<Moment>,
 }
 
@@ -204,7 +204,7 @@ impl<T> Plan<T> {
         Ok(id)
     }
 
-    /// Takes a task out, with all that is under way for it; false if the id is stale.
+    /// Takes a task out, with its runs under way; false if the id is stale.
     pub(super) fn remove(&mut self, id: TaskId, now: Present) -> bool {
         let Some(task) = self.task_mut(id) else { return false };
         let active = mem::take(&mut task.active);
@@ -227,7 +227,7 @@ impl<T> Plan<T> {
         self.holding -= usize::from(task.holds);
     }
 
-    /// Gives a task another schedule, from now on; what is under way goes on. False if stale.
+    /// Gives a task another schedule, from now on; runs under way go on. False if stale.
     pub(super) fn set_schedule(&mut self, id: TaskId, schedule: Schedule, now: Present) -> bool {
         let Some(task) = self.task_mut(id) else { return false };
         task.timetable = Timetable::new(schedule, now);
@@ -243,7 +243,7 @@ impl<T> Plan<T> {
         accepted
     }
 
-    /// Lets nothing of a task begin, or lets it again. False if the id is stale.
+    /// Pauses or resumes a task. False if the id is stale.
     pub(super) fn set_paused(&mut self, id: TaskId, paused: bool) -> bool {
         let Some(task) = self.task_mut(id) else { return false };
         task.paused = paused;
@@ -251,12 +251,12 @@ impl<T> Plan<T> {
         true
     }
 
-    /// Lets nothing begin, or lets it again.
+    /// Pauses or resumes the whole queue.
     pub(super) fn set_all_paused(&mut self, paused: bool) {
         self.paused = paused;
     }
 
-    /// Whether a task holds the loop while it has a future. False if the id is stale.
+    /// Sets if a task holds the loop while it has runs to come. False if the id is stale.
     pub(super) fn set_referenced(&mut self, id: TaskId, referenced: bool) -> bool {
         let Some(task) = self.task_mut(id) else { return false };
         task.settings.referenced = referenced;
@@ -264,8 +264,8 @@ impl<T> Plan<T> {
         true
     }
 
-    /// Takes in what time has brought: occurrences, attempts to repeat, timeouts; `budget` at most.
-    /// What is left is due at once.
+    /// Takes in the expired timers: occurrences, attempts to repeat, timeouts; `budget` at most.
+    /// The rest is due at once.
     pub(super) fn advance(&mut self, now: Present, budget: usize) {
         for _ in 0..budget {
             let Some(timer) = self.wheel.expire(now.moment.tick.count()) else { return };
@@ -319,8 +319,8 @@ impl<T> Plan<T> {
         room
     }
 
-    /// Arms the wheel for the next look at a timetable, and tells why nothing is to come if that
-    /// should not be.
+    /// Arms the wheel for the next look at a timetable, and reports the error if the next
+    /// occurrence is unknown.
     fn arm_look(&mut self, id: TaskId, now: Present) {
         let Some(task) = self.tasks.get_mut(id.index as usize) else { return };
         if let Some(why) = task.timetable.take_trouble() {
@@ -340,8 +340,8 @@ impl<T> Plan<T> {
         }
     }
 
-    /// Brings what is derived from a task's state up to date: its rank, and whether it holds the
-    /// loop. O(log tasks).
+    /// Updates the values that follow from a task's state: its rank, and its hold on the loop.
+    /// O(log tasks).
     fn settle(&mut self, id: TaskId) {
         let Some(task) = self.tasks.get_mut(id.index as usize) else { return };
         let Settings { priority, overrun, referenced, .. } = task.settings;

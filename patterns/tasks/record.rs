@@ -1,4 +1,4 @@
-//! What is told of tasks: how a run ended, and how a task stands. Plain data.
+//! Reports on tasks, as plain data: how a run ended, and the status of a task.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,27 +10,27 @@ use crate::reactor::Place;
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// It said [`ok`](super::Run::ok).
+    /// Its answer was [`ok`](super::Run::ok).
     Done,
-    /// It said [`fail`](super::Run::fail), and why.
+    /// Its answer was [`fail`](super::Run::fail), with this reason.
     Failed(Arc<str>),
     /// Its [`Run`](super::Run) was dropped without an answer: a bug, or the connection or job that
-    /// held it has gone.
+    /// owned it has gone.
     Unanswered,
     /// It took longer than [`Task::timeout`](super::Task::timeout).
     TimedOut,
-    /// Its callback panicked, or what held its [`Run`](super::Run) did.
+    /// Its callback panicked, or the callback that owned its [`Run`](super::Run) did.
     Panicked,
-    /// Its task was removed. No failure, and not tried again.
+    /// Its task was removed. This is no failure, and it is not tried again.
     Removed,
-    /// Of no run: nobody can say when the task is due next, and why. The wall clock shows no year
-    /// that a cron line knows. Told once for each reason, and looked at again every
-    /// [`WALL_LOOK`](super::WALL_LOOK).
+    /// Belongs to no run: the next occurrence of the task is unknown, for this reason. The wall
+    /// clock shows a year outside the range of cron lines. Reported once for each reason, and
+    /// checked again every [`WALL_LOOK`](super::WALL_LOOK).
     Unscheduled(Arc<str>),
 }
 
 impl Outcome {
-    /// Whether it is no success. A run is then tried again, if
+    /// Returns true if the run has failed. It is then tried again, if
     /// [`Task::retry`](super::Task::retry) says so.
     pub fn is_failure(&self) -> bool {
         !matches!(self, Outcome::Done | Outcome::Removed)
@@ -60,7 +60,7 @@ pub struct Record {
     pub task: TaskId,
     /// The name of the task.
     pub name: Arc<str>,
-    /// For when it was scheduled, the same for all attempts.
+    /// The moment for which it was scheduled, the same for all attempts.
     pub due: Moment,
     /// When its callback began.
     pub started: Moment,
@@ -70,11 +70,11 @@ pub struct Record {
     pub attempt: u32,
     /// How it ended.
     pub outcome: Outcome,
-    /// After what time it is tried again, if it is.
+    /// The pause before it is tried again, if it is.
     pub again: Option<Duration>,
 }
 
-/// How a task stands.
+/// The status of a task.
 #[derive(Clone, Debug)]
 pub struct Status<'a> {
     /// Its id.
@@ -91,15 +91,15 @@ pub struct Status<'a> {
     pub running: usize,
     /// Runs that failed and wait to be tried again.
     pub retrying: usize,
-    /// Whether it is paused itself; the queue may be, too.
+    /// True if it is paused itself; the queue may be, too.
     pub paused: bool,
     /// How its last run ended.
     pub last: Option<&'a Outcome>,
-    /// What has happened so far.
+    /// Counters so far.
     pub counts: Counts,
 }
 
-/// What has happened so far, to a task.
+/// Counters of a task so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Runs that ended, whatever their outcome; each attempt is one.
@@ -108,10 +108,10 @@ pub struct Counts {
     pub failures: u64,
     /// Occurrences that were not run because of [`Overrun`](super::Overrun).
     pub skipped: u64,
-    /// Occurrences that nobody noticed in time, beyond what
-    /// [`Task::catch_up`](super::Task::catch_up) made up for. A cron line counts a thousand at a
-    /// time.
+    /// Occurrences that were noticed too late, beyond those that
+    /// [`Task::catch_up`](super::Task::catch_up) made up for. A cron line counts at most a thousand
+    /// at a time.
     pub missed: u64,
-    /// Answers that came when their run had ended already, by timeout or removal.
+    /// Answers that came after their run had ended, by timeout or removal.
     pub late: u64,
 }

@@ -1,8 +1,8 @@
 //! A run under way: the value that owes an answer.
 //!
 //! Knows the list of answers it shares with its queue; never the loop. So an answer may be given
-//! wherever the run has got to: at the end of the task's callback, in the callback of a timer or a
-//! connection, or by being dropped with one.
+//! anywhere that the run was moved to: at the end of the task's callback, in the callback of a
+//! timer or a connection, or by being dropped with one.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -13,10 +13,10 @@ use super::plan::Begun;
 use super::{Moment, Outcome, RunId, TaskId};
 use crate::reactor::{RawId, Readiness, Resumer};
 
-/// What a queue shares with its runs.
+/// The state that a queue shares with its runs.
 pub(super) struct Answers {
     pub(super) waiting: RefCell<Vec<(TaskId, RunId, Outcome)>>,
-    /// A task's callback runs: what is answered now is taken in when it returns.
+    /// True while a task's callback runs: answers of that time are taken in when it returns.
     pub(super) is_awaited: Cell<bool>,
     pub(super) queue: RawId,
     pub(super) resumer: Resumer,
@@ -36,12 +36,12 @@ impl Answers {
     }
 }
 
-/// One run of a task. It ends when it is told [`ok`](Run::ok) or [`fail`](Run::fail): before the
-/// callback returns, or later, if the run is moved to whoever will know. Dropped, it has failed.
+/// One run of a task. It ends with [`ok`](Run::ok) or [`fail`](Run::fail): before the callback
+/// returns, or later, if the run is moved to the code that ends the work. If it is dropped, it has
+/// failed.
 ///
-/// The queue takes the answer in when the task's callback returns; what is said later, in the next
-/// turn. What is said after a timeout, or after the task was removed, is counted and changes
-/// nothing.
+/// The queue takes the answer in when the task's callback returns; a later answer, in the next
+/// turn. An answer after a timeout, or after the task was removed, is counted and changes nothing.
 ///
 /// A run belongs to the loop's thread: work on another is offloaded, and its `done` owns the run.
 ///
@@ -63,7 +63,7 @@ impl Answers {
 pub struct Run {
     answers: Rc<Answers>,
     id: RunId,
-    /// `None` when it was answered.
+    /// `None` once it was answered.
     begun: Option<Begun>,
 }
 
@@ -72,12 +72,12 @@ impl Run {
         Run { answers, id, begun: Some(begun) }
     }
 
-    /// It has done what it should.
+    /// Ends the run as a success.
     pub fn ok(self) {
         self.answer(Outcome::Done);
     }
 
-    /// It has failed, and why. It is tried again if [`Task::retry`](super::Task::retry) says so.
+    /// Ends the run as failed. It is tried again if [`Task::retry`](super::Task::retry) says so.
     pub fn fail(self, why: impl fmt::Display) {
         self.answer(Outcome::Failed(why.to_string().into()));
     }
@@ -111,7 +111,7 @@ impl Run {
         &self.begun().name
     }
 
-    /// For when it was scheduled; earlier than now by its lateness.
+    /// The moment for which it was scheduled; earlier than now by its lateness.
     pub fn due(&self) -> Moment {
         self.begun().due
     }
@@ -121,7 +121,7 @@ impl Run {
         self.begun().attempt
     }
 
-    /// Occurrences since the last run began that nobody was or will be called for.
+    /// Occurrences since the last run began that were passed over: no run is made for them.
     pub fn passed(&self) -> u64 {
         self.begun().passed
     }

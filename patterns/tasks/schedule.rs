@@ -1,16 +1,16 @@
-//! Schedules: when a task is due, and what has become due by now.
+//! Schedules: when a task is due, and which occurrences have become due by now.
 //!
-//! Knows two clocks by what they showed, a [`Moment`]; never reads one.
+//! Knows the times that two clocks showed, a [`Moment`]; never reads a clock.
 //!
-//! An interval is kept by the monotonic clock and stands on a grid from its first occurrence. A
-//! cron line is kept by the wall clock, which may be set, and then:
+//! An interval follows the monotonic clock and stands on a grid from its first occurrence. A
+//! cron line follows the wall clock, which may be set:
 //!
 //! ```text
 //!   a line for 03:00                    the wall clock
 //!   goes on      ── 02:59 ─▶ 03:00      runs
-//!   is set on    ── 01:00 ═▶ 08:00      runs once, late: what was passed over was missed
+//!   is set on    ── 01:00 ═▶ 08:00      runs once, late: the other occurrences were missed
 //!   is set back  ── 04:00 ═▶ 02:00 ─▶   does not run at 03:00 again; tomorrow
-//!   was wrong    ── 2036  ═▶ 2026  ─▶   runs at 03:00, whatever ran by the wrong time
+//!   was wrong    ── 2036  ═▶ 2026  ─▶   runs at 03:00, even if it ran by the wrong time
 //! ```
 //!
 //! # Read next
@@ -24,29 +24,29 @@ use std::time::Duration;
 use super::cron::{self, Cron};
 use crate::timers::{Now, TICK, Tick, WallTime};
 
-/// Occurrences that [`Task::catch_up`](super::Task::catch_up) makes up for at most.
+/// The most occurrences that [`Task::catch_up`](super::Task::catch_up) makes up for.
 pub const CATCH_UP_MAX: u32 = 100;
-/// How often a cron line that waits looks whether the wall clock was set.
+/// How often a cron line that waits checks if the wall clock was set.
 pub const WALL_LOOK: Duration = Duration::from_secs(60);
-/// A wall clock that is so much behind what the monotonic one expects was set back. Less is drift,
+/// A wall clock that is this much behind the time by the monotonic one was set back. Less is drift,
 /// or NTP slewing, at most half a millisecond a second.
 #[cfg(feature = "cron")]
 const SET_BACK_MS: i64 = 1000;
-/// One that was set back by so much, a day, was wrong before: what ran by it does not count. A zone
-/// taken for another is less, a bad battery or a wrong year is more.
+/// A wall clock that was set back by more than a day was wrong before: its runs do not count. A
+/// wrong time zone is less, a bad battery or a wrong year is more.
 #[cfg(feature = "cron")]
 const WAS_WRONG_MS: i64 = 24 * 3600 * 1000;
 
-/// One moment by both clocks. The tick orders and measures, the wall time tells people.
+/// One moment by both clocks. The tick orders and measures, the wall time is for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Moment {
     /// The tick that had begun: milliseconds since the reactor was made.
     pub tick: Tick,
-    /// What the wall clock shows then, or showed.
+    /// The time that the wall clock shows then, or showed.
     pub wall: WallTime,
 }
 
-/// The present: as it is written down, and exactly, since delays count from it.
+/// The present: as it is recorded, and exactly, because delays count from it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Present {
     pub(super) moment: Moment,
@@ -100,23 +100,23 @@ enum When {
 }
 
 impl Schedule {
-    /// Once, `delay` after it is added. The task is removed when that run has ended.
+    /// Once, `delay` after the task is added. The task is removed when that run has ended.
     pub fn after(delay: Duration) -> Schedule {
         Schedule(When::Once { delay })
     }
 
-    /// Again and again, first one `period` after it is added. In whole ticks, one at least.
+    /// Again and again, first one `period` after the task is added. In whole ticks, one at least.
     pub fn every(period: Duration) -> Schedule {
         let ticks = Tick::count_of(period).max(1);
         Schedule(When::Every { period: ticks, first: period.max(TICK) })
     }
 
-    /// Never by itself: only when it is told to run now.
+    /// Never by itself: only by [`run_now`](crate::reactor::SourceId::run_now).
     pub fn on_demand() -> Schedule {
         Schedule(When::OnDemand)
     }
 
-    /// Moves the first occurrence of an interval, and its grid with it. Nothing for others.
+    /// Moves the first occurrence of an interval, and its grid with it. No effect on others.
     pub fn first_after(mut self, delay: Duration) -> Schedule {
         if let When::Every { first, .. } = &mut self.0 {
             *first = delay;
@@ -124,18 +124,18 @@ impl Schedule {
         self
     }
 
-    /// By a cron line, in the time zone of the system; UTC if that is not known.
+    /// By a cron line, in the time zone of the system; UTC if that is unknown.
     ///
     /// Five fields: minute, hour, day of the month, month, day of the week; a sixth before them is
     /// the second, a seventh behind them the year. `*`, lists, ranges, steps, names of months and
-    /// days, `L`, `W`, `#`. Where day of the month and of the week are both given either will do; a
-    /// `+` before the latter asks for both. Or a name: `@yearly`, `@annually`, `@monthly`,
-    /// `@weekly`, `@daily`, `@midnight`, `@hourly`; and `@reboot`, which is [`Schedule::after`]
-    /// nothing: once, when it is added.
+    /// days, `L`, `W`, `#`. If day of the month and of the week are both given, one of them is
+    /// enough; a `+` before the latter asks for both. Or a name: `@yearly`, `@annually`,
+    /// `@monthly`, `@weekly`, `@daily`, `@midnight`, `@hourly`; and `@reboot`, which is
+    /// [`Schedule::after`] zero: once, when it is added.
     ///
-    /// Where summer time skips an hour, a line with a fixed time in it is due at the first moment
-    /// after the gap, and one with a `*`, list or step skips what is not there. Where an hour comes
-    /// twice, a fixed time is due in the first and the others in both. (This is croner's doing.) A
+    /// If summer time skips an hour, a line with a fixed time in it is due at the first moment
+    /// after the gap, and one with a `*`, list or step skips the missing times. If an hour comes
+    /// twice, a fixed time is due in the first and the others in both. (croner decides this.) A
     /// whole day that a zone left out, as Samoa did with 30 December 2011, has no run.
     ///
     /// # Errors
@@ -164,28 +164,28 @@ impl Schedule {
         Ok(Schedule(When::Cron(Box::new(Cron::parse(line, zone)?))))
     }
 
-    /// Whether nothing follows the first occurrence.
+    /// Returns true if there is only one occurrence.
     pub(super) fn is_once(&self) -> bool {
         matches!(self.0, When::Once { .. })
     }
 }
 
-/// A schedule under way: what comes next.
+/// A schedule under way, with its next occurrence.
 #[derive(Debug)]
 pub(super) struct Timetable {
     schedule: Schedule,
-    /// The next occurrence; `None` if there is none. What was due has always been fired before it.
+    /// The next occurrence; `None` if there is none. All earlier ones have been fired.
     pub(super) next: Option<Moment>,
     /// When `next` was last compared with the clocks.
     #[cfg(feature = "cron")]
     looked: Moment,
-    /// What the wall clock showed when a cron line was last due: no occurrence before that is
+    /// The wall clock's time when a cron line was last due: no occurrence before that is due
     /// again.
     #[cfg(feature = "cron")]
     ran: Option<WallTime>,
-    /// Why nobody can say when it is due next. It is asked again at each look.
+    /// The error why the next occurrence is unknown. It is looked for again at each look.
     trouble: Option<Arc<str>>,
-    /// That was told.
+    /// True if `trouble` was reported.
     told: bool,
 }
 
@@ -220,7 +220,7 @@ impl Timetable {
         &self.schedule
     }
 
-    /// The tick at which to look whether the next occurrence has come; `None` if there is none.
+    /// The tick at which to check if the next occurrence has come; `None` if there is none.
     pub(super) fn look_at(&self) -> Option<Tick> {
         let next = self.next.map(|next| next.tick);
         match &self.schedule.0 {
@@ -233,13 +233,13 @@ impl Timetable {
         }
     }
 
-    /// Why nobody can say when it is due next, once for each reason.
+    /// The error why the next occurrence is unknown, once for each error.
     pub(super) fn take_trouble(&mut self) -> Option<Arc<str>> {
         if std::mem::replace(&mut self.told, true) { None } else { self.trouble.clone() }
     }
 
-    /// Looks what has become due and moves on: pushes the latest of it, `most` at most, to `due`,
-    /// oldest first, and answers how many were passed over.
+    /// Collects the occurrences that have become due and moves on: pushes the latest, `most` at
+    /// most, to `due`, oldest first, and returns how many were passed over.
     pub(super) fn fire(&mut self, now: Moment, most: u32, due: &mut Vec<Moment>) -> u64 {
         #[cfg(feature = "cron")]
         if let When::Cron(_) = self.schedule.0 {
@@ -262,7 +262,7 @@ impl Timetable {
         missed
     }
 
-    /// Those of a cron line: kept by the wall clock, whatever the ticks say.
+    /// `fire` for a cron line: follows the wall clock and ignores the ticks.
     #[cfg(feature = "cron")]
     fn fire_cron(&mut self, now: Moment, most: usize, due: &mut Vec<Moment>) -> u64 {
         let When::Cron(cron) = &self.schedule.0 else { return 0 };
@@ -282,7 +282,7 @@ impl Timetable {
             self.ran = self.ran.filter(|_| back_ms <= WAS_WRONG_MS);
         }
         if is_back || self.trouble.is_some() {
-            // What was behind is ahead again, and due again, but for what has been.
+            // Past times are in the future again; those up to `ran` are not due twice.
             self.seek(self.ran.map_or(now.wall, |ran| ran.max(now.wall)), now);
         } else {
             self.next = self.next.map(|next| now.of_wall(next.wall));

@@ -1,4 +1,4 @@
-//! A task as it is handed in: a name, a schedule, and what is to happen when things go wrong.
+//! A task as it is added: a name, a schedule, and settings for overruns and failures.
 
 use std::fmt;
 use std::io;
@@ -35,16 +35,16 @@ impl fmt::Debug for RunId {
     }
 }
 
-/// What happens when a task is due again and its last run has not ended, be it that it still runs,
-/// waits to be started, or waits to be tried again.
+/// What happens when a task is due again before its last run has ended: that run still runs, waits
+/// to be started, or waits to be tried again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Overrun {
-    /// The new run is not made, and counted.
+    /// The new run is skipped, and counted.
     #[default]
     Skip,
-    /// The new run waits for the other to end; so many may wait, one more is as with `Skip`.
+    /// The new run waits for the other to end; this many may wait, one more is as with `Skip`.
     Queue(u32),
-    /// They run side by side, so many at most in all; one more is as with `Skip`.
+    /// They run side by side, at most this many in all; one more is as with `Skip`.
     Parallel(u32),
 }
 
@@ -87,7 +87,7 @@ pub struct Task {
     pub(super) settings: Settings,
 }
 
-/// What does not change while a task lives.
+/// The settings of a task, which stay the same while it lives.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settings {
     pub(super) priority: Priority,
@@ -115,56 +115,56 @@ impl Task {
         Task { name: name.into(), schedule, settings }
     }
 
-    /// Which of the tasks that are due starts first, and in which lane of the loop. `Normal`. One
-    /// of a lower priority may wait for ever while the queue is full of higher ones.
+    /// Which of the tasks that are due starts first, and in which lane of the loop. Default:
+    /// `Normal`. A task may starve while the queue is full of tasks with a higher priority.
     pub fn priority(mut self, priority: Priority) -> Task {
         self.settings.priority = priority;
         self
     }
 
-    /// What happens when it is due again too early. [`Overrun::Skip`].
+    /// What happens when it is due again too early. Default: [`Overrun::Skip`].
     pub fn overrun(mut self, overrun: Overrun) -> Task {
         self.settings.overrun = overrun;
         self
     }
 
-    /// What happens when a run fails. Nothing.
+    /// How often a failed run is tried again. Default: never.
     pub fn retry(mut self, retry: Backoff) -> Task {
         self.settings.retry = retry;
         self
     }
 
-    /// How long a run may take, each attempt on its own. No limit. It ends the run for the queue; a
-    /// callback that blocks it cannot end, nor whatever was begun for the run.
+    /// How long a run may take, each attempt on its own. Default: no limit. It ends the run for the
+    /// queue only: it cannot stop a callback that blocks, or work that was begun for the run.
     pub fn timeout(mut self, timeout: Duration) -> Task {
         self.settings.timeout = Some(timeout);
         self
     }
 
     /// How many occurrences are made up for when several were missed: the machine slept, or a
-    /// callback took long. The latest of them, [`CATCH_UP_MAX`] at most; to run, they want the room
-    /// that [`Overrun`] leaves. 1.
+    /// callback took long. The latest of them run, [`CATCH_UP_MAX`] at most, as far as [`Overrun`]
+    /// leaves room. Default: 1.
     pub fn catch_up(mut self, runs: u32) -> Task {
         self.settings.catch_up = runs.clamp(1, CATCH_UP_MAX);
         self
     }
 
     /// Lets [`Reactor::run`](crate::reactor::Reactor::run) return although this task has runs to
-    /// come. Without this it holds the loop while it has.
+    /// come. Without this it holds the loop while it has any.
     pub fn unref(mut self) -> Task {
         self.settings.referenced = false;
         self
     }
 }
 
-/// Why a task was not added, or its schedule not taken.
+/// Why a task was not added, or its schedule was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TaskError {
     /// The queue has a task of that name.
     Duplicate(Arc<str>),
-    /// The queue has as many tasks as it may.
+    /// The queue has as many tasks as it may have.
     Full(usize),
-    /// What is wrong with a schedule, and where.
+    /// The error in a schedule, and its place.
     Schedule(String),
     /// The queue has gone.
     Gone,

@@ -1,7 +1,7 @@
 //! The part of the plan that begins and ends runs.
 //!
 //! # Read next
-//! `view.rs`: what is shown of the plan.
+//! `view.rs`: read access to the plan.
 
 use std::mem;
 use std::sync::Arc;
@@ -32,8 +32,8 @@ impl<T> Plan<T> {
         Some(Chosen { run, priority, place })
     }
 
-    /// A chosen run begins, and its time to count at `from`. `None` if it must not: its task was removed, or a pause has come, and
-    /// then it waits again.
+    /// Begins a chosen run; its timeout counts from `from`. `None` if it must not begin: its task
+    /// was removed, or a pause has come, and then it waits again.
     pub(in super::super) fn begin(
         &mut self,
         run: RunId,
@@ -62,7 +62,7 @@ impl<T> Plan<T> {
         Some(Begun { task: id, name, due, attempt: attempt.number, passed })
     }
 
-    /// A run ends. False, and counted, if it had ended before.
+    /// Ends a run. False if it had ended before.
     pub(in super::super) fn end(&mut self, run: RunId, outcome: Outcome, now: Present) -> bool {
         let Some(id) = self.finish(run, outcome, now) else { return false };
         let task = &mut self.tasks[id.index as usize];
@@ -76,7 +76,7 @@ impl<T> Plan<T> {
         true
     }
 
-    /// Counts an answer that nobody waited for.
+    /// Counts an answer that came after the end of its run.
     pub(in super::super) fn late(&mut self, id: TaskId) {
         if let Some(task) = self.task_mut(id) {
             task.counts.late += 1;
@@ -121,7 +121,7 @@ impl<T> Plan<T> {
         Some(id)
     }
 
-    /// Writes that nobody can say when a task is due next: the record of a run that never was.
+    /// Records and logs that the next occurrence of a task is unknown. The record has no real run.
     pub(super) fn tell_trouble(&mut self, id: TaskId, why: Arc<str>, now: Present) {
         let run = RunId { index: u32::MAX, generation: self.generation() };
         let task = &mut self.tasks[id.index as usize];

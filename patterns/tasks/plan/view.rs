@@ -1,4 +1,4 @@
-//! What is shown of the plan.
+//! Read access to the plan.
 
 use super::Plan;
 use crate::patterns::tasks::{Record, RunId, Status, TaskId};
@@ -18,7 +18,7 @@ impl<T> Plan<T> {
         self.names.get(name).copied()
     }
 
-    /// Whether a task holds the loop.
+    /// Returns true if a task holds the loop.
     pub(in super::super) fn holds(&self) -> bool {
         self.holding > 0
     }
