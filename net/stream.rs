@@ -1,6 +1,6 @@
 //! A stream on its way into the loop: accepted, connected, or handed over, and not yet opened.
 //!
-//! Knows how to register a connection; what happens then is in `drive.rs`.
+//! Knows how to register a connection; `drive.rs` does the rest.
 //!
 //! # Read next
 //! `transport.rs`: what carries it.
@@ -17,7 +17,7 @@ use super::limits::{Limits, Seat};
 use super::transport::{Io, Transport};
 use crate::reactor::{Context, Interest, Options, SourceId};
 
-/// A connected stream that nobody handles yet: open it, or drop it and the peer is closed.
+/// A connected stream that has no handler yet. Open it; dropping it closes the connection.
 #[derive(Debug)]
 #[must_use = "dropping it closes the connection"]
 pub struct Stream {
@@ -30,7 +30,7 @@ impl Stream {
         Stream { conn: Conn::new(Io::Tcp(stream), seat), peer }
     }
 
-    /// Its socket, if nothing is between: for options.
+    /// Its TCP socket, for options; `None` if the transport is another.
     pub(super) fn socket(&self) -> Option<SockRef<'_>> {
         match &self.conn.io {
             Io::Tcp(stream) => Some(SockRef::from(stream)),
@@ -48,8 +48,8 @@ impl Stream {
         Stream { conn: Conn::new(Io::Other(transport), seat), peer }
     }
 
-    /// A stream that has one half only. Nobody hears the other one end: a reader refuses writes,
-    /// and is closed after `Eof`; a writer is told neither `Data` nor `Eof`.
+    /// A stream that has one half only. No event reports the end of the other: a reader refuses
+    /// writes, and is closed after `Eof`; a writer gets neither `Data` nor `Eof`.
     #[cfg(unix)]
     pub(super) fn one_way<T: Transport + 'static>(transport: T, reads: bool) -> Stream {
         let mut stream = Stream::over(transport);
@@ -63,13 +63,13 @@ impl Stream {
         self.peer
     }
 
-    /// What was agreed on with the peer; see [`Conn::tls`].
+    /// The TLS parameters agreed on with the peer; see [`Conn::tls`].
     #[cfg(feature = "tls")]
     pub fn tls(&self) -> Option<super::tls::Info<'_>> {
         self.conn.tls()
     }
 
-    /// Who is at the other end; see [`Conn::peer_cred`].
+    /// Process, user and group of the peer; see [`Conn::peer_cred`].
     ///
     /// # Errors
     /// As there.
@@ -84,7 +84,7 @@ impl Stream {
         self
     }
 
-    /// Changes some of the limits, those of its listener as a rule, for this connection alone.
+    /// Changes some of the limits (usually those of its listener) for this connection alone.
     ///
     /// ```
     /// use waterwheel::{Reactor, net::{Rate, tcp}};
@@ -105,7 +105,7 @@ impl Stream {
     }
 
     /// Counts it among a server's connections, which a [`drain`](super::drain()) ends. Those that a
-    /// listener has accepted are; one over a transport that wraps such a one needs to be told.
+    /// listener has accepted are; a stream over a transport that wraps one of them needs this call.
     pub fn accepted(mut self) -> Stream {
         self.conn.seat = self.conn.seat.accepted();
         self
@@ -116,8 +116,8 @@ impl Stream {
         self.conn.write(bytes)
     }
 
-    /// Delivers bytes as if they came from the peer, before any that do: for whoever takes over a
-    /// connection in the middle of its input.
+    /// Delivers bytes as if they came from the peer, before any that do: for a program that takes
+    /// over a connection in the middle of its input.
     pub fn unread(mut self, bytes: &[u8]) -> Stream {
         if !bytes.is_empty() {
             self.conn.backlog.get_or_insert_default().bytes.extend_from_slice(bytes);
@@ -132,20 +132,20 @@ impl Stream {
         self.conn.seat.others()
     }
 
-    /// As one end of a link: half open, not paused, and told again that the peer has finished if
-    /// whoever had it was told already.
+    /// Makes it one end of a link: half open and not paused. If the input has ended already, `Eof`
+    /// is delivered again.
     pub(super) fn linked(mut self) -> Stream {
         self.conn.marks |= mark::LINKED;
         self.conn.marks &= !mark::PAUSED;
         if self.conn.is_read_out() && !self.conn.has_failed() && !self.conn.io.is_one_way() {
-            self.conn.receiving = Half::Open; // Reading past the end answers the same again.
+            self.conn.receiving = Half::Open; // Reading past the end returns the same again.
             self.conn.end = None;
         }
         self
     }
 
-    /// Hands the stream to the loop and its events to `handler`. Should the system refuse to watch
-    /// it, the handler is told so by `Closed` in the next turn.
+    /// Hands the stream to the loop and its events to `handler`. If the system refuses to watch
+    /// it, the handler gets `Closed` in the next turn.
     ///
     /// # Panics
     /// With more sources than a token can number: 2^31, or 2^19 on 32-bit targets.
@@ -158,7 +158,7 @@ impl Stream {
         self.open_handled(reactor, handler)
     }
 
-    /// [`open`](Stream::open) with a handler that is told `Eof` of an input that was cut, too.
+    /// [`open`](Stream::open) with a handler that gets `Eof` also for an input that was cut.
     #[track_caller]
     pub(super) fn open_hearing_cuts<S, F>(
         self,
