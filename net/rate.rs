@@ -122,8 +122,8 @@ impl Rate {
         self.burst_bytes().saturating_mul(1000)
     }
 
-    /// Takes in the income of the ticks that are over; returns the last one. A full bucket goes on
-    /// with the tick after now, so that a part of a tick never counts for a whole one.
+    /// Takes in the income of the ticks that are over; returns the tick up to which. A full bucket
+    /// goes on with the tick after now, so that a part of a tick never counts for a whole one.
     fn fill(&self, now: Stamp) -> Tick {
         let tick = now.tick().max(self.0.filled.get().unwrap_or(Tick::START));
         let ticks = tick.since(self.0.filled.get().unwrap_or(tick));
@@ -187,8 +187,8 @@ impl Rate {
     }
 }
 
-/// A connection's side of it. While a rate delays reading or sending, `progress` or the outbox's
-/// `since` holds the tick at which it goes on; nothing else uses the field during that time.
+/// A connection's side of it. While a rate delays reading, `progress` holds the tick at which it
+/// may go on (for sending: the outbox's `since`). Nothing else uses the field during that time.
 impl Conn {
     /// The rates may have changed, so a connection that was delayed asks anew.
     pub(super) fn forget_rates(&mut self) {
