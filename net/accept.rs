@@ -1,4 +1,4 @@
-//! Accepting, whatever carries the connections.
+//! Accepting, for every kind of connection.
 //!
 //! Knows the loop and what a turn may cost; connections come from an [`Acceptor`]: TCP, Unix, the
 //! simulation.
@@ -7,7 +7,7 @@
 //! kernel keeps the connection it could not hand over, and an edge-triggered selector reports it no
 //! more. Connections that only wait for their peers to close make room first (`scarce.rs`). If
 //! there are none, the listener still has a *spare* descriptor: it gives that up, accepts with it,
-//! closes what it accepted, so that the client learns at once that it is not served, and takes the
+//! closes the connection, so that the client learns at once that it is not served, and takes the
 //! spare back. Then it rests, 100 ms at first and a second at most, and tries again:
 //!
 //! ```text
@@ -57,7 +57,7 @@ pub enum Accept {
     Exhausted(io::Error),
 }
 
-/// Where connections come from: a listening socket, or what stands for one.
+/// The origin of connections: a listening socket, or a substitute for one.
 ///
 /// It reports by edges, as a [`Transport`](super::Transport) does: `WouldBlock` arms the next.
 pub trait Acceptor: Source + fmt::Debug + 'static {

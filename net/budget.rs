@@ -21,7 +21,7 @@
 //! connection, the buffers of its TLS, a body that HTTP collects, a message that a WebSocket puts
 //! together.
 //!
-//! # What stays when a crowd has gone
+//! # Memory after a crowd has gone
 //! Every buffer goes back to the allocator. The allocator decides if the system gets the memory
 //! back: glibc gives it back from the top of its heap only, and after large blocks were freed it
 //! keeps blocks of that size there (mallopt(3), `M_MMAP_THRESHOLD` and `M_TRIM_THRESHOLD`). So up
@@ -50,10 +50,10 @@ pub(super) const LISTENER_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Turns until a connection that was closed from outside its callback has got `Closed`, and its
 /// handler is dropped with all that it holds.
 const TURNS_TO_GO: u64 = 3;
-/// Capacity of an outbox, beside what is in it, that is not worth giving back.
+/// Unused capacity of an outbox that is not worth giving back.
 const SLACK_BYTES: usize = 16 * 1024;
 
-/// What to do when the budget is nearly used up.
+/// The reaction when the budget is nearly used up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenFull {
     /// Closes those that buffer most, each with a reset and [`Reason::Buffers`], until a quarter of

@@ -1,4 +1,4 @@
-//! A connection: one buffered byte stream and what may be done with it.
+//! A connection: one buffered byte stream and its operations.
 //!
 //! Knows its transport and its limits; how it sends is in `outbox.rs`, the loop's side of it in
 //! `drive.rs`.
@@ -182,7 +182,7 @@ impl Conn {
     }
 
     /// Gives back the last `count` bytes of the `Data` being handled: they come again, in front of
-    /// what arrives next. For incomplete frames; nothing is copied when it happens again and again.
+    /// the next input. For incomplete frames; nothing is copied when it happens again and again.
     /// A handler that deregisters the connection hands the rest on by [`Stream::unread`] instead.
     ///
     /// [`Stream::unread`]: super::Stream::unread

@@ -1,4 +1,4 @@
-//! Connecting, whatever the address.
+//! Connecting, for every kind of address.
 //!
 //! Knows the wait and its timeout; the socket is in a [`Connector`]: TCP, Unix, the simulation. The
 //! stream it makes is opened like an accepted one.

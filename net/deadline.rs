@@ -19,7 +19,7 @@ pub(super) fn needs_arming(conn: &Conn, sent: bool) -> bool {
 }
 
 /// Arms the source's deadline for the first limit that could be up. It is armed once: traffic only
-/// puts limits off, so the deadline comes up early, looks, and is armed for what is left.
+/// puts limits off, so the deadline comes early, looks, and is armed for the rest of the time.
 pub(super) fn arm<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
     let now = reactor.stamp();
     let Some(conn) = reactor.get_mut(id) else { return };
@@ -48,7 +48,7 @@ enum Limit {
     Idle,
     Read,
     Write,
-    /// Not limits on time, but on what may pass until then.
+    /// Not limits on time, but on the bytes that may pass until then.
     ReadRate,
     WriteRate,
 }

@@ -1,6 +1,6 @@
 //! Draining: how a server ends without cutting off its clients.
 //!
-//! Knows listeners and connections; never mentions what they serve.
+//! Knows listeners and connections; never mentions a protocol.
 //!
 //! ```text
 //!   listeners     closed with this turn: the kernel refuses clients not accepted yet
@@ -66,7 +66,7 @@ pub struct Drain {
     report: DrainReport,
 }
 
-/// What a connection will be counted as.
+/// How a connection will be counted.
 #[derive(Clone, Copy, Debug)]
 enum Fate {
     Idle,

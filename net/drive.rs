@@ -372,7 +372,7 @@ fn settle<S: 'static>(
     }
     let conn = &mut reactor[id];
     if conn.has(mark::LAST_WORDS) && conn.receiving == Half::Open {
-        // Before `Closed`, read what is left, unless the handler has paused and does not want it.
+        // Before `Closed`, read the input that is left, unless the handler has paused.
         if conn.has(mark::PAUSED) {
             conn.receiving = Half::Finished;
         } else {

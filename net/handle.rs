@@ -1,4 +1,4 @@
-//! What may be done with a connection by its id, whether it still exists or not.
+//! The operations on a connection by its id, which may be stale.
 //!
 //! Knows the loop and its own kinds of source; never mentions a protocol.
 //!

@@ -1,7 +1,7 @@
 //! The limits of a connection: names, units, defaults.
 //!
 //! # Read next
-//! `handle.rs`: what a program may do with a connection by its id.
+//! `handle.rs`: the operations on a connection by its id.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Deref;
@@ -19,7 +19,7 @@ pub const READ_BYTES_PER_TURN: usize = 16 * 1024 * 1024;
 /// The least that a connection may read in a turn.
 const PART_BYTES_MIN: usize = 4 * 1024;
 
-/// What a connection may use, and how long it may take.
+/// The limits on a connection's bytes, rates and time.
 ///
 /// Set for all connections of a listener, or for one by
 /// [`Conn::set_limits`](super::Conn::set_limits).

@@ -1,6 +1,6 @@
-//! A link: two streams joined, so that what comes from one goes to the other.
+//! A link: two streams joined, so that the bytes from one go to the other.
 //!
-//! Knows connections and the loop; never mentions what the bytes mean.
+//! Knows connections and the loop; never mentions the meaning of the bytes.
 //!
 //! Each side is an ordinary connection with a handler of this library, and all that a proxy has to
 //! get right is in four events:
@@ -9,8 +9,8 @@
 //!   event of a   b does
 //!   Data ──────▶ write; above its high-water mark: a pauses until Drained of b
 //!   Eof ───────▶ FIN behind the last byte; the other direction goes on
-//!   (cut) ─────▶ nothing: FIN would mean that this was all. b may still answer what came; after
-//!                a `close_grace` of silence both are reset
+//!   (cut) ─────▶ nothing: FIN would mean that this was all. b may still answer it; after a
+//!                `close_grace` of silence both are reset
 //!   Closed ────▶ in order: finish, too; for any other reason: reset
 //!
 //!   both Closed: the link's source is called, and hands over the report
@@ -22,8 +22,8 @@
 //! # Rules
 //! 1. The report comes exactly once, when both ends are gone. A link that was removed, or dropped
 //!    with the loop, reports nothing, and its ends are reset.
-//! 2. What arrives is a prefix of what was sent, and all of it when both sides have finished.
-//! 3. A reset overtakes what is unsent, as it does in TCP (RFC 9293, 3.10.7.4).
+//! 2. The bytes that arrive are a prefix of those sent; all of them if both sides have finished.
+//! 3. A reset overtakes the unsent bytes, as it does in TCP (RFC 9293, 3.10.7.4).
 //!
 //! # Left out
 //! splice(2): it wants `unsafe` and a pipe for each direction.

@@ -141,7 +141,7 @@ fn unfit(why: fmt::Arguments<'_>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, why.to_string())
 }
 
-/// What to say of an option that only bind(2) could have heeded.
+/// The error for an option that only has an effect at bind(2).
 pub(super) fn too_late(option: &str) -> io::Error {
     let why =
         format_args!("cannot take over a socket: {option} has no effect, it is bound already");

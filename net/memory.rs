@@ -2,7 +2,7 @@
 //!
 //! Knows the wire; it needs no kernel, no clock and no simulation.
 //!
-//! For a test of what runs over a connection, for two parts of one program that speak a protocol to
+//! For a test of code that uses a connection, for two parts of one program that speak a protocol to
 //! each other, for a server that is its own client: each stream is opened like an accepted one, and
 //! handlers see no difference. Bytes that one writes make the other ready in the next turn.
 //!

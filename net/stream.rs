@@ -3,7 +3,7 @@
 //! Knows how to register a connection; `drive.rs` does the rest.
 //!
 //! # Read next
-//! `transport.rs`: what carries it.
+//! `transport.rs`: the transport that carries it.
 
 use std::net::SocketAddr;
 

@@ -1,6 +1,6 @@
 //! A tap: it sees the bytes that a link passes on, and may change them.
 //!
-//! Knows the two ends of a link; never mentions what the bytes mean.
+//! Knows the two ends of a link; never mentions the meaning of the bytes.
 //!
 //! ```text
 //!   a ──Data──▶ tap ─ Pass ──────▶ b     the same bytes

@@ -14,7 +14,7 @@ use mio::event::Source;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
-/// A non-blocking byte stream: TCP, or whatever a [`Conn`](super::Conn) is to run over.
+/// A non-blocking byte stream that a [`Conn`](super::Conn) runs over: TCP, or any other.
 ///
 /// It reports readiness by edges, through the selector it registers with or by
 /// [`resume`](crate::reactor::Context::resume). If `resume` reports a hang-up or an error, a read
@@ -108,7 +108,7 @@ pub trait Transport: Source + fmt::Debug {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Returns true if both directions lead to one peer, and this end is not shared: a socket.
+    /// Returns true if both directions lead to one peer and this end is not shared: for a socket.
     ///
     /// Not so for a pair of pipes or a terminal: closing does not wait for the other side, a failed
     /// write says nothing about the input, a hang-up is of one direction only, and dropping may

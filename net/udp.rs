@@ -18,8 +18,8 @@
 //! two calls that a request and its answer cost here, and no time: with nix's safe functions, 64
 //! datagrams of 64 bytes at a time on loopback, receiving one took 0.78 µs instead of 0.56, sending
 //! one 1.82 instead of 1.77 (Linux 6.18, a virtual machine; 1,400 bytes: 0.87 for 0.63, 1.96 for
-//! 1.92). The kernel reads and writes a header for each. Where entering the kernel costs more, up to
-//! a sixth may be won; it would want a buffer for each datagram, and a queue of those to send.
+//! 1.92). The kernel reads and writes a header for each. Where entering the kernel costs more, up
+//! to a sixth may be won; it would need a buffer for each datagram, and a queue of those to send.
 //!
 //! # Read next
 //! `unix/mod.rs`: sockets that are files.
@@ -193,7 +193,7 @@ impl Bind {
         self
     }
 
-    /// True if this host also receives what it sends to a group itself. True on every system.
+    /// True if this host also gets its own datagrams to a group. True on every system.
     pub fn multicast_loop(mut self, hears: bool) -> Bind {
         self.kind.multicast_loop = Some(hears);
         self
@@ -373,8 +373,8 @@ impl Socket {
     }
 
     /// Datagrams that the kernel has thrown away since the socket was made, because its buffer was
-    /// full ([`Bind::receive_buffer_bytes`]) or they came damaged. On Linux; `None` elsewhere, and if
-    /// `/proc` cannot be read.
+    /// full ([`Bind::receive_buffer_bytes`]) or they came damaged. On Linux; `None` elsewhere, and
+    /// if `/proc` cannot be read.
     ///
     /// # Cost
     /// It reads the kernel's table of all UDP sockets, a line for each: call it every few seconds,

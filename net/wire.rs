@@ -76,7 +76,7 @@ pub(super) trait Carrier: fmt::Debug {
     fn resumer(&self) -> &Resumer;
 }
 
-/// Both ends, 0 and 1: the one that connects and the one that accepts.
+/// Both ends: 0, which connects, and 1, which accepts.
 pub(super) struct Wire {
     carrier: Rc<dyn Carrier>,
     line: RefCell<Line>,
@@ -101,11 +101,11 @@ struct Side {
     /// Bytes for it. Those behind the first `arrived` are under way.
     bytes: VecDeque<u8>,
     arrived: usize,
-    /// The peer's FIN has arrived.
+    /// True once the peer's FIN has arrived.
     ended: bool,
     /// A reset has arrived; `Some(false)` until it is reported.
     reset: Option<bool>,
-    /// It has sent FIN.
+    /// True once it has sent FIN.
     finished: bool,
     /// True if it has found no room, and waits for some.
     starved: bool,

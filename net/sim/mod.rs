@@ -65,7 +65,7 @@ use ether::Ether;
 
 /// A network in memory. Clones are the same network.
 ///
-/// A server, and a client that gets its answer through whatever the seed has drawn:
+/// A server, and a client that gets its answer through all that the seed has drawn:
 ///
 /// ```
 /// use std::time::Duration;
@@ -74,7 +74,7 @@ use ether::Ether;
 /// use waterwheel::timers::ManualClock;
 /// use waterwheel::{Context, Reactor};
 ///
-/// // The code under test takes streams, and does not know where they come from.
+/// // The code under test takes streams, and does not know their origin.
 /// fn serve(reactor: &mut Context<Vec<u8>>, _: &mut Vec<u8>, incoming: Stream) {
 ///     incoming.open(reactor, |reactor, _, conn, event| {
 ///         if let Event::Data(bytes) = event {

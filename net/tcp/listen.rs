@@ -366,7 +366,7 @@ const KEEPALIVE_IS_INHERITED: bool = cfg!(any(target_os = "android", target_os =
 /// Sets the options of [`Listen::keepalive`].
 pub(super) fn keep_alive(socket: &SockRef<'_>, every: Duration) -> io::Result<()> {
     let seconds = every.as_secs().saturating_add(u64::from(every.subsec_nanos() > 0));
-    let every = Duration::from_secs(seconds.clamp(1, 32_767)); // What Linux takes.
+    let every = Duration::from_secs(seconds.clamp(1, 32_767)); // The range of Linux.
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(every).with_interval(every))
 }
 

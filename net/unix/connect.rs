@@ -1,7 +1,7 @@
 //! Connecting to a Unix socket.
 //!
-//! Knows that connect(2) returns at once here, and what a full backlog means; `../connect.rs` waits
-//! for the outcome.
+//! Knows that connect(2) returns at once here, and the meaning of a full backlog; `../connect.rs`
+//! waits for the outcome.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
