@@ -28,8 +28,8 @@
 //!    they all close on exec (open(2), `O_CLOEXEC`).
 //! 5. Dropping the loop, or removing the source, leaves a child running, as std does, and reaps it
 //!    only if it has ended; [`Spawn::kill_on_drop`] kills it instead and waits for that.
-//! 6. Its end is noticed even if the parent of this process has blocked SIGCHLD, or ignored it, so
-//!    that the kernel would reap children by itself and their status would be lost.
+//! 6. Its end is noticed even if the parent of this process has blocked SIGCHLD, or ignored it: the
+//!    kernel would then reap children by itself, and their status would be lost.
 //! 7. As in std, a child inherits the signals that are blocked in the thread that starts it and
 //!    those ignored in this process, because nohup(1) and similar programs rely on that. The loop
 //!    neither blocks nor ignores the signals it handles ([`Context::on_signal`]), so a child begins

@@ -164,7 +164,7 @@ fn restrict(socket: &Socket, mode: u32) -> io::Result<()> {
 }
 
 /// Returns true if the file is in use. Checked by connecting, with a socket of the same type: the
-/// kernel refuses that if no process holds the socket.
+/// kernel refuses that if no process listens there.
 fn is_alive(socket: &Socket, address: &Address) -> io::Result<bool> {
     let probe = Socket::new(Domain::UNIX, socket.r#type()?, None)?;
     probe.set_nonblocking(true)?; // With a full backlog it would wait.
