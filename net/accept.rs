@@ -1,23 +1,23 @@
-//! Accepting, whatever carries the connections.
+//! Accepting, for every kind of connection.
 //!
-//! Knows the loop and what a turn may cost; what is accepted from is an [`Acceptor`]: TCP, Unix,
-//! the simulation.
+//! Knows the loop and what a turn may cost; connections come from an [`Acceptor`]: TCP, Unix, the
+//! simulation.
 //!
 //! A listener that meets the limit on open files (EMFILE, accept(2)) must neither spin nor die. The
-//! kernel keeps the connection it could not hand over, and an edge-triggered selector says nothing
-//! more of it. Connections that only wait for their peers to close make room first (`scarce.rs`).
-//! When there are none the listener still has a *spare* descriptor: it gives that up, accepts with
-//! it, closes what it accepted, so that the client learns at once that it is not served, and takes
-//! the spare back. Then it rests, 100 ms at first and a second at most, and looks again:
+//! kernel keeps the connection it could not hand over, and an edge-triggered selector reports it no
+//! more. Connections that only wait for their peers to close make room first (`scarce.rs`). If
+//! there are none, the listener still has a *spare* descriptor: it gives that up, accepts with it,
+//! closes the connection, so that the client learns at once that it is not served, and takes the
+//! spare back. Then it rests, 100 ms at first and a second at most, and tries again:
 //!
 //! ```text
-//!   accept ──EMFILE──▶ told once ──▶ close spare, accept + close all, reopen spare ──▶ rest
-//!      ▲     twice, and nobody made room                                                 │
-//!      └───────────────────── accepts again: the spell is over ◀────────────────────────┘
+//!   accept ──EMFILE──▶ close spare, accept + close all, reopen spare ──▶ Exhausted once ──▶ rest
+//!      ▲     twice, and no room was made                                                      │
+//!      └──────────────────────────────── accepts again ◀──────────────────────────────────────┘
 //! ```
 //!
-//! Twice in a row, because on Linux accept(2) also fails with what has befallen the one connection
-//! it was to hand over (EPROTO, EPERM of a firewall, …), and nobody else should pay for that. An
+//! Twice in a row, because on Linux accept(2) also fails with an error of the one connection that
+//! it was to hand over (EPROTO, EPERM of a firewall, …), and others should not pay for that. An
 //! error that is not one connection's comes again.
 //!
 //! # Read next
@@ -41,58 +41,58 @@ use crate::timers::Tick;
 
 /// The first rest after running out of descriptors; each next one is twice as long.
 const REST_FIRST: Duration = Duration::from_millis(100);
-/// The longest.
+/// The longest rest.
 const REST_MAX: Duration = Duration::from_secs(1);
 /// Log lines about refused connections stand at least this far apart.
 const LOG_EVERY: Duration = Duration::from_secs(1);
 
-/// What a listener has to tell.
+/// An event that a listener delivers.
 #[derive(Debug)]
 pub enum Accept {
     /// A connection.
     Stream(Stream),
     /// Descriptors or memory have run out, or accepting fails for a reason that is not one
     /// connection's: connections are closed as they come until that is over.
-    /// Told once each time it begins.
+    /// Delivered once each time it begins.
     Exhausted(io::Error),
 }
 
-/// Where connections come from: a listening socket, or what stands for one.
+/// The origin of connections: a listening socket, or a substitute for one.
 ///
 /// It reports by edges, as a [`Transport`](super::Transport) does: `WouldBlock` arms the next.
 pub trait Acceptor: Source + fmt::Debug + 'static {
     /// One accepted connection, as the system hands it over. Dropping it closes it.
     type Socket;
 
-    /// Whether each is a descriptor, of which there may be none left.
+    /// True if each connection is a descriptor, of which there may be none left.
     const IS_DESCRIPTOR: bool = true;
 
     /// Accepts the next connection.
     ///
     /// # Errors
-    /// As accept(2): `WouldBlock` when nobody waits.
+    /// As accept(2): `WouldBlock` when no connection waits.
     fn accept(&mut self) -> io::Result<Self::Socket>;
 
     /// Makes a stream of one that is to be served.
     fn stream(&self, socket: Self::Socket, seat: Seat) -> Stream;
 }
 
-/// A listening socket. Remove or deregister its source to stop listening; removed, it holds its
-/// address until the turn's end, deregistered and dropped no longer.
+/// A listening socket. Remove or deregister its source to stop listening. A removed one holds its
+/// address until the turn's end, a deregistered one until it is dropped.
 #[derive(Debug)]
 pub struct Listener<A> {
     pub(super) acceptor: A,
     connections_max: usize,
     accepts_per_turn: usize,
-    /// Its own; each connection takes the next.
+    /// Its own seat; each connection takes the next.
     seat: Seat,
     /// A descriptor to give up when there are no more; see the head of this file.
     spare: Option<File>,
-    /// It does not look until its deadline.
+    /// True while it rests: it accepts nothing until its deadline.
     resting: bool,
     /// How long the next rest will be.
     rest: Duration,
-    /// `Exhausted` was told and nothing accepted since.
+    /// True if `Exhausted` was delivered and nothing was accepted since.
     exhausted: bool,
     refused: u64,
     /// No log line before this tick.
@@ -188,7 +188,7 @@ fn accept<S: 'static, A: Acceptor>(
                 listener.exhausted = false;
                 listener.rest = REST_FIRST;
                 if listener.spare.is_none() {
-                    listener.spare = spare::<A>(); // There were none left when it was last wanted.
+                    listener.spare = spare::<A>(); // None was left at the last attempt.
                 }
                 if listener.seat.others() >= listener.connections_max {
                     drop(socket);
@@ -203,7 +203,7 @@ fn accept<S: 'static, A: Acceptor>(
                 Trouble::None => return,
                 Trouble::OneConnection => {}
                 Trouble::Exhausted if !failed => failed = true,
-                // Each time it is half of those that are left, so this ends.
+                // Each time half of the rest is given up, so this ends.
                 Trouble::Exhausted if is_scarce(&error) && give_up(reactor) > 0 => {}
                 Trouble::Exhausted => return exhausted(reactor, state, id, error, on_accept),
             },
@@ -212,9 +212,9 @@ fn accept<S: 'static, A: Acceptor>(
     reactor.resume(id.raw(), Readiness::READABLE);
 }
 
-/// What a failed accept says of the listener.
+/// What a failed accept means for the listener.
 enum Trouble {
-    /// Nobody waits.
+    /// No connection waits.
     None,
     /// The connection that was to be accepted has gone, or its network; accept(2) wants such errors
     /// treated like "try again".
@@ -232,7 +232,7 @@ fn classify(error: &io::Error) -> Trouble {
         WouldBlock => Trouble::None,
         ConnectionAborted | ConnectionReset | Interrupted | NetworkDown | NetworkUnreachable
         | HostUnreachable => Trouble::OneConnection,
-        // EMFILE, ENFILE, ENOBUFS, ENOMEM; and what nobody has thought of is not worth a spin.
+        // EMFILE, ENFILE, ENOBUFS, ENOMEM; and any other error, so that the loop does not spin.
         _ => Trouble::Exhausted,
     }
 }
@@ -248,7 +248,7 @@ fn refuse<S: 'static, A: 'static>(reactor: &mut Context<S>, id: SourceId<Listene
     }
 }
 
-/// Closes whoever waits, with the spare descriptor, and rests.
+/// Closes the connections that wait, with the spare descriptor, and rests.
 fn exhausted<S: 'static, A: Acceptor>(
     reactor: &mut Context<S>,
     state: &mut S,

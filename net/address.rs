@@ -1,7 +1,6 @@
 //! Addresses as people write them: a host and a port in one text.
 //!
-//! Knows names, addresses and zones; never mentions a socket. Nowhere else is such a text taken
-//! apart.
+//! Knows names, addresses and zones; never mentions a socket. Only this file parses such a text.
 //!
 //! ```text
 //!   example.org:80         a name
@@ -10,16 +9,16 @@
 //!   [fe80::1%eth0]:80      one that every network has, and the network: its zone
 //! ```
 //!
-//! A zone, a network interface by its name or its number, means something to this host only (RFC
-//! 4007). It is for the kernel: in a `Host` field, in the name of a TLS server and in what a proxy is
-//! asked for it does not appear.
+//! A zone, a network interface by its name or its number, has a meaning on this host only (RFC
+//! 4007). It is for the kernel: it does not appear in a `Host` field, in the name of a TLS server
+//! or in a request to a proxy.
 //!
 //! # Left out
 //! Ports by name (`localhost:http`), ports without a host, and a host that stands for all addresses
-//! (`*:80`, `:80`): whoever means all of them writes `0.0.0.0:80` or `[::]:80`.
+//! (`*:80`, `:80`): for all of them write `0.0.0.0:80` or `[::]:80`.
 //!
 //! # Read next
-//! `listen.rs`: what is done with the addresses.
+//! `listen.rs`: how the addresses are used.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -28,7 +27,7 @@ use std::str::FromStr;
 
 use super::listen::named;
 
-/// What the text of an address has to be; the errors go on with why it is not.
+/// The beginning of the errors about the text of an address; the reason follows.
 const WANTED: &str = "not a host and a port, such as localhost:80";
 const BRACKETS: &str = "an address of IPv6 stands in brackets: [::1]:80";
 
@@ -51,10 +50,10 @@ pub struct HostPort {
 }
 
 impl HostPort {
-    /// Of the two parts. An address of IPv6 may stand in brackets or not.
+    /// Made of the two parts. An address of IPv6 may be with or without brackets.
     ///
     /// # Errors
-    /// `InvalidInput`: the host is none.
+    /// `InvalidInput`: it is not a host.
     pub fn new(host: &str, port: u16) -> io::Result<HostPort> {
         let checked = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
             Some(inner) => bracketed(inner),
@@ -75,11 +74,10 @@ impl HostPort {
         self.port
     }
 
-    /// The address, if the host is one and not a name. Nothing is looked up but the number of an
-    /// interface.
+    /// The address, if the host is one and not a name. It looks up only the number of an interface.
     ///
     /// # Errors
-    /// `NotFound`: its zone is no interface of this host. The error does not say where.
+    /// `NotFound`: its zone is no interface of this host. The error does not name the host.
     pub fn address(&self) -> io::Result<Option<SocketAddr>> {
         if let Ok(ip) = self.host.parse::<Ipv4Addr>() {
             return Ok(Some((ip, self.port).into()));
@@ -119,10 +117,10 @@ impl fmt::Display for HostPort {
     }
 }
 
-/// Takes a host, its brackets taken off, and a port apart, if there is a port.
+/// Splits a text into a host, without brackets, and a port, if there is one.
 ///
 /// # Errors
-/// Why it is none.
+/// The reason why it is neither.
 pub fn split(text: &str) -> Result<(&str, Option<&str>), &'static str> {
     if let Some(rest) = text.strip_prefix('[') {
         let (inner, rest) = rest.split_once(']').ok_or("a bracket is not closed")?;
@@ -139,7 +137,7 @@ pub fn split(text: &str) -> Result<(&str, Option<&str>), &'static str> {
     }
 }
 
-/// Digits only, so that no sign is taken for a part of it.
+/// Only digits, so that a sign is not taken as a part of it.
 pub fn parse_port(text: &str) -> Option<u16> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
@@ -178,8 +176,8 @@ fn v6(host: &str) -> Option<(Ipv6Addr, Option<&str>)> {
     Some((ip.parse().ok()?, Some(zone?)))
 }
 
-/// The number of an interface, given as such or by its name. getaddrinfo(3) knows it, and asks
-/// nobody: a local address in that zone is an address and no name.
+/// The number of an interface, given as such or by its name. getaddrinfo(3) knows it without asking
+/// a server: a local address in that zone is an address and not a name.
 fn scope(zone: &str) -> Option<u32> {
     if zone.bytes().all(|byte| byte.is_ascii_digit()) {
         return zone.parse().ok();
@@ -195,8 +193,8 @@ fn invalid(error: String) -> io::Error {
     io::Error::new(ErrorKind::InvalidInput, error)
 }
 
-/// What can be listened on or bound to: `"localhost:80"` and all that is like it, a host and a port
-/// apart, an address, or several.
+/// Addresses to listen on or bind to: `"localhost:80"` and other texts of this form, a host and a
+/// port apart, an address, or several.
 pub trait ToAddresses {
     /// The addresses, in order of preference. A host name is looked up, which blocks.
     ///
@@ -258,7 +256,7 @@ impl<A: ToAddresses + ?Sized> ToAddresses for &A {
     }
 }
 
-/// For what is an address already.
+/// For types that are an address already.
 macro_rules! is_an_address {
     ($($kind:ty),*) => {$(
         impl ToAddresses for $kind {

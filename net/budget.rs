@@ -2,36 +2,36 @@
 //!
 //! Knows connections and their buffers; never mentions a protocol.
 //!
-//! Each connection has limits of its own. A thousand of them that never read are a thousand times
-//! those limits. So all of them together have a budget, and it is used up in three steps:
+//! Each connection has limits of its own. A thousand of them whose peers never read use a thousand
+//! times those limits. So all of them together have a budget, and it is used up in three steps:
 //!
 //! ```text
 //!   0 ─────────── half ──────── 3/4: tight ─────── 7/8: full ──────── bytes_max
 //!                   │              │                  │                 │
-//!        reading goes on    writes answer      the largest are    writes are refused
-//!        again              AboveHigh; who     closed, down to
-//!                           has unsent bytes   3/4
-//!                           is not read
+//!        reading goes on    writes return      the largest are    writes are refused
+//!        again              AboveHigh; peers   closed, down to
+//!                           that do not read   3/4
+//!                           are not read
 //! ```
 //!
-//! Those who read have nothing unsent when a callback ends, so none of this reaches them: a write of
-//! 16 KiB to one that has nothing unsent is taken in any case, and leaves with the next flush.
+//! A peer that reads leaves nothing unsent when a callback ends, so this does not affect it: a
+//! write of 16 KiB to a connection with nothing unsent is always taken; the next flush sends it.
 //!
-//! What counts is what the buffers take in memory, not only what is in them: the outbox and the
-//! backlog of each connection, what its TLS holds, a body that HTTP collects, a message that a
-//! WebSocket puts together.
+//! The memory of the buffers counts, not only the bytes in them: the outbox and the backlog of each
+//! connection, the buffers of its TLS, a body that HTTP collects, a message that a WebSocket puts
+//! together.
 //!
-//! # What stays when a crowd has gone
-//! Every buffer goes back to the allocator. Whether the allocator gives the memory back to the system
-//! is its own affair: glibc does so from the top of its heap only, and after large blocks were freed
-//! it keeps blocks of that size there (mallopt(3), `M_MMAP_THRESHOLD` and `M_TRIM_THRESHOLD`). So up to
-//! about the budget may stay resident, and is used again: `echo`, whose budget is 16 MiB, has 2 MB
-//! resident at first, 18 MB with 1,000 clients that read nothing, 14 to 18 MB when they have gone, and
-//! 18 MB with the next 1,000. A smaller budget is what keeps this small.
+//! # Memory after a crowd has gone
+//! Every buffer goes back to the allocator. The allocator decides if the system gets the memory
+//! back: glibc gives it back from the top of its heap only, and after large blocks were freed it
+//! keeps blocks of that size there (mallopt(3), `M_MMAP_THRESHOLD` and `M_TRIM_THRESHOLD`). So up
+//! to about the budget may stay resident, and is used again: `echo`, whose budget is 16 MiB, has
+//! 2 MB resident at first, 18 MB with 1,000 clients that read nothing, 14 to 18 MB when they have
+//! gone, and 18 MB with the next 1,000. A smaller budget keeps this small.
 //!
 //! # Left out
-//! What the program itself holds for a connection, in its state or in a closure. What the kernel
-//! holds: see `Listen::send_buffer_bytes` and `receive_buffer_bytes`.
+//! Bytes that the program itself holds for a connection, in its state or in a closure. Bytes that
+//! the kernel holds: see `Listen::send_buffer_bytes` and `receive_buffer_bytes`.
 //!
 //! # Read next
 //! `deadline.rs`: the limits on a connection's time.
@@ -44,24 +44,24 @@ use super::drive::LOOK_AND_READ;
 use super::event::Reason;
 use crate::reactor::{Charge, Context, SourceId, Total};
 
-/// What the connections of a listener may buffer together if its limits name no budget. 256 MiB:
-/// 64 connections that each have an outbox of 4 MiB unread.
+/// Bytes that the connections of a listener may buffer together if its limits name no budget.
+/// 256 MiB: 64 connections that each have a full outbox of 4 MiB.
 pub(super) const LISTENER_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// Turns until a connection that was closed from outside of its callback has been told `Closed`, and
-/// its handler is dropped with all that it holds.
+/// Turns until a connection that was closed from outside its callback has got `Closed`, and its
+/// handler is dropped with all that it holds.
 const TURNS_TO_GO: u64 = 3;
-/// Capacity of an outbox, beside what is in it, that is not worth giving back.
+/// Unused capacity of an outbox that is not worth giving back.
 const SLACK_BYTES: usize = 16 * 1024;
 
-/// What to do when the budget is nearly used up.
+/// The reaction when the budget is nearly used up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenFull {
     /// Closes those that buffer most, each with a reset and [`Reason::Buffers`], until a quarter of
     /// the budget is free.
     #[default]
     CloseLargest,
-    /// Closes nobody. Writes are refused until others have been read; set
-    /// [`Limits::write_timeout`](super::Limits::write_timeout), or it may take for ever.
+    /// Closes no connection. Writes are refused until other peers have read; set
+    /// [`Limits::write_timeout`](super::Limits::write_timeout), since they may never do so.
     Refuse,
 }
 
@@ -90,8 +90,8 @@ struct Account {
     when_full: Cell<WhenFull>,
     total: Total,
     closed: Cell<u64>,
-    /// The turn before which nobody looks for the largest again: what protocols hold for those that
-    /// were closed last is gone by then.
+    /// The turn from which the search for the largest is allowed again: by then the protocols have
+    /// freed the bytes that they hold for the connections closed last.
     look_at: Cell<u64>,
 }
 
@@ -128,7 +128,7 @@ impl BufferBudget {
         self.0.total.bytes()
     }
 
-    /// The most that may be.
+    /// The most bytes that may be buffered.
     pub fn bytes_max(&self) -> usize {
         self.0.bytes_max
     }
@@ -138,7 +138,7 @@ impl BufferBudget {
         self.0.closed.get()
     }
 
-    /// Returns true if so many more fit.
+    /// Returns true if `count` more bytes fit.
     #[inline]
     pub(super) fn has_room(&self, count: usize) -> bool {
         self.bytes().saturating_add(count) <= self.0.bytes_max
@@ -159,7 +159,7 @@ impl BufferBudget {
         self.bytes() > self.0.bytes_max - self.0.bytes_max / 8
     }
 
-    /// What charges are made to.
+    /// The total that charges are added to.
     pub(super) fn total(&self) -> &Total {
         &self.0.total
     }
@@ -167,7 +167,7 @@ impl BufferBudget {
 
 /// A connection's side of it.
 impl Conn {
-    /// Counts the outbox and the backlog as what they are now.
+    /// Counts the outbox and the backlog at their present size.
     #[inline]
     pub(super) fn account(&mut self) {
         if self.seat.buffers.is_some() {
@@ -190,8 +190,8 @@ impl Conn {
         self.seat.charge_transport(inner);
     }
 
-    /// The outbox stays beyond the callback in which it was the loop's: it takes no more memory than
-    /// it needs, and counts.
+    /// The outbox, lent by the loop for one callback, stays with the connection: it is shrunk to
+    /// the memory that it needs, and counted.
     #[cold]
     pub(super) fn keep_outbox(&mut self) {
         if let Some(outbox) = &mut self.outbox {
@@ -203,7 +203,7 @@ impl Conn {
         self.account();
     }
 
-    /// Counts what a protocol holds for this connection, in place of what it said before.
+    /// Counts the bytes that a protocol holds for this connection, in place of the number before.
     pub fn charge(&mut self, bytes: usize) {
         self.seat.charge_protocol(bytes);
     }
@@ -215,8 +215,8 @@ impl Conn {
         outbox + backlog + self.seat.charged()
     }
 
-    /// Returns true if it is not to be read now: there is little left for all, and its own peer has
-    /// not taken what there is for it.
+    /// Returns true if it is not to be read now: the budget is tight, and its own peer has not
+    /// taken all the bytes for it.
     #[inline]
     pub(super) fn waits_for_budget(&self) -> bool {
         self.unsent() > 0
@@ -225,7 +225,7 @@ impl Conn {
     }
 }
 
-/// Calls the connection again, to be read, when there is more left for all.
+/// Calls the connection again, to be read, when the budget has room again.
 #[cold]
 pub(super) fn await_budget<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
     let resumer = reactor.resumer();
@@ -234,7 +234,7 @@ pub(super) fn await_budget<S: 'static>(reactor: &mut Context<S>, id: SourceId<Co
     }
 }
 
-/// The connection has sent all: if it was not read for want of budget, it is read on.
+/// The connection has sent all: if it waited for budget, reading goes on.
 #[inline]
 pub(super) fn go_on<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
     if forget_budget(reactor, id) {
@@ -242,8 +242,8 @@ pub(super) fn go_on<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
     }
 }
 
-/// The connection waits for budget no more. Returns true if it did. One that ends must not stay
-/// among those that wait: peers come and go for as long as little is left.
+/// Ends the connection's wait for budget. Returns true if it waited. One that ends must leave the
+/// list of those that wait, which would grow as long as the budget is tight.
 #[inline]
 pub(super) fn forget_budget<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> bool {
     let budget = reactor.get(id).and_then(|conn| conn.seat.buffers.as_ref());
@@ -265,9 +265,9 @@ pub(super) fn relieve<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) 
     }
 }
 
-/// Counts what a protocol holds for a connection, in place of what it said before, and closes the
-/// largest right after this callback if that is too much for all. Returns false if there is no room
-/// for any more.
+/// Counts the bytes that a protocol holds for a connection, in place of the number before, and
+/// closes the largest right after this callback if the budget is full. Returns false if there is no
+/// room for more.
 #[track_caller]
 pub(super) fn charge<S: 'static>(
     reactor: &mut Context<S>,
@@ -284,8 +284,8 @@ pub(super) fn charge<S: 'static>(
     })
 }
 
-/// O(sources), and O(n log n) in those that share the budget, once in a few turns; each time frees an
-/// eighth of it, if there is so much to free.
+/// O(sources), and O(n log n) in those that share the budget, once in a few turns; each time frees
+/// an eighth of it, if there is so much to free.
 #[cold]
 fn close_largest<S: 'static>(reactor: &mut Context<S>, budget: &BufferBudget) {
     let account = &*budget.0;
@@ -310,7 +310,7 @@ fn close_largest<S: 'static>(reactor: &mut Context<S>, budget: &BufferBudget) {
             conn.fail(Reason::Buffers);
             conn.backlog = None;
             left = left.saturating_sub(charged);
-            goes_later += conn.charged(); // What a protocol holds goes with `Closed`.
+            goes_later += conn.charged(); // A protocol frees its bytes at `Closed`.
             closed += 1;
         }
     }
@@ -323,7 +323,7 @@ fn close_largest<S: 'static>(reactor: &mut Context<S>, budget: &BufferBudget) {
     );
 }
 
-/// What a seat's owner holds beside outbox and backlog.
+/// The bytes that a seat's owner holds beside outbox and backlog.
 #[derive(Debug, Default)]
 pub(super) struct Beside {
     charge: Charge,

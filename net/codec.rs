@@ -5,8 +5,8 @@
 //! connection and its handler.
 //!
 //! TCP keeps the order of bytes and nothing else: two writes may arrive as one read, one write as
-//! twenty. What is one message is for the two ends to agree on, and these are the two usual ways.
-//! Each has a maximum, because a peer that never ends its line must not get all our memory.
+//! twenty. The two ends must agree where a message ends, and these are the two usual ways. Each has
+//! a maximum, because a peer that never ends its line must not get all our memory.
 //!
 //! # Read next
 //! `link.rs`: two connections joined.
@@ -21,13 +21,13 @@ use crate::reactor::{Context, SourceId};
 /// Where in the input a frame is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// The frame, without what marks its ends.
+    /// The frame, without the bytes that mark its ends.
     pub payload: Range<usize>,
-    /// Bytes of the input that are done with.
+    /// Bytes of the input that are used up.
     pub consumed: usize,
 }
 
-/// Why a stream is not a sequence of frames. There is no going on after it.
+/// Why a stream is not a sequence of frames. Decoding cannot go on after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FrameError {
@@ -58,7 +58,7 @@ impl std::error::Error for FrameError {}
 
 /// Finds frames in bytes, and makes bytes of frames.
 ///
-/// For a protocol of one's own: `decode` is called with all bytes that are not consumed yet, again
+/// For a protocol of your own: `decode` is called with all bytes that are not consumed yet, again
 /// when more have come. It must not depend on where the stream was cut.
 pub trait Codec: 'static {
     /// The first frame of `input`, or `None` if it is not complete.
@@ -70,7 +70,7 @@ pub trait Codec: 'static {
     /// The input is not, and will not become, a frame.
     fn decode(&mut self, input: &[u8]) -> Result<Option<Frame>, FrameError>;
 
-    /// What the last bytes of a finished stream are, if they are not a complete frame. `rest` is
+    /// The frame in the last bytes of a finished stream, which `decode` found incomplete. `rest` is
     /// not empty.
     ///
     /// # Errors
@@ -83,12 +83,12 @@ pub trait Codec: 'static {
     /// Appends a frame to `out`.
     ///
     /// # Errors
-    /// It is too long, or cannot be told from two; `out` is as it was.
+    /// It is too long, or would read as two frames; `out` is as it was.
     fn encode(&self, payload: &[u8], out: &mut Vec<u8>) -> Result<(), FrameError>;
 }
 
-/// Lines, ended by `\n` or `\r\n`; any bytes but these may stand in them. The last line of a stream
-/// need not be ended.
+/// Lines, ended by `\n` or `\r\n`; they may contain any other bytes. The last line of a stream need
+/// not be ended.
 #[derive(Clone, Debug)]
 pub struct Lines {
     bytes_max: usize,
@@ -97,7 +97,7 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Lines of at most `bytes_max` bytes, their end not counted.
+    /// Lines of at most `bytes_max` bytes, without their end.
     pub fn new(bytes_max: usize) -> Lines {
         Lines { bytes_max, looked_at: 0 }
     }
@@ -188,10 +188,10 @@ impl Codec for LengthPrefix {
     }
 }
 
-/// What a connection tells a handler of frames.
+/// An event that a connection delivers to a handler of frames.
 #[derive(Debug)]
 pub enum Framed<'a> {
-    /// A frame, without what marks its ends.
+    /// A frame, without the bytes that mark its ends.
     Frame(&'a [u8]),
     /// The stream is not a sequence of frames. The handler may still answer; the connection is
     /// closed when this event returns, and `Closed` gives the same reason.
@@ -207,8 +207,8 @@ pub enum Framed<'a> {
 /// Makes a handler of frames into a handler of bytes.
 ///
 /// An incomplete frame stays in the connection's backlog, so frames longer than
-/// [`Limits::backlog_bytes_max`](super::Limits::backlog_bytes_max) (1 MiB) want that raised, too. A
-/// handler that deregisters its connection loses what was read behind the frame. That is right for
+/// [`Limits::backlog_bytes_max`](super::Limits::backlog_bytes_max) (1 MiB) need that raised, too. A
+/// handler that deregisters its connection loses the bytes read behind the frame. That is right for
 /// a line that asks for TLS (`tls::Server::accept` has an example); where the next protocol may
 /// begin in the same read, handle [`Event::Data`] and decode there.
 ///
@@ -278,7 +278,7 @@ where
     }
 }
 
-/// Tells the handler that there will be no more frames, and closes.
+/// Delivers the error to the handler, and closes: no more frames will come.
 fn refuse<S: 'static>(
     reactor: &mut Context<S>,
     state: &mut S,

@@ -1,14 +1,14 @@
-//! A connection: one buffered byte stream and what may be done with it.
+//! A connection: one buffered byte stream and its operations.
 //!
 //! Knows its transport and its limits; how it sends is in `outbox.rs`, the loop's side of it in
 //! `drive.rs`.
 //!
-//! Two halves end on their own, and the connection when both have:
+//! The two halves end separately. The connection ends when both have ended:
 //!
 //! ```text
 //!   sending     Open ──shutdown, close, Eof──▶ Finishing ──outbox sent: FIN──▶ Finished
-//!   receiving   Open ──FIN read: Eof told─────────────────────────────────────▶ Finished
-//!                 └────ended, and not by the peer's word──────────────────────▶ Cut
+//!   receiving   Open ──FIN read: Eof delivered────────────────────────────────▶ Finished
+//!                 └────ended, not announced by the peer───────────────────────▶ Cut
 //!
 //!   both Finished ───────────────────────────────▶ Closed(Finished)
 //!   close, and the grace runs out ───────────────▶ Closed(Finished), or Grace if bytes are unsent
@@ -16,24 +16,24 @@
 //!   cut, and all is sent ────────────────────────▶ Closed(UnexpectedEof)
 //! ```
 //!
-//! `Eof` finishes sending unless `Limits::half_open` says otherwise. Where a write fails, what the
-//! peer sent before is read first (its *last words*). An input that is cut has failed alone: what
-//! came before is genuine, and is answered. No `Eof` is told, so one that may be half open stays
-//! so only while an answer is to come: its handler says so ([`hold`](Conn::hold)), or waits for
-//! `Drained`.
+//! `Eof` finishes sending unless `Limits::half_open` says otherwise. If a write fails, the bytes
+//! that the peer sent before are read first (its *last words*). If the input is cut, only that half
+//! has failed: the bytes before the cut are genuine and are answered. No `Eof` is delivered then,
+//! so a half-open connection stays open only while an answer is to come: its handler has called
+//! [`hold`](Conn::hold), or waits for `Drained`.
 //!
 //! # Rules
-//! 1. `Closed` is told exactly once for each connection, whatever ended it, and is the last event;
-//!    its id is stale by then. One that was deregistered, removed, or dropped after a panic or with
-//!    the loop is told nothing.
-//! 2. `Data` carries each byte once and in order until `close`, `abort` or an error; those given
+//! 1. `Closed` is delivered exactly once for each connection, whatever ended it, and is the last
+//!    event; its id is stale by then. A connection that was deregistered, removed, or dropped after
+//!    a panic or with the loop gets no event.
+//! 2. `Data` carries each byte once and in order until `close`, `abort` or an error; bytes given
 //!    back with `unread` come again.
 //! 3. A refused write takes nothing. The outbox never holds more than its limit.
-//! 4. Methods take effect at once; their news (`Drained`, `Closed`) come as events, never from
-//!    inside the call.
+//! 4. Methods take effect at once; the events that they cause (`Drained`, `Closed`) come later,
+//!    never from inside the call.
 //!
 //! # Read next
-//! `event.rs`: what its handler gets to know.
+//! `event.rs`: the events that its handler gets.
 
 use std::io;
 use std::net::SocketAddr;
@@ -55,8 +55,8 @@ pub(crate) enum Half {
     Open,
     /// Sending only: to be finished once the outbox is empty.
     Finishing,
-    /// Receiving only: it has ended, but anybody on the way may have made that end. Why is in
-    /// `end`, and the other half goes on.
+    /// Receiving only: it has ended, but anybody on the way may have caused that end. The reason is
+    /// in `end`; the other half goes on.
     Cut,
     Finished,
 }
@@ -65,9 +65,9 @@ pub(crate) enum Half {
 pub(crate) mod mark {
     /// Reading is paused by the handler.
     pub(crate) const PAUSED: u16 = 1;
-    /// Reading was resumed: the backlog is to be delivered again, and the kernel asked.
+    /// Reading was resumed: deliver the backlog again, and read from the kernel.
     pub(crate) const RESUMED: u16 = 2;
-    /// The kernel takes no more; it will say when it does.
+    /// The kernel's send buffer is full; an event will report when it has room.
     pub(crate) const BLOCKED: u16 = 4;
     /// `Drained` is owed.
     pub(crate) const ABOVE: u16 = 8;
@@ -75,27 +75,27 @@ pub(crate) mod mark {
     pub(crate) const CLOSING: u16 = 16;
     /// The grace of a close has begun to run.
     pub(in crate::net) const LINGERING: u16 = 32;
-    /// The same bit before a close: a drain has found it idle, and nothing has passed since.
+    /// The same bit before a close: a drain has found it idle, and no byte has passed since.
     pub(in crate::net) const QUIET: u16 = LINGERING;
-    /// A deadline is armed, not later than any that the limits ask for.
+    /// A deadline is armed, at or before the first one that the limits ask for.
     pub(in crate::net) const ARMED: u16 = 64;
-    /// Sending failed; what the peer had sent before is still to be read.
+    /// Sending failed; the bytes that the peer sent before are still to be read.
     pub(in crate::net) const LAST_WORDS: u16 = 128;
-    /// `Drained` is owed when all is sent: what was refused fits into an empty outbox only.
+    /// `Drained` is owed only when all is sent: the refused bytes need an empty outbox.
     pub(crate) const WHOLE: u16 = 256;
-    /// The same bit, of one that is closing, and so owes no `Drained`: its peer has only a moment to
-    /// close first.
+    /// The same bit while closing, when no `Drained` is owed any more: its peer gets only a moment
+    /// to close first.
     pub(in crate::net) const HASTY: u16 = WHOLE;
     /// The kernel has taken bytes since the last flush.
     pub(in crate::net) const SENT: u16 = 512;
     /// One end of a link: it may be half open, whatever its limits say.
     pub(in crate::net) const LINKED: u16 = 1024;
-    /// The rate holds reading up, until the tick in `progress`.
+    /// The rate limit delays reading until the tick in `progress`.
     pub(crate) const SLOWED_IN: u16 = 2048;
-    /// The rate holds sending up, until the tick in the outbox's `since`.
+    /// The rate limit delays sending until the tick in the outbox's `since`.
     pub(crate) const SLOWED_OUT: u16 = 4096;
-    /// Sending failed before the peer's FIN came, so none will: an end of input that is read is
-    /// what a reset has left.
+    /// Sending failed before the peer's FIN came, so none will come: an end of input read after
+    /// this is the effect of a reset.
     pub(in crate::net) const CUT_OFF: u16 = 8192;
     /// The handler will answer later.
     pub(in crate::net) const HELD: u16 = 16384;
@@ -109,7 +109,7 @@ pub(super) struct Backlog {
     pub(super) bytes: Vec<u8>,
     /// How many of them, from the front, have been consumed.
     pub(super) consumed: usize,
-    /// Its part of what connections may buffer together.
+    /// Its share of the bytes that connections buffer together.
     pub(super) charge: Charge,
 }
 
@@ -117,13 +117,13 @@ pub(super) struct Backlog {
 #[derive(Debug)]
 pub(crate) struct End {
     pub(crate) reason: Reason,
-    /// Bytes that were accepted and have not left, nor will.
+    /// Bytes that were accepted and will never be sent.
     pub(super) lost: usize,
 }
 
-/// In place of when something happened in this callback: `flush`, which comes when the handlers have
-/// returned, notes the time. They may have taken long, and one look at the clock serves all. Later
-/// than anything that happens, and not [`Stamp::NEVER`].
+/// Stands for a time in this callback that is not known yet: `flush`, which runs when the handlers
+/// have returned, replaces it by the time. Handlers may take long, and the clock is read once for
+/// all of them. It is later than any real time, but not [`Stamp::NEVER`].
 pub(super) const SOON: Option<Stamp> = Some(Stamp::new(u64::MAX - 2));
 
 /// One buffered connection. 72 bytes: ten thousand idle ones are this times ten thousand.
@@ -135,13 +135,13 @@ pub struct Conn {
     /// Unconsumed bytes; `None` if there are none.
     pub(super) backlog: Option<Box<Backlog>>,
     pub(crate) seat: Seat,
-    /// Why it is over, from the moment that is known; what was lost, for as long as it is there.
+    /// The reason for its end, as soon as it is known; and how many bytes were lost.
     pub(crate) end: Option<Box<End>>,
-    /// When the last byte passed, in either direction, or [`SOON`]. While no limit asks there is
-    /// none, or it is when HTTP answered last, which a drain wants to know.
+    /// When the last byte passed, in either direction, or [`SOON`]. If no limit needs it: `None`,
+    /// or the time of HTTP's last answer, which a drain needs.
     pub(crate) heard: Option<Stamp>,
-    /// When the handler last consumed input, or [`SOON`], or when the grace began; or when the rate
-    /// lets reading go on.
+    /// When the handler last consumed input, or [`SOON`]; while lingering, when the grace began;
+    /// while slowed, the tick at which the rate lets reading go on.
     pub(super) progress: Option<Stamp>,
     /// How many of the bytes delivered last were given back. Written by `unread`.
     pub(super) kept: u32,
@@ -182,7 +182,7 @@ impl Conn {
     }
 
     /// Gives back the last `count` bytes of the `Data` being handled: they come again, in front of
-    /// what arrives next. For incomplete frames; nothing is copied when it happens again and again.
+    /// the next input. For incomplete frames; nothing is copied when it happens again and again.
     /// A handler that deregisters the connection hands the rest on by [`Stream::unread`] instead.
     ///
     /// [`Stream::unread`]: super::Stream::unread
@@ -196,15 +196,15 @@ impl Conn {
     }
 
     /// Delivers no more `Data` until [`resume`](Conn::resume). The peer is slowed down when the
-    /// kernel's buffer is full; that it has gone is noticed by a write, a timeout, or on resuming.
-    /// While it is [held](Conn::hold), too, a reset closes it at once, and what the peer sent
-    /// before is lost: nobody would hear the answer.
+    /// kernel's buffer is full. If the peer goes, only a write, a timeout or resuming notices it.
+    /// While the connection is also [held](Conn::hold), a reset closes it at once, and the bytes
+    /// that the peer sent before are lost: the peer would not receive the answer.
     pub fn pause(&mut self) {
         self.marks |= mark::PAUSED;
         self.marks &= !mark::RESUMED;
     }
 
-    /// Takes a [`pause`](Conn::pause) back, in the next turn.
+    /// Ends a [`pause`](Conn::pause); reading goes on in the next turn.
     pub fn resume(&mut self) {
         if self.has(mark::PAUSED) {
             self.marks &= !mark::PAUSED;
@@ -212,23 +212,23 @@ impl Conn {
         }
     }
 
-    /// Whether reading is paused.
+    /// Returns true if reading is paused.
     pub fn is_paused(&self) -> bool {
         self.has(mark::PAUSED)
     }
 
-    /// Finishes sending: FIN after what is unsent. Receiving goes on.
+    /// Finishes sending: FIN after the unsent bytes. Receiving goes on.
     pub fn shutdown(&mut self) {
         if self.sending == Half::Open {
             self.sending = Half::Finishing;
         }
     }
 
-    /// Closes gracefully: no more `Data`; what is unsent is sent, then FIN, and then the peer's FIN
-    /// is awaited. All within [`Limits::close_grace`]; that wait is cut short when there are no
+    /// Closes gracefully: no more `Data`; the unsent bytes are sent, then FIN, and then the peer's
+    /// FIN is awaited. All within [`Limits::close_grace`]; that wait is cut short when there are no
     /// descriptors left.
     ///
-    /// What the peer still sends is read and discarded meanwhile: closing a socket with unread
+    /// Until then, input from the peer is read and discarded: closing a socket with unread
     /// input would be a reset, and that may destroy the end of our answer at the peer (RFC 1122,
     /// 4.2.2.13). A pipe or a terminal is closed as soon as all is sent.
     pub fn close(&mut self) {
@@ -236,7 +236,7 @@ impl Conn {
         self.forget_quiet();
         self.marks |= mark::CLOSING;
         if !self.io.is_one_peer() && !self.is_cut() {
-            self.receiving = Half::Finished; // Input is not ours to discard, and harms nobody.
+            self.receiving = Half::Finished; // The input may be for another reader.
         }
     }
 
@@ -248,51 +248,51 @@ impl Conn {
         }
     }
 
-    /// Closes because of a bad frame; what is unsent is still sent.
+    /// Closes because of a bad frame; the unsent bytes are still sent.
     pub(super) fn close_for(&mut self, error: FrameError) {
         self.close();
         self.end_with(Reason::Frame(error));
     }
 
-    /// Whether no more `Data` will come: it is closed, closing or aborted.
+    /// Returns true if no more `Data` will come: it is closed, closing or aborted.
     pub fn is_closing(&self) -> bool {
         self.has(mark::CLOSING) || self.has_failed() && !self.has(mark::LAST_WORDS)
     }
 
-    /// Whether the peer's input has ended, and all that it sent was delivered.
+    /// Returns true if the input has ended and all of it was delivered.
     pub fn is_read_out(&self) -> bool {
         matches!(self.receiving, Half::Finished | Half::Cut)
     }
 
-    /// Whether it has ended, but not by the peer's word.
+    /// Returns true if the input was cut: it has ended, but the peer did not announce that end.
     pub fn is_cut(&self) -> bool {
         self.receiving == Half::Cut
     }
 
-    /// Whether nothing is under way in either direction, so that it can carry another exchange.
-    /// `probe` asks what carries it, too: what the peer has sent since the last read, its FIN
-    /// included, is then found out here.
+    /// Returns true if nothing is under way in either direction, so that it can carry another
+    /// exchange. With `probe` the transport is asked, too: this finds bytes and a FIN that the peer
+    /// has sent since the last read.
     pub fn is_quiet(&mut self, probe: bool) -> bool {
         let open = (self.sending, self.receiving) == (Half::Open, Half::Open) && self.end.is_none();
         let still = self.unsent() == 0 && self.backlog().is_empty();
         open && still && (!probe || self.io.transport().is_silent())
     }
 
-    /// Says that no more will come, as far as that goes at once, where dropping does not: TLS wants
-    /// a close_notify even if nobody waits for an answer to it (RFC 8446, 6.1).
+    /// Announces the end, where dropping does not, as far as that is possible without waiting: TLS
+    /// wants a close_notify even if nobody waits for an answer to it (RFC 8446, 6.1).
     pub fn say_goodbye(&mut self) {
         if self.io.says_goodbye() {
             let _ = self.io.transport().finish(); // A peer that has gone needs none.
         }
     }
 
-    /// Whether it is known why this is over; it is told soon. Of one whose input was cut it is known
-    /// while it still sends.
+    /// Returns true if the reason for its end is noted, so that `Closed` comes soon. Returns false
+    /// for a cut input: the reason is noted, but the connection may still send.
     pub fn has_failed(&self) -> bool {
         self.end.is_some() && self.receiving != Half::Cut
     }
 
-    /// Whether it stays open for writing when the peer has finished.
+    /// Returns true if it stays open for writing when the peer has finished.
     pub(super) fn may_be_half_open(&self) -> bool {
         self.seat.half_open || self.has(mark::LINKED) || self.io.is_one_way()
     }
@@ -306,7 +306,7 @@ impl Conn {
     /// are the same for all belong to the listener.
     pub fn set_limits(&mut self, limits: Limits) {
         if !self.seat.hears() {
-            self.heard = None; // Nobody has noted the traffic until now.
+            self.heard = None; // The traffic was not noted until now.
         }
         self.seat.set_limits(limits);
         self.marks &= !mark::ARMED;
@@ -330,14 +330,14 @@ impl Conn {
         self.io.peer_cred()
     }
 
-    /// Whether nothing is left to be sent, not by its transport either.
+    /// Returns true if all is sent: the outbox is empty, and the transport owes nothing.
     #[inline]
     pub(super) fn is_sent(&self) -> bool {
         self.unsent() == 0 && !self.io.owes()
     }
 
-    /// Whether both halves have ended. One that sends all ends when the last record of its transport
-    /// has gone, too.
+    /// Returns true if both halves have ended and, unless it has failed, the transport has sent its
+    /// last record, too.
     pub(super) fn is_over(&self) -> bool {
         (self.sending, self.is_read_out()) == (Half::Finished, true)
             && (self.has_failed() || !self.io.owes())
@@ -348,12 +348,12 @@ impl Conn {
         self.marks & mark != 0
     }
 
-    /// Notes why the connection is over, unless something did before.
+    /// Notes why the connection ends, unless a reason was noted before.
     pub(super) fn end_with(&mut self, reason: Reason) {
         self.end.get_or_insert_with(|| Box::new(End { reason, lost: 0 }));
     }
 
-    /// Drops what is unsent, and `more` that was accepted and is not in the outbox, and counts it.
+    /// Drops and counts the unsent bytes, and `more` that were accepted but are not in the outbox.
     pub(super) fn lose(&mut self, more: usize) {
         let lost = self.unsent() + more;
         self.outbox = None;
@@ -372,7 +372,7 @@ impl Conn {
     }
 }
 
-/// A connection that cannot be watched is over, and says so like any other: by `Closed`.
+/// A connection that the selector refuses is over; `Closed` reports that, as always.
 impl Source for Conn {
     fn register(
         &mut self,

@@ -1,7 +1,7 @@
-//! Connecting, whatever the address.
+//! Connecting, for every kind of address.
 //!
-//! Knows the wait and its timeout; what is connected is a [`Connector`]: TCP, Unix, the
-//! simulation. The stream it makes is opened like an accepted one.
+//! Knows the wait and its timeout; the socket is in a [`Connector`]: TCP, Unix, the simulation. The
+//! stream it makes is opened like an accepted one.
 //!
 //! # Read next
 //! `race.rs`: to the first of several addresses that answers.
@@ -21,16 +21,16 @@ use crate::timers::Tick;
 
 /// A socket on its way to a peer.
 pub trait Connector: Source + fmt::Debug + 'static {
-    /// Whether it is connected, or the error of connect(2); `None` while neither is known, as after
+    /// `Ok` if it is connected, or the error of connect(2); `None` while neither is known, as after
     /// a spurious event.
     fn outcome(&mut self) -> Option<io::Result<()>>;
 
-    /// When to ask again although no event has come; `None` where events tell all.
+    /// When to ask again although no event has come; `None` if events report all.
     fn ask_again(&self) -> Option<Duration> {
         None
     }
 
-    /// An error with what there is to add.
+    /// The error, with more detail if there is any.
     fn explain(&self, error: io::Error) -> io::Error {
         error
     }
@@ -49,9 +49,9 @@ pub struct Connecting<C> {
 }
 
 impl<C> Connecting<C> {
-    /// Bytes to be sent as soon as the connection is there, in the order in which they are written,
-    /// before any that are written to the open connection. Refused, and none of them taken, past
-    /// the default of [`Limits::outbox_bytes_max`](crate::net::Limits::outbox_bytes_max).
+    /// Sends bytes as soon as the connection is made, in the order of the writes, before any that
+    /// are written to the open connection. Past the default of
+    /// [`Limits::outbox_bytes_max`](crate::net::Limits::outbox_bytes_max), refuses all of them.
     pub fn write(&mut self, bytes: &[u8]) -> Pressure {
         if self.first.len() + bytes.len() > Limits::default().outbox_bytes_max {
             return Pressure::Refused;
@@ -90,7 +90,7 @@ where
     Ok(id)
 }
 
-/// How the connecting ended, and takes it out of the loop; `None` if it has not ended.
+/// Takes a connecting that has ended out of the loop and returns its result; else `None`.
 fn outcome<S: 'static, C: Connector>(
     reactor: &mut Context<S>,
     id: SourceId<Connecting<C>>,
@@ -99,7 +99,7 @@ fn outcome<S: 'static, C: Connector>(
     let connecting = &mut reactor[id];
     let result = match connecting.connector.outcome() {
         Some(result) => result,
-        // Whatever it is called for: to arm a deadline that is up puts it off to the next turn (R3).
+        // For any readiness: to arm a deadline that is up puts it off to the next turn (R3).
         None if connecting.until <= tick => Err(io::ErrorKind::TimedOut.into()),
         None => {
             look_again(reactor, id);
@@ -111,7 +111,7 @@ fn outcome<S: 'static, C: Connector>(
         Ok(()) => {
             let mut stream = connector.stream(Seat::first(Limits::default()));
             if !first.is_empty() {
-                let _ = stream.write(&first); // It fits; a failure is told by `Closed`.
+                let _ = stream.write(&first); // It fits; `Closed` reports a failure.
             }
             Ok(stream)
         }

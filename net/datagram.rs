@@ -1,26 +1,26 @@
 //! Datagrams: messages that arrive whole, or not at all.
 //!
-//! Knows the loop and its budgets; what carries them is a [`Carrier`]: UDP, Unix sockets.
+//! Knows the loop and its budgets; a [`Carrier`] carries the datagrams: UDP, Unix sockets.
 //!
 //! ```text
 //!   kernel ──recvfrom──▶ loop's 64 KiB buffer ──Received──▶ handler, once for each datagram
 //!   kernel ◀───sendto────────────────────────── send, send_to: at once, or not at all
 //! ```
 //!
-//! There is no queue but the kernel's two buffers ([`Bind::receive_buffer_bytes`],
-//! [`Bind::send_buffer_bytes`]). One of the loop's own would deliver late what the sender has
-//! reckoned to lose; so a datagram for which there is no room is refused, and the caller, who knows
-//! what it is worth, drops it or waits for `Writable`.
+//! The only queues are the kernel's two buffers ([`Bind::receive_buffer_bytes`],
+//! [`Bind::send_buffer_bytes`]). A queue in the loop would deliver late a datagram that the sender
+//! expects to lose; so a datagram for which there is no room is refused, and the caller, who knows
+//! its worth, drops it or waits for `Writable`.
 //!
 //! # Rules
-//! 1. Each datagram is told once and whole, empty ones too; of one that is longer than
-//!    [`Bind::datagram_bytes_max`] the beginning is told, and that it is `truncated`.
-//! 2. A send takes the datagram, or says that there is no room (`Writable` is told when there is,
-//!    once), or fails. It never takes a part.
-//! 3. An error of the network, which ICMP brings in, is told and ends nothing. Met while sending it
-//!    is about an earlier datagram: it is told as an event, and this one is sent all the same.
-//! 4. Nobody but its owner ends a socket, so there is no last event: remove or deregister its
-//!    source. After that nothing more is told, however much is queued.
+//! 1. Each datagram is delivered once and whole, empty ones too; one that is longer than
+//!    [`Bind::datagram_bytes_max`] is delivered without its end, marked as `truncated`.
+//! 2. A send takes the datagram, or returns that there is no room (`Writable` is delivered when
+//!    there is, once), or fails. It never takes a part.
+//! 3. An error of the network, which ICMP brings in, is reported and ends nothing. If a send meets
+//!    it, it is about an earlier datagram: an event reports it, and this datagram is still sent.
+//! 4. Only its owner ends a socket, so there is no last event: remove or deregister its source.
+//!    After that nothing more is delivered, however much is queued.
 //!
 //! # Read next
 //! `udp.rs`.
@@ -37,34 +37,34 @@ use super::event::Pressure;
 use super::transport::registers_by;
 use crate::reactor::{Context, Interest, Options, Readiness, SCRATCH_BYTES, SourceId};
 
-/// How long to wait for room where the kernel does not say when there is.
+/// How long to wait for room where the kernel does not report it.
 const ROOM_AFTER: Duration = Duration::from_millis(10);
-/// Bytes of the longest datagram that is told whole: one less than the loop's buffer, so that one
-/// that does not fit shows.
+/// Bytes of the longest datagram that is delivered whole: one less than the loop's buffer, so that
+/// a longer one is noticed.
 pub(super) const DATAGRAM_BYTES_MAX: usize = SCRATCH_BYTES - 1;
 
-/// What a datagram socket tells; `A` is an address.
+/// An event of a datagram socket; `A` is an address.
 #[derive(Debug)]
 pub enum Event<'a, A> {
     /// A datagram has arrived.
     Received {
-        /// Who sent it.
+        /// The address of its sender.
         from: A,
-        /// What it says; maybe nothing. The slice is the loop's own: copy what is to be kept.
+        /// Its bytes; maybe none. The slice is the loop's own: copy the bytes to keep.
         bytes: &'a [u8],
-        /// It was longer than [`Bind::datagram_bytes_max`]; the rest is lost.
+        /// True if it was longer than [`Bind::datagram_bytes_max`]; the rest is lost.
         truncated: bool,
     },
-    /// After a send answered `Refused`: there is room again.
+    /// There is room again, after a send returned `Refused`.
     Writable,
     /// The network has trouble with something that was sent: a connected socket's peer is not there
-    /// (`ConnectionRefused`), or not to be reached. The socket goes on.
+    /// (`ConnectionRefused`), or cannot be reached. The socket goes on.
     Error(io::Error),
 }
 
 /// Carries datagrams: a non-blocking socket that reports readiness by edges.
 pub trait Carrier: Source + fmt::Debug + 'static {
-    /// What its addresses are.
+    /// The type of its addresses.
     type Address;
 
     /// Receives a datagram; as many bytes as the buffer has, if it is longer.
@@ -79,19 +79,19 @@ pub trait Carrier: Source + fmt::Debug + 'static {
     /// As send(2): `WouldBlock` when there is no room.
     fn send(&self, bytes: &[u8]) -> io::Result<usize>;
 
-    /// Sends to anybody.
+    /// Sends to any address.
     ///
     /// # Errors
     /// As sendto(2): `WouldBlock` when there is no room.
     fn send_to(&self, bytes: &[u8], to: &Self::Address) -> io::Result<usize>;
 
-    /// Whether the kernel says when there is room again.
+    /// Returns true if the kernel reports when there is room again.
     fn tells_room(&self) -> bool {
         true
     }
 }
 
-/// Who will say that there is room to send.
+/// The source of the news that there is room to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Watch {
     Nobody,
@@ -106,14 +106,14 @@ enum Watch {
 pub struct Socket<C> {
     pub(super) carrier: C,
     budget: Budget,
-    /// What a send has met and nobody has been told.
+    /// An error that a send has met and no event has reported yet.
     trouble: Option<io::Error>,
-    /// A send was refused, and `Writable` not told since.
+    /// True if a send was refused, and `Writable` was not delivered since.
     blocked: bool,
     watch: Watch,
 }
 
-/// What it may take, and how much of it in one turn.
+/// The longest datagram it takes, and how many of them and of their bytes in one turn.
 #[derive(Clone, Copy, Debug)]
 struct Budget {
     datagram_bytes: usize,
@@ -125,8 +125,8 @@ impl<C: Carrier> Socket<C> {
     /// Sends one datagram to the peer that the socket is connected to.
     ///
     /// # Errors
-    /// Nothing was sent: it is too long (EMSGSIZE), the socket is not connected, there is no route,
-    /// nobody is there (Unix). Errors of earlier datagrams come as [`Event::Error`] instead.
+    /// Nothing was sent: it is too long (EMSGSIZE), the socket is not connected, there is no route
+    /// or no receiver (Unix). Errors of earlier datagrams come as [`Event::Error`] instead.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<Pressure> {
         self.offer(|carrier| carrier.send(bytes))
     }
@@ -149,7 +149,7 @@ impl<C: Carrier> Socket<C> {
                     self.blocked = true;
                     break Pressure::Refused;
                 }
-                // The kernel hands over what it has noted, once; a second is about this datagram.
+                // The kernel reports a noted error once; a second one is about this datagram.
                 Err((kind, error)) if earlier.is_none() && is_of_the_network(kind) => {
                     earlier = Some(error);
                 }
@@ -171,7 +171,7 @@ impl<C: std::os::fd::AsFd> std::os::fd::AsFd for Socket<C> {
     }
 }
 
-/// Whether the trouble is the network's or the peer's: the next datagram may fare better.
+/// Returns true if the error is the network's or the peer's: the next datagram may arrive.
 fn is_of_the_network(kind: ErrorKind) -> bool {
     use ErrorKind::{
         ConnectionRefused, ConnectionReset, HostUnreachable, NetworkDown, NetworkUnreachable,
@@ -182,8 +182,8 @@ fn is_of_the_network(kind: ErrorKind) -> bool {
     )
 }
 
-/// Sets up a datagram socket: [`udp::Bind`](super::udp::Bind) has an example. What can be chosen
-/// for one kind only is in the methods of that kind.
+/// Sets up a datagram socket: [`udp::Bind`](super::udp::Bind) has an example. The options of one
+/// kind only are methods of that kind.
 #[derive(Clone, Debug)]
 pub struct Bind<K> {
     budget: Budget,
@@ -208,14 +208,14 @@ impl<K: Default> Bind<K> {
 }
 
 impl<K> Bind<K> {
-    /// Bytes of the longest datagram that is told whole. 65,535, which is also the most: no UDP
-    /// datagram is longer.
+    /// Bytes of the longest datagram that is delivered whole. 65,535, which is also the most: no
+    /// UDP datagram is longer.
     pub fn datagram_bytes_max(mut self, bytes: usize) -> Bind<K> {
         self.budget.datagram_bytes = bytes.min(DATAGRAM_BYTES_MAX);
         self
     }
 
-    /// Datagrams told in one turn; more wait for the next, so that others get theirs. 64.
+    /// Datagrams delivered in one turn; more wait for the next, so that others are called. 64.
     pub fn datagrams_per_turn(mut self, datagrams: usize) -> Bind<K> {
         self.budget.datagrams = datagrams.max(1);
         self
@@ -235,7 +235,7 @@ impl<K> Bind<K> {
     }
 
     /// The kernel's buffer for datagrams that wait to be received (`SO_RCVBUF`): when it is full,
-    /// it drops what comes. The kernel's own choice, some 200 KiB as a rule.
+    /// it drops new ones. The kernel's own choice, some 200 KiB as a rule.
     pub fn receive_buffer_bytes(mut self, bytes: usize) -> Bind<K> {
         self.receive_buffer_bytes = Some(bytes);
         self
@@ -283,7 +283,7 @@ fn drive<S: 'static, C: Carrier>(
     handler: &mut impl FnMut(&mut Context<S>, &mut S, SourceId<Socket<C>>, Event<'_, C::Address>),
 ) {
     if ready.contains(Readiness::FLUSH) {
-        return settle(reactor, id); // Somebody else's callback has sent.
+        return settle(reactor, id); // Another callback has sent.
     }
     let socket = &mut reactor[id];
     if ready.contains(Readiness::DEADLINE) {
@@ -294,7 +294,7 @@ fn drive<S: 'static, C: Carrier>(
     if has_room {
         handler(Lent(reactor, id.raw()).0, state, id, Event::Writable);
     }
-    // Second: should a handler panic, this is still there, and room would not be told again.
+    // Second: if a handler panics, this error is still there, but room is not reported again.
     if let Some(error) = reactor.get_mut(id).and_then(|socket| socket.trouble.take()) {
         handler(Lent(reactor, id.raw()).0, state, id, Event::Error(error));
     }
@@ -335,7 +335,7 @@ fn receive<S: 'static, C: Carrier>(
             Err(error) if error.kind() == ErrorKind::Interrupted => false,
             Err(error) if error.kind() == ErrorKind::WouldBlock => true,
             Err(error) => {
-                // Another kind of error may come for ever; the next edge will show.
+                // Another kind of error may come again without end; wait for the next edge.
                 let passes = is_of_the_network(error.kind());
                 handler(Lent(reactor, id.raw()).0, state, id, Event::Error(error));
                 !passes
@@ -349,9 +349,9 @@ fn receive<S: 'static, C: Carrier>(
     reactor.resume(id.raw(), Readiness::READABLE);
 }
 
-/// What follows from sends: their trouble is told in the next turn, and while one is refused
-/// somebody watches for room. An idle socket is watched for reading only: to every datagram that
-/// leaves, the kernel says that there is room now.
+/// Does what is due after sends: the next turn reports their errors, and after a refused one the
+/// socket or the clock is watched for room. An idle socket is watched for reading only, since the
+/// kernel reports room for every datagram that leaves.
 fn settle<S: 'static, C: Carrier>(reactor: &mut Context<S>, id: SourceId<Socket<C>>) {
     let Some(socket) = reactor.get(id) else { return };
     let (blocked, watch) = (socket.blocked, socket.watch);
@@ -371,7 +371,7 @@ fn settle<S: 'static, C: Carrier>(reactor: &mut Context<S>, id: SourceId<Socket<
         Ok(true) if blocked => Watch::Kernel,
         Ok(_) | Err(_) if blocked => ask_the_clock(reactor, id),
         Ok(_) => Watch::Nobody,
-        Err(_) => Watch::Kernel, // It says more than is needed.
+        Err(_) => Watch::Kernel, // It reports more than is needed.
     };
 }
 

@@ -11,20 +11,20 @@ use super::rate::LOOK_AGAIN;
 use crate::reactor::{Context, SourceId};
 use crate::timers::Tick;
 
-/// Whether a limit may be up before the armed deadline. Traffic puts limits off; only the wait for
-/// the peer to take bytes begins anew. `sent` is whether none are left.
+/// Returns true if a limit may be up before the armed deadline. Traffic puts limits off; only the
+/// wait for the peer to take bytes begins anew. `sent` is true if all is sent.
 #[inline]
 pub(super) fn needs_arming(conn: &Conn, sent: bool) -> bool {
     !conn.has(mark::ARMED) || !sent && conn.seat.write_timeout.is_some()
 }
 
 /// Arms the source's deadline for the first limit that could be up. It is armed once: traffic only
-/// puts limits off, so the deadline comes up early, looks, and is armed for what is left.
+/// puts limits off, so the deadline comes early, looks, and is armed for the rest of the time.
 pub(super) fn arm<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
     let now = reactor.stamp();
     let Some(conn) = reactor.get_mut(id) else { return };
     if conn.heard.is_none() && conn.seat.hears() {
-        conn.heard = Some(now); // Nobody has asked before.
+        conn.heard = Some(now); // No limit needed it before.
         if !conn.is_lingering() && !conn.has(mark::SLOWED_IN) {
             conn.progress = Some(now);
         }
@@ -48,7 +48,7 @@ enum Limit {
     Idle,
     Read,
     Write,
-    /// Not limits on time, but on what may pass until then.
+    /// Not limits on time, but on the bytes that may pass until then.
     ReadRate,
     WriteRate,
 }
@@ -88,7 +88,7 @@ pub(super) fn check_deadlines<S: 'static>(reactor: &mut Context<S>, id: SourceId
         Some(Limit::Idle) => time_out(conn, Reason::IdleTimeout),
         Some(Limit::Read) => time_out(conn, Reason::ReadTimeout),
         Some(Limit::Write) => time_out(conn, Reason::WriteTimeout),
-        // `receive` has asked already, and `settle` will.
+        // `receive` has asked the rate already, and `settle` will.
         Some(Limit::ReadRate | Limit::WriteRate) | None => {}
     }
 }
@@ -99,7 +99,7 @@ fn end_grace(conn: &mut Conn) {
         conn.io.transport().reset_on_drop();
         conn.end_with(Reason::Grace);
     }
-    conn.fail(Reason::Finished); // Unless something was noted before.
+    conn.fail(Reason::Finished); // Unless a reason was noted before.
 }
 
 /// The peer gets a reset rather than a FIN, which would look like an answer that is complete.

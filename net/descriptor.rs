@@ -1,9 +1,9 @@
 //! Any descriptor as a stream: pipes, terminals, devices, regular files.
 //!
-//! Knows what epoll(7) takes and what it refuses; the connection above knows none of it.
+//! Knows the descriptors that epoll(7) takes and refuses; the connection above does not.
 //!
-//! A connection wants three things that a descriptor does not always give. What is missing is made
-//! up for here:
+//! A connection wants three things that a descriptor does not always give. This file makes up for
+//! those that are missing:
 //!
 //! ```text
 //!   wanted                        pipe       terminal           regular file, /dev/null, /dev/zero
@@ -11,18 +11,18 @@
 //!                                                               so it resumes itself
 //!   a short read means drained    yes        no, one line each  no, once more for the end
 //!                                            ────── resumes itself after a short read ──────
-//!   does not block                made so, and put back if others see it     cannot be had
+//!   does not block                made so, and restored if others see it     not possible
 //! ```
 //!
-//! What is always ready is read like everything else in pieces of a turn's budget, so others get
-//! their turn between. It does block, though, while a disk or a network file system is slow, and
-//! the loop with it: a file that is large, or far away, is work for a worker
+//! A descriptor that is always ready is read, like all others, in pieces of a turn's budget, so
+//! other sources are called between. But it does block while a disk or a network file system is
+//! slow, and the loop with it: a file that is large, or far away, is work for a worker
 //! ([`Context::offload`]).
 //!
-//! The two directions are two descriptors under one token. `finish` closes the writing one, and
-//! that is all a pipe has for a FIN. A pipe whose reader has gone answers a write with `EPIPE`,
-//! told as [`Reason::Reset`](super::Reason::Reset); std has the signal `SIGPIPE` ignored. Such a
-//! stream belongs to the loop that it was made for, since it resumes itself there.
+//! The two directions are two descriptors under one token. `finish` closes the writing one, which
+//! for a pipe takes the place of a FIN. A write to a pipe whose reader has gone fails with `EPIPE`,
+//! reported as [`Reason::Reset`](super::Reason::Reset); std has the signal `SIGPIPE` ignored. Such
+//! a stream belongs to the loop that it was made for, since it resumes itself there.
 //!
 //! # Left out
 //! Datagram sockets and pipes in packet mode (`O_DIRECT`, pipe(2)), which are no streams. Raw mode:
@@ -48,7 +48,7 @@ use super::stream::Stream;
 use super::transport::Transport;
 use crate::reactor::{Context, RawId, Readiness, Resumer, SourceId};
 
-/// EIO: what a terminal answers when its other side has hung up. The same number on every Unix.
+/// EIO: the error of a terminal whose other side has hung up. The same number on every Unix.
 const EIO: i32 = 5;
 
 /// A stream that reads from a descriptor. It refuses writes and is closed after `Eof`.
@@ -77,8 +77,8 @@ pub fn reader<S: 'static>(reactor: &mut Context<S>, fd: impl Into<OwnedFd>) -> i
     Ok(Stream::one_way(Descriptor::new(reactor, Some(reader), None), true))
 }
 
-/// A stream that writes to a descriptor. It is told neither `Data` nor `Eof`; that the reader of a
-/// pipe has gone is told at once, as `Closed`.
+/// A stream that writes to a descriptor. It gets neither `Data` nor `Eof`; `Closed` reports at once
+/// that the reader of a pipe has gone.
 ///
 /// # Errors
 /// As [`reader`].
@@ -135,7 +135,7 @@ pub fn pair<S: 'static>(
 }
 
 /// A stream that reads from and writes to the same descriptor: a terminal, a serial line, a socket
-/// that came from somewhere else.
+/// that another library has made.
 ///
 /// # Errors
 /// As [`reader`], and where there is no descriptor left for a second one.
@@ -144,13 +144,13 @@ pub fn both<S: 'static>(reactor: &mut Context<S>, fd: impl Into<OwnedFd>) -> io:
     pair(reactor, fd.try_clone()?, fd)
 }
 
-/// What carries the bytes: a descriptor for each direction it has.
+/// The transport: a descriptor for each direction it has.
 #[derive(Debug)]
 pub(super) struct Descriptor {
     reader: Option<Side>,
     writer: Option<Side>,
     resumer: Resumer,
-    /// It never had one of the two.
+    /// True if it never had one of the two.
     one_way: bool,
     /// Known from the registration on.
     id: Option<RawId>,
@@ -201,7 +201,7 @@ impl Transport for Descriptor {
     fn write(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         let Some(writer) = &mut self.writer else { return Err(io::ErrorKind::BrokenPipe.into()) };
         let count = writer.file.write_vectored(pieces)?;
-        // A file takes less when the disk is full, and says so when it is asked again.
+        // A file takes less when the disk is full; the next write gets the error.
         if writer.is_always_ready && count < pieces.iter().map(|piece| piece.len()).sum() {
             self.resume(Readiness::WRITABLE);
         }
@@ -214,7 +214,7 @@ impl Transport for Descriptor {
             return SockRef::from(&writer.file).shutdown(Shutdown::Write);
         }
         if self.reader.is_some() {
-            self.writer = None; // Else it goes with the whole.
+            self.writer = None; // Else it is closed with the stream.
         }
         Ok(())
     }
@@ -243,8 +243,8 @@ impl Source for Descriptor {
             self.deregister(registry)?;
             return Err(error);
         }
-        // The first look waits for no edge: none comes for what is always ready, nor for a FIFO
-        // that was opened when its writers had gone. It reads to the end.
+        // The first read waits for no edge: none comes for a file that is always ready, nor for a
+        // FIFO that was opened when its writers had gone. It reads to the end.
         if self.reader.is_some() {
             self.resume(Readiness::READ_CLOSED);
         }
@@ -278,20 +278,20 @@ impl Source for Descriptor {
 pub(super) struct Side {
     file: File,
     is_socket: bool,
-    /// A short read does not mean that there is no more.
+    /// True if there may be more after a short read.
     is_to_be_asked_again: bool,
-    /// The selector refuses it. Written by `watch`.
+    /// True if the selector refuses it. Written by `watch`.
     is_always_ready: bool,
-    /// The selector has it.
+    /// True while the selector has it.
     is_watched: bool,
-    /// Nobody else reads or writes through the same open file description.
+    /// True if no other program uses the same open file description.
     is_alone: bool,
-    /// It blocked when it came.
+    /// True if it was blocking when it came.
     blocked: bool,
 }
 
 impl Side {
-    /// `is_alone` says that its way of blocking need not be put back.
+    /// If `is_alone`, blocking need not be restored.
     pub(super) fn new(fd: OwnedFd, is_alone: bool) -> io::Result<Side> {
         let file = File::from(fd);
         let kind = file.metadata()?.file_type();
@@ -310,7 +310,7 @@ impl Side {
         self.is_watched.then(|| self.file.as_raw_fd())
     }
 
-    /// Registers it, or notes that it is always ready. What can be watched is made non-blocking.
+    /// Registers it and makes it non-blocking, or notes that it is always ready.
     fn watch(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
         match SourceFd(&self.file.as_raw_fd()).register(registry, token, interest) {
             // epoll_ctl(2): "The target file fd does not support epoll."
@@ -331,8 +331,8 @@ impl Side {
     }
 }
 
-/// Not blocking belongs to the open file description, which an inherited descriptor shares with
-/// whoever it came from: a shell that finds its terminal like that takes it for the end of input.
+/// Non-blocking is a property of the open file description, which an inherited descriptor shares
+/// with its origin: a shell that finds its terminal non-blocking takes that for the end of input.
 impl Drop for Side {
     fn drop(&mut self) {
         if self.blocked

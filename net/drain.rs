@@ -1,40 +1,40 @@
-//! Draining: how a server ends without cutting anybody off.
+//! Draining: how a server ends without cutting off its clients.
 //!
-//! Knows listeners and connections; never mentions what they serve.
+//! Knows listeners and connections; never mentions a protocol.
 //!
 //! ```text
-//!   listeners     closed with this turn: who is not accepted yet is refused by the kernel
+//!   listeners     closed with this turn: the kernel refuses clients not accepted yet
 //!   accepted      read once more, then: idle ────────────▶ closed, 100 ms for the peer
 //!   connections                         in flight ─ done ─▶ closed in order
-//!   the deadline  ─────────────────────────────────────────▶ aborted, whoever is left
-//!   the report    when the last of them has been told Closed
+//!   the deadline  ─────────────────────────────────────────▶ aborted, all that are left
+//!   the report    when the last of them has got Closed
 //! ```
 //!
 //! A connection is *in flight* while it has unsent bytes or an unfinished frame, while its handler
 //! is owed `Drained`, said that it will answer later ([`Conn::hold`]) or paused it, while a rate
-//! holds its input up, and as one end of a link, which knows no frames. It closes itself when that
-//! is over, a WebSocket by a Close with 1001: the loop looks whenever it has called a connection,
-//! nobody goes through a list.
+//! delays its input, and as one end of a link, which knows no frames. It closes itself when that
+//! is over, a WebSocket by a Close with 1001: the loop checks this whenever it has called a
+//! connection, and searches no list.
 //!
-//! *In order* is as [`Conn::close`] does it: what the peer still sends would meet a closed socket,
-//! and the reset that follows may destroy the end of an answer that is on its way. So the peer may
-//! close first, within the grace of a close; if all is sent, within a second of it. One that was
-//! idle when the drain began has its answers, and if nothing comes or goes meanwhile, 100 ms are
-//! enough: what a busy client has on its way comes sooner, and meets no closed socket. One that was
-//! busy lately, within the grace of a close, has the whole second, where that is known: HTTP knows
-//! when it has answered. TLS says close_notify first; a WebSocket waits for the peer's Close
+//! *In order* is as [`Conn::close`] does it: bytes that the peer still sends would meet a closed
+//! socket, and the reset that follows may destroy the end of an answer that is on its way. So the
+//! peer may close first, within the grace of a close; if all is sent, within a second of it. A peer
+//! that was idle when the drain began has its answers, and if no byte passes, 100 ms are enough:
+//! the next request of a busy client comes sooner, and finds the socket open. A peer that was busy
+//! lately, within the grace of a close, has the whole second, where that is known: HTTP knows when
+//! it has answered. TLS sends close_notify first; a WebSocket waits for the peer's Close
 //! (`ws::Limits::close_timeout`), and for nothing behind that.
 //!
 //! # Rules
 //! 1. The report comes exactly once, and its numbers add up. A drain whose source was removed
-//!    reports nothing and aborts nobody; what it has closed stays closed.
-//! 2. What the program itself began goes on: timers, offloaded work, connecting, and connections it
-//!    made, over which the answer may come that somebody waits for. So does what is opened after
-//!    the drain began, but for what a TLS handshake opens that was under way: that is not counted,
-//!    and closes itself like the others. To end with the last connection that was counted, call
-//!    `stop` in the report.
-//! 3. Two drains at a time do not know of each other: what is found by both is counted by both, and
-//!    the earlier deadline is kept. So a second with less grace is a way to hurry.
+//!    reports nothing and aborts nothing; connections that it has closed stay closed.
+//! 2. Work that the program itself began goes on: timers, offloaded work, connecting, and
+//!    connections it made, since a client may wait for an answer over one of them. Connections
+//!    opened after the drain began go on, too, except those of a TLS handshake that was under way:
+//!    they are not counted, and close themselves like the others. To end with the last connection
+//!    that was counted, call `stop` in the report.
+//! 3. Two drains at a time do not know of each other: both count the connections that both find,
+//!    and the earlier deadline is kept. So a second with less grace is a way to hurry.
 //!
 //! # Read next
 //! `datagram.rs`: messages instead of a stream.
@@ -51,23 +51,23 @@ use super::drive::LOOK_AND_READ;
 use super::{sim, tcp};
 use crate::reactor::{Context, RawId, Readiness, SourceId};
 
-/// What a drained connection waits at most for its peer to close, all being sent: a round trip of
-/// the slowest networks, so that what went last is there before a reset can be.
+/// The longest time that a drained connection waits for its peer to close when all is sent: a round
+/// trip of the slowest networks, so that the last bytes arrive before a reset can.
 const LINGER_MAX: Duration = Duration::from_secs(1);
 
-/// The same of one that was idle when the drain began: nothing is on its way to it, and all that
-/// might come is the next request of a busy client.
+/// The same for one that was idle when the drain began: nothing is on its way to the peer, and only
+/// the next request of a busy client might come.
 const QUIET_LINGER_MAX: Duration = Duration::from_millis(100);
 
 /// A drain that is under way; made by [`drain`].
 #[derive(Debug)]
 pub struct Drain {
-    /// Those that were found and have not been seen to be gone.
+    /// The connections that were found and have not been seen to be gone.
     left: Vec<(SourceId<Conn>, Fate)>,
     report: DrainReport,
 }
 
-/// What a connection will be counted as.
+/// How a connection will be counted.
 #[derive(Clone, Copy, Debug)]
 enum Fate {
     Idle,
@@ -75,7 +75,7 @@ enum Fate {
     Aborted,
 }
 
-/// What became of whom: `connections` is the sum of those below it.
+/// The result of a drain: `connections` is the sum of the numbers below it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DrainReport {
@@ -100,7 +100,7 @@ impl fmt::Display for DrainReport {
 }
 
 impl Drain {
-    /// What is known so far: all listeners and connections, and of these, some that have gone.
+    /// The report so far: all listeners and connections, and some of those that have gone.
     pub fn report(&self) -> DrainReport {
         self.report
     }
@@ -135,7 +135,7 @@ pub fn drain_too<S: 'static, T: Drainable>(reactor: &mut Context<S>) {
     }
 }
 
-/// Ends a server: closes its listeners, lets what is in flight finish, closes each connection when
+/// Ends a server: closes its listeners, lets answers in flight finish, closes each connection when
 /// it is idle, aborts those that are left after `grace`, and then calls `done` with the report.
 ///
 /// ```no_run
@@ -204,8 +204,8 @@ fn listeners<S: 'static>(reactor: &Context<S>) -> Vec<RawId> {
     of_tcp.chain(of_unix).chain(simulated).collect()
 }
 
-/// Lets a connection close when it is idle, which it may be; what it was sent so far is read first.
-/// `None` for one that was not accepted.
+/// Lets a connection close when it is idle, perhaps now; the input so far is read first. `None` for
+/// one that was not accepted.
 fn begin<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> Option<Fate> {
     if !reactor[id].seat.is_accepted() {
         return None;
@@ -266,20 +266,20 @@ fn abort<S: 'static>(reactor: &mut Context<S>, id: SourceId<Drain>) {
 }
 
 impl Conn {
-    /// Says that an answer is still to come, though nothing is unsent: a [`drain`] waits for it, and
-    /// so does a half-open connection over TLS whose peer has gone without a goodbye.
+    /// Says that an answer is still to come, though nothing is unsent: a [`drain`] waits for it,
+    /// and so does a half-open connection over TLS whose input was cut.
     /// For handlers that answer from a timer, a worker, another connection.
     pub fn hold(&mut self) {
         self.marks |= mark::HELD;
     }
 
-    /// Takes [`hold`](Conn::hold) back, however often that was called: the answer is written, or
+    /// Ends a [`hold`](Conn::hold), however often that was called: the answer is written, or
     /// there will be none.
     pub fn release(&mut self) {
         self.marks &= !mark::HELD;
     }
 
-    /// Whether nothing is in flight.
+    /// Returns true if nothing is in flight.
     pub(super) fn is_idle(&self) -> bool {
         let busy = mark::HELD | mark::PAUSED | mark::RESUMED | mark::SLOWED_IN | mark::LINKED;
         let unread = self.backlog.is_some() || self.io.has_more() || self.io.is_amid();
@@ -287,7 +287,7 @@ impl Conn {
         self.is_sent() && !unread && !goes_on && !self.has(busy)
     }
 
-    /// Whether a close has begun to wait for the peer.
+    /// Returns true if a close has begun to wait for the peer.
     pub(super) fn is_lingering(&self) -> bool {
         self.has(mark::CLOSING) && self.has(mark::LINGERING)
     }
@@ -302,19 +302,19 @@ impl Conn {
         }
     }
 
-    /// Whether nothing has come or gone since a drain found it idle.
+    /// Returns true if no byte has passed since a drain found it idle.
     pub(super) fn is_quiet_so_far(&self) -> bool {
         !self.has(mark::CLOSING) && self.has(mark::QUIET)
     }
 
-    /// Something has come or gone.
+    /// Notes that bytes have passed.
     pub(super) fn forget_quiet(&mut self) {
         if !self.has(mark::CLOSING) {
             self.marks &= !mark::QUIET;
         }
     }
 
-    /// Closes without waiting for the peer's FIN: both have said goodbye in their own protocol.
+    /// Closes without waiting for the peer's FIN: both sides have closed in their own protocol.
     pub fn close_at_once(&mut self) {
         self.close();
         self.receiving = Half::Finished;
@@ -327,7 +327,7 @@ impl Conn {
         self.marks |= mark::HASTY;
     }
 
-    /// Whether it is being drained, and idle by now.
+    /// Returns true if it is being drained, and is idle by now.
     pub fn is_drained(&self) -> bool {
         let ends_anyway = self.has(mark::CLOSING) || self.has_failed();
         self.has(mark::DRAINING) && !ends_anyway && self.is_idle()

@@ -8,7 +8,7 @@
 //!   deadline?   see which limit is up
 //!   readable?   read and deliver, until drained, paused or over the turn's budget
 //!   writable?   the kernel has room again
-//!   settle      flush, tell Drained, send FIN, arm the deadline; tell Closed if both halves ended
+//!   settle      flush, Drained, FIN, arm the deadline; Closed if both halves have ended
 //! ```
 //!
 //! Reading comes before writing, so that a reset met while writing cannot swallow bytes which the
@@ -28,17 +28,17 @@ use super::receive::{deliver, receive};
 use super::transport::Carrier;
 use crate::reactor::{Context, Cork, RawId, Readiness, SourceId};
 
-/// What a connection resumes itself with to reach `settle`.
+/// The readiness with which a connection resumes itself to reach `settle`.
 const LOOK: Readiness = Readiness::WRITABLE;
-/// A message: read first, until the kernel has no more, since an edge may have been missed. Like
-/// the news that the peer has closed it is not satisfied by a short read.
+/// A message: read first, until the kernel has no more, since an edge may have been missed. It goes
+/// on after a short read, as when the peer has closed.
 pub(crate) const LOOK_AND_READ: Readiness = Readiness::MESSAGES[0];
-/// A message: the handler has more to do with input that it left. `Data` of the backlog, empty if
-/// there is none.
+/// A message: the handler has more to do with input that it left. It gets `Data` with the backlog,
+/// even if that is empty.
 pub(crate) const NUDGE: Readiness = Readiness::MESSAGES[1];
-/// A message to an end of a link: that has gone.
+/// A message to an end of a link: the link has gone.
 pub(super) const LINK_GONE: Readiness = Readiness::MESSAGES[2];
-/// For what a connection is read.
+/// The readiness for which a connection is read.
 const READS: Readiness =
     Readiness::READABLE.with(Readiness::READ_CLOSED).with(Readiness::ERROR).with(LOOK_AND_READ);
 
@@ -83,7 +83,7 @@ pub(super) fn drive<S: 'static>(
     settle(reactor, state, id, handler, (ready, more));
 }
 
-/// A limit may be up. What has come by then counts; whether there may be more of it.
+/// A limit may be up; input that has come by now is read first. Returns true if more may be left.
 fn see_deadlines<S: 'static>(
     reactor: &mut Context<S>,
     state: &mut S,
@@ -95,27 +95,27 @@ fn see_deadlines<S: 'static>(
     let more = receive(reactor, state, id, LOOK_AND_READ, handler);
     if sent && reactor.get(id).is_some_and(|conn| conn.seat.is_timed() && !conn.is_sent()) {
         let now = reactor.stamp();
-        reactor[id].begin_to_wait(Some(now)); // The answer to that has not waited yet.
+        reactor[id].begin_to_wait(Some(now)); // The new bytes have not waited yet.
     }
     check_deadlines(reactor, id);
     more
 }
 
-/// Whether that the peer takes no more is a reset of which no read will tell, and this edge is the
-/// last: one behind its FIN (a read answers 0 again), or one of a connection that is not read and
-/// whose handler is at work on an answer which nobody will hear.
+/// Returns true if the peer has reset the connection and no later read or event will report it.
+/// This happens (1) after the peer's FIN, because a read returns 0 again, or (2) while reading is
+/// paused and the handler still works on an answer (`hold`).
 fn is_reset_unread(conn: &Conn, ready: Readiness) -> bool {
     let told = ready.contains(Readiness::FAILED);
     let gone = match conn.receiving {
         // Of two descriptors, one hangs up when the input ends; the other has an error.
         Half::Finished | Half::Cut => conn.may_be_half_open() && (conn.io.is_one_peer() || told),
-        // A Unix socket hangs up when its peer has closed in order, too.
+        // A Unix socket hangs up also when its peer has closed in order.
         _ => conn.has(mark::PAUSED) && conn.has(mark::HELD) && (conn.io.is_tcp() || told),
     };
     gone && conn.sending == Half::Open && conn.unsent() == 0
 }
 
-/// Delivers what there is once more, for a handler that asked, and also if it has paused.
+/// Delivers the backlog once more, for a handler that asked for it, even if reading is paused.
 fn nudge<S: 'static>(
     reactor: &mut Context<S>,
     state: &mut S,
@@ -127,8 +127,8 @@ fn nudge<S: 'static>(
     }
 }
 
-/// Phase 1: somebody else's callback wrote to it, or closed, paused or resumed it. The handler's
-/// turn comes in dispatch.
+/// Phase 1: another callback wrote to it, or closed, paused or resumed it. Its own handler runs
+/// later, in dispatch.
 fn flush_outside<S: 'static, H: HandlerFn<S>>(
     reactor: &mut Context<S>,
     id: SourceId<Conn>,
@@ -154,7 +154,7 @@ fn flush_outside<S: 'static, H: HandlerFn<S>>(
     }
 }
 
-/// What is left in the buffers after a flush from outside stays with the connection.
+/// Keeps with the connection the bytes that a flush from outside has left in its buffers.
 fn keep_flushed<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>, sent: bool) {
     if sent && let Some(outbox) = reactor[id].outbox.take() {
         Cork::keep(outbox);
@@ -165,9 +165,9 @@ fn keep_flushed<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>, sent: 
     }
 }
 
-/// Sends as much as goes, and notes the time of that and of what has come; whether nothing is left.
-/// `None` if the connection has gone. The clock is read where a limit asks, and by what a callback
-/// of this turn has taken later than the turn's `now`: so no limit is up early.
+/// Sends as much as the kernel takes, and notes when bytes went and came. Returns true if nothing
+/// is left, `None` if the connection has gone. If a limit needs the time, the clock is read anew:
+/// callbacks may have taken long since the turn's `now`, and so no limit is up early.
 #[inline]
 fn flush<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> Option<bool> {
     let hears = reactor.get(id)?.seat.hears();
@@ -181,7 +181,7 @@ fn flush<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> Option<boo
     Some(sent)
 }
 
-/// Counts what stays with the connection, and closes the largest if all have too much.
+/// Counts the bytes that stay with the connection, and closes the largest if the budget is full.
 #[cold]
 fn keep_to_budget<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
     let conn = &mut reactor[id];
@@ -192,8 +192,8 @@ fn keep_to_budget<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
     relieve(reactor, id);
 }
 
-/// Whether nothing follows from what has happened: an open connection, as after most events. `sent`
-/// is whether nothing is left to be sent.
+/// Returns true if `settle` has nothing more to do: the connection is open, as after most events.
+/// `sent` is true if all is sent.
 #[inline]
 fn is_settled(conn: &Conn, sent: bool) -> bool {
     let slowed = mark::SLOWED_IN | mark::SLOWED_OUT;
@@ -203,8 +203,8 @@ fn is_settled(conn: &Conn, sent: bool) -> bool {
         && !needs_arming(conn, sent)
 }
 
-/// Whether the peer has finished and we are to follow: at once, or when half open no longer is
-/// allowed. A handler that was not told of a cut would wait for an end that does not come.
+/// Returns true if the input has ended and we are to close, too: half open is not allowed, or the
+/// input was cut, the handler gets no `Eof` of that, and no answer is to come.
 fn ends_with_peer<S, H: HandlerFn<S>>(conn: &Conn, _: &H) -> bool {
     let goes_on = !conn.is_cut() || H::HEARS_CUTS || conn.has(mark::HELD | mark::ABOVE);
     conn.is_read_out() && !conn.has(mark::CLOSING) && !(goes_on && conn.may_be_half_open())
@@ -221,7 +221,7 @@ fn begins_to_linger(conn: &Conn) -> bool {
 
 /// A connection's handler.
 pub(super) trait HandlerFn<S> {
-    /// Whether it is told `Eof` of an input that was cut, too, and looks which it was.
+    /// True if it gets `Eof` also for an input that was cut, and checks which it was.
     const HEARS_CUTS: bool = false;
 
     /// Calls it. It may do anything to anything.
@@ -247,7 +247,7 @@ impl<S, F: FnMut(&mut Context<S>, &mut S, SourceId<Conn>, Event<'_>)> HandlerFn<
     }
 }
 
-/// A handler of ours: [`Conn::is_cut`] tells it how the input has ended.
+/// A handler of this library: it asks [`Conn::is_cut`] how the input has ended.
 pub(super) struct HearsCuts<F>(pub(super) F);
 
 impl<S, F: HandlerFn<S>> HandlerFn<S> for HearsCuts<F> {
@@ -285,8 +285,8 @@ pub(super) fn call<S: 'static>(
     handler.call(lent.0, state, id, event);
 }
 
-/// The loop, lent to a handler. Should that panic, its source is called again: for what there was
-/// left to do no edge will come.
+/// The loop, lent to a handler. If the handler panics, its source is called again, since no edge
+/// will come for the work that was left.
 pub(super) struct Lent<'a, S: 'static>(pub(super) &'a mut Context<S>, pub(super) RawId);
 
 impl<S: 'static> Drop for Lent<'_, S> {
@@ -298,8 +298,8 @@ impl<S: 'static> Drop for Lent<'_, S> {
     }
 }
 
-/// What follows from what has happened: bytes out, `Drained`, FIN, deadline, `Closed`. `ready` is
-/// why it was called, and `more` whether there is input that was left for the next turn.
+/// Does what is due after a call: bytes out, `Drained`, FIN, deadline, `Closed`. `ready` is the
+/// reason for the call; `more` is true if input was left for the next turn.
 fn settle<S: 'static>(
     reactor: &mut Context<S>,
     state: &mut S,
@@ -334,11 +334,11 @@ fn settle<S: 'static>(
             break;
         }
         if conn.seat.buffers.as_ref().is_some_and(BufferBudget::is_full) {
-            await_budget(reactor, id); // There is no room for what was refused, either.
+            await_budget(reactor, id); // The refused bytes have no room yet.
             break;
         }
         if told {
-            // Once in a turn: a handler that fills the outbox each time lets others run between.
+            // Once in a turn: a handler that fills the outbox each time must let others run.
             reactor.resume(id.raw(), LOOK);
             break;
         }
@@ -367,12 +367,12 @@ fn settle<S: 'static>(
             conn.fail(error.into());
         }
         if conn.io.owes() {
-            flush(reactor, id); // From now on it waits to be sent.
+            flush(reactor, id); // Notes that it waits from now on.
         }
     }
     let conn = &mut reactor[id];
     if conn.has(mark::LAST_WORDS) && conn.receiving == Half::Open {
-        // Read what is left before telling: a paused handler has said that it does not want it.
+        // Before `Closed`, read the input that is left, unless the handler has paused.
         if conn.has(mark::PAUSED) {
             conn.receiving = Half::Finished;
         } else {
@@ -382,7 +382,7 @@ fn settle<S: 'static>(
     }
     let conn = &mut reactor[id];
     if conn.is_over() {
-        // What was lost stays in it, for who asks while this is told.
+        // `lost` stays in it, for a handler that asks during `Closed`.
         let reason = conn.end.as_mut().map(|end| mem::replace(&mut end.reason, Reason::Finished));
         forget_budget(reactor, id);
         let reason = reason.unwrap_or(Reason::Finished);
@@ -390,7 +390,7 @@ fn settle<S: 'static>(
         return handler.call(reactor, state, id, Event::Closed(reason));
     }
     if conn.has(mark::RESUMED) {
-        // By its own handler, after this turn's reading: no edge will come for what waits.
+        // Its own handler resumed it after this turn's reading: no edge comes for waiting input.
         reactor.send(id.raw(), LOOK_AND_READ);
     }
     if begins_to_linger(&reactor[id]) {

@@ -1,4 +1,4 @@
-//! What connections tell, and to whom.
+//! The events of a connection, and the handler that gets them.
 //!
 //! Knows ids and codec errors; never mentions a socket.
 //!
@@ -12,19 +12,19 @@ use super::codec::FrameError;
 use super::conn::Conn;
 use crate::reactor::{Context, SourceId};
 
-/// What a connection tells its handler.
+/// An event that a connection delivers to its handler.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// Bytes have arrived. The slice is the loop's own buffer: copy what is to be kept, or give it
+    /// Bytes have arrived. The slice is the loop's own buffer: copy the bytes to keep, or give them
     /// back with [`Conn::unread`].
     Data(&'a [u8]),
-    /// After a write answered `AboveHigh` or `Refused`: there is room again.
+    /// There is room again, after a write returned `AboveHigh` or `Refused`.
     Drained,
     /// The peer has finished writing. Unless [`Limits::half_open`](super::Limits::half_open) says
-    /// otherwise the connection is closed when this event returns and what is unsent was sent.
+    /// otherwise, the connection is closed when this event returns and the unsent bytes were sent.
     Eof,
-    /// The connection is gone and its id stale. The last event. How many of the bytes that it
-    /// accepted never left, the id can still tell meanwhile: [`lost`](SourceId::lost).
+    /// The connection is gone and its id stale. The last event. In it, [`lost`](SourceId::lost)
+    /// still returns how many of the accepted bytes were never sent.
     Closed(Reason),
 }
 
@@ -49,12 +49,12 @@ pub enum Reason {
     /// More bytes were left unread than
     /// [`Limits::backlog_bytes_max`](super::Limits::backlog_bytes_max).
     Backlog,
-    /// Connections that share a [`BufferBudget`](super::BufferBudget) buffered too much together, and
-    /// this one was among those that buffered most.
+    /// Connections that share a [`BufferBudget`](super::BufferBudget) buffered too much together,
+    /// and this one was among those that buffered most.
     Buffers,
     /// The codec refused a frame.
     Frame(FrameError),
-    /// Anything else the system said.
+    /// Any other error of the system.
     Error(io::Error),
 }
 
@@ -86,7 +86,7 @@ impl From<io::Error> for Reason {
     }
 }
 
-/// What became of a write.
+/// The result of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a peer that reads slowly is told here; `let _ =` where that does not matter"]
 pub enum Pressure {
@@ -94,8 +94,8 @@ pub enum Pressure {
     Below,
     /// Taken, and more is unsent than the high-water mark: stop until `Drained`.
     AboveHigh,
-    /// Nothing was taken: there is no room for all of it. `Drained` follows when there is, unless it
-    /// is more than the limit could ever take.
+    /// Nothing was taken: there is no room for all of it. `Drained` follows when there is, unless
+    /// it is more than the limit could ever take.
     Refused,
     /// Nothing was taken, and nothing will be: the sending half has ended, or the connection is
     /// gone.
@@ -128,7 +128,7 @@ impl Pressure {
 /// })?;
 /// # Ok::<(), std::io::Error>(())
 /// ```
-#[allow(unused_variables)] // The defaults ignore what they are told.
+#[allow(unused_variables)] // The defaults ignore their arguments.
 pub trait Handler<S>: 'static {
     /// [`Event::Data`].
     fn data(&mut self, reactor: &mut Context<S>, state: &mut S, conn: SourceId<Conn>, bytes: &[u8]);

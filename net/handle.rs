@@ -1,10 +1,10 @@
-//! What may be done with a connection by its id, whether it still exists or not.
+//! The operations on a connection by its id, which may be stale.
 //!
 //! Knows the loop and its own kinds of source; never mentions a protocol.
 //!
 //! A peer decides when its connection is gone. A timer, a worker's answer or another connection may
 //! hold its id for longer. So each of these operations is *total*: if the connection is gone,
-//! nothing happens and the answer says so.
+//! nothing happens and the return value says so.
 //!
 //! ```text
 //!   write                                  Pressure::Closed
@@ -17,7 +17,7 @@
 //! id cannot be stale.
 //!
 //! # Read next
-//! `../tests/contract.rs`: the loop's rules, as tests. Beside the path: `link.rs`, two are joined.
+//! `../tests/contract.rs`: the loop's rules, as tests. Beside the path: `link.rs` joins two.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
@@ -70,8 +70,8 @@ impl SourceId<Conn> {
         reactor.get(self).map(Conn::unsent)
     }
 
-    /// How many bytes were accepted and never left when the connection ended. Known while `Closed`
-    /// is told and for the rest of that turn; `None` before and after. Zero if it ended in order.
+    /// How many bytes were accepted but never sent when the connection ended. Known during `Closed`
+    /// and for the rest of that turn; `None` before and after. Zero if it ended in order.
     ///
     /// ```
     /// use waterwheel::Reactor;
@@ -93,8 +93,8 @@ impl SourceId<Conn> {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     ///
-    /// It is the least that was lost. What the kernel (or TLS) had taken may not have arrived
-    /// either, and only the peer can tell: a protocol that must know lets it acknowledge.
+    /// More may be lost: the bytes that the kernel (or TLS) had taken may not have arrived either.
+    /// Only the peer knows: a protocol that must know lets it acknowledge.
     pub fn lost<S: 'static>(self, reactor: &Context<S>) -> Option<usize> {
         let conn = reactor.get_removed(self)?;
         let told = conn.is_over();
@@ -111,7 +111,7 @@ impl SourceId<Conn> {
         self.with(reactor, Conn::pause)
     }
 
-    /// Takes a [`pause`](SourceId::pause) back, in the next turn.
+    /// Ends a [`pause`](SourceId::pause); reading goes on in the next turn.
     pub fn resume<S: 'static>(self, reactor: &mut Context<S>) -> bool {
         self.with(reactor, Conn::resume)
     }
@@ -121,12 +121,12 @@ impl SourceId<Conn> {
         reactor.get(self).is_some_and(Conn::is_paused)
     }
 
-    /// Finishes sending: FIN after what is unsent. Receiving goes on.
+    /// Finishes sending: FIN after the unsent bytes. Receiving goes on.
     pub fn shutdown<S: 'static>(self, reactor: &mut Context<S>) -> bool {
         self.with(reactor, Conn::shutdown)
     }
 
-    /// Closes gracefully: what is unsent is sent first; see [`Conn::close`].
+    /// Closes gracefully: the unsent bytes are sent first; see [`Conn::close`].
     pub fn close<S: 'static>(self, reactor: &mut Context<S>) -> bool {
         self.with(reactor, Conn::close)
     }
@@ -141,7 +141,7 @@ impl SourceId<Conn> {
         self.with(reactor, Conn::hold)
     }
 
-    /// Takes [`hold`](SourceId::hold) back, however often that was called.
+    /// Ends a [`hold`](SourceId::hold), however often that was called.
     pub fn release<S: 'static>(self, reactor: &mut Context<S>) -> bool {
         self.with(reactor, Conn::release)
     }
@@ -186,7 +186,7 @@ impl SourceId<Conn> {
         reactor.get(self).ok_or_else(gone)?.peer_cred()
     }
 
-    /// Returns true if its input was cut: it has ended without the end that its transport has.
+    /// Returns true if its input was cut: it has ended, but the peer did not announce that end.
     pub(super) fn is_cut<S: 'static>(self, reactor: &Context<S>) -> bool {
         reactor.get(self).is_some_and(Conn::is_cut)
     }
@@ -199,8 +199,8 @@ impl SourceId<Conn> {
 
 /// Operations on a connection that is being made.
 impl<C: 'static> SourceId<Connecting<C>> {
-    /// Bytes to be sent as soon as the connection is there; see [`Connecting::write`]. `Closed` if
-    /// it is there already, has failed or was cancelled.
+    /// Sends bytes as soon as the connection is made; see [`Connecting::write`]. `Closed` if it is
+    /// made already, has failed or was cancelled.
     pub fn write<S: 'static>(self, reactor: &mut Context<S>, bytes: &[u8]) -> Pressure {
         reactor.get_mut(self).map_or(Pressure::Closed, |connecting| connecting.write(bytes))
     }
@@ -232,8 +232,8 @@ impl<C: Carrier> SourceId<Socket<C>> {
 }
 
 impl SourceId<udp::Socket> {
-    /// Sends one datagram from one of our addresses; see [`udp::Socket::send_from`]. `Closed` if the
-    /// socket is gone.
+    /// Sends one datagram from one of our addresses; see [`udp::Socket::send_from`]. `Closed` if
+    /// the socket is gone.
     ///
     /// # Errors
     /// As there.
@@ -257,7 +257,7 @@ impl SourceId<udp::Socket> {
     }
 
     /// Datagrams that the kernel has thrown away; see [`udp::Socket::dropped`]. For a timer that
-    /// reports it. `None` if the socket is gone, too.
+    /// reports them. `None` also if the socket is gone.
     pub fn dropped<S: 'static>(self, reactor: &Context<S>) -> Option<u64> {
         reactor.get(self)?.dropped()
     }

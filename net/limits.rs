@@ -1,7 +1,7 @@
 //! The limits of a connection: names, units, defaults.
 //!
 //! # Read next
-//! `handle.rs`: what a program may do with a connection by its id.
+//! `handle.rs`: the operations on a connection by its id.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Deref;
@@ -12,14 +12,14 @@ use super::budget::{Beside, BufferBudget, LISTENER_BYTES_MAX};
 use super::rate::Rate;
 
 /// Bytes that all connections together read in one turn, in equal parts. 16 MiB: a thousand of them
-/// read 16 KiB each, and who has a short question waits a few milliseconds for its answer.
+/// read 16 KiB each, and a peer with a short question waits a few milliseconds for its answer.
 ///
 /// A part is at least 4 KiB.
 pub const READ_BYTES_PER_TURN: usize = 16 * 1024 * 1024;
 /// The least that a connection may read in a turn.
 const PART_BYTES_MIN: usize = 4 * 1024;
 
-/// What a connection may use, and how long it may take.
+/// The limits on a connection's bytes, rates and time.
 ///
 /// Set for all connections of a listener, or for one by
 /// [`Conn::set_limits`](super::Conn::set_limits).
@@ -31,42 +31,42 @@ const PART_BYTES_MIN: usize = 4 * 1024;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Unsent bytes above which [`write`](super::Conn::write) answers `AboveHigh`. 256 KiB.
+    /// Unsent bytes above which [`write`](super::Conn::write) returns `AboveHigh`. 256 KiB.
     pub outbox_bytes_high: usize,
-    /// Unsent bytes at which, after that, `Drained` is told. 64 KiB.
+    /// Unsent bytes at which, after that, `Drained` is delivered. 64 KiB.
     pub outbox_bytes_low: usize,
-    /// Unsent bytes that are never exceeded: a write that would is refused whole. 4 MiB.
+    /// The most unsent bytes: a write that would exceed this is refused as a whole. 4 MiB.
     pub outbox_bytes_max: usize,
-    /// Received bytes that a handler may leave for later, an incomplete frame. 1 MiB. One read
-    /// more, 64 KiB, may stand behind a pause.
+    /// Received bytes that a handler may leave for later, as an incomplete frame. 1 MiB. While
+    /// reading is paused, one more read (64 KiB) may be added.
     pub backlog_bytes_max: usize,
-    /// Bytes read in one turn; more waits for the next, so that others get theirs. 256 KiB; less
-    /// where so many are ready at once that they would not fit into [`READ_BYTES_PER_TURN`].
+    /// Bytes read in one turn; the rest waits for the next, so that others are read, too. 256 KiB;
+    /// less if so many are ready at once that they would exceed [`READ_BYTES_PER_TURN`].
     pub read_bytes_per_turn: usize,
     /// The longest time without a byte in either direction. None.
     pub idle_timeout: Option<Duration>,
     /// The longest time in which the handler consumes nothing; bytes given back as an incomplete
-    /// frame do not count, so a peer that sends a frame byte by byte is found out. Does not run
+    /// frame do not count, so it also stops a peer that sends a frame byte by byte. It does not run
     /// while reading is paused and begins anew when it is resumed. None.
     pub read_timeout: Option<Duration>,
     /// The longest time that unsent bytes may wait without the peer taking any. None.
     pub write_timeout: Option<Duration>,
-    /// How long a graceful close may take, to send what is unsent and hear the peer close. 5 s; less,
-    /// if all is sent, where descriptors run out and others are to be served.
+    /// How long a graceful close may take, to send the unsent bytes and wait for the peer's close.
+    /// 5 s; less, if all is sent, when descriptors run out and others are to be served.
     pub close_grace: Duration,
-    /// Whether the connection stays open for writing when the peer has finished. False: it is
-    /// closed after [`Eof`](super::Event::Eof) was told and what is unsent was sent. Over TLS, where
-    /// an input may end without the peer's word and no `Eof` is told, it stays open while it is
+    /// True if the connection stays open for writing when the peer has finished. False: it is
+    /// closed after [`Eof`](super::Event::Eof) was delivered and the unsent bytes were sent. Over
+    /// TLS an input may be cut, which delivers no `Eof`: then it stays open only while it is
     /// [held](super::Conn::hold) or `Drained` is owed.
     pub half_open: bool,
-    /// How fast bytes are read; input that a close discards does not count. While it holds reading
-    /// up no idle or read timeout runs. None.
+    /// How fast bytes are read; input that a close discards does not count. While it delays
+    /// reading, no idle or read timeout runs. None.
     pub read_rate: Option<Rate>,
-    /// How fast bytes are sent. While it holds sending up no idle or write timeout runs; the grace
+    /// How fast bytes are sent. While it delays sending, no idle or write timeout runs; the grace
     /// of a close does. None.
     pub write_rate: Option<Rate>,
-    /// What it may buffer together with all others that share the budget. `None` keeps the one that
-    /// there is: the connections of a listener share one of 256 MiB, others have none.
+    /// How many bytes it may buffer together with all others that share the budget. `None` keeps
+    /// the present budget: the connections of a listener share one of 256 MiB, others have none.
     pub buffers: Option<BufferBudget>,
 }
 
@@ -91,13 +91,13 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Those of a listener: with a budget, be it the usual one.
+    /// The limits of a listener: with the default budget if they name none.
     pub(super) fn with_buffers(mut self) -> Limits {
         self.buffers.get_or_insert_with(|| BufferBudget::new(LISTENER_BYTES_MAX));
         self
     }
 
-    /// Bytes that a connection may read in a turn that has so many callbacks to run; one at least.
+    /// Bytes that a connection may read in a turn with so many callbacks to run; at least one.
     #[inline]
     pub(super) fn read_bytes_in_turn(&self, callbacks: usize) -> usize {
         let most = self.read_bytes_per_turn.max(1);
@@ -111,7 +111,7 @@ impl Limits {
         self.write_timeout.is_some() || self.hears()
     }
 
-    /// Whether one counts from bytes that pass, and not only from those that wait.
+    /// Returns true if a limit counts from bytes that pass, and not only from bytes that wait.
     fn hears(&self) -> bool {
         self.idle_timeout.is_some()
             || self.read_timeout.is_some()
@@ -129,14 +129,14 @@ pub(crate) struct Seat(Rc<Shared>);
 struct Shared {
     limits: Limits,
     taken: Rc<Cell<usize>>,
-    /// They are a server's: a listener accepted them, or whoever made the stream says so.
+    /// True for a server's connections: a listener accepted them, or `Stream::accepted` says so.
     accepted: Cell<bool>,
-    /// A drain leaves it to the handler to close it.
+    /// True if a drain leaves it to the handler to close the connection.
     farewell: Cell<bool>,
-    /// [`Limits::is_timed`] and [`Limits::hears`], which each event asks.
+    /// [`Limits::is_timed`] and [`Limits::hears`], which each event needs.
     timed: bool,
     hears: bool,
-    /// What the one connection whose own this is holds beside outbox and backlog.
+    /// Bytes held beside outbox and backlog, if this belongs to one connection only.
     beside: RefCell<Beside>,
 }
 
@@ -161,30 +161,30 @@ impl Seat {
         Seat(Shared::new(limits, Rc::new(Cell::new(1)), Cell::new(false)))
     }
 
-    /// Whether there is a limit on its time.
+    /// Returns true if there is a limit on its time.
     #[inline]
     pub(super) fn is_timed(&self) -> bool {
         self.0.timed
     }
 
-    /// Whether the time of traffic must be noted.
+    /// Returns true if the time of traffic must be noted.
     #[inline]
     pub(super) fn hears(&self) -> bool {
         self.0.hears
     }
 
-    /// Makes it that of a server. All that share it are.
+    /// Makes it the seat of a server's connection, for all that share it.
     pub(super) fn accepted(self) -> Seat {
         self.0.accepted.set(true);
         self
     }
 
-    /// Whether it is that of a server.
+    /// Returns true if it is the seat of a server's connection.
     pub(crate) fn is_accepted(&self) -> bool {
         self.0.accepted.get()
     }
 
-    /// One more.
+    /// The seat of one more connection.
     pub(super) fn next(&self) -> Seat {
         self.0.taken.set(self.0.taken.get() + 1);
         Seat(self.0.clone())
@@ -201,8 +201,8 @@ impl Seat {
         }
     }
 
-    /// Parts with all that share it. It keeps its budget, unless the limits have another, and what it
-    /// was charged.
+    /// Stops sharing: makes a copy of its own, with these limits. It keeps its budget, unless the
+    /// limits name another, and its charges.
     fn replace(&mut self, mut limits: Limits, farewell: bool) {
         let Shared { taken, accepted, .. } = &*self.0;
         limits.buffers = limits.buffers.or_else(|| self.0.limits.buffers.clone());
@@ -218,7 +218,7 @@ impl Seat {
         Rc::strong_count(&self.0) == 1
     }
 
-    /// Counts what the transport holds for it.
+    /// Counts the bytes that the transport holds for it.
     pub(super) fn charge_transport(&mut self, bytes: usize) {
         let (transport, protocol) = self.parts();
         if bytes != transport {
@@ -226,7 +226,7 @@ impl Seat {
         }
     }
 
-    /// Counts what a protocol holds for it.
+    /// Counts the bytes that a protocol holds for it.
     pub(super) fn charge_protocol(&mut self, bytes: usize) {
         let (transport, protocol) = self.parts();
         if bytes != protocol {
@@ -234,7 +234,7 @@ impl Seat {
         }
     }
 
-    /// What is counted for it beside outbox and backlog.
+    /// The bytes counted for it beside outbox and backlog.
     pub(super) fn charged(&self) -> usize {
         if self.is_own() { self.0.beside.borrow().bytes() } else { 0 }
     }
@@ -255,18 +255,18 @@ impl Seat {
         }
     }
 
-    /// From now on its handler closes it when it is drained, since it has something to say first:
-    /// it is nudged when nothing is in flight.
+    /// From now on its handler closes it when it is drained, since the handler sends something
+    /// first: it is nudged when nothing is in flight.
     pub(crate) fn keep_farewell(&mut self) {
         self.replace(self.0.limits.clone(), true);
     }
 
-    /// It gets another handler.
+    /// Called when the connection gets another handler.
     pub(super) fn forget_farewell(&self) {
-        self.0.farewell.set(false); // Of one that shares it this says nothing new.
+        self.0.farewell.set(false); // If it is shared, this was false already.
     }
 
-    /// Whether its handler closes it when it is drained.
+    /// Returns true if its handler closes it when it is drained.
     pub(super) fn has_farewell(&self) -> bool {
         self.0.farewell.get()
     }

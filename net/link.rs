@@ -1,35 +1,35 @@
-//! A link: two streams joined, so that what comes from one goes to the other.
+//! A link: two streams joined, so that the bytes from one go to the other.
 //!
-//! Knows connections and the loop; never mentions what the bytes mean.
+//! Knows connections and the loop; never mentions the meaning of the bytes.
 //!
-//! Each side is an ordinary connection with a handler of ours, and all that a proxy has to get
-//! right is in four events:
+//! Each side is an ordinary connection with a handler of this library, and all that a proxy has to
+//! get right is in four events:
 //!
 //! ```text
-//!   a tells      b does
-//!   Data ──────▶ write; above its high-water mark: a pauses until b tells Drained
+//!   event of a   b does
+//!   Data ──────▶ write; above its high-water mark: a pauses until Drained of b
 //!   Eof ───────▶ FIN behind the last byte; the other direction goes on
-//!   (cut) ─────▶ nothing: FIN would say that this was all. It may answer what it was passed, as
-//!                long as it is not silent for a `close_grace`; then both are reset
-//!   Closed ────▶ in order: finish, too; by force, whatever it was: reset
+//!   (cut) ─────▶ nothing: FIN would mean that this was all. b may still answer it; after a
+//!                `close_grace` of silence both are reset
+//!   Closed ────▶ in order: finish, too; for any other reason: reset
 //!
 //!   both Closed: the link's source is called, and hands over the report
 //! ```
 //!
-//! Bytes go from the loop's read buffer to the other socket without a copy; only what the kernel
-//! does not take is kept, `outbox_bytes_high` and one read at most in each direction.
+//! Bytes go from the loop's read buffer to the other socket without a copy; only bytes that the
+//! kernel does not take are kept, `outbox_bytes_high` and one read at most in each direction.
 //!
 //! # Rules
 //! 1. The report comes exactly once, when both ends are gone. A link that was removed, or dropped
 //!    with the loop, reports nothing, and its ends are reset.
-//! 2. What arrives is a prefix of what was sent, and all of it when both sides have finished.
-//! 3. A reset overtakes what is unsent, as it does in TCP (RFC 9293, 3.10.7.4).
+//! 2. The bytes that arrive are a prefix of those sent; all of them if both sides have finished.
+//! 3. A reset overtakes the unsent bytes, as it does in TCP (RFC 9293, 3.10.7.4).
 //!
 //! # Left out
 //! splice(2): it wants `unsafe` and a pipe for each direction.
 //!
 //! # Read next
-//! `tap.rs`: what passes, seen and changed.
+//! `tap.rs`: the bytes that pass, seen and changed.
 
 use std::cell::Cell;
 use std::mem;
@@ -43,7 +43,7 @@ use super::stream::Stream;
 use super::tap::Side;
 use crate::reactor::{Context, Options, Readiness, Resumer, SourceId};
 
-/// Two connections that pass on to each other all they are sent; made by [`link`]. Removing its
+/// Two connections that pass on to each other all that they receive; made by [`link`]. Removing its
 /// source resets both peers and reports nothing; [`abort`](Link::abort) reports, too.
 #[derive(Debug)]
 pub struct Link {
@@ -54,14 +54,14 @@ pub struct Link {
     reasons: [Option<Reason>; 2],
     begun: Instant,
     aborted: bool,
-    /// By side: its tap waits to be resumed, and it was.
+    /// By side: true while its tap waits to be resumed; true once it was.
     waits: [Cell<bool>; 2],
     resumed: [bool; 2],
-    /// Bytes passed on when this was looked at last, since an input was cut.
+    /// After an input was cut: the bytes passed on at the last check for silence.
     passed: u64,
 }
 
-/// The ends of a link. Whatever takes the link out of the loop takes them along.
+/// The ends of a link. They are reset when the link leaves the loop.
 #[derive(Debug)]
 struct Ends {
     /// `None` while they are being opened, and when they have gone.
@@ -94,8 +94,8 @@ pub struct LinkReport {
 pub struct LinkEnd {
     /// Bytes that came from this side and were passed on.
     pub bytes: u64,
-    /// Why it is gone. [`Reason::Aborted`] if that was the other side's doing, or
-    /// [`Link::abort`]'s.
+    /// Why it is gone. [`Reason::Aborted`] if the other side's end or [`Link::abort`] was the
+    /// cause.
     pub reason: Reason,
 }
 
@@ -115,13 +115,13 @@ impl Link {
         self.aborted = true;
     }
 
-    /// Shows a tap that has said [`Tap::Wait`](super::Tap::Wait) what it has put off, in the next turn; nothing if it
-    /// does not wait for that side.
+    /// In the next turn, shows a tap again the bytes that it has put off by
+    /// [`Tap::Wait`](super::Tap::Wait). Does nothing if it does not wait for that side.
     pub fn resume(&mut self, from: Side) {
         self.resumed[from as usize] |= self.waits[from as usize].take();
     }
 
-    /// By side: its tap waits to be resumed.
+    /// By side: true while its tap waits to be resumed.
     pub(super) fn waits(&self) -> &[Cell<bool>; 2] {
         &self.waits
     }
@@ -131,9 +131,9 @@ impl Link {
 ///
 /// Each is a [`Stream`] that was accepted or connected, or a [`Conn`] that was deregistered: its
 /// unread and unsent bytes go first. The limits of each stay in force; both may be half open. Give
-/// them a `write_timeout`: a peer that neither reads nor goes otherwise keeps the link for ever. A
-/// stream of one direction only has nowhere to put what the other sends, and that ends the link. To
-/// see what passes, or to change it, there is [`link_with`](super::link_with).
+/// them a `write_timeout`: otherwise a peer that neither reads nor leaves keeps the link without
+/// end. A stream of one direction only cannot take what the other sends, which ends the link. To
+/// see the bytes that pass, or to change them, there is [`link_with`](super::link_with).
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -221,8 +221,8 @@ where
     id
 }
 
-/// What one end may buffer together with others, the other end does, too, if it has no such limit:
-/// what a client sends waits at the server's end.
+/// An end without a budget gets the budget of the other end: the bytes that a client sends wait at
+/// the server's end.
 fn share_budget(mut ends: [Stream; 2]) -> [Stream; 2] {
     let budgets = ends.each_ref().map(|end| end.conn.limits().buffers.clone());
     for (end, [own, other]) in ends.iter_mut().zip([[0, 1], [1, 0]]) {
@@ -260,7 +260,7 @@ fn passing<S: 'static>(
     }
 }
 
-/// So many bytes of a side were passed on.
+/// Counts the bytes of a side that were passed on.
 #[inline]
 pub(super) fn count<S: 'static>(
     reactor: &Context<S>,
@@ -273,7 +273,7 @@ pub(super) fn count<S: 'static>(
     }
 }
 
-/// Gives bytes to the other side; answers how many it took. The rest waits here with ours paused.
+/// Gives bytes to the other side; returns how many it took. The rest waits on our side, paused.
 fn pass<S: 'static>(
     reactor: &mut Context<S>,
     own: SourceId<Conn>,
@@ -283,7 +283,7 @@ fn pass<S: 'static>(
     let taken = match reactor.get_mut(other).map(|sink| (sink.pass(bytes), sink)) {
         Some((Pressure::Below, _)) => return bytes.len(),
         Some((Pressure::AboveHigh, _)) => Some(bytes.len()),
-        // Its limits are less than a read, or it is on its way out.
+        // Its limits are less than a read, or it is closing.
         Some((Pressure::Refused | Pressure::Closed, sink)) => sink.pass_some(bytes),
         None => None,
     };
@@ -293,13 +293,13 @@ fn pass<S: 'static>(
             source.unread(bytes.len() - taken);
             source.pause();
         }
-        None => source.abort(), // Somebody has shut the other side down, or removed it, under us.
+        None => source.abort(), // Other code has shut the other side down, or removed it.
     }
     taken.unwrap_or(0)
 }
 
 /// An input was cut. The link goes on while anything is under way, and is then reset: the rest of
-/// that input will not come, and nobody may take what came for all of it.
+/// that input will not come, and the other peer must not take a part for all of it.
 pub(super) fn await_answer<S: 'static>(reactor: &mut Context<S>, id: SourceId<Link>) {
     let Some(ends) = reactor.get(id).map(Link::ends) else { return };
     let graces = ends.iter().filter_map(|end| Some(reactor.get(*end)?.limits().close_grace));
@@ -308,12 +308,12 @@ pub(super) fn await_answer<S: 'static>(reactor: &mut Context<S>, id: SourceId<Li
     reactor.set_deadline(id.raw(), Some(until));
 }
 
-/// That long has passed since. Ends both, unless something is under way still.
+/// The `close_grace` has passed since then. Ends both, unless something is still under way.
 fn end_silent<S: 'static>(reactor: &mut Context<S>, id: SourceId<Link>) {
     let Some(link) = reactor.get(id) else { return };
     let ends = link.ends();
     let has_passed = link.bytes().iter().sum::<u64>() > link.passed;
-    // A tap that waits is the program's doing, and what it has put off is not passed at once.
+    // A tap waits because the program wants it, and the bytes put off are not passed at once.
     let waits = link.waits.iter().any(Cell::get) || link.resumed.contains(&true);
     let is_busy = |end: &Conn| !end.is_sent() || end.has(mark::RESUMED);
     if has_passed || waits || ends.iter().any(|end| reactor.get(*end).is_some_and(is_busy)) {
@@ -334,7 +334,7 @@ pub(super) fn closed<S: 'static>(
     let in_order = matches!(reason, Reason::Finished);
     note_reason(reactor, (link, side), reason);
     match reactor.get_mut(other) {
-        // It may have much to send still, and takes the time its own limits give it.
+        // It may still have much to send, and takes the time that its own limits give it.
         Some(other) if in_order && other.is_read_out() => other.shutdown(),
         Some(other) if in_order => other.close(),
         Some(other) => other.abort(),
@@ -379,7 +379,7 @@ fn report<S: 'static>(reactor: &mut Context<S>, id: SourceId<Link>) -> Option<Li
     let Link { bytes: [from_a, from_b], reasons: [a, b], begun, mut ends, .. } =
         reactor.deregister(id)?;
     ends.ids = None;
-    // One that was removed has told nothing.
+    // An end that was removed has noted no reason.
     let end = |bytes: Cell<u64>, reason: Option<Reason>| LinkEnd {
         bytes: bytes.get(),
         reason: reason.unwrap_or(Reason::Aborted),
@@ -394,15 +394,15 @@ impl Conn {
         self.put(bytes, 1)
     }
 
-    /// As much of `bytes` as there is room for, where all of them were refused: how many, and
-    /// `Drained` comes when all is sent. `None` if there will never be room.
+    /// Takes as many of `bytes` as fit, after all of them were refused. Returns how many; `Drained`
+    /// comes when all is sent. `None` if there will never be room.
     pub(super) fn pass_some(&mut self, bytes: &[u8]) -> Option<usize> {
         let max = self.seat.outbox_bytes_max;
         if self.sending != Half::Open || max == 0 {
             return self.end.is_some().then_some(0); // `Closed` is on its way.
         }
         let room = max.saturating_sub(self.unsent()).min(bytes.len());
-        let _ = self.put(&bytes[..room], 1); // It fits; a failure is told by `Closed`.
+        let _ = self.put(&bytes[..room], 1); // It fits; `Closed` reports a failure.
         self.marks |= mark::ABOVE | mark::WHOLE;
         Some(room)
     }

@@ -1,10 +1,10 @@
-//! What listeners of all kinds let one choose.
+//! The options that listeners of all kinds have.
 //!
 //! Knows limits and budgets; where to listen, and the options of a socket, are its kind's part.
 //!
-//! A socket may also come from somebody else, who has bound it and may go on to hold it: systemd and
-//! inetd do, so that a service is started when the first client comes and its clients wait while it
-//! is replaced. It is checked before it is used, since a descriptor is a number and may be anything.
+//! A socket may also come from another program, which has bound it and may still hold it: systemd
+//! and inetd do so, to start a service when its first client comes, and to let clients wait while
+//! it is replaced. It is checked first, since a descriptor is a number and may be anything.
 
 use std::fmt;
 use std::io;
@@ -15,8 +15,8 @@ use socket2::{SockRef, Type};
 use super::address::ToAddresses;
 use super::limits::Limits;
 
-/// Sets up a listener: [`tcp::Listen`](super::tcp::Listen) has an example. What can be chosen for
-/// one kind of socket only is in the methods of that kind.
+/// Sets up a listener: [`tcp::Listen`](super::tcp::Listen) has an example. The options of one kind
+/// of socket only are methods of that kind.
 #[derive(Clone, Debug)]
 pub struct Listen<K> {
     pub(super) limits: Limits,
@@ -59,7 +59,7 @@ impl<K> Listen<K> {
         self
     }
 
-    /// Connections accepted in one turn; more wait for the next, so that others get theirs. 64.
+    /// Connections accepted in one turn; more wait for the next, so that others are called. 64.
     pub fn accepts_per_turn(mut self, accepts: usize) -> Listen<K> {
         self.accepts_per_turn = accepts.max(1);
         self
@@ -73,12 +73,12 @@ impl<K> Listen<K> {
     }
 }
 
-/// An error that says where.
+/// An error that names the address.
 pub(super) fn named(addr: impl fmt::Display, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{addr}: {error}"))
 }
 
-/// Binds the first of the addresses that will have it, as std does. The error names each of them,
+/// Binds the first of the addresses that can be bound, as std does. The error names each of them,
 /// and is of the last one's kind.
 pub(super) fn bind_first<T>(
     addr: impl ToAddresses,
@@ -100,7 +100,7 @@ pub(super) fn bind_first<T>(
     })
 }
 
-/// Whom an inherited socket speaks to.
+/// The address family that an inherited socket must have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Family {
     Ip,
@@ -108,8 +108,8 @@ pub(super) enum Family {
     Unix,
 }
 
-/// Makes a socket that somebody else has bound one for the loop, if it is of the kind that is
-/// wanted: a stream socket listens, a datagram socket need not do anything.
+/// Prepares a socket that another program has bound for the loop, if it is of the wanted kind. A
+/// stream socket must listen already.
 pub(super) fn adopt(socket: &SockRef<'_>, family: Family, kind: Type) -> io::Result<()> {
     let adopted = (|| {
         if socket.r#type()? != kind {
@@ -129,7 +129,7 @@ pub(super) fn adopt(socket: &SockRef<'_>, family: Family, kind: Type) -> io::Res
             return Err(unfit(format_args!("it does not listen")));
         }
         #[cfg(unix)]
-        socket.set_cloexec(true)?; // Whoever handed it over could not have it set.
+        socket.set_cloexec(true)?; // An inherited one cannot have it set.
         socket.set_nonblocking(true)
     })();
     adopted.map_err(|error| {
@@ -141,7 +141,7 @@ fn unfit(why: fmt::Arguments<'_>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, why.to_string())
 }
 
-/// What to say of an option that only bind(2) could have heeded.
+/// The error for an option that only has an effect at bind(2).
 pub(super) fn too_late(option: &str) -> io::Error {
     let why =
         format_args!("cannot take over a socket: {option} has no effect, it is bound already");

@@ -2,9 +2,9 @@
 //!
 //! Knows the wire; it needs no kernel, no clock and no simulation.
 //!
-//! For a test of what runs over a connection, for two parts of one program that speak a protocol to
+//! For a test of code that uses a connection, for two parts of one program that speak a protocol to
 //! each other, for a server that is its own client: each stream is opened like an accepted one, and
-//! the handlers cannot tell. Bytes that one writes make the other ready in the next turn.
+//! handlers see no difference. Bytes that one writes make the other ready in the next turn.
 //!
 //! # Read next
 //! `sim/mod.rs`: the same wire with a network that misbehaves.
@@ -54,7 +54,7 @@ pub fn pair_with<S: 'static>(reactor: &mut Context<S>, buffer_bytes: usize) -> (
     (Stream::over(wire.end(0)), Stream::over(wire.end(1)))
 }
 
-/// Whatever is sent has arrived.
+/// Everything that is sent arrives at once.
 #[derive(Debug)]
 struct AtOnce(Resumer);
 

@@ -15,13 +15,13 @@
 //! (its *outbox*); an idle one owns none. [`link`](link()) joins two of them, a [`Rate`] slows them
 //! down, and [`drain`](drain()) ends a server's.
 //!
-//! What carries a connection is TCP, a [`unix`] socket, any [`descriptor`] (a terminal, a pipe to a
-//! child), a pair of ends in [`memory`], or a simulated network ([`sim`]) in which everything goes
-//! wrong that a seed can think of; or TLS over any of these (feature `tls`). Datagrams are in
-//! [`udp`] and [`unix::datagram`].
+//! A connection is carried by TCP, a [`unix`] socket, any [`descriptor`] (a terminal, a pipe to a
+//! child), a pair of ends in [`memory`], or a simulated network ([`sim`]) with faults that a seed
+//! chooses; or by TLS over any of these (feature `tls`). Datagrams are in [`udp`] and
+//! [`unix::datagram`].
 //!
-//! What is spoken over it, each behind the feature of its name: `http`, server and client, and
-//! `ws`, WebSocket.
+//! The protocols over it, each behind the feature of its name: `http`, server and client, and `ws`,
+//! WebSocket.
 //!
 //! # Read next
 //! `conn.rs`: the life of a connection.

@@ -1,9 +1,9 @@
 //! The outbox: how a connection's bytes leave.
 //!
-//! Knows one connection and its transport; when to flush it is decided in `drive.rs`.
+//! Knows one connection and its transport; `drive.rs` decides when to flush.
 //!
-//! What is written collects, and leaves when the callback ends: ten small writes are one system
-//! call. What the kernel does not take then stays, up to a limit, until it says that it has room.
+//! Written bytes collect, and leave when the callback ends: ten small writes are one system call.
+//! Bytes that the kernel does not take then stay, up to a limit, until it reports that it has room.
 //!
 //! # Read next
 //! `deadline.rs`: the limits on its time.
@@ -16,12 +16,12 @@ use super::event::Pressure;
 use crate::reactor::Cork;
 use crate::timers::Stamp;
 
-/// Bytes from which a write does not wait for the callback's end: with this much to send, a system
-/// call more costs less than copying it.
+/// From this many bytes on, a write does not wait for the callback's end: one more system call
+/// costs less than copying so much.
 pub(super) const WRITE_THROUGH_BYTES: usize = 16 * 1024;
 
 impl Conn {
-    /// Takes all of the bytes or none; from `through` unsent on they are offered to the kernel.
+    /// Takes all of the bytes or none. From `through` unsent bytes on, offers them to the kernel.
     #[inline]
     pub fn put(&mut self, bytes: &[u8], through: usize) -> Pressure {
         if !self.admits(bytes.len()) {
@@ -59,8 +59,8 @@ impl Conn {
         Pressure::Below
     }
 
-    /// Whether so many bytes will be taken now, be it in several writes. If there only is no room
-    /// for them now, `Drained` will be told when there is.
+    /// Returns true if `count` bytes fit now, also as several writes. If they only have to wait for
+    /// room, `Drained` follows when there is.
     #[inline]
     pub fn admits(&mut self, count: usize) -> bool {
         if self.sending != Half::Open {
@@ -73,8 +73,8 @@ impl Conn {
             admits = false;
         } else if !admits {
             self.marks |= match count {
-                // `Drained` would be a lie where it could never fit, and at the low-water mark
-                // where it does not fit yet.
+                // No `Drained` if they can never fit. If they do not fit at the low-water mark,
+                // `Drained` only when all is sent.
                 count if count > max => 0,
                 count if count > max.saturating_sub(self.seat.outbox_bytes_low) => {
                     mark::ABOVE | mark::WHOLE
@@ -85,9 +85,9 @@ impl Conn {
         admits
     }
 
-    /// Returns true if what all may buffer allows so many bytes more. What will probably leave at the
-    /// next flush is not asked: what goes into the loop's own cork, and a little of a connection that
-    /// has nothing unsent. So those who read are not refused for the sake of those who do not.
+    /// Returns true if the shared budget has room for `count` bytes. Bytes that will probably leave
+    /// at the next flush always have: those in the loop's own cork, and a few on a connection that
+    /// has nothing unsent. So a peer that reads is not refused because other peers do not read.
     #[inline]
     fn has_budget(&self, count: usize) -> bool {
         if self.outbox.as_ref().is_some_and(|outbox| outbox.lent) {
@@ -97,9 +97,9 @@ impl Conn {
         budget.has_room(count) || self.unsent() == 0 && count <= WRITE_THROUGH_BYTES
     }
 
-    /// Offers what is unsent to the kernel now, not with the next flush: a callback that writes much
-    /// to many must not make those who read look like those who do not. Returns true if there is
-    /// room then.
+    /// Offers the unsent bytes to the kernel now, not with the next flush: when a callback writes
+    /// much to many, a peer that reads must not look like one that does not. Returns true if there
+    /// is room then.
     #[cold]
     fn make_room(&mut self, count: usize) -> bool {
         while self.unsent() > 0 && !self.has(mark::BLOCKED) && self.seat.write_rate.is_none() {
@@ -111,7 +111,7 @@ impl Conn {
         self.sending == Half::Open && self.has_budget(count)
     }
 
-    /// The answer to a write that was not admitted.
+    /// The result of a write that was not admitted.
     #[inline]
     pub fn refusal(&self) -> Pressure {
         if self.sending == Half::Open { Pressure::Refused } else { Pressure::Closed }
@@ -125,20 +125,20 @@ impl Conn {
         pieces.iter().fold(Pressure::Below, |_, piece| self.write(piece))
     }
 
-    /// Takes a few bytes that end a message, beyond the limit if need be.
+    /// Takes a few bytes that end a message, even beyond the limit.
     pub fn write_last(&mut self, bytes: &[u8]) {
         if self.sending == Half::Open {
             self.outbox.get_or_insert_with(Cork::spare).bytes.extend(bytes);
         }
     }
 
-    /// Asks for `Drained` although nothing was refused: whoever holds something back wants to know
-    /// when there is room. It comes at once where there is.
+    /// Asks for `Drained` although nothing was refused: a caller that holds bytes back needs to
+    /// know when there is room. It comes at once if there is.
     pub fn ask_for_drained(&mut self) {
         self.marks |= mark::ABOVE;
     }
 
-    /// Writes the outbox and `bytes` behind it; answers how many of `bytes` the kernel took.
+    /// Writes the outbox and `bytes` behind it; returns how many of `bytes` the kernel took.
     fn write_through(&mut self, bytes: &[u8]) -> usize {
         let unsent = self.unsent();
         match self.write_once(bytes, usize::MAX) {
@@ -149,7 +149,7 @@ impl Conn {
                 }
                 sent - own
             }
-            // Failed: told by `Closed`. The bytes go the way of those in the outbox.
+            // Failed: `Closed` reports it. The bytes are lost, like those in the outbox.
             None => {
                 self.lose(bytes.len());
                 bytes.len()
@@ -157,7 +157,7 @@ impl Conn {
         }
     }
 
-    /// Notes for the write timeout since when there is something to send, unless that is known.
+    /// Notes, for the write timeout, when the unsent bytes began to wait, unless that is known.
     #[inline]
     pub(super) fn note_unsent(&mut self, now: Option<Stamp>) {
         if let Some(outbox) = &mut self.outbox
@@ -167,21 +167,21 @@ impl Conn {
         }
     }
 
-    /// [`note_unsent`](Conn::note_unsent) of what its transport owes, too.
+    /// [`note_unsent`](Conn::note_unsent), also if only its transport owes bytes.
     #[cold]
     pub(super) fn begin_to_wait(&mut self, now: Option<Stamp>) {
         self.outbox.get_or_insert_with(Cork::spare);
         self.note_unsent(now);
     }
 
-    /// Whether a limit counts from when the unsent bytes began to wait, and that is not noted.
+    /// Returns true if a limit needs the start of the unsent bytes' wait, and it is not noted.
     #[inline]
     pub(super) fn waits_unnoted(&self) -> bool {
         self.seat.is_timed() && self.outbox.as_ref().is_some_and(|outbox| outbox.since.is_none())
     }
 
-    /// Sends what is unsent, as much as goes; whether nothing is left. `now` is to be noted of what
-    /// has passed; `None` where no limit counts from that.
+    /// Sends as many unsent bytes as the kernel takes. Returns true if nothing is left. `now` is
+    /// the time to note for the bytes that have passed; `None` if no limit needs it.
     #[inline]
     pub(super) fn flush(&mut self, now: Option<Stamp>) -> bool {
         if self.heard == SOON {
@@ -215,12 +215,12 @@ impl Conn {
                 outbox.since = now;
             }
         }
-        // A write sends first what is owed; without one it has to be asked for.
+        // A write sends first what the transport owes; without a write, `flush_owed` sends it.
         self.unsent() == 0 && (!self.io.owes() || self.flush_owed(now))
     }
 
-    /// Sends what the transport owes of its own; whether nothing is left. An outbox, empty if need
-    /// be, keeps the time for which it waits.
+    /// Sends the bytes that the transport owes. Returns true if nothing is left. Otherwise an
+    /// outbox, perhaps an empty one, keeps the time since which they wait.
     #[cold]
     fn flush_owed(&mut self, now: Option<Stamp>) -> bool {
         while !self.has(mark::BLOCKED) {
@@ -243,8 +243,8 @@ impl Conn {
         false
     }
 
-    /// One write of outbox and `more`, of `most` bytes together: how much went, or `None` if
-    /// sending has failed.
+    /// One write of outbox and `more`, of `most` bytes together. Returns how many bytes were sent,
+    /// or `None` if sending has failed.
     #[inline(always)] // A call would cost as much as what it does.
     fn write_once(&mut self, more: &[u8], most: usize) -> Option<usize> {
         let (front, back) =
@@ -263,8 +263,8 @@ impl Conn {
         loop {
             match self.io.write(&pieces[..count]) {
                 Ok(sent) => {
-                    // Less than was offered means that the kernel is full and will say when it no
-                    // longer is (epoll(7), question 9). Not so on Windows.
+                    // A short write means that the kernel's buffer is full, and an edge will come
+                    // when it has room (epoll(7), question 9). Not so on Windows.
                     if sent < offered && cfg!(unix) {
                         self.marks |= mark::BLOCKED;
                     }
@@ -289,8 +289,8 @@ impl Conn {
         if !self.io.is_one_peer() {
             return self.fail(error.into());
         }
-        // A reset is told once. Told to a write it is ECONNRESET, or EPIPE where FIN had come first
-        // (tcp_reset in Linux); reads then answer 0 either way.
+        // The kernel reports a reset once. A write gets ECONNRESET, or EPIPE if FIN had come first
+        // (tcp_reset in Linux); reads then return 0 in both cases.
         if error.kind() != io::ErrorKind::BrokenPipe {
             self.marks |= mark::CUT_OFF;
         }

@@ -1,10 +1,10 @@
-//! Racing: connecting to whichever of several addresses answers first.
+//! Racing: connecting to the first of several addresses that answers.
 //!
 //! Knows connectors and the order of addresses; `tcp/name.rs` finds the addresses.
 //!
-//! A name stands for several addresses, of two families as a rule, and one that is announced but
-//! not reachable costs a minute of silence if they are tried one by one. So each is tried a little
-//! after the one before it, at once if that has failed, and the first to answer is taken: RFC 8305,
+//! A name has several addresses, usually of two families, and one that is announced but cannot be
+//! reached costs a minute of silence if they are tried one by one. So each is tried a little after
+//! the one before it, at once if that has failed, and the first to answer is taken: RFC 8305,
 //! *Happy Eyeballs*, sections 4 and 5.
 //!
 //! ```text
@@ -15,11 +15,11 @@
 //! ```
 //!
 //! A race is one source, however many sockets it has: they are registered under its token, and its
-//! deadline is that of the next attempt or the end. So who removes it has removed all of it.
+//! deadline is that of the next attempt or the end. So removing the source removes all of it.
 //!
 //! # Left out
-//! Asking for the two families apart, and starting with the first that is there (section 3):
-//! getaddrinfo(3) asks for both and answers once. A memory of who answered last time.
+//! Asking for the two families separately, and starting with the first that is there (section 3):
+//! getaddrinfo(3) asks for both and answers once. A memory of the address that answered last time.
 //!
 //! # Read next
 //! `tcp/name.rs`.
@@ -41,8 +41,8 @@ use super::stream::Stream;
 use crate::reactor::{Context, Interest, Options, Readiness, SourceId};
 use crate::timers::Tick;
 
-/// Addresses that are tried for one name at most, the first ones: how many there are is decided by
-/// whoever answers for the name.
+/// The most addresses that are tried for one name, the first ones: the name server decides how many
+/// there are.
 pub const ADDRESSES_MAX: usize = 16;
 
 const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
@@ -65,7 +65,7 @@ pub struct Race<C> {
 
 #[derive(Debug)]
 enum Addresses {
-    /// Nobody has told them yet.
+    /// They are not known yet.
     Awaited,
     /// There are none, for this reason.
     Missing(io::Error),
@@ -81,7 +81,7 @@ struct Attempt<C> {
 }
 
 impl<C> Race<C> {
-    /// Where to.
+    /// The name to connect to.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -91,11 +91,11 @@ impl<C> Race<C> {
         self.attempts.iter().map(|attempt| attempt.addr)
     }
 
-    /// What to tell when nobody has answered: each address, and its error.
+    /// The error when no address has answered: each address, and its error.
     fn failure(self) -> io::Error {
         let mut kind = ErrorKind::TimedOut;
         let mut reasons = Vec::new();
-        // Where an address was asked for, it stands in front of everything already.
+        // If an address was asked for, the message begins with it already.
         let asked = self.name.parse::<HostPort>().and_then(|name| name.address());
         let asked = asked.ok().flatten();
         let of = |addr: SocketAddr, what: &dyn fmt::Display| {
@@ -124,7 +124,7 @@ impl<C> Race<C> {
 }
 
 impl<C> Race<C> {
-    /// Takes out the attempts that have ended; the one that is connected, if one is.
+    /// Takes out the attempts that have failed; returns the one that is connected, if one is.
     fn winner(&mut self, now: Tick) -> Option<usize>
     where
         C: Connector,
@@ -152,7 +152,7 @@ impl<C> Race<C> {
         }
     }
 
-    /// Whether there is nothing more to wait for.
+    /// Returns true if there is nothing more to wait for.
     fn is_lost(&self) -> bool {
         let hopeless = match &self.addresses {
             Addresses::Awaited => false,
@@ -162,7 +162,7 @@ impl<C> Race<C> {
         hopeless && self.attempts.is_empty()
     }
 
-    /// The tick at which it is to be looked at again, whether or not anything happens.
+    /// The tick at which it is to be looked at again, even without an event.
     fn deadline(&self, tick_after: impl Fn(Duration) -> Tick) -> Tick
     where
         C: Connector,
@@ -176,8 +176,8 @@ impl<C> Race<C> {
     }
 }
 
-/// Starts a race to addresses that [`enter`] will tell, in which `connect` begins each attempt, and
-/// calls `done` once.
+/// Starts a race to addresses that [`enter`] will bring, in which `connect` begins each attempt,
+/// and calls `done` once.
 #[track_caller]
 pub(super) fn race<S, C, N, F>(
     reactor: &mut Context<S>,
@@ -214,8 +214,8 @@ where
     Ok(id)
 }
 
-/// Tells a race its addresses, in order of preference; it begins in the next turn. Nothing happens
-/// if it is no more.
+/// Gives a race its addresses, in order of preference; it begins in the next turn. Nothing happens
+/// if it is gone.
 pub(super) fn enter<S: 'static, C: Connector>(
     reactor: &mut Context<S>,
     id: SourceId<Race<C>>,
@@ -232,7 +232,7 @@ pub(super) fn enter<S: 'static, C: Connector>(
     reactor.resume(id.raw(), Readiness::WRITABLE);
 }
 
-/// How the race ended, and takes it out of the loop; `None` if it has not ended.
+/// Takes a race that has ended out of the loop and returns its result; else `None`.
 fn outcome<S: 'static, C: Connector>(
     reactor: &mut Context<S>,
     id: SourceId<Race<C>>,

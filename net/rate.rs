@@ -3,21 +3,21 @@
 //! Knows ticks and bytes, and at the end of the file a connection that waits; never mentions a
 //! socket.
 //!
-//! The bucket fills at the rate, to the burst and no further; what is read or written is taken out
+//! The bucket fills at the rate, to the burst and no further; bytes read or written are taken out
 //! of it. Its level counts thousandths of a byte: a tick (1 ms) is then worth exactly as many of
 //! them as the rate has bytes, nothing is rounded and nothing drifts.
 //!
-//! Who finds too little waits, by the deadline of its own source, for a *portion*: a 20th of a
-//! second's worth, half a burst at most. Portions are *promised*, one behind the other, so those
-//! who share a bucket are served in turn and none starves:
+//! A connection that finds too little waits, by the deadline of its own source, for a *portion*: a
+//! 20th of a second's worth, half a burst at most. Portions are *promised*, one behind the other,
+//! so connections that share a bucket are served in turn and none starves:
 //!
 //! ```text
 //!   income  ────┬────────┬────────┬────────┬───▶ time
-//!              now       │        │        └ promised: whoever asks next waits beyond this
+//!              now       │        │        └ promised: the next that asks waits beyond this
 //!                        due: a   due: b
 //! ```
 //!
-//! No list of those who wait is kept. The income until a promise is due is for those promised
+//! There is no list of waiting connections. The income until a promise is due is for those promised
 //! before, so the bucket needs to know one moment only; a promise that nobody claims, because the
 //! connection has gone, leaves its bytes for the next.
 //!
@@ -36,14 +36,14 @@ use crate::timers::{Stamp, Tick};
 const ALONE: u64 = 20;
 /// Portions in a second for all of several that wait.
 const IN_TURN: u64 = 200;
-/// Of a second's worth, the smallest burst. The loop wakes by ticks, a tick late at times; a bucket
-/// that is full by then would lose what comes meanwhile.
+/// The smallest burst is this part of a second's worth. The loop wakes by ticks, a tick late at
+/// times; a bucket that is full before then loses income.
 const BURST_MIN: u64 = 50;
-/// After so long one that waits looks whether the rate was changed.
+/// After so long a connection that waits checks if the rate was changed.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A limit on bytes per second. Clones share it: in the [`Limits`](super::Limits) of a listener it
-/// is that of all its connections together, in those of one connection its own.
+/// is the rate of all its connections together, in those of one connection its own.
 ///
 /// ```
 /// use waterwheel::net::{Limits, Rate};
@@ -52,8 +52,8 @@ pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// let limits = Limits { read_rate: Some(rate), ..Limits::default() };
 /// ```
 ///
-/// For each connection of a listener its own, a new one is given to each stream before it is
-/// opened, by [`Stream::adjust_limits`](super::Stream::adjust_limits).
+/// For a rate of its own, each connection of a listener gets a new one before it is opened, by
+/// [`Stream::adjust_limits`](super::Stream::adjust_limits).
 #[derive(Clone, Debug)]
 pub struct Rate(Rc<Bucket>);
 
@@ -61,11 +61,11 @@ pub struct Rate(Rc<Bucket>);
 struct Bucket {
     bytes_per_second: Cell<u64>,
     burst_bytes: Cell<u64>,
-    /// What may pass now, in thousandths of a byte; as of `filled`.
+    /// Bytes that may pass now, in thousandths; as of `filled`.
     level: Cell<u64>,
     /// The tick until which the income is in `level`; `None` before the first look.
     filled: Cell<Option<Tick>>,
-    /// The moment, in thousandths of a tick, until which all income is promised to those who wait.
+    /// The moment, in thousandths of a tick, until which all income is promised to waiting ones.
     promised: Cell<u64>,
 }
 
@@ -79,8 +79,8 @@ impl PartialEq for Rate {
 impl Eq for Rate {}
 
 impl Rate {
-    /// So many bytes in each second, and `burst_bytes` at once after a pause, as at the beginning.
-    /// A burst below 20 ms' worth is raised to that. A rate of 0 lets nothing pass but the burst.
+    /// So many bytes in each second, and `burst_bytes` at once after a pause and at the beginning.
+    /// A burst below 20 ms' worth is raised to that. A rate of 0 lets only the burst pass.
     pub fn new(bytes_per_second: u64, burst_bytes: u64) -> Rate {
         let rate = Rate(Rc::new(Bucket {
             bytes_per_second: Cell::new(bytes_per_second),
@@ -100,7 +100,7 @@ impl Rate {
         self.0.bytes_per_second.set(bytes_per_second);
         self.set_burst(bytes_per_second, burst_bytes);
         self.0.level.set(self.0.level.get().min(self.level_max()));
-        self.0.promised.set(tick.count().saturating_mul(1000)); // Breaks the promises made at the old rate.
+        self.0.promised.set(tick.count().saturating_mul(1000)); // Breaks old promises.
     }
 
     /// The rate.
@@ -122,8 +122,8 @@ impl Rate {
         self.burst_bytes().saturating_mul(1000)
     }
 
-    /// Takes in the income of the ticks that are over; answers up to which. A full bucket takes in
-    /// what begins after now, so that a part of a tick never counts for a whole one.
+    /// Takes in the income of the ticks that are over; returns the tick up to which. A full bucket
+    /// goes on with the tick after now, so that a part of a tick never counts for a whole one.
     fn fill(&self, now: Stamp) -> Tick {
         let tick = now.tick().max(self.0.filled.get().unwrap_or(Tick::START));
         let ticks = tick.since(self.0.filled.get().unwrap_or(tick));
@@ -136,7 +136,7 @@ impl Rate {
     }
 
     /// How many of `want` bytes may pass now, or the tick at which to ask again. `due` is that tick
-    /// for one that was told to wait.
+    /// for a connection that waits.
     fn ask(&self, now: Stamp, due: Option<Tick>, want: usize) -> Result<usize, Tick> {
         let tick = self.fill(now);
         // Promises reach as far as `promised`: one beyond that was broken.
@@ -145,7 +145,7 @@ impl Rate {
         let others = self.0.promised.get() >= tick.plus(1).count().saturating_mul(1000);
         let portion = self.portion(want as u64, others);
         let level = self.0.level.get() / 1000;
-        // What is above half a burst nobody has claimed in time: it is for anyone.
+        // Bytes above half a burst were not claimed in time: any connection may have them.
         let over = level.saturating_sub((self.burst_bytes() / 2).max(portion));
         let granted = match (others, due.is_some_and(|due| due <= now.tick())) {
             (false, _) => level,
@@ -160,7 +160,7 @@ impl Rate {
         Err(due.unwrap_or_else(|| self.promise(tick, want as u64)))
     }
 
-    /// Takes out what has passed.
+    /// Takes out the bytes that have passed.
     pub(super) fn spend(&self, bytes: usize) {
         let level = self.0.level.get();
         self.0.level.set(level.saturating_sub((bytes as u64).saturating_mul(1000)));
@@ -171,7 +171,7 @@ impl Rate {
         want.min(share).min(self.burst_bytes() / 2).max(1)
     }
 
-    /// Promises a portion behind those that are promised; the tick at which it is there.
+    /// Promises a portion behind those promised before; returns the tick at which it is there.
     fn promise(&self, tick: Tick, want: u64) -> Tick {
         let rate = self.bytes_per_second();
         let now = tick.count().saturating_mul(1000);
@@ -187,9 +187,10 @@ impl Rate {
     }
 }
 
-/// A connection's side of it. Until when it waits stands where nothing else can meanwhile.
+/// A connection's side of it. While a rate delays reading, `progress` holds the tick at which it
+/// may go on (for sending: the outbox's `since`). Nothing else uses the field during that time.
 impl Conn {
-    /// The rates may have changed, so whoever was held up asks anew.
+    /// The rates may have changed, so a connection that was delayed asks anew.
     pub(super) fn forget_rates(&mut self) {
         if self.has(mark::SLOWED_IN) && !self.has(mark::PAUSED) {
             self.marks |= mark::RESUMED;
@@ -202,12 +203,12 @@ impl Conn {
         self.marks &= !(mark::SLOWED_IN | mark::SLOWED_OUT);
     }
 
-    /// How much may be read now, of what there is room for. `None` while the rate holds it up: the
+    /// How many bytes may be read now, at most `room`. `None` while the rate delays it: the
     /// deadline calls again.
     pub(super) fn may_read(&mut self, now: Stamp, room: usize) -> Option<usize> {
         let Some(rate) = &self.seat.read_rate else { return Some(room) };
         if self.has(mark::CLOSING | mark::LAST_WORDS) {
-            return Some(room); // It is over soon, and behind this input may be its end.
+            return Some(room); // It ends soon, and its end may be behind this input.
         }
         let slowed = self.has(mark::SLOWED_IN);
         let due = self.progress.filter(|_| slowed).map(Stamp::next);
@@ -228,10 +229,10 @@ impl Conn {
         }
     }
 
-    /// How much may be sent now; `None` as for [`may_read`](Conn::may_read).
+    /// How many bytes may be sent now; `None` as for [`may_read`](Conn::may_read).
     pub(super) fn may_send(&mut self, now: Option<Stamp>) -> Option<usize> {
         let Some(rate) = &self.seat.write_rate else { return Some(usize::MAX) };
-        let now = now?; // A rate is a limit that asks.
+        let now = now?; // A rate needs the time, so it is there.
         let slowed = self.has(mark::SLOWED_OUT);
         let outbox = self.outbox.as_mut()?;
         let due = outbox.since.filter(|_| slowed).map(Stamp::next);

@@ -1,6 +1,6 @@
 //! The readable half of a call: from the kernel to the handler.
 //!
-//! Knows one connection and its backlog; when to read is for `drive.rs` to say.
+//! Knows one connection and its backlog; `drive.rs` decides when to read.
 //!
 //! # Read next
 //! `outbox.rs`: how the answer leaves.
@@ -13,8 +13,8 @@ use super::drive::{HandlerFn, LOOK_AND_READ, call};
 use super::event::{Event, Reason};
 use crate::reactor::{Context, Readiness, SCRATCH_BYTES, SourceId};
 
-/// For what it is read until the kernel has no more, and not only until a short read: the end may
-/// stand behind that, or an edge may have been missed.
+/// The readiness for which it is read until the kernel has no more, not only until a short read:
+/// the end may come after that, or an edge may have been missed.
 const TO_THE_END: Readiness = Readiness::READ_CLOSED
     .with(Readiness::WRITE_CLOSED)
     .with(Readiness::ERROR)
@@ -22,7 +22,7 @@ const TO_THE_END: Readiness = Readiness::READ_CLOSED
     .with(LOOK_AND_READ);
 
 /// Reads and delivers until the kernel has no more, the handler pauses, or the turn's budget is
-/// spent; whether the last, so that there may be more.
+/// spent. Returns true for the last: there may be more.
 pub(super) fn receive<S: 'static>(
     reactor: &mut Context<S>,
     state: &mut S,
@@ -33,7 +33,7 @@ pub(super) fn receive<S: 'static>(
     let callbacks = reactor.batch_len();
     let Some(conn) = reactor.get_mut(id) else { return false };
     let mut budget = conn.seat.read_bytes_in_turn(callbacks);
-    // If sending fails only while this reads, more may have arrived since the last read.
+    // If sending fails only during these reads, more may have arrived since the last one.
     let mut last_words = conn.has(mark::LAST_WORDS);
     if conn.has(mark::RESUMED) {
         // The read timeout begins anew; it may not even be armed.
@@ -42,13 +42,13 @@ pub(super) fn receive<S: 'static>(
             conn.progress = SOON;
         }
         conn.marks &= !mark::ARMED;
-        // One that was taken out while it was paused still is; one may be aborted since.
+        // One taken out of the loop while paused is still paused; it may also be aborted since.
         if conn.backlog.is_some() && !conn.has(mark::PAUSED) && !conn.is_closing() {
             deliver(reactor, state, id, &[], handler);
         }
     }
-    // After a short read the kernel has no more. It is asked all the same when the peer has closed,
-    // whose news the next read brings, and on Windows, where only `WouldBlock` arms the next edge.
+    // After a short read the kernel has no more. It is read again if the peer has closed, which the
+    // next read reports, and on Windows, where only `WouldBlock` arms the next edge.
     let to_the_end = cfg!(windows) || ready.intersects(TO_THE_END);
     let mut now = None;
     loop {
@@ -66,7 +66,7 @@ pub(super) fn receive<S: 'static>(
         }
         if conn.waits_for_budget() {
             await_budget(reactor, id);
-            return false; // Called again when more is left, or when it has sent what there is.
+            return false; // Called again when the budget has room, or when it has sent all.
         }
         let mut room = budget.min(SCRATCH_BYTES);
         if conn.seat.read_rate.is_some() {
@@ -97,7 +97,7 @@ pub(super) fn receive<S: 'static>(
                 if conn.io.has_more() {
                     // Much input and nothing to deliver: others get their turn first.
                     reactor.send(id.raw(), LOOK_AND_READ);
-                    last_words = false; // They are still to come.
+                    last_words = false; // The last words are still to come.
                 }
                 true
             }
@@ -178,8 +178,8 @@ pub(super) fn deliver<S: 'static>(
     conn.backlog = Some(backlog);
 }
 
-/// The input has ended, and anybody could have made that end. It is told with `Closed`, after what
-/// came before was answered.
+/// The input has ended, but anybody on the way could have caused that end. `Closed` reports it,
+/// after the bytes before it were answered.
 fn input_is_cut<S: 'static>(
     reactor: &mut Context<S>,
     state: &mut S,
@@ -189,7 +189,7 @@ fn input_is_cut<S: 'static>(
 ) {
     let conn = &mut reactor[id];
     if conn.has(mark::CLOSING) {
-        // Of input that is discarded nobody needs to know whether it was all.
+        // The input is discarded, so it does not matter if it was complete.
         end_of_input(reactor, state, id, Half::Finished, handler);
     } else if conn.has(mark::LAST_WORDS) {
         conn.fail(why.into()); // There is nobody to answer.
@@ -199,7 +199,7 @@ fn input_is_cut<S: 'static>(
     }
 }
 
-/// The peer has finished, or its input was cut. Our half follows in `settle`, also when the handler
+/// The peer has finished, or its input was cut. Our half follows in `settle`, even if the handler
 /// panics, unless the connection may stay half open.
 fn end_of_input<S: 'static, H: HandlerFn<S>>(
     reactor: &mut Context<S>,
@@ -219,8 +219,8 @@ fn end_of_input<S: 'static, H: HandlerFn<S>>(
     }
 }
 
-/// The backlog of a finished stream: shown to `Eof`, and gone after it, also if that panics. What
-/// the handler gave back waits for a [`NUDGE`](super::drive::NUDGE).
+/// The backlog of a finished stream: shown to `Eof`, and gone after it, even if that panics. Bytes
+/// that the handler gave back wait for a [`NUDGE`](super::drive::NUDGE).
 struct Shown<'a, S: 'static>(&'a mut Context<S>, SourceId<Conn>);
 
 impl<S: 'static> Drop for Shown<'_, S> {

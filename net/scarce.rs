@@ -1,22 +1,22 @@
-//! Scarce descriptors: who only waits to be closed makes room for who is to be served.
+//! Scarce descriptors: connections that only wait to be closed make room for new ones.
 //!
-//! Knows connections whose close lingers; never mentions who wants a descriptor.
+//! Knows connections whose close lingers; never mentions the code that wants a descriptor.
 //!
-//! A connection that was closed in order, by [`Conn::close`], keeps its socket until the peer closes,
-//! too, for all of [`Limits::close_grace`](super::Limits::close_grace). Who is refused, and stays,
-//! therefore costs as much as who is served. While there are descriptors that harms nobody. Where
-//! accept(2) or socket(2) meets the limit on them (EMFILE, ENFILE), the older half of those that
-//! have sent everything and only wait is closed there and then:
+//! A connection that was closed in order, by [`Conn::close`], keeps its socket until the peer
+//! closes, too, for up to [`Limits::close_grace`](super::Limits::close_grace). So a client that is
+//! refused and stays costs as much as one that is served. That does no harm while there are
+//! descriptors. When accept(2) or socket(2) meets the limit on them (EMFILE, ENFILE), the older
+//! half of those that have sent everything and only wait is closed at once:
 //!
 //! ```text
 //!   lingering, the oldest first   [1] [2] [3] [4] [5]       and one that still sends   [6]
 //!   EMFILE                         └───┴───┴── closed: their descriptors are free at once
 //! ```
 //!
-//! Half of them, so that who was accepted finds a descriptor for what it needs next, be it another
-//! connection or a lookup, and so that looking for them is paid for: O(sources) for each time, O(1)
-//! for each that is given up as long as all linger. The oldest, as their peers have had the longest
-//! time to read what they were sent.
+//! Half of them, so that an accepted connection also finds a descriptor for its next need (another
+//! connection, a lookup), and so that the search pays: it costs O(sources) each time, O(1) for each
+//! that is given up as long as all linger. The oldest, because their peers have had the longest
+//! time to read.
 //!
 //! # Read next
 //! `accept.rs`, which asks for it.
@@ -35,12 +35,12 @@ use crate::timers::Stamp;
 /// ENFILE and EMFILE, the same numbers on every Unix; and WSAEMFILE.
 const NONE_LEFT: [i32; 2] = if cfg!(windows) { [10_024; 2] } else { [23, 24] };
 
-/// Whether it says that there is no descriptor left.
+/// Returns true if the error says that there is no descriptor left.
 pub(super) fn is_scarce(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| NONE_LEFT.contains(&code))
 }
 
-/// Makes what takes a descriptor: if there is none left, with one that somebody gives up.
+/// Calls `make`, which takes a descriptor; again if none was left and a connection gave one up.
 pub(super) fn with_descriptor<S: 'static, T>(
     reactor: &mut Context<S>,
     mut make: impl FnMut() -> io::Result<T>,
@@ -51,8 +51,8 @@ pub(super) fn with_descriptor<S: 'static, T>(
     }
 }
 
-/// Closes the older half of the connections that only wait for their peers to close; how many. Their
-/// descriptors are free at once, and `Closed` is told in this turn or the next.
+/// Closes the older half of the connections that only wait for their peers to close; returns how
+/// many. Their descriptors are free at once; `Closed` is delivered in this turn or the next.
 pub(super) fn give_up<S: 'static>(reactor: &mut Context<S>) -> usize {
     let waiting = reactor.ids::<Conn>().into_iter().filter_map(|id| {
         let conn = reactor.get(id)?;
@@ -64,7 +64,7 @@ pub(super) fn give_up<S: 'static>(reactor: &mut Context<S>) -> usize {
     for (_, id) in &waiting {
         let conn = &mut reactor[*id];
         conn.io = Carrier::Other(Box::new(Gone));
-        conn.fail(Reason::Finished); // Unless something was noted before.
+        conn.fail(Reason::Finished); // Unless a reason was noted before.
         reactor.resume(id.raw(), Readiness::WRITABLE);
     }
     if !waiting.is_empty() {
@@ -74,8 +74,8 @@ pub(super) fn give_up<S: 'static>(reactor: &mut Context<S>) -> usize {
 }
 
 impl Conn {
-    /// Whether it was closed and has sent everything, so that only the peer's end is awaited, and
-    /// whether it holds a descriptor meanwhile.
+    /// Returns true if it was closed and has sent everything, so that it only waits for the peer's
+    /// end, and if it holds a descriptor while it waits.
     fn only_waits(&self) -> bool {
         self.has(mark::CLOSING)
             && self.is_lingering()

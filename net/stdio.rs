@@ -1,13 +1,13 @@
 //! Stdin, stdout and stderr as streams.
 //!
-//! Knows how to get a descriptor of our own to a file that others have open, too; what is done with
-//! it is in `descriptor.rs`.
+//! Knows how to get a descriptor of our own to a file that others have open, too; `descriptor.rs`
+//! uses it.
 //!
 //! A loop needs descriptors that do not block, and that is a property of the *open file
-//! description* (open(2)), which our stdin shares with the shell that started us and with everybody
-//! else it started. Made non-blocking, a shell's terminal looks to other programs as if it had
-//! ended or were broken. So pipes and terminals are opened anew through `/proc/self/fd`, for a
-//! description of our own:
+//! description* (open(2)), which our stdin shares with the shell that started us and with all other
+//! programs it started. If a shell's terminal is made non-blocking, other programs see it as ended
+//! or broken. So pipes and terminals are opened anew through `/proc/self/fd`, for a description of
+//! our own:
 //!
 //! ```text
 //!   shell ── fd 0 ──┐
@@ -15,9 +15,9 @@
 //!   loop ── fd 7 ────── description, does not ────┴── /dev/pts/3
 //! ```
 //!
-//! Where that does not work (not Linux, no `/proc`, somebody else's terminal after su(1), a socket)
-//! the shared one is changed, and put back when the stream is dropped; a process that is killed
-//! puts nothing back. Regular files are never opened anew: the position belongs to the description.
+//! Where that does not work (not Linux, no `/proc`, another user's terminal after su(1), a socket)
+//! the shared one is changed, and restored when the stream is dropped; a process that is killed
+//! restores nothing. Regular files are never opened anew: the position belongs to the description.
 //!
 //! # Read next
 //! `child/mod.rs`: other programs, by their stdin and stdout.
@@ -35,7 +35,7 @@ use crate::reactor::Context;
 /// O_NONBLOCK and O_NOCTTY, by the numbers of most Linux machines: opening a FIFO must not wait for
 /// its other end.
 const OPEN_FLAGS: i32 = 0o4000 | 0o400;
-/// Whether these are the numbers here, and the link leads to the file and not to the description.
+/// True if these are the numbers here, and the link leads to the file and not to the description.
 const REOPENS: bool = cfg!(all(
     target_os = "linux",
     not(any(
@@ -50,11 +50,11 @@ const REOPENS: bool = cfg!(all(
 /// The device number of /dev/ptmx, which makes a new terminal each time it is opened.
 const PTMX: u64 = 5 << 8 | 2;
 
-/// Stdin and stdout as one stream: what is typed arrives as `Data`, what is written is printed.
+/// Stdin and stdout as one stream: typed bytes arrive as `Data`, written bytes are printed.
 ///
 /// It begins with [`Limits::half_open`]: after the end of stdin (Ctrl-D) it may be written to until
-/// it is closed. Closing it ends the stream and not the process's stdin and stdout: whoever reads
-/// our stdout hears of the end when the process ends (a socket is shut down, though).
+/// it is closed. Closing it ends the stream and not the process's stdin and stdout: a reader of our
+/// stdout sees the end when the process ends (a socket is shut down, though).
 ///
 /// Bytes that `std::io::stdin` has buffered are not seen here, and the other way round.
 ///
@@ -120,7 +120,7 @@ fn inherited(fd: BorrowedFd<'_>, write: bool) -> io::Result<Side> {
     }
 }
 
-/// The same file, opened anew, if it is one for which that changes nothing else.
+/// The same file, opened anew, if that has no other effect on such a file.
 fn reopened(shared: &File, write: bool) -> Option<File> {
     let kind = shared.metadata().ok()?;
     let is_terminal = || shared.is_terminal() && kind.rdev() != PTMX;

@@ -1,9 +1,9 @@
 //! A stream on its way into the loop: accepted, connected, or handed over, and not yet opened.
 //!
-//! Knows how to register a connection; what happens then is in `drive.rs`.
+//! Knows how to register a connection; `drive.rs` does the rest.
 //!
 //! # Read next
-//! `transport.rs`: what carries it.
+//! `transport.rs`: the transport that carries it.
 
 use std::net::SocketAddr;
 
@@ -17,7 +17,7 @@ use super::limits::{Limits, Seat};
 use super::transport::{Carrier, Transport};
 use crate::reactor::{Context, Interest, Options, SourceId};
 
-/// A connected stream that nobody handles yet: open it, or drop it and the peer is closed.
+/// A connected stream that has no handler yet. Open it; dropping it closes the connection.
 #[derive(Debug)]
 #[must_use = "dropping it closes the connection"]
 pub struct Stream {
@@ -30,7 +30,7 @@ impl Stream {
         Stream { conn: Conn::new(Carrier::Tcp(stream), seat), peer }
     }
 
-    /// Its socket, if nothing is between: for options.
+    /// Its TCP socket, for options; `None` if the transport is another.
     pub(super) fn socket(&self) -> Option<SockRef<'_>> {
         match &self.conn.io {
             Carrier::Tcp(stream) => Some(SockRef::from(stream)),
@@ -48,8 +48,8 @@ impl Stream {
         Stream { conn: Conn::new(Carrier::Other(transport), seat), peer }
     }
 
-    /// A stream that has one half only. Nobody hears the other one end: a reader refuses writes,
-    /// and is closed after `Eof`; a writer is told neither `Data` nor `Eof`.
+    /// A stream that has one half only. No event reports the end of the other: a reader refuses
+    /// writes, and is closed after `Eof`; a writer gets neither `Data` nor `Eof`.
     pub fn one_way<T: Transport + 'static>(transport: T, reads: bool) -> Stream {
         let mut stream = Stream::over(transport);
         let absent = if reads { &mut stream.conn.sending } else { &mut stream.conn.receiving };
@@ -77,7 +77,7 @@ impl Stream {
         self
     }
 
-    /// Changes some of the limits, those of its listener as a rule, for this connection alone.
+    /// Changes some of the limits (usually those of its listener) for this connection alone.
     ///
     /// ```
     /// use waterwheel::{Reactor, net::{Rate, tcp}};
@@ -98,7 +98,7 @@ impl Stream {
     }
 
     /// Counts it among a server's connections, which a [`drain`](super::drain()) ends. Those that a
-    /// listener has accepted are; one over a transport that wraps such a one needs to be told.
+    /// listener has accepted are; a stream over a transport that wraps one of them needs this call.
     pub fn accepted(mut self) -> Stream {
         self.conn.seat = self.conn.seat.accepted();
         self
@@ -109,8 +109,8 @@ impl Stream {
         self.conn.write(bytes)
     }
 
-    /// Delivers bytes as if they came from the peer, before any that do: for whoever takes over a
-    /// connection in the middle of its input.
+    /// Delivers bytes as if they came from the peer, before any that do: for a program that takes
+    /// over a connection in the middle of its input.
     pub fn unread(mut self, bytes: &[u8]) -> Stream {
         if !bytes.is_empty() {
             self.conn.backlog.get_or_insert_default().bytes.extend_from_slice(bytes);
@@ -119,20 +119,20 @@ impl Stream {
         self
     }
 
-    /// As one end of a link: half open, not paused, and told again that the peer has finished if
-    /// whoever had it was told already.
+    /// Makes it one end of a link: half open and not paused. If the input has ended already, `Eof`
+    /// is delivered again.
     pub(super) fn linked(mut self) -> Stream {
         self.conn.marks |= mark::LINKED;
         self.conn.marks &= !mark::PAUSED;
         if self.conn.is_read_out() && !self.conn.has_failed() && !self.conn.io.is_one_way() {
-            self.conn.receiving = Half::Open; // Reading past the end answers the same again.
+            self.conn.receiving = Half::Open; // Reading past the end returns the same again.
             self.conn.end = None;
         }
         self
     }
 
-    /// Hands the stream to the loop and its events to `handler`. Should the system refuse to watch
-    /// it, the handler is told so by `Closed` in the next turn.
+    /// Hands the stream to the loop and its events to `handler`. If the system refuses to watch
+    /// it, the handler gets `Closed` in the next turn.
     ///
     /// # Panics
     /// With more sources than a token can number: 2^31, or 2^19 on 32-bit targets.
@@ -145,7 +145,7 @@ impl Stream {
         self.open_handled(reactor, handler)
     }
 
-    /// [`open`](Stream::open) with a handler that is told `Eof` of an input that was cut, too.
+    /// [`open`](Stream::open) with a handler that gets `Eof` also for an input that was cut.
     #[track_caller]
     pub fn open_hearing_cuts<S, F>(self, reactor: &mut Context<S>, handler: F) -> SourceId<Conn>
     where

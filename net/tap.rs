@@ -1,30 +1,30 @@
-//! A tap: what a link passes on, seen on its way, and changed.
+//! A tap: it sees the bytes that a link passes on, and may change them.
 //!
-//! Knows the two ends of a link; never mentions what the bytes mean.
+//! Knows the two ends of a link; never mentions the meaning of the bytes.
 //!
 //! ```text
 //!   a ──Data──▶ tap ─ Pass ──────▶ b     the same bytes
-//!                   ─ Replace(x) ▶ b     others; what b has no room for waits here, and a with it
+//!                   ─ Replace(x) ▶ b     others; those that b has no room for wait here, a as well
 //!                   ─ Drop               nothing; a goes on
 //!                   ─ Wait               the same bytes come again after `resume`
 //!                   ─ Cut                both get a reset
-//!   a ──Eof───▶ tap ─ Replace(x) ▶ b     last words, then FIN; but for Cut, any other is only FIN
+//!   a ──Eof───▶ tap ─ Replace(x) ▶ b     last bytes, then FIN; any other but Cut: only FIN
 //! ```
 //!
 //! # Rules
-//! 1. The tap sees each byte of a side once and in order, cut into pieces anyhow; again only after
-//!    it has said `Wait`. A reset it does not see: the report tells of that. Nor does it see the end
-//!    of an input that was cut, such as TLS without close_notify: that is not passed on as an end.
-//! 2. What it passes or puts in its place goes out in that order. A side is read from only while
-//!    the other has room, as without a tap: beside `outbox_bytes_high` and one read, what waits is
-//!    what is left of one replacement.
-//! 3. `Eof` comes behind the last byte, and the FIN goes behind what the tap has made of it.
+//! 1. The tap sees each byte of a side once and in order, in pieces of any size; again only after
+//!    it has returned `Wait`. It does not see a reset: the report has that. It does not see the end
+//!    of a cut input either, such as TLS without close_notify: that is not passed on as an end.
+//! 2. Bytes that it passes or replaces go out in that order. A side is read from only while the
+//!    other has room, as without a tap: beside `outbox_bytes_high` and one read, only the rest of
+//!    one replacement waits.
+//! 3. `Eof` comes behind the last byte, and the FIN goes behind the last byte of the tap.
 //!
 //! # Left out
-//! Bytes out of turn: a tap answers what passes, and has no say while nothing does. It does not see
-//! where a message ends; whoever needs frames opens the two streams with a codec, and writes to each
-//! what came from the other. `Wait` holds up a whole direction, so a delay by it is one of a piece
-//! at a time, and what comes behind arrives in one piece with it.
+//! Bytes out of turn: a tap is called only when something passes. It does not see where a message
+//! ends; a program that needs frames opens the two streams with a codec, and writes to each the
+//! frames of the other. `Wait` holds up a whole direction, so it delays one piece at a time, and
+//! later bytes arrive in one piece with it.
 //!
 //! # Read next
 //! `rate.rs`: how fast a connection may be.
@@ -42,7 +42,7 @@ use crate::reactor::{Context, SourceId};
 /// One side of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Side {
-    /// The one that was given first.
+    /// The side that was given first.
     A,
     /// The other.
     B,
@@ -62,7 +62,7 @@ impl Side {
     }
 }
 
-/// What is to pass a link.
+/// Something that is to pass a link.
 #[derive(Clone, Copy, Debug)]
 pub enum Passing<'a> {
     /// Bytes that came from that side.
@@ -71,7 +71,7 @@ pub enum Passing<'a> {
     Eof(Side),
 }
 
-/// What becomes of it.
+/// The decision of a tap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tap {
     /// It goes on as it is.
@@ -80,18 +80,18 @@ pub enum Tap {
     Replace(Vec<u8>),
     /// Nothing goes. An end cannot be dropped: it passes.
     Drop,
-    /// It is not looked at yet: the same bytes come again after [`resume`](Link::resume), and until
-    /// then nothing is read from that side. An end passes.
+    /// No decision yet: the same bytes come again after [`resume`](Link::resume), and until then
+    /// nothing is read from that side. An end passes.
     ///
-    /// A peer that goes meanwhile is not noticed before that, so the program resumes in any case.
+    /// Until then it is not noticed if the peer goes, so the program must resume in any case.
     Wait,
     /// Both peers get a reset at once, as by [`Link::abort`].
     Cut,
 }
 
 /// [`link`](super::link()) with a tap, which is asked about all that passes, in both directions.
-/// [`LinkEnd::bytes`](super::LinkEnd::bytes) counts what was passed on, so what is put in the place
-/// of something else, and not what is dropped.
+/// [`LinkEnd::bytes`](super::LinkEnd::bytes) counts the bytes that were passed on, replacements
+/// included, dropped bytes not.
 ///
 /// ```
 /// use waterwheel::{Reactor, net::{self, Event, Passing, Side, Tap, memory}};
@@ -149,13 +149,13 @@ where
 }
 
 impl SourceId<Link> {
-    /// [`Link::resume`], wherever one is: from a timer, say. False if the link has gone.
+    /// [`Link::resume`] from any callback, such as a timer. Returns false if the link has gone.
     pub fn resume<S: 'static>(self, reactor: &mut Context<S>, from: Side) -> bool {
         reactor.get_mut(self).map(|link| link.resume(from)).is_some()
     }
 }
 
-/// What both sides' handlers share.
+/// The state that both sides' handlers share.
 struct Tapped<T> {
     tap: RefCell<T>,
     /// By the side they come from.
@@ -165,9 +165,9 @@ struct Tapped<T> {
 /// One direction.
 #[derive(Default)]
 struct Lane {
-    /// What was to go on and found no room. Nothing is read from the side until it has gone.
+    /// Bytes that found no room. Nothing is read from the side until they have gone.
     rest: RefCell<Vec<u8>>,
-    /// What is to happen to the sink when that has gone.
+    /// The next step for the sink when they have gone.
     then: Cell<Then>,
 }
 
@@ -176,20 +176,20 @@ struct Lane {
 enum Then {
     #[default]
     Read,
-    /// The end was told.
+    /// The tap has got the end.
     Finish,
-    /// The side has gone, in order; what its peer says is nobody's.
+    /// The side has gone, in order; input from the other side has no receiver.
     Close,
 }
 
-/// Whether a sink takes more, less its own limits; `None` if it takes nothing any more.
+/// The pressure of a sink, by its own limits; `None` if it takes nothing any more.
 type Taken = Option<Pressure>;
 
 impl Lane {
-    /// Gives bytes to the sink, and keeps what it has no room for.
+    /// Gives bytes to the sink, and keeps those that it has no room for.
     fn give(&self, sink: &mut Conn, bytes: &[u8]) -> Taken {
         if self.is_held_up() {
-            // Somebody else has resumed the side: behind what waits.
+            // Other code has resumed the side: these go behind the bytes that wait.
             self.rest.borrow_mut().extend_from_slice(bytes);
             return Some(Pressure::AboveHigh);
         }
@@ -213,7 +213,7 @@ impl Lane {
         !self.rest.borrow().is_empty()
     }
 
-    /// Ends the sink, behind what there is to send.
+    /// Ends the sink, behind the bytes that are to be sent.
     fn end(&self, sink: &mut Conn) {
         match self.then.get() {
             _ if self.is_held_up() => {} // `Drained` comes.
@@ -284,7 +284,7 @@ where
     }
 }
 
-/// Gives bytes to the other side; the one they come from waits if that has no more room.
+/// Gives bytes to the other side. The side that they come from waits if there is no more room.
 fn give<S: 'static>(
     reactor: &mut Context<S>,
     from: (SourceId<Link>, usize),
@@ -301,7 +301,7 @@ fn give<S: 'static>(
             Some(Pressure::Below) => {}
             Some(_) => source.pause(),
             None if bytes.is_empty() => {}
-            None => source.abort(), // As without a tap: somebody has shut the other side down.
+            None => source.abort(), // As without a tap: other code has shut the sink down.
         }
     }
 }
@@ -334,7 +334,7 @@ fn drained<S: 'static>(
         lane.end(conn);
         match taken {
             Some(Pressure::Below) if !lane.is_held_up() => {}
-            Some(_) => return, // Until it is told again.
+            Some(_) => return, // Until the next `Drained`.
             None => return link::abort(reactor, source),
         }
     }

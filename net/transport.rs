@@ -1,4 +1,4 @@
-//! What carries a connection's bytes.
+//! The transport that carries a connection's bytes.
 //!
 //! Knows non-blocking streams; never mentions buffers or handlers.
 //!
@@ -15,25 +15,25 @@ use mio::event::Source;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
-/// A non-blocking byte stream: TCP, or whatever a [`Conn`](super::Conn) is to run over.
+/// A non-blocking byte stream that a [`Conn`](super::Conn) runs over: TCP, or any other.
 ///
 /// It reports readiness by edges, through the selector it registers with or by
-/// [`resume`](crate::reactor::Context::resume). Of a hang-up or an error that is told by the latter
-/// a read or a write has to say more: only the kernel's own word is taken for the end. A read that fills less than the buffer means that
-/// all there was has been read; a write that takes less than was offered means that it is full.
+/// [`resume`](crate::reactor::Context::resume). If `resume` reports a hang-up or an error, a read
+/// or a write must confirm it: only the kernel's own report is taken for the end. A short read
+/// means that all there was has been read; a short write means that the transport is full.
 pub trait Transport: Source + fmt::Debug + Any {
     /// Reads; 0 is the end of the stream.
     ///
     /// # Errors
-    /// `WouldBlock` when there is nothing now; `UnexpectedEof` when the input has ended and not by
-    /// the peer's word, so that what came before can still be answered; any other ends the
-    /// connection.
+    /// `WouldBlock` when there is nothing now; `UnexpectedEof` when the input has ended, but the
+    /// peer did not announce that end, so that the bytes before it can still be answered; any other
+    /// ends the connection.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
 
-    /// Writes from several pieces, in order, as much as goes.
+    /// Writes from several pieces, in order, as much as there is room for.
     ///
     /// # Errors
-    /// `WouldBlock` when nothing goes now; any other ends the connection.
+    /// `WouldBlock` when there is no room now; any other ends the connection.
     fn write(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize>;
 
     /// Tells the peer that nothing more will be written.
@@ -42,13 +42,13 @@ pub trait Transport: Source + fmt::Debug + Any {
     /// The peer is gone.
     fn finish(&mut self) -> io::Result<()>;
 
-    /// Whether it has bytes of its own to send, which nobody wrote: the records of a protocol that
-    /// it speaks, or the end that [`finish`](Transport::finish) could not send yet.
+    /// Returns true if it has bytes of its own to send, beside those written: the records of a
+    /// protocol that it speaks, or the end that [`finish`](Transport::finish) could not send yet.
     fn owes(&self) -> bool {
         false
     }
 
-    /// Sends what it owes, as much as goes. When that is all it owes nothing any more.
+    /// Sends the bytes that it owes, as many as there is room for. It then owes only the rest.
     ///
     /// # Errors
     /// `WouldBlock` when something is left; any other ends the connection.
@@ -56,40 +56,40 @@ pub trait Transport: Source + fmt::Debug + Any {
         Ok(())
     }
 
-    /// Whether the next read is worth a try although the last one filled less than the buffer, or
-    /// found nothing: it takes in what it is sent in pieces of its own.
+    /// Returns true if another read is worth a try even after a short read or `WouldBlock`: it
+    /// takes in its input in pieces of its own.
     fn has_more(&self) -> bool {
         false
     }
 
-    /// Bytes of memory that its own buffers take, beside what is the same for an idle one.
+    /// Bytes of memory that its own buffers take, beyond those of an idle one.
     fn buffered_bytes(&self) -> usize {
         0
     }
 
-    /// Whether it was sent a part of what it can deliver only when the rest is there.
+    /// Returns true if it has received a part of something that it can deliver only as a whole.
     fn is_amid(&self) -> bool {
         false
     }
 
-    /// Whether bytes have come since this was asked last, be it that none can be delivered yet.
+    /// Returns true if bytes have come since the last call, even if none can be delivered yet.
     fn has_heard(&mut self) -> bool {
         false
     }
 
-    /// Whether nothing has come that nobody has read yet, the end included; found out by asking,
-    /// without taking anything away. True where that cannot be asked.
+    /// Returns true if there is no unread input and no pending end of stream. Peeks; consumes
+    /// nothing. True also where it cannot peek.
     fn is_silent(&mut self) -> bool {
         true
     }
 
-    /// Whether it holds a descriptor that is free as soon as it is dropped. Where there are none left,
-    /// a connection that only waits for its peer to close is given up if it does.
+    /// Returns true if dropping it frees a descriptor at once. If so, a connection that only waits
+    /// for its peer to close is given up when there are no descriptors left.
     fn holds_descriptor(&self) -> bool {
         false
     }
 
-    /// Makes dropping it a reset, where there is such a thing.
+    /// Makes dropping it a reset, if the transport has resets.
     fn reset_on_drop(&mut self) {}
 
     /// The peer's address, where it has one.
@@ -100,7 +100,7 @@ pub trait Transport: Source + fmt::Debug + Any {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Who is at the other end, where the kernel knows.
+    /// Process, user and group of the peer, where the kernel knows them.
     ///
     /// # Errors
     /// `Unsupported` where it does not.
@@ -109,16 +109,16 @@ pub trait Transport: Source + fmt::Debug + Any {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Whether both directions lead to one peer, as a socket's do, and nobody else has this end.
+    /// Returns true if both directions lead to one peer and this end is not shared: for a socket.
     ///
-    /// Not so for a pair of pipes or a terminal. There, closing does not wait for the other side to
-    /// close, a failed write says nothing of what is to be read, a hang-up is one direction's, and
-    /// dropping may leave the descriptor registered, since another one may keep its file open.
+    /// Not so for a pair of pipes or a terminal: closing does not wait for the other side, a failed
+    /// write says nothing about the input, a hang-up is of one direction only, and dropping may
+    /// leave the descriptor registered, since another one may keep its file open.
     fn is_one_peer(&self) -> bool {
         true
     }
 
-    /// Whether it has one direction only: the other does not end, since it never was.
+    /// Returns true if it has one direction only. The other one never existed, so it does not end.
     fn is_one_way(&self) -> bool {
         false
     }
@@ -215,7 +215,7 @@ impl Carrier {
         Carrier::Other(Box::new(transport))
     }
 
-    /// Whether it is a socket of TCP, and nothing between.
+    /// Returns true if it is a TCP socket itself, with nothing between.
     pub(super) fn is_tcp(&self) -> bool {
         matches!(self, Carrier::Tcp(_))
     }

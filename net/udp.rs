@@ -1,25 +1,25 @@
 //! UDP: datagrams between hosts.
 //!
-//! Knows addresses, multicast groups and socket options; what the loop does with a socket is in
-//! `datagram.rs`.
+//! Knows addresses, multicast groups and socket options; `datagram.rs` is the loop's side of a
+//! socket.
 //!
 //! Nothing about a datagram is certain: it may be lost, doubled, overtaken, and its sender's
-//! address may be a lie. So whoever answers one with more bytes than it has can be made a weapon
-//! against the address it claims to come from.
+//! address may be false. So a server that answers with more bytes than it was sent can be misused
+//! to attack the address that the datagram claims to come from.
 //!
-//! A socket on `0.0.0.0` or `[::]` has all addresses of its host, and what it sends leaves from the
+//! A socket on `0.0.0.0` or `[::]` has all addresses of its host, and its datagrams leave from the
 //! one that the kernel chooses for the way: not always the one by which the peer knows us, and a
-//! peer with a connected socket hears nobody else. [`Bind::packet_info`] (feature `packet-info`)
-//! tells where a datagram arrived, and [`Socket::send_from`] answers from there; without it, bind a
-//! socket to each address.
+//! connected peer accepts datagrams only from that. [`Bind::packet_info`] (feature `packet-info`)
+//! reports where a datagram arrived, and [`Socket::send_from`] answers from there; without it, bind
+//! a socket to each address.
 //!
 //! # Left out
 //! Several datagrams in one system call, recvmmsg(2) and sendmmsg(2). They save nearly all of the
 //! two calls that a request and its answer cost here, and no time: with nix's safe functions, 64
 //! datagrams of 64 bytes at a time on loopback, receiving one took 0.78 µs instead of 0.56, sending
 //! one 1.82 instead of 1.77 (Linux 6.18, a virtual machine; 1,400 bytes: 0.87 for 0.63, 1.96 for
-//! 1.92). The kernel reads and writes a header for each. Where entering the kernel costs more, up to
-//! a sixth may be won; it would want a buffer for each datagram, and a queue of those to send.
+//! 1.92). The kernel reads and writes a header for each. Where entering the kernel costs more, up
+//! to a sixth may be won; it would need a buffer for each datagram, and a queue of those to send.
 //!
 //! # Read next
 //! `unix/mod.rs`: sockets that are files.
@@ -49,11 +49,11 @@ use packet_info::{Control, send_from};
 
 /// A UDP socket.
 pub type Socket = datagram::Socket<UdpCarrier>;
-/// What a UDP socket tells.
+/// An event of a UDP socket.
 pub type Event<'a> = datagram::Event<'a, SocketAddr>;
 
-/// Binds a socket to `addr` and calls `handler` with what it receives. One on `0.0.0.0` or `[::]`
-/// may answer from another address than it was asked at: see [`Socket::send_from`].
+/// Binds a socket to `addr` and calls `handler` for all it receives. One on `0.0.0.0` or `[::]` may
+/// answer from another address than it was asked at: see [`Socket::send_from`].
 ///
 /// ```no_run
 /// use waterwheel::{Reactor, net::udp};
@@ -70,7 +70,7 @@ pub type Event<'a> = datagram::Event<'a, SocketAddr>;
 ///
 /// # Errors
 /// The address is taken, not ours, or no address; the error names it. A host name is looked up,
-/// which blocks, and of its addresses the first that will have it is bound.
+/// which blocks, and the first of its addresses that can be bound is used.
 #[track_caller]
 pub fn bind<S, F>(
     reactor: &mut Context<S>,
@@ -85,12 +85,12 @@ where
 }
 
 /// Binds a socket to a port of the system's choice and connects it to `peer`, an address: it sends
-/// there with [`send`](Socket::send), hears nobody else, and is told when nobody is there.
+/// there with [`send`](Socket::send), receives only from it, and an event reports a missing peer.
 ///
-/// A name may have several addresses, and connecting says of none whether anybody is there: only a
-/// datagram finds out, if a `ConnectionRefused` ([`Event::Error`]) or an answer comes. Whoever has a
-/// name looks it up on a worker ([`ToAddresses`] in a [`Context::offload`]), connects to the
-/// first, and when it is refused to the next, and sends again; the example `nc` does so.
+/// A name may have several addresses, and connecting does not find out if a peer is there: only a
+/// datagram does, if a `ConnectionRefused` ([`Event::Error`]) or an answer comes. For a name, look
+/// it up on a worker ([`ToAddresses`] in a [`Context::offload`]), connect to the first address, and
+/// when that is refused to the next, and send again; the example `nc` does so.
 ///
 /// # Errors
 /// No route, no free port. The error names the peer.
@@ -131,7 +131,7 @@ where
 /// ```
 pub type Bind = datagram::Bind<Options>;
 
-/// What [`Bind`] lets one choose for UDP only.
+/// The options of [`Bind`] for UDP only.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Options {
     peer: Option<SocketAddr>,
@@ -149,14 +149,14 @@ pub struct Options {
 }
 
 impl Bind {
-    /// Connects the socket: it hears and sends to this address only.
+    /// Connects the socket: it receives from and sends to this address only.
     pub fn peer(mut self, peer: SocketAddr) -> Bind {
         self.kind.peer = Some(peer);
         self
     }
 
-    /// Lets several sockets have the address (`SO_REUSEADDR`): each gets what is sent to a group or
-    /// broadcast, and the last one bound the rest. Off.
+    /// Lets several sockets have the address (`SO_REUSEADDR`): each gets the datagrams to a group
+    /// or broadcast, and the last one bound gets the rest. Off.
     pub fn reuse_address(mut self, reuse: bool) -> Bind {
         self.kind.reuse_address = reuse;
         self
@@ -175,7 +175,7 @@ impl Bind {
         self
     }
 
-    /// Whether a socket bound to `[::]` leaves IPv4 alone (`IPV6_V6ONLY`). The system's choice.
+    /// True if a socket bound to `[::]` leaves IPv4 alone (`IPV6_V6ONLY`). The system's choice.
     pub fn only_v6(mut self, only: bool) -> Bind {
         self.kind.only_v6 = Some(only);
         self
@@ -193,15 +193,15 @@ impl Bind {
         self
     }
 
-    /// Whether this host hears what it sends to a group itself. Yes on every system.
+    /// True if this host also gets its own datagrams to a group. True on every system.
     pub fn multicast_loop(mut self, hears: bool) -> Bind {
         self.kind.multicast_loop = Some(hears);
         self
     }
 
-    /// Whether the socket hears all groups that anybody on this host has joined, if it is bound to
-    /// `0.0.0.0` or `[::]`, and not only its own (`IP_MULTICAST_ALL`, on Linux; elsewhere this does
-    /// nothing). Yes on Linux.
+    /// True if a socket bound to `0.0.0.0` or `[::]` receives from all groups that any socket of
+    /// this host has joined, and not only from its own (`IP_MULTICAST_ALL`, on Linux; elsewhere
+    /// this does nothing). True on Linux.
     pub fn multicast_all(mut self, all: bool) -> Bind {
         self.kind.multicast_all = Some(all);
         self
@@ -248,8 +248,8 @@ impl Bind {
         self.serve(reactor, carrier, handler).map_err(|error| named(addr, &error))
     }
 
-    /// Takes over a socket that somebody else has bound, and maybe connected; see
-    /// [`tcp::Listen::adopt`](crate::net::tcp::Listen::adopt). Its options are whose it was.
+    /// Takes over a socket that another program has bound, and maybe connected; see
+    /// [`tcp::Listen::adopt`](crate::net::tcp::Listen::adopt). Its options stay as they are.
     ///
     /// # Errors
     /// It is not a UDP socket, or an option is asked for that is not one of all datagram sockets:
@@ -330,7 +330,7 @@ impl Socket {
         self.carrier.addr
     }
 
-    /// Where the datagram that was told last has arrived; `None` unless
+    /// Where the datagram that was delivered last has arrived; `None` unless
     /// [`Bind::packet_info`](Bind) asked for it.
     ///
     /// ```no_run
@@ -373,12 +373,12 @@ impl Socket {
     }
 
     /// Datagrams that the kernel has thrown away since the socket was made, because its buffer was
-    /// full ([`Bind::receive_buffer_bytes`]) or they came damaged. On Linux; `None` elsewhere, and if
-    /// `/proc` cannot be read.
+    /// full ([`Bind::receive_buffer_bytes`]) or they came damaged. On Linux; `None` elsewhere, and
+    /// if `/proc` cannot be read.
     ///
     /// # Cost
-    /// It reads the kernel's table of all UDP sockets, a line for each: a question for every few
-    /// seconds, not for each datagram.
+    /// It reads the kernel's table of all UDP sockets, a line for each: call it every few seconds,
+    /// not for each datagram.
     pub fn dropped(&self) -> Option<u64> {
         #[cfg(any(target_os = "android", target_os = "linux"))]
         return drops::of(&self.carrier.socket, self.carrier.addr.is_ipv6());
@@ -386,7 +386,7 @@ impl Socket {
         None
     }
 
-    /// Receives what is sent to an IPv4 group from now on, on the interface with that address;
+    /// From now on receives the datagrams to an IPv4 group, on the interface with that address;
     /// `0.0.0.0` is the system's choice.
     ///
     /// # Errors
@@ -395,7 +395,7 @@ impl Socket {
         self.carrier.socket.join_multicast_v4(group, interface)
     }
 
-    /// Takes [`join_v4`](Socket::join_v4) back.
+    /// Undoes [`join_v4`](Socket::join_v4).
     ///
     /// # Errors
     /// It was not joined on this interface.
@@ -403,7 +403,7 @@ impl Socket {
         self.carrier.socket.leave_multicast_v4(group, interface)
     }
 
-    /// Receives what is sent to an IPv6 group from now on, on the interface with that index; 0 is
+    /// From now on receives the datagrams to an IPv6 group, on the interface with that index; 0 is
     /// the system's choice.
     ///
     /// # Errors
@@ -412,7 +412,7 @@ impl Socket {
         self.carrier.socket.join_multicast_v6(group, interface)
     }
 
-    /// Takes [`join_v6`](Socket::join_v6) back.
+    /// Undoes [`join_v6`](Socket::join_v6).
     ///
     /// # Errors
     /// It was not joined on this interface.
@@ -421,22 +421,22 @@ impl Socket {
     }
 }
 
-/// What carries UDP datagrams.
+/// The carrier of UDP datagrams.
 #[derive(Debug)]
 pub struct UdpCarrier {
     socket: UdpSocket,
     addr: SocketAddr,
-    /// For a socket that asked: how it is told, and of the last datagram.
+    /// For a socket that asked: the buffer for control messages, and the last datagram's arrival.
     arrivals: Option<(Control, Option<Arrival>)>,
 }
 
 /// Where a datagram has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
-    /// Whom it was sent to: an address of this host, a group or a broadcast address.
+    /// The address it was sent to: one of this host, a group or a broadcast address.
     pub to: IpAddr,
-    /// This host's own address there, from which an answer is expected: the same, unless it was sent
-    /// to many. `None` if the kernel does not say, as for groups of IPv6.
+    /// This host's own address there, from which an answer is expected: the same, unless it was
+    /// sent to many. `None` if the kernel does not report it, as for groups of IPv6.
     pub own: Option<IpAddr>,
     /// The network interface, by its index.
     pub interface: u32,

@@ -1,11 +1,11 @@
 //! A wire: two ends in one loop, and the bytes between them.
 //!
-//! Knows transports and the reactor's [`Resumer`]; never mentions sockets. How long a thing takes
-//! from end to end is its [`Carrier`]'s affair: none at all in `memory.rs`, as long as a seed says
-//! in `sim/`.
+//! Knows transports and the reactor's [`Resumer`]; never mentions sockets. The [`Carrier`] decides
+//! how long a thing takes from end to end: no time in `memory.rs`, as long as a seed says in
+//! `sim/`.
 //!
-//! What an end writes goes into its peer's buffer at once, and a *parcel* tells when it has
-//! arrived:
+//! Bytes that an end writes go into its peer's buffer at once, and a *parcel* reports when they
+//! have arrived:
 //!
 //! ```text
 //!                ┌──────── buffer_bytes at most ────────┐
@@ -14,18 +14,18 @@
 //!                            ◀── Parcel::Bytes(n) moves this line
 //! ```
 //!
-//! So there is one bound, one copy in and one out, and a reset takes away what is right of the
-//! line.
+//! So there is one bound, one copy in and one out, and a reset takes away the bytes to the right of
+//! the line.
 //!
 //! # Rules
-//! The ends behave as TCP's do, Linux's in particular, so that what runs over them notices nothing:
-//! 1. An edge tells all that holds at that moment, as epoll's do, and registering is an edge. So
-//!    one that came while nobody was registered is not lost.
-//! 2. What has arrived before a reset can be read, then the reset is told, once, and then the end.
-//!    Behind a FIN reads answer 0, also when a reset follows it.
+//! The ends behave as TCP's do, Linux's in particular, so protocols over them see no difference:
+//! 1. An edge reports all that holds at that moment, as epoll's do, and registering is an edge. So
+//!    an edge that came before the registration is not lost.
+//! 2. Bytes that arrived before a reset can be read, then the reset is reported, once, and then the
+//!    end. Behind a FIN reads return 0, also when a reset follows it.
 //! 3. An end that is dropped sends FIN; with unread input, or after `reset_on_drop`, RST. Bytes
-//!    that arrive where nobody is are answered with RST, so a write to a gone peer succeeds and the
-//!    next does not.
+//!    that arrive at a dropped end are answered with RST, so a write to a gone peer succeeds and
+//!    the next one fails.
 //!
 //! # Read next
 //! `memory.rs`: the carrier without a network.
@@ -44,7 +44,7 @@ use super::transport::Transport;
 use crate::reactor::{RawId, Readiness, Resumer};
 use crate::timers::Tick;
 
-/// What travels to an end.
+/// A message that travels to an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Parcel {
     /// So many bytes have arrived.
@@ -57,11 +57,11 @@ pub(super) enum Parcel {
     Room,
     /// The peer has taken the connection.
     Opened,
-    /// Nobody listens there.
+    /// There is no listener.
     Refused,
 }
 
-/// What brings parcels from one end of a wire to the other.
+/// Brings parcels from one end of a wire to the other.
 pub(super) trait Carrier: fmt::Debug {
     /// Hands a parcel to [`Wire::arrive`], now or later. Parcels for one end arrive in the order in
     /// which they were sent, but for a reset, which may overtake.
@@ -72,11 +72,11 @@ pub(super) trait Carrier: fmt::Debug {
         count
     }
 
-    /// What wakes the ends.
+    /// The resumer that wakes the ends.
     fn resumer(&self) -> &Resumer;
 }
 
-/// Both ends, 0 and 1: the one that connects and the one that accepts.
+/// Both ends: 0, which connects, and 1, which accepts.
 pub(super) struct Wire {
     carrier: Rc<dyn Carrier>,
     line: RefCell<Line>,
@@ -87,13 +87,13 @@ struct Line {
     ends: [Side; 2],
     /// Bytes under way and unread, in each direction.
     buffer_bytes: usize,
-    /// Whether the peer has taken the connection, if that is known at end 0.
+    /// True if the peer has taken the connection, false if not; `None` while end 0 does not know.
     opened: Option<bool>,
     /// When the last parcel for each end arrives. Written by the carrier, if it wants to.
     due: [Tick; 2],
 }
 
-/// What one end knows.
+/// The state of one end.
 #[derive(Default)]
 struct Side {
     /// The source that it is, while it is registered.
@@ -101,25 +101,25 @@ struct Side {
     /// Bytes for it. Those behind the first `arrived` are under way.
     bytes: VecDeque<u8>,
     arrived: usize,
-    /// The peer's FIN has arrived.
+    /// True once the peer's FIN has arrived.
     ended: bool,
-    /// A reset has arrived; `Some(false)` while nobody was told.
+    /// A reset has arrived; `Some(false)` until it is reported.
     reset: Option<bool>,
-    /// It has sent FIN.
+    /// True once it has sent FIN.
     finished: bool,
-    /// It has found no room, and is to be told of some.
+    /// True if it has found no room, and waits for some.
     starved: bool,
     resets_on_drop: bool,
     gone: bool,
 }
 
 impl Line {
-    /// Whether an end may write; it is told so when half of the buffer is free, not for each byte.
+    /// Returns true if an end may write: when half of the buffer is free, not for each byte.
     fn has_room(&self, end: usize) -> bool {
         self.ends[1 - end].bytes.len() <= self.buffer_bytes / 2
     }
 
-    /// Whether an end knows that it is connected.
+    /// Returns true if an end knows that it is connected.
     fn is_open(&self, end: usize) -> bool {
         end == 1 || self.opened == Some(true)
     }
@@ -137,12 +137,12 @@ impl Line {
             | when(over && side.reset != Some(true), Readiness::ERROR)
     }
 
-    /// The same, said in the kernel's place.
+    /// The same, as if the kernel reported it.
     fn edge(&self, end: usize) -> Readiness {
         self.level(end).said()
     }
 
-    /// The reset of which nobody was told, as connect(2), read(2) and write(2) name it.
+    /// The reset that was not reported yet, as connect(2), read(2) and write(2) name it.
     fn take_reset(&mut self, end: usize) -> Option<io::Error> {
         let side = &mut self.ends[end];
         if side.reset != Some(false) {
@@ -184,7 +184,7 @@ impl Wire {
         *last
     }
 
-    /// A parcel has arrived. Answers who is to be woken, and for what.
+    /// A parcel has arrived. Returns the source to wake, and the readiness for it.
     pub(super) fn arrive(self: &Rc<Wire>, to: usize, parcel: Parcel) -> Option<(RawId, Readiness)> {
         let mut line = self.line.borrow_mut();
         let side = &mut line.ends[to];
@@ -283,7 +283,7 @@ impl Transport for End {
             self.send(Parcel::Room);
         }
         if count < most {
-            self.wake(); // A short read says that there is no more, and there is.
+            self.wake(); // A short read would mean that there is no more.
         }
         Ok(count)
     }
@@ -315,7 +315,7 @@ impl Transport for End {
             self.send(Parcel::Bytes(count));
         }
         if count < offered && has_room {
-            self.wake(); // A short write says that there is no room, and there is.
+            self.wake(); // A short write would mean that there is no room.
         }
         if count == 0 && offered > 0 { Err(ErrorKind::WouldBlock.into()) } else { Ok(count) }
     }
@@ -363,7 +363,7 @@ impl Drop for End {
             Side { finished: true, .. } => None,
             _ => Some(Parcel::Fin),
         };
-        // Of what nobody will read, what is under way stands for its parcels until they arrive.
+        // Bytes under way, though nobody will read them, stay until their parcels arrive.
         drop(line);
         if let Some(last) = last {
             self.send(last);

@@ -1,4 +1,4 @@
-//! Races between connectors that say how they go, on a clock that jumps.
+//! Races between connectors whose ports decide the outcome, on a clock that jumps.
 
 use std::rc::Rc;
 
@@ -6,8 +6,8 @@ use super::*;
 use crate::reactor::Reactor;
 use crate::timers::ManualClock;
 
-/// Connects to a port that says how it goes: 0 not at all, 1 at once, 2 refused at once, 3 the
-/// selector will not have it.
+/// Connects to a port that decides the outcome: 0 none, 1 at once, 2 refused at once, 3 refused by
+/// the selector.
 #[derive(Debug)]
 struct Fake {
     port: u16,
@@ -67,8 +67,8 @@ fn losers_are_closed_before_the_winner_is_told() {
     let begin = reactor.now();
     reactor.run(&mut answer).unwrap();
     assert!(answer.unwrap().is_ok());
-    // No event comes from a fake, so each is looked at when the next one's time has come: the
-    // second at 500 ms, and as it is refused the third begins then; the fourth at 1000 ms.
+    // No event comes from a fake, so each is looked at when the next one is due: the second at
+    // 500 ms, and as it is refused the third begins then; the fourth at 1000 ms.
     assert_eq!(reactor.now() - begin, Duration::from_secs(1));
 }
 

@@ -1,9 +1,9 @@
 //! Connecting in a simulated network.
 //!
-//! Knows one end of a wire that nobody has answered yet.
+//! Knows one end of a wire whose other end has not answered yet.
 //!
 //! # Read next
-//! `faults.rs`: what goes wrong.
+//! `faults.rs`: the faults of the network.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -20,14 +20,14 @@ use crate::net::transport::registers_by;
 use crate::net::wire::{End, Wire};
 use crate::reactor::{Context, SourceId};
 
-/// The first port of those given to who does not ask for one (RFC 6335, section 6).
+/// The first port for connections that do not ask for one (RFC 6335, section 6).
 const FIRST_FREE_PORT: u16 = 49152;
 
 /// A simulated connection that is being made.
 pub type Connecting = connect::Connecting<SimConnector>;
 
 impl Connecting {
-    /// Where to.
+    /// The address to connect to.
     pub fn peer(&self) -> SocketAddr {
         self.connector.peer
     }
@@ -39,8 +39,8 @@ impl Network {
     /// after `timeout`.
     ///
     /// # Errors
-    /// More sources than a token can number; `AddrNotAvailable` if somebody listens at every port
-    /// that is given to who does not ask for one.
+    /// More sources than a token can number; `AddrNotAvailable` if every port for connections that
+    /// do not ask for one has a listener.
     #[track_caller]
     pub fn connect<S, F>(
         &self,
@@ -86,8 +86,8 @@ impl Connector for SimConnector {
 registers_by!(SimConnector, end);
 
 impl State {
-    /// A port at which nobody listens. They come round, as the kernel's do, which has the same
-    /// error when there is none.
+    /// A port that has no listener. After the last port comes the first again, as in the kernel,
+    /// which has the same error when there is none.
     pub(super) fn free_port(&mut self) -> io::Result<u16> {
         let taken: BTreeSet<u16> = self.listeners.keys().map(SocketAddr::port).collect();
         for _ in FIRST_FREE_PORT..=u16::MAX {

@@ -1,10 +1,10 @@
-//! The ether: what is under way, and when it arrives.
+//! The ether: all that is under way, and when it arrives.
 //!
 //! Knows parcels and dice; never mentions streams.
 //!
-//! What is sent is noted and the network's source woken. When that runs, at the same tick on a
-//! manual clock, everything noted gets its time of arrival: here is every decision that the seed
-//! makes, but for how much a read or a write moves.
+//! A send is noted, and wakes the network's source. When that runs, at the same tick on a manual
+//! clock, everything noted gets its time of arrival: the seed makes all its decisions here, except
+//! for how much a read or a write moves.
 //!
 //! # Read next
 //! `listen.rs`: where an attempt to connect arrives.
@@ -22,8 +22,8 @@ use crate::net::wire::{Carrier, Parcel, Wire};
 use crate::reactor::{Context, RawId, Readiness, Resumer, SourceId};
 use crate::timers::Tick;
 
-/// What the ends of all wires share. They hold it; it holds none of them, so that nothing is kept
-/// alive by what is under way.
+/// The state that the ends of all wires share. They hold it; it holds none of them, so that parcels
+/// under way keep nothing alive.
 pub(super) struct Ether {
     pub(super) resumer: Resumer,
     pub(super) state: RefCell<State>,
@@ -36,12 +36,12 @@ pub(super) struct State {
     pub(super) source: Option<SourceId<()>>,
     /// Sent since the source ran last.
     pub(super) outgoing: Vec<Flight>,
-    /// Under way, by time of arrival, ties in the order of sending. What connections have under
-    /// way is bounded by their buffers, and attempts to connect by their makers.
+    /// Under way, by time of arrival, ties in the order of sending. Their number is bounded by the
+    /// buffers of connections, and by the program for attempts to connect.
     pub(super) flights: BTreeMap<(Tick, u64), Flight>,
     pub(super) sent: u64,
     pub(super) listeners: BTreeMap<SocketAddr, Weak<RefCell<Queue>>>,
-    /// The last port given to who did not ask for one.
+    /// The last port given to a connection that did not ask for one.
     pub(super) port: u16,
     pub(super) traffic: Traffic,
 }
@@ -57,7 +57,7 @@ pub(super) struct Flight {
 pub(super) enum Cargo {
     /// For an end.
     Parcel(Parcel),
-    /// An attempt to connect, for whoever listens there.
+    /// An attempt to connect, for the listener there.
     Knock(SocketAddr),
 }
 
@@ -93,7 +93,7 @@ impl Ether {
         Ether { resumer, state: RefCell::new(state) }
     }
 
-    /// Notes what is sent, and wakes the network.
+    /// Notes a send, and wakes the network.
     pub(super) fn send(&self, flight: Flight) {
         let state = &mut *self.state.borrow_mut();
         if let Some(source) = state.source {
@@ -104,7 +104,7 @@ impl Ether {
         }
     }
 
-    /// The network's turn: what was sent sets out, what is due arrives.
+    /// The network's turn: new flights set out, flights that are due arrive.
     pub(super) fn turn<S: 'static>(&self, reactor: &mut Context<S>, id: RawId) {
         self.state.borrow_mut().set_out(reactor.stamp().next());
         let now = reactor.tick();
@@ -136,8 +136,8 @@ impl Ether {
 }
 
 impl State {
-    /// Puts those to be woken into the order in which they are; answers when the next parcel is
-    /// due.
+    /// Puts the sources to wake into the order in which they are woken; returns when the next
+    /// parcel is due.
     fn line_up(&mut self, woken: &mut [(RawId, Readiness)]) -> Option<Tick> {
         if self.faults.shuffle {
             self.dice.shuffle(woken);
@@ -158,7 +158,7 @@ impl State {
                         self.fly(due, &wire, 1 - to, Cargo::Parcel(Parcel::Reset));
                         cargo = Cargo::Parcel(Parcel::Reset);
                     } else if let Some(rate) = self.faults.bytes_per_second {
-                        // A line that is busy begins with this when it is done with the last.
+                        // A busy line begins with this when it is done with the last.
                         let ms = (count as u64).saturating_mul(1000).div_ceil(rate.max(1));
                         due = wire.in_order(to, due).plus(ms);
                     }
@@ -179,8 +179,8 @@ impl State {
                 }
                 _ => {}
             }
-            // A reset may overtake, and nothing overtakes it: a FIN behind lost bytes would be a
-            // lie.
+            // A reset may overtake, but is never overtaken: a FIN behind lost bytes would be
+            // wrong.
             let in_order = wire.in_order(to, due);
             if !matches!(cargo, Cargo::Parcel(Parcel::Reset)) {
                 due = in_order;

@@ -1,4 +1,4 @@
-//! What goes wrong in a simulated network, and the dice that decide when.
+//! The faults of a simulated network, and the dice that decide when they happen.
 //!
 //! Knows integers; never mentions wires.
 //!
@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use crate::patterns::Random;
 
-/// What a [`Network`](super::Network) does to those who use it. The default is a network without
-/// faults, one to five milliseconds long; [`Faults::drawn`] has some of everything.
+/// The faults of a [`Network`](super::Network). The default is a network without faults, one to
+/// five milliseconds long; [`Faults::drawn`] has some of everything.
 ///
-/// Bytes are delayed, cut up and held back, and a connection may be reset, which loses what was
-/// under way; but never are they lost, doubled or exchanged otherwise: that is what TCP is for.
+/// Bytes are delayed, cut up and held back, and a connection may be reset, which loses the bytes
+/// under way. Otherwise they are never lost, doubled or reordered: TCP prevents that.
 ///
 /// ```
 /// use std::time::Duration;
@@ -39,14 +39,14 @@ pub struct Faults {
     /// The longest time by which a FIN is late, in addition. Zero.
     pub fin_delay_max: Duration,
     /// Of a thousand parcels with bytes, so many meet a reset of their connection, which both ends
-    /// hear of. 0.
+    /// get. 0.
     pub reset_per_mille: u16,
     /// Of a thousand attempts to connect, so many are refused. 0.
     pub refuse_per_mille: u16,
     /// Of a thousand attempts to connect, so many are never answered. 0.
     pub lose_per_mille: u16,
-    /// Whether those who become ready at the same time are woken in an order that the seed chooses,
-    /// rather than in that of arrival. No.
+    /// True if sources that become ready at the same time are woken in an order that the seed
+    /// chooses, not in that of arrival. False.
     pub shuffle: bool,
 }
 
@@ -72,8 +72,8 @@ impl Default for Faults {
 impl Faults {
     /// Faults that a seed has drawn, each present or absent and more or less of it.
     ///
-    /// Absent in every other network on purpose: a fault that is always there hides the bugs that
-    /// show without it. (Groce, Zhang, Eide, Chen, Regehr, *Swarm Testing*, 2012.)
+    /// Each is absent in half of the networks on purpose: a fault that is always there hides bugs
+    /// that show without it. (Groce, Zhang, Eide, Chen, Regehr, *Swarm Testing*, 2012.)
     pub fn drawn(seed: u64) -> Faults {
         let mut dice = Dice::new(seed);
         let mut some = |most: u64| if dice.chance(500) { dice.below(most + 1) } else { 0 };
@@ -97,8 +97,8 @@ impl Faults {
         }
     }
 
-    /// These faults without those that end a connection or keep it from being made: all that is
-    /// sent arrives.
+    /// These faults without those that end a connection or keep it from being made: everything that
+    /// is sent arrives.
     pub fn lossless(self) -> Faults {
         Faults { reset_per_mille: 0, refuse_per_mille: 0, lose_per_mille: 0, ..self }
     }
@@ -118,7 +118,7 @@ impl Dice {
         self.0.below(n)
     }
 
-    /// True so many times in a thousand.
+    /// Returns true so many times in a thousand.
     pub(super) fn chance(&mut self, per_mille: u16) -> bool {
         per_mille > 0 && self.below(1000) < u64::from(per_mille)
     }

@@ -3,7 +3,7 @@
 //! Knows the queue between the network, which adds to it, and a listener, which accepts from it.
 //!
 //! # Read next
-//! `connect.rs`: who knocks.
+//! `connect.rs`: the side that connects.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -23,8 +23,8 @@ use crate::net::stream::Stream;
 use crate::net::wire::{Carrier, End, Parcel, Wire};
 use crate::reactor::{Context, Interest, RawId, Readiness, SourceId};
 
-/// Who listens at an address of a simulated network. Remove its source to stop; those who wait to
-/// be accepted are reset.
+/// A listener at an address of a simulated network. Remove its source to stop; connections that
+/// wait to be accepted are reset.
 pub type Listener = accept::Listener<SimAcceptor>;
 
 /// Sets up a listener in a simulated network. An attempt to connect that finds the backlog full is
@@ -71,11 +71,11 @@ impl Listen {
 
 impl Network {
     /// Listens at `addr` and calls `on_accept` with every stream that is accepted, as
-    /// [`tcp::listen`](crate::net::tcp::listen) does. Any address will do; port 0 is a free one.
+    /// [`tcp::listen`](crate::net::tcp::listen) does. Every address is valid; port 0 is a free one.
     /// [`Listen`] has options.
     ///
     /// # Errors
-    /// `AddrInUse`: somebody listens there; `AddrNotAvailable`: no port is free.
+    /// `AddrInUse`: there is a listener already; `AddrNotAvailable`: no port is free.
     #[track_caller]
     pub fn listen<S, F>(
         &self,
@@ -91,14 +91,14 @@ impl Network {
     }
 }
 
-/// What a simulated listener accepts from.
+/// The acceptor of a simulated listener.
 pub struct SimAcceptor {
     ether: Rc<Ether>,
     addr: SocketAddr,
     queue: Rc<RefCell<Queue>>,
 }
 
-/// Those who wait to be accepted, and who is told of them.
+/// The connections that wait to be accepted, and the source to wake for them.
 #[derive(Debug)]
 pub(super) struct Queue {
     id: Option<RawId>,

@@ -3,19 +3,19 @@
 //!
 //! Knows wires and the reactor; never mentions a socket.
 //!
-//! What breaks a server is seldom one message, it is an order of events: a reset between two
+//! A server seldom breaks by one message; it breaks by an order of events: a reset between two
 //! writes, a FIN that comes with the last byte, a reader that stops when the buffer is full to the
 //! byte. A real network shows each of them once in a while and never twice. So the network is
 //! replaced by one in memory, the clock by one that jumps to the next event, and every choice (how
-//! long, how many bytes, who first, who is cut off) is drawn from a generator with a known seed. A
-//! thousand networks a second are tried, and one that fails is tried again, step by step, as often
-//! as it takes: nothing in a run depends on anything but the seed.
+//! long, how many bytes, which end first, which is cut off) is drawn from a generator with a known
+//! seed. A thousand networks a second are tried, and one that fails is tried again, step by step,
+//! as often as needed: a run depends only on the seed.
 //!
 //! FoundationDB is tested like this, a whole cluster in one thread
 //! (<https://apple.github.io/foundationdb/testing.html>), and so is every release of TigerBeetle
 //! (<https://docs.tigerbeetle.com/about/production-ready/>). The hard part is to find all that a
-//! program asks the world for. A loop has it in one place, sources, timers and clock, so it takes
-//! only this:
+//! program gets from the system. A loop has that in one place, sources, timers and clock, so this
+//! is enough:
 //!
 //! ```text
 //!   Conn  ── write ──▶ outgoing ─┐                            ┌─▶ arrived ── wake ──▶ Conn
@@ -27,25 +27,25 @@
 //!                                     first of them = the source's deadline
 //! ```
 //!
-//! The network is one source among the others, without a descriptor. Whoever sends wakes it; it
-//! gives each parcel a time of arrival, hands over those whose time has come, and sets its deadline
-//! for the next. With nothing else left to do, a manual clock jumps there.
+//! The network is one source among the others, without a descriptor. Every send wakes it; it gives
+//! each parcel a time of arrival, hands over those whose time has come, and sets its deadline for
+//! the next. With nothing else left to do, a manual clock jumps there.
 //!
 //! A seed that fails is a test: run it again with a [`Recorder`](crate::reactor::Recorder), print
-//! what the handlers are told, and read backwards from the first thing that is wrong.
+//! the events that the handlers get, and read backwards from the first one that is wrong.
 //!
 //! # Rules
-//! 1. The same seed, faults and program: the same run, record for record. No order of a hash map,
-//!    no address in memory and no real time decides anything.
-//! 2. Whatever arrives is a prefix of what was sent; only a reset makes it a shorter one.
-//! 3. The network does not hold the loop (R8): where nobody waits for what is under way, it is
+//! 1. The same seed, faults and program: the same run, record for record. The order of a hash map,
+//!    addresses in memory and real time decide nothing.
+//! 2. The bytes that arrive are a prefix of those sent; only a reset makes it a shorter one.
+//! 3. The network does not hold the loop (R8): if no source waits for parcels under way, they are
 //!    lost.
 //!
 //! # Left out
-//! Datagrams, hosts that crash, disks: what is here is what this crate's connections need.
+//! Datagrams, hosts that crash, disks: this crate's connections do not need them.
 //!
 //! # Read next
-//! `ether.rs`: what is under way, and when it arrives.
+//! `ether.rs`: all that is under way, and when it arrives.
 
 use std::fmt;
 use std::rc::Rc;
@@ -65,7 +65,7 @@ use ether::Ether;
 
 /// A network in memory. Clones are the same network.
 ///
-/// A server, and a client that gets its answer through whatever the seed has drawn:
+/// A server, and a client that gets its answer through all that the seed has drawn:
 ///
 /// ```
 /// use std::time::Duration;
@@ -74,7 +74,7 @@ use ether::Ether;
 /// use waterwheel::timers::ManualClock;
 /// use waterwheel::{Context, Reactor};
 ///
-/// // The code under test takes streams, and does not know where they come from.
+/// // The code under test takes streams, and does not know their origin.
 /// fn serve(reactor: &mut Context<Vec<u8>>, _: &mut Vec<u8>, incoming: Stream) {
 ///     incoming.open(reactor, |reactor, _, conn, event| {
 ///         if let Event::Data(bytes) = event {
@@ -108,12 +108,12 @@ use ether::Ether;
 #[derive(Clone)]
 pub struct Network(Rc<Ether>);
 
-/// What a network has done so far.
+/// The counts of a network so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Parcels that have arrived: bytes, FINs, resets and news of room.
     pub parcels: u64,
-    /// Bytes that have arrived, be it where nobody was any more.
+    /// Bytes that have arrived, also at an end that was gone.
     pub bytes: u64,
     /// Connections that the network has reset.
     pub resets: u64,
@@ -132,7 +132,7 @@ impl Network {
     #[track_caller]
     pub fn new<S: 'static>(reactor: &mut Context<S>, seed: u64, faults: Faults) -> Network {
         let ether = Rc::new(Ether::new(reactor.resumer(), seed, faults));
-        // High: what has arrived at the tick of a timeout beats it (R3).
+        // High: bytes that arrive at the tick of a timeout come before it (R3).
         let options = Options { priority: Priority::High, ..Options::default() };
         let own = ether.clone();
         let source = reactor.own_with((), options, move |reactor, _, id, _| {
@@ -143,18 +143,18 @@ impl Network {
         Network(ether)
     }
 
-    /// Takes the network out of the loop. What is under way is lost, and nothing arrives any more.
+    /// Takes the network out of the loop. Parcels under way are lost, and nothing arrives any more.
     pub fn unplug<S: 'static>(&self, reactor: &mut Context<S>) {
         let source = self.0.state.borrow_mut().source.take();
         source.map(|source| reactor.remove(source.raw()));
     }
 
-    /// Changes what goes wrong from now on. Buffers stay as they were when their wire was made.
+    /// Changes the faults from now on. Buffers stay as they were when their wire was made.
     pub fn set_faults(&self, faults: Faults) {
         self.0.state.borrow_mut().faults = faults;
     }
 
-    /// What it has done so far.
+    /// Its counts so far.
     pub fn traffic(&self) -> Traffic {
         self.0.state.borrow().traffic
     }

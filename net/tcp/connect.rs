@@ -1,12 +1,12 @@
 //! Connecting.
 //!
-//! Knows connect(2) and its errors; how the outcome is awaited is in `../connect.rs`.
+//! Knows connect(2) and its errors; `../connect.rs` waits for the outcome.
 //!
-//! A socket can be connected to itself. Where nobody listens on a port of this host, and the system
+//! A socket can be connected to itself. If a port of this host has no listener, and the system
 //! picks that very port for the socket that is on its way there, its SYN arrives at itself and is
-//! answered (RFC 9293, section 3.5, simultaneous open). Who tries again and again to reach a server
-//! that is down meets this sooner or later, then talks to itself, and keeps the server from getting
-//! its port back. Nobody listens there, so it is refused like any other, and closed without a trace.
+//! answered (RFC 9293, section 3.5, simultaneous open). A client that tries again and again to
+//! reach a server that is down meets this sooner or later, then talks to itself, and keeps the
+//! server from getting its port back. So it is refused as by a missing listener, and reset.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ use crate::reactor::{Context, SourceId};
 pub type Connecting = connect::Connecting<TcpConnector>;
 
 impl Connecting {
-    /// Where to.
+    /// The address to connect to.
     pub fn peer(&self) -> SocketAddr {
         self.connector.peer
     }
@@ -34,7 +34,8 @@ impl Connecting {
 
 /// Connects to `addr`, an address ([`connect_name`](super::connect_name) takes names), and calls
 /// `done` once: with the stream, or with the error of connect(2), or with `TimedOut` after
-/// `timeout`. A socket that reaches nobody but itself is `ConnectionRefused`. [`Stream::limits`] sets timeouts and bounds before it is opened.
+/// `timeout`. A socket that reaches only itself is `ConnectionRefused`. [`Stream::limits`] sets
+/// timeouts and bounds before it is opened.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -99,8 +100,8 @@ impl TcpConnector {
 
 impl Connector for TcpConnector {
     fn outcome(&mut self) -> Option<io::Result<()>> {
-        // Writable says that something has happened; connect(2) says that SO_ERROR tells what.
-        // Neither an error nor a peer means that nothing has: a spurious event.
+        // Writable means that something has happened; SO_ERROR has the result (connect(2)). With
+        // neither an error nor a peer nothing has happened: a spurious event.
         match self.socket.take_error() {
             Ok(Some(error)) | Err(error) => Some(Err(error)),
             Ok(None) => match self.socket.peer_addr() {

@@ -1,6 +1,6 @@
 //! Listening: where, and with which options.
 //!
-//! Knows addresses and socket options; what a listener then does is in `../accept.rs`.
+//! Knows addresses and socket options; `../accept.rs` does the accepting.
 
 use std::io;
 use std::net::SocketAddr;
@@ -39,7 +39,7 @@ pub type Listener = accept::Listener<TcpAcceptor>;
 ///
 /// # Errors
 /// The address is taken, not ours, or no address; the error names it. A host name is looked up,
-/// which blocks, and of its addresses the first that will have it is listened on.
+/// which blocks, and the first of its addresses that can be bound is used.
 #[track_caller]
 pub fn listen<S, F>(
     reactor: &mut Context<S>,
@@ -70,7 +70,7 @@ where
 /// ```
 pub type Listen = crate::net::listen::Listen<Options>;
 
-/// What [`Listen`] lets one choose for TCP only.
+/// The options of [`Listen`] for TCP only.
 #[derive(Clone, Debug)]
 pub struct Options {
     reuse_port: bool,
@@ -103,8 +103,8 @@ impl Listen {
         self
     }
 
-    /// Whether a listener on `[::]` leaves IPv4 alone (`IPV6_V6ONLY`); with an address of IPv4 it is
-    /// refused. The system's choice: as a rule it accepts both.
+    /// True if a listener on `[::]` leaves IPv4 alone (`IPV6_V6ONLY`); with an address of IPv4 the
+    /// option is refused. The system's choice: as a rule the listener accepts both.
     pub fn only_v6(mut self, only: bool) -> Listen {
         self.kind.only_v6 = Some(only);
         self
@@ -118,9 +118,9 @@ impl Listen {
     }
 
     /// How many bytes the kernel takes beyond those that are on their way (`TCP_NOTSENT_LOWAT`, on
-    /// Linux). By default what the buffer holds, megabytes for a peer that reads slowly; and only
-    /// when a third of them has gone the kernel says that it takes more, so that a write timeout
-    /// finds such a peer dead although it reads.
+    /// Linux). By default as many as the buffer holds, megabytes for a peer that reads slowly; the
+    /// kernel reports room only when a third of them has gone, so that a write timeout closes such
+    /// a peer although it reads.
     pub fn unsent_bytes(mut self, bytes: usize) -> Listen {
         self.kind.unsent_bytes = Some(bytes);
         self
@@ -145,10 +145,9 @@ impl Listen {
         self
     }
 
-    /// Lets the kernel ask a silent peer whether it is there, every so often (`SO_KEEPALIVE`), in
-    /// whole seconds: 1 at least, 32,767 at most. One that has vanished, and so says nothing any more,
-    /// is noticed after some unanswered questions, nine on Linux: the connection is closed for
-    /// `TimedOut`. Off.
+    /// Lets the kernel ask a silent peer at this interval if it is there (`SO_KEEPALIVE`), in whole
+    /// seconds: 1 at least, 32,767 at most. A peer that has vanished, and so is silent, is noticed
+    /// after some unanswered questions, nine on Linux: it is closed for `TimedOut`. Off.
     pub fn keepalive(mut self, every: Option<Duration>) -> Listen {
         self.kind.keepalive = every;
         self
@@ -176,7 +175,7 @@ impl Listen {
         })
     }
 
-    /// [`open`](Listen::open) for a callback that wants to hear of the listener's troubles, too.
+    /// [`open`](Listen::open) for a callback that also gets the listener's errors.
     ///
     /// # Errors
     /// As [`listen`].
@@ -195,9 +194,9 @@ impl Listen {
         self.serve(reactor, acceptor, on_accept)
     }
 
-    /// Listens by a socket that somebody else has bound and that listens already, for which clients
-    /// may wait. Its backlog stays as it is. It is made non-blocking, for others who hold it, too,
-    /// and is closed when the listener goes; the port is free when everybody has closed it.
+    /// Listens by a socket that another program has bound and that listens already; clients may
+    /// wait. Its backlog stays as it is. It is made non-blocking, also for other programs that hold
+    /// it, and is closed when the listener goes; the port is free when all of them have closed it.
     ///
     /// inetd(8), and systemd with `StandardInput=socket`, pass it as stdin:
     ///
@@ -213,10 +212,10 @@ impl Listen {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     ///
-    /// systemd otherwise passes descriptors from 3 on and says how many in `LISTEN_FDS`, for the
-    /// process `LISTEN_PID` (sd_listen_fds(3)). That a number is a descriptor, and nobody else's,
-    /// only the program can know, so std takes it by an unsafe function. The crate `listenfd` does
-    /// that part: `ListenFd::from_env().take_tcp_listener(0)?` is the listener, if there is one.
+    /// systemd otherwise passes descriptors from 3 on and their number in `LISTEN_FDS`, for the
+    /// process `LISTEN_PID` (sd_listen_fds(3)). Only the program can know that a number is a
+    /// descriptor with no other owner, so std takes it by an unsafe function. The crate `listenfd`
+    /// does this: `ListenFd::from_env().take_tcp_listener(0)?` is the listener, if there is one.
     ///
     /// # Errors
     /// It is not a TCP socket that listens, or [`reuse_port`](Listen::reuse_port) or
@@ -239,7 +238,7 @@ impl Listen {
         })
     }
 
-    /// [`adopt`](Listen::adopt) for a callback that wants to hear of the listener's troubles, too.
+    /// [`adopt`](Listen::adopt) for a callback that also gets the listener's errors.
     ///
     /// # Errors
     /// As there.
@@ -320,7 +319,7 @@ impl Listen {
     }
 }
 
-/// What a TCP listener accepts from.
+/// The acceptor of a TCP listener.
 #[derive(Debug)]
 pub struct TcpAcceptor {
     socket: TcpListener,
@@ -367,14 +366,14 @@ impl TcpAcceptor {
     }
 }
 
-/// Whether accepted sockets have the keep-alive of the one that listens: three system calls less for
-/// each of them.
+/// True if accepted sockets have the keep-alive of the one that listens: three system calls less
+/// for each of them.
 const KEEPALIVE_IS_INHERITED: bool = cfg!(any(target_os = "android", target_os = "linux"));
 
-/// Sets what [`Listen::keepalive`] says.
+/// Sets the options of [`Listen::keepalive`].
 pub(super) fn keep_alive(socket: &SockRef<'_>, every: Duration) -> io::Result<()> {
     let seconds = every.as_secs().saturating_add(u64::from(every.subsec_nanos() > 0));
-    let every = Duration::from_secs(seconds.clamp(1, 32_767)); // What Linux takes.
+    let every = Duration::from_secs(seconds.clamp(1, 32_767)); // The range of Linux.
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(every).with_interval(every))
 }
 

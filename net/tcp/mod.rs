@@ -4,7 +4,7 @@
 //! [`Conn`](super::Conn).
 //!
 //! # Read next
-//! `../accept.rs`: what a listener does when descriptors run out.
+//! `../accept.rs`: how a listener accepts, also when descriptors run out.
 
 mod connect;
 mod listen;

@@ -1,11 +1,11 @@
 //! Connecting by name.
 //!
-//! Knows names and who looks them up; what becomes of the addresses is in `../race.rs`.
+//! Knows names and their resolver; `../race.rs` tries the addresses.
 //!
 //! A lookup blocks, for seconds when a name server is silent, so it is a job
-//! ([`Context::offload`]). It does not hold the loop and a lookup that has begun cannot be stopped:
-//! its worker is busy until the system gives it up, and as many such lookups as there are workers
-//! keep other jobs waiting.
+//! ([`Context::offload`]). It does not hold the loop. A lookup that has begun cannot be stopped:
+//! its worker is busy until the system gives it up, and if all workers have such a lookup, other
+//! jobs wait.
 //!
 //! # Read next
 //! `../codec.rs`: from bytes to frames.
@@ -26,16 +26,16 @@ use crate::reactor::{Context, SourceId};
 /// A TCP connection that is being made to a name.
 pub type Race = race::Race<TcpConnector>;
 
-/// The time between two attempts: what RFC 8305 (section 8) recommends.
+/// The time between two attempts, as RFC 8305 (section 8) recommends.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// The default of [`Connect::timeout`].
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 type Resolver = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
-/// Connects to a name and a port, `example.org:80` (see [`HostPort`](crate::net::HostPort) for what
-/// it may be), and calls `done` once: with the stream, or with
-/// an error that lists every address and what was wrong with it, or that the name has none.
+/// Connects to a name and a port, `example.org:80` (see [`HostPort`](crate::net::HostPort) for the
+/// forms), and calls `done` once: with the stream, or with an error that lists every address and
+/// its error, or says that the name has no address.
 /// `timeout` is for all of it, the lookup included. [`Connect`] sets up the rest.
 ///
 /// ```no_run
@@ -56,7 +56,7 @@ type Resolver = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 /// ```
 ///
 /// # Errors
-/// `InvalidInput` for what is no host and port. Nothing was begun, and `done` will not be called.
+/// `InvalidInput` if it is not a host and a port. Nothing was begun; `done` will not be called.
 #[track_caller]
 pub fn connect_name<S, F>(
     reactor: &mut Context<S>,
@@ -123,15 +123,15 @@ impl Connect {
         self
     }
 
-    /// Lets the kernel ask a silent peer whether it is there; see
+    /// Lets the kernel ask a silent peer if it is there; see
     /// [`Listen::keepalive`](super::Listen::keepalive). Off.
     pub fn keepalive(mut self, every: Option<Duration>) -> Connect {
         self.keepalive = every;
         self
     }
 
-    /// Who finds the addresses of a name such as `example.org:80`, each family in order of
-    /// preference. It is called on a worker and may block. The system's getaddrinfo(3).
+    /// The function that finds the addresses of a name such as `example.org:80`, each family in
+    /// order of preference. It is called on a worker and may block. The system's getaddrinfo(3).
     pub fn resolver<R>(mut self, resolver: R) -> Connect
     where
         R: Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
@@ -140,8 +140,8 @@ impl Connect {
         self
     }
 
-    /// Connects to `name`; see [`connect_name`]. An address such as `[::1]:80` is not looked up, nor
-    /// one with a zone, `[fe80::1%eth0]:80`.
+    /// Connects to `name`; see [`connect_name`]. An address such as `[::1]:80`, also with a zone as
+    /// in `[fe80::1%eth0]:80`, is not looked up.
     ///
     /// # Errors
     /// As [`connect_name`].
@@ -185,13 +185,13 @@ impl Connect {
     fn look_up<S: 'static>(&self, reactor: &mut Context<S>, id: SourceId<Race>, lives: Weak<()>) {
         let (name, resolver) = (reactor[id].name().to_owned(), self.resolver.clone());
         let look_up = move || match lives.strong_count() {
-            0 => Ok(Vec::new()), // Removed before its turn came: nobody will look.
+            0 => Ok(Vec::new()), // Removed before its turn came.
             _ => resolver(&name),
         };
         let job = reactor.offload(look_up, move |reactor, _, found| {
             enter(reactor, id, found.unwrap_or_else(|error| Err(error.into())));
         });
-        reactor.unref(job); // The race holds the loop; when it is removed, nothing does.
+        reactor.unref(job); // The race holds the loop, until it is removed.
     }
 }
 

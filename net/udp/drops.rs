@@ -1,12 +1,12 @@
-//! What the kernel has thrown away, from its table of sockets.
+//! How many datagrams the kernel has thrown away, from its table of sockets.
 //!
-//! Knows proc_net(5). The number is also to be had with each datagram (`SO_RXQ_OVFL`), but then only
-//! from the next one that arrives on, and for a longer receiving call each time.
+//! Knows proc_net(5). The kernel also gives the number with each datagram (`SO_RXQ_OVFL`), but then
+//! only from the next one that arrives on, and each receiving call takes longer.
 
 use std::fs;
 use std::os::fd::AsRawFd;
 
-/// The columns of the table in which a socket's inode and its number are.
+/// The columns of the table that hold a socket's inode and its number.
 const INODE: usize = 9;
 const DROPS: usize = 12;
 

@@ -1,4 +1,4 @@
-//! Where nobody says at which address a datagram arrived: the same as `packet_info.rs`, refused.
+//! For systems that do not report where a datagram arrived: `packet_info.rs`, always refused.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};

@@ -1,5 +1,5 @@
-//! What the kernel knows of a datagram besides what is in it: at which of this host's addresses it
-//! arrived. And the way back: to send from that address.
+//! The kernel knows at which of this host's addresses a datagram arrived. And the way back: to send
+//! from that address.
 //!
 //! Knows recvmsg(2), sendmsg(2) and the control messages of ip(7) and ipv6(7).
 //!
@@ -9,7 +9,7 @@
 //! ```
 //!
 //! # Read next
-//! `../udp.rs`: who asks for it.
+//! `../udp.rs`, which asks for it.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -27,12 +27,12 @@ use super::Arrival;
 /// and of 28 bytes.
 const CONTROL_BYTES: usize = 128;
 
-/// Where recvmsg(2) puts them.
+/// The buffer into which recvmsg(2) puts them.
 #[derive(Debug)]
 pub(super) struct Control(Box<[u8; CONTROL_BYTES]>);
 
 impl Control {
-    /// Asks the kernel to tell where datagrams arrive.
+    /// Asks the kernel to report where datagrams arrive.
     pub(super) fn ask(socket: &impl AsFd, is_v6: bool) -> io::Result<Control> {
         if is_v6 {
             setsockopt(socket, Ipv6RecvPacketInfo, &true)?;
@@ -81,7 +81,7 @@ pub(super) fn send_from(
     let send = |control| sendmsg(fd, &bytes, &[control], MsgFlags::empty(), Some(&peer));
     let sent = match (from.to_canonical(), to) {
         (ours, _) if ours.is_ipv4() != to.ip().to_canonical().is_ipv4() => {
-            let error = format!("{from} and {to} are of two families"); // The kernel says nothing.
+            let error = format!("{from} and {to} are of two families"); // The kernel reports none.
             return Err(io::Error::new(io::ErrorKind::InvalidInput, error));
         }
         (IpAddr::V4(ours), SocketAddr::V4(_)) => {

@@ -22,7 +22,7 @@ const SUN_PATH_BYTES: usize = if cfg!(any(target_os = "linux", target_os = "andr
 /// Bytes of the longest path, and of the longest abstract name.
 pub(super) const NAME_BYTES_MAX: usize = SUN_PATH_BYTES - 1;
 
-/// The address of a Unix socket. Shown as one types it: a path, `@name`, or `unnamed`.
+/// The address of a Unix socket. Shown as it is typed: a path, `@name`, or `unnamed`.
 #[derive(Clone)]
 pub struct Address(pub(super) SocketAddr);
 
@@ -41,8 +41,8 @@ impl Address {
         SocketAddr::from_pathname(path).map(Address)
     }
 
-    /// A name in the *abstract* namespace, which no file stands for: it is gone with its socket and
-    /// knows no permissions. Linux only.
+    /// A name in the *abstract* namespace, without a file: it is gone with its socket and has no
+    /// permissions. Linux only.
     ///
     /// # Errors
     /// The name is empty or longer than 107 bytes; `Unsupported` on other systems.
@@ -68,7 +68,7 @@ impl Address {
         None
     }
 
-    /// Whether nobody can send to it: the address of a client that never bound its socket.
+    /// Returns true if it cannot be sent to: the address of a client that never bound its socket.
     pub fn is_unnamed(&self) -> bool {
         self.0.is_unnamed()
     }
@@ -82,7 +82,7 @@ impl Address {
         }
     }
 
-    /// An error that says where.
+    /// An error that names the address.
     pub(super) fn error(&self, error: &io::Error) -> io::Error {
         io::Error::new(error.kind(), format!("{self}: {error}"))
     }
@@ -126,7 +126,7 @@ impl fmt::Debug for Address {
     }
 }
 
-/// What can be taken for the [`Address`] of a Unix socket. In a string, a `@` in front makes it an
+/// Values that stand for the [`Address`] of a Unix socket. In a string, a `@` in front makes it an
 /// abstract name, on Linux, as ss(8) shows it; a file of such a name is `./@name`. Paths are always
 /// files.
 pub trait ToAddress {

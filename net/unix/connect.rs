@@ -1,7 +1,7 @@
 //! Connecting to a Unix socket.
 //!
-//! Knows that connect(2) answers at once here, and what a full backlog means; how the outcome is
-//! awaited is in `../connect.rs`.
+//! Knows that connect(2) returns at once here, and the meaning of a full backlog; `../connect.rs`
+//! waits for the outcome.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
@@ -18,23 +18,23 @@ use crate::net::stream::Stream;
 use crate::net::transport::registers_by;
 use crate::reactor::{Context, SourceId};
 
-/// How long to wait before trying again where the backlog is full: the kernel does not say when it
-/// no longer is.
+/// How long to wait before trying again if the backlog is full: the kernel does not report when it
+/// has room.
 const RETRY_AFTER: Duration = Duration::from_millis(10);
 
 /// A Unix connection that is being made.
 pub type Connecting = connect::Connecting<UnixConnector>;
 
 impl Connecting {
-    /// Where to.
+    /// The address to connect to.
     pub fn peer(&self) -> &Address {
         &self.connector.peer
     }
 }
 
 /// Connects to `addr`, a path or on Linux `@name`, and calls `done` once, in a later turn: with the
-/// stream, or with the error of connect(2) (`NotFound`, `ConnectionRefused`: nobody listens,
-/// `PermissionDenied`), which names the path. Where the listener's backlog is full it tries again
+/// stream, or with the error of connect(2) (`NotFound`, `ConnectionRefused`: no listener,
+/// `PermissionDenied`), which names the path. If the listener's backlog is full, it tries again
 /// until `timeout`.
 ///
 /// ```no_run
@@ -85,7 +85,7 @@ pub struct UnixConnector {
     socket: UnixStream,
     peer: Address,
     to: SockAddr,
-    /// What connect(2) said, until it is told.
+    /// The result of connect(2), until it is reported.
     known: Option<io::Result<()>>,
 }
 

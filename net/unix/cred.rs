@@ -1,16 +1,16 @@
-//! Who is at the other end of a Unix stream.
+//! The process at the other end of a Unix stream.
 
 use std::io;
 
 use mio::net::UnixStream;
 
-/// The process at the other end, as it was when it connected or began to listen: the kernel
-/// vouches for it, so a peer cannot lie.
+/// The process at the other end, as it was when it connected or began to listen. The kernel gives
+/// these numbers, so a peer cannot fake them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Credentials {
-    /// Its number, where the system tells (Linux) and it is one of ours: 0 stands for a process of
-    /// another namespace there. It may have ended since, and its number be another's.
+    /// Its number; `None` if it is in another namespace, or if the system (not Linux) reports none.
+    /// The process may have ended since, and its number may be another's.
     pub pid: Option<u32>,
     /// Its effective user.
     pub uid: u32,

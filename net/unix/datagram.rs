@@ -1,7 +1,7 @@
 //! Unix datagrams: as with UDP, and none is lost.
 //!
-//! Knows that a full receiver blocks its senders; what the loop does with a socket is in
-//! `../datagram.rs`.
+//! Knows that a full receiver blocks its senders; `../datagram.rs` is the loop's side of a
+//! socket.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -20,11 +20,11 @@ use crate::reactor::{Context, SourceId};
 
 /// A Unix datagram socket. Its file is removed with it, if it is still its own.
 pub type Socket = datagram::Socket<UnixCarrier>;
-/// What a Unix datagram socket tells.
+/// An event of a Unix datagram socket.
 pub type Event<'a> = datagram::Event<'a, Address>;
 
-/// Binds a socket to `addr`, a path or on Linux `@name`, and calls `handler` with what it receives.
-/// A socket file that somebody left behind is replaced.
+/// Binds a socket to `addr`, a path or on Linux `@name`, and calls `handler` for all it receives.
+/// A socket file that was left behind is replaced.
 ///
 /// ```
 /// use waterwheel::{Reactor, net::unix::datagram};
@@ -59,11 +59,11 @@ where
     Bind::new().open(reactor, addr, handler)
 }
 
-/// Connects a socket without a name to `peer`: it sends there with [`send`](Socket::send). Nobody
-/// can answer it; who wants answers binds, with [`Bind::peer`].
+/// Connects a socket without a name to `peer`: it sends there with [`send`](Socket::send). The peer
+/// cannot answer it; to get answers, bind a socket with [`Bind::peer`].
 ///
 /// # Errors
-/// Nobody is there, or the file's permissions forbid it. The error names the path.
+/// No socket is there, or the file's permissions forbid it. The error names the path.
 #[track_caller]
 pub fn connect<S, F>(
     reactor: &mut Context<S>,
@@ -82,7 +82,7 @@ where
 /// Sets up a Unix datagram socket.
 pub type Bind = datagram::Bind<Options>;
 
-/// What [`Bind`] lets one choose for Unix sockets only.
+/// The options of [`Bind`] for Unix sockets only.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     peer: Option<Address>,
@@ -90,16 +90,16 @@ pub struct Options {
 }
 
 impl Bind {
-    /// Connects the socket: it hears and sends to this address only, and is told when a full
-    /// receiver has room again; one that is not connected asks by the clock.
+    /// Connects the socket: it receives from and sends to this address only, and the kernel reports
+    /// when a full receiver has room again; one that is not connected tries again by the clock.
     pub fn peer(mut self, peer: Address) -> Bind {
         self.kind.peer = Some(peer);
         self
     }
 
-    /// The permissions of the file: who may send needs to be allowed to write (`0o600`: only its
-    /// owner). The file never has more. What the umask leaves by default; an abstract name has no
-    /// permissions, and is refused with them.
+    /// The permissions of the file: a sender needs the permission to write (`0o600`: only its
+    /// owner). The file never has more. By default those that the umask leaves; an abstract name
+    /// has no permissions, and is refused with them.
     pub fn mode(mut self, mode: u32) -> Bind {
         self.kind.mode = Some(mode);
         self
@@ -125,9 +125,9 @@ impl Bind {
         self.serve(reactor, carrier, handler).map_err(|error| addr.error(&error))
     }
 
-    /// Takes over a socket that somebody else has bound, and maybe connected; see
-    /// [`tcp::Listen::adopt`](crate::net::tcp::Listen::adopt). Its file is left alone: it belongs to
-    /// whoever has made it.
+    /// Takes over a socket that another program has bound, and maybe connected; see
+    /// [`tcp::Listen::adopt`](crate::net::tcp::Listen::adopt). Its file is left alone: it belongs
+    /// to that program.
     ///
     /// # Errors
     /// It is not a Unix datagram socket, or [`peer`](Bind::peer) or [`mode`](Bind::mode) is asked
@@ -173,7 +173,7 @@ impl Bind {
     }
 }
 
-/// What carries Unix datagrams. The file is removed while the socket still holds the inode.
+/// The carrier of Unix datagrams. The file is removed while the socket still holds the inode.
 #[derive(Debug)]
 pub struct UnixCarrier {
     file: Option<SocketFile>,
@@ -188,7 +188,7 @@ impl Socket {
         self.carrier.addr.as_ref()
     }
 
-    /// Whether others still find it: false once somebody has removed or replaced its file.
+    /// Returns true if others still find it; false once its file was removed or replaced.
     pub fn is_reachable(&self) -> bool {
         self.carrier.file.as_ref().is_none_or(SocketFile::is_ours)
     }
@@ -212,7 +212,7 @@ impl Carrier for UnixCarrier {
         })
     }
 
-    /// Of a receiver that is full only those hear who are connected to it.
+    /// Only sockets connected to a full receiver are woken when it has room.
     fn tells_room(&self) -> bool {
         self.is_connected
     }

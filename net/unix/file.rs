@@ -3,25 +3,25 @@
 //! Knows files and bind(2); never mentions the loop.
 //!
 //! A socket's file outlives a process that is killed, and bind(2) refuses a path that exists. So
-//! one that is in the way is asked whether anybody is behind it:
+//! `bind` checks if a file that is in the way is in use:
 //!
 //! ```text
 //!   bind ──EADDRINUSE──▶ no socket?            left alone: an error
-//!                        connect is accepted?  somebody is there: an error
+//!                        connect is accepted?  in use: an error
 //!                        connect is refused?   stale: removed; bind again
 //! ```
 //!
 //! # Rules
-//! 1. Nothing but a socket is ever removed, and no socket behind which somebody is.
+//! 1. Only sockets are ever removed, and only if they are not in use.
 //! 2. One at a time: between bind(2) and listen(2) a stream socket refuses connections like a stale
-//!    one, and between the question and the removal another may have replaced the file. So all of
-//!    that happens under a lock, on Linux: an abstract name, which a crash cannot leave behind. It
-//!    is advice among ourselves; one that is held for ever is done without.
+//!    one, and between the check and the removal another may have replaced the file. So all of
+//!    that happens under a lock, on Linux: an abstract name, which a crash cannot leave behind.
+//!    Only this library respects it; if it is never released, the bind goes on without it.
 //! 3. A file is removed with its socket only if it is still the socket's own. While the socket
-//!    lives nobody else can have its inode number.
+//!    lives, no other file can have its inode number.
 //!
 //! # Read next
-//! `../descriptor.rs`: streams that are no sockets.
+//! `../descriptor.rs`: streams that are not sockets.
 
 use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, ErrorKind};
@@ -35,7 +35,7 @@ use super::address::Address;
 
 /// How often a path is tried when others bind and remove it at the same time.
 const ATTEMPTS_MAX: usize = 4;
-/// How often the lock is tried before doing without: whoever has it needs a few system calls.
+/// How often the lock is tried before doing without: its holder needs only a few system calls.
 const LOCK_ATTEMPTS_MAX: usize = 1000;
 
 /// A file, whatever its name: device and inode.
@@ -93,7 +93,7 @@ pub(super) fn bind(
 }
 
 impl SocketFile {
-    /// Whether the path still leads to our socket.
+    /// Returns true if the path still leads to our socket.
     pub(super) fn is_ours(&self) -> bool {
         fs::symlink_metadata(&self.path).is_ok_and(|found| inode(&found) == self.inode)
     }
@@ -117,7 +117,7 @@ fn taken(address: &Address, why: &str) -> io::Error {
     io::Error::new(ErrorKind::AddrInUse, format!("{address}: {why}"))
 }
 
-/// Removes the socket at `path`, unless somebody is behind it. It may also have gone by itself.
+/// Removes the socket at `path`, unless it is in use. It may also have gone by itself.
 fn remove_stale(socket: &Socket, address: &Address, path: &Path) -> io::Result<()> {
     let removed = (|| {
         let found = fs::symlink_metadata(path)?;
@@ -136,7 +136,7 @@ fn remove_stale(socket: &Socket, address: &Address, path: &Path) -> io::Result<(
     }
 }
 
-/// What one holds while it binds in the folder of `path`; `None` where there is no such thing.
+/// The lock to hold during a bind in the folder of `path`; `None` where there are no such locks.
 fn lock(path: &Path) -> Option<Socket> {
     let (device, inode) = inode(&fs::metadata(path.parent()?).ok()?);
     let name = Address::name(format!("waterwheel/{device:x}/{inode:x}")).ok()?;
@@ -153,8 +153,8 @@ fn lock(path: &Path) -> Option<Socket> {
 }
 
 /// Lets the file be made with no more permissions than `mode`: on Linux it gets those of the
-/// socket, as far as the umask leaves them. Where nobody listens yet this does not matter, but a
-/// datagram may come at any time.
+/// socket, as far as the umask leaves them. Before listen(2) this does not matter, but a datagram
+/// may come at any time.
 fn restrict(socket: &Socket, mode: u32) -> io::Result<()> {
     if cfg!(target_os = "linux") {
         let socket = File::from(OwnedFd::from(socket.try_clone()?));
@@ -163,8 +163,8 @@ fn restrict(socket: &Socket, mode: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether somebody is behind the file: asked by connecting, with a socket of the same type, since
-/// the kernel refuses to connect to what nobody listens on.
+/// Returns true if the file is in use. Checked by connecting, with a socket of the same type: the
+/// kernel refuses that if no process listens there.
 fn is_alive(socket: &Socket, address: &Address) -> io::Result<bool> {
     let probe = Socket::new(Domain::UNIX, socket.r#type()?, None)?;
     probe.set_nonblocking(true)?; // With a full backlog it would wait.

@@ -1,6 +1,6 @@
 //! Listening on a socket file or an abstract name.
 //!
-//! Knows the options of a Unix listener; what it then does is in `../accept.rs`.
+//! Knows the options of a Unix listener; `../accept.rs` does the accepting.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -22,7 +22,7 @@ use crate::reactor::{Context, SourceId};
 pub type Listener = accept::Listener<UnixAcceptor>;
 
 /// Listens on `addr`, a path or on Linux `@name`, and calls `on_accept` with every stream that is
-/// accepted. A socket file that somebody left behind is replaced.
+/// accepted. A socket file that was left behind is replaced.
 ///
 /// ```
 /// use waterwheel::{Reactor, net::{Event, unix}};
@@ -43,8 +43,8 @@ pub type Listener = accept::Listener<UnixAcceptor>;
 /// ```
 ///
 /// # Errors
-/// `AddrInUse` if somebody listens there, `AlreadyExists` if the path is not a socket's (it is left
-/// alone), `InvalidInput` if it is too long; what the system says of the folder. All name the path.
+/// `AddrInUse` if there is a listener already, `AlreadyExists` if the path is not a socket's (it is
+/// left alone), `InvalidInput` if it is too long; errors about the folder. All name the path.
 #[track_caller]
 pub fn listen<S, F>(
     reactor: &mut Context<S>,
@@ -72,16 +72,16 @@ where
 /// ```
 pub type Listen = crate::net::listen::Listen<Options>;
 
-/// What [`Listen`] lets one choose for Unix sockets only.
+/// The options of [`Listen`] for Unix sockets only.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     mode: Option<u32>,
 }
 
 impl Listen {
-    /// The permissions of the file: who may connect needs to be allowed to write (`0o600`: only its
-    /// owner). Set before it listens, so nobody gets in before. What the umask leaves by default.
-    /// An abstract name has no permissions, and is refused with them.
+    /// The permissions of the file: a client needs the permission to write (`0o600`: only its
+    /// owner). Set before it listens, so no client connects before. By default those that the umask
+    /// leaves. An abstract name has no permissions, and is refused with them.
     pub fn mode(mut self, mode: u32) -> Listen {
         self.kind.mode = Some(mode);
         self
@@ -109,7 +109,7 @@ impl Listen {
         })
     }
 
-    /// [`open`](Listen::open) for a callback that wants to hear of the listener's troubles, too.
+    /// [`open`](Listen::open) for a callback that also gets the listener's errors.
     ///
     /// # Errors
     /// As [`listen`].
@@ -130,9 +130,9 @@ impl Listen {
         served.map_err(|error| addr.error(&error))
     }
 
-    /// Listens by a socket that somebody else has bound and that listens already; see
-    /// [`tcp::Listen::adopt`](crate::net::tcp::Listen::adopt). Its file is left alone: it belongs to
-    /// whoever has made it.
+    /// Listens by a socket that another program has bound and that listens already; see
+    /// [`tcp::Listen::adopt`](crate::net::tcp::Listen::adopt). Its file is left alone: it belongs
+    /// to that program.
     ///
     /// # Errors
     /// It is not a Unix stream socket that listens, or [`mode`](Listen::mode) is asked for, which
@@ -155,7 +155,7 @@ impl Listen {
         })
     }
 
-    /// [`adopt`](Listen::adopt) for a callback that wants to hear of the listener's troubles, too.
+    /// [`adopt`](Listen::adopt) for a callback that also gets the listener's errors.
     ///
     /// # Errors
     /// As there.
@@ -190,7 +190,7 @@ impl Listen {
     }
 }
 
-/// What a Unix listener accepts from. Its fields are dropped in this order: the file is removed
+/// The acceptor of a Unix listener. Its fields are dropped in this order: the file is removed
 /// while the socket still holds the inode.
 #[derive(Debug)]
 pub struct UnixAcceptor {
@@ -205,8 +205,8 @@ impl Listener {
         &self.acceptor.addr
     }
 
-    /// Whether clients still find it: false once somebody has removed or replaced its file. It then
-    /// serves whoever is connected, and nobody else comes.
+    /// Returns true if clients still find it; false once its file was removed or replaced. It then
+    /// serves only the clients that are connected already.
     pub fn is_reachable(&self) -> bool {
         self.acceptor.file.as_ref().is_none_or(SocketFile::is_ours)
     }

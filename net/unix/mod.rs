@@ -1,18 +1,18 @@
 //! Unix sockets: streams and datagrams between processes of one machine.
 //!
-//! Knows socket files and abstract names; what is accepted or connected becomes a
+//! Knows socket files and abstract names; an accepted or connected stream becomes a
 //! [`Conn`](super::Conn) like any other.
 //!
-//! The address is a file, and that is where the trouble comes from: it stays when its owner dies,
-//! anybody may remove it, and its permissions say who may connect.
+//! The address is a file, and this makes trouble: it stays when its owner dies, other programs may
+//! remove it, and its permissions decide which programs may connect.
 //!
 //! # Left out
-//! Resets: Unix sockets have none to send, so after an `abort` or a timeout the peer sees an end of
-//! input like any other, unless it had sent what was not read. Descriptors in messages: no safe
-//! interface for them in the crates that stand below. Sequenced packets.
+//! Resets: Unix sockets cannot send them, so after an `abort` or a timeout the peer sees an end of
+//! input like any other, unless it had sent bytes that were not read. Descriptors in messages: no
+//! safe interface for them in the crates that stand below. Sequenced packets.
 //!
 //! # Read next
-//! `file.rs`: what becomes of a file that is there already.
+//! `file.rs`: how a file that exists already is treated.
 
 mod address;
 mod connect;

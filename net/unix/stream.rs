@@ -1,4 +1,4 @@
-//! Unix streams as what carries a connection.
+//! Unix streams as the transport of a connection.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::mem::MaybeUninit;

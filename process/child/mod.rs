@@ -2,8 +2,8 @@
 //!
 //! Knows SIGCHLD, pipes and the loop. Not part of the reactor, which knows no streams.
 //!
-//! A child that ends, and the end of what it wrote, are two pieces of news that come in any order.
-//! Here `Exit` is delivered last, and once:
+//! The end of a child and the end of its output are two events that come in any order. Here `Exit`
+//! is delivered last, and once:
 //!
 //! ```text
 //!   spawn ──▶ runs ──exits──▶ a zombie: its pid is still ours ──▶ reaped, Exit, id stale    
@@ -12,33 +12,33 @@
 //!                                    drain_grace is up ────────────┘
 //! ```
 //!
-//! A pipe ends when the last one who has it open is gone, and that may be a grandchild which lives
-//! for ever. So the wait for pipes has a bound ([`Spawn::drain_grace`], a second); what comes later
-//! still comes, after the [`Exit`], which then says `drained: false`. Nor do pipes hold the loop for
-//! ever: a second more ([`Spawn::linger`]), and then it ends when nothing else holds it.
+//! A pipe ends when the last process that has it open is gone, and that may be a grandchild that
+//! never ends. So the wait for pipes has a bound ([`Spawn::drain_grace`], a second); later output
+//! is delivered after the [`Exit`], which then has `drained: false`. Pipes also hold the loop only
+//! for a second more ([`Spawn::linger`]); then it ends when nothing else holds it.
 //!
 //! # Rules
-//! 1. `Exit` is delivered exactly once for each child that was started, and never for one that could
-//!    not be started.
-//! 2. Nobody's children are waited for but our own, each by its pid, never "any": a library or
-//!    another loop may have some.
-//! 3. A child is reaped when its `Exit` is delivered. Until then its pid is not used again, so a signal
-//!    cannot hit a stranger.
+//! 1. `Exit` is delivered exactly once for each child that was started, and never for one that
+//!    could not be started.
+//! 2. Only our own children are waited for, each by its pid, never "any": a library or another loop
+//!    may have some.
+//! 3. A child is reaped when its `Exit` is delivered. Until then its pid is not used again, so a
+//!    signal cannot hit another process.
 //! 4. A child inherits stdin, stdout and stderr, and no other descriptor of this library or of std:
 //!    they all close on exec (open(2), `O_CLOEXEC`).
 //! 5. Dropping the loop, or removing the source, leaves a child running, as std does, and reaps it
 //!    only if it has ended; [`Spawn::kill_on_drop`] kills it instead and waits for that.
-//! 6. Its end is heard whatever the parent of this process has done to SIGCHLD: blocked, or ignored,
-//!    where the kernel would reap children by itself and nobody would learn how they ended.
-//! 7. A child inherits which signals are blocked in the thread that starts it and which are ignored
-//!    in this process, as std has it, because that is what nohup(1) and its like rely on. What the
-//!    loop handles ([`Context::on_signal`]) it neither blocks nor ignores, and so a child begins with
-//!    that as usual. A clean mask for the rest would have to be the loop's own for as long as a start
-//!    takes, and a signal that has waited, blocked, would strike.
+//! 6. Its end is noticed even if the parent of this process has blocked SIGCHLD, or ignored it: the
+//!    kernel would then reap children by itself, and their status would be lost.
+//! 7. As in std, a child inherits the signals that are blocked in the thread that starts it and
+//!    those ignored in this process, because nohup(1) and similar programs rely on that. The loop
+//!    neither blocks nor ignores the signals it handles ([`Context::on_signal`]), so a child begins
+//!    with their default. To clear the rest, the loop would have to unblock them itself during the
+//!    start, and a signal that waits, blocked, would then take effect.
 //!
 //! On Linux each child has a descriptor that becomes readable when it ends, pidfd_open(2). Where
-//! there is none, SIGCHLD says that some child has ended, not which, so each costs a waitid(2) for
-//! every child of the loop.
+//! there is none, SIGCHLD only means that some child has ended, so each costs a waitid(2) for every
+//! child of the loop.
 //!
 //! # Read next
 //! `spawn.rs`: how one is started.
@@ -71,25 +71,25 @@ pub use spawn::{Spawn, Spawned, spawn};
 pub struct Child {
     process: std::process::Child,
     pid: Pid,
-    /// Readable when it has ended; `None` where SIGCHLD has to tell.
+    /// Readable when it has ended; `None` where SIGCHLD has to report that.
     pidfd: Option<OwnedFd>,
     name: String,
-    /// It leads a process group of its own.
+    /// True if it leads a process group of its own.
     is_group: bool,
     kills_on_drop: bool,
     drain_grace: Duration,
     linger: Duration,
     pipes: Rc<Pipes>,
-    /// It has ended and is not reaped.
+    /// True if it has ended and is not reaped.
     has_exited: bool,
     /// The grace that `terminate` asked for and that has not begun to run.
     asked: Option<Duration>,
     due: Due,
-    /// Whatever is left of its group is to go with it.
+    /// True if the rest of its group is killed when it ends.
     takes_group: bool,
 }
 
-/// What its deadline is for.
+/// The purpose of its deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Due {
     Nothing,
@@ -100,8 +100,8 @@ enum Due {
 /// How a child ended.
 #[derive(Debug)]
 pub struct Exit {
-    /// Its exit code, or the signal that killed it. An error where somebody else has waited for it,
-    /// and nobody knows.
+    /// Its exit code, or the signal that killed it. An error if other code has waited for it, so
+    /// that the status is unknown.
     pub status: io::Result<ExitStatus>,
     /// True if all of its output was delivered before. False if a pipe was still open when
     /// [`Spawn::drain_grace`] was up.
@@ -109,7 +109,7 @@ pub struct Exit {
 }
 
 impl Exit {
-    /// Whether it ended with code 0.
+    /// Returns true if it ended with code 0.
     pub fn is_success(&self) -> bool {
         self.status.as_ref().is_ok_and(ExitStatus::success)
     }
@@ -143,11 +143,11 @@ impl Child {
         &self.name
     }
 
-    /// Sends it a signal; with [`Spawn::group`], to its whole group. One that has ended already
-    /// does nothing about it, and that is no error.
+    /// Sends it a signal; with [`Spawn::group`], to its whole group. If it has ended already, this
+    /// has no effect and is no error.
     ///
     /// # Errors
-    /// The signal does not exist, or it runs as somebody else (a set-user-id program).
+    /// The signal does not exist, or it runs as another user (a set-user-id program).
     pub fn kill(&mut self, signal: Signal) -> io::Result<()> {
         let Some(raw) = rustix::process::Signal::from_named_raw(signal.as_raw()) else {
             let error = format!("cannot send {signal}: there is no such signal");
@@ -159,15 +159,15 @@ impl Child {
             rustix::process::kill_process(self.pid, raw)
         };
         match sent {
-            // It has ended, and somebody else has waited for it.
+            // It has ended, and other code has waited for it.
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Asks it to end (SIGTERM), and kills it (SIGKILL) if it has not after `grace`. With
-    /// [`Spawn::group`] it does so to the whole group, and when [`Exit`] is delivered it kills what
-    /// is left of the group. A stopped child is continued, so that it can handle the signal.
+    /// Asks it to end (SIGTERM), and kills it (SIGKILL) if it still runs after `grace`. With
+    /// [`Spawn::group`] it does so to the whole group, and when [`Exit`] is delivered it kills the
+    /// rest of the group. A stopped child is continued, so that it can handle the signal.
     ///
     /// # Errors
     /// As [`kill`](Child::kill). It will still be killed.
@@ -178,7 +178,7 @@ impl Child {
         self.kill(Signal::CONT)
     }
 
-    /// Whether it has ended. It is not reaped by that.
+    /// Returns true if it has ended. Does not reap it.
     fn look(&self) -> bool {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         loop {
@@ -190,7 +190,7 @@ impl Child {
         }
     }
 
-    /// Whether there is something that a later kill would reach, if only what is left of its group.
+    /// Returns true if a later kill may reach a process: the child, or the rest of its group.
     fn can_be_killed(&self) -> bool {
         self.is_group || !self.has_exited
     }
@@ -220,7 +220,7 @@ impl Drop for Child {
     }
 }
 
-/// Of its end the selector tells, or SIGCHLD resumes it; of theirs, the pipes.
+/// The selector reports its end, or SIGCHLD resumes it; the pipes report their own end.
 impl mio::event::Source for Child {
     fn register(&mut self, r: &Registry, token: Token, interest: Interest) -> io::Result<()> {
         self.pipes.belong_to(RawId::from_token(token));
@@ -244,8 +244,8 @@ impl mio::event::Source for Child {
     }
 }
 
-/// A child's source is called: it has ended, or some child has, its pipes have, its time is up, or somebody
-/// asked for its end.
+/// A child's source is called: it has ended, or some child has, its pipes have, its time is up, or
+/// the program asked for its end.
 fn drive<S: 'static, F>(
     reactor: &mut Context<S>,
     state: &mut S,

@@ -1,13 +1,13 @@
 //! The pipes of a child: which are open, and for how long they may hold the loop.
 //!
-//! Knows who has a pipe and whom to wake. `mod.rs` says when a child's `Exit` is delivered.
+//! Knows the owners of a pipe and the source to wake. `mod.rs` decides when `Exit` is delivered.
 //!
-//! A pipe is open as long as anybody has its other end, and that need not be the child: what it has
-//! started has inherited stdin, stdout and stderr. So a pipe that outlives its child may live for
-//! hours, and nobody would call a program that waits for it busy. It holds the loop for
-//! [`Spawn::linger`](super::Spawn::linger) more, and is then let go: it stays open, and what comes
-//! is still told, but the loop ends when nothing else holds it. A pipe that its handler has paused
-//! is not let go: what it has to say may be the child's own words.
+//! A pipe is open as long as any process has its other end, also after the child: the programs that
+//! it has started have inherited stdin, stdout and stderr. So a pipe may outlive its child for
+//! hours, and the loop should not wait for that. It holds the loop for
+//! [`Spawn::linger`](super::Spawn::linger) more, and is then let go: it stays open, and its bytes
+//! are still delivered, but the loop ends when nothing else holds it. A pipe that its handler has
+//! paused is not let go: it may still hold output of the child itself.
 //!
 //! # Read next
 //! `spawn.rs`.
@@ -47,7 +47,7 @@ impl Pipes {
         }
     }
 
-    /// The child whose they are, which is woken when the last output pipe is closed.
+    /// Sets the child of these pipes, which is woken when the last output pipe is closed.
     pub(super) fn belong_to(&self, child: RawId) {
         self.child.set(Some(child));
     }
@@ -57,7 +57,7 @@ impl Pipes {
         self.outputs.get() == 0
     }
 
-    /// Lets those go that are still open after `linger`.
+    /// After `linger`, lets the loop end although some are still open.
     pub(super) fn let_go_after<S: 'static>(
         self: Rc<Self>,
         reactor: &mut Context<S>,
@@ -74,7 +74,7 @@ impl Pipes {
         reactor.unref(timer);
     }
 
-    /// Takes the pipes out of what holds the loop; true if some are paused, and left as they are.
+    /// Stops the pipes from holding the loop. Returns true if some are paused and left as they are.
     fn let_go<S: 'static>(&self, reactor: &mut Context<S>) -> bool {
         let mut paused = false;
         for id in self.conns.borrow().iter() {

@@ -1,6 +1,6 @@
 //! Starting a child.
 //!
-//! Knows std's `Command`; what becomes of the child is in `mod.rs`.
+//! Knows std's `Command`; `mod.rs` has the life of the child.
 //!
 //! # Read next
 //! `../wire.rs`: connections that need no kernel.
@@ -21,7 +21,7 @@ use crate::net::Stream;
 use crate::net::descriptor::{reader_with, writer_with};
 use crate::reactor::{Context, Interest, Options, SourceId};
 
-/// Starts a program whose stdin, stdout and stderr are as `command` says, our own by default, and
+/// Starts a program with the stdin, stdout and stderr that `command` sets, our own by default, and
 /// calls `on_exit` once, when it has ended. [`Spawn`] makes pipes of them.
 ///
 /// # Errors
@@ -39,7 +39,7 @@ where
     Spawn::new(command).open(reactor, on_exit).map(|spawned| spawned.id)
 }
 
-/// A program to be started, and what of it this one wants to have.
+/// A program to be started, and the pipes and options that are wanted.
 ///
 /// ```
 /// use std::process::Command;
@@ -73,8 +73,8 @@ pub struct Spawn {
     linger: Duration,
 }
 
-/// A child that was started, and the pipes that were asked for. Each is opened like any stream, or
-/// dropped, and then is closed.
+/// A child that was started, and the pipes that were asked for. Each is opened like any stream;
+/// dropping it closes it.
 #[derive(Debug)]
 pub struct Spawned {
     /// Names the child.
@@ -88,7 +88,7 @@ pub struct Spawned {
 }
 
 impl Spawn {
-    /// Runs `command` with what it says about stdin, stdout and stderr; pipes that it asks for are
+    /// Runs `command` with the stdin, stdout and stderr that it sets; pipes that it asks for are
     /// handed out, too.
     pub fn new(command: Command) -> Spawn {
         Spawn {
@@ -122,16 +122,15 @@ impl Spawn {
     }
 
     /// Lets it lead a process group of its own, to which all that it starts belongs as well:
-    /// signals go to them all, and those of our terminal (Ctrl-C) do not. Nor may they read from it
-    /// then.
+    /// signals go to them all, except those of our terminal (Ctrl-C). They may not read from the
+    /// terminal then.
     pub fn group(mut self) -> Spawn {
         self.group = true;
         self
     }
 
     /// Kills it, with its group if it has one, when its source is dropped, and waits until it is
-    /// gone, which a killed process is as soon as the kernel lets go of it. Off: it is left
-    /// running.
+    /// gone, which takes as long as the kernel needs for a killed process. Off: it is left running.
     pub fn kill_on_drop(mut self) -> Spawn {
         self.kill_on_drop = true;
         self
@@ -145,16 +144,17 @@ impl Spawn {
     }
 
     /// How long its pipes may hold the loop after its [`Exit`](super::Exit): a grandchild has their
-    /// other ends. After that they stay open and what comes is delivered, but the loop no longer
-    /// waits for it. It does wait for a pipe that its handler has paused. 1 s; `Duration::MAX` is
-    /// for ever.
+    /// other ends. After that they stay open and their bytes are delivered, but the loop no longer
+    /// waits for them. It does wait for a pipe that its handler has paused. 1 s; `Duration::MAX` is
+    /// without end.
     pub fn linger(mut self, linger: Duration) -> Spawn {
         self.linger = linger;
         self
     }
 
-    /// Starts the program, and calls `on_exit` once, when it has ended and its output was told. Its
-    /// id is stale by then. It holds the loop, and on Linux costs a descriptor. Blocks until the program is loaded.
+    /// Starts the program, and calls `on_exit` once, when it has ended and its output was
+    /// delivered. Its id is stale by then. It holds the loop, and on Linux costs a descriptor.
+    /// Blocks until the program is loaded.
     ///
     /// # Errors
     /// Nothing was started, and `on_exit` will not be called: no such program (the error names it),
@@ -180,7 +180,7 @@ impl Spawn {
         S: 'static,
         F: FnOnce(&mut Context<S>, &mut S, SourceId<Child>, Exit) + 'static,
     {
-        reactor.catch_signal(Signal::CHLD)?; // Before it can end; nor may it be ignored.
+        reactor.catch_signal(Signal::CHLD)?; // Before it can end; SIGCHLD must not be ignored.
         let mut child = self.start(Rc::new(Pipes::new(reactor.resumer())))?;
         child.pidfd = pidfd(child.pid).ok(); // An old kernel, out of descriptors: there is SIGCHLD.
         let process = &mut child.process;
@@ -203,7 +203,7 @@ impl Spawn {
         Ok(Spawned { id, stdin, stdout, stderr })
     }
 
-    /// Starts it. Until it belongs to the loop, whatever goes wrong kills it.
+    /// Starts it. Until it belongs to the loop, any error kills it.
     fn start(&mut self, pipes: Rc<Pipes>) -> io::Result<Child> {
         if self.stdin {
             self.command.stdin(Stdio::piped());

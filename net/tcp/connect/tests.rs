@@ -1,4 +1,4 @@
-//! Sockets that are connected to themselves, by every way there is to a stream.
+//! Sockets that are connected to themselves, by every way to make a stream.
 
 use std::net::{TcpListener, ToSocketAddrs};
 
@@ -12,7 +12,7 @@ type Answers = Vec<io::Result<Stream>>;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A socket of `host` that is connected to itself, or `None` where there is no such host.
+/// A socket of `host` that is connected to itself, or `None` if there is no such host.
 fn narcissus(host: &str) -> Option<TcpConnector> {
     let addr = (host, 0).to_socket_addrs().unwrap().next().unwrap();
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).unwrap();
@@ -33,7 +33,7 @@ fn run(reactor: &mut Reactor<Answers>, addr: SocketAddr) -> io::Error {
     let mut answers = Answers::new();
     reactor.run(&mut answers).unwrap();
     assert_eq!(answers.len(), 1);
-    // Free at once for whoever is to listen there, without SO_REUSEADDR.
+    // Free at once for a new listener, without SO_REUSEADDR.
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).unwrap();
     socket.bind(&addr.into()).unwrap();
     answers.remove(0).unwrap_err()
