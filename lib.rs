@@ -1,10 +1,14 @@
 //! A single-threaded event loop: callbacks, timers and sockets, small enough to read.
 //!
-//! * [`reactor`] is the loop: turns, sources, the event queue, posts from other threads. Its head
-//!   is the contract, rule by rule. On it: promises, an event bus, worker threads, scheduled tasks.
-//! * [`timers`] is the hierarchical wheel under it, and the clock.
-//! * [`net`] puts sockets on it: buffered connections, listeners, codecs, datagrams, links, limits,
-//!   and a simulated network to test them in; with features, TLS, HTTP and WebSocket.
+//! From the bottom, each floor knowing only those below it:
+//!
+//! * [`timers`]: the hierarchical wheel, and the clock.
+//! * [`reactor`]: the loop: turns, sources, timers, the event queue, posts from other threads, jobs. Its
+//!   head is the contract, rule by rule.
+//! * [`patterns`]: ways to arrange callbacks: promises, an event bus, scheduled tasks.
+//! * [`net`]: sockets: buffered connections, listeners, codecs, datagrams, links, limits, and a
+//!   simulated network to test them in.
+//! * [`protocols`]: TLS, HTTP and WebSocket; `process`: children and signals. Each is a feature.
 //!
 //! The README has the first program, the examples and the order in which to read the sources.
 //!

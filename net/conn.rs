@@ -51,7 +51,7 @@ use crate::timers::Stamp;
 
 /// How far one half of a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Half {
+pub(super) enum Half {
     Open,
     /// Sending only: to be finished once the outbox is empty.
     Finishing,
@@ -62,17 +62,17 @@ pub(crate) enum Half {
 }
 
 /// Bits of `Conn::marks`.
-pub(crate) mod mark {
+pub(super) mod mark {
     /// Reading is paused by the handler.
-    pub(crate) const PAUSED: u16 = 1;
+    pub(in crate::net) const PAUSED: u16 = 1;
     /// Reading was resumed: deliver the backlog again, and read from the kernel.
-    pub(crate) const RESUMED: u16 = 2;
+    pub(in crate::net) const RESUMED: u16 = 2;
     /// The kernel's send buffer is full; an event will report when it has room.
-    pub(crate) const BLOCKED: u16 = 4;
+    pub(in crate::net) const BLOCKED: u16 = 4;
     /// `Drained` is owed.
-    pub(crate) const ABOVE: u16 = 8;
+    pub(in crate::net) const ABOVE: u16 = 8;
     /// `close` was called: input is discarded.
-    pub(crate) const CLOSING: u16 = 16;
+    pub(in crate::net) const CLOSING: u16 = 16;
     /// The grace of a close has begun to run.
     pub(in crate::net) const LINGERING: u16 = 32;
     /// The same bit before a close: a drain has found it idle, and no byte has passed since.
@@ -82,7 +82,7 @@ pub(crate) mod mark {
     /// Sending failed; the bytes that the peer sent before are still to be read.
     pub(in crate::net) const LAST_WORDS: u16 = 128;
     /// `Drained` is owed only when all is sent: the refused bytes need an empty outbox.
-    pub(crate) const WHOLE: u16 = 256;
+    pub(in crate::net) const WHOLE: u16 = 256;
     /// The same bit while closing, when no `Drained` is owed any more: its peer gets only a moment
     /// to close first.
     pub(in crate::net) const HASTY: u16 = WHOLE;
@@ -91,16 +91,16 @@ pub(crate) mod mark {
     /// One end of a link: it may be half open, whatever its limits say.
     pub(in crate::net) const LINKED: u16 = 1024;
     /// The rate limit delays reading until the tick in `progress`.
-    pub(crate) const SLOWED_IN: u16 = 2048;
+    pub(in crate::net) const SLOWED_IN: u16 = 2048;
     /// The rate limit delays sending until the tick in the outbox's `since`.
-    pub(crate) const SLOWED_OUT: u16 = 4096;
+    pub(in crate::net) const SLOWED_OUT: u16 = 4096;
     /// Sending failed before the peer's FIN came, so none will come: an end of input read after
     /// this is the effect of a reset.
     pub(in crate::net) const CUT_OFF: u16 = 8192;
     /// The handler will answer later.
     pub(in crate::net) const HELD: u16 = 16384;
     /// To be closed as soon as it is idle.
-    pub(crate) const DRAINING: u16 = 32768;
+    pub(in crate::net) const DRAINING: u16 = 32768;
 }
 
 /// Bytes received and not consumed.
@@ -115,8 +115,8 @@ pub(super) struct Backlog {
 
 /// How a connection has ended.
 #[derive(Debug)]
-pub(crate) struct End {
-    pub(crate) reason: Reason,
+pub(super) struct End {
+    pub(super) reason: Reason,
     /// Bytes that were accepted and will never be sent.
     pub(super) lost: usize,
 }
@@ -129,29 +129,29 @@ pub(super) const SOON: Option<Stamp> = Some(Stamp::new(u64::MAX - 2));
 /// One buffered connection. 72 bytes: ten thousand idle ones are this times ten thousand.
 #[derive(Debug)]
 pub struct Conn {
-    pub(crate) io: Carrier,
+    pub(super) io: Carrier,
     /// Unsent bytes; `None` if there are none, or the loop's own buffer during its own callback.
-    pub(crate) outbox: Option<Box<Cork>>,
+    pub(super) outbox: Option<Box<Cork>>,
     /// Unconsumed bytes; `None` if there are none.
     pub(super) backlog: Option<Box<Backlog>>,
-    pub(crate) seat: Seat,
+    pub(super) seat: Seat,
     /// The reason for its end, as soon as it is known; and how many bytes were lost.
-    pub(crate) end: Option<Box<End>>,
+    pub(super) end: Option<Box<End>>,
     /// When the last byte passed, in either direction, or [`SOON`]. If no limit needs it: `None`,
     /// or the time of HTTP's last answer, which a drain needs.
-    pub(crate) heard: Option<Stamp>,
+    pub(super) heard: Option<Stamp>,
     /// When the handler last consumed input, or [`SOON`]; while lingering, when the grace began;
     /// while slowed, the tick at which the rate lets reading go on.
     pub(super) progress: Option<Stamp>,
     /// How many of the bytes delivered last were given back. Written by `unread`.
     pub(super) kept: u32,
-    pub(crate) sending: Half,
-    pub(crate) receiving: Half,
-    pub(crate) marks: u16,
+    pub(super) sending: Half,
+    pub(super) receiving: Half,
+    pub(super) marks: u16,
 }
 
 impl Conn {
-    pub(crate) fn new(io: Carrier, seat: Seat) -> Conn {
+    pub(super) fn new(io: Carrier, seat: Seat) -> Conn {
         Conn {
             io,
             outbox: None,
@@ -344,7 +344,7 @@ impl Conn {
     }
 
     #[inline]
-    pub(crate) fn has(&self, mark: u16) -> bool {
+    pub(super) fn has(&self, mark: u16) -> bool {
         self.marks & mark != 0
     }
 

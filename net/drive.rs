@@ -32,10 +32,10 @@ use crate::reactor::{Context, Cork, RawId, Readiness, SourceId};
 const LOOK: Readiness = Readiness::WRITABLE;
 /// A message: read first, until the kernel has no more, since an edge may have been missed. It goes
 /// on after a short read, as when the peer has closed.
-pub(crate) const LOOK_AND_READ: Readiness = Readiness::MESSAGES[0];
+pub(super) const LOOK_AND_READ: Readiness = Readiness::MESSAGES[0];
 /// A message: the handler has more to do with input that it left. It gets `Data` with the backlog,
 /// even if that is empty.
-pub(crate) const NUDGE: Readiness = Readiness::MESSAGES[1];
+pub(super) const NUDGE: Readiness = Readiness::MESSAGES[1];
 /// A message to an end of a link: the link has gone.
 pub(super) const LINK_GONE: Readiness = Readiness::MESSAGES[2];
 /// The readiness for which a connection is read.

@@ -123,7 +123,7 @@ impl Limits {
 /// A connection's place among those of its listener: counted while it lives. It holds the limits,
 /// too, which all of them share until one changes its own.
 #[derive(Debug)]
-pub(crate) struct Seat(Rc<Shared>);
+pub(super) struct Seat(Rc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -180,7 +180,7 @@ impl Seat {
     }
 
     /// Returns true if it is the seat of a server's connection.
-    pub(crate) fn is_accepted(&self) -> bool {
+    pub(super) fn is_accepted(&self) -> bool {
         self.0.accepted.get()
     }
 
@@ -257,7 +257,7 @@ impl Seat {
 
     /// From now on its handler closes it when it is drained, since the handler sends something
     /// first: it is nudged when nothing is in flight.
-    pub(crate) fn keep_farewell(&mut self) {
+    pub(super) fn keep_farewell(&mut self) {
         self.replace(self.0.limits.clone(), true);
     }
 

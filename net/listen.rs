@@ -23,7 +23,7 @@ pub struct Listen<K> {
     pub(super) connections_max: usize,
     pub(super) accepts_per_turn: usize,
     pub(super) backlog: i32,
-    pub(crate) kind: K,
+    pub(super) kind: K,
 }
 
 impl<K: Default> Default for Listen<K> {

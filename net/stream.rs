@@ -21,7 +21,7 @@ use crate::reactor::{Context, Interest, Options, SourceId};
 #[derive(Debug)]
 #[must_use = "dropping it closes the connection"]
 pub struct Stream {
-    pub(crate) conn: Conn,
+    pub(super) conn: Conn,
     pub(super) peer: Option<SocketAddr>,
 }
 

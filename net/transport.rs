@@ -196,7 +196,7 @@ macro_rules! registers_by {
         }
     };
 }
-pub(crate) use registers_by;
+pub(super) use registers_by;
 
 /// What carries a stream: TCP without an indirection, anything else behind one. Its methods are those
 /// of [`Transport`].

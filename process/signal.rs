@@ -43,12 +43,10 @@ use signal_hook::consts::{FORBIDDEN, signal};
 use signal_hook::low_level;
 use signal_hook_mio::v1_0::Signals;
 
-use crate::reactor::{Context, Options, RawId, Readiness, SourceId};
+use crate::reactor::{Context, Messages, Options, RawId, Readiness, SourceId};
 
 /// The highest signal number of any system; the kernel refuses numbers that it does not have.
 const SIGNAL_MAX: i32 = 127;
-/// The message of the hub to a handler: its signal has come.
-const CAME: Readiness = Readiness::MESSAGES[0];
 
 /// A signal, see signal(7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -154,28 +152,55 @@ impl OnSignal {
 /// Names a handler of a signal.
 pub type SignalId = SourceId<OnSignal>;
 
-/// Registers nothing: the hub resumes it.
-impl mio::event::Source for OnSignal {
-    fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
-        Ok(())
-    }
-    fn reregister(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
-        Ok(())
-    }
-    fn deregister(&mut self, _: &Registry) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// The hub of a loop; `None` until someone wants a signal.
 #[derive(Default)]
 struct OfLoop(Option<SourceId<Hub>>);
 
-/// Where a loop's signals arrive.
+/// Who is to know of a signal.
+#[derive(Clone, Copy)]
+enum Waiter {
+    Handler(SourceId<OnSignal>),
+    Source(RawId),
+}
+
+impl Waiter {
+    fn id(self) -> RawId {
+        match self {
+            Waiter::Handler(id) => id.raw(),
+            Waiter::Source(id) => id,
+        }
+    }
+
+    /// Returns true if it is still there, and will be called.
+    fn wake<S: 'static>(self, reactor: &mut Context<S>) -> bool {
+        match self {
+            Waiter::Handler(id) => reactor.send_message(id, CAME),
+            Waiter::Source(id) => reactor.resume(id, Readiness::READABLE),
+        }
+    }
+}
+
+/// The message of the hub to a handler: its signal has come. Nobody else can send it.
+#[derive(Clone, Copy, Debug)]
+pub struct Came(());
+
+const CAME: Came = Came(());
+
+impl From<Came> for u8 {
+    fn from(_: Came) -> u8 {
+        0
+    }
+}
+
+impl Messages for OnSignal {
+    type Message = Came;
+}
+
+/// The source at which a loop's signals arrive.
 struct Hub {
     signals: Signals,
     /// The sources to resume, in order. Stale ids stay until the next use of the list.
-    resumes: Vec<(Signal, RawId, Readiness)>,
+    waiters: Vec<(Signal, Waiter)>,
 }
 
 impl mio::event::Source for Hub {
@@ -217,34 +242,34 @@ impl<S: 'static> Context<S> {
         self.signal_hub(signal)?;
         let handler = OnSignal(signal);
         let call = move |reactor: &mut Context<S>, state: &mut S, _, ready: Readiness| {
-            if ready.contains(CAME) {
+            if ready.has_message::<OnSignal>(CAME) {
                 callback(reactor, state, signal);
             }
         };
         let options = Options::default();
-        let id = self.register_unmasked(handler, Interest::READABLE, options, call)?;
+        let id = self.try_own(handler, options, call)?;
         self.unref(id);
-        self.send_on_signal(signal, id.raw(), CAME)?;
+        self.wake_on_signal(signal, Waiter::Handler(id))?;
         Ok(id)
     }
 
-    /// For authors of sources: resumes a source with [`Readiness::READABLE`] whenever the process
+    /// For authors of sources: waiters a source with [`Readiness::READABLE`] whenever the process
     /// gets `signal`, until the source has gone. O(sources that wait for a signal).
     ///
     /// # Errors
     /// As [`on_signal`](Context::on_signal).
     #[track_caller]
     pub fn resume_on_signal(&mut self, signal: Signal, id: RawId) -> io::Result<()> {
-        self.send_on_signal(signal, id, Readiness::READABLE)
+        self.wake_on_signal(signal, Waiter::Source(id))
     }
 
     #[track_caller]
-    fn send_on_signal(&mut self, signal: Signal, id: RawId, ready: Readiness) -> io::Result<()> {
+    fn wake_on_signal(&mut self, signal: Signal, waiter: Waiter) -> io::Result<()> {
         let hub = self.signal_hub(signal)?;
-        let mut resumes = mem::take(&mut self[hub].resumes);
-        resumes.retain(|(_, id, _)| self.contains(*id));
-        resumes.push((signal, id, ready));
-        self[hub].resumes = resumes;
+        let mut waiters = mem::take(&mut self[hub].waiters);
+        waiters.retain(|(_, waiter)| self.contains(waiter.id()));
+        waiters.push((signal, waiter));
+        self[hub].waiters = waiters;
         Ok(())
     }
 
@@ -261,7 +286,7 @@ impl<S: 'static> Context<S> {
         let hub = match self.extension::<OfLoop>().0.filter(|hub| self.contains(hub.raw())) {
             Some(hub) => hub,
             None => {
-                let hub = Hub { signals: Signals::new([0; 0])?, resumes: Vec::new() };
+                let hub = Hub { signals: Signals::new([0; 0])?, waiters: Vec::new() };
                 let hub = self.register(hub, Interest::READABLE, |reactor, _, hub, _| {
                     take_signals(reactor, hub);
                 })?;
@@ -281,9 +306,10 @@ impl<S: 'static> Context<S> {
 fn take_signals<S: 'static>(reactor: &mut Context<S>, id: SourceId<Hub>) {
     let hub = &mut reactor[id];
     let came: Vec<i32> = hub.signals.pending().collect();
-    let mut resumes = mem::take(&mut hub.resumes);
-    resumes.retain(|(signal, id, ready)| {
-        if came.contains(&signal.0) { reactor.send(*id, *ready) } else { reactor.contains(*id) }
+    let mut waiters = mem::take(&mut hub.waiters);
+    waiters.retain(|(signal, waiter)| match came.contains(&signal.0) {
+        true => waiter.wake(reactor),
+        false => reactor.contains(waiter.id()),
     });
-    reactor[id].resumes = resumes;
+    reactor[id].waiters = waiters;
 }

@@ -75,6 +75,7 @@ mod fd;
 mod hook;
 mod id;
 mod local;
+mod message;
 #[cfg(all(test, loom))]
 mod model;
 mod nested;
@@ -105,6 +106,7 @@ pub use fd::Fd;
 pub use hook::HookId;
 pub use id::{RawId, SourceId};
 pub use local::Local;
+pub use message::{MESSAGES_MAX, Messages};
 /// What a source is watched for.
 pub use mio::Interest;
 pub use offload::{JOBS_MAX, JobError, JobId, WORKERS};

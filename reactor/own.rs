@@ -87,8 +87,11 @@ impl<S: 'static> Context<S> {
         self.try_own(value, options, callback).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// [`own_with`](Context::own_with) that returns an error where that panics, for the library's
-    /// own sources, whose callbacks receive messages, too.
+    /// For authors of sources: [`own_with`](Context::own_with) that returns an error where that panics.
+    /// The callback sees [`Messages`](super::Messages), too.
+    ///
+    /// # Errors
+    /// There are more sources than a token can number.
     #[track_caller]
     pub fn try_own<T, F>(
         &mut self,

@@ -93,7 +93,8 @@ impl<S: 'static> Context<S> {
         self.register_unmasked(source, interest, options, callback)
     }
 
-    /// [`register_unmasked`](Context::register_unmasked) for a source that no selector can refuse.
+    /// For authors of sources: [`register_with`](Context::register_with) for a source that no selector
+    /// can refuse. Its callback sees [`Messages`](super::Messages), too.
     ///
     /// # Panics
     /// With more sources than a token can number: 2^31, or 2^19 on 32-bit targets.

@@ -201,7 +201,8 @@ impl<S: 'static> Context<S> {
         SourceId::new(id.raw())
     }
 
-    /// Lets a source hold the loop only while it has something to do. False if the id is stale.
+    /// For authors of sources: says whether the source has nothing to do, and so does not hold the loop
+    /// (R8), whatever `unref` and `reref` say. False if the id is stale.
     pub fn set_idle(&mut self, id: RawId, idle: bool) -> bool {
         let Some(entry) = self.sources.get_mut(id) else { return false };
         let was = entry.is_referenced();
@@ -297,8 +298,8 @@ impl<S: 'static> Context<S> {
         queued
     }
 
-    /// Names another place as that where the source was handed over: for who does it on behalf of
-    /// somebody, later.
+    /// For authors of protocols: names another place as the one where the source was handed over. A
+    /// client that connects on behalf of a call names the place of the call.
     pub fn set_place(&mut self, id: RawId, place: Place) {
         if let Some(entry) = self.sources.get_mut(id) {
             entry.place = place;

@@ -116,8 +116,7 @@ impl<S: 'static> Context<S> {
         self.arm_once(tick, callback, Place::caller())
     }
 
-    /// [`at`](Context::at) a tick.
-    #[cfg(feature = "ws")]
+    /// [`at`](Context::at) the begin of a tick.
     #[track_caller]
     pub fn at_tick<F>(&mut self, tick: Tick, callback: F) -> TimerId
     where

@@ -7,28 +7,33 @@ use std::path::{Path, PathBuf};
 
 use support::home;
 
-/// What a layer must not name. Every layer leaves `async` and `unsafe` out.
-const FORBIDDEN: [(&str, &[&str]); 5] = [
-    ("timers", &["mio", "reactor", "net", "protocols", "process", "slab", "socket2"]),
-    ("reactor", &["net", "protocols", "process", "socket2"]),
-    ("net", &["protocols", "process", "http", "tls", "ws", "rustls", "httparse"]),
-    ("protocols", &["process"]),
-    ("process", &["protocols"]),
+/// The floors, from the bottom, and the crates and modules that a floor must not name. No floor names
+/// one above it, and every floor leaves `async` and `unsafe` out.
+const FLOORS: [(&str, &[&str]); 6] = [
+    ("timers", &["mio", "slab", "socket2"]),
+    ("reactor", &["net", "socket2"]),
+    ("patterns", &["mio", "socket2"]),
+    ("net", &["http", "tls", "ws", "rustls", "httparse"]),
+    ("protocols", &["slab", "socket2"]),
+    ("process", &["slab", "socket2"]),
 ];
 const KEYWORDS: [&str; 3] = ["async", "await", "unsafe"];
 /// Only `timers/clock.rs` asks for the time.
 const CLOCK: [&str; 5] =
     ["Instant::now", "SystemTime", ".elapsed()", "Timestamp::now", "Zoned::now"];
 
-/// The word that a line of code of that file must not contain; comments may say anything.
-fn offence(layer: &str, file: &Path, line: &str) -> Option<&'static str> {
+/// The word that a line of code of that file must not contain; comments and texts may say anything.
+fn offence(floor: &str, file: &Path, line: &str) -> Option<&'static str> {
     // Every second piece is a text in quotes.
     let code: String = line.split("//").next()?.split('"').step_by(2).collect();
-    let (_, above) = FORBIDDEN.iter().find(|(name, _)| *name == layer)?;
+    let at = FLOORS.iter().position(|(name, _)| *name == floor)?;
+    let mut above = FLOORS[at + 1..].iter().map(|(name, _)| *name);
     let words: Vec<&str> = code.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
-    let word = KEYWORDS.iter().chain(*above).find(|word| words.contains(word));
+    let word = KEYWORDS.iter().chain(FLOORS[at].1).find(|word| words.contains(word));
+    let looks_up = || above.find(|above| code.contains(&format!("crate::{above}::")));
     let clock = || CLOCK.iter().find(|read| code.contains(**read));
-    word.or_else(|| if file.ends_with("timers/clock.rs") { None } else { clock() }).copied()
+    let clock = || if file.ends_with("timers/clock.rs") { None } else { clock().copied() };
+    word.copied().or_else(looks_up).or_else(clock)
 }
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
@@ -38,13 +43,13 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn no_layer_looks_up() {
-    for (layer, _) in FORBIDDEN {
-        let files = sources(&home().join(layer));
-        assert!(!files.is_empty(), "{layer} has no sources");
+fn no_floor_names_one_above_it() {
+    for (floor, _) in FLOORS {
+        let files = sources(&home().join(floor));
+        assert!(!files.is_empty(), "{floor} has no sources");
         for file in files {
             for (number, line) in (1..).zip(fs::read_to_string(&file).unwrap().lines()) {
-                let word = offence(layer, &file, line);
+                let word = offence(floor, &file, line);
                 assert_eq!(word, None, "{}:{number}: {line}", file.display());
             }
         }
@@ -53,15 +58,108 @@ fn no_layer_looks_up() {
 
 #[test]
 fn the_check_catches_an_offending_line() {
-    let check = |layer, line| offence(layer, Path::new("layer/file.rs"), line);
+    let check = |floor, line| offence(floor, Path::new("floor/file.rs"), line);
     assert_eq!(check("timers", "use mio::Token;"), Some("mio"));
-    assert_eq!(check("timers", "use crate::reactor;"), Some("reactor"));
+    assert_eq!(check("timers", "use crate::reactor::Place;"), Some("reactor"));
+    assert_eq!(check("reactor", "promise: crate::patterns::Promise<S>"), Some("patterns"));
+    assert_eq!(check("patterns", "use crate::reactor::Place;"), None);
+    assert_eq!(check("net", "#[cfg(feature = \"process\")] std::process::id()"), None);
+    assert_eq!(check("net", "Option<crate::protocols::tls::Info<'_>>"), Some("tls"));
     assert_eq!(check("reactor", "mio::net::TcpStream::connect(address)"), Some("net"));
     assert_eq!(check("net", "let now = Instant::now();"), Some("Instant::now"));
     assert_eq!(check("net", "unsafe { libc::close(3) }"), Some("unsafe"));
     assert_eq!(check("reactor", "/// no `async`, and `Instant::now` only below"), None);
     assert_eq!(check("net", "#![forbid(unsafe_code)]"), None);
     assert_eq!(offence("timers", Path::new("/x/timers/clock.rs"), "Instant::now()"), None);
+}
+
+/// The names of the types that are defined in a text, with this before `struct` and the like.
+fn types<'a>(text: &'a str, before: &'a str) -> impl Iterator<Item = &'a str> {
+    text.lines().filter_map(move |line| {
+        let line = line.trim_start().strip_prefix(before)?;
+        let kinds = ["struct ", "enum ", "trait ", "type "];
+        let rest = kinds.iter().find_map(|kind| line.strip_prefix(kind))?;
+        rest.split(|c: char| !c.is_alphanumeric() && c != '_').next()
+    })
+}
+
+fn words(text: &str) -> BTreeSet<String> {
+    let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let code = code.map(|line| line.split(" //").next().unwrap_or(line));
+    let words = code.flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_'));
+    words.map(str::to_owned).collect()
+}
+
+/// The text of all files of a floor.
+fn floor_text(floor: &str) -> String {
+    let files = sources(&home().join(floor)).into_iter();
+    let files = files.filter(|file| !file.ends_with("tests.rs"));
+    files.map(|file| fs::read_to_string(file).unwrap() + "\n").collect()
+}
+
+#[test]
+fn the_loop_names_no_type_that_is_built_on_it() {
+    let reactor = floor_text("reactor") + &floor_text("timers");
+    let own: BTreeSet<&str> = ["", "pub ", "pub(crate) ", "pub(super) "]
+        .iter()
+        .flat_map(|b| types(&reactor, b))
+        .collect();
+    // Of the standard library, too, or parameters of a type.
+    let common = BTreeSet::from(["Error", "Event", "Options", "Result", "Side", "Handler", "Link"]);
+    let words = words(&reactor);
+    for floor in ["patterns", "net", "protocols", "process"] {
+        let text = floor_text(floor);
+        for name in types(&text, "pub ").filter(|name| !common.contains(name)) {
+            let named = words.contains(name) && !own.contains(name);
+            assert!(!named, "reactor/ names {name}, which {floor}/ defines");
+        }
+    }
+}
+
+/// Names of functions and constants that are for the crate, and of those that are for all.
+fn names(text: &str) -> [BTreeSet<&str>; 2] {
+    ["pub(crate) ", "pub "].map(|before| {
+        let items = text.lines().filter_map(|line| line.trim_start().strip_prefix(before));
+        let names = items.filter_map(|item| {
+            let kinds = ["const fn ", "fn ", "const "];
+            kinds.iter().find_map(|kind| item.strip_prefix(kind))
+        });
+        names
+            .filter_map(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next())
+            .collect()
+    })
+}
+
+/// What `text` uses of the floors below that is for the crate only. A name that the text defines itself
+/// is its own.
+fn used_of_the_crate(text: &str, below: &[&str]) -> Vec<String> {
+    let below: String = below.iter().map(|floor| floor_text(floor)).collect();
+    let [for_the_crate, for_all] = names(&below);
+    let is_own = |name: &str| {
+        let defines = [format!("fn {name}("), format!("fn {name}<"), format!("const {name}:")];
+        defines.iter().any(|definition| text.contains(definition))
+    };
+    let words = words(text);
+    let is_used = |name: &str| {
+        let is_called = [".", "::"].iter().any(|by| text.contains(&format!("{by}{name}(")));
+        is_called || (name == name.to_uppercase() && words.contains(name))
+    };
+    let used = for_the_crate.difference(&for_all).filter(|name| is_used(name) && !is_own(name));
+    used.map(|name| name.to_string()).collect()
+}
+
+#[test]
+fn a_pattern_and_a_protocol_use_only_what_a_program_could_use() {
+    let below_net = ["timers", "reactor"];
+    let below_protocols = ["timers", "reactor", "patterns", "net"];
+    let floors: [(&str, &[&str]); 3] =
+        [("patterns", &below_net), ("protocols", &below_protocols), ("process", &below_protocols)];
+    for (floor, below) in floors {
+        let used = used_of_the_crate(&floor_text(floor), below);
+        assert!(used.is_empty(), "{floor}/ uses what is not public: {used:?}");
+    }
+    let used = used_of_the_crate("reactor.register_unmasked(x, Readiness::SAID)", &below_net);
+    assert_eq!(used, ["register_unmasked"]);
 }
 
 /// What a program imports, and the feature that has it.

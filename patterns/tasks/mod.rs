@@ -287,7 +287,7 @@ impl<S: 'static> SourceId<TaskQueue<S>> {
 
     /// Calls `callback` with the record of every run that ends from now on, in the turn after its
     /// end. It replaces the callback of an earlier call. By
-    /// [`PanicPolicy::Drop`](super::PanicPolicy) it is dropped when it panics.
+    /// [`PanicPolicy::Drop`](crate::reactor::PanicPolicy) it is dropped when it panics.
     pub fn on_end<F>(self, reactor: &mut Context<S>, callback: F) -> bool
     where
         F: FnMut(&mut Context<S>, &mut S, &Record) + 'static,

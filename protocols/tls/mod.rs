@@ -58,4 +58,4 @@ pub use server::Server;
 pub use words::Failure;
 
 #[cfg(doc)]
-use super::Stream;
+use crate::net::Stream;

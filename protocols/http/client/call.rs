@@ -15,15 +15,29 @@ use super::error::Phase;
 use super::leash::{Hold, Keeper};
 use super::upload::Upload;
 use crate::net::{Conn, Pressure};
-use crate::reactor::{Context, Readiness, SourceId};
+use crate::reactor::{Context, Messages, SourceId};
 use crate::timers::{Stamp, Tick};
 
-/// A message to a call, from itself or from others: it looks at what has changed.
-pub(super) const LOOK: Readiness = Readiness::MESSAGES[0];
-/// A message: there may be a connection for it.
-pub(super) const ADMITTED: Readiness = Readiness::MESSAGES[1];
-/// A message: a callback of it has panicked, or its connection has gone with one that did.
-pub(super) const BROKEN: Readiness = Readiness::MESSAGES[2];
+/// A message to a call. Only the client sends one.
+#[derive(Clone, Copy, Debug)]
+pub struct Message(u8);
+
+/// From itself or from others: it looks at what has changed.
+pub(super) const LOOK: Message = Message(0);
+/// There may be a connection for it.
+pub(super) const ADMITTED: Message = Message(1);
+/// A callback of it has panicked, or its connection has gone with one that did.
+pub(super) const BROKEN: Message = Message(2);
+
+impl From<Message> for u8 {
+    fn from(message: Message) -> u8 {
+        message.0
+    }
+}
+
+impl Messages for Call {
+    type Message = Message;
+}
 
 /// A request under way. Its source holds the loop until the call has ended; removing it is the same
 /// as [`cancel`](SourceId::cancel).
@@ -204,7 +218,7 @@ impl SourceId<Call> {
         let Some(control) = reactor.get(self).map(|call| call.control.clone()) else { return };
         let conn = control.conn.get().and_then(|conn| reactor.get_mut(conn));
         control.upload.borrow_mut().end(conn);
-        reactor.send(self.raw(), LOOK);
+        reactor.send_message(self, LOOK);
     }
 
     /// Delivers no more of the body until [`resume`](SourceId::resume); the server is slowed down.

@@ -135,7 +135,7 @@ impl<S: 'static> Exchange<S> {
         call: SourceId<Call>,
         ready: Readiness,
     ) {
-        if ready.contains(BROKEN) {
+        if ready.has_message::<Call>(BROKEN) {
             reactor.remove(call.raw());
             return;
         }
@@ -143,10 +143,10 @@ impl<S: 'static> Exchange<S> {
         if let Some(error) = failed {
             return self.finish(reactor, state, call, Err(error));
         }
-        if ready.contains(ADMITTED) && self.control.stage.get() == Stage::Queue {
+        if ready.has_message::<Call>(ADMITTED) && self.control.stage.get() == Stage::Queue {
             return self.seek(reactor, call);
         }
-        if ready.contains(LOOK) {
+        if ready.has_message::<Call>(LOOK) {
             self.look_at_upload(reactor, state, call);
         }
         if ready.contains(Readiness::DEADLINE) && reactor.contains(call.raw()) {

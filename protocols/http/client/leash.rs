@@ -21,6 +21,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use super::call::{Call, Message};
 use crate::net::Conn;
 use crate::reactor::{RawId, Readiness, Resumer, SourceId};
 use crate::timers::Tick;
@@ -51,8 +52,8 @@ impl Keeper {
     }
 
     /// Sends a source a message, which comes in the next turn.
-    pub(super) fn send(&self, id: RawId, message: Readiness) {
-        self.resumer.send(id, message);
+    pub(super) fn send(&self, call: SourceId<Call>, message: Message) {
+        self.resumer.send_message(call, message);
     }
 
     /// Ties a source to whoever holds the leash.

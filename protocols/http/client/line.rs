@@ -63,7 +63,7 @@ impl<S> Drop for Line<S> {
         if let Some((exchange, call)) = self.current.take()
             && !exchange.control.is_over()
         {
-            exchange.control.keeper.send(call.raw(), BROKEN);
+            exchange.control.keeper.send(call, BROKEN);
         }
     }
 }

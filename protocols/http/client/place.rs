@@ -78,7 +78,7 @@ impl<S: 'static> Place<S> {
         {
             self.returned = self.returned.saturating_sub(1);
             if reactor.contains(call.raw()) {
-                reactor.send(call.raw(), ADMITTED);
+                reactor.send_message(call, ADMITTED);
                 self.admitted.push(call);
             }
         }

@@ -37,7 +37,7 @@ impl<S: 'static> Exchange<S> {
         self.control.enter(reactor, call, Stage::Send);
         self.feed(reactor, call, conn);
         if owes {
-            reactor.send(call.raw(), LOOK);
+            reactor.send_message(call, LOOK);
         }
     }
 

@@ -77,7 +77,7 @@ impl<S> Drop for Lent<'_, S> {
     fn drop(&mut self) {
         *self.exchange.sink.borrow_mut() = self.sink.take();
         if std::thread::panicking() {
-            self.exchange.control.keeper.send(self.call.raw(), BROKEN);
+            self.exchange.control.keeper.send(self.call, BROKEN);
         }
     }
 }
