@@ -20,7 +20,7 @@
 //! restores nothing. Regular files are never opened anew: the position belongs to the description.
 //!
 //! # Read next
-//! `child/mod.rs`: other programs, by their stdin and stdout.
+//! `../process/child/mod.rs`: other programs, by their stdin and stdout.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal};

@@ -3,7 +3,7 @@
 //! Knows std's `Command`; `mod.rs` has the life of the child.
 //!
 //! # Read next
-//! `../wire.rs`: connections that need no kernel.
+//! `../../net/wire.rs`: connections that need no kernel.
 
 use std::io;
 use std::os::fd::OwnedFd;

@@ -4,7 +4,7 @@
 //! kernel hears of it (section 4): the interface has that name on this host only.
 //!
 //! # Read next
-//! `../address.rs`: what becomes of it.
+//! `../../net/address.rs`: what becomes of it.
 
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
