@@ -94,7 +94,7 @@
 //!         reactor.unref(id); // It no longer holds the loop.
 //!     });
 //!     let deadline = reactor.tick_after(Duration::from_millis(1));
-//!     reactor.set_deadline(id.raw(), Some(deadline));
+//!     reactor.set_deadline(id, Some(deadline));
 //!     id
 //! }
 //!

@@ -37,7 +37,7 @@ fn queue(criterion: &mut Criterion) {
         let count = |_: &mut Context<u64>, count: &mut u64, _, _| *count += 1;
         let id = reactor.register(Unplugged, Interest::READABLE, count).unwrap();
         bench.iter(|| {
-            reactor.resume(id.raw(), Readiness::READABLE);
+            reactor.resume(id, Readiness::READABLE);
             turn(&mut reactor, &mut 0)
         });
     });

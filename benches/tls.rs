@@ -281,7 +281,7 @@ fn tcp_pair(reactor: &mut Reactor<Transfer>, state: &mut Transfer) -> (Stream, S
     while ends.borrow().len() < 2 {
         reactor.turn(state, Some(Duration::from_secs(1))).unwrap();
     }
-    reactor.remove(listener.raw());
+    reactor.remove(listener);
     let far = ends.borrow_mut().pop().unwrap();
     (ends.borrow_mut().pop().unwrap(), far)
 }

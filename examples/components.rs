@@ -122,7 +122,7 @@ mod reaper {
             let until = reactor.tick_after(reactor[self.0].patience);
             reactor[self.0].until.insert(conn, until);
             if reactor[self.0].until.len() == 1 {
-                reactor.set_deadline(self.0.raw(), Some(until)); // Else it is armed for another.
+                reactor.set_deadline(self.0, Some(until)); // Else it is armed for another.
             }
         }
 
@@ -144,7 +144,7 @@ mod reaper {
             reactor[id].reaped += u64::from(conn.close(reactor));
         }
         let next = reactor[id].until.values().min().copied();
-        reactor.set_deadline(id.raw(), next);
+        reactor.set_deadline(id, next);
     }
 }
 

@@ -137,7 +137,7 @@ impl Console {
         for core in self.cores.drain(..) {
             let close = |reactor: &mut Context<Core>, core: &mut Core| {
                 for listener in reactor.ids::<tcp::Listener>() {
-                    reactor.remove(listener.raw());
+                    reactor.remove(listener);
                 }
                 for conn in &core.conns {
                     conn.close(reactor);

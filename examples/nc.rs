@@ -137,7 +137,7 @@ fn listen(reactor: &mut Reactor<Nc>, at: &str, is_udp: bool) -> io::Result<()> {
     } else {
         let listener = tcp::listen(reactor, at, |reactor, nc: &mut Nc, stream| {
             for listener in reactor.ids::<tcp::Listener>() {
-                reactor.remove(listener.raw()); // One connection is what it was for.
+                reactor.remove(listener); // One connection is what it was for.
             }
             join(reactor, nc, stream);
         });
@@ -160,7 +160,7 @@ fn connect_unix(reactor: &mut Reactor<Nc>, path: &str, timeout: Duration) -> io:
 fn listen_unix(reactor: &mut Reactor<Nc>, path: &str) -> io::Result<()> {
     let listener = unix::listen(reactor, path, |reactor, nc: &mut Nc, stream| {
         for listener in reactor.ids::<unix::Listener>() {
-            reactor.remove(listener.raw());
+            reactor.remove(listener);
         }
         join(reactor, nc, stream);
     });
@@ -349,7 +349,7 @@ fn not_there(reactor: &mut Context<Nc>, nc: &mut Nc, error: &io::Error) {
     if let Some((udp, _)) = nc.udp
         && !nc.untried.is_empty()
     {
-        reactor.remove(udp.raw());
+        reactor.remove(udp);
         if try_next(reactor, nc).is_none() {
             return;
         }

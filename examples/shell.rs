@@ -150,7 +150,7 @@ fn start(reactor: &mut Context<Shell>, shell: &mut Shell, number: usize) {
             let pipes: Vec<_> = pipes.collect();
             let job = &mut shell.jobs[number];
             // Something that its last run has left behind may have the old ones still.
-            job.pipes.retain(|pipe| reactor.contains(pipe.raw()));
+            job.pipes.retain(|pipe| reactor.contains(*pipe));
             job.pipes.extend(pipes);
             job.stage = Stage::Runs(spawned.id);
         }

@@ -209,7 +209,7 @@ fn accept<S: 'static, A: Acceptor>(
             },
         }
     }
-    reactor.resume(id.raw(), Readiness::READABLE);
+    reactor.resume(id, Readiness::READABLE);
 }
 
 /// What a failed accept means for the listener.
@@ -275,7 +275,7 @@ fn exhausted<S: 'static, A: Acceptor>(
         reactor[id].spare = spare::<A>();
     }
     let tick = reactor.tick_after(rest);
-    reactor.set_deadline(id.raw(), Some(tick));
+    reactor.set_deadline(id, Some(tick));
     if news {
         on_accept(reactor, state, Accept::Exhausted(error));
     }

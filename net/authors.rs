@@ -188,12 +188,12 @@ impl SourceId<Conn> {
     /// Calls the handler in the next turn, with an empty `Data` if there is nothing else to deliver:
     /// something that it waits for has happened elsewhere. False if the connection is gone.
     pub fn nudge<S: 'static>(self, reactor: &mut Context<S>) -> bool {
-        reactor.send(self.raw(), NUDGE)
+        reactor.send(self, NUDGE)
     }
 
     /// Reads the connection in the next turn, whatever the kernel has said. False if it is gone.
     pub fn look<S: 'static>(self, reactor: &mut Context<S>) -> bool {
-        reactor.send(self.raw(), LOOK_AND_READ)
+        reactor.send(self, LOOK_AND_READ)
     }
 
     /// Counts what a protocol holds for a connection, in place of what it said before, and closes the
@@ -207,5 +207,5 @@ impl SourceId<Conn> {
 
 /// [`nudge`](SourceId::nudge) from where no [`Context`] is at hand.
 pub fn nudge_by(resumer: &Resumer, conn: SourceId<Conn>) {
-    resumer.send(conn.raw(), NUDGE);
+    resumer.send(conn, NUDGE);
 }

@@ -238,7 +238,7 @@ pub(super) fn await_budget<S: 'static>(reactor: &mut Context<S>, id: SourceId<Co
 #[inline]
 pub(super) fn go_on<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
     if forget_budget(reactor, id) {
-        reactor.send(id.raw(), LOOK_AND_READ);
+        reactor.send(id, LOOK_AND_READ);
     }
 }
 

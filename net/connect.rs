@@ -124,5 +124,5 @@ fn look_again<S: 'static, C: Connector>(reactor: &mut Context<S>, id: SourceId<C
     let connecting = &reactor[id];
     let (until, again) = (connecting.until, connecting.connector.ask_again());
     let next = again.map_or(until, |delay| reactor.tick_after(delay).min(until));
-    reactor.set_deadline(id.raw(), Some(next));
+    reactor.set_deadline(id, Some(next));
 }

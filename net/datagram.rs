@@ -318,7 +318,7 @@ fn receive<S: 'static, C: Carrier>(
             break;
         }
         // The handler may have closed it.
-        if !reactor.contains(id.raw()) {
+        if !reactor.contains(id) {
             return;
         }
         let mut scratch = reactor.take_scratch();
@@ -346,7 +346,7 @@ fn receive<S: 'static, C: Carrier>(
             return;
         }
     }
-    reactor.resume(id.raw(), Readiness::READABLE);
+    reactor.resume(id, Readiness::READABLE);
 }
 
 /// Does what is due after sends: the next turn reports their errors, and after a refused one the
@@ -356,14 +356,14 @@ fn settle<S: 'static, C: Carrier>(reactor: &mut Context<S>, id: SourceId<Socket<
     let Some(socket) = reactor.get(id) else { return };
     let (blocked, watch) = (socket.blocked, socket.watch);
     if socket.trouble.is_some() {
-        reactor.resume(id.raw(), Readiness::READABLE);
+        reactor.resume(id, Readiness::READABLE);
     }
     let tells_room = reactor[id].carrier.tells_room();
     let watched = match (blocked, watch) {
         (true, Watch::Nobody) if tells_room => {
-            reactor.set_interest(id.raw(), Interest::READABLE | Interest::WRITABLE)
+            reactor.set_interest(id, Interest::READABLE | Interest::WRITABLE)
         }
-        (false, Watch::Kernel) => reactor.set_interest(id.raw(), Interest::READABLE),
+        (false, Watch::Kernel) => reactor.set_interest(id, Interest::READABLE),
         (true, Watch::Nobody) => Ok(false),
         _ => return,
     };
@@ -380,6 +380,6 @@ fn ask_the_clock<S: 'static, C: Carrier>(
     id: SourceId<Socket<C>>,
 ) -> Watch {
     let tick = reactor.tick_after(ROOM_AFTER);
-    reactor.set_deadline(id.raw(), Some(tick));
+    reactor.set_deadline(id, Some(tick));
     Watch::Clock
 }

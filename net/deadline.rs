@@ -37,7 +37,7 @@ pub(super) fn arm<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
         if armed && up <= now.tick() {
             return; // To arm a deadline that is up puts it off to the next turn (R3).
         }
-        reactor.set_deadline(id.raw(), Some(up));
+        reactor.set_deadline(id, Some(up));
     }
 }
 

@@ -188,7 +188,7 @@ where
     };
     let id = reactor.own(drain, call); // A hook calls it.
     let tick = reactor.tick_after(grace);
-    reactor.set_deadline(id.raw(), Some(tick));
+    reactor.set_deadline(id, Some(tick));
     watch(reactor, id);
     id
 }
@@ -211,7 +211,7 @@ fn begin<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> Option<Fat
         return None;
     }
     // The kernel may hold data that the next poll has no room to report.
-    reactor.send(id.raw(), LOOK_AND_READ);
+    reactor.send(id, LOOK_AND_READ);
     let now = reactor.stamp();
     let conn = &mut reactor[id];
     conn.marks |= mark::DRAINING;
@@ -236,7 +236,7 @@ fn watch<S: 'static>(reactor: &mut Context<S>, id: SourceId<Drain>) {
         // All have to go, so it is enough to look at one as long as that is there.
         let mut left = mem::take(&mut drain.left);
         let mut report = drain.report;
-        while let Some((conn, fate)) = left.pop_if(|(conn, _)| !reactor.contains(conn.raw())) {
+        while let Some((conn, fate)) = left.pop_if(|(conn, _)| !reactor.contains(*conn)) {
             let _: SourceId<Conn> = conn;
             *match fate {
                 Fate::Idle => &mut report.idle,
@@ -245,7 +245,7 @@ fn watch<S: 'static>(reactor: &mut Context<S>, id: SourceId<Drain>) {
             } += 1;
         }
         if left.is_empty() {
-            reactor.resume(id.raw(), Readiness::READABLE);
+            reactor.resume(id, Readiness::READABLE);
         }
         let drain = &mut reactor[id];
         (drain.left, drain.report) = (left, report);

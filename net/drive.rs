@@ -141,14 +141,14 @@ fn flush_outside<S: 'static, H: HandlerFn<S>>(
         conn = &mut reactor[id];
     }
     if conn.has(mark::RESUMED | mark::LAST_WORDS) || begins_to_linger(conn) {
-        reactor.send(id.raw(), LOOK_AND_READ);
+        reactor.send(id, LOOK_AND_READ);
     } else if conn.is_drained()
         || ends_with_peer(conn, handler)
         || owes_drained(conn)
         || conn.sending == Half::Finishing
         || conn.is_over()
     {
-        reactor.resume(id.raw(), LOOK);
+        reactor.resume(id, LOOK);
     } else if needs_arming(conn, conn.is_sent()) {
         arm(reactor, id);
     }
@@ -339,7 +339,7 @@ fn settle<S: 'static>(
         }
         if told {
             // Once in a turn: a handler that fills the outbox each time must let others run.
-            reactor.resume(id.raw(), LOOK);
+            reactor.resume(id, LOOK);
             break;
         }
         told = true;
@@ -353,7 +353,7 @@ fn settle<S: 'static>(
     } else if ends_with_peer(conn, handler) || drained && !conn.seat.has_farewell() {
         conn.close();
     } else if drained && !ready.contains(NUDGE) {
-        reactor.send(id.raw(), NUDGE); // Its handler closes it, or has a reason not to.
+        reactor.send(id, NUDGE); // Its handler closes it, or has a reason not to.
     }
     let conn = &mut reactor[id];
     if conn.sending == Half::Finishing && conn.unsent() == 0 {
@@ -376,7 +376,7 @@ fn settle<S: 'static>(
         if conn.has(mark::PAUSED) {
             conn.receiving = Half::Finished;
         } else {
-            reactor.send(id.raw(), LOOK_AND_READ);
+            reactor.send(id, LOOK_AND_READ);
             return;
         }
     }
@@ -386,15 +386,15 @@ fn settle<S: 'static>(
         let reason = conn.end.as_mut().map(|end| mem::replace(&mut end.reason, Reason::Finished));
         forget_budget(reactor, id);
         let reason = reason.unwrap_or(Reason::Finished);
-        reactor.remove(id.raw());
+        reactor.remove(id);
         return handler.call(reactor, state, id, Event::Closed(reason));
     }
     if conn.has(mark::RESUMED) {
         // Its own handler resumed it after this turn's reading: no edge comes for waiting input.
-        reactor.send(id.raw(), LOOK_AND_READ);
+        reactor.send(id, LOOK_AND_READ);
     }
     if begins_to_linger(&reactor[id]) {
-        reactor.send(id.raw(), LOOK_AND_READ);
+        reactor.send(id, LOOK_AND_READ);
         let now = reactor.stamp();
         let conn = &mut reactor[id];
         conn.progress = Some(now);

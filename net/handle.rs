@@ -153,7 +153,7 @@ impl SourceId<Conn> {
 
     /// Returns true until `Closed` is delivered, or the connection is taken out of the loop.
     pub fn is_open<S: 'static>(self, reactor: &Context<S>) -> bool {
-        reactor.contains(self.raw())
+        reactor.contains(self)
     }
 
     /// The limits in force.

@@ -72,7 +72,7 @@ struct Ends {
 impl Drop for Ends {
     fn drop(&mut self) {
         for end in self.ids.iter().flatten() {
-            self.resumer.send(end.raw(), LINK_GONE);
+            self.resumer.send(*end, LINK_GONE);
         }
     }
 }
@@ -305,7 +305,7 @@ pub(super) fn await_answer<S: 'static>(reactor: &mut Context<S>, id: SourceId<Li
     let graces = ends.iter().filter_map(|end| Some(reactor.get(*end)?.limits().close_grace));
     let until = reactor.tick_after(graces.min().unwrap_or_default());
     reactor[id].passed = reactor[id].bytes().iter().sum();
-    reactor.set_deadline(id.raw(), Some(until));
+    reactor.set_deadline(id, Some(until));
 }
 
 /// The `close_grace` has passed since then. Ends both, unless something is still under way.
@@ -339,7 +339,7 @@ pub(super) fn closed<S: 'static>(
         Some(other) if in_order => other.close(),
         Some(other) => other.abort(),
         None => {
-            reactor.resume(link.raw(), Readiness::WRITABLE);
+            reactor.resume(link, Readiness::WRITABLE);
         }
     }
 }
@@ -372,7 +372,7 @@ fn flush<S: 'static>(reactor: &mut Context<S>, id: SourceId<Link>) {
 
 /// Takes the link out of the loop, if it has ended.
 fn report<S: 'static>(reactor: &mut Context<S>, id: SourceId<Link>) -> Option<LinkReport> {
-    if reactor.get(id)?.ends().iter().any(|end| reactor.contains(end.raw())) {
+    if reactor.get(id)?.ends().iter().any(|end| reactor.contains(*end)) {
         return None;
     }
     let now = reactor.now();

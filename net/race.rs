@@ -210,7 +210,7 @@ where
             done(reactor, state, result);
         }
     })?;
-    reactor.set_deadline(id.raw(), Some(until));
+    reactor.set_deadline(id, Some(until));
     Ok(id)
 }
 
@@ -229,7 +229,7 @@ pub(super) fn enter<S: 'static, C: Connector>(
         Ok(found) => Addresses::Untried(interleaved(found)),
         Err(error) => Addresses::Missing(error),
     };
-    reactor.resume(id.raw(), Readiness::WRITABLE);
+    reactor.resume(id, Readiness::WRITABLE);
 }
 
 /// Takes a race that has ended out of the loop and returns its result; else `None`.
@@ -252,7 +252,7 @@ fn outcome<S: 'static, C: Connector>(
         return Some(Err(reactor.deregister(id)?.failure()));
     }
     let tick = reactor[id].deadline(|delay| reactor.tick_after(delay));
-    reactor.set_deadline(id.raw(), Some(tick));
+    reactor.set_deadline(id, Some(tick));
     None
 }
 
@@ -266,7 +266,7 @@ fn begin<S: 'static, C: Connector>(
     while let Some(addr) = reactor[id].next_address(now) {
         let begun = with_descriptor(reactor, || connect(addr)).and_then(|connector| {
             reactor[id].attempts.push(Attempt { addr, connector, registered: false });
-            reactor.set_interest(id.raw(), BOTH) // Registers those that are not.
+            reactor.set_interest(id, BOTH) // Registers those that are not.
         });
         match begun {
             Ok(_) => reactor[id].next = reactor.tick_after(reactor[id].delay),

@@ -61,7 +61,7 @@ pub(super) fn receive<S: 'static>(
         }
         if budget == 0 {
             let on = if to_the_end { LOOK_AND_READ } else { Readiness::READABLE };
-            reactor.send(id.raw(), on);
+            reactor.send(id, on);
             return true;
         }
         if conn.waits_for_budget() {
@@ -96,7 +96,7 @@ pub(super) fn receive<S: 'static>(
                 }
                 if conn.io.has_more() {
                     // Much input and nothing to deliver: others get their turn first.
-                    reactor.send(id.raw(), LOOK_AND_READ);
+                    reactor.send(id, LOOK_AND_READ);
                     last_words = false; // The last words are still to come.
                 }
                 true

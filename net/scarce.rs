@@ -65,7 +65,7 @@ pub(super) fn give_up<S: 'static>(reactor: &mut Context<S>) -> usize {
         let conn = &mut reactor[*id];
         conn.io = Carrier::Other(Box::new(Gone));
         conn.fail(Reason::Finished); // Unless a reason was noted before.
-        reactor.resume(id.raw(), Readiness::WRITABLE);
+        reactor.resume(*id, Readiness::WRITABLE);
     }
     if !waiting.is_empty() {
         log::warn!("out of file descriptors: {} closing connections cut short", waiting.len());

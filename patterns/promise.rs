@@ -126,7 +126,7 @@ impl<S: 'static> Context<S> {
     ///     let (promise, resolver) = reactor.promise();
     ///     let id = tcp::connect(reactor, addr, Duration::from_secs(3), resolver.done())?;
     ///     Ok(promise.on_cancel(move |reactor| {
-    ///         reactor.remove(id.raw());
+    ///         reactor.remove(id);
     ///     }))
     /// }
     /// ```

@@ -259,8 +259,8 @@ impl<S: 'static> Context<S> {
     /// # Errors
     /// As [`on_signal`](Context::on_signal).
     #[track_caller]
-    pub fn resume_on_signal(&mut self, signal: Signal, id: RawId) -> io::Result<()> {
-        self.wake_on_signal(signal, Waiter::Source(id))
+    pub fn resume_on_signal(&mut self, signal: Signal, id: impl Into<RawId>) -> io::Result<()> {
+        self.wake_on_signal(signal, Waiter::Source(id.into()))
     }
 
     #[track_caller]
@@ -283,7 +283,7 @@ impl<S: 'static> Context<S> {
     #[track_caller]
     fn signal_hub(&mut self, signal: Signal) -> io::Result<SourceId<Hub>> {
         signal.check()?;
-        let hub = match self.extension::<OfLoop>().0.filter(|hub| self.contains(hub.raw())) {
+        let hub = match self.extension::<OfLoop>().0.filter(|hub| self.contains(*hub)) {
             Some(hub) => hub,
             None => {
                 let hub = Hub { signals: Signals::new([0; 0])?, waiters: Vec::new() };

@@ -26,7 +26,7 @@ use mio::{Interest, Registry, Token};
 ///     let mut buffer = [0; 4];
 ///     loop { // Until there is no more: the next edge comes with new bytes only.
 ///         match reactor[id].0.read(&mut buffer) {
-///             Ok(0) => return drop(reactor.remove(id.raw())),
+///             Ok(0) => return drop(reactor.remove(id)),
 ///             Ok(count) => got.extend(&buffer[..count]),
 ///             Err(error) if error.kind() == ErrorKind::WouldBlock => return,
 ///             Err(error) => panic!("{error}"),

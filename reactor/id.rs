@@ -94,6 +94,13 @@ impl<T> SourceId<T> {
     }
 }
 
+impl<T> From<SourceId<T>> for RawId {
+    #[inline]
+    fn from(id: SourceId<T>) -> RawId {
+        id.raw
+    }
+}
+
 // Derives would ask for `T: Copy` and so on.
 impl<T> Clone for SourceId<T> {
     fn clone(&self) -> SourceId<T> {

@@ -32,7 +32,7 @@ pub const MESSAGES_MAX: usize = Readiness::MESSAGES.len();
 /// let mut reactor = Reactor::new()?;
 /// let lamp = reactor.try_own(Lamp, Options::default(), |reactor, lit: &mut bool, lamp, ready| {
 ///     *lit |= ready.has_message::<Lamp>(ON);
-///     reactor.remove(lamp.raw());
+///     reactor.remove(lamp);
 /// })?;
 /// reactor.send_message(lamp, ON);
 /// let mut lit = false;
@@ -64,7 +64,7 @@ impl<S: 'static> Context<S> {
     /// The message's number is not below [`MESSAGES_MAX`].
     #[inline]
     pub fn send_message<T: Messages>(&mut self, id: SourceId<T>, message: T::Message) -> bool {
-        self.send(id.raw(), bit::<T>(message))
+        self.send(id, bit::<T>(message))
     }
 }
 
@@ -74,6 +74,6 @@ impl Resumer {
     /// # Panics
     /// As there.
     pub fn send_message<T: Messages>(&self, id: SourceId<T>, message: T::Message) {
-        self.send(id.raw(), bit::<T>(message));
+        self.send(id, bit::<T>(message));
     }
 }

@@ -51,7 +51,7 @@ impl<S: 'static> Context<S> {
     /// });
     /// reactor[visits] += 1;
     /// let up = reactor.tick_after(Duration::from_millis(5));
-    /// reactor.set_deadline(visits.raw(), Some(up));
+    /// reactor.set_deadline(visits, Some(up));
     /// let mut told = 0;
     /// reactor.run(&mut told)?;
     /// assert_eq!(told, 8);

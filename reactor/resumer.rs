@@ -25,10 +25,10 @@ use super::{Context, RawId, Readiness};
 /// let source = reactor
 ///     .register(Unplugged, Interest::READABLE, |reactor, called: &mut bool, id, _| {
 ///         *called = true;
-///         reactor.remove(id.raw());
+///         reactor.remove(id);
 ///     })
 ///     .unwrap();
-/// resumer.resume(source.raw(), Readiness::READABLE);
+/// resumer.resume(source, Readiness::READABLE);
 /// let mut called = false;
 /// reactor.run(&mut called).unwrap();
 /// assert!(called);
@@ -39,13 +39,13 @@ pub struct Resumer(Rc<RefCell<Vec<(RawId, Readiness)>>>);
 impl Resumer {
     /// Calls the source's callback in the next turn, as [`Context::resume`] does; until then the
     /// loop does not sleep. A stale id is dropped and counted when it is collected. O(1).
-    pub fn resume(&self, id: RawId, ready: Readiness) {
+    pub fn resume(&self, id: impl Into<RawId>, ready: Readiness) {
         self.send(id, ready.asked());
     }
 
     /// [`resume`](Resumer::resume) with any bits, as [`Context::send`].
-    pub(crate) fn send(&self, id: RawId, ready: Readiness) {
-        self.0.borrow_mut().push((id, ready));
+    pub(crate) fn send(&self, id: impl Into<RawId>, ready: Readiness) {
+        self.0.borrow_mut().push((id.into(), ready));
     }
 
     /// A number that names its loop.

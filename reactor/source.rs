@@ -203,7 +203,8 @@ impl<S: 'static> Context<S> {
 
     /// For authors of sources: says whether the source has nothing to do, and so does not hold the loop
     /// (R8), whatever `unref` and `reref` say. False if the id is stale.
-    pub fn set_idle(&mut self, id: RawId, idle: bool) -> bool {
+    pub fn set_idle(&mut self, id: impl Into<RawId>, idle: bool) -> bool {
+        let id = id.into();
         let Some(entry) = self.sources.get_mut(id) else { return false };
         let was = entry.is_referenced();
         entry.marks = (entry.marks & !mark::IDLE) | (u8::from(idle) * mark::IDLE);
@@ -234,7 +235,8 @@ impl<S: 'static> Context<S> {
     ///
     /// The object lives on for the rest of the turn so that the kernel does not give its descriptor
     /// number to a new one while events of this turn are still queued.
-    pub fn remove(&mut self, id: RawId) -> bool {
+    pub fn remove(&mut self, id: impl Into<RawId>) -> bool {
+        let id = id.into();
         let Some(mut entry) = self.take_entry(id) else { return false };
         if !entry.has(mark::CLOSES)
             && let Err(error) = entry.object.leave(&self.registry)
@@ -262,14 +264,16 @@ impl<S: 'static> Context<S> {
     ///
     /// # Errors
     /// The error of the selector; the old interest then stays.
-    pub fn set_interest(&mut self, id: RawId, interest: Interest) -> io::Result<bool> {
+    pub fn set_interest(&mut self, id: impl Into<RawId>, interest: Interest) -> io::Result<bool> {
+        let id = id.into();
         let Some(entry) = self.sources.get_mut(id) else { return Ok(false) };
         entry.object.reregister(&self.registry, id.token(), interest)?;
         Ok(true)
     }
 
     /// Changes the lane in which a source's events wait from now on. False if the id is stale.
-    pub fn set_priority(&mut self, id: RawId, priority: Priority) -> bool {
+    pub fn set_priority(&mut self, id: impl Into<RawId>, priority: Priority) -> bool {
+        let id = id.into();
         self.sources.get_mut(id).map(|entry| entry.priority = priority).is_some()
     }
 
@@ -283,14 +287,16 @@ impl<S: 'static> Context<S> {
     /// Only the loop reports [`DEADLINE`](Readiness::DEADLINE) and [`FLUSH`](Readiness::FLUSH):
     /// they are removed from `ready`; if nothing else is in it, nothing is called.
     #[inline]
-    pub fn resume(&mut self, id: RawId, ready: Readiness) -> bool {
+    pub fn resume(&mut self, id: impl Into<RawId>, ready: Readiness) -> bool {
+        let id = id.into();
         self.send(id, ready.asked())
     }
 
     /// [`resume`](Context::resume) with any bits: messages to a source of the library, or readiness
     /// reported in place of the kernel.
     #[inline]
-    pub(crate) fn send(&mut self, id: RawId, ready: Readiness) -> bool {
+    pub(crate) fn send(&mut self, id: impl Into<RawId>, ready: Readiness) -> bool {
+        let id = id.into();
         let queued = self.push_ready(id, ready);
         if queued && self.trace.is_on() {
             self.note(Kind::Resumed, id.into(), self.place_of(id.into()), ready.bits());
@@ -300,7 +306,8 @@ impl<S: 'static> Context<S> {
 
     /// For authors of protocols: names another place as the one where the source was handed over. A
     /// client that connects on behalf of a call names the place of the call.
-    pub fn set_place(&mut self, id: RawId, place: Place) {
+    pub fn set_place(&mut self, id: impl Into<RawId>, place: Place) {
+        let id = id.into();
         if let Some(entry) = self.sources.get_mut(id) {
             entry.place = place;
         }
@@ -337,7 +344,8 @@ impl<S: 'static> Context<S> {
     /// Calls the source with [`Readiness::DEADLINE`] at or after `tick` (see
     /// [`tick_after`](Context::tick_after)); `None` disarms. Each source has one such deadline. It
     /// ends with the source and does not hold the loop. O(1). False if the id is stale.
-    pub fn set_deadline(&mut self, id: RawId, tick: Option<Tick>) -> bool {
+    pub fn set_deadline(&mut self, id: impl Into<RawId>, tick: Option<Tick>) -> bool {
+        let id = id.into();
         let Some(entry) = self.sources.get_mut(id) else { return false };
         match (entry.deadline, tick) {
             (Some(timer), Some(tick)) => {
@@ -386,7 +394,8 @@ impl<S: 'static> Context<S> {
     }
 
     /// Returns true if the id still names a source.
-    pub fn contains(&self, id: RawId) -> bool {
+    pub fn contains(&self, id: impl Into<RawId>) -> bool {
+        let id = id.into();
         self.sources.get(id).is_some()
     }
 

@@ -75,7 +75,7 @@ fn output_is_told_before_the_end() {
     assert_eq!(log.pop().unwrap(), "exit 7 drained");
     log.sort();
     assert_eq!(log, ["stderr error", "stderr finished", "stdout finished", "stdout out"]);
-    assert!(!runs(pid) && !is_zombie(pid) && !reactor.contains(child.id.raw()));
+    assert!(!runs(pid) && !is_zombie(pid) && !reactor.contains(child.id));
 }
 
 #[test]
@@ -619,7 +619,7 @@ fn orphan(spawn: Spawn, log: &mut Log) -> (Reactor<Log>, ManualClock, u32) {
         stdin.open(&mut reactor, watched(|_, _, _, _| {}));
     }
     turn_until(&mut reactor, log, |reactor, log| {
-        !log.is_empty() && (is_zombie(pid) || !reactor.contains(child.id.raw()))
+        !log.is_empty() && (is_zombie(pid) || !reactor.contains(child.id))
     });
     let grandchild = log.remove(0).strip_prefix("stderr ").unwrap().parse().unwrap();
     (reactor, clock, grandchild)

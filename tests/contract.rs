@@ -138,8 +138,8 @@ fn r1_a_callback_runs_to_completion() {
     let mut lab = Lab::new();
     let neighbour = lab.source(|_, _| {});
     let source = lab.source(move |reactor, id| {
-        reactor.resume(id.raw(), Readiness::READABLE);
-        reactor.resume(neighbour.raw(), Readiness::READABLE);
+        reactor.resume(id, Readiness::READABLE);
+        reactor.resume(neighbour, Readiness::READABLE);
         reactor.defer(|reactor, _| reactor.defer(|_, _| {}));
         reactor.enqueue(Priority::High, |_, _| {});
         reactor.after(Duration::ZERO, |_, _| {});
@@ -258,11 +258,11 @@ fn r3_a_sources_data_beats_its_own_deadline_in_every_lane() {
         let source = lab.source_in(priority, |reactor, id, ready| {
             if ready.contains(Readiness::READABLE) {
                 let later = reactor.tick_after(5 * MS);
-                reactor.set_deadline(id.raw(), Some(later));
+                reactor.set_deadline(id, Some(later));
             }
         });
         let tick = lab.reactor.tick_after(5 * MS);
-        lab.reactor.set_deadline(source.raw(), Some(tick));
+        lab.reactor.set_deadline(source, Some(tick));
         lab.clock.advance(5 * MS);
         let turn = lab.turn(&[source]);
         assert_eq!(turn, ["RunSource source#0.0 readable", "Stale timer#0.1"], "{priority:?}");
@@ -366,7 +366,7 @@ fn r6_a_source_that_stopped_early_is_resumed() {
     let greedy = lab.source(move |reactor, id| {
         left -= 1;
         if left > 0 {
-            reactor.resume(id.raw(), Readiness::READABLE);
+            reactor.resume(id, Readiness::READABLE);
         }
     });
     let other = lab.source(|_, _| {});
@@ -386,7 +386,7 @@ fn r7_a_low_event_runs_in_the_turn_that_collected_it() {
     let normal = lab.source(|_, _| {});
     let high = lab.source_in(Priority::High, |reactor, id, _| {
         (0..3).for_each(|_| reactor.enqueue(Priority::High, |_, _| {}));
-        reactor.resume(id.raw(), Readiness::READABLE);
+        reactor.resume(id, Readiness::READABLE);
     });
     let lanes = [2, 1, 0].map(|slot| format!("RunSource source#{slot}.{slot} readable"));
     assert_eq!(lab.turn(&[low, normal, high]), lanes);
@@ -460,17 +460,17 @@ fn r9_a_panic_unwinds_and_loses_nothing_but_itself() {
         lab.turn(&[sources[0]]),
         ["RunDeferred", "RunSource source#2.2 readable", "RunSource source#0.0 readable"]
     );
-    assert!(sources.iter().all(|source| lab.reactor.contains(source.raw())));
+    assert!(sources.iter().all(|source| lab.reactor.contains(*source)));
 }
 
 /// R9. What a panic left in the queue is not told a second time when it becomes due again.
 #[test]
 fn r9_a_deadline_that_a_panic_left_over_and_was_armed_again_is_told_once() {
     let (mut lab, [_, bad, late]) = panicking(PanicPolicy::Propagate);
-    lab.reactor.set_deadline(late.raw(), Some(waterwheel::timers::Tick::new(0)));
+    lab.reactor.set_deadline(late, Some(waterwheel::timers::Tick::new(0)));
     lab.report(&[bad]);
     assert!(catch_unwind(AssertUnwindSafe(|| lab.run())).is_err());
-    lab.reactor.set_deadline(late.raw(), Some(waterwheel::timers::Tick::new(0)));
+    lab.reactor.set_deadline(late, Some(waterwheel::timers::Tick::new(0)));
     let turn = lab.turn(&[]);
     assert_eq!(turn[..2], ["RunDeferred", "RunSource source#2.2 deadline"]);
     assert!(turn[2..].iter().all(|line| line.starts_with("Stale")), "{turn:?}");
@@ -489,7 +489,7 @@ fn r9_by_policy_what_panicked_is_dropped_and_the_loop_goes_on() {
             "RunSource source#2.2 readable"
         ]
     );
-    assert!(!lab.reactor.contains(sources[1].raw()));
+    assert!(!lab.reactor.contains(sources[1]));
     assert_eq!(lab.reactor.sources(), 2);
     assert_eq!(lab.reactor.statistics().panicked, 1);
 }
@@ -504,11 +504,11 @@ fn r10_the_error_of_one_source_never_leaves_run() {
     reader.set_nonblocking(true).unwrap();
     let behind = Fd(std::os::fd::AsRawFd::as_raw_fd(&reader));
     let broken = lab.reactor.register(behind, Interest::READABLE, |reactor, _, id, _| {
-        assert!(reactor.set_interest(id.raw(), Interest::WRITABLE).is_err());
-        assert!(reactor.remove(id.raw()));
+        assert!(reactor.set_interest(id, Interest::WRITABLE).is_err());
+        assert!(reactor.remove(id));
     });
     let broken = broken.unwrap();
-    let other = lab.source(|reactor, id| assert!(reactor.remove(id.raw())));
+    let other = lab.source(|reactor, id| assert!(reactor.remove(id)));
     drop(reader);
     let ready = Readiness::READABLE | Readiness::ERROR;
     lab.script.report([(broken.raw(), ready), (other.raw(), ready)]);

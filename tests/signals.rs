@@ -79,7 +79,7 @@ fn removed_handler_is_not_called_even_by_a_signal_that_has_come() {
     let removes = move |reactor: &mut waterwheel::Context<Log>, log: &mut Log, signal| {
         log.push(("removes", signal));
         let last: Option<SignalId> = remove.get();
-        assert!(last.is_some_and(|last| reactor.remove(last.raw())));
+        assert!(last.is_some_and(|last| reactor.remove(last)));
     };
     let first = reactor.on_signal(Signal::USR1, removes).unwrap();
     last.set(Some(log(&mut reactor, Signal::USR1, "removed")));
@@ -87,7 +87,7 @@ fn removed_handler_is_not_called_even_by_a_signal_that_has_come() {
     turn_until(&mut reactor, &mut told, |_, told| !told.is_empty());
     turns(&mut reactor, &mut told, 5);
     assert_eq!(told, [("removes", Signal::USR1)]);
-    assert!(reactor.remove(first.raw()));
+    assert!(reactor.remove(first));
     send(Signal::USR1); // Nobody handles it any more, and it kills nobody.
     turns(&mut reactor, &mut told, 5);
     assert_eq!(told.len(), 1);
@@ -128,7 +128,7 @@ fn handler_holds_the_loop_only_if_it_is_told_to() {
     let [Alive::Source(source, _)] = reactor.why_alive()[..] else { panic!("{reactor:?}") };
     assert_eq!((source, reactor[id].signal()), (id.raw(), Signal::WINCH));
     assert!(reactor.why_alive()[0].to_string().contains("tests/signals.rs:"), "{line}");
-    reactor.remove(id.raw());
+    reactor.remove(id);
     reactor.run(&mut told).unwrap();
 }
 
@@ -190,7 +190,7 @@ fn handler_that_panics_goes_alone() {
         send(Signal::USR1);
         turn_until(&mut reactor, &mut told, |_, told| told.len() == count);
     }
-    assert_eq!((reactor.contains(bad.raw()), reactor.statistics().panicked), (false, 1));
+    assert_eq!((reactor.contains(bad), reactor.statistics().panicked), (false, 1));
 }
 
 #[test]

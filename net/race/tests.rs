@@ -87,7 +87,7 @@ fn a_spurious_event_changes_nothing() {
     let (mut answer, lives) = (None, Rc::new(()));
     let (mut reactor, id) = start(&[0, 0], &lives);
     for _ in 0..5 {
-        reactor.resume(id.raw(), Readiness::WRITABLE);
+        reactor.resume(id, Readiness::WRITABLE);
         reactor.turn(&mut answer, Some(Duration::ZERO)).unwrap();
     }
     assert_eq!(reactor[id].trying().count(), 1);
@@ -102,7 +102,7 @@ fn removing_a_race_closes_its_attempts() {
     reactor.turn(&mut answer, None).unwrap();
     reactor.turn(&mut answer, None).unwrap();
     assert_eq!((reactor[id].trying().count(), Rc::strong_count(&lives)), (2, 5));
-    reactor.remove(id.raw());
+    reactor.remove(id);
     assert_eq!(Rc::strong_count(&lives), 1);
     assert!(answer.is_none() && !reactor.is_alive());
 }

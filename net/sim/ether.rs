@@ -98,7 +98,7 @@ impl Ether {
         let state = &mut *self.state.borrow_mut();
         if let Some(source) = state.source {
             if state.outgoing.is_empty() {
-                self.resumer.resume(source.raw(), Readiness::READABLE);
+                self.resumer.resume(source, Readiness::READABLE);
             }
             state.outgoing.push(flight);
         }

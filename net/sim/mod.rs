@@ -146,7 +146,7 @@ impl Network {
     /// Takes the network out of the loop. Parcels under way are lost, and nothing arrives any more.
     pub fn unplug<S: 'static>(&self, reactor: &mut Context<S>) {
         let source = self.0.state.borrow_mut().source.take();
-        source.map(|source| reactor.remove(source.raw()));
+        source.map(|source| reactor.remove(source));
     }
 
     /// Changes the faults from now on. Buffers stay as they were when their wire was made.

@@ -34,7 +34,7 @@ pub type Event<'a> = datagram::Event<'a, Address>;
 /// datagram::bind(&mut reactor, &path, |reactor, lines: &mut Vec<Vec<u8>>, socket, event| {
 ///     if let datagram::Event::Received { bytes, .. } = event {
 ///         lines.push(bytes.to_vec());
-///         reactor.remove(socket.raw());
+///         reactor.remove(socket);
 ///     }
 /// })?;
 /// std::os::unix::net::UnixDatagram::unbound()?.send_to(b"hello", &path)?;

@@ -71,11 +71,11 @@ pub(super) fn pump<S: 'static>(reactor: &mut Context<S>, id: SourceId<TaskQueue<
     // Re-arming a deadline that has passed moves it to the next turn (R3): with a run to begin in
     // each turn, it would never come.
     if mem::replace(&mut queue.armed, wake) != wake {
-        reactor.set_deadline(id.raw(), wake);
+        reactor.set_deadline(id, wake);
     }
-    reactor.set_idle(id.raw(), idle && !news);
+    reactor.set_idle(id, idle && !news);
     if news {
-        reactor.resume(id.raw(), Readiness::READABLE);
+        reactor.resume(id, Readiness::READABLE);
     }
 }
 

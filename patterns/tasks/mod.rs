@@ -156,7 +156,7 @@ impl<S: 'static> TaskQueue<S> {
         let queue = reactor.try_own(self, Options::default(), drive)?;
         let resumer = reactor.resumer();
         reactor[queue].answers = Some(Rc::new(Answers::new(queue.raw(), resumer)));
-        reactor.set_idle(queue.raw(), true);
+        reactor.set_idle(queue, true);
         reactor.name_parts::<TaskQueue<S>>(|queue| {
             let holders = queue.plan.holders();
             holders.map(|(name, place)| (format!("task {name:?}"), place)).collect()

@@ -297,7 +297,7 @@ fn drive<S: 'static, F>(
 fn arm<S: 'static>(reactor: &mut Context<S>, id: SourceId<Child>, due: Due, after: Duration) {
     reactor[id].due = due;
     let tick = reactor.tick_after(after);
-    reactor.set_deadline(id.raw(), Some(tick));
+    reactor.set_deadline(id, Some(tick));
 }
 
 /// Operations on a child. One that has ended is gone when its end has been delivered.

@@ -116,8 +116,8 @@ where
         }
     };
     let id = reactor.register_sure(handshake, both, options, call);
-    reactor.set_deadline(id.raw(), Some(until));
-    reactor.resume(id.raw(), Readiness::READABLE); // A client speaks first, and a failure at once.
+    reactor.set_deadline(id, Some(until));
+    reactor.resume(id, Readiness::READABLE); // A client speaks first, and a failure at once.
     id
 }
 
@@ -132,7 +132,7 @@ fn drive<S: 'static>(
     match handshake.shake(ready, tick) {
         Ok(false) => {
             if handshake.tls.as_ref().is_ok_and(Tls::stopped_early) {
-                reactor.resume(id.raw(), Readiness::READABLE);
+                reactor.resume(id, Readiness::READABLE);
             }
             None
         }

@@ -163,7 +163,7 @@ impl<F> Attempt<F> {
                 let Some(handler) = self.end() else { return };
                 attach(reactor, stream.unread(&bytes[head..]), &self.socket, handler, true);
                 if let Some(id) = self.socket.conn() {
-                    reactor.set_place(id.raw(), self.place);
+                    reactor.set_place(id, self.place);
                 }
             }
             (Err(why), _) => self.fail(reactor, state, io::Error::other(why)),

@@ -175,7 +175,7 @@ fn arm<S: 'static>(socket: &Socket, reactor: &mut Context<S>) {
 /// The timer has fired. What has come by then counts, and the poll may have had no room to report
 /// it (R3): it is read first.
 fn ring<S: 'static>(socket: Socket, reactor: &mut Context<S>) {
-    if let Some(id) = socket.conn().filter(|id| reactor.contains(id.raw())) {
+    if let Some(id) = socket.conn().filter(|id| reactor.contains(*id)) {
         id.look(reactor);
         reactor.enqueue(Priority::Low, move |reactor, _| come_up(&socket, reactor));
     }

@@ -134,7 +134,7 @@ fn through_a_connection(codec: impl Codec, pieces: Vec<&[u8]>, pauses: u64) -> D
         if let Some(conn) = reactor.get_mut(conn) {
             conn.resume();
         }
-        reactor.resume(conn.raw(), Readiness::READABLE);
+        reactor.resume(conn, Readiness::READABLE);
         reactor.turn(&mut told, Some(Duration::ZERO)).expect("a turn");
     }
     let reason = told.closed.expect("closed");

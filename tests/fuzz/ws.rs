@@ -120,7 +120,7 @@ fn ours(role: Role, limits: &Limits, pieces: Vec<&[u8]>) -> Heard {
     let conn = socket.conn().expect("open");
     let mut heard = Heard::default();
     for _ in 0..pieces.len() + 6 {
-        reactor.resume(conn.raw(), Readiness::READABLE);
+        reactor.resume(conn, Readiness::READABLE);
         reactor.turn(&mut heard, Some(Duration::ZERO)).expect("a turn");
     }
     assert_eq!(reactor.sources(), 0, "it has ended");

@@ -119,7 +119,7 @@ fn an_end_that_anybody_could_have_made_is_not_the_end_of_a_body() {
         say(reactor, conn);
         reactor.defer(move |reactor, _| {
             reactor.enqueue(waterwheel::reactor::Priority::Low, move |reactor, _| {
-                reactor.remove(conn.raw());
+                reactor.remove(conn);
             });
         });
     };
@@ -141,7 +141,7 @@ fn an_answer_that_is_whole_before_a_cut_is_an_answer() {
         let _ = reactor[conn].write(answer.as_bytes());
         reactor.defer(move |reactor, _| {
             reactor.enqueue(waterwheel::reactor::Priority::Low, move |reactor, _| {
-                reactor.remove(conn.raw());
+                reactor.remove(conn);
             });
         });
     }

@@ -296,10 +296,10 @@ fn nothing_is_left_of_a_connection_but_for_its_limits() {
         match end {
             0 => bench.reactor[client.id].close(),
             1 => bench.reactor[client.id].abort(),
-            _ => drop(bench.reactor.remove(client.served.raw())),
+            _ => drop(bench.reactor.remove(client.served)),
         }
         bench.settle();
-        if bench.reactor.contains(client.id.raw()) {
+        if bench.reactor.contains(client.id) {
             bench.reactor[client.id].close();
         }
         bench.wait(Duration::from_secs(100));

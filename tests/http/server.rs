@@ -517,7 +517,7 @@ fn reset_and_removal_in_every_state_leave_nothing() {
             bench.send(&client, state);
             match how {
                 "reset" => bench.reactor[client.id].abort(),
-                "removed" => drop(bench.reactor.remove(client.served.raw())),
+                "removed" => drop(bench.reactor.remove(client.served)),
                 _ => drop(bench.reactor.get_mut(client.served).map(|conn| conn.abort())),
             }
             bench.settle();
@@ -553,7 +553,7 @@ fn handler_may_take_its_own_connection_away() {
     for keeps in [false, true] {
         let mut bench = Bench::<Vec<Reply>>::handler(move |reactor, kept, _, reply| {
             for conn in reactor.ids::<waterwheel::net::Conn>() {
-                reactor.remove(conn.raw());
+                reactor.remove(conn);
             }
             if keeps { kept.push(reply) } else { drop(reply) }
         });

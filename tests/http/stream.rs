@@ -559,7 +559,7 @@ fn a_server_that_takes_nothing_of_an_upload_is_given_up() {
     lab.reactor[conn].pause();
     lab.settle();
     lab.advance(999 * MS);
-    assert!(lab.reactor.contains(call.raw()));
+    assert!(lab.reactor.contains(call));
     lab.advance(3 * MS);
     let error = lab.answer().unwrap_err();
     assert!(error.is_timeout() && error.to_string().contains("while sending"), "{error}");

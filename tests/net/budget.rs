@@ -240,7 +240,7 @@ fn whatever_ends_a_connection_gives_back_what_it_had() {
     type End = fn(&mut Reactor<Told>, SourceId<Conn>);
     let ends: [End; 5] = [
         |reactor, conn| _ = conn.abort(reactor),
-        |reactor, conn| _ = reactor.remove(conn.raw()),
+        |reactor, conn| _ = reactor.remove(conn),
         |reactor, conn| drop(reactor.deregister(conn)),
         |reactor, conn| drop(reactor.deregister(conn).map(Stream::from)),
         |reactor, conn| {

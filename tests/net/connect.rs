@@ -82,7 +82,7 @@ fn cancelled_connect_is_not_called_back() {
             if waits && addr != unanswering {
                 assert!(await_readiness(&reactor, 1000));
             }
-            assert!(reactor.remove(connecting.unwrap().raw()));
+            assert!(reactor.remove(connecting.unwrap()));
             clock.advance(TIMEOUT);
             turns(&mut reactor, &mut Answers::new(), 10);
             assert_eq!((reactor.sources(), reactor.timers()), (0, 0));

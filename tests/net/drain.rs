@@ -284,7 +284,7 @@ fn whoever_is_left_at_the_deadline_is_aborted_and_not_before() {
     leave(&mut reactor, &mut server, &mut peers[4].1);
     clock.advance(10 * SECOND - MS);
     turns(&mut reactor, &mut server, 10);
-    assert!(server.reports.is_empty() && reactor.contains(drain.raw()));
+    assert!(server.reports.is_empty() && reactor.contains(drain));
     assert_eq!(server.closed.len(), 1);
     clock.advance(MS);
     assert_eq!(report(&mut reactor, &mut server), [1, 5, 1, 0, 4]);
@@ -475,7 +475,7 @@ fn drain_that_is_removed_reports_nothing_and_aborts_nobody() {
     let _peer = client(&mut reactor, &mut server, addr, b"never\n");
     let drain = net::drain(&mut reactor, SECOND, note);
     turns(&mut reactor, &mut server, 3);
-    assert!(reactor.remove(drain.raw()) && !reactor.remove(drain.raw()));
+    assert!(reactor.remove(drain) && !reactor.remove(drain));
     clock.advance(10 * SECOND);
     turns(&mut reactor, &mut server, 5);
     assert!(server.reports.is_empty() && server.closed.is_empty());

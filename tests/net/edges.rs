@@ -229,8 +229,8 @@ fn resuming_for_nothing_queues_nothing() {
     let mut reactor = Reactor::new().unwrap();
     let count = |_: &mut Context<u32>, calls: &mut u32, _: SourceId<Unplugged>, _| *calls += 1;
     let source = reactor.register(Unplugged, Interest::READABLE, count).unwrap();
-    (0..1000).for_each(|_| assert!(reactor.resume(source.raw(), Readiness::NONE)));
-    reactor.resume(source.raw(), Readiness::READABLE);
+    (0..1000).for_each(|_| assert!(reactor.resume(source, Readiness::NONE)));
+    reactor.resume(source, Readiness::READABLE);
     let mut calls = 0;
     reactor.turn(&mut calls, Some(Duration::ZERO)).unwrap();
     assert_eq!(calls, 1);
@@ -261,7 +261,7 @@ fn resume_of_a_closing_connection_leaves_its_grace_alone() {
     turns(&mut reactor, &mut told, 3);
     reactor[conn].resume();
     turns(&mut reactor, &mut told, 3);
-    assert!(reactor.contains(conn.raw()), "{told:?}");
+    assert!(reactor.contains(conn), "{told:?}");
     clock.advance(Duration::from_secs(5));
     until(&mut reactor, &mut told, &format!("Closed({:?})", Reason::Grace));
 }

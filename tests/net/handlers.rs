@@ -32,7 +32,7 @@ type Deed = (&'static str, fn(&mut Context<Told>, SourceId<Conn>), Option<&'stat
 
 const DEEDS: [Deed; 7] = [
     ("deregister", |reactor, conn| drop(reactor.deregister(conn)), None),
-    ("remove", |reactor, conn| assert!(reactor.remove(conn.raw())), None),
+    ("remove", |reactor, conn| assert!(reactor.remove(conn)), None),
     ("abort", |reactor, conn| reactor[conn].abort(), Some("Aborted")),
     (
         "abort and close",

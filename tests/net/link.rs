@@ -33,7 +33,7 @@ fn accepted(reactor: &mut Reactor<Hub>, hub: &mut Hub, limits: Limits) -> (Strea
     let listener = listener.expect("a free port");
     let peer = Peer::to(reactor[listener].local_addr());
     turn_until(reactor, hub, |_, hub| !hub.streams.is_empty());
-    reactor.remove(listener.raw());
+    reactor.remove(listener);
     (hub.streams.remove(0), peer)
 }
 
@@ -261,7 +261,7 @@ fn removed_end_takes_the_other_along_when_that_has_something_to_tell() {
     let (mut reactor, mut hub) = (Reactor::new().unwrap(), Hub::default());
     let (link, [mut left, _right]) = joined(&mut reactor, &mut hub, Limits::default());
     let [_, b] = reactor[link].ends();
-    reactor.remove(b.raw());
+    reactor.remove(b);
     left.send(b"where to?");
     assert_eq!(reasons(&ended(&mut reactor, &mut hub)), ["Aborted", "Aborted"]);
 }
@@ -273,7 +273,7 @@ fn removed_link_reports_nothing_and_resets_its_ends() {
         let (link, peers) = joined(&mut reactor, &mut hub, Limits::default());
         match deregisters {
             true => drop(reactor.deregister(link)),
-            false => assert!(reactor.remove(link.raw())),
+            false => assert!(reactor.remove(link)),
         }
         reactor.run(&mut hub).unwrap();
         for mut peer in peers {
@@ -383,7 +383,7 @@ fn a_link_holds_the_loop_and_says_where_it_was_made() {
     let why = reactor.why_alive();
     assert_eq!(why.len(), 3);
     assert!(why.iter().all(|why| why.to_string().contains("tests/net/link.rs")), "{why:?}");
-    assert!(reactor.contains(link.raw()));
+    assert!(reactor.contains(link));
     drop(peers);
     reactor.run(&mut hub).unwrap();
     assert_eq!(hub.reports.len(), 1);
@@ -442,7 +442,7 @@ fn a_piece_costs_one_read_and_one_write() {
         }
         for _ in 0..10 {
             counted[0].piece.set(size);
-            reactor.resume(a.raw(), Readiness::READABLE);
+            reactor.resume(a, Readiness::READABLE);
             turns(&mut reactor, &mut hub, 1);
             assert_eq!(reactor[b].unsent(), 0);
         }

@@ -327,7 +327,7 @@ fn handlers_may_drop_either_end() {
                 Event::Data(_) => {
                     reactor.remove(Option::<SourceId<Conn>>::unwrap(victim.get()).raw());
                     if both_at_once {
-                        reactor.remove(own.raw());
+                        reactor.remove(own);
                     }
                 }
                 Event::Closed(why) => {
@@ -342,7 +342,7 @@ fn handlers_may_drop_either_end() {
         let mut closed = 0;
         run_out(&mut reactor, &mut closed);
         assert_eq!(closed, u32::from(!both_at_once));
-        assert!(!reactor.contains(one.raw()));
+        assert!(!reactor.contains(one));
     }
 }
 

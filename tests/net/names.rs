@@ -382,7 +382,7 @@ fn a_race_that_is_removed_calls_nobody_and_leaves_nothing() {
                 reactor[race].trying().next().is_some()
             });
             lab.clock.advance(wait);
-            assert!(lab.reactor.remove(race.raw()));
+            assert!(lab.reactor.remove(race));
             lab.advance(2 * TIMEOUT);
             assert_eq!((lab.reactor.sources(), lab.reactor.timers()), (0, 0));
             assert!(!lab.reactor.is_alive());
@@ -419,7 +419,7 @@ fn a_race_that_is_removed_waits_for_no_lookup_and_starts_none() {
     let here = |why: &Alive| matches!(why, Alive::Source(_, place) if place.line() == line);
     assert!(why.iter().all(here), "{why:?}");
     for race in races {
-        assert!(lab.reactor.remove(race.raw()));
+        assert!(lab.reactor.remove(race));
     }
     lab.reactor.run(&mut lab.answers).unwrap(); // returns, though the first lookup goes on
     drop(release);

@@ -218,7 +218,7 @@ fn address_is_taken_once_and_free_again_when_the_listener_has_gone() {
     assert!(one.port() != 0 && other.port() != 0 && one != other);
     let taken = network.listen(reactor, one, |_, _, _| {}).unwrap_err();
     assert_eq!(taken.kind(), ErrorKind::AddrInUse);
-    reactor.remove(first.raw());
+    reactor.remove(first);
     turns(reactor, told, 1);
     assert!(network.listen(reactor, one, |_, _, _| {}).is_ok());
 }
@@ -288,7 +288,7 @@ fn cancelled_connecting_is_told_nothing_and_the_server_a_reset() {
     let World { reactor, network, .. } = &mut world;
     let connecting = network.connect(reactor, addr(), PATIENCE, done).unwrap();
     assert_eq!(reactor[connecting].peer(), addr());
-    reactor.after(15 * MS, move |reactor, _| assert!(reactor.remove(connecting.raw())));
+    reactor.after(15 * MS, move |reactor, _| assert!(reactor.remove(connecting)));
     let told = world.run();
     assert_eq!(told, [(25, "server Closed(Reset)")]);
 }
@@ -301,7 +301,7 @@ fn listener_that_goes_resets_those_who_wait() {
     // Before its own callback runs, at the very millisecond at which they arrive.
     reactor.after(10 * MS, move |reactor, _| {
         reactor.enqueue(waterwheel::reactor::Priority::High, move |reactor, _| {
-            reactor.remove(listener.raw());
+            reactor.remove(listener);
         });
     });
     world.connect(b"");

@@ -100,7 +100,7 @@ impl World {
             Event::Closed(why) => told.closed.push(why),
             _ => {}
         });
-        self.reactor.resume(conn.raw(), Readiness::READABLE);
+        self.reactor.resume(conn, Readiness::READABLE);
         (conn, line)
     }
 
@@ -187,7 +187,7 @@ fn the_first_burst_comes_at_once_and_after_an_hour_no_more_than_that() {
     world.run_to(100_000, |_, _| {});
     assert_eq!(line.read.get(), 20_000);
     line.sends.set(u64::MAX);
-    world.reactor.resume(conn.raw(), Readiness::READABLE);
+    world.reactor.resume(conn, Readiness::READABLE);
     world.run_to(100_000, |_, _| {});
     assert_eq!(line.read.get(), 25_000);
     world.run_to(100_001, |_, _| {});
@@ -258,7 +258,7 @@ fn one_that_comes_later_gets_its_share_and_one_that_goes_leaves_its_own() {
     world.run_to(20_000, |_, _| {});
     assert!(two.read.get().abs_diff(500_000) < 50_000, "{}", two.read.get());
     assert!((one.read.get() + two.read.get()).abs_diff(2_000_000) <= 10_000);
-    world.reactor.remove(first.raw());
+    world.reactor.remove(first);
     let before = two.read.get();
     world.run_to(30_000, |_, _| {});
     assert!((two.read.get() - before).abs_diff(1_000_000) <= 20_000);
@@ -277,7 +277,7 @@ fn promises_to_the_dead_do_not_starve_the_living() {
         let tap = Rc::new(Line { sends: Cell::new(u64::MAX), ..Line::default() });
         dead.push(tap.clone());
         let conn = Stream::over(Tap(tap)).limits(read_rate(&rate)).open(reactor, |_, _, _, _| {});
-        reactor.resume(conn.raw(), Readiness::READABLE);
+        reactor.resume(conn, Readiness::READABLE);
         last = Some(conn);
     });
     let wasted = dead.iter().map(|line| line.read.get()).sum::<u64>();
@@ -429,7 +429,7 @@ fn waiting_for_the_rate_costs_no_system_calls_in_between() {
     world.run_to(0, |_, _| {});
     let before = line.calls.get();
     for _ in 0..10 {
-        world.reactor.resume(conn.raw(), Readiness::READABLE);
+        world.reactor.resume(conn, Readiness::READABLE);
         world.run_to(0, |_, _| {});
     }
     assert_eq!(line.calls.get(), before);
@@ -494,12 +494,12 @@ fn what_a_close_discards_is_not_at_the_expense_of_others() {
     let before = line.read.get();
     world.reactor[closing].close();
     for ms in 1001..1500 {
-        world.reactor.resume(closing.raw(), Readiness::READABLE);
+        world.reactor.resume(closing, Readiness::READABLE);
         world.clock.advance(MS);
         for _ in 0..3 {
             world.reactor.turn(&mut world.told, Some(Duration::ZERO)).unwrap();
         }
-        assert!(world.reactor.contains(closing.raw()), "at {ms}");
+        assert!(world.reactor.contains(closing), "at {ms}");
     }
     assert!(line.read.get() - before >= 400, "{}", line.read.get() - before);
 }

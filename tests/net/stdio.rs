@@ -650,7 +650,7 @@ fn handler_of_a_reader_may_remove_itself() {
     let counted = calls.clone();
     stream.open(&mut reactor, move |reactor, _: &mut (), conn, _| {
         *counted.borrow_mut() += 1;
-        reactor.remove(conn.raw());
+        reactor.remove(conn);
     });
     reactor.run(&mut ()).unwrap();
     assert_eq!((*calls.borrow(), Rc::strong_count(&calls)), (1, 1));

@@ -304,7 +304,7 @@ fn what_is_left_of_a_replacement_outlives_its_source() {
         // Its own program closes it, and the peer closes, too.
         lab.reactor[a].close();
         lab.finish(0);
-        assert!(!lab.reactor.contains(a.raw()));
+        assert!(!lab.reactor.contains(a));
         if !sink_has_finished {
             lab.send(1, b"nobody hears this");
         }
@@ -331,7 +331,7 @@ fn sink_that_may_hold_nothing_ends_both_with_a_tap_as_without() {
 #[test]
 fn tap_may_end_the_link_itself() {
     let mut lab = lab(Limits::default(), |reactor, link, _| {
-        reactor.remove(link.raw());
+        reactor.remove(link);
         Tap::Wait
     });
     lab.send(0, b"x");
@@ -415,7 +415,7 @@ fn accepted(reactor: &mut Reactor<World>, world: &mut World) -> (Stream, Peer) {
     let listener = listener.expect("a free port");
     let peer = Peer::to(reactor[listener].local_addr());
     turn_until(reactor, world, |_, world| !world.streams.is_empty());
-    reactor.remove(listener.raw());
+    reactor.remove(listener);
     (world.streams.remove(0), peer)
 }
 

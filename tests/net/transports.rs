@@ -158,7 +158,7 @@ fn run(rng: &mut Rng, line: Line, outbox_bytes_max: usize, handle: Handle) -> (L
             if rng.below(10) == 0 {
                 line.edges |= [Readiness::READABLE, Readiness::WRITABLE][rng.below(2) as usize];
             }
-            reactor.resume(conn.raw(), line.edges);
+            reactor.resume(conn, line.edges);
             line.edges = Readiness::NONE;
         }
         turns(&mut reactor, &mut end, 1);

@@ -258,7 +258,7 @@ fn closed_inside_its_callback_it_is_told_nothing_of_what_is_queued() {
     let mut reactor = Reactor::new().unwrap();
     let socket = udp::bind(&mut reactor, "127.0.0.1:0", |reactor, told: &mut u32, socket, _| {
         *told += 1;
-        assert!(*told < 3 || reactor.remove(socket.raw()));
+        assert!(*told < 3 || reactor.remove(socket));
     });
     let socket = socket.unwrap();
     let (addr, peer) = (reactor[socket].local_addr(), peer());
@@ -770,7 +770,7 @@ mod unix {
         turn_until(&mut reactor, &mut told, |_, told| told.received.len() == 1);
         assert!(told.received[0].0.is_unnamed() && told.received[0].1 == b"hello");
         assert!(reactor[socket].is_reachable());
-        reactor.remove(socket.raw());
+        reactor.remove(socket);
         assert!(!temp.0.exists());
         let error = datagram::connect(&mut reactor, &temp.0, note).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);

@@ -169,7 +169,7 @@ fn somebody_who_listens_is_left_in_peace() {
     let deaf = Listen::new().backlog(0).open(&mut reactor, &full, |_, _, _| {}).unwrap();
     let _waits = UnixStream::connect(&full).unwrap();
     assert_eq!(refusal(&full).0, ErrorKind::AddrInUse);
-    reactor.remove(deaf.raw());
+    reactor.remove(deaf);
     let datagrams = folder.path("datagrams");
     let _bound = std::os::unix::net::UnixDatagram::bind(&datagrams).unwrap();
     assert_eq!(refusal(&datagrams).0, ErrorKind::AddrInUse);
@@ -202,7 +202,7 @@ fn file_goes_with_its_listener_however_that_goes() {
     let path = folder.path("goes");
     let mut reactor = Reactor::new().unwrap();
     let listener = echo(&mut reactor, &path);
-    reactor.remove(listener.raw());
+    reactor.remove(listener);
     assert!(!path.exists());
     let listener = echo(&mut reactor, &path);
     let taken_out = reactor.deregister(listener);
@@ -228,7 +228,7 @@ fn file_removed_or_replaced_while_serving_keeps_serving_and_the_new_one_is_not_o
     // A second has the path now; the first one's end is not its end.
     let mut other = Reactor::new().unwrap();
     echo(&mut other, &path);
-    reactor.remove(listener.raw());
+    reactor.remove(listener);
     assert!(is_echoed(&mut reactor, &mut client, b"still"));
     assert!(is_echoed(&mut other, &mut UnixStream::connect(&path).unwrap(), b"second"));
 }
@@ -282,7 +282,7 @@ fn abstract_name_needs_no_file_and_is_free_when_its_listener_is_gone() {
     })
     .unwrap();
     turn_until(&mut reactor, &mut (), |_, _| answered.get());
-    reactor.remove(listener.raw());
+    reactor.remove(listener);
     echo(&mut reactor, &name);
     assert_eq!(refusal("@").0, ErrorKind::InvalidInput);
     assert_eq!(Address::name([7; 108]).unwrap_err().kind(), ErrorKind::InvalidInput);

@@ -412,7 +412,7 @@ fn a_listener_registers_arms_cancels_and_subscribes_from_inside_every_kind_of_ca
     let mut reactor = lab();
     reactor.subscribe(|reactor, _, _: &Ping| {
         let id = reactor.register(Unplugged, Interest::READABLE, |_, _, _, _| {}).unwrap();
-        assert!(reactor.remove(id.raw()));
+        assert!(reactor.remove(id));
         let timer = reactor.after(Duration::from_secs(9), |_, _| {});
         assert!(reactor.rearm(timer, Duration::from_secs(8)) && reactor.cancel(timer));
         let other = reactor.subscribe(|_, _, _: &Pong| {});
@@ -423,9 +423,9 @@ fn a_listener_registers_arms_cancels_and_subscribes_from_inside_every_kind_of_ca
     let resumer = reactor.resumer();
     let source = reactor.register(Unplugged, Interest::READABLE, |reactor, log, id, _| {
         ping(reactor, log, "source");
-        reactor.remove(id.raw());
+        reactor.remove(id);
     });
-    resumer.resume(source.unwrap().raw(), waterwheel::reactor::Readiness::READABLE);
+    resumer.resume(source.unwrap(), waterwheel::reactor::Readiness::READABLE);
     reactor.after(Duration::ZERO, |reactor, log| ping(reactor, log, "timer"));
     reactor.every(support::MS, Missed::Skip, |reactor, log, occurrence| {
         ping(reactor, log, "repeating");

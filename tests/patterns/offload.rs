@@ -84,9 +84,9 @@ fn jobs_are_offloaded_and_cancelled_from_inside_every_kind_of_callback() {
     }
     let source = reactor.register(Unplugged, Interest::READABLE, |reactor, _, id, _| {
         offload("source", reactor);
-        reactor.remove(id.raw());
+        reactor.remove(id);
     });
-    reactor.resume(source.unwrap().raw(), Readiness::READABLE);
+    reactor.resume(source.unwrap(), Readiness::READABLE);
     reactor.after(Duration::ZERO, |reactor, _| offload("timer", reactor));
     reactor.every(MS, Missed::Skip, |reactor, _, occurrence| {
         offload("every", reactor);

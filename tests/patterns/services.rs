@@ -71,7 +71,7 @@ fn a_run_that_waits_for_a_job_may_lose_its_task_or_its_queue_meanwhile() {
                 );
                 reactor.defer(move |reactor, _| {
                     if lose_queue {
-                        assert!(reactor.remove(queue.raw()));
+                        assert!(reactor.remove(queue));
                     } else {
                         assert!(queue.remove(reactor, task));
                     }
@@ -299,7 +299,7 @@ fn nothing_that_was_told_not_to_hold_the_loop_does() {
     assert!(reactor.reref(job));
     assert_eq!(run(&mut reactor), ["job"]);
     assert!(!reactor.unref(job) && !reactor.reref(waiting));
-    reactor.remove(source.raw());
+    reactor.remove(source);
     reactor.cancel(timer);
     reactor.cancel(every);
     queue.reref(&mut reactor, task);
@@ -318,7 +318,7 @@ fn nothing_that_was_told_not_to_hold_the_loop_does() {
 /// done to the loop, to others and to itself.
 fn anything(reactor: &mut Context<Log>, log: &mut Log, queue: Queue, from: &'static str) {
     let id = reactor.register(Unplugged, Interest::READABLE, |_, _, _, _| {}).unwrap();
-    assert!(reactor.resume(id.raw(), Readiness::READABLE) && reactor.remove(id.raw()));
+    assert!(reactor.resume(id, Readiness::READABLE) && reactor.remove(id));
     let timer = reactor.after(Duration::from_secs(9), |_, _| {});
     assert!(reactor.rearm(timer, Duration::from_secs(8)) && reactor.cancel(timer));
     let hook = reactor.on_idle(|_, _| {});
@@ -377,7 +377,7 @@ fn anything_may_be_done_from_runs_their_news_promises_hooks_of_a_cancel_and_sign
         let id = reactor.on_signal(Signal::USR2, move |reactor, log, _| {
             anything(reactor, log, queue, "signal");
             let id: Option<waterwheel::process::SignalId> = own.take();
-            assert!(id.is_some_and(|id| reactor.remove(id.raw())));
+            assert!(id.is_some_and(|id| reactor.remove(id)));
         });
         let id = id.unwrap();
         assert!(reactor.reref(id));

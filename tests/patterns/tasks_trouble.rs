@@ -346,7 +346,7 @@ fn stale_ids_and_a_queue_that_has_gone_change_nothing() {
     let mut world = World::default();
     run_to(&mut reactor, &mut world, 15);
     assert_eq!(world.log(), [("a", 10)]);
-    assert!(reactor.remove(queue.raw()));
+    assert!(reactor.remove(queue));
     assert!(!all(&mut reactor, new) && !queue.pause_all(&mut reactor));
     assert_eq!(queue.add(&mut reactor, every("b", 1), ok), Err(TaskError::Gone));
     assert!(!queue.on_end(&mut reactor, |_, _, _| {}));
@@ -361,13 +361,13 @@ fn a_queue_removed_by_its_own_run_or_by_who_is_told_takes_its_tasks_along() {
     for by_run in [true, false] {
         let mut reactor = on(&ManualClock::new());
         let queue = open(&mut reactor, TaskQueue::new());
-        queue.on_end(&mut reactor, move |reactor, _, _| _ = reactor.remove(queue.raw()));
+        queue.on_end(&mut reactor, move |reactor, _, _| _ = reactor.remove(queue));
         for name in ["a", "b"] {
             queue
                 .add(&mut reactor, every(name, 10), move |reactor, world: &mut World, run| {
                     ok(reactor, world, run);
                     if by_run {
-                        assert!(reactor.remove(queue.raw()));
+                        assert!(reactor.remove(queue));
                     }
                 })
                 .unwrap();

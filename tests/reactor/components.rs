@@ -25,10 +25,10 @@ fn bucket<S: 'static>(reactor: &mut Context<S>) -> SourceId<Bucket> {
         let (now, next) = (reactor.tick().count(), reactor.tick_after(5 * MS));
         reactor[id].level += 1;
         reactor[id].called.push(now);
-        reactor.set_deadline(id.raw(), Some(next));
+        reactor.set_deadline(id, Some(next));
     });
     let first = reactor.tick_after(5 * MS);
-    reactor.set_deadline(id.raw(), Some(first));
+    reactor.set_deadline(id, Some(first));
     id
 }
 
@@ -81,7 +81,7 @@ fn a_value_that_is_removed_is_dropped_with_its_turn_and_one_handed_back_is_not()
     let ids = [(); 3].map(|()| reactor.own(Dropped(drops.clone()), |_, _, _, _| {}));
     let seen = drops.clone();
     reactor.defer(move |reactor, _| {
-        assert!(reactor.remove(ids[0].raw()) && !reactor.remove(ids[0].raw()));
+        assert!(reactor.remove(ids[0]) && !reactor.remove(ids[0]));
         assert!(reactor.get(ids[0]).is_none() && reactor.get_mut(ids[0]).is_none());
         assert_eq!(seen.get(), 0, "not before the turn ends");
     });
@@ -102,7 +102,7 @@ fn a_value_is_called_when_it_is_resumed_or_was_borrowed_by_others_if_it_asked() 
         log.push(ready);
     });
     let mut log = Vec::new();
-    reactor.resume(id.raw(), Readiness::PRIORITY);
+    reactor.resume(id, Readiness::PRIORITY);
     reactor.turn(&mut log, Some(Duration::ZERO)).unwrap();
     reactor.turn(&mut log, Some(Duration::ZERO)).unwrap();
     assert_eq!(log, [Readiness::PRIORITY]);
@@ -118,7 +118,7 @@ fn values_and_sources_of_one_type_are_told_apart_and_found_together() {
     let plugged = reactor.register(Unplugged, Interest::READABLE, |_, _, _, _| {}).unwrap();
     assert_eq!(reactor.ids::<Unplugged>(), [owned, plugged]);
     // No selector knows it, so none refuses.
-    assert!(reactor.set_interest(owned.raw(), Interest::WRITABLE).unwrap());
+    assert!(reactor.set_interest(owned, Interest::WRITABLE).unwrap());
     assert_eq!(reactor.deregister(owned), Some(Unplugged));
     assert_eq!(reactor.deregister(plugged), Some(Unplugged));
     let number = reactor.own(1u8, |_, _, _, _| {});
@@ -131,7 +131,7 @@ fn by_policy_a_value_whose_callback_panics_is_dropped_and_the_loop_goes_on() {
     let builder = Reactor::<()>::builder().panic_policy(PanicPolicy::Drop);
     let mut reactor = builder.clock(&ManualClock::new()).build().unwrap();
     let id = reactor.own(0, |_, _, _, _| panic!("on purpose"));
-    reactor.resume(id.raw(), Readiness::READABLE);
+    reactor.resume(id, Readiness::READABLE);
     reactor.run(&mut ()).unwrap();
     assert!(reactor.get(id).is_none());
     assert_eq!(reactor.statistics().panicked, 1);

@@ -111,7 +111,7 @@ fn hook_sees_what_the_host_removes_between_turns() {
     reactor.after(Duration::from_secs(60), |_, _| {});
     reactor.turn(&mut (), Some(Duration::ZERO)).unwrap();
     assert_eq!(reactor.next_wait(), Some(Duration::from_secs(60)));
-    assert!(reactor.remove(id.raw()));
+    assert!(reactor.remove(id));
     assert_eq!(reactor.next_wait(), Some(Duration::ZERO));
 }
 
@@ -164,21 +164,21 @@ fn nobody_sleeps_on_what_was_removed() {
     type Way = fn(&mut Reactor<()>, SourceId<Mortal>);
     let ways: [Way; 4] = [
         |reactor, id| {
-            reactor.remove(id.raw());
+            reactor.remove(id);
         },
         |reactor, id| {
             reactor.before_poll(move |reactor, _| {
-                reactor.remove(id.raw());
+                reactor.remove(id);
             });
         },
         |reactor, id| {
             reactor.defer(move |reactor, _| {
-                reactor.remove(id.raw());
+                reactor.remove(id);
             });
         },
         |reactor, id| {
             reactor.defer(move |reactor, _| {
-                reactor.remove(id.raw());
+                reactor.remove(id);
                 panic!("the turn ends here");
             });
         },

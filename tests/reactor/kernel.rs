@@ -115,8 +115,8 @@ fn a_descriptor_closed_behind_the_loops_back_is_silent_and_removable() {
     let mut calls = 0;
     let ran: usize = (0..10).map(|_| turn(&mut reactor, &mut calls)).sum();
     assert_eq!((ran, calls), (0, 0));
-    assert!(reactor.set_interest(source.raw(), Interest::WRITABLE).is_err());
-    assert!(reactor.remove(source.raw()));
+    assert!(reactor.set_interest(source, Interest::WRITABLE).is_err());
+    assert!(reactor.remove(source));
     assert_eq!(reactor.sources(), 0);
 }
 
@@ -130,7 +130,7 @@ fn a_duplicate_that_outlives_its_source_does_not_make_the_loop_spin() {
         let duplicate = event.0.try_clone().unwrap();
         let options = Options { closes, ..Options::default() };
         let source = reactor.register_with(event, Interest::READABLE, options, |_, (), _, _| {});
-        assert!(reactor.remove(source.unwrap().raw()));
+        assert!(reactor.remove(source.unwrap()));
         let ran: usize = (0..10).map(|_| turn(&mut reactor, &mut ())).sum();
         assert_eq!(ran, 0);
         assert!(reactor.statistics().stale <= 1, "one edge at most, and it reaches nobody");
@@ -148,7 +148,7 @@ fn a_removed_source_is_closed_at_the_end_of_the_turn_or_at_once() {
     let mut reactor = Reactor::<UnixStream>::new().unwrap();
     let (mut peer, near) = UnixStream::pair().unwrap();
     let remove = |reactor: &mut Context<_>, peer: &mut UnixStream, id: SourceId<_>, _| {
-        assert!(reactor.remove(id.raw()));
+        assert!(reactor.remove(id));
         assert_eq!(peer.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
     };
     reactor.register(near, Interest::WRITABLE, remove).unwrap();
@@ -157,7 +157,7 @@ fn a_removed_source_is_closed_at_the_end_of_the_turn_or_at_once() {
 
     let (mut peer, near) = UnixStream::pair().unwrap();
     let source = reactor.register(near, Interest::READABLE, |_, _, _, _| {}).unwrap();
-    assert!(reactor.remove(source.raw()));
+    assert!(reactor.remove(source));
     assert_eq!(peer.read(&mut [0]).unwrap(), 0);
 }
 

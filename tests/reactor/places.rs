@@ -66,10 +66,10 @@ fn busy_loop(recorder: &Recorder, script: &Script) -> Reactor<()> {
     let timed =
         reactor.register_with(Unplugged, Interest::READABLE, flush, |reactor, _, id, why| {
             if why.contains(Readiness::DEADLINE) {
-                reactor.remove(id.raw());
+                reactor.remove(id);
             } else if why.contains(Readiness::READABLE) {
-                reactor.resume(id.raw(), Readiness::WRITABLE);
-                reactor.set_deadline(id.raw(), Some(reactor.tick_after(2 * MS)));
+                reactor.resume(id, Readiness::WRITABLE);
+                reactor.set_deadline(id, Some(reactor.tick_after(2 * MS)));
             }
         });
     let timed = timed.expect("nothing refuses it");
@@ -78,7 +78,7 @@ fn busy_loop(recorder: &Recorder, script: &Script) -> Reactor<()> {
     let _ = &mut reactor[timed];
     script.report([timed, stale].map(|id| (id.raw(), Readiness::READABLE)));
     reactor.after_poll(move |reactor, _| {
-        reactor.remove(stale.raw());
+        reactor.remove(stale);
     });
     let put_off = reactor.after(MS, |_, _| {});
     reactor.rearm(put_off, 2 * MS);
@@ -129,9 +129,9 @@ fn expired_deadline_of_a_source_names_the_place_of_the_source() {
     let mut reactor = builder.build().unwrap();
     let line = line!() + 1;
     let source = reactor.register(Unplugged, Interest::READABLE, |reactor, _, id, _| {
-        reactor.remove(id.raw());
+        reactor.remove(id);
     });
-    reactor.set_deadline(source.unwrap().raw(), Some(waterwheel::timers::Tick::new(3)));
+    reactor.set_deadline(source.unwrap(), Some(waterwheel::timers::Tick::new(3)));
     reactor.run(&mut ()).unwrap();
     let of = |kind: Kind| move |event: &&LoopEvent| event.kind == kind;
     let events = recorder.take();

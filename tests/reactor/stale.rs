@@ -98,7 +98,7 @@ fn every_operation_on_a_connection_that_is_gone_says_so() {
     assert!(conn.pause(&mut reactor) && conn.is_paused(&reactor) && conn.resume(&mut reactor));
     assert!(conn.hold(&mut reactor) && conn.release(&mut reactor));
     assert_eq!((conn.unsent(&reactor), conn.limits(&reactor).is_some()), (Some(0), true));
-    assert!(reactor.remove(conn.raw()));
+    assert!(reactor.remove(conn));
 
     let reactor = &mut reactor;
     assert_eq!(conn.write(reactor, b"x"), Pressure::Closed);
@@ -118,7 +118,7 @@ fn slot_in_use_again_is_not_touched_by_the_old_id() {
     let mut reactor = manual::<()>();
     let (near, far) = memory::pair(&mut reactor);
     let old = near.open(&mut reactor, |_, _, _, _| {});
-    assert!(reactor.remove(old.raw()));
+    assert!(reactor.remove(old));
     let new = far.open(&mut reactor, |_, _, _, _| {});
     assert!(!old.pause(&mut reactor) && !old.close(&mut reactor) && !old.abort(&mut reactor));
     assert_eq!(old.write(&mut reactor, b"x"), Pressure::Closed);
@@ -171,7 +171,7 @@ fn datagram_socket_that_is_gone_says_so() {
     assert_eq!(socket.send_to(&mut reactor, b"x", &to).unwrap(), Pressure::Below);
     #[cfg(target_os = "linux")]
     assert_eq!(socket.dropped(&reactor), Some(0));
-    assert!(reactor.remove(socket.raw()));
+    assert!(reactor.remove(socket));
     assert_eq!(socket.dropped(&reactor), None);
     assert_eq!(socket.send_to(&mut reactor, b"x", &to).unwrap(), Pressure::Closed);
     assert_eq!(socket.send(&mut reactor, b"x").unwrap(), Pressure::Closed);

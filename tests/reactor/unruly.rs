@@ -62,7 +62,7 @@ fn a_slot_used_seventy_thousand_times_still_refuses_its_first_id() {
     for _ in 0..70_000 {
         assert!(reactor.deregister(last).is_some());
         last = register(&mut reactor);
-        assert!(!reactor.contains(first.raw()), "generation {:?}", last.raw());
+        assert!(!reactor.contains(first), "generation {:?}", last.raw());
     }
     assert_eq!(first.raw().parts().0, last.raw().parts().0, "it is the same slot");
     assert!(reactor.get_mut(first).is_none() && reactor.deregister(first).is_none());
@@ -91,15 +91,15 @@ fn everything(reactor: &mut Context<Acts>, acts: &mut Acts, from: &'static str) 
         reactor.register(Unplugged, Interest::READABLE, |_, acts: &mut Acts, _, _| acts.echoes += 1)
     };
     let (kept, lost) = (make(reactor).unwrap(), make(reactor).unwrap());
-    assert!(reactor.resume(kept.raw(), READABLE) && reactor.resume(lost.raw(), READABLE));
+    assert!(reactor.resume(kept, READABLE) && reactor.resume(lost, READABLE));
     assert_eq!(reactor.deregister(lost), Some(Unplugged));
-    assert!(!reactor.resume(lost.raw(), READABLE));
+    assert!(!reactor.resume(lost, READABLE));
     for source in acts.sources.drain(..) {
-        assert!(reactor.set_interest(source.raw(), Interest::WRITABLE).unwrap());
+        assert!(reactor.set_interest(source, Interest::WRITABLE).unwrap());
         let tick = reactor.tick_after(MS);
-        assert!(reactor.set_deadline(source.raw(), Some(tick)));
+        assert!(reactor.set_deadline(source, Some(tick)));
         reactor[source] = Unplugged;
-        assert!(reactor.remove(source.raw()) && !reactor.contains(source.raw()));
+        assert!(reactor.remove(source) && !reactor.contains(source));
     }
     for timer in acts.timers.drain(..) {
         assert!(reactor.rearm(timer, Duration::ZERO) && reactor.cancel(timer));
@@ -128,11 +128,11 @@ fn every_operation_works_from_every_kind_of_callback() {
             let data = ready.contains(READABLE);
             everything(reactor, acts, if data { "source" } else { "deadline" });
             if !data {
-                reactor.remove(id.raw()); // itself
+                reactor.remove(id); // itself
             }
         })
         .unwrap();
-    reactor.set_deadline(source.raw(), Some(waterwheel::timers::Tick::new(3)));
+    reactor.set_deadline(source, Some(waterwheel::timers::Tick::new(3)));
     reactor.after(MS, |reactor, acts| everything(reactor, acts, "timer"));
     let own = Rc::new(Cell::new(None));
     let itself = own.clone();
@@ -223,7 +223,7 @@ fn one_busy_connection_does_not_delay_ninety_nine_others() {
             let id: SourceId<UnixStream> = id;
             if let Ok(read) = reactor[id].read(&mut [0; PIECE]) {
                 got[id.raw().parts().0 as usize] += read;
-                reactor.resume(id.raw(), READABLE);
+                reactor.resume(id, READABLE);
             }
         };
         ids.push(reactor.register(near, Interest::READABLE, read).unwrap().raw());
@@ -284,7 +284,7 @@ fn every_kind_of_callback_may_panic_and_the_rest_runs() {
         let panics = |_: &mut Context<u32>, _: &mut u32, _, _| panic!("on purpose");
         let source = reactor.register(Unplugged, Interest::READABLE, panics).unwrap();
         let late = reactor.register(Unplugged, Interest::READABLE, panics).unwrap();
-        reactor.set_deadline(late.raw(), Some(waterwheel::timers::Tick::new(0)));
+        reactor.set_deadline(late, Some(waterwheel::timers::Tick::new(0)));
         reactor.after(Duration::ZERO, bad);
         reactor.defer(bad);
         reactor.enqueue(Default::default(), bad);

@@ -145,8 +145,8 @@ fn piped(sim: &mut Sim<Pipe>) -> Pipe {
     };
     sim.network.connect(&mut sim.reactor, proxy(), PATIENCE, done).unwrap();
     sim.reactor.after(3 * PATIENCE, move |reactor, _| {
-        reactor.remove(server.raw());
-        reactor.remove(between.raw());
+        reactor.remove(server);
+        reactor.remove(between);
     });
     let rng = &mut sim.rng;
     Pipe {

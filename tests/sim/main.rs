@@ -156,7 +156,7 @@ fn set_up_echo(sim: &mut Sim<Echo>) -> Echo {
     }
     // It would be left over: who waits for no more clients than these stops listening.
     sim.reactor.after(2 * PATIENCE, move |reactor, _| {
-        reactor.remove(listener.raw());
+        reactor.remove(listener);
     });
     Echo { limits: patient(&mut sim.rng), clients }
 }
@@ -221,7 +221,7 @@ fn half_closed(sim: &mut Sim<Halves>) -> Halves {
     };
     sim.network.connect(&mut sim.reactor, addr(), PATIENCE, done).unwrap();
     sim.reactor.after(PATIENCE, move |reactor, _| {
-        reactor.remove(listener.raw());
+        reactor.remove(listener);
     });
     Halves {
         limits: Limits { half_open: true, ..patient(&mut sim.rng) },
@@ -354,7 +354,7 @@ fn set_up_chat(sim: &mut Sim<Chat>) -> Chat {
         sim.network.connect(&mut sim.reactor, addr(), PATIENCE, be_guest(index)).unwrap();
     }
     sim.reactor.after(2 * PATIENCE, move |reactor, _| {
-        reactor.remove(listener.raw());
+        reactor.remove(listener);
     });
     let guest = |rng: &mut Rng| Guest {
         lines: rng.below(20),
@@ -452,7 +452,7 @@ fn set_up_retry(sim: &mut Sim<Retry>) -> Retry {
         reactor.every(Duration::from_secs(10), waterwheel::reactor::Missed::Skip, {
             move |reactor, retry: &mut Retry, tick| {
                 if retry.answers > 0 {
-                    reactor.remove(listener.raw());
+                    reactor.remove(listener);
                     reactor.cancel(tick.timer);
                 }
             }

@@ -130,7 +130,7 @@ fn set_up(sim: &mut Sim<Sockets>) -> Sockets {
         });
     }
     sim.reactor.after(2 * PATIENCE, move |reactor, _| {
-        reactor.remove(listener.raw());
+        reactor.remove(listener);
     });
     Sockets { limits, stream, clients, closed: Vec::new() }
 }

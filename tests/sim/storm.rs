@@ -119,7 +119,7 @@ fn act_on(reactor: &mut Context<Storm>, storm: &mut Storm, index: usize) {
             end.broke = true;
         }
         3 if rng.below(5) == 0 => {
-            reactor.remove(id.raw());
+            reactor.remove(id);
             end.broke = true;
             end.closed = Some(Reason::Aborted); // Nobody is told.
         }
@@ -213,7 +213,7 @@ fn set_up(sim: &mut Sim<Storm>) -> Storm {
         sim.reactor.after(Duration::from_millis(sim.rng.below(1000)), act);
     }
     sim.reactor.after(Duration::from_secs(5), move |reactor, storm| {
-        reactor.remove(listener.raw());
+        reactor.remove(listener);
         storm.over = true;
         for end in &storm.ends {
             if let Some(conn) = end.conn.and_then(|id| reactor.get_mut(id)) {

@@ -111,7 +111,7 @@ impl<S: 'static> Bench<S> {
 
     /// Whether the server has let go of the connection.
     pub fn is_served(&self, client: &Client) -> bool {
-        self.reactor.contains(client.served.raw())
+        self.reactor.contains(client.served)
     }
 }
 

@@ -120,7 +120,7 @@ where
     let listener = listener.expect("a free port");
     let peer = Peer::to(reactor[listener].local_addr());
     turn_until(reactor, state, |_, _| opened.get().is_some());
-    reactor.remove(listener.raw());
+    reactor.remove(listener);
     (opened.get().expect("accepted"), peer)
 }
 

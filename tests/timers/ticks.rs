@@ -132,7 +132,7 @@ fn timers_take_their_full_time() {
     takes_its_full_time("a source's deadline", ANY, |lab, delay| {
         let id = lab.reactor.own((), |reactor, world, _, _| up(reactor, world));
         let tick = lab.reactor.tick_after(delay);
-        lab.reactor.set_deadline(id.raw(), Some(tick));
+        lab.reactor.set_deadline(id, Some(tick));
     });
 }
 

@@ -41,7 +41,7 @@ fn scripted(clock: &ManualClock) -> (Reactor<World>, Script, SourceId<Unplugged>
         log(if ready.is_readable() { "data" } else { "timeout" })(reactor, world);
         if ready.is_readable() {
             let deadline = reactor.tick_after(100 * MS);
-            reactor.set_deadline(id.raw(), Some(deadline));
+            reactor.set_deadline(id, Some(deadline));
         }
     });
     let source = source.unwrap();
@@ -403,7 +403,7 @@ fn after_the_host_has_slept_data_comes_first_and_a_burst_is_capped() {
         let second = 86_400 - BURST_MAX + runs;
         assert_eq!(occurrence.deadline, start + second as u32 * SECOND);
     });
-    reactor.set_deadline(source.raw(), Some(waterwheel::timers::Tick::new(10_000)));
+    reactor.set_deadline(source, Some(waterwheel::timers::Tick::new(10_000)));
     clock.advance(DAY);
     script.report([(source.raw(), Readiness::READABLE)]);
     let mut world = World::default();
@@ -431,7 +431,7 @@ fn a_day_forward_runs_each_due_timer_once_and_an_interval_once() {
 fn data_beats_the_timeout_that_is_due_in_the_same_turn() {
     let clock = ManualClock::held();
     let (mut reactor, script, source, recorder) = scripted(&clock);
-    reactor.set_deadline(source.raw(), Some(waterwheel::timers::Tick::new(100)));
+    reactor.set_deadline(source, Some(waterwheel::timers::Tick::new(100)));
     recorder.take();
     let mut world = World::default();
     clock.advance(100 * MS);

@@ -215,7 +215,7 @@ fn bytes_are_unsent_until_the_last_of_their_ciphertext_has_gone() {
     assert_eq!(reactor[conn].unsent(), 1000);
     for (room, unsent) in [(100, 900), (900, 1), (20, 1), (1000, 0)] {
         carrier.0.borrow_mut().room = room;
-        reactor.resume(conn.raw(), Readiness::WRITABLE);
+        reactor.resume(conn, Readiness::WRITABLE);
         turns(&mut reactor, &mut told, 2);
         assert_eq!(reactor[conn].unsent(), unsent);
     }
@@ -276,7 +276,7 @@ fn records_without_data_are_read_to_the_end() {
             send_piece(&carrier, &mut peer);
         }
         carrier.0.borrow_mut().ended = true;
-        reactor.resume(conn.raw(), Readiness::READABLE);
+        reactor.resume(conn, Readiness::READABLE);
         turns(&mut reactor, &mut told, 8);
         assert!(matches!(told.closed, Some(Reason::Error(_))), "{count}: {:?}", told.closed);
     }
@@ -313,7 +313,7 @@ fn a_carrier_that_has_failed_is_offered_nothing_more() {
         }
         turns(&mut reactor, &mut told, 2);
         carrier.0.borrow_mut().broken = true;
-        reactor.resume(conn.raw(), Readiness::WRITABLE);
+        reactor.resume(conn, Readiness::WRITABLE);
         turns(&mut reactor, &mut told, 5);
         assert!(matches!(told.closed, Some(Reason::Reset)), "{:?}", told.closed);
         assert_eq!((carrier.0.borrow().failures, carrier.0.borrow().fins), (1, 0));
@@ -344,7 +344,7 @@ fn what_is_owed_goes_out_without_an_end_behind_it() {
     assert_eq!(carrier.0.borrow().room, 0);
     let taken = carrier.0.borrow().taken.len();
     carrier.0.borrow_mut().room = usize::MAX;
-    reactor.resume(conn.raw(), Readiness::WRITABLE);
+    reactor.resume(conn, Readiness::WRITABLE);
     turns(&mut reactor, &mut told, 3);
     assert!(carrier.0.borrow().taken.len() > taken, "they have gone");
     assert_eq!(carrier.0.borrow().fins, 0);
@@ -383,14 +383,14 @@ fn a_handshake_that_waits_for_room_is_not_called_for_input() {
     }
     carrier.0.borrow_mut().pieces.extend([bytes, vec![23]]);
     carrier.0.borrow_mut().room = 0;
-    reactor.resume(shake.raw(), Readiness::READABLE);
+    reactor.resume(shake, Readiness::READABLE);
     turns(&mut reactor, &mut shaken, 2);
     let before = reactor.statistics().callbacks;
     turns(&mut reactor, &mut shaken, 5);
     assert_eq!(reactor.statistics().callbacks, before, "it has nothing to do");
     assert!(shaken.is_none());
     carrier.0.borrow_mut().room = 1 << 20;
-    reactor.resume(shake.raw(), Readiness::WRITABLE);
+    reactor.resume(shake, Readiness::WRITABLE);
     turns(&mut reactor, &mut shaken, 2);
     assert!(shaken.expect("told").is_ok());
 }

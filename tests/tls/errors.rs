@@ -369,7 +369,7 @@ fn an_alert_goes_out_whatever_the_limit_on_what_is_unsent() {
     turn_until(&mut reactor, &mut told, |_, told| told.eof);
     assert!(told.bytes.is_empty(), "what the server says has no room yet");
     reactor[theirs].resume();
-    turn_until(&mut reactor, &mut told, |reactor, _| !reactor.contains(theirs.raw()));
+    turn_until(&mut reactor, &mut told, |reactor, _| !reactor.contains(theirs));
     let mut answer = &told.bytes[..];
     while peer.read_tls(&mut answer).unwrap() > 0 {}
     let error = peer.process_new_packets().unwrap_err();

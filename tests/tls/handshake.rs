@@ -275,7 +275,7 @@ fn a_removed_handshake_says_nothing_and_closes() {
     let [Alive::Source(_, place)] = &alive[..] else { panic!("{alive:?}") };
     assert!(place.to_string().contains("tests/tls/handshake.rs"), "{place}");
     turns(&mut reactor, &mut false, 3);
-    assert!(reactor.remove(id.raw()));
+    assert!(reactor.remove(id));
     theirs.open(&mut reactor, |_, gone: &mut bool, _, event| *gone |= matches!(event, Event::Eof));
     let mut gone = false;
     reactor.run(&mut gone).unwrap();

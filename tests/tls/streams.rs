@@ -300,7 +300,7 @@ fn a_close_with_ciphertext_unsent_ends_with_its_grace() {
     clock.advance(Duration::from_millis(2));
     turns(&mut reactor, &mut told, 3);
     assert!(matches!(told.closed, Some(Reason::Grace)), "{:?}", told.closed);
-    assert!(reactor.contains(peer.conn.raw()));
+    assert!(reactor.contains(peer.conn));
 }
 
 #[test]
@@ -376,7 +376,7 @@ fn an_abort_does_not_wait_for_a_goodbye_that_does_not_fit() {
     reactor[conn].abort();
     turns(&mut reactor, &mut told, 3);
     assert!(matches!(told.closed, Some(Reason::Aborted)), "{:?}", told.closed);
-    assert!(!reactor.contains(conn.raw()) && reactor.contains(peer.conn.raw()));
+    assert!(!reactor.contains(conn) && reactor.contains(peer.conn));
 }
 
 #[test]
@@ -400,7 +400,7 @@ fn an_abort_is_a_reset_without_goodbye() {
     assert!(matches!(told.closed, Some(Reason::Aborted)));
     turns(&mut reactor, &mut told, 3);
     peer.read(&mut reactor).unwrap();
-    assert!(!peer.was_told_goodbye() && !reactor.contains(peer.conn.raw()));
+    assert!(!peer.was_told_goodbye() && !reactor.contains(peer.conn));
 }
 
 #[test]

@@ -163,7 +163,7 @@ impl Control {
     pub(super) fn arm<S: 'static>(&self, reactor: &mut Context<S>, call: SourceId<Call>) {
         let stage = self.stage_until().unwrap_or(Tick::NEVER);
         let first = stage.min(self.until);
-        reactor.set_deadline(call.raw(), (first < Tick::NEVER).then_some(first));
+        reactor.set_deadline(call, (first < Tick::NEVER).then_some(first));
     }
 
     /// The tick at which the stage has taken too long.
@@ -248,6 +248,6 @@ impl SourceId<Call> {
     /// Ends the call: no callback comes any more, what it owns is dropped, and so is its
     /// connection. False if it had ended.
     pub fn cancel<S: 'static>(self, reactor: &mut Context<S>) -> bool {
-        reactor.remove(self.raw())
+        reactor.remove(self)
     }
 }

@@ -60,7 +60,7 @@ impl<S: 'static> Exchange<S> {
         let Some(target) = self.work.borrow().target.clone() else { return };
         let (exchange, hold) = (self.clone(), self.control.hold.clone());
         let connected = Box::new(move |reactor: &mut Context<S>, state: &mut S, result| {
-            if !reactor.contains(call.raw()) {
+            if !reactor.contains(call) {
                 return; // Cancelled in this turn.
             }
             match result {
@@ -76,7 +76,7 @@ impl<S: 'static> Exchange<S> {
             return self.fail_later(reactor, call, Some(error));
         }
         // Armed behind the race's own deadline, whose error tells more. A dialer may be quick.
-        if self.control.conn.get().is_none() && reactor.contains(call.raw()) {
+        if self.control.conn.get().is_none() && reactor.contains(call) {
             self.control.enter(reactor, call, Stage::Connect);
         }
     }
@@ -118,7 +118,7 @@ impl<S: 'static> Exchange<S> {
         *line.current.borrow_mut() = Some((self.clone(), call));
         self.control.hold.put(leash);
         self.control.conn.set(Some(conn));
-        reactor.set_place(conn.raw(), self.place);
+        reactor.set_place(conn, self.place);
         let mut head = self.shared.head.take();
         let waits = {
             let work = &mut *self.work.borrow_mut();

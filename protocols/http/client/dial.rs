@@ -126,7 +126,7 @@ impl<S: 'static> Dial<S> {
             match answer {
                 Ok(stream) => self.clone().secure(reactor, state, stream, done),
                 Err(error) => {
-                    reactor.remove(conn.raw());
+                    reactor.remove(conn);
                     let error =
                         format!("the proxy does not lead to {}: {error}", self.target.authority());
                     done(reactor, state, Err(io::Error::other(error)));

@@ -136,7 +136,7 @@ impl<S: 'static> Exchange<S> {
         ready: Readiness,
     ) {
         if ready.has_message::<Call>(BROKEN) {
-            reactor.remove(call.raw());
+            reactor.remove(call);
             return;
         }
         let failed = self.work.borrow_mut().failed.take();
@@ -149,7 +149,7 @@ impl<S: 'static> Exchange<S> {
         if ready.has_message::<Call>(LOOK) {
             self.look_at_upload(reactor, state, call);
         }
-        if ready.contains(Readiness::DEADLINE) && reactor.contains(call.raw()) {
+        if ready.contains(Readiness::DEADLINE) && reactor.contains(call) {
             self.on_deadline(reactor, state, call);
         }
     }

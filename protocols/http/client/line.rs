@@ -38,7 +38,7 @@ impl<S: 'static> Line<S> {
     ) {
         let current = self.current.borrow().clone();
         match current {
-            Some((exchange, call)) if reactor.contains(call.raw()) => {
+            Some((exchange, call)) if reactor.contains(call) => {
                 exchange.on_conn(reactor, state, (call, conn), event);
             }
             None if matches!(event, Event::Drained) => {}
@@ -50,7 +50,7 @@ impl<S: 'static> Line<S> {
                     }
                 }
                 self.current.take();
-                reactor.remove(conn.raw());
+                reactor.remove(conn);
             }
         }
     }

@@ -65,19 +65,19 @@ impl<S: 'static> Place<S> {
     /// Whether a call that was not admitted may take a connection, since nobody is before it. Where
     /// calls wait although there is a connection, the keeper is about to admit them.
     pub(super) fn is_turn(&mut self, reactor: &Context<S>, open_max: usize) -> bool {
-        self.admitted.retain(|admitted| reactor.contains(admitted.raw()));
+        self.admitted.retain(|admitted| reactor.contains(*admitted));
         self.available(open_max) > self.admitted.len() + self.waiting.len()
     }
 
     /// Admits as many calls as there are connections for; answers how many have left the queue.
     pub(super) fn admit(&mut self, reactor: &mut Context<S>, open_max: usize) -> usize {
-        self.admitted.retain(|admitted| reactor.contains(admitted.raw()));
+        self.admitted.retain(|admitted| reactor.contains(*admitted));
         let before = self.waiting.len();
         while self.available(open_max) > self.admitted.len()
             && let Some(call) = self.waiting.pop_front()
         {
             self.returned = self.returned.saturating_sub(1);
-            if reactor.contains(call.raw()) {
+            if reactor.contains(call) {
                 reactor.send_message(call, ADMITTED);
                 self.admitted.push(call);
             }
@@ -103,7 +103,7 @@ impl<S: 'static> Place<S> {
     /// Takes calls that were cancelled out of the queue; answers how many.
     pub(super) fn drop_cancelled(&mut self, reactor: &Context<S>) -> usize {
         let before = self.waiting.len();
-        self.waiting.retain(|call| reactor.contains(call.raw()));
+        self.waiting.retain(|call| reactor.contains(*call));
         before - self.waiting.len()
     }
 

@@ -286,6 +286,6 @@ fn keep<S: 'static>(
         }
     }
     if Rc::strong_count(list) == 1 {
-        reactor.remove(id.raw()); // Nobody has a leash, or will.
+        reactor.remove(id); // Nobody has a leash, or will.
     }
 }

@@ -31,7 +31,7 @@ impl<S: 'static> Exchange<S> {
                 sink(reactor, state, call, event);
             }
         }
-        reactor.contains(call.raw())
+        reactor.contains(call)
     }
 
     /// Tells the last event.
@@ -43,7 +43,7 @@ impl<S: 'static> Exchange<S> {
         result: Result<(), Error>,
     ) {
         self.let_go(reactor);
-        reactor.remove(call.raw());
+        reactor.remove(call);
         let sink = self.sink.borrow_mut().take();
         if let Some(mut sink) = sink {
             let last = result.map_or_else(CallEvent::Failed, |()| CallEvent::End);
@@ -61,7 +61,7 @@ impl<S: 'static> Exchange<S> {
         if let Some(error) = error {
             self.work.borrow_mut().failed = Some(error);
         }
-        reactor.resume(call.raw(), Readiness::READABLE);
+        reactor.resume(call, Readiness::READABLE);
     }
 }
 

@@ -278,15 +278,15 @@ impl<S: 'static> Server<S> {
             let handshake = tls.accept(reactor, stream, move |reactor, _, result| match result {
                 Ok(stream) => {
                     let conn = conn::serve(&server, reactor, stream, crowd);
-                    reactor.set_place(conn.raw(), place);
+                    reactor.set_place(conn, place);
                 }
                 Err(error) => log::info!("{}: {error}", exchange::Peer(peer)),
             });
-            reactor.set_place(handshake.raw(), place);
+            reactor.set_place(handshake, place);
             return;
         }
         let conn = conn::serve(self, reactor, stream, crowd);
-        reactor.set_place(conn.raw(), place);
+        reactor.set_place(conn, place);
     }
 
     /// Serves one connection, whatever carries it. A [`drain`](crate::net::drain()) ends it as one

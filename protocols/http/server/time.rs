@@ -59,7 +59,7 @@ pub(super) fn start<S: 'static>(
     let timer = reactor.every(period, Missed::Delay, move |reactor, _, occurrence| {
         let conn = of.upgrade().and_then(|of| of.conn.get().map(|conn| (of, conn)));
         match conn {
-            Some((of, conn)) if reactor.contains(conn.raw()) => {
+            Some((of, conn)) if reactor.contains(conn) => {
                 conn.look(reactor);
                 reactor.enqueue(Priority::Low, move |_, _| of.ring());
             }

@@ -194,7 +194,7 @@ fn set_up(sim: &mut Sim<World>, count: usize) -> World {
     connecting.expect("ports are left");
     sim.reactor.after(Duration::from_secs(7200), move |reactor, world: &mut World| {
         world.kept.clear();
-        reactor.remove(listener.raw());
+        reactor.remove(listener);
     });
     World { requests: requests(&mut sim.rng, count), ..World::default() }
 }

@@ -184,7 +184,7 @@ fn end_if_over(reactor: &mut Context<Calls>, calls: &mut Calls) {
     if calls.calls.iter().all(|one| one.ended.is_some() || one.cancelled) {
         calls.client = None;
         if let Some(listener) = calls.listener.take() {
-            reactor.remove(listener.raw());
+            reactor.remove(listener);
         }
         reactor.after(Duration::from_millis(1), |_, _| {}); // For the keeper, which holds nothing.
     }

@@ -292,7 +292,7 @@ fn serve(sim: &mut Sim<World>, limits: Limits) {
     sim.reactor.unref(listener);
     // It would be left over. By now every limit on time is up, of calls one after another.
     sim.reactor.after(100 * PATIENCE, move |reactor, _| {
-        reactor.remove(listener.raw());
+        reactor.remove(listener);
     });
 }
 

@@ -230,7 +230,7 @@ fn set_up(sim: &mut Sim<Pair>, troubled: bool) -> Pair {
     let listener = sim.network.listen(&mut sim.reactor, addr(), on_accept).unwrap();
     sim.reactor.unref(listener);
     sim.reactor.after(Duration::from_secs(48 * 3600), move |reactor, _| {
-        reactor.remove(listener.raw());
+        reactor.remove(listener);
     });
     let done = move |reactor: &mut Context<Pair>, pair: &mut Pair, result| match result {
         Ok(stream) => {

@@ -207,7 +207,7 @@ fn serve(sim: &mut Sim<World>, secure: bool) {
     let listener = sim.network.listen(&mut sim.reactor, addr(), on_accept).unwrap();
     sim.reactor.unref(listener);
     sim.reactor.after(50 * PATIENCE, move |reactor, _| {
-        reactor.remove(listener.raw());
+        reactor.remove(listener);
     });
 }
 
