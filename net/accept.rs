@@ -31,9 +31,9 @@ use std::time::Duration;
 use mio::event::Source;
 
 use super::drive::Lent;
-use super::limits::Seat;
 use super::listen::Listen;
 use super::scarce::{give_up, is_scarce};
+use super::seat::Seat;
 use super::stream::Stream;
 use super::transport::registers_by;
 use crate::reactor::{Context, Interest, Options, Readiness, SourceId};

@@ -27,7 +27,7 @@ use super::conn::{Conn, Half, mark};
 pub use super::drain::{Drainable, drain_too};
 use super::drive::{LOOK_AND_READ, NUDGE};
 use super::event::Reason;
-use super::limits::Seat;
+use super::seat::Seat;
 use super::stream::Stream;
 pub use super::transport::Carrier;
 use super::transport::Transport;

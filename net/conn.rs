@@ -43,8 +43,9 @@ use mio::{Interest, Registry, Token};
 
 use super::codec::FrameError;
 use super::event::{Pressure, Reason};
-use super::limits::{Limits, Seat};
+use super::limits::Limits;
 use super::outbox;
+use super::seat::Seat;
 use super::transport::Carrier;
 use crate::reactor::{Charge, Cork};
 use crate::timers::Stamp;
@@ -130,7 +131,8 @@ pub(super) const SOON: Option<Stamp> = Some(Stamp::new(u64::MAX - 2));
 #[derive(Debug)]
 pub struct Conn {
     pub(super) io: Carrier,
-    /// Unsent bytes; `None` if there are none, or the loop's own buffer during its own callback.
+    /// Unsent bytes. Without any it is `None`; or the loop's own buffer during its own callback; or it
+    /// notes since when the transport has waited to send what it owes.
     pub(super) outbox: Option<Box<Cork>>,
     /// Unconsumed bytes; `None` if there are none.
     pub(super) backlog: Option<Box<Backlog>>,

@@ -13,7 +13,8 @@ use std::time::Duration;
 use mio::event::Source;
 
 use super::event::Pressure;
-use super::limits::{Limits, Seat};
+use super::limits::Limits;
+use super::seat::Seat;
 use super::stream::Stream;
 use super::transport::registers_by;
 use crate::reactor::{Context, Interest, SourceId};

@@ -17,19 +17,16 @@
 //! # Read next
 //! `receive.rs`: how it reads.
 
-use std::io;
-use std::mem;
-
-use super::budget::{BufferBudget, await_budget, forget_budget, go_on, relieve};
+use super::budget::{go_on, relieve};
 use super::conn::{Conn, Half, mark};
 use super::deadline::{arm, check_deadlines, needs_arming};
 use super::event::{Event, Reason};
 use super::receive::{deliver, receive};
-use super::transport::Carrier;
+use super::settle::{begins_to_linger, ends_with_peer, owes_drained, settle};
 use crate::reactor::{Context, Cork, RawId, Readiness, SourceId};
 
 /// The readiness with which a connection resumes itself to reach `settle`.
-const LOOK: Readiness = Readiness::WRITABLE;
+pub(super) const LOOK: Readiness = Readiness::WRITABLE;
 /// A message: read first, until the kernel has no more, since an edge may have been missed. It goes
 /// on after a short read, as when the peer has closed.
 pub(super) const LOOK_AND_READ: Readiness = Readiness::MESSAGES[0];
@@ -140,6 +137,7 @@ fn flush_outside<S: 'static, H: HandlerFn<S>>(
         keep_flushed(reactor, id, sent);
         conn = &mut reactor[id];
     }
+    conn.check();
     if conn.has(mark::RESUMED | mark::LAST_WORDS) || begins_to_linger(conn) {
         reactor.send(id, LOOK_AND_READ);
     } else if conn.is_drained()
@@ -169,7 +167,7 @@ fn keep_flushed<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>, sent: 
 /// is left, `None` if the connection has gone. If a limit needs the time, the clock is read anew:
 /// callbacks may have taken long since the turn's `now`, and so no limit is up early.
 #[inline]
-fn flush<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> Option<bool> {
+pub(super) fn flush<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> Option<bool> {
     let hears = reactor.get(id)?.seat.hears();
     let now = if hears { Some(reactor.stamp()) } else { None };
     let conn = reactor.get_mut(id)?;
@@ -183,40 +181,13 @@ fn flush<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> Option<boo
 
 /// Counts the bytes that stay with the connection, and closes the largest if the budget is full.
 #[cold]
-fn keep_to_budget<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
+pub(super) fn keep_to_budget<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
     let conn = &mut reactor[id];
     match &conn.outbox {
         Some(outbox) if outbox.lent => conn.keep_outbox(),
         _ => conn.account(),
     }
     relieve(reactor, id);
-}
-
-/// Returns true if `settle` has nothing more to do: the connection is open, as after most events.
-/// `sent` is true if all is sent.
-#[inline]
-fn is_settled(conn: &Conn, sent: bool) -> bool {
-    let slowed = mark::SLOWED_IN | mark::SLOWED_OUT;
-    let usual = mark::ARMED | mark::BLOCKED | mark::PAUSED | mark::LINKED | mark::HELD | slowed;
-    (conn.sending, conn.receiving) == (Half::Open, Half::Open)
-        && conn.marks & !usual == 0
-        && !needs_arming(conn, sent)
-}
-
-/// Returns true if the input has ended and we are to close, too: half open is not allowed, or the
-/// input was cut, the handler gets no `Eof` of that, and no answer is to come.
-fn ends_with_peer<S, H: HandlerFn<S>>(conn: &Conn, _: &H) -> bool {
-    let goes_on = !conn.is_cut() || H::HEARS_CUTS || conn.has(mark::HELD | mark::ABOVE);
-    conn.is_read_out() && !conn.has(mark::CLOSING) && !(goes_on && conn.may_be_half_open())
-}
-
-fn owes_drained(conn: &Conn) -> bool {
-    let low = if conn.has(mark::WHOLE) { 0 } else { conn.seat.outbox_bytes_low };
-    conn.has(mark::ABOVE) && conn.sending == Half::Open && conn.unsent() <= low
-}
-
-fn begins_to_linger(conn: &Conn) -> bool {
-    conn.has(mark::CLOSING) && !conn.is_lingering()
 }
 
 /// A connection's handler.
@@ -295,114 +266,5 @@ impl<S: 'static> Drop for Lent<'_, S> {
         if std::thread::panicking() {
             self.0.send(self.1, Readiness::READABLE | LOOK_AND_READ);
         }
-    }
-}
-
-/// Does what is due after a call: bytes out, `Drained`, FIN, deadline, `Closed`. `ready` is the
-/// reason for the call; `more` is true if input was left for the next turn.
-fn settle<S: 'static>(
-    reactor: &mut Context<S>,
-    state: &mut S,
-    id: SourceId<Conn>,
-    handler: &mut impl HandlerFn<S>,
-    (ready, more): (Readiness, bool),
-) {
-    let mut told = false;
-    loop {
-        let Some(sent) = flush(reactor, id) else { return };
-        let conn = &mut reactor[id];
-        let keeps = !sent || conn.backlog.is_some();
-        let settled = !keeps && is_settled(conn, sent);
-        if sent && let Some(cork) = conn.outbox.take() {
-            let waited = !cork.lent;
-            reactor.put_cork(cork);
-            if waited {
-                go_on(reactor, id);
-            }
-        }
-        if settled {
-            return;
-        }
-        if keeps {
-            keep_to_budget(reactor, id);
-        }
-        let conn = &mut reactor[id];
-        if is_settled(conn, sent) {
-            return;
-        }
-        if !owes_drained(conn) {
-            break;
-        }
-        if conn.seat.buffers.as_ref().is_some_and(BufferBudget::is_full) {
-            await_budget(reactor, id); // The refused bytes have no room yet.
-            break;
-        }
-        if told {
-            // Once in a turn: a handler that fills the outbox each time must let others run.
-            reactor.resume(id, LOOK);
-            break;
-        }
-        told = true;
-        conn.marks &= !(mark::ABOVE | mark::WHOLE);
-        call(reactor, state, id, Event::Drained, handler);
-    }
-    let conn = &mut reactor[id];
-    let drained = conn.is_drained() && !more;
-    if drained && conn.is_quiet_so_far() && !conn.seat.has_farewell() {
-        conn.close_hastily();
-    } else if ends_with_peer(conn, handler) || drained && !conn.seat.has_farewell() {
-        conn.close();
-    } else if drained && !ready.contains(NUDGE) {
-        reactor.send(id, NUDGE); // Its handler closes it, or has a reason not to.
-    }
-    let conn = &mut reactor[id];
-    if conn.sending == Half::Finishing && conn.unsent() == 0 {
-        conn.sending = Half::Finished;
-        // Where the peer has finished too, close(2) sends the FIN.
-        let needless = matches!(conn.io, Carrier::Tcp(_)) && conn.receiving == Half::Finished;
-        if !needless
-            && let Err(error) = conn.io.transport().finish()
-            && error.kind() != io::ErrorKind::NotConnected
-        {
-            conn.fail(error.into());
-        }
-        if conn.io.owes() {
-            flush(reactor, id); // Notes that it waits from now on.
-        }
-    }
-    let conn = &mut reactor[id];
-    if conn.has(mark::LAST_WORDS) && conn.receiving == Half::Open {
-        // Before `Closed`, read the input that is left, unless the handler has paused.
-        if conn.has(mark::PAUSED) {
-            conn.receiving = Half::Finished;
-        } else {
-            reactor.send(id, LOOK_AND_READ);
-            return;
-        }
-    }
-    let conn = &mut reactor[id];
-    if conn.is_over() {
-        // `lost` stays in it, for a handler that asks during `Closed`.
-        let reason = conn.end.as_mut().map(|end| mem::replace(&mut end.reason, Reason::Finished));
-        forget_budget(reactor, id);
-        let reason = reason.unwrap_or(Reason::Finished);
-        reactor.remove(id);
-        return handler.call(reactor, state, id, Event::Closed(reason));
-    }
-    if conn.has(mark::RESUMED) {
-        // Its own handler resumed it after this turn's reading: no edge comes for waiting input.
-        reactor.send(id, LOOK_AND_READ);
-    }
-    if begins_to_linger(&reactor[id]) {
-        reactor.send(id, LOOK_AND_READ);
-        let now = reactor.stamp();
-        let conn = &mut reactor[id];
-        conn.progress = Some(now);
-        conn.marks |= mark::LINGERING;
-        conn.marks &= !(mark::ARMED | mark::SLOWED_IN);
-    }
-    let conn = &reactor[id];
-    if needs_arming(conn, conn.is_sent()) {
-        arm(reactor, id);
     }
 }

@@ -41,6 +41,7 @@ mod drain;
 mod drive;
 mod event;
 mod handle;
+mod invariants;
 mod limits;
 mod link;
 mod listen;
@@ -50,6 +51,8 @@ mod race;
 mod rate;
 mod receive;
 mod scarce;
+mod seat;
+mod settle;
 pub mod sim;
 #[cfg(unix)]
 mod stdio;

@@ -35,8 +35,9 @@ use mio::{Registry, Token};
 
 use super::address::HostPort;
 use super::connect::Connector;
-use super::limits::{Limits, Seat};
+use super::limits::Limits;
 use super::scarce::with_descriptor;
+use super::seat::Seat;
 use super::stream::Stream;
 use crate::reactor::{Context, Interest, Options, Readiness, SourceId};
 use crate::timers::Tick;

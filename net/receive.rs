@@ -3,7 +3,7 @@
 //! Knows one connection and its backlog; `drive.rs` decides when to read.
 //!
 //! # Read next
-//! `outbox.rs`: how the answer leaves.
+//! `settle.rs`: what is due then.
 
 use std::io;
 
@@ -12,6 +12,7 @@ use super::conn::{Backlog, Conn, Half, SOON, mark};
 use super::drive::{HandlerFn, LOOK_AND_READ, call};
 use super::event::{Event, Reason};
 use crate::reactor::{Context, Readiness, SCRATCH_BYTES, SourceId};
+use crate::timers::Stamp;
 
 /// The readiness for which it is read until the kernel has no more, not only until a short read:
 /// the end may come after that, or an edge may have been missed.
@@ -32,93 +33,164 @@ pub(super) fn receive<S: 'static>(
 ) -> bool {
     let callbacks = reactor.batch_len();
     let Some(conn) = reactor.get_mut(id) else { return false };
-    let mut budget = conn.seat.read_bytes_in_turn(callbacks);
-    // If sending fails only during these reads, more may have arrived since the last one.
-    let mut last_words = conn.has(mark::LAST_WORDS);
+    let mut reading = Reading {
+        left: conn.seat.read_bytes_in_turn(callbacks),
+        // After a short read the kernel has no more. It is asked all the same when the peer has
+        // closed, which the next read reports, and on Windows, where only `WouldBlock` arms the next
+        // edge.
+        to_the_end: cfg!(windows) || ready.intersects(TO_THE_END),
+        // If sending fails only while this reads, more may have arrived since the last read.
+        last_words: conn.has(mark::LAST_WORDS),
+        now: None,
+    };
     if conn.has(mark::RESUMED) {
-        // The read timeout begins anew; it may not even be armed.
-        conn.marks &= !mark::RESUMED;
-        if !conn.is_lingering() && !conn.has(mark::SLOWED_IN) {
-            conn.progress = SOON;
-        }
-        conn.marks &= !mark::ARMED;
-        // One taken out of the loop while paused is still paused; it may also be aborted since.
-        if conn.backlog.is_some() && !conn.has(mark::PAUSED) && !conn.is_closing() {
-            deliver(reactor, state, id, &[], handler);
+        deliver_resumed(reactor, state, id, handler);
+    }
+    loop {
+        match reading.room(reactor, id) {
+            Room::Bytes(room) => {
+                if reading.read(reactor, state, id, room, handler) {
+                    break;
+                }
+            }
+            Room::NotNow => return false,
+            Room::NextTurn => return true,
         }
     }
-    // After a short read the kernel has no more. It is read again if the peer has closed, which the
-    // next read reports, and on Windows, where only `WouldBlock` arms the next edge.
-    let to_the_end = cfg!(windows) || ready.intersects(TO_THE_END);
-    let mut now = None;
-    loop {
-        let Some(conn) = reactor.get_mut(id) else { return false };
+    if reading.last_words
+        && let Some(conn) = reactor.get_mut(id)
+    {
+        conn.receiving = Half::Finished;
+    }
+    false
+}
+
+/// Reading was resumed: what was given back before the pause comes again, and the read timeout begins
+/// anew; it may not even be armed.
+fn deliver_resumed<S: 'static>(
+    reactor: &mut Context<S>,
+    state: &mut S,
+    id: SourceId<Conn>,
+    handler: &mut impl HandlerFn<S>,
+) {
+    let conn = &mut reactor[id];
+    conn.marks &= !mark::RESUMED;
+    if !conn.is_lingering() && !conn.has(mark::SLOWED_IN) {
+        conn.progress = SOON;
+    }
+    conn.marks &= !mark::ARMED;
+    // A connection that was deregistered while paused is paused still; it may be aborted since.
+    if conn.backlog.is_some() && !conn.has(mark::PAUSED) && !conn.is_closing() {
+        deliver(reactor, state, id, &[], handler);
+    }
+}
+
+/// The reads of one call.
+struct Reading {
+    /// Bytes that may still be read in this turn.
+    left: usize,
+    /// True if a short read is not the last one.
+    to_the_end: bool,
+    /// True if sending has failed: what the kernel still has is the last that comes.
+    last_words: bool,
+    /// The time, once a rate has asked for it: one time for all of these reads.
+    now: Option<Stamp>,
+}
+
+/// What may be read now.
+enum Room {
+    Bytes(usize),
+    /// Nothing; the connection is called again when that has changed.
+    NotNow,
+    /// Nothing; others get their turn first.
+    NextTurn,
+}
+
+impl Reading {
+    /// How much may be read next.
+    #[inline(always)]
+    fn room<S: 'static>(&mut self, reactor: &mut Context<S>, id: SourceId<Conn>) -> Room {
+        let Some(conn) = reactor.get_mut(id) else { return Room::NotNow };
         if conn.receiving != Half::Open {
-            return false;
+            return Room::NotNow;
         }
         if conn.has(mark::PAUSED) && !conn.has(mark::CLOSING) {
-            return false; // Resuming reads to the end.
+            return Room::NotNow; // Resuming reads to the end.
         }
-        if budget == 0 {
-            let on = if to_the_end { LOOK_AND_READ } else { Readiness::READABLE };
+        if self.left == 0 {
+            let on = if self.to_the_end { LOOK_AND_READ } else { Readiness::READABLE };
             reactor.send(id, on);
-            return true;
+            return Room::NextTurn;
         }
         if conn.waits_for_budget() {
             await_budget(reactor, id);
-            return false; // Called again when the budget has room, or when it has sent all.
+            return Room::NotNow; // Called again when more is left, or when all of this is sent.
         }
-        let mut room = budget.min(SCRATCH_BYTES);
-        if conn.seat.read_rate.is_some() {
-            let now = *now.get_or_insert_with(|| reactor.stamp()); // Once for all of these reads.
-            let Some(most) = reactor[id].may_read(now, room) else { return false };
-            room = most;
+        let room = self.left.min(SCRATCH_BYTES);
+        if conn.seat.read_rate.is_none() {
+            return Room::Bytes(room);
         }
+        let now = *self.now.get_or_insert_with(|| reactor.stamp());
+        reactor[id].may_read(now, room).map_or(Room::NotNow, Room::Bytes)
+    }
+
+    /// Reads once, and delivers. Returns true if the kernel has no more.
+    #[inline(always)]
+    fn read<S: 'static>(
+        &mut self,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        id: SourceId<Conn>,
+        room: usize,
+        handler: &mut impl HandlerFn<S>,
+    ) -> bool {
         let mut scratch = reactor.take_scratch();
         let io = &mut reactor[id].io;
         let read = io.read(&mut scratch[..room]);
-        let short = matches!(read, Ok(count) if count < room) && !to_the_end && !io.has_more();
         let drained = match read {
             Ok(0) => {
                 end_of_input(reactor, state, id, Half::Finished, handler);
                 true
             }
             Ok(count) => {
-                budget -= count;
+                let short = count < room && !self.to_the_end && !io.has_more();
+                self.left -= count;
                 deliver(reactor, state, id, &scratch[..count], handler);
                 short
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => false,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let conn = &mut reactor[id];
+            Err(error) => self.no_bytes(reactor, state, id, error, handler),
+        };
+        reactor.put_scratch(scratch);
+        drained
+    }
+
+    /// A read has returned an error. Returns true if the kernel has no more.
+    fn no_bytes<S: 'static>(
+        &mut self,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        id: SourceId<Conn>,
+        error: io::Error,
+        handler: &mut impl HandlerFn<S>,
+    ) -> bool {
+        let conn = &mut reactor[id];
+        match error.kind() {
+            io::ErrorKind::Interrupted => return false,
+            io::ErrorKind::WouldBlock => {
                 if conn.io.has_heard() && conn.seat.hears() {
                     conn.heard = SOON;
                 }
                 if conn.io.has_more() {
                     // Much input and nothing to deliver: others get their turn first.
                     reactor.send(id, LOOK_AND_READ);
-                    last_words = false; // The last words are still to come.
+                    self.last_words = false; // They are still to come.
                 }
-                true
             }
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                input_is_cut(reactor, state, id, error, handler);
-                true
-            }
-            Err(error) => {
-                reactor[id].fail(error.into());
-                true
-            }
-        };
-        reactor.put_scratch(scratch);
-        if drained {
-            break;
+            io::ErrorKind::UnexpectedEof => input_is_cut(reactor, state, id, error, handler),
+            _ => conn.fail(error.into()),
         }
+        true
     }
-    if last_words && let Some(conn) = reactor.get_mut(id) {
-        conn.receiving = Half::Finished;
-    }
-    false
 }
 
 /// Hands bytes to the handler, behind those it gave back before, and keeps what it gives back now.

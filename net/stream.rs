@@ -13,7 +13,8 @@ use super::conn::{Conn, Half, mark};
 use super::deadline::arm;
 use super::drive::{HandlerFn, HearsCuts, drive};
 use super::event::{Event, Handler, Pressure};
-use super::limits::{Limits, Seat};
+use super::limits::Limits;
+use super::seat::Seat;
 use super::transport::{Carrier, Transport};
 use crate::reactor::{Context, Interest, Options, SourceId};
 

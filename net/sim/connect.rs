@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::Network;
 use super::ether::{Cargo, Flight, State};
 use crate::net::connect::{self, Connector, await_connection};
-use crate::net::limits::Seat;
+use crate::net::seat::Seat;
 use crate::net::stream::Stream;
 use crate::net::transport::registers_by;
 use crate::net::wire::{End, Wire};

@@ -18,7 +18,7 @@ use mio::{Registry, Token};
 use super::Network;
 use super::ether::Ether;
 use crate::net::accept::{self, Accept, Acceptor};
-use crate::net::limits::Seat;
+use crate::net::seat::Seat;
 use crate::net::stream::Stream;
 use crate::net::wire::{Carrier, End, Parcel, Wire};
 use crate::reactor::{Context, Interest, RawId, Readiness, SourceId};

@@ -16,8 +16,8 @@ use mio::net::TcpStream;
 use socket2::SockRef;
 
 use crate::net::connect::{self, Connector, await_connection};
-use crate::net::limits::Seat;
 use crate::net::scarce::with_descriptor;
+use crate::net::seat::Seat;
 use crate::net::stream::Stream;
 use crate::net::transport::registers_by;
 use crate::reactor::{Context, SourceId};

@@ -11,8 +11,8 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::net::accept::{self, Accept, Acceptor};
 use crate::net::address::ToAddresses;
-use crate::net::limits::Seat;
 use crate::net::listen::{self, Family, bind_first, named};
+use crate::net::seat::Seat;
 use crate::net::stream::Stream;
 use crate::net::transport::registers_by;
 use crate::reactor::{Context, SourceId};

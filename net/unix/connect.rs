@@ -12,8 +12,8 @@ use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use super::address::{Address, ToAddress};
 use crate::net::connect::{self, Connector, await_connection};
-use crate::net::limits::Seat;
 use crate::net::scarce::with_descriptor;
+use crate::net::seat::Seat;
 use crate::net::stream::Stream;
 use crate::net::transport::registers_by;
 use crate::reactor::{Context, SourceId};

@@ -1,0 +1,180 @@
+//! The place of a connection among those of its listener, and the limits that all of them share.
+//!
+//! Knows numbers and limits; never mentions a connection.
+//!
+//! # Read next
+//! `accept.rs`: where places are given.
+
+use std::cell::{Cell, RefCell};
+use std::ops::Deref;
+use std::rc::Rc;
+
+use super::budget::Beside;
+use super::limits::Limits;
+
+/// A connection's place among those of its listener: counted while it lives. It holds the limits,
+/// too, which all of them share until one changes its own.
+#[derive(Debug)]
+pub(super) struct Seat(Rc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    limits: Limits,
+    taken: Rc<Cell<usize>>,
+    /// True for a server's connections: a listener accepted them, or `Stream::accepted` says so.
+    accepted: Cell<bool>,
+    /// True if a drain leaves it to the handler to close the connection.
+    farewell: Cell<bool>,
+    /// [`Limits::is_timed`] and [`Limits::hears`], which each event needs.
+    timed: bool,
+    hears: bool,
+    /// Bytes held beside outbox and backlog, if this belongs to one connection only.
+    beside: RefCell<Beside>,
+}
+
+impl Shared {
+    fn new(limits: Limits, taken: Rc<Cell<usize>>, accepted: Cell<bool>) -> Rc<Shared> {
+        let (timed, hears) = (limits.is_timed(), limits.hears());
+        Rc::new(Shared {
+            limits,
+            taken,
+            accepted,
+            farewell: Cell::new(false),
+            timed,
+            hears,
+            beside: RefCell::default(),
+        })
+    }
+}
+
+impl Seat {
+    /// The seat of the listener itself, not counted as a connection's.
+    pub(super) fn first(limits: Limits) -> Seat {
+        Seat(Shared::new(limits, Rc::new(Cell::new(1)), Cell::new(false)))
+    }
+
+    /// Returns true if there is a limit on its time.
+    #[inline]
+    pub(super) fn is_timed(&self) -> bool {
+        self.0.timed
+    }
+
+    /// Returns true if the time of traffic must be noted.
+    #[inline]
+    pub(super) fn hears(&self) -> bool {
+        self.0.hears
+    }
+
+    /// Makes it the seat of a server's connection, for all that share it.
+    pub(super) fn accepted(self) -> Seat {
+        self.0.accepted.set(true);
+        self
+    }
+
+    /// Returns true if it is the seat of a server's connection.
+    pub(super) fn is_accepted(&self) -> bool {
+        self.0.accepted.get()
+    }
+
+    /// The seat of one more connection.
+    pub(super) fn next(&self) -> Seat {
+        self.0.taken.set(self.0.taken.get() + 1);
+        Seat(self.0.clone())
+    }
+
+    /// Seats taken beside the first.
+    pub(super) fn others(&self) -> usize {
+        self.0.taken.get() - 1
+    }
+
+    pub(super) fn set_limits(&mut self, limits: Limits) {
+        if self.0.limits != limits {
+            self.replace(limits, self.has_farewell());
+        }
+    }
+
+    /// Stops sharing: makes a copy of its own, with these limits. It keeps its budget, unless the
+    /// limits name another, and its charges.
+    fn replace(&mut self, mut limits: Limits, farewell: bool) {
+        let Shared { taken, accepted, .. } = &*self.0;
+        limits.buffers = limits.buffers.or_else(|| self.0.limits.buffers.clone());
+        let beside = if self.is_own() { self.0.beside.take() } else { Beside::default() };
+        let (transport, protocol) = beside.parts();
+        self.0 = Shared::new(limits, taken.clone(), accepted.clone());
+        self.0.farewell.set(farewell);
+        self.charge(transport, protocol);
+    }
+
+    /// Returns true if no other connection shares it.
+    fn is_own(&self) -> bool {
+        Rc::strong_count(&self.0) == 1
+    }
+
+    /// Counts the bytes that the transport holds for it.
+    pub(super) fn charge_transport(&mut self, bytes: usize) {
+        let (transport, protocol) = self.parts();
+        if bytes != transport {
+            self.charge(bytes, protocol);
+        }
+    }
+
+    /// Counts the bytes that a protocol holds for it.
+    pub(super) fn charge_protocol(&mut self, bytes: usize) {
+        let (transport, protocol) = self.parts();
+        if bytes != protocol {
+            self.charge(transport, bytes);
+        }
+    }
+
+    /// The bytes counted for it beside outbox and backlog.
+    pub(super) fn charged(&self) -> usize {
+        if self.is_own() { self.0.beside.borrow().bytes() } else { 0 }
+    }
+
+    fn parts(&self) -> (usize, usize) {
+        if self.is_own() { self.0.beside.borrow().parts() } else { (0, 0) }
+    }
+
+    fn charge(&mut self, transport: usize, protocol: usize) {
+        if self.0.limits.buffers.is_none() || (transport, protocol) == self.parts() {
+            return;
+        }
+        if !self.is_own() {
+            self.replace(self.0.limits.clone(), self.has_farewell());
+        }
+        if let Some(budget) = &self.0.limits.buffers {
+            self.0.beside.borrow_mut().set(budget, transport, protocol);
+        }
+    }
+
+    /// From now on its handler closes it when it is drained, since the handler sends something
+    /// first: it is nudged when nothing is in flight.
+    pub(super) fn keep_farewell(&mut self) {
+        self.replace(self.0.limits.clone(), true);
+    }
+
+    /// Called when the connection gets another handler.
+    pub(super) fn forget_farewell(&self) {
+        self.0.farewell.set(false); // If it is shared, this was false already.
+    }
+
+    /// Returns true if its handler closes it when it is drained.
+    pub(super) fn has_farewell(&self) -> bool {
+        self.0.farewell.get()
+    }
+}
+
+impl Deref for Seat {
+    type Target = Limits;
+
+    #[inline]
+    fn deref(&self) -> &Limits {
+        &self.0.limits
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.taken.set(self.0.taken.get() - 1);
+    }
+}

@@ -1,0 +1,237 @@
+//! What is due after a connection was called, step by step.
+//!
+//! Knows one connection; how it sends is in `outbox.rs`.
+//!
+//! ```text
+//!   1 send     bytes to the kernel; `Drained`, once in a turn, if there is room again
+//!   2 close    our half, if the peer has finished or a drain has waited for this
+//!   3 finish   FIN, when all is sent
+//!   4 listen   before `Closed`: the input that is left, if sending has failed
+//!   5 end      `Closed`, if both halves have ended; it is the last step then
+//!   6 go on    reading that was resumed; the grace of a close; the deadline
+//! ```
+//!
+//! After most calls the connection is open and nothing is left: then the first step is the last.
+//!
+//! # Read next
+//! `outbox.rs`: how it sends.
+
+use std::io;
+use std::mem;
+
+use super::budget::{BufferBudget, await_budget, forget_budget, go_on};
+use super::conn::{Conn, Half, mark};
+use super::deadline::{arm, needs_arming};
+use super::drive::{HandlerFn, LOOK, LOOK_AND_READ, NUDGE, call, flush, keep_to_budget};
+use super::event::{Event, Reason};
+use super::transport::Carrier;
+use crate::reactor::{Context, Readiness, SourceId};
+
+/// Does what is due after a call: step 1, and the others if there is anything left. `ready` is the reason for the call; `more` is true if input was
+/// left for the next turn.
+#[inline(always)]
+pub(super) fn settle<S: 'static, H: HandlerFn<S>>(
+    reactor: &mut Context<S>,
+    state: &mut S,
+    id: SourceId<Conn>,
+    handler: &mut H,
+    reason: (Readiness, bool),
+) {
+    if !send(reactor, state, id, handler) {
+        settle_rest(reactor, state, id, handler, reason);
+    }
+}
+
+/// Steps 2 to 6.
+fn settle_rest<S: 'static, H: HandlerFn<S>>(
+    reactor: &mut Context<S>,
+    state: &mut S,
+    id: SourceId<Conn>,
+    handler: &mut H,
+    (ready, more): (Readiness, bool),
+) {
+    close_if_due(reactor, id, handler, (ready, more));
+    if finish(&mut reactor[id]) && reactor[id].io.owes() {
+        flush(reactor, id); // Notes that it waits from now on.
+    }
+    if listens_first(reactor, id) {
+        return;
+    }
+    if reactor[id].is_over() {
+        return end(reactor, state, id, handler);
+    }
+    go_on_reading(reactor, id);
+    let conn = &reactor[id];
+    conn.check();
+    if needs_arming(conn, conn.is_sent()) {
+        arm(reactor, id);
+    }
+}
+
+/// Step 1. Returns true if nothing else is left to do, or the connection has gone.
+#[inline(always)]
+fn send<S: 'static>(
+    reactor: &mut Context<S>,
+    state: &mut S,
+    id: SourceId<Conn>,
+    handler: &mut impl HandlerFn<S>,
+) -> bool {
+    let mut has_told = false;
+    loop {
+        let Some(sent) = flush(reactor, id) else { return true };
+        let conn = &mut reactor[id];
+        let keeps = !sent || conn.backlog.is_some();
+        let settled = !keeps && is_settled(conn, sent);
+        if sent && let Some(cork) = conn.outbox.take() {
+            let waited = !cork.lent;
+            reactor.put_cork(cork);
+            if waited {
+                go_on(reactor, id);
+            }
+        }
+        if settled {
+            return true;
+        }
+        if keeps {
+            keep_to_budget(reactor, id);
+        }
+        let conn = &mut reactor[id];
+        if is_settled(conn, sent) {
+            conn.check();
+            return true;
+        }
+        if !may_tell_drained(reactor, id, &mut has_told) {
+            return false;
+        }
+        call(reactor, state, id, Event::Drained, handler);
+    }
+}
+
+/// Returns true if `Drained` is owed and may be delivered now: once in a turn, since a handler that
+/// fills the outbox each time must let others run.
+fn may_tell_drained<S: 'static>(
+    reactor: &mut Context<S>,
+    id: SourceId<Conn>,
+    has_told: &mut bool,
+) -> bool {
+    let conn = &mut reactor[id];
+    if !owes_drained(conn) {
+        return false;
+    }
+    if conn.seat.buffers.as_ref().is_some_and(BufferBudget::is_full) {
+        await_budget(reactor, id); // The refused bytes have no room yet.
+        return false;
+    }
+    if mem::replace(has_told, true) {
+        reactor.resume(id, LOOK);
+        return false;
+    }
+    conn.marks &= !(mark::ABOVE | mark::WHOLE);
+    true
+}
+
+/// Step 2.
+fn close_if_due<S: 'static, H: HandlerFn<S>>(
+    reactor: &mut Context<S>,
+    id: SourceId<Conn>,
+    handler: &H,
+    (ready, more): (Readiness, bool),
+) {
+    let conn = &mut reactor[id];
+    let drained = conn.is_drained() && !more;
+    if drained && conn.is_quiet_so_far() && !conn.seat.has_farewell() {
+        conn.close_hastily();
+    } else if ends_with_peer(conn, handler) || drained && !conn.seat.has_farewell() {
+        conn.close();
+    } else if drained && !ready.contains(NUDGE) {
+        reactor.send(id, NUDGE); // Its handler closes it, or has a reason not to.
+    }
+}
+
+/// Step 3. Returns true if sending has just been finished.
+fn finish(conn: &mut Conn) -> bool {
+    if conn.sending != Half::Finishing || conn.unsent() > 0 {
+        return false;
+    }
+    conn.sending = Half::Finished;
+    // Where the peer has finished too, close(2) sends the FIN.
+    let needless = matches!(conn.io, Carrier::Tcp(_)) && conn.receiving == Half::Finished;
+    if !needless
+        && let Err(error) = conn.io.transport().finish()
+        && error.kind() != io::ErrorKind::NotConnected
+    {
+        conn.fail(error.into());
+    }
+    true
+}
+
+/// Step 4. Returns true if there is input to be read before `Closed`: not if the handler has paused.
+fn listens_first<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> bool {
+    let conn = &mut reactor[id];
+    if !conn.has(mark::LAST_WORDS) || conn.receiving != Half::Open {
+        return false;
+    }
+    if conn.has(mark::PAUSED) {
+        conn.receiving = Half::Finished;
+        return false;
+    }
+    reactor.send(id, LOOK_AND_READ)
+}
+
+/// Step 5.
+fn end<S: 'static>(
+    reactor: &mut Context<S>,
+    state: &mut S,
+    id: SourceId<Conn>,
+    handler: &mut impl HandlerFn<S>,
+) {
+    let conn = &mut reactor[id];
+    // `lost` stays in it, for a handler that asks during `Closed`.
+    let reason = conn.end.as_mut().map(|end| mem::replace(&mut end.reason, Reason::Finished));
+    forget_budget(reactor, id);
+    let reason = reason.unwrap_or(Reason::Finished);
+    reactor.remove(id);
+    handler.call(reactor, state, id, Event::Closed(reason));
+}
+
+/// Step 6. No edge comes for input that waits already.
+fn go_on_reading<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
+    if reactor[id].has(mark::RESUMED) {
+        reactor.send(id, LOOK_AND_READ); // Its own handler resumed it after this turn's reading.
+    }
+    if begins_to_linger(&reactor[id]) {
+        reactor.send(id, LOOK_AND_READ);
+        let now = reactor.stamp();
+        let conn = &mut reactor[id];
+        conn.progress = Some(now);
+        conn.marks |= mark::LINGERING;
+        conn.marks &= !(mark::ARMED | mark::SLOWED_IN);
+    }
+}
+
+/// Returns true if nothing more is to be done: the connection is open, as after most events.
+/// `sent` is true if all is sent.
+#[inline]
+fn is_settled(conn: &Conn, sent: bool) -> bool {
+    let slowed = mark::SLOWED_IN | mark::SLOWED_OUT;
+    let usual = mark::ARMED | mark::BLOCKED | mark::PAUSED | mark::LINKED | mark::HELD | slowed;
+    (conn.sending, conn.receiving) == (Half::Open, Half::Open)
+        && conn.marks & !usual == 0
+        && !needs_arming(conn, sent)
+}
+
+/// Returns true if the input has ended and we are to close, too: half open is not allowed, or the
+/// input was cut, the handler gets no `Eof` of that, and no answer is to come.
+pub(super) fn ends_with_peer<S, H: HandlerFn<S>>(conn: &Conn, _: &H) -> bool {
+    let goes_on = !conn.is_cut() || H::HEARS_CUTS || conn.has(mark::HELD | mark::ABOVE);
+    conn.is_read_out() && !conn.has(mark::CLOSING) && !(goes_on && conn.may_be_half_open())
+}
+
+pub(super) fn owes_drained(conn: &Conn) -> bool {
+    let low = if conn.has(mark::WHOLE) { 0 } else { conn.seat.outbox_bytes_low };
+    conn.has(mark::ABOVE) && conn.sending == Half::Open && conn.unsent() <= low
+}
+
+pub(super) fn begins_to_linger(conn: &Conn) -> bool {
+    conn.has(mark::CLOSING) && !conn.is_lingering()
+}
