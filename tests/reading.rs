@@ -37,8 +37,8 @@ const EXAMPLES: [&str; 3] = ["examples/tiny.rs", "examples/echo.rs", "examples/o
 const END: &str = "tests/contract.rs";
 
 /// Lines of the core, and of the stream, at most; the README says these numbers. They may only
-/// become less. For the core 2,600 is the aim.
-const CORE_LINES_MAX: usize = 2700;
+/// become less.
+const CORE_LINES_MAX: usize = 2600;
 const STREAM_LINES_MAX: usize = 2900;
 
 const FLOORS: [&str; 6] = ["timers", "reactor", "patterns", "net", "protocols", "process"];
@@ -49,8 +49,7 @@ const FILE_LINES_WITHOUT_REASON: usize = 400;
 const FUNCTION_LINES_MAX: usize = 60;
 
 /// Longer files, and why. No file may join them.
-const LONG_FILES: [(&str, &str); 8] = [
-    ("timers/wheel.rs", "the algorithm, and what makes it fast on a cold cache"),
+const LONG_FILES: [(&str, &str); 7] = [
     ("reactor/mod.rs", "the contract and the list of names are 160 lines of it"),
     ("reactor/source.rs", "all that puts into the slab, lends from it and takes out"),
     ("net/conn.rs", "a third is the picture of its states and its rules"),

@@ -28,11 +28,6 @@
 //! wheel had that defect: tokio-rs/tokio #8334). Algorithm: Varghese and Lauck, *Hashed and
 //! Hierarchical Timing Wheels*, scheme 7, 1987.
 //!
-//! A slot is an array of node indices and each node knows its place in it, so that a cancel is one
-//! `swap_remove`. Linked slots were measured first: a move through a linked list of a million
-//! timers is one cache miss after the other, ten times as slow as this. The price is that a slot
-//! loses the order of arming, so the few timers that expire together are sorted at that moment.
-//!
 //! # Rules
 //! 1. A timer never expires before its deadline.
 //! 2. Timers expire in the order of their deadlines, and those with the same deadline in the order
@@ -46,11 +41,16 @@
 //! Ticks finer or coarser than the caller's: the wheel does not know what a tick is.
 //!
 //! # Read next
-//! `../net/conn.rs`: a connection on this loop. Beside the path: `clock.rs`, from moments to ticks.
+//! `../net/conn.rs`: a connection on this loop. Beside the path: `wheel/memory.rs`, what it costs, and
+//! `clock.rs`, from moments to ticks.
 
-use std::fmt;
 use std::mem;
 use std::num::NonZeroU32;
+
+mod memory;
+
+pub use memory::TimerId;
+use memory::{FETCHED, Node, Slot};
 
 /// Slots of a level; one digit of a deadline in base 64.
 const SLOTS: usize = 64;
@@ -70,64 +70,6 @@ const FREE: u16 = BEYOND + 3;
 
 /// No node: marks an entry of `due` whose timer was cancelled or re-armed.
 const NONE: u32 = u32::MAX;
-/// A slot or table that empties keeps the memory of this many entries. Less is not worth the
-/// allocator's time; more is given back.
-const KEPT: usize = 64;
-
-/// Nodes of a slot that are looked at before any of them is moved. Among a million timers each is a
-/// cache miss, and the processor waits for these together.
-const FETCHED: usize = 16;
-
-/// Names a timer: an index into the table and the generation of its use. Stale ids are harmless.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TimerId {
-    index: u32,
-    generation: NonZeroU32,
-}
-
-impl TimerId {
-    /// The place in the table and the generation, for traces and displays.
-    pub fn parts(self) -> (u32, u32) {
-        (self.index, self.generation.get())
-    }
-}
-
-impl fmt::Debug for TimerId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "timer#{}.{}", self.index, self.generation)
-    }
-}
-
-/// One timer, or a free place for one. 24 bytes and the value.
-struct Node<T> {
-    deadline: u64,
-    /// The number of its arming: the lower 32 bits of 48. At a million armings a second they last
-    /// for nine years; after that one tie may be broken the wrong way.
-    armed_low: u32,
-    armed_high: u16,
-    /// The slot it stands in, or one of the places above.
-    place: u16,
-    /// Its index in that slot or in `due`.
-    position: u32,
-    generation: NonZeroU32,
-    /// Some exactly when it is not free.
-    value: Option<T>,
-}
-
-impl<T> Node<T> {
-    fn order(&self) -> (u64, u64) {
-        (self.deadline, u64::from(self.armed_high) << 32 | u64::from(self.armed_low))
-    }
-}
-
-/// The timers of one slot.
-#[derive(Clone, Default)]
-struct Slot {
-    /// No timer here has an earlier deadline. Exact until the earliest is cancelled or re-armed;
-    /// after that the loop may wake once for nothing, and the hand then empties the slot.
-    earliest: u64,
-    nodes: Vec<u32>,
-}
 
 /// A set of timers, each with a deadline in ticks and a value.
 ///
@@ -178,35 +120,11 @@ pub struct Wheel<T> {
 }
 
 impl<T> Wheel<T> {
-    /// An empty wheel with its hand at tick 0.
-    pub fn new() -> Wheel<T> {
-        Wheel::with_capacity(0)
-    }
-
-    /// An empty wheel with memory for `timers` nodes.
-    pub fn with_capacity(timers: usize) -> Wheel<T> {
-        Wheel {
-            now: 0,
-            occupied: [0; LEVELS],
-            slots: vec![Slot::default(); BEYOND as usize + 1],
-            nodes: Vec::with_capacity(timers),
-            free: Vec::new(),
-            first_generation: NonZeroU32::MIN,
-            highest_generation: NonZeroU32::MIN,
-            len: 0,
-            armed: 0,
-            due: Vec::new(),
-            due_next: 0,
-            spare: Vec::new(),
-            reserved: timers,
-        }
-    }
-
     /// Arms a timer for the tick `deadline`.
     #[inline]
     pub fn insert(&mut self, deadline: u64, value: T) -> TimerId {
         self.armed += 1;
-        let mut node = Node {
+        let node = Node {
             deadline,
             armed_low: self.armed as u32,
             armed_high: (self.armed >> 32) as u16,
@@ -215,20 +133,9 @@ impl<T> Wheel<T> {
             generation: self.first_generation,
             value: Some(value),
         };
-        let index = if let Some(index) = self.free.pop() {
-            let place = &mut self.nodes[index as usize];
-            node.generation = place.generation;
-            *place = node;
-            index
-        } else {
-            let index = self.nodes.len() as u32;
-            assert!(index < NONE, "more than 2^32 - 1 timers");
-            self.nodes.push(node);
-            index
-        };
-        self.len += 1;
-        self.link(index);
-        TimerId { index, generation: self.nodes[index as usize].generation }
+        let id = self.put(node);
+        self.link(id.index);
+        id
     }
 
     /// Removes the timer and returns its value; `None` when the id is stale.
@@ -236,17 +143,7 @@ impl<T> Wheel<T> {
     pub fn cancel(&mut self, id: TimerId) -> Option<T> {
         self.node(id)?;
         self.unlink(id.index);
-        let node = &mut self.nodes[id.index as usize];
-        let value = node.value.take();
-        node.place = FREE;
-        node.generation = node.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
-        self.highest_generation = self.highest_generation.max(node.generation);
-        self.free.push(id.index);
-        self.len -= 1;
-        if self.len == 0 && self.nodes.capacity() > self.reserved.max(KEPT) {
-            self.give_memory_back();
-        }
-        value
+        self.take(id.index)
     }
 
     /// Moves the timer to `deadline`, expired or not; false when the id is stale.
@@ -310,53 +207,6 @@ impl<T> Wheel<T> {
         self.first().map(|(place, start)| self.slots[place].earliest.max(start))
     }
 
-    /// The timer's value, expired or not.
-    pub fn get(&self, id: TimerId) -> Option<&T> {
-        self.node(id)?.value.as_ref()
-    }
-
-    /// The timer's value, expired or not.
-    #[inline]
-    pub fn get_mut(&mut self, id: TimerId) -> Option<&mut T> {
-        let node = self.nodes.get_mut(id.index as usize)?;
-        if node.generation == id.generation { node.value.as_mut() } else { None }
-    }
-
-    /// The tick the timer is armed for.
-    pub fn deadline(&self, id: TimerId) -> Option<u64> {
-        Some(self.node(id)?.deadline)
-    }
-
-    /// Returns true if [`expire`](Wheel::expire) has handed the timer out and it was not re-armed.
-    #[inline]
-    pub fn is_expired(&self, id: TimerId) -> bool {
-        self.node(id).is_some_and(|node| node.place == EXPIRED)
-    }
-
-    /// Timers held, expired ones included.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Returns true if no timer is held.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// Every timer, in no order. O(table).
-    pub fn iter(&self) -> impl Iterator<Item = (TimerId, &T)> {
-        self.nodes.iter().enumerate().filter_map(|(index, node)| {
-            let id = TimerId { index: index as u32, generation: node.generation };
-            node.value.as_ref().map(|value| (id, value))
-        })
-    }
-
-    #[inline]
-    fn node(&self, id: TimerId) -> Option<&Node<T>> {
-        let node = self.nodes.get(id.index as usize)?;
-        (node.generation == id.generation && node.place != FREE).then_some(node)
-    }
-
     /// The first occupied slot and the tick it begins at, not before the hand.
     #[inline]
     fn first(&self) -> Option<(usize, u64)> {
@@ -380,16 +230,12 @@ impl<T> Wheel<T> {
     fn visit(&mut self, place: usize, start: u64, now: u64) {
         let last = start | ((1 << (DIGIT * (place / SLOTS) as u32)) - 1);
         self.now = self.now.max(now.min(last));
-        let mut nodes = mem::replace(&mut self.slots[place].nodes, mem::take(&mut self.spare));
+        let nodes = mem::replace(&mut self.slots[place].nodes, mem::take(&mut self.spare));
         if let Some(occupied) = self.occupied.get_mut(place / SLOTS) {
             *occupied &= !(1 << (place % SLOTS));
         }
         for some in nodes.chunks(FETCHED) {
-            let mut deadlines = [0; FETCHED];
-            for (deadline, &index) in deadlines.iter_mut().zip(some) {
-                *deadline = self.nodes[index as usize].deadline;
-            }
-            for (&deadline, &index) in deadlines.iter().zip(some) {
+            for (deadline, &index) in self.fetch(some).into_iter().zip(some) {
                 if deadline <= self.now {
                     self.nodes[index as usize].place = DUE;
                     self.due.push(index);
@@ -405,11 +251,7 @@ impl<T> Wheel<T> {
         for (position, &index) in self.due.iter().enumerate() {
             self.nodes[index as usize].position = position as u32;
         }
-        // Memory much larger than its contents is given back to the allocator.
-        if nodes.capacity() <= KEPT.max(4 * nodes.len()) {
-            nodes.clear();
-            self.spare = nodes;
-        }
+        self.keep_spare(nodes);
     }
 
     /// Puts a node into the slot of its deadline, or into the hand's slot if that has passed.
@@ -451,40 +293,8 @@ impl<T> Wheel<T> {
                 {
                     *occupied &= !(1 << (place as usize % SLOTS));
                 }
-                if slot.nodes.capacity() > KEPT && slot.nodes.len() < slot.nodes.capacity() / 4 {
-                    slot.nodes.shrink_to((2 * slot.nodes.len()).max(KEPT));
-                }
+                slot.shrink();
             }
         }
-    }
-
-    /// Shrinks an empty wheel to what was reserved. The generations go on from the highest.
-    fn give_memory_back(&mut self) {
-        self.first_generation = self.highest_generation;
-        self.nodes.clear();
-        self.nodes.shrink_to(self.reserved);
-        self.free = Vec::new();
-        self.due = Vec::new();
-        self.due_next = 0;
-        self.spare = Vec::new();
-        for slot in &mut self.slots {
-            slot.nodes = Vec::new();
-        }
-    }
-}
-
-impl<T> Default for Wheel<T> {
-    fn default() -> Wheel<T> {
-        Wheel::new()
-    }
-}
-
-impl<T> fmt::Debug for Wheel<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wheel")
-            .field("now", &self.now)
-            .field("timers", &self.len)
-            .field("next_deadline", &self.next_deadline())
-            .finish()
     }
 }
