@@ -3,17 +3,21 @@
 //! Knows its transport and its limits; how it sends is in `outbox.rs`, the loop's side of it in
 //! `drive.rs`.
 //!
-//! The two halves end separately. The connection ends when both have ended:
+//! The two halves end separately. The connection ends when both have ended. Each step from one state
+//! to the next, and the function that takes it:
 //!
 //! ```text
-//!   sending     Open ──shutdown, close, Eof──▶ Finishing ──outbox sent: FIN──▶ Finished
-//!   receiving   Open ──FIN read: Eof delivered────────────────────────────────▶ Finished
-//!                 └────ended, not announced by the peer───────────────────────▶ Cut
+//!   sending    Open ─────────▶ Finishing   shutdown; close; settle::close_if_due, after Eof
+//!              Finishing ────▶ Finished    settle::finish: the outbox is empty, FIN
+//!              any ──────────▶ Finished    outbox::fail_sending: the input that is left comes first
 //!
-//!   both Finished ───────────────────────────────▶ Closed(Finished)
-//!   close, and the grace runs out ───────────────▶ Closed(Finished), or Grace if bytes are unsent
-//!   abort, a timeout, an error, a bad frame ─────▶ Closed(that)
-//!   cut, and all is sent ────────────────────────▶ Closed(UnexpectedEof)
+//!   receiving  Open ─────────▶ Finished    receive::end_of_input: FIN read, Eof delivered
+//!              Open ─────────▶ Cut         receive::input_is_cut: an end that anybody could cause
+//!              Open ─────────▶ Finished    settle::listens_first, receive: the last words are read
+//!
+//!   both       any ──────────▶ Finished    fail: abort, a timeout, an error, no grace left
+//!
+//!   both Finished, or Cut and all is sent: settle::end delivers Closed, with the first reason noted
 //! ```
 //!
 //! `Eof` finishes sending unless `Limits::half_open` says otherwise. If a write fails, the bytes

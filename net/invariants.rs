@@ -49,8 +49,8 @@ impl Conn {
             "a cut has a reason: {self:?}"
         );
         debug_assert!(
-            !self.has_failed() || self.sending == Half::Finished,
-            "a connection that has failed sends no more: {self:?}"
+            !self.has_failed() || self.sending != Half::Open,
+            "a connection that has failed takes no more: {self:?}"
         );
         debug_assert!(
             !self.has(mark::LAST_WORDS) || self.end.is_some(),

@@ -3,7 +3,7 @@
 use support::decode::{Decoded, decode};
 use support::tcp::{Peer, pair, turn_until, turns, unclosed};
 use waterwheel::net::{
-    Codec, Conn, FrameError, Framed, LengthPrefix, Limits, Lines, Reason, framed,
+    Codec, Conn, Event, FrameError, Framed, LengthPrefix, Limits, Lines, Reason, framed, memory,
 };
 use waterwheel::{Context, Reactor, SourceId};
 
@@ -171,6 +171,35 @@ fn bad_frame_is_told_once_and_closes_the_connection_with_what_was_answered() {
         ));
         assert_eq!((heard.eof, unclosed()), (false, 0));
     }
+}
+
+#[test]
+fn bad_frame_behind_a_long_answer_does_not_cost_the_answer() {
+    const ANSWER: usize = 300_000;
+    let mut reactor = Reactor::new().unwrap();
+    let (client, server) = memory::pair(&mut reactor);
+    let serve = |reactor: &mut Context<Heard>,
+                 heard: &mut Heard,
+                 conn: SourceId<Conn>,
+                 event: Framed<'_>| {
+        if let Framed::Frame(_) = event {
+            assert!(conn.write(reactor, &[7; ANSWER]).is_taken());
+        }
+        hear(reactor, heard, conn, event);
+    };
+    server.open(&mut reactor, framed(LengthPrefix::new(100), serve));
+    let client = client.open(&mut reactor, |_, heard: &mut Heard, _, event| {
+        if let Event::Data(bytes) = event {
+            heard.frames.push(bytes.to_vec());
+        }
+    });
+    let asks = [prefixed(2, b"ok"), prefixed(u32::MAX, b"x")].concat();
+    assert!(client.write(&mut reactor, &asks).is_taken());
+    let mut heard = Heard::default();
+    turn_until(&mut reactor, &mut heard, |_, heard| heard.closed.is_some());
+    let answered: usize = heard.frames[1..].iter().map(Vec::len).sum();
+    assert_eq!((heard.errors, answered), (1, ANSWER));
+    assert!(matches!(heard.closed, Some(Reason::Frame(FrameError::TooLong { bytes_max: 100 }))));
 }
 
 #[test]
