@@ -49,7 +49,7 @@ struct Shell {
     out: SourceId<Conn>,
     restarts: u64,
     backoff: Duration,
-    /// The signal by which we were told to end.
+    /// The signal that asked us to end.
     ending: Option<Signal>,
     /// Closes what is left, once all jobs are over.
     finish: Option<TimerId>,
@@ -180,7 +180,7 @@ fn ended(reactor: &mut Context<Shell>, shell: &mut Shell, number: usize, how: &s
     }
 }
 
-/// Ends us a little later, when all jobs are over: begins anew with each time that pipes are read
+/// Ends us a little later, when all jobs are over: the wait begins again each time pipes are read
 /// again, so that nothing a command has said is lost.
 fn finish_soon(reactor: &mut Context<Shell>, shell: &mut Shell) {
     if !shell.is_over() {

@@ -143,8 +143,8 @@ fn accept(tiny: &mut Loop, listener: &TcpListener, echoed: &Rc<Cell<usize>>) -> 
 ///   edge-triggered    ready             (silent)  (silent)        ready
 /// ```
 ///
-/// So who stops early, by edges, may wait for ever: the client sends nothing more before it has
-/// its echo of those 100 bytes.
+/// So a reader that stops early, by edges, may wait without end: the client sends nothing more
+/// before it has its echo of those 100 bytes.
 fn echo(
     stream: &mut TcpStream,
     buffer: &mut [u8],

@@ -36,7 +36,7 @@ pub(super) fn receive<S: 'static>(
     // If sending fails only during these reads, more may have arrived since the last one.
     let mut last_words = conn.has(mark::LAST_WORDS);
     if conn.has(mark::RESUMED) {
-        // The read timeout begins anew; it may not even be armed.
+        // The read timeout begins again; it may not even be armed.
         conn.marks &= !mark::RESUMED;
         if !conn.is_lingering() && !conn.has(mark::SLOWED_IN) {
             conn.progress = SOON;

@@ -15,7 +15,7 @@ use super::say;
 /// How long those that are being served may still take when the server is to end.
 pub const GRACE: Duration = Duration::from_secs(5);
 
-/// Whether a server has begun to end.
+/// True once a server has begun to end.
 #[derive(Clone, Default)]
 pub struct Ending(Rc<Cell<bool>>);
 

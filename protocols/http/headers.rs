@@ -32,8 +32,8 @@ impl<'a> Headers<'a> {
         of_name.map(|field| field.value)
     }
 
-    /// Whether a field of that name, a comma-separated list, has the token, whatever its case: as
-    /// in `Connection: keep-alive, Upgrade`.
+    /// Returns true if a field of that name, a comma-separated list, has the token, in upper or
+    /// lower case: as in `Connection: keep-alive, Upgrade`.
     pub fn has_token(self, name: &str, token: &str) -> bool {
         self.get_all(name)
             .any(|value| tokens(value).any(|found| found.eq_ignore_ascii_case(token.as_bytes())))
@@ -49,7 +49,7 @@ impl<'a> Headers<'a> {
         self.0.len()
     }
 
-    /// Whether there are none.
+    /// Returns true if there are none.
     pub fn is_empty(self) -> bool {
         self.0.is_empty()
     }

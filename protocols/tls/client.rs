@@ -1,4 +1,4 @@
-//! The client's side: whom it trusts, and what it shows.
+//! The client's side: which servers it trusts, and which certificate it shows.
 //!
 //! Knows rustls's configuration; what happens on the wire is in `session.rs`.
 //!
@@ -57,8 +57,8 @@ impl From<Arc<ClientConfig>> for Client {
 }
 
 impl Client {
-    /// A client that trusts whom the platform trusts. The first one in a program reads some hundred
-    /// files, or one large one, and blocks meanwhile: make it before the loop runs.
+    /// A client that trusts those that the platform trusts. The first one in a program reads some
+    /// hundred files, or one large one, and blocks meanwhile: make it before the loop runs.
     ///
     /// # Errors
     /// The platform's roots cannot be read, or there are none.
@@ -152,7 +152,7 @@ impl Client {
     }
 }
 
-/// Whom the platform trusts, read once: a new list is for the next start of the program.
+/// Those that the platform trusts, read once: a new list is for the next start of the program.
 fn platform_roots() -> io::Result<Arc<RootCertStore>> {
     static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     if let Some(roots) = ROOTS.get() {

@@ -146,8 +146,8 @@ fn drive<S: 'static>(
     }
 }
 
-/// Closes after a failure of which the peer was told. What it still sends is discarded until it has
-/// gone, or the grace of a close is up.
+/// Closes after a failure that was announced to the peer. What it still sends is discarded until it
+/// has gone, or the grace of a close is up.
 fn part<S: 'static>(reactor: &mut Context<S>, tls: Tls, rest: Rest, why: &io::Error) {
     if why.kind() != io::ErrorKind::InvalidData {
         return; // It has gone, or never said anything.

@@ -3,7 +3,7 @@
 //! Knows rustls's configuration; what happens on the wire is in `session.rs`.
 //!
 //! # Read next
-//! `client.rs`: the other side. `hosts.rs`: which certificate is shown to whom.
+//! `client.rs`: the other side. `hosts.rs`: which certificate is shown to which client.
 
 use std::io;
 use std::sync::Arc;

@@ -91,14 +91,14 @@ impl Session {
         self.state().is_handshaking()
     }
 
-    /// Whether the peer needs what was sealed last to complete its handshake. A server of TLS 1.3
-    /// seals nothing but tickets at the end, and nobody waits for those.
+    /// Returns true if the peer needs what was sealed last to complete its handshake. A server of
+    /// TLS 1.3 seals only tickets at the end, and nobody waits for those.
     pub(super) fn is_awaited(&self) -> bool {
         let is_server = matches!(self.side, Side::Server(_));
         !is_server || self.state().protocol_version() != Some(ProtocolVersion::TLSv1_3)
     }
 
-    /// Whether the peer has said that no more will come.
+    /// Returns true if the peer has said that no more will come.
     pub(super) fn is_closed(&self) -> bool {
         self.closed
     }
@@ -288,7 +288,7 @@ fn step<Data>(
     (discard, step)
 }
 
-/// What is to be done whether one reads or writes; whether there was such a thing.
+/// Does what reading and writing both need first. Returns true if there was such a thing.
 fn owed<Data>(
     state: ConnectionState<'_, '_, Data>,
     out: &mut Sealed,
@@ -321,7 +321,7 @@ fn encode<Data>(mut data: EncodeTlsData<'_, Data>, out: &mut Sealed) -> Result<(
     }
 }
 
-/// Does what rustls asks for until it lets us send; whether it has.
+/// Does what rustls asks for, or sends if rustls lets us. Returns true if it has sent.
 fn speak<Data>(
     status: UnbufferedStatus<'_, '_, Data>,
     out: &mut Sealed,

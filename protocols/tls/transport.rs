@@ -10,7 +10,7 @@
 //! ```
 //!
 //! A write that was sealed and did not go in full is not yet reported as written: the connection
-//! keeps those bytes and offers them again, and is told that they went when their ciphertext has.
+//! keeps those bytes and offers them again. It learns that they went when their ciphertext has.
 //! So whatever watches its outbox sees the truth, and no byte is sealed twice:
 //!
 //! ```text
@@ -56,13 +56,13 @@ pub(super) struct Tls {
     /// Plaintext for which the caller's buffer had no room: at most a record that was waited for,
     /// and what came in one read with its end.
     pub(super) surplus: Vec<u8>,
-    /// Why nothing more will be read, until that is told.
+    /// Why nothing more will be read, until that is reported.
     pub(super) failed: Option<io::Error>,
     /// The carrier may have more, whatever the last read has answered.
     pub(super) more: bool,
     /// Something came from the carrier, and nobody has asked since.
     pub(super) heard: bool,
-    /// The peer's close_notify has been told.
+    /// The peer's close_notify has been reported.
     told: bool,
     /// close_notify is in `outgoing`; the carrier's own end follows.
     ends: bool,
@@ -91,10 +91,10 @@ impl Tls {
         tls
     }
 
-    /// Goes on with the handshake, as far as the carrier allows; whether it is over.
+    /// Goes on with the handshake, as far as the carrier allows. Returns true if it is over.
     ///
     /// # Errors
-    /// It has failed. What the peer is to be told of it is [`unsent`](Tls::unsent).
+    /// It has failed. The alert for the peer is in [`unsent`](Tls::unsent).
     pub(super) fn shake(&mut self) -> io::Result<bool> {
         let (mut pulls, mut dry) = (0, false);
         loop {
@@ -115,7 +115,7 @@ impl Tls {
         }
     }
 
-    /// Whether the handshake has stopped to let others run, and no edge will tell it to go on.
+    /// Returns true if the handshake has stopped to let others run: no edge will come for the rest.
     pub(super) fn stopped_early(&self) -> bool {
         self.session.is_handshaking() && self.has_more()
     }
@@ -125,7 +125,7 @@ impl Tls {
         self.outgoing.pending()
     }
 
-    /// Sends what is sealed; whether all of it went.
+    /// Sends what is sealed. Returns true if all of it went.
     pub(super) fn send(&mut self) -> io::Result<bool> {
         while !self.outgoing.is_empty() {
             let pending = self.outgoing.pending();
@@ -155,7 +155,7 @@ impl Tls {
         self.ends = false;
     }
 
-    /// Seals a batch of `pieces`, behind what of them is sealed, and sends it; whether all went.
+    /// Seals a batch of `pieces`, behind the part that is sealed, and sends it. True if all went.
     fn send_batch(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<bool> {
         let mut batch = Sealed::within(take_spare());
         let (skip, partial) = (self.credit, &mut self.partial);

@@ -191,8 +191,8 @@ impl ClientCertVerifier for Verifier<dyn ClientCertVerifier> {
     verifies_proofs!();
 }
 
-/// Whether a certificate was issued by whoever it names, with the key that it holds. Of one that
-/// cannot be verified at all its names have to do.
+/// Returns true if a certificate names itself as its issuer, and its own key has signed it. If it
+/// cannot be verified at all, the names decide.
 fn is_self_signed(shown: &CertificateDer<'_>, now: UnixTime) -> bool {
     let mut itself = RootCertStore::empty();
     let Ok(parsed) = ParsedCertificate::try_from(shown) else { return false };

@@ -43,7 +43,7 @@ thread_local! {
 /// ```
 ///
 /// # Errors
-/// Why there is none. The client has been told, and the handler will not be called.
+/// Why there is none. The client has got its answer, and the handler will not be called.
 #[track_caller]
 pub fn accept<S, F>(
     reactor: &mut Context<S>,

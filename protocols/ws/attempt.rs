@@ -117,7 +117,7 @@ impl<F> Attempt<F> {
     where
         F: HandlerFn<S>,
     {
-        let _ = stream.write(self.request.as_bytes()); // It fits; a failure is told by `Closed`.
+        let _ = stream.write(self.request.as_bytes()); // It fits; `Closed` reports a failure.
         let limits = net::Limits { read_timeout: Some(self.set.timeout), ..Default::default() };
         let (asked, mut heads) = (self.clone(), Heads::default());
         let id =
@@ -180,7 +180,7 @@ struct Heads {
 }
 
 impl Heads {
-    /// Whether another head follows this one (RFC 9110, 15.2).
+    /// Returns true if another head follows this one (RFC 9110, 15.2).
     fn is_interim(&mut self, status: StatusCode) -> bool {
         self.scan = Scan::default();
         self.count += 1;

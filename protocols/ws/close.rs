@@ -47,7 +47,7 @@ pub const REASON_BYTES_MAX: usize = 123;
 /// 1014, a bad gateway, is on IANA's list and not among those tungstenite knows.
 const GATEWAY: u16 = 1014;
 
-/// Whether a frame may carry this code.
+/// Returns true if a frame may carry this code.
 fn may_be_sent(code: u16) -> bool {
     CloseCode::from(code).is_allowed() || code == GATEWAY
 }

@@ -133,7 +133,7 @@ impl Decoder {
         }
     }
 
-    /// Whether a data frame may begin here, with this length.
+    /// Checks that a data frame may begin here, with this length.
     fn check(&self, head: &Head, limits: &Limits) -> Result<(), Fault> {
         let (bytes, fragments) = match (&self.message, head.kind) {
             (Some(message), Kind::Continuation) => (message.bytes.len(), message.fragments),
@@ -222,8 +222,8 @@ fn message(is_text: bool, bytes: &[u8]) -> Result<Incoming<'_>, Fault> {
 }
 
 /// A message that came in pieces. Its buffer becomes the shared one. A text was checked as it came,
-/// but for whether it ends in the middle of a character; without `unsafe` that is to be done again
-/// for it to be a `str`.
+/// except that it may end in the middle of a character. Without `unsafe` all of it has to be
+/// checked again to become a `str`.
 fn finish(whole: Partial, shared: &mut Vec<u8>) -> Result<Incoming<'_>, Fault> {
     *shared = whole.bytes;
     message(whole.is_text, shared)
@@ -245,8 +245,8 @@ thread_local! {
     static SHARED: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// Capacity above which the shared buffer is not kept: a large message should not cost its size for
-/// ever. One read has 64 KiB at most.
+/// Capacity above which the shared buffer is not kept: a large message should not cost its size
+/// forever. One read has 64 KiB at most.
 const SHARED_KEPT_BYTES: usize = 256 * 1024;
 
 /// Takes the buffer that the connections of a thread share, since one callback runs at a time;

@@ -3,10 +3,10 @@
 //! Knows the decoder and the connection; the same code drives servers' and clients'.
 //!
 //! # Rules
-//! 1. `Closed` is told exactly once, whatever ended it, and is the last event.
-//! 2. A message is told whole, once and in order, until either end has said Close. None is told
-//!    while it is paused.
-//! 3. A ping is answered before anything behind it is told.
+//! 1. `Closed` is delivered exactly once, whatever ended it, and is the last event.
+//! 2. A message is delivered whole, once and in order, until either end has sent Close. None is
+//!    delivered while it is paused.
+//! 3. A ping is answered before anything behind it is delivered.
 //!
 //! # Read next
 //! `send.rs`: from a payload to bytes.
@@ -100,12 +100,12 @@ pub(super) fn attach<S: 'static>(
     socket.0.conn.set(Some(id));
     socket.0.phase.set(Phase::Open);
     if tells && let Some(conn) = reactor.get_mut(id) {
-        conn.ask_for_drained(); // `Open` is told at that, or at what comes first.
+        conn.ask_for_drained(); // `Open` is delivered then, or before what comes first.
     }
     watch::opened(socket, reactor);
 }
 
-/// Ends it because of a fault or a panic: the peer is told, and nothing more is read.
+/// Ends it because of a fault or a panic: the peer gets a Close, and nothing more is read.
 pub(super) fn fail<S: 'static>(socket: &Socket, reactor: &mut Context<S>, reason: Reason) {
     let code = match &reason {
         Reason::Fault(fault) => fault.code(),
@@ -120,7 +120,7 @@ pub(super) fn fail<S: 'static>(socket: &Socket, reactor: &mut Context<S>, reason
     if was_open {
         send::close(socket, reactor, Payload::new(code, &told), true);
     } else {
-        send::end(socket, reactor); // It was told a Close before.
+        send::end(socket, reactor); // It got a Close before.
     }
     watch::closing(socket, reactor);
 }
@@ -133,7 +133,7 @@ struct Driven<F> {
     busy: bool,
     /// Bytes that it was charged for a message that has begun.
     held: usize,
-    /// `Open` is to be told.
+    /// `Open` is to be delivered.
     tells: bool,
     handler: F,
 }

@@ -21,13 +21,13 @@ pub(super) struct Asked<'a> {
     key: &'a str,
     /// The page it comes from, where a browser sends it.
     pub(super) origin: Option<&'a str>,
-    /// Whom it asks: a host, and a port if one was named.
+    /// The server it asks: a host, and a port if one was named.
     authority: Option<&'a str>,
     /// The subprotocols it would speak, the best first.
     pub(super) protocols: Vec<&'a str>,
 }
 
-/// Looks at a request (RFC 6455, 4.2.1); `authority` is whom it is for.
+/// Looks at a request (RFC 6455, 4.2.1); `authority` is the host it is for.
 pub(super) fn asked<'a>(
     method: &Method,
     version: Version,
@@ -71,8 +71,8 @@ impl<'a> Asked<'a> {
         self.protocols.iter().copied().find(|asked| spoken.iter().any(|spoken| spoken == asked))
     }
 
-    /// Whether it comes from a page of the host that it asks, or from no page at all. A browser
-    /// lets any page open a WebSocket to anywhere, cookies included; only the server can tell.
+    /// Returns true if it comes from a page of the host that it asks, or from no page at all. A
+    /// browser lets any page open a WebSocket to anywhere, with cookies; only the server can tell.
     pub(super) fn is_same_origin(&self) -> bool {
         let Some(origin) = self.origin else { return true };
         self.authority.is_some_and(|authority| origin::leads_to(origin, authority))

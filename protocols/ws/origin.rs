@@ -10,7 +10,7 @@ use std::net::Ipv6Addr;
 
 use crate::net::authors::parse_port;
 
-/// Whether an origin, such as `https://example.org`, is of the host and port of a request.
+/// Returns true if an origin, such as `https://example.org`, has the host and port of a request.
 ///
 /// Which scheme the client has used is not known here: a proxy may have spoken TLS in this server's
 /// place. So of a page on its scheme's own port it is asked only that the request names no port, or

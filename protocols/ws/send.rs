@@ -4,7 +4,7 @@
 //!
 //! # Rules
 //! 1. A frame is taken whole or not at all.
-//! 2. A Close and the pong to the last ping are never lost for want of room: they are owed, and
+//! 2. A Close and the pong to the last ping are not lost if there is no room: they are owed, and
 //!    sent when there is some. So a flood of pings makes no more pongs than the outbox's high-water
 //!    mark has room for, and one.
 //!

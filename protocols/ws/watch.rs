@@ -83,7 +83,7 @@ impl Watch {
         self.written.set(self.written.get() + bytes as u64);
     }
 
-    /// Notes how much has gone; whether that is more than at the last look, when some had to wait.
+    /// Notes how much has gone. True if it is more than at the last look, when some had to wait.
     fn has_taken(&self, conn: &Conn) -> bool {
         let gone = self.written.get().saturating_sub(conn.unsent() as u64);
         let waits = conn.waits_to_send(); // Not only for the turn's end.

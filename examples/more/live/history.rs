@@ -17,7 +17,7 @@ pub struct History {
     last: u64,
 }
 
-/// One piece of news in both forms in which it is told. Each is made once, for all readers.
+/// One piece of news in both forms in which it is sent. Each is made once, for all readers.
 struct News {
     json: String,
     event: Vec<u8>,

@@ -82,7 +82,7 @@ pub(super) enum Stage {
     Send,
     /// All was sent; it waits for the head of the answer.
     Head,
-    /// The head was told.
+    /// The head was delivered.
     Body,
 }
 
@@ -142,7 +142,7 @@ impl Control {
         }
     }
 
-    /// Whether it has left the loop: nobody waits for what becomes of it.
+    /// Returns true if it has left the loop: nobody waits for its result.
     pub(super) fn is_over(&self) -> bool {
         self.over.get()
     }
@@ -196,8 +196,8 @@ impl Control {
 impl SourceId<Call> {
     /// Sends a piece of the body of an [`Ask::body_stream`](super::Ask::body_stream), as
     /// [`Conn::write`] does: all of it or, `Refused`, nothing. It may be called at once; what comes
-    /// before the connection waits for it. `AboveHigh` and `Refused` for want of room are followed
-    /// by [`CallEvent::Drained`](super::CallEvent::Drained).
+    /// before the connection waits for it. `AboveHigh`, and `Refused` if there was no room, are
+    /// followed by [`CallEvent::Drained`](super::CallEvent::Drained).
     ///
     /// `Refused`, too, is what exceeds the length that was announced. `Closed` if the call has
     /// ended, or the body has.
@@ -212,8 +212,8 @@ impl SourceId<Call> {
         control.upload.borrow_mut().write(conn, bytes)
     }
 
-    /// Ends the body that is written piece by piece. Where less was written than told, the call
-    /// fails.
+    /// Ends the body that is written piece by piece. If less was written than the length that was
+    /// announced, the call fails.
     pub fn end<S: 'static>(self, reactor: &mut Context<S>) {
         let Some(control) = reactor.get(self).map(|call| call.control.clone()) else { return };
         let conn = control.conn.get().and_then(|conn| reactor.get_mut(conn));

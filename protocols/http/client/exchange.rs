@@ -11,8 +11,8 @@
 //! it now, and to nobody while it idles. What then happens is in `send.rs` and `receive.rs`.
 //!
 //! # Rules
-//! 1. One of `End` and `Failed` is told, once, and is the last event; the call's id is stale by
-//!    then. One that was cancelled, or dropped with the loop or after a panic, is told nothing.
+//! 1. One of `End` and `Failed` is delivered, once, and is the last event; the call's id is stale
+//!    by then. A call that was cancelled, or dropped with the loop or after a panic, gets no event.
 //! 2. A call that fails over a connection that had idled, before a byte of the answer came, is made
 //!    again, once, over a new one, if it is one that may be made twice.
 //! 3. An answer is delivered as it comes, also while the request is still being sent. When it is
@@ -68,7 +68,7 @@ pub(super) struct Work<S: 'static> {
     pub(super) next: Option<Ask>,
     pub(super) skipped: usize,
     pub(super) redirects_max: u32,
-    /// To be told in the next turn.
+    /// To be delivered in the next turn.
     pub(super) failed: Option<Error>,
 }
 

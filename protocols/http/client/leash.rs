@@ -26,7 +26,7 @@ use crate::net::Conn;
 use crate::reactor::{RawId, Readiness, Resumer, SourceId};
 use crate::timers::Tick;
 
-/// The sources to be removed. The peer of a connection at rest is told.
+/// The sources to be removed. To the peer of an idle connection the end is announced.
 pub(super) type List = Rc<RefCell<Vec<(Option<SourceId<Conn>>, RawId)>>>;
 
 /// Removes from the loop what was let go elsewhere.

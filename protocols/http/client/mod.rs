@@ -147,9 +147,9 @@ impl<S: 'static> Client<S> {
         self.change(|settings| settings.proxy = Some(Proxy::of(url)))
     }
 
-    /// Which servers `https` trusts, and which certificate it shows. By default it trusts whom the
-    /// platform trusts, and shows none. The platform's certificates are then read at the first such
-    /// call, which holds up the loop for some milliseconds; with a [`tls::Client`] that was made
+    /// Which servers `https` trusts, and which certificate it shows. By default it trusts those
+    /// that the platform trusts, and shows none. The platform's certificates are then read at the
+    /// first such call, which holds up the loop for some milliseconds; with a [`tls::Client`] that was made
     /// before the loop runs they are not.
     #[cfg(feature = "tls")]
     pub fn tls(self, tls: tls::Client) -> Client<S> {

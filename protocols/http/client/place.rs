@@ -39,7 +39,7 @@ pub(super) struct Place<S: 'static> {
     pub(super) waiting: VecDeque<SourceId<Call>>,
     /// Out of the queue, resumed, and not back yet.
     admitted: Vec<SourceId<Call>>,
-    /// At the front of the queue, those that were admitted before, and in vain.
+    /// How many at the front of the queue were admitted before, and found no connection.
     returned: usize,
 }
 
@@ -56,14 +56,14 @@ impl<S: 'static> Place<S> {
         self.idle.len() + open_max.saturating_sub(self.open)
     }
 
-    /// Whether a call was admitted; it is back now.
+    /// Returns true if a call was admitted; it is back now.
     pub(super) fn is_back(&mut self, call: SourceId<Call>) -> bool {
         let at = self.admitted.iter().position(|admitted| *admitted == call);
         at.map(|at| self.admitted.swap_remove(at)).is_some()
     }
 
-    /// Whether a call that was not admitted may take a connection, since nobody is before it. Where
-    /// calls wait although there is a connection, the keeper is about to admit them.
+    /// Returns true if a call that was not admitted may take a connection, since none is before it.
+    /// Where calls wait although there is a connection, the keeper is about to admit them.
     pub(super) fn is_turn(&mut self, reactor: &Context<S>, open_max: usize) -> bool {
         self.admitted.retain(|admitted| reactor.contains(admitted.raw()));
         self.available(open_max) > self.admitted.len() + self.waiting.len()
@@ -85,7 +85,7 @@ impl<S: 'static> Place<S> {
         before - self.waiting.len()
     }
 
-    /// Puts a call into the queue: at its end, or where it was if it is back in vain.
+    /// Puts a call into the queue: at its end, or where it was if it is back without a connection.
     pub(super) fn wait(&mut self, call: SourceId<Call>, is_back: bool) {
         if is_back {
             self.waiting.insert(self.returned.min(self.waiting.len()), call);
@@ -95,7 +95,7 @@ impl<S: 'static> Place<S> {
         }
     }
 
-    /// Whether one that idles is promised to nobody.
+    /// Returns true if an idle connection is not promised to a call.
     pub(super) fn has_spare(&self) -> bool {
         self.idle.len() > self.admitted.len()
     }
@@ -107,7 +107,7 @@ impl<S: 'static> Place<S> {
         before - self.waiting.len()
     }
 
-    /// Whether nothing is to be remembered of it.
+    /// Returns true if nothing is to be remembered of it.
     pub(super) fn is_unused(&self) -> bool {
         self.open == 0 && self.waiting.is_empty() && self.admitted.is_empty()
     }

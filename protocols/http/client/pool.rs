@@ -157,7 +157,7 @@ impl<S: 'static> Shared<S> {
         Way::Wait
     }
 
-    /// Whether calls have left the queue by themselves since this was asked last.
+    /// Returns true if calls have left the queue by themselves since this was asked last.
     fn has_quitters(&self) -> bool {
         self.keeper.borrow().as_ref().is_some_and(|keeper| keeper.quit.take())
     }

@@ -118,7 +118,7 @@ impl<S: 'static> Exchange<S> {
         self.finish(reactor, state, call, Err(error));
     }
 
-    /// Whether this is the body of a redirect, and still worth reading.
+    /// If this is the body of a redirect: true while it is still worth reading.
     fn skips(&self, bytes: usize) -> Option<bool> {
         let work = &mut *self.work.borrow_mut();
         work.next.as_ref()?;
@@ -126,7 +126,7 @@ impl<S: 'static> Exchange<S> {
         Some(work.skipped <= SKIPPED_BYTES_MAX)
     }
 
-    /// The head is there; whether the call goes on.
+    /// The head is there. Returns true if the call goes on.
     fn on_head(
         self: &Rc<Self>,
         reactor: &mut Context<S>,
@@ -192,7 +192,7 @@ impl<S: 'static> Exchange<S> {
         }
     }
 
-    /// Whether nothing of the body has gone to the connection.
+    /// Returns true if nothing of the body has gone to the connection.
     fn is_unsent(&self) -> bool {
         !self.control.upload.borrow().open
     }

@@ -72,7 +72,7 @@ impl<S: 'static> Exchange<S> {
         }
     }
 
-    /// The caller has ended the body, or is to be told of room.
+    /// The caller has ended the body, or is to get `Drained`.
     pub(super) fn look_at_upload(
         self: &Rc<Self>,
         reactor: &mut Context<S>,

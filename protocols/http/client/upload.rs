@@ -52,7 +52,7 @@ impl Upload {
         Upload { left, open: false, early: Vec::new(), owes_drained: false, is_short: false }
     }
 
-    /// Whether all was handed to the connection.
+    /// Returns true if all was handed to the connection.
     pub(super) fn is_done(&self) -> bool {
         matches!(self.left, Left::Nothing | Left::Length(0))
             && self.early.is_empty()

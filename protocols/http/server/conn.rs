@@ -77,7 +77,7 @@ pub(super) fn serve<S: 'static>(
     id
 }
 
-/// What one connection too many is told.
+/// The answer to one connection too many.
 const CROWDED: Refusal = Refusal::new(503, "the limit on connections is reached");
 
 /// Requests of one connection that are handled in one go. Those behind them wait for the next turn,

@@ -15,7 +15,7 @@ impl<S: 'static> Session<S> {
     /// The client has finished sending. One that waits for its answer gets it.
     pub(super) fn eof(&mut self, reactor: &mut Context<S>, state: &mut S, id: SourceId<Conn>) {
         if matches!(&self.intake, Intake::Flow(flow) if flow.decoder.left() == 0) {
-            // All of it has come. Its handler paused at the last byte, so the end was not told yet.
+            // All of it has come. Its handler paused at the last byte, so it has not got the end.
             while self.step(reactor, state, id, &[]).is_some() {}
         }
         if self.intake.is_body() {

@@ -175,7 +175,7 @@ impl Exchange {
         Rc::new(Exchange::new(self.common.clone(), self.resumer.clone(), self.peer, Stamp::START))
     }
 
-    /// If a response to this request has no body, how that is told.
+    /// If a response to this request has no body, how its head says so.
     pub(super) fn bodiless(&self, response: &Response) -> Option<Coding> {
         let tunnel = self.facts.get().is_connect && response.code().is_success();
         if tunnel { Some(Coding::None) } else { response.bodiless() }
@@ -192,7 +192,7 @@ impl Exchange {
         conn.filter(|conn| !conn.is_closing() && !conn.has_failed())
     }
 
-    /// Whether the connection is there and would take more of an answer.
+    /// Returns true if the connection is there and would take more of an answer.
     pub(super) fn is_open<S: 'static>(&self, reactor: &Context<S>) -> bool {
         self.peek(reactor).is_some_and(|conn| !conn.is_closing() && !conn.has_failed())
     }
@@ -301,8 +301,8 @@ impl fmt::Display for Peer {
     }
 }
 
-/// What `Drained` was told to. It is put back, also if it panics, unless there is another by now, or
-/// nothing left to send.
+/// The callback for `Drained`, while it runs. It is put back, also if it panics, unless there is
+/// another by now, or nothing left to send.
 struct Told<'a>(&'a Exchange, Option<Box<dyn Any>>);
 
 impl Drop for Told<'_> {

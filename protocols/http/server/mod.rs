@@ -61,7 +61,7 @@ pub use sender::Sender;
 use service::{Collecting, Service, Streaming};
 pub use watch::Watch;
 
-/// What the handler of a streamed body is told.
+/// An event that the handler of a streamed body receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body<'a> {
     /// Bytes of the body: the loop's own buffer, to be copied if they are to be kept.
@@ -83,7 +83,7 @@ pub enum Body<'a> {
 const KERNEL_UNSENT_BYTES: usize = 128 * 1024;
 
 /// Connections beyond [`Limits::connections_max`] that each listener still answers at a time, with
-/// 503. One more is closed at once. 64: clients are told why, and those that stay cost no more.
+/// 503. One more is closed at once. 64: clients get the reason, and those that stay cost no more.
 const CROWD_MAX: usize = 64;
 
 /// The handler of one streamed body. Once the answer is complete it is called no more, and the rest
@@ -248,7 +248,7 @@ impl<S: 'static> Server<S> {
         listen.adopt(reactor, listener, on_accept)
     }
 
-    /// What a listener is set up with, and what is done with whom it accepts.
+    /// What a listener is set up with, and what is done with the streams that it accepts.
     fn prepared(
         &self,
         listen: tcp::Listen,

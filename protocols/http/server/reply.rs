@@ -40,8 +40,8 @@ impl Reply {
         self.0.conn.get().filter(|_| self.0.phase.get() == Phase::Pending)
     }
 
-    /// Answers. True if the connection was still open; whether the client hears it is another
-    /// question. Head and body leave in one write.
+    /// Answers. Returns true if the connection was still open; the client may have gone all the
+    /// same. Head and body leave in one write.
     pub fn send<S: 'static>(self, reactor: &mut Context<S>, response: impl Into<Response>) -> bool {
         self.0.answer(reactor, response.into())
     }
@@ -52,8 +52,8 @@ impl Reply {
     /// and the log says so.
     ///
     /// The answer to a HEAD, or with a status that has no body, is complete with its head: to its
-    /// sender the client has gone, and [`Sender::on_gone`] tells it so. What a program would give up
-    /// then but for a client that has really gone, it asks [`Sender::is_open`] about before.
+    /// sender the client has gone, and [`Sender::on_gone`] tells it so. If a program acts only
+    /// for a client that has really gone, it asks [`Sender::is_open`] before.
     pub fn stream<S: 'static>(
         self,
         reactor: &mut Context<S>,
@@ -66,7 +66,7 @@ impl Reply {
         self.begin(reactor, response.into(), coding)
     }
 
-    /// [`stream`](Reply::stream) of a body whose length is known, which the client is told: so many
+    /// [`stream`](Reply::stream) of a body whose length is known and stands in the head: so many
     /// bytes must follow, and more are refused: of the response's own body with a reset. Fewer are a
     /// reset, too. The answer to a HEAD tells the length, and nothing follows.
     pub fn stream_sized<S: 'static>(
@@ -194,7 +194,7 @@ impl Reply {
         on_gone(&self.0, reactor, Box::new(gone));
     }
 
-    /// Whether an answer would still reach the connection.
+    /// Returns true if an answer would still reach the connection.
     pub fn is_open<S: 'static>(&self, reactor: &Context<S>) -> bool {
         self.0.phase.get() == Phase::Pending && self.0.is_open(reactor)
     }

@@ -112,14 +112,14 @@ impl Sender {
         self.0.peek(reactor).map_or(0, Conn::unsent)
     }
 
-    /// Whether so much is unsent that a piece would be answered `AboveHigh`. A program that can
-    /// wait does so until [`on_drained`](Sender::on_drained) is called.
+    /// Returns true if so much is unsent that a piece would be answered `AboveHigh`. A program that
+    /// can wait does so until [`on_drained`](Sender::on_drained) is called.
     pub fn is_above_high<S: 'static>(&self, reactor: &Context<S>) -> bool {
         let conn = self.0.peek(reactor);
         conn.is_some_and(|conn| conn.unsent() > conn.limits().outbox_bytes_high)
     }
 
-    /// Whether a piece would still reach the connection.
+    /// Returns true if a piece would still reach the connection.
     pub fn is_open<S: 'static>(&self, reactor: &Context<S>) -> bool {
         self.0.phase.get() == Phase::Streaming && self.0.is_open(reactor)
     }

@@ -30,7 +30,7 @@ pub(super) enum Limit {
 }
 
 impl Limit {
-    /// What the client is told when it is up; of `None` nothing.
+    /// The answer to the client when it is up; `None` is no answer.
     pub(super) fn refusal(self) -> Option<Refusal> {
         match self {
             Limit::Idle => None,

@@ -103,7 +103,7 @@ impl<S: 'static> Session<S> {
         let exchange = &*self.exchange;
         exchange.phase.set(Phase::Pending);
         if reactor[id].is_read_out() && exchange.has_callbacks.get() {
-            // The handler was told that the client has finished, and gave up.
+            // The handler got the end of the client's input, and gave up.
             log::debug!("{}: its request was dropped", exchange.peer());
             exchange.phase.set(Phase::Idle);
             let conn = &mut reactor[id];

@@ -53,7 +53,7 @@ impl Watch {
         }
     }
 
-    /// Whether the answer is still to be completed, and would reach the connection.
+    /// Returns true if the answer is still to be completed, and would reach the connection.
     pub fn is_open<S: 'static>(&self, reactor: &Context<S>) -> bool {
         !self.is_answered() && self.exchange.is_open(reactor)
     }
