@@ -6,7 +6,7 @@
 //!       holds up nobody: it misses lines, and reads how many if it ever goes on.
 //! Look: `Member::tell`. One slow reader is all it takes to fill a server's memory, so what is to
 //!       become of it is decided here, once, for every line that anybody is sent.
-//! Next: rooms; the last ten lines for whoever joins; close those that are behind for a minute.
+//! Next: rooms; the last ten lines for each who joins; close those that are behind for a minute.
 
 use std::mem;
 
@@ -32,7 +32,7 @@ const NAME_BYTES_MAX: usize = 20;
 /// Names that /who is answered with: a word of 5 bytes is not to cost more than some 2 KB.
 const WHO_MAX: usize = 100;
 
-/// In a `Vec`, and found by looking: whoever says something makes us visit them all anyway.
+/// In a `Vec`, and found by looking: each line that somebody says goes to all of them anyway.
 #[derive(Default)]
 struct Chat {
     members: Vec<Member>,

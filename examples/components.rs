@@ -98,13 +98,13 @@ mod reaper {
     use std::collections::HashMap;
     use waterwheel::timers::Tick;
 
-    /// A handle, as the ids in it are: `Copy`, and for whoever is to report what a client does.
+    /// A handle, as the ids in it are: `Copy`, for the code that is to report what a client does.
     #[derive(Clone, Copy)]
     pub struct Reaper(SourceId<Watch>);
 
     struct Watch {
         patience: Duration,
-        /// By which tick each connection must be heard.
+        /// The tick by which each connection must have sent something.
         until: HashMap<SourceId<Conn>, Tick>,
         reaped: u64,
     }

@@ -83,7 +83,7 @@ fn host(reactor: &mut Reactor<Clients>) -> io::Result<()> {
 }
 
 /// Reads what was typed, once, so as not to wait for more; false at the end. Not with `BufRead`: it
-/// might keep a second line for itself, and poll(2) would never tell.
+/// might keep a second line for itself, and poll(2) would never report it.
 fn read_lines(
     reactor: &mut Reactor<Clients>,
     clients: &Clients,

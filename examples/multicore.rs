@@ -49,7 +49,7 @@ struct Core {
     console: Remote<Console>,
 }
 
-/// The state of the main thread's: it knows the cores, and prints what they tell.
+/// The state of the main thread's: it knows the cores, and prints what they report.
 #[derive(Default)]
 struct Console {
     cores: Vec<Remote<Core>>,
@@ -103,7 +103,7 @@ fn join(core: JoinHandle<Result<(), String>>) -> Result<(), String> {
 }
 
 impl Console {
-    /// Tells each core of all. These handles hold no loop: the listeners and clients do.
+    /// Gives all handles to each core. These handles hold no loop: the listeners and clients do.
     fn introduce(&self) {
         for core in &self.cores {
             let all = self.cores.iter().map(Remote::unref).collect();

@@ -57,7 +57,7 @@ struct Nc {
     net: Option<SourceId<Conn>>,
     /// With -u, in place of `net`.
     udp: Option<(SourceId<udp::Socket>, SocketAddr)>,
-    /// With -ul, our address as the peer knows it, if the system says: it may hear no other.
+    /// With -ul, our address as the peer knows it, if the system says: it may accept no other.
     ours: Option<IpAddr>,
     /// The other addresses of the name, the next one last, until somebody has answered or too much
     /// was sent.
@@ -187,8 +187,8 @@ fn connect_udp(reactor: &mut Reactor<Nc>, to: String) -> io::Result<()> {
     Ok(())
 }
 
-/// Connects to the next address and sends there what the one before did not hear. Whether anybody
-/// is there shows later, when an answer comes, or that it was refused.
+/// Connects to the next address and sends there what the one before did not get. If anybody is
+/// there shows later, when an answer comes, or that it was refused.
 fn try_next(reactor: &mut Context<Nc>, nc: &mut Nc) -> Option<io::Error> {
     let mut refused = None;
     while let Some(peer) = nc.untried.pop() {
@@ -290,7 +290,7 @@ fn from_udp(
                 open_stdio(reactor, nc);
             }
             // A datagram that nobody prints in time is lost, as datagrams may be.
-            // A connected socket hears nobody else.
+            // A connected socket receives from nobody else.
             if !nc.listens || nc.udp.is_some_and(|(_, peer)| peer == from) {
                 nc.untried.clear();
                 nc.unheard.clear();

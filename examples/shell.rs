@@ -204,7 +204,7 @@ fn finish(reactor: &mut Context<Shell>, shell: &Shell) {
 }
 
 /// The first signal goes on to all that run; the second kills them. One that comes when none does
-/// ends us, whoever has not read our lines yet.
+/// ends us, even if our lines are not all read yet.
 fn pass_on(reactor: &mut Context<Shell>, shell: &mut Shell, signal: Signal) {
     let signal = if shell.ending.is_none() { signal } else { Signal::KILL };
     shell.ending.get_or_insert(signal);

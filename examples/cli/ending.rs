@@ -123,7 +123,7 @@ mod unix {
             })?;
             reactor.unref(id);
         }
-        // A parent may have left them blocked, and then nobody would ever hear them.
+        // A parent may have left them blocked, and then they would never arrive.
         [Signal::SIGINT, Signal::SIGTERM].into_iter().collect::<SigSet>().thread_unblock()?;
         Ok(())
     }

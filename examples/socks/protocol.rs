@@ -1,4 +1,4 @@
-//! SOCKS5 as a server hears and speaks it (RFC 1928): bytes in, bytes out, no socket.
+//! SOCKS5 as a server reads and writes it (RFC 1928): bytes in, bytes out, no socket.
 //!
 //! ```text
 //!   client                               server

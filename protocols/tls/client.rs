@@ -120,7 +120,7 @@ impl Client {
     /// [`Server::accept`](super::Server::accept).
     ///
     /// A server of TLS 1.3 that does not accept our certificate says so after the handshake:
-    /// `Closed` tells it.
+    /// `Closed` has the reason.
     ///
     /// # Panics
     /// As [`Stream::open`], with more sources than a token can number.

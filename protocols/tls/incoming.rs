@@ -1,4 +1,4 @@
-//! The way in: ciphertext from the carrier, plaintext to whoever reads.
+//! The way in: ciphertext from the carrier, plaintext to the reader.
 //!
 //! Knows the transport's buffers; called by `transport.rs`.
 //!

@@ -36,8 +36,8 @@ const OVERHEAD_BYTES: usize = 64;
 /// One side of a TLS connection.
 pub(super) struct Session {
     side: Side,
-    /// Looks for the name in the client's first message; rustls tells a server that has its own
-    /// buffers nothing of it. `None` when it is known.
+    /// Looks for the name in the client's first message; rustls does not report it to a
+    /// server that has its own buffers. `None` when it is known.
     hello: Option<Box<Acceptor>>,
     server_name: Option<Box<str>>,
     /// The peer's close_notify was taken in.
@@ -124,7 +124,7 @@ impl Session {
     /// Takes in records; answers how many bytes of `input` are done with. The rest is incomplete.
     ///
     /// # Errors
-    /// What the peer did wrong. The alert that tells it so is in `out`.
+    /// What the peer did wrong. The alert for the peer is in `out`.
     pub(super) fn take_in(
         &mut self,
         input: &mut [u8],

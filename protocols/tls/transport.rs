@@ -183,7 +183,7 @@ impl Transport for Tls {
             let Some(count) = self.pull(&mut buffer[filled..]) else { break };
             filled += count;
             if filled > 0 && !self.more {
-                break; // A short read of ours tells of one of the carrier's.
+                break; // A short read of ours stands for one of the carrier's.
             }
             // Should nothing be decrypted in the end, `WouldBlock` is for the carrier to say.
             self.more = true;

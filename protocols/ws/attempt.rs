@@ -28,7 +28,7 @@ const HEAD: HeadLimits =
 /// A WebSocket that is being made. The source of the stage that is under way holds it.
 pub(super) struct Attempt<F> {
     pub(super) socket: Socket,
-    /// Taken by whoever tells it the outcome.
+    /// Taken by the code that reports the outcome to it.
     pub(super) handler: Cell<Option<F>>,
     /// The source that the attempt now waits for.
     pub(super) stage: Cell<Option<RawId>>,

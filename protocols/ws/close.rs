@@ -76,8 +76,8 @@ pub(super) struct Payload {
 }
 
 impl Payload {
-    /// A code that no frame may carry becomes none, as what an end heard may be passed on to
-    /// another that way; a reason that is too long ends where its last whole character does.
+    /// A code that no frame may carry becomes none, so that the code which an end has got may be
+    /// passed on to another; a reason that is too long ends where its last whole character does.
     pub(super) fn new(code: u16, reason: &str) -> Payload {
         let mut payload = Payload { bytes: [0; 2 + REASON_BYTES_MAX], count: 0 };
         if may_be_sent(code) {

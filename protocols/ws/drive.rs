@@ -1,4 +1,4 @@
-//! The loop's side of a WebSocket: what happens when its connection has something to tell.
+//! The loop's side of a WebSocket: what happens when its connection has an event.
 //!
 //! Knows the decoder and the connection; the same code drives servers' and clients'.
 //!

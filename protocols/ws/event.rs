@@ -1,4 +1,4 @@
-//! What a WebSocket tells, and why it ends.
+//! The events of a WebSocket, and why it ends.
 //!
 //! # Read next
 //! `message.rs`: one message for many.
@@ -10,7 +10,7 @@ use super::close::code;
 use super::fault::Fault;
 use crate::net;
 
-/// What a WebSocket tells its handler.
+/// An event that a WebSocket delivers to its handler.
 #[derive(Debug)]
 pub enum Event<'a> {
     /// Of [`connect`](super::connect) only: it is there, and what is sent from now on is taken.

@@ -72,7 +72,7 @@ impl<'a> Asked<'a> {
     }
 
     /// Returns true if it comes from a page of the host that it asks, or from no page at all. A
-    /// browser lets any page open a WebSocket to anywhere, with cookies; only the server can tell.
+    /// browser lets any page open a WebSocket to anywhere, with cookies; only the server can check.
     pub(super) fn is_same_origin(&self) -> bool {
         let Some(origin) = self.origin else { return true };
         self.authority.is_some_and(|authority| origin::leads_to(origin, authority))

@@ -1,7 +1,7 @@
 //! The limits of a WebSocket: names, units, defaults.
 //!
 //! # Read next
-//! `event.rs`: what it tells.
+//! `event.rs`: the events that it delivers.
 
 use std::time::Duration;
 

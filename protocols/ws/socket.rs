@@ -164,7 +164,7 @@ impl Socket {
         }
     }
 
-    /// Tells no more messages until [`resume`](Socket::resume), and reads nothing: the peer is
+    /// Delivers no more messages until [`resume`](Socket::resume), and reads nothing: the peer is
     /// slowed down, and the checks of its silence rest.
     pub fn pause<S: 'static>(&self, reactor: &mut Context<S>) {
         if let Some(conn) = self.open_conn(reactor) {

@@ -68,7 +68,7 @@ pub struct AnswerHead<'a> {
     pub body_bytes: Option<u64>,
 }
 
-/// What a call tells: `Head` once, `Data` as often as there is some, and at last `End` or `Failed`.
+/// An event of a call: `Head` once, `Data` as often as there is some, at last `End` or `Failed`.
 #[derive(Debug)]
 pub enum CallEvent<'a> {
     /// The final answer's head. Interim ones (1xx) are not delivered.

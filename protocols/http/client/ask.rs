@@ -193,7 +193,7 @@ impl Ask {
         if self.named("host").any(|host| host.iter().any(|b| b" ,/?#@".contains(b))) {
             return Err("a bad Host field".to_owned());
         }
-        // They take the place of the client's own; two of a kind nobody could tell apart.
+        // They take the place of the client's own; of two of a kind none has precedence.
         for name in ["Host", "Authorization", "Proxy-Authorization"] {
             if self.named(name).nth(1).is_some() {
                 return Err(format!("{name} is there twice"));

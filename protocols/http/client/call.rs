@@ -58,7 +58,7 @@ impl Call {
     }
 }
 
-/// Whoever removes it has removed the connection, too.
+/// If it is removed, its connection is removed, too.
 impl Drop for Call {
     fn drop(&mut self) {
         self.control.over.set(true);

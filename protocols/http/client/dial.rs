@@ -8,7 +8,7 @@
 //!   or given     handler of its own
 //! ```
 //!
-//! Each step is a source. Whoever dials keeps a [`Hold`], which has the step that is under way on a
+//! Each step is a source. The call that dials keeps a [`Hold`], which has the step under way on a
 //! leash: letting go ends it, whichever it is. Time is not looked at here: the caller has a
 //! deadline.
 //!

@@ -56,7 +56,7 @@ impl Keeper {
         self.resumer.send_message(call, message);
     }
 
-    /// Ties a source to whoever holds the leash.
+    /// Ties a source to the owner of the leash.
     pub(super) fn leash(self: &Rc<Keeper>, id: RawId) -> Leash {
         Leash { id: Some(id), resting: None, keeper: self.clone() }
     }

@@ -203,7 +203,7 @@ impl<S: 'static> Client<S> {
         })
     }
 
-    /// Sends a request and tells the answer as it comes; see [`CallEvent`]. With
+    /// Sends a request and delivers the answer as it comes; see [`CallEvent`]. With
     /// [`Ask::body_stream`] the request goes as it comes, too.
     ///
     /// ```no_run

@@ -25,7 +25,7 @@ use crate::reactor::{Context, SourceId};
 const SKIPPED_BYTES_MAX: usize = 64 * 1024;
 
 impl<S: 'static> Exchange<S> {
-    /// The connection that carries this call has something to tell.
+    /// The connection that carries this call has an event.
     pub(super) fn on_conn(
         self: &Rc<Self>,
         reactor: &mut Context<S>,
@@ -43,7 +43,7 @@ impl<S: 'static> Exchange<S> {
                     self.let_go(reactor);
                 }
             }
-            // `Closed` is to tell that, and soon: there will be no answer to what is unsent.
+            // `Closed` will report that, and soon: there will be no answer to what is unsent.
             Event::Eof if reactor.get(conn).is_some_and(Conn::is_cut) => {
                 let conn = &mut reactor[conn];
                 if conn.unsent() > 0 { conn.abort() } else { conn.close() }

@@ -34,7 +34,7 @@ impl<S: 'static> Exchange<S> {
         reactor.contains(call.raw())
     }
 
-    /// Tells the last event.
+    /// Delivers the last event.
     pub(super) fn finish(
         &self,
         reactor: &mut Context<S>,
@@ -51,7 +51,8 @@ impl<S: 'static> Exchange<S> {
         }
     }
 
-    /// Tells a failure in the next turn: nobody is called back from inside the call that began it.
+    /// Delivers a failure in the next turn: nobody is called back from inside the call that began
+    /// it.
     pub(super) fn fail_later(
         &self,
         reactor: &mut Context<S>,

@@ -19,7 +19,7 @@ use crate::protocols::http::refusal::Refusal;
 use crate::protocols::http::router::Params;
 use crate::reactor::{Context, SourceId};
 
-/// Tells a client that waits for this to send its body (RFC 9110, 10.1.1).
+/// Asks a client that waits for this to send its body (RFC 9110, 10.1.1).
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Finds the end of a body.

@@ -3,7 +3,7 @@
 //! Knows heads and handlers; bodies are in `body.rs`, what goes wrong in `trouble.rs`, and the
 //! answer's life in `exchange.rs`.
 //!
-//! A connection tells `Data`, and the session takes as many steps as the bytes allow: a head, a
+//! A connection delivers `Data`, and the session takes as many steps as the bytes allow: a head, a
 //! piece of a body. What it cannot use yet it gives back, and looks at again when more comes or
 //! when the answer that it waits for is written. [`Intake`] says what comes next:
 //!

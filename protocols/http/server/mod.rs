@@ -15,7 +15,7 @@
 //! 1. Requests of one connection are handled one after another, and so answered in order.
 //! 2. Each request is answered once: by its handler, or where that cannot be by the server, which
 //!    then logs why, with the peer, and closes the connection.
-//! 3. No answer destroys another: a connection is closed so that the client hears the end of the
+//! 3. No answer destroys another: a connection is closed so that the client gets the end of the
 //!    last one, also if it is still sending ([`Conn::close`](crate::net::Conn::close)).
 //! 4. Whatever a client can do is bounded by [`Limits`](super::Limits), in bytes and in time.
 //! 5. A request that is read whole, and answered at once with a body that is there, allocates

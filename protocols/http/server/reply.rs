@@ -52,7 +52,7 @@ impl Reply {
     /// and the log says so.
     ///
     /// The answer to a HEAD, or with a status that has no body, is complete with its head: to its
-    /// sender the client has gone, and [`Sender::on_gone`] tells it so. If a program acts only
+    /// sender the client has gone, and [`Sender::on_gone`] says so. If a program acts only
     /// for a client that has really gone, it asks [`Sender::is_open`] before.
     pub fn stream<S: 'static>(
         self,
@@ -68,7 +68,7 @@ impl Reply {
 
     /// [`stream`](Reply::stream) of a body whose length is known and stands in the head: so many
     /// bytes must follow, and more are refused: of the response's own body with a reset. Fewer are a
-    /// reset, too. The answer to a HEAD tells the length, and nothing follows.
+    /// reset, too. The answer to a HEAD has the length, and nothing follows.
     pub fn stream_sized<S: 'static>(
         self,
         reactor: &mut Context<S>,
@@ -184,7 +184,7 @@ impl Reply {
     }
 
     /// Calls `gone` if the client goes before the answer is complete. A client that has finished
-    /// sending counts as gone, since most have; one that still listens hears the answer all the
+    /// sending counts as gone, since most have; one that still reads gets the answer all the
     /// same. Takes the place of an earlier callback.
     pub fn on_gone<S, F>(&self, reactor: &mut Context<S>, gone: F)
     where
@@ -205,7 +205,7 @@ impl Reply {
     }
 
     /// Delivers no more of a streamed body until [`resume_body`](Reply::resume_body); the client
-    /// is slowed down when the kernel's buffer is full. Meanwhile only a reset tells that it has
+    /// is slowed down when the kernel's buffer is full. Meanwhile only a reset shows that it has
     /// gone: that it has finished sending stands behind what it has sent.
     pub fn pause_body<S: 'static>(&self, reactor: &mut Context<S>) {
         pause_body(&self.0, reactor);

@@ -66,7 +66,7 @@ impl<S: 'static> Session<S> {
         }
     }
 
-    /// Tells the handler of a body that no more will come. What it answers is the last.
+    /// Delivers to the handler of a body that no more will come. What it answers is the last.
     pub(super) fn fail_body(&mut self, reactor: &mut Context<S>, state: &mut S, why: Refusal) {
         self.exchange.set_last();
         let wanted = matches!(self.exchange.phase.get(), Phase::Pending | Phase::Streaming);

@@ -13,7 +13,7 @@ use super::reply;
 use crate::reactor::Context;
 
 /// Watches the client of a [`Reply`](super::Reply) that was moved away, to a timer or a worker. It
-/// has no duty to answer, and when the request is answered it tells nothing more.
+/// has no duty to answer, and when the request is answered it reports nothing more.
 ///
 /// ```
 /// use std::time::Duration;
@@ -59,7 +59,7 @@ impl Watch {
     }
 
     /// See [`Reply::pause_body`](super::Reply::pause_body): for the handler of a body whose reply,
-    /// or the sender that was made of it, is with whoever takes the body in.
+    /// or the sender that was made of it, is with the code that takes the body in.
     ///
     /// ```
     /// use waterwheel::net::Pressure;
