@@ -2,7 +2,7 @@
 //!
 //! Run:  cargo run --release --example bus
 //! Then: nothing: it prints a line for each thing that happens
-//! See:  who gets an event first, and that mail, which nobody called, is sent all the same; what
+//! See:  who gets an event first, and that mail, which nobody called, is sent, too; what
 //!       is published waits for the next turn, what is emitted is delivered inside the call.
 //! Look: `open_shop`. Each department names events and no other department, so a new one is a new
 //!       function, and nothing else changes.

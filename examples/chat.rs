@@ -4,8 +4,8 @@
 //! Then: nc 127.0.0.1 7001        in three terminals, and type in each: lines, /nick, /who, /quit
 //! See:  who joins, says what, leaves. A fourth that does not read, `nc 127.0.0.1 7001 | sleep 999`,
 //!       holds up nobody: it misses lines, and reads how many if it ever goes on.
-//! Look: `Member::tell`. One slow reader is all it takes to fill a server's memory, so what is to
-//!       become of it is decided here, once, for every line that anybody is sent.
+//! Look: `Member::tell`. One slow reader is all it takes to fill a server's memory, so its
+//!       case is decided here, once, for every line that is sent to anybody.
 //! Next: rooms; the last ten lines for each who joins; close those that are behind for a minute.
 
 use std::mem;

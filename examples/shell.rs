@@ -158,7 +158,7 @@ fn start(reactor: &mut Context<Shell>, shell: &mut Shell, number: usize) {
     }
 }
 
-/// What becomes of a job that has ended, or could not be started. The last one to be over ends us.
+/// A job has ended, or could not be started: it is restarted or reported. The last one ends us.
 fn ended(reactor: &mut Context<Shell>, shell: &mut Shell, number: usize, how: &str, code: i32) {
     let job = &mut shell.jobs[number];
     if code != 0 && shell.ending.is_none() && job.failures < shell.restarts {
@@ -197,7 +197,7 @@ fn finish_soon(reactor: &mut Context<Shell>, shell: &mut Shell) {
     }));
 }
 
-/// Closes what still holds the loop: pipes that nobody but strangers has, and our stdout.
+/// Closes what still holds the loop: pipes that only strangers have, and our stdout.
 fn finish(reactor: &mut Context<Shell>, shell: &Shell) {
     each_pipe(reactor, shell, |reactor, pipe| pipe.close(reactor));
     shell.out.close(reactor);

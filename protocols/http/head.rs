@@ -319,7 +319,7 @@ impl Scan {
     }
 }
 
-/// Any will do: whether it is well formed is for the parser to say.
+/// Returns true if there is a blank line, in any place: the parser checks if the rest is right.
 fn has_blank_line(bytes: &[u8]) -> bool {
     let mut ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
     ends.any(|(at, _)| matches!(bytes[at + 1..], [b'\n', ..] | [b'\r', b'\n', ..]))

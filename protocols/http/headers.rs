@@ -68,13 +68,14 @@ pub(super) fn tokens(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     members.filter(|member| !member.is_empty())
 }
 
-/// What a field name consists of (RFC 9110, 5.6.2).
+/// Returns true if a field name may contain this byte (RFC 9110, 5.6.2).
 #[inline]
 pub(super) fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// What a field value consists of: no control character but the tab (RFC 9110, 5.5).
+/// Returns true if a field value may contain this byte: of the control characters only the tab
+/// (RFC 9110, 5.5).
 #[inline]
 pub(super) fn is_text(byte: u8) -> bool {
     byte == b'\t' || byte >= b' ' && byte != 0x7f

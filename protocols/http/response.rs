@@ -191,8 +191,8 @@ impl Response {
         self.bad.is_none() && !self.status.is_informational()
     }
 
-    /// If there can be no body, how the head says so (RFC 9110, 6.4.1): of a 205 the client looks
-    /// for the end all the same (15.3.6).
+    /// If there can be no body, how the head says so (RFC 9110, 6.4.1): of a 205 the client still
+    /// looks for the end (15.3.6).
     pub(super) fn bodiless(&self) -> Option<Coding> {
         match self.status {
             StatusCode::RESET_CONTENT => Some(Coding::Length(0)),

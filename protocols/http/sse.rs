@@ -57,7 +57,7 @@ impl<'a> SseEvent<'a> {
         SseEvent { id: Some(id), ..self }
     }
 
-    /// How long the client shall wait before it comes back, to the millisecond.
+    /// How long the client is to wait before it comes back, to the millisecond.
     pub fn retry(self, retry: Duration) -> SseEvent<'a> {
         SseEvent { retry: Some(retry), ..self }
     }

@@ -4,7 +4,7 @@
 //! kernel gets it (section 4): the interface has that name on this host only.
 //!
 //! # Read next
-//! `../../net/address.rs`: what becomes of it.
+//! `../../net/address.rs`: how it is used.
 
 use std::borrow::Cow;
 use std::net::Ipv6Addr;

@@ -3,11 +3,12 @@
 //! Knows the loop and a transport that is not ready yet; what is said is in `session.rs`.
 //!
 //! It is a source of its own, with its deadline, so that a connection never has to say
-//! "not yet" to its handler. When it is over its transport leaves the loop, becomes a [`Stream`], and comes back
-//! when that is opened.
+//! "not yet" to its handler. When it is over its transport leaves the loop, becomes a [`Stream`],
+//! and comes back when that is opened.
 //!
 //! One that fails sends the reason to the peer, as an alert, and closes as a connection does. A
-//! socket that is closed while the peer still sends is reset, and that could destroy the alert on its way.
+//! socket that is closed while the peer still sends is reset, and that could destroy the alert on
+//! its way.
 //!
 //! # Read next
 //! `transport.rs`: what carries the connection from then on.

@@ -263,7 +263,7 @@ impl Transport for Tls {
         !self.partial.is_empty() || self.carrier.is_amid()
     }
 
-    /// Takes in what has come: tickets and new keys are nobody's to read.
+    /// Takes in what has come, since tickets and new keys are not input of the program.
     fn is_silent(&mut self) -> bool {
         let is_dry = (0..PULLS_PER_READ).any(|_| self.pull(&mut []).is_none());
         let has_left = !self.surplus.is_empty() || self.is_amid();

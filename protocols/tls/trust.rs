@@ -31,7 +31,7 @@ const RSA_BITS: RangeInclusive<usize> = 2048..=8192;
 /// What was found out about a certificate that was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Finding {
-    /// Nobody but itself vouches for it.
+    /// Only it vouches for itself.
     SelfSigned,
     /// Somebody does.
     Issued,

@@ -132,7 +132,7 @@ impl Accept {
     /// Which pages may connect, by their origin, such as `https://example.org`. By default only
     /// those of the host that is asked: a browser lets every page open a WebSocket to anywhere,
     /// with the cookies of its user. A request without an origin, from a program, is always let in.
-    /// There the default ports, 80 and 443, are as good as none, since a proxy that speaks TLS in
+    /// There the default ports, 80 and 443, count as no port, since a proxy that speaks TLS in
     /// front of this server may name either.
     pub fn origins(mut self, may: impl Fn(&str) -> bool + 'static) -> Accept {
         self.origins = Origins::Ask(Rc::new(may));

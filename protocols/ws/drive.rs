@@ -216,7 +216,8 @@ impl<F> Driven<F> {
         }
     }
 
-    /// The handler may have done anything in answer to the last message.
+    /// Returns true if input is still wanted: the handler may have closed or paused the connection
+    /// in answer to the last message.
     #[inline]
     fn wants_more<S: 'static>(&self, reactor: &Context<S>, id: SourceId<Conn>) -> bool {
         self.socket.0.phase.get() != Phase::Over

@@ -79,7 +79,8 @@ impl<'a> Asked<'a> {
     }
 }
 
-/// Sixteen bytes in Base64: 22 characters, of which the last has four bits left, and a filling.
+/// Returns true if it is sixteen bytes in Base64: 22 characters, the last with four bits unused,
+/// and a filling.
 fn is_key(key: &str) -> bool {
     let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/';
     let Some(digits) = key.strip_suffix("==") else { return false };

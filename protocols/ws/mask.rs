@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn two_masks_are_not_the_same() {
-        // All the same by chance: once in 2^96.
+        // All are equal by chance: once in 2^96.
         let first = fresh();
         assert!((0..3).any(|_| fresh() != first));
     }

@@ -2,7 +2,7 @@
 //!
 //! Knows connections, the heads of HTTP and tungstenite's frame header; never mentions threads.
 //!
-//! A WebSocket is a connection that began as an HTTP request and carries messages ever after, in
+//! A WebSocket is a connection that began as an HTTP request and then carries messages, in
 //! both directions: [`accept`] makes one of a request to an HTTP server, [`connect`] of a URL. What
 //! there is to it beyond bytes and their lengths are rules: which frames may follow which, which
 //! end masks, what a text may hold, how both ends close it.

@@ -42,7 +42,8 @@ fn parts(authority: &str) -> Option<(&str, Option<u16>)> {
     }
 }
 
-/// Case makes no difference, nor does the dot that ends a name, nor how an IPv6 address is written.
+/// Returns true if both are one host. Upper and lower case are equal, a dot at the end of a name
+/// does not count, and an IPv6 address may be written in any form.
 fn is_same_host(one: &str, other: &str) -> bool {
     let address = |host: &str| -> Option<Ipv6Addr> {
         host.strip_prefix('[')?.strip_suffix(']')?.parse().ok()

@@ -40,8 +40,8 @@ impl Reply {
         self.0.conn.get().filter(|_| self.0.phase.get() == Phase::Pending)
     }
 
-    /// Answers. Returns true if the connection was still open; the client may have gone all the
-    /// same. Head and body leave in one write.
+    /// Answers. Returns true if the connection was still open; even then the client may have gone.
+    /// Head and body leave in one write.
     pub fn send<S: 'static>(self, reactor: &mut Context<S>, response: impl Into<Response>) -> bool {
         self.0.answer(reactor, response.into())
     }
@@ -184,8 +184,8 @@ impl Reply {
     }
 
     /// Calls `gone` if the client goes before the answer is complete. A client that has finished
-    /// sending counts as gone, since most have; one that still reads gets the answer all the
-    /// same. Takes the place of an earlier callback.
+    /// sending counts as gone, since most have; one that still reads gets the answer
+    /// nevertheless. Takes the place of an earlier callback.
     pub fn on_gone<S, F>(&self, reactor: &mut Context<S>, gone: F)
     where
         S: 'static,
