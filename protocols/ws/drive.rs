@@ -138,7 +138,7 @@ struct Driven<F> {
     handler: F,
 }
 
-/// The loop, lent in the middle of input. Should a handler panic, the socket is called again to end:
+/// The loop, lent in the middle of input. If a handler panics, the socket is called again to end:
 /// what was behind its message is lost, and more may never come.
 struct Amid<'a, S: 'static>(&'a mut Context<S>, SourceId<Conn>);
 

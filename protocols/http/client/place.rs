@@ -5,7 +5,7 @@
 //! A call that waits is *admitted* when there is a connection for it, or may be one: it is resumed,
 //! and comes back in the next turn. Until then the connection is reserved for it, and a call that
 //! is made meanwhile waits behind it. Otherwise a program that asks again in each answer's callback
-//! would keep all other calls out for good.
+//! would keep all other calls waiting forever.
 //!
 //! # Read next
 //! `pool.rs`: all places.
@@ -31,13 +31,13 @@ pub(super) struct Idle<S: 'static> {
 
 /// The connections to one place, by one way.
 pub(super) struct Place<S: 'static> {
-    /// The one that was used last comes last, and is used first: the others may go.
+    /// In the order of use. The last is used first, so that the others may time out.
     pub(super) idle: Vec<Idle<S>>,
     /// Those that are in use, idle, or being made.
     pub(super) open: usize,
-    /// Those that were cancelled are in it until their turn comes, or room is wanted.
+    /// Cancelled ones stay in it until their turn comes, or room is needed.
     pub(super) waiting: VecDeque<SourceId<Call>>,
-    /// Out of the queue, resumed, and not back yet.
+    /// Those that were taken out of the queue and resumed, and are not back yet.
     admitted: Vec<SourceId<Call>>,
     /// How many at the front of the queue were admitted before, and found no connection.
     returned: usize,
@@ -69,7 +69,7 @@ impl<S: 'static> Place<S> {
         self.available(open_max) > self.admitted.len() + self.waiting.len()
     }
 
-    /// Admits as many calls as there are connections for; answers how many have left the queue.
+    /// Admits as many calls as there are connections for; returns how many have left the queue.
     pub(super) fn admit(&mut self, reactor: &mut Context<S>, open_max: usize) -> usize {
         self.admitted.retain(|admitted| reactor.contains(admitted.raw()));
         let before = self.waiting.len();
@@ -100,7 +100,7 @@ impl<S: 'static> Place<S> {
         self.idle.len() > self.admitted.len()
     }
 
-    /// Takes calls that were cancelled out of the queue; answers how many.
+    /// Takes calls that were cancelled out of the queue; returns how many.
     pub(super) fn drop_cancelled(&mut self, reactor: &Context<S>) -> usize {
         let before = self.waiting.len();
         self.waiting.retain(|call| reactor.contains(call.raw()));

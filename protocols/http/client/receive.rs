@@ -166,8 +166,8 @@ impl<S: 'static> Exchange<S> {
         self.redirect(head)
     }
 
-    /// The request once more, without the expectation that somebody on the way does not know (RFC
-    /// 9110, 10.1.1); if it had one, and all of its body is still there.
+    /// The same request without `Expect`, which a proxy on the way does not know (RFC 9110,
+    /// 10.1.1); if it had one, and all of its body is still there.
     fn unexpecting(&self) -> Option<Ask> {
         let work = self.work.borrow();
         let is_there = self.is_unsent() || !matches!(work.ask.body, Body::Stream(_));

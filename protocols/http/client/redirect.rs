@@ -15,7 +15,7 @@ use crate::protocols::http::percent::encoded;
 
 impl Ask {
     /// What to ask next when the answer from `target` is a redirect to `location`. `unsent` is
-    /// whether nothing of the body was sent.
+    /// true if nothing of the body was sent.
     pub(super) fn redirected(
         &self,
         target: &Target,

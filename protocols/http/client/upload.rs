@@ -24,13 +24,13 @@ const EARLY_BYTES_HIGH: usize = 256 * 1024;
 pub(super) struct Upload {
     /// How the caller's bytes are framed, and how many are owed.
     left: Left,
-    /// Bytes may go to the connection.
+    /// True once bytes may go to the connection.
     pub(super) open: bool,
     /// Framed already.
     early: Vec<u8>,
-    /// A write was answered with pressure: the caller wants to know when it is gone.
+    /// True if a write was answered with pressure: the caller gets `Drained` when that is over.
     pub(super) owes_drained: bool,
-    /// `end` came too early.
+    /// True if `end` came before the announced length was written.
     pub(super) is_short: bool,
 }
 

@@ -39,7 +39,7 @@ use crate::reactor::{Context, SourceId};
 use crate::timers::Tick;
 
 /// Opens a connection with a session as its handler. With a `crowd` it is one connection too many:
-/// it is refused when it has asked.
+/// it is refused after its request.
 #[track_caller]
 pub(super) fn serve<S: 'static>(
     server: &Server<S>,
@@ -80,8 +80,8 @@ pub(super) fn serve<S: 'static>(
 /// The answer to one connection too many.
 const CROWDED: Refusal = Refusal::new(503, "the limit on connections is reached");
 
-/// Requests of one connection that are handled in one go. Those behind them wait for the next turn,
-/// so that other connections do not wait: one read may hold two thousand. 64: deeper than clients
+/// Requests of one connection that are handled in one call. Those behind them wait for the next
+/// turn, so that other connections do not wait: one read may hold two thousand. 64: deeper than clients
 /// pipeline.
 const REQUESTS_PER_TURN: usize = 64;
 
@@ -106,15 +106,15 @@ pub(super) struct Session<S: 'static> {
     pub(super) exchange: Rc<Exchange>,
     pub(super) intake: Intake<S>,
     scan: Scan,
-    /// The first bytes of a head are here.
+    /// True if the first bytes of a head are here.
     pub(super) partial: bool,
-    /// Requests that may still begin in this go.
+    /// Requests that may still begin in this call.
     room: usize,
     /// `room` was used up, and the backlog holds more requests: a nudge goes on with them.
     pub(super) spent: bool,
     /// The tick for which the timer is armed, or an earlier one.
     pub(super) armed: Tick,
-    /// It is one connection too many.
+    /// True if it is one connection too many.
     pub(super) crowd: Option<Crowd>,
 }
 
@@ -183,7 +183,7 @@ impl<S: 'static> Session<S> {
         }
     }
 
-    /// One step; how many bytes it has used, or `None` if there is none to take.
+    /// Takes one step. Returns how many bytes it has used, or `None` if no step is possible.
     #[inline(always)] // Its second caller is a rare one: a call costs a request 100 instructions.
     pub(super) fn step(
         &mut self,

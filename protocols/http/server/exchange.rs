@@ -57,7 +57,7 @@ pub(super) enum Phase {
     Dropped,
     /// The sender was dropped before the end: the session resets the connection.
     Torn,
-    /// The connection has gone, or is somebody else's.
+    /// The connection has gone, or was handed over.
     Dead,
 }
 
@@ -68,7 +68,7 @@ pub(super) struct Facts {
     pub(super) is_http10: bool,
     /// Another request may follow.
     pub(super) keep_alive: bool,
-    /// The connection may be handed over: that was asked for, and the request is read whole.
+    /// The connection may be handed over: the client has asked for it, and the request is whole.
     pub(super) upgrades: bool,
     /// What follows a success is a tunnel.
     pub(super) is_connect: bool,
@@ -102,7 +102,7 @@ pub(super) struct Exchange {
     pub(super) conn: Cell<Option<SourceId<Conn>>>,
     pub(super) timer: Cell<Option<TimerId>>,
     pub(super) phase: Cell<Phase>,
-    /// Requests so far: the number of the one in hand.
+    /// Requests so far: the number of the current one.
     pub(super) requests: Cell<usize>,
     pub(super) facts: Cell<Facts>,
     /// How the body of the answer that is streamed ends.
@@ -111,11 +111,11 @@ pub(super) struct Exchange {
     pub(super) running: Cell<bool>,
     /// Too much is unsent to go on with the next request.
     pub(super) blocked: Cell<bool>,
-    /// On its way out: what comes is dropped.
+    /// True if it is being closed: input is dropped.
     pub(super) closing: Cell<bool>,
-    /// The handler wants no more of the body now.
+    /// True while the handler has paused the body.
     pub(super) body_paused: Cell<bool>,
-    /// The timer has fired, and the session has not looked at its limits yet.
+    /// True if the timer has fired, and the session has not checked its limits yet.
     pub(super) alarm: Cell<bool>,
     /// Bytes of the request's body that are not read yet: 1 if their number is unknown, `u64::MAX`
     /// while the client waits for 100 and may never send them.
@@ -209,7 +209,7 @@ impl Exchange {
         }
     }
 
-    /// The timer is up, and what has come was read: lets the session look.
+    /// The timer has fired, and all input was read: lets the session check its limits.
     pub(super) fn ring(&self) {
         self.alarm.set(true);
         self.nudge();
@@ -248,7 +248,7 @@ impl Exchange {
         }
     }
 
-    /// The connection is gone, or somebody else's.
+    /// The connection is gone, or was handed over.
     pub(super) fn end(&self) {
         self.phase.set(Phase::Dead);
         drop((self.rest.take(), self.on_drained.take(), self.on_gone.take(), self.input.take()));

@@ -13,8 +13,8 @@
 //!
 //! # Rules
 //! 1. Requests of one connection are handled one after another, and so answered in order.
-//! 2. Each request is answered once: by its handler, or where that cannot be by the server, which
-//!    then logs why, with the peer, and closes the connection.
+//! 2. Each request is answered once: by its handler, or if that is impossible by the server,
+//!    which then logs the peer and the reason, and closes the connection.
 //! 3. No answer destroys another: a connection is closed so that the client gets the end of the
 //!    last one, also if it is still sending ([`Conn::close`](crate::net::Conn::close)).
 //! 4. Whatever a client can do is bounded by [`Limits`](super::Limits), in bytes and in time.
@@ -90,7 +90,7 @@ const CROWD_MAX: usize = 64;
 /// of the body is dropped.
 pub type BodyHandler<S> = Box<dyn FnMut(&mut Context<S>, &mut S, Body<'_>)>;
 
-/// Held by each connection that was one too many, so that they can be counted.
+/// Held by each connection above the limit, so that they can be counted.
 type Crowd = Rc<()>;
 
 /// What all connections of a server share, whatever the state of their loop.
@@ -153,8 +153,8 @@ impl<S: 'static> Server<S> {
         Server::of(Collecting(handler))
     }
 
-    /// A server that hands each request to `handler` when its head is complete. What `handler`
-    /// returns is the handler of the body.
+    /// A server that hands each request to `handler` when its head is complete. It
+    /// returns the handler of the body.
     ///
     /// ```
     /// use waterwheel::protocols::http::{Body, Server};

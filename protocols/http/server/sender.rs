@@ -23,7 +23,7 @@ const AROUND_BYTES: usize = 40;
 /// The body of an answer that is being sent, made by [`Reply::stream`](super::Reply::stream).
 ///
 /// Dropped without [`end`](Sender::end) it resets the connection, so that the client does not take
-/// what it has for the whole; what it has not read by then, the head included, may be lost.
+/// a part for the whole. Bytes that it has not read by then, the head included, may be lost.
 #[must_use = "dropped, it resets the connection"]
 pub struct Sender(Rc<Exchange>);
 
@@ -134,7 +134,7 @@ impl Sender {
     }
 
     /// Hands the sender to `then` when there is room for more, in this turn if there is room now.
-    /// Should the client go, both are dropped.
+    /// If the client goes, both are dropped.
     ///
     /// ```
     /// use waterwheel::{Context, protocols::http::{Sender, Server, Response}, net::Pressure};

@@ -1,6 +1,6 @@
 //! What can go wrong: a request is refused or too slow, its reply is dropped, its handler panics.
 //!
-//! Knows the session; each way out answers what can be answered, logs it once, with the peer, and
+//! Knows the session; in each case it answers if it can, logs the reason and the peer once, and
 //! closes the connection.
 //!
 //! # Read next
@@ -46,7 +46,7 @@ impl<S: 'static> Session<S> {
         }
     }
 
-    /// Ends a streamed body in the middle: its handler may answer, and else the server does.
+    /// Ends a streamed body in the middle: its handler may answer, otherwise the server does.
     pub(super) fn refuse_body(
         &mut self,
         reactor: &mut Context<S>,

@@ -41,8 +41,8 @@ impl Watch {
         Watch { request: exchange.requests.get(), exchange }
     }
 
-    /// Calls `gone` as [`Reply::on_gone`](super::Reply::on_gone) does, and takes the place of what
-    /// was set there. Not if the request was answered: then `gone` is dropped.
+    /// Calls `gone` as [`Reply::on_gone`](super::Reply::on_gone) does, and replaces the callback
+    /// that was set there. Not if the request was answered: then `gone` is dropped.
     pub fn on_gone<S, F>(&self, reactor: &mut Context<S>, gone: F)
     where
         S: 'static,
