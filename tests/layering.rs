@@ -413,7 +413,7 @@ fn tests_are_skipped_without_their_clients() {
 /// Words that comments and pages were cleared of, and what to write instead. Most are riddles to a
 /// reader whose first language is another. With `///` in front a word must not begin a doc comment,
 /// with `;` not the second half of a sentence.
-const GIVEN_UP: [(&str, &str); 56] = [
+const GIVEN_UP: [(&str, &str); 60] = [
     ("told", "gets, receives, learns; an event is delivered"),
     ("tell", "deliver, report, announce, say"),
     ("tells", "delivers, reports, announces, says"),
@@ -437,6 +437,10 @@ const GIVEN_UP: [(&str, &str); 56] = [
     ("becomes of", "a sentence with the result as its subject"),
     ("become of", "a sentence with the result as its subject"),
     ("should it", "if it"),
+    ("should a", "if a"),
+    ("should the", "if the"),
+    ("should nothing", "if nothing"),
+    ("answers how", "returns how"),
     ("were it", "if it were"),
     ("be it", "or"),
     ("as it were", "nothing"),

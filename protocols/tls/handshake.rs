@@ -36,9 +36,9 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A handshake under way. Remove its source to cancel it: the connection is closed, and no callback
 /// comes.
 pub struct Handshake {
-    /// What will carry the connection; or why none will, and it was not even begun.
+    /// The transport of the later connection; or the error because of which it was not begun.
     tls: Result<Tls, io::Error>,
-    /// All of the stream but what carries it.
+    /// All of the stream except its carrier.
     rest: Rest,
     /// The tick at which it is given up.
     until: Tick,
@@ -57,7 +57,7 @@ impl Handshake {
         Handshake { tls, rest, until: Tick::START, timeout: Duration::ZERO }
     }
 
-    /// Goes on with it. True when it is over.
+    /// Goes on with it. Returns true when it is over.
     fn shake(&mut self, ready: Readiness, tick: Tick) -> io::Result<bool> {
         let tls = match &mut self.tls {
             Ok(tls) => tls,
@@ -160,7 +160,7 @@ fn part<S: 'static>(reactor: &mut Context<S>, tls: Tls, rest: Rest, why: &io::Er
     reactor[id].close();
 }
 
-/// One that cannot be watched has failed.
+/// If the selector refuses it, it has failed.
 impl Source for Handshake {
     fn register(&mut self, registry: &Registry, token: Token, what: Interest) -> io::Result<()> {
         if let Ok(tls) = &mut self.tls

@@ -1,7 +1,7 @@
 //! What a connection over TLS has agreed on with its peer.
 //!
 //! # Read next
-//! `words.rs`: what is said when they did not agree.
+//! `words.rs`: the errors if they did not agree.
 
 use std::fmt;
 

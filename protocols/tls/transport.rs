@@ -1,6 +1,6 @@
-//! TLS as what carries a connection: a session, and the carrier of its ciphertext.
+//! TLS as a transport: a session, and the carrier of its ciphertext.
 //!
-//! Knows the session and any carrier; when to read and write is the connection's affair.
+//! Knows the session and any carrier; the connection decides when to read and write.
 //!
 //! ```text
 //!   read   carrier ──▶ spare ──decrypted in place──▶ the caller's buffer
@@ -11,7 +11,7 @@
 //!
 //! A write that was sealed and did not go in full is not yet reported as written: the connection
 //! keeps those bytes and offers them again. It learns that they went when their ciphertext has.
-//! So whatever watches its outbox sees the truth, and no byte is sealed twice:
+//! So the size of its outbox is always right, and no byte is sealed twice:
 //!
 //! ```text
 //!   outbox of the connection   [ credit | unreported |  not sealed yet … ]
@@ -19,7 +19,7 @@
 //! ```
 //!
 //! # Read next
-//! `incoming.rs`: the way in; then `session.rs`: what is done to the bytes.
+//! `incoming.rs`: the way in; then `session.rs`: how the bytes are encrypted.
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -58,13 +58,13 @@ pub(super) struct Tls {
     pub(super) surplus: Vec<u8>,
     /// Why nothing more will be read, until that is reported.
     pub(super) failed: Option<io::Error>,
-    /// The carrier may have more, whatever the last read has answered.
+    /// True if the carrier may have more, even after a short read or `WouldBlock`.
     pub(super) more: bool,
-    /// Something came from the carrier, and nobody has asked since.
+    /// True if bytes came since the last call of `has_heard`, and none could be delivered.
     pub(super) heard: bool,
-    /// The peer's close_notify has been reported.
+    /// True once the peer's close_notify has been reported.
     told: bool,
-    /// close_notify is in `outgoing`; the carrier's own end follows.
+    /// True while close_notify is in `outgoing`; the carrier's own end follows.
     ends: bool,
 }
 
@@ -140,8 +140,8 @@ impl Tls {
         Ok(true)
     }
 
-    /// `sent` bytes of ciphertext have gone. Until all have, they count as no more plaintext than
-    /// they are, and not for the last byte of it.
+    /// `sent` bytes of ciphertext have gone. Until all have, they count as at most as many bytes of
+    /// plaintext, and never as its last byte.
     fn note_sent(&mut self, sent: usize) {
         let all = self.outgoing.is_empty();
         let gone = if all { self.unreported } else { sent.min(self.unreported.saturating_sub(1)) };
@@ -185,7 +185,7 @@ impl Transport for Tls {
             if filled > 0 && !self.more {
                 break; // A short read of ours stands for one of the carrier's.
             }
-            // Should nothing be decrypted in the end, `WouldBlock` is for the carrier to say.
+            // If nothing was decrypted in the end, only the carrier may say `WouldBlock`.
             self.more = true;
         }
         if filled > 0 || buffer.is_empty() {
@@ -194,7 +194,7 @@ impl Transport for Tls {
         }
         if let Some(error) = self.failed.take() {
             self.more = false;
-            // An end without the peer's word is no fault of the session: it can still answer.
+            // An end without close_notify is no error of the session: it can still answer.
             if error.kind() != io::ErrorKind::UnexpectedEof {
                 self.forget();
             }

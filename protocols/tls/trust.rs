@@ -1,12 +1,12 @@
-//! Who is trusted: webpki's verdict, and a look at what it refuses, for the words of the error.
+//! Trust: webpki's verdict, and a second look at what it refuses, for the text of the error.
 //!
 //! rustls has one error for an authority that is unknown and for a certificate that is self-signed,
-//! and what is to be done differs: the first wants a root, the second the certificate itself. So
+//! and the remedies differ: a root for the first, for the second the certificate itself. So
 //! one that was refused is verified again, as if it were a root. It also has one error for a
 //! signature that is wrong and for one by a key that ring does not take. The verdict stays webpki's.
 //!
 //! # Read next
-//! `words.rs`: what is said of it.
+//! `words.rs`: the text of the errors.
 
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
@@ -49,7 +49,7 @@ thread_local! {
     static FOUND: RefCell<Option<Finding>> = const { RefCell::new(None) };
 }
 
-/// What was found out about the certificate of the error at hand, if anybody has looked.
+/// What was found out about the certificate of the present error, if there was a second look.
 pub(super) fn take_finding() -> Option<Finding> {
     FOUND.take()
 }
@@ -123,7 +123,7 @@ fn not_taken(key: &[u8]) -> Option<Key> {
     Key::of_public(key).filter(|key| !key.is_taken(RSA_BITS))
 }
 
-/// What both kinds of verifiers do alike.
+/// The methods that both kinds of verifiers share.
 macro_rules! verifies_proofs {
     () => {
         fn verify_tls12_signature(

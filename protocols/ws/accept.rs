@@ -43,7 +43,7 @@ thread_local! {
 /// ```
 ///
 /// # Errors
-/// Why there is none. The client has got its answer, and the handler will not be called.
+/// The reason why there is none. The client has got its answer, and the handler is never called.
 #[track_caller]
 pub fn accept<S, F>(
     reactor: &mut Context<S>,
@@ -58,7 +58,7 @@ where
     Accept::new().open(reactor, request, reply, handler)
 }
 
-/// Which pages may connect. A browser sends their true origin; another program sends what it likes.
+/// Which pages may connect. A browser sends their true origin; another program may send any.
 #[derive(Clone)]
 enum Origins {
     Same,

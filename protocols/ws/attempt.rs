@@ -1,6 +1,6 @@
 //! An attempt to connect: the stages between a URL and a WebSocket.
 //!
-//! Knows TLS, if there is to be some, and the handshake.
+//! Knows TLS, if the URL asks for it, and the handshake.
 //!
 //! # Read next
 //! `../../tests/ws/others.rs`: with others' clients and servers.
@@ -36,7 +36,7 @@ pub(super) struct Attempt<F> {
     pub(super) key: String,
     pub(super) request: String,
     pub(super) set: Connect,
-    /// Where the program asked for it. Traces and `why_alive` name this place for every stage.
+    /// Where the program asked for it: traces and `why_alive` name this place for every stage.
     pub(super) place: Place,
 }
 
@@ -200,7 +200,7 @@ fn tell_closed<S: 'static>(
     }
 }
 
-/// Why there was no answer.
+/// The error if there was no answer.
 fn unanswered(why: net::Reason) -> io::Error {
     match why {
         net::Reason::Error(error) => error,

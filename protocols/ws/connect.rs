@@ -1,6 +1,6 @@
 //! Connecting: a WebSocket from its URL.
 //!
-//! Knows what there is to choose, and the request. The stages follow one after another (name and
+//! Knows the options, and the request. The stages follow one after another (name and
 //! TCP, TLS for `wss`, the handshake), and the handler gets one event for how they ended.
 //!
 //! # Read next
@@ -97,7 +97,7 @@ impl Default for Connect {
     }
 }
 
-/// Without its header fields, which may be somebody's secrets.
+/// Without its header fields, which may be secret.
 impl fmt::Debug for Connect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connect")

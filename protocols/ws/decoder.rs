@@ -39,10 +39,10 @@ pub(super) enum Incoming<'a> {
     Close(u16, &'a str),
 }
 
-/// What one call has come to.
+/// The result of one call.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Step<'a> {
-    /// Bytes of the input that are done with.
+    /// Bytes of the input that are used up.
     pub(super) consumed: usize,
     /// `None`: more input is needed.
     pub(super) incoming: Option<Incoming<'a>>,
@@ -62,24 +62,24 @@ pub(super) struct Decoder {
 struct Frame {
     left: u64,
     mask: Option<Mask>,
-    /// It ends its message.
+    /// True if it ends its message.
     fin: bool,
 }
 
 #[derive(Debug, Default)]
 struct Partial {
     is_text: bool,
-    /// Its last frame has ended.
+    /// True once its last frame has ended.
     is_whole: bool,
     bytes: Vec<u8>,
     utf8: Utf8,
     fragments: u32,
-    /// When it began, if somebody has said.
+    /// When it began, if that was noted.
     since: Option<Stamp>,
 }
 
 impl Decoder {
-    /// A decoder of what is sent to `role`.
+    /// A decoder of the bytes that are sent to `role`.
     pub(super) fn new(role: Role) -> Decoder {
         Decoder { role, frame: None, message: None }
     }
@@ -250,7 +250,7 @@ thread_local! {
 const SHARED_KEPT_BYTES: usize = 256 * 1024;
 
 /// Takes the buffer that the connections of a thread share, since one callback runs at a time;
-/// another one if somebody has it, as when a handler turns a loop of its own.
+/// another one if it is taken, as when a handler turns a loop of its own.
 #[inline]
 pub(super) fn take_shared() -> Vec<u8> {
     SHARED.take()

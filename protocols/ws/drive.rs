@@ -33,7 +33,7 @@ pub(super) trait HandlerFn<S>:
 impl<S, F: FnMut(&mut Context<S>, &mut S, &Socket, Event<'_>) + 'static> HandlerFn<S> for F {}
 
 /// Opens a WebSocket over a stream on which both ends have agreed to speak it: the handshake is
-/// done, by whatever means. [`accept`](super::accept) and [`connect`](super::connect) do it.
+/// done, in any way. [`accept`](super::accept) and [`connect`](super::connect) do it.
 ///
 /// ```
 /// use waterwheel::{Reactor, net::memory, protocols::ws};
@@ -129,17 +129,18 @@ pub(super) fn fail<S: 'static>(socket: &Socket, reactor: &mut Context<S>, reason
 struct Driven<F> {
     socket: Socket,
     decoder: Decoder,
-    /// Input is being handed out. If this is still set at the next call, the handler has panicked.
+    /// True while input is being handed out. If it is still true at the next call, the handler has
+    /// panicked.
     busy: bool,
-    /// Bytes that it was charged for a message that has begun.
+    /// Bytes that are charged for a message that has begun.
     held: usize,
-    /// `Open` is to be delivered.
+    /// True if `Open` is still to be delivered.
     tells: bool,
     handler: F,
 }
 
 /// The loop, lent in the middle of input. If a handler panics, the socket is called again to end:
-/// what was behind its message is lost, and more may never come.
+/// the bytes behind its message are lost, and more may never come.
 struct Amid<'a, S: 'static>(&'a mut Context<S>, SourceId<Conn>);
 
 impl<S: 'static> Drop for Amid<'_, S> {
@@ -262,7 +263,7 @@ impl<F> Driven<F> {
         watch::closing(&self.socket, reactor);
     }
 
-    /// Both have said Close, and that is all a drain waits for: the peer sends nothing more.
+    /// Both ends have sent Close. A drain waits for no more than that: the peer sends nothing else.
     fn end_if_draining<S: 'static>(&self, reactor: &mut Context<S>) {
         if let Some(conn) = self.socket.conn_mut(reactor)
             && conn.is_draining()

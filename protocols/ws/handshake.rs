@@ -1,8 +1,8 @@
-//! The handshake: what both ends say in HTTP before they speak WebSocket (RFC 6455, 4).
+//! The handshake: the HTTP request and answer with which a WebSocket begins (RFC 6455, 4).
 //!
-//! Knows header fields; never mentions a connection. Each end proves to the other that it knows
-//! what it is doing: the server by an answer to the client's key, so that no page can talk to a
-//! server of something else through a browser.
+//! Knows header fields; never mentions a connection. The server proves that it speaks
+//! WebSocket by an answer to the client's key. So no page can use a browser to talk to a server of
+//! another protocol.
 //!
 //! # Read next
 //! `accept.rs`: a server's side; `connect.rs`: a client's.
@@ -15,7 +15,7 @@ use crate::protocols::http::{Headers, Method, Refusal, StatusCode, Version};
 /// The version of the protocol, and the only one there is.
 pub(super) const VERSION: &str = "13";
 
-/// A request that asks for a WebSocket as it should.
+/// A correct request for a WebSocket.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Asked<'a> {
     key: &'a str,
@@ -61,7 +61,7 @@ pub(super) fn asked<'a>(
 }
 
 impl<'a> Asked<'a> {
-    /// What proves that the request was understood.
+    /// The proof that the request was understood.
     pub(super) fn accept(&self) -> String {
         derive_accept_key(self.key.as_bytes())
     }
@@ -100,7 +100,7 @@ fn only<'a>(headers: Headers<'a>, name: &str) -> Option<&'a str> {
     if all.next().is_some() { None } else { std::str::from_utf8(value).ok() }
 }
 
-/// Looks at an answer to a request with that key and those subprotocols (RFC 6455, 4.1); answers
+/// Looks at an answer to a request with that key and those subprotocols (RFC 6455, 4.1); returns
 /// the subprotocol that was chosen.
 pub(super) fn answered<'a>(
     status: StatusCode,

@@ -25,11 +25,11 @@ pub struct Limits {
     /// with 1008. 60 s. The time begins again when we hold up reading ourselves, by a pause or a
     /// rate; so does that of the peer's silence.
     pub message_timeout: Option<Duration>,
-    /// How long a peer may be silent before it is sent a ping. 30 s. There is one look in each such
+    /// How long a peer may be silent before it is sent a ping. 30 s. Checked once in each such
     /// time, so the ping goes after one to two of them.
     pub ping_interval: Option<Duration>,
     /// How long it may be silent after the ping before it is taken for gone. 20 s. The time begins
-    /// again, with another ping, as long as it takes some of what the ping has to wait behind.
+    /// again, with another ping, as long as it takes some of the bytes ahead of the ping.
     pub pong_timeout: Duration,
     /// From our Close until the connection is gone: for the peer's Close, and for the connection's
     /// own end behind it. 5 s.

@@ -50,7 +50,7 @@ impl Message {
         &self.frame
     }
 
-    /// What it says.
+    /// Its payload.
     pub fn payload(&self) -> &[u8] {
         &self.frame[usize::from(self.payload)..]
     }

@@ -1,6 +1,6 @@
 //! Sending: from a payload to bytes in the outbox.
 //!
-//! Knows the connection's outbox, whose limits bound what waits.
+//! Knows the connection's outbox, whose limits bound the bytes that wait.
 //!
 //! # Rules
 //! 1. A frame is taken whole or not at all.
@@ -9,7 +9,7 @@
 //!    mark has room for, and one.
 //!
 //! # Read next
-//! `watch.rs`: what time does to a WebSocket.
+//! `watch.rs`: the timeouts of a WebSocket.
 
 use super::close::Payload;
 use super::frame::{Kind, Role, head};

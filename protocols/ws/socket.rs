@@ -1,13 +1,13 @@
-//! Sockets: what a program holds of a WebSocket, and sends by.
+//! Sockets: the program's handle to a WebSocket, by which it sends.
 //!
-//! Knows one connection; what arrives there is in `drive.rs`, what time does to it in `watch.rs`.
+//! Knows one connection; its input is handled in `drive.rs`, its timeouts in `watch.rs`.
 //!
 //! ```text
 //!   Connecting ──the server has agreed─▶ Open ──close()──▶ Closing ──the peer's Close──▶ Over
 //!                                        Open ──the peer's Close, a fault, a timeout──▶ Over
 //! ```
 //!
-//! In `Closing` and `Over` nothing more is sent, and of what arrives only a Close matters. `Closed`
+//! In `Closing` and `Over` nothing more is sent, and of the input only a Close matters. `Closed`
 //! comes when the connection under it has ended.
 //!
 //! # Read next

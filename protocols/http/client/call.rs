@@ -196,8 +196,8 @@ impl Control {
 impl SourceId<Call> {
     /// Sends a piece of the body of an [`Ask::body_stream`](super::Ask::body_stream), as
     /// [`Conn::write`] does: all of it or, `Refused`, nothing. It may be called at once: bytes
-    /// that are written before there is a connection wait for it. `AboveHigh`, and `Refused` if there
-    /// was no room, are followed by [`CallEvent::Drained`](super::CallEvent::Drained).
+    /// that are written before there is a connection wait for it. `AboveHigh`, and `Refused` if
+    /// there was no room, are followed by [`CallEvent::Drained`](super::CallEvent::Drained).
     ///
     /// Bytes that exceed the announced length are `Refused`, too. `Closed` if the call or its body
     /// has ended.

@@ -81,8 +81,8 @@ pub(super) fn serve<S: 'static>(
 const CROWDED: Refusal = Refusal::new(503, "the limit on connections is reached");
 
 /// Requests of one connection that are handled in one call. Those behind them wait for the next
-/// turn, so that other connections do not wait: one read may hold two thousand. 64: deeper than clients
-/// pipeline.
+/// turn, so that other connections do not wait: one read may hold two thousand. 64: deeper than
+/// clients pipeline.
 const REQUESTS_PER_TURN: usize = 64;
 
 /// What a connection does with the bytes that come next.
