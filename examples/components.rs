@@ -3,7 +3,7 @@
 //! Run:  cargo run --release --example components -- --idle 5000 --every 10000
 //! Then: nc 127.0.0.1 7001        type, and then be silent
 //! See:  each line come back; a line of numbers every ten seconds in which something happened;
-//!       and a client that was silent for five sent away.
+//!       and a client closed that was silent for five.
 //! Look: `reaper` and `tally`: neither names `Server`, each works in a `Reactor<S>` of any `S`. The
 //!       reaper's state is a source of its own. The tally's is in the program's state, which says
 //!       where by a `fn(&mut S) -> &mut Tally`.

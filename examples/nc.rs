@@ -4,9 +4,9 @@
 //! Then: cargo run --release --example nc -- localhost 7001      and type in both; or the real one:
 //!       nc -N 127.0.0.1 7001 < sent      and `> got` behind the first, then: cmp sent got
 //! See:  what is typed in one appear in the other. Ctrl-D: without -N nothing happens, since that
-//!       ends our input and not what the peer has to say.
-//! Look: `end_if_over`. The two directions end apart, and when both have is all there is to decide.
-//! Next: -k, to go on listening; -z, to see whether anybody does; a progress line on stderr.
+//!       ends our input, and the peer may still send.
+//! Look: `end_if_over`. The two directions end separately; it only decides when both have ended.
+//! Next: -k, to go on listening; -z, to check that somebody does; a progress line on stderr.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

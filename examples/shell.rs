@@ -5,8 +5,8 @@
 //! Then: Ctrl-C, which is passed on; a second one kills
 //! See:  their lines as they come, with a number in front. The third fails and is started again
 //!       after 0.1 s, 0.2 s, 0.4 s, and then given up, with its exit code for ours.
-//! Look: `ended`. The end of a child comes behind the last of its output, and once, so what is to
-//!       be done about it stands in one place.
+//! Look: `ended`. The end of a child is delivered once, after the last of its output, so one
+//!       function handles it.
 //! Next: start a job when another has printed "ready"; pass Ctrl-Z on; restart on SIGHUP.
 
 use std::io;

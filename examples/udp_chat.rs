@@ -4,8 +4,8 @@
 //! Then: nc -u 127.0.0.1 7001     in three terminals, and type in each: lines, /who, /quit
 //! See:  who says something joins, who is silent for a minute (`--timeout SECONDS`) has left: there
 //!       is no other way to know. End a client with ^C: the others learn it only then.
-//! Look: `Chat::heard`. A member is an address and a timer, and all that keeps the one is putting off
-//!       the other. There is no accept, no close, and no queue: a line that does not go is lost.
+//! Look: `Chat::heard`. A member is an address and a timer, and stays as long as its lines re-arm
+//!       the timer. There is no accept, no close, and no queue: a line that does not go is lost.
 //! Next: number the lines and let clients ask for those that they missed; names; ask each who joins
 //!       to send a word back before it gets anything: senders' addresses may be false.
 

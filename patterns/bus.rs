@@ -6,8 +6,8 @@
 //! listener subscribes to the type. There are two ways to send an event:
 //!
 //! ```text
-//!   publish(event)       into a lane of the event queue, heard in the next turn (R2, R7)
-//!   emit(state, &event)  heard now, inside this call
+//!   publish(event)       into a lane of the event queue, delivered in the next turn (R2, R7)
+//!   emit(state, &event)  delivered now, inside this call
 //!
 //!   topics, by type            listeners, by priority, then in the order of subscribing
 //!   ┌─────────┐
@@ -33,9 +33,8 @@
 //!   dropped, the others are called and `emit` returns. Otherwise the panic passes through: through
 //!   `emit`, to its caller, as through any function; out of `run`, if the event was published, and
 //!   the listeners behind the one that panicked are called when the loop is run again (R9).
-//! * **B6** An event without listeners is counted in
-//!   [`Context::unheard`]. It costs no allocation and no place in
-//!   the queue.
+//! * **B6** An event without listeners is counted in [`Context::unheard`]. It costs no allocation
+//!   and no place in the queue.
 //! * **B7** Listeners do not hold the loop (R8).
 //!
 //! # Left out
@@ -82,7 +81,7 @@ struct Bus {
 }
 
 impl Bus {
-    /// Begins to deliver an event; `None`, and counted, if nobody listens.
+    /// Begins to deliver an event; `None`, and counted, if it has no listener.
     #[inline]
     fn delivery<S: 'static, E: 'static>(&mut self) -> Option<Delivery<S, E>> {
         let topic = self.topics.get(&TypeId::of::<E>()).filter(|topic| topic.len() > 0);

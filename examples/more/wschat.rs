@@ -6,8 +6,8 @@
 //!       and type {"text": "hello"}
 //! See:  who is there, who comes and goes. Stop the server and start it again: the pages come back
 //!       by themselves, under their names.
-//! Look: `tell`. What is said is made once, as JSON and as a frame, however many get it. Who is
-//!       here is sent once, to each who comes, and from then on what changes: if all got the whole
+//! Look: `tell`. What is said is made once, as JSON and as a frame, however many get it. The list
+//!       of members is sent once, to each who comes, and then only changes: if all got the whole
 //!       list each time, a thousand who come would cost gigabytes. A member who does not read is let
 //!       go when 4 MiB wait for him.
 //! Next: the last ten lines for each who comes; rooms by path; signed cookies for the names.
