@@ -3,7 +3,7 @@
 //! Run:  cargo run --release --example embed
 //! Then: nc 127.0.0.1 7001        type there: it echoes; and type in the server's own terminal
 //! See:  what you type at the server arrives at every client; `remind 3000` prints a line three
-//!       seconds later; `quit` or Ctrl-D ends it. All of it on one thread; neither loop blocks the other.
+//!       seconds later; `quit` or Ctrl-D ends it. On one thread, and neither loop blocks the other.
 //! Look: `host`. The loop there belongs to poll(2); ours is one descriptor and one deadline in it.
 //! Next: the same under a GUI's or a game's loop; a third descriptor that only the host knows.
 

@@ -164,7 +164,7 @@ impl Decoder {
         self.frame = Some(Frame { left: head.length, mask: head.mask, fin: head.fin });
     }
 
-    /// Takes as much of the frame that has begun as there is, and ends it if that is all; answers
+    /// Takes as much of the frame that has begun as there is, and ends it if that is all; returns
     /// how many bytes.
     fn receive(&mut self, input: &[u8]) -> Result<usize, Fault> {
         let (Some(frame), Some(message)) = (&mut self.frame, &mut self.message) else {

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!   ask.rs ──bytes──▶ upload.rs ──▶ ┌──────┐ ──▶ reader.rs ──steps──▶ answer.rs
-//!   what is asked     its body      │ conn │     what comes back       what is told
+//!   the request       its body      │ conn │     the response          the events
 //!                                   └──────┘
 //!   dial.rs makes it, pool.rs keeps it for the next, exchange.rs sees a call through it
 //! ```
