@@ -10,7 +10,8 @@
 //!   simulated network to test them in.
 //! * [`protocols`]: TLS, HTTP and WebSocket; `process`: children and signals. Each is a feature.
 //!
-//! The README has the first program, the examples and the order in which to read the sources.
+//! The README has the first program, the examples and the order in which to read the sources. What
+//! the words mean is in the [`glossary`].
 //!
 //! # Components
 //! A part of a program that is to work in a `Reactor<S>` of any `S`, such as a cache, a statistics
@@ -140,6 +141,8 @@
 //! [Promises](patterns::Promise) are where `?` does go on: what `then` is given may return a
 //! `Result`, and an error is passed to the next `catch`.
 
+#[doc = include_str!("glossary.md")]
+pub mod glossary {}
 pub mod net;
 pub mod patterns;
 #[cfg(all(unix, feature = "process"))]

@@ -1,13 +1,13 @@
 //! Bus: orders, stock and mail, which do not know each other.
 //!
 //! Run:  cargo run --release --example bus
-//! Then: nothing: it tells its own story, one line for each thing that happens
-//! See:  who hears of an event first, and that mail, which nobody called, is sent all the same; what
-//!       is published waits for the next turn, what is emitted is heard inside the call.
+//! Then: nothing: it prints a line for each thing that happens
+//! See:  who gets an event first, and that mail, which nobody called, is sent, too; what
+//!       is published waits for the next turn, what is emitted is delivered inside the call.
 //! Look: `open_shop`. Each department names events and no other department, so a new one is a new
 //!       function, and nothing else changes.
 //! Next: a department for returns; let stock refuse an order, by an event of its own; subscribe a
-//!       listener of `Placed` from inside of one: why does it not hear this order?
+//!       listener of `Placed` from inside of one: why does it not get this order?
 
 use std::collections::HashMap;
 
@@ -27,7 +27,7 @@ Options:
 /// The state: what is on the shelf.
 type Shelf = HashMap<&'static str, u32>;
 
-// What may happen. An event is any type at all; who tells it does not know who hears.
+// What may happen. An event is any type at all; the sender does not know the listeners.
 struct Placed {
     order: u32,
     item: &'static str,
@@ -72,7 +72,7 @@ fn open_shop(reactor: &mut Context<Shelf>) {
     stock(reactor);
 }
 
-/// Subscribes first and hears last: it asked for it.
+/// Subscribes first and is called last: it asked for that.
 fn audit(reactor: &mut Context<Shelf>) {
     reactor.subscribe_with(Priority::Low, |reactor, shelf: &mut Shelf, placed: &Placed| {
         let left = shelf.get(placed.item).unwrap_or(&0);
@@ -108,7 +108,7 @@ fn advertising(reactor: &mut Context<Shelf>) {
     });
 }
 
-/// Hears first, so that all the others see the shelf as it is after the order.
+/// Is called first, so that all the others see the shelf as it is after the order.
 fn stock(reactor: &mut Context<Shelf>) {
     reactor.subscribe_with(Priority::High, |reactor, shelf: &mut Shelf, placed: &Placed| {
         let Placed { order, item } = *placed;
@@ -119,7 +119,7 @@ fn stock(reactor: &mut Context<Shelf>) {
                 reactor.publish(Shipped { order }); // Later: no hurry.
             }
             _ => {
-                // Now: advertising must hear of it before it hears of this order.
+                // Now: advertising must get this before it gets this order.
                 reactor.emit(shelf, &SoldOut { item });
                 say(reactor, "stock, High", format_args!("order {order}: there is no {item}"));
             }

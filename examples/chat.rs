@@ -3,10 +3,10 @@
 //! Run:  cargo run --release --example chat
 //! Then: nc 127.0.0.1 7001        in three terminals, and type in each: lines, /nick, /who, /quit
 //! See:  who joins, says what, leaves. A fourth that does not read, `nc 127.0.0.1 7001 | sleep 999`,
-//!       holds up nobody: it misses lines, and is told how many should it ever read on.
-//! Look: `Member::tell`. One slow reader is all it takes to fill a server's memory, so what is to
-//!       become of it is decided here, once, for every line that anybody is sent.
-//! Next: rooms; the last ten lines for whoever joins; close those that are behind for a minute.
+//!       holds up nobody: it misses lines, and reads how many if it ever goes on.
+//! Look: `Member::tell`. One slow reader is all it takes to fill a server's memory, so its
+//!       case is decided here, once, for every line that is sent to anybody.
+//! Next: rooms; the last ten lines for each who joins; close those that are behind for a minute.
 
 use std::mem;
 
@@ -32,7 +32,7 @@ const NAME_BYTES_MAX: usize = 20;
 /// Names that /who is answered with: a word of 5 bytes is not to cost more than some 2 KB.
 const WHO_MAX: usize = 100;
 
-/// In a `Vec`, and found by looking: whoever says something makes us visit them all anyway.
+/// In a `Vec`, and found by looking: each line that somebody says goes to all of them anyway.
 #[derive(Default)]
 struct Chat {
     members: Vec<Member>,

@@ -3,7 +3,7 @@
 //! Run:  cargo run --release --example components -- --idle 5000 --every 10000
 //! Then: nc 127.0.0.1 7001        type, and then be silent
 //! See:  each line come back; a line of numbers every ten seconds in which something happened;
-//!       and a client that was silent for five sent away.
+//!       and a client closed that was silent for five.
 //! Look: `reaper` and `tally`: neither names `Server`, each works in a `Reactor<S>` of any `S`. The
 //!       reaper's state is a source of its own. The tally's is in the program's state, which says
 //!       where by a `fn(&mut S) -> &mut Tally`.
@@ -98,13 +98,13 @@ mod reaper {
     use std::collections::HashMap;
     use waterwheel::timers::Tick;
 
-    /// A handle, as the ids in it are: `Copy`, and for whoever is to report what a client does.
+    /// A handle, as the ids in it are: `Copy`, for the code that is to report what a client does.
     #[derive(Clone, Copy)]
     pub struct Reaper(SourceId<Watch>);
 
     struct Watch {
         patience: Duration,
-        /// By which tick each connection must be heard.
+        /// The tick by which each connection must have sent something.
         until: HashMap<SourceId<Conn>, Tick>,
         reaped: u64,
     }

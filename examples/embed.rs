@@ -3,7 +3,7 @@
 //! Run:  cargo run --release --example embed
 //! Then: nc 127.0.0.1 7001        type there: it echoes; and type in the server's own terminal
 //! See:  what you type at the server arrives at every client; `remind 3000` prints a line three
-//!       seconds later; `quit` or Ctrl-D ends it. All of it on one thread, and nobody waits in vain.
+//!       seconds later; `quit` or Ctrl-D ends it. On one thread, and neither loop blocks the other.
 //! Look: `host`. The loop there belongs to poll(2); ours is one descriptor and one deadline in it.
 //! Next: the same under a GUI's or a game's loop; a third descriptor that only the host knows.
 
@@ -83,7 +83,7 @@ fn host(reactor: &mut Reactor<Clients>) -> io::Result<()> {
 }
 
 /// Reads what was typed, once, so as not to wait for more; false at the end. Not with `BufRead`: it
-/// might keep a second line for itself, and poll(2) would never tell.
+/// might keep a second line for itself, and poll(2) would never report it.
 fn read_lines(
     reactor: &mut Reactor<Clients>,
     clients: &Clients,

@@ -2,9 +2,9 @@
 //!
 //! Run:  cargo run --release --example multicore
 //! Then: nc 127.0.0.1 7001        in several terminals, and type; Ctrl-D at the server ends it
-//! See:  which core serves whom: the kernel decides, by a hash of addresses and ports. What one
-//!       client types reaches those of every core. The kernel shares the port with a second server
-//!       of yours, too: it starts, without an error, and takes its share of the clients.
+//! See:  which core serves which client: the kernel decides, by a hash of addresses and ports. What
+//!       one client types reaches those of every core. The kernel shares the port with a second
+//!       server of yours, too: it starts, without an error, and takes its share of the clients.
 //! Look: `hear`. No core touches what is another's: it posts what is to be done there.
 //! Next: a `/who` that asks every core and waits for all the answers; pin each thread to its core
 //!       (sched_setaffinity(2)) and count lines per second; measure `SO_INCOMING_CPU`.
@@ -49,7 +49,7 @@ struct Core {
     console: Remote<Console>,
 }
 
-/// The state of the main thread's: it knows the cores, and prints what they tell.
+/// The state of the main thread's: it knows the cores, and prints what they report.
 #[derive(Default)]
 struct Console {
     cores: Vec<Remote<Core>>,
@@ -103,7 +103,7 @@ fn join(core: JoinHandle<Result<(), String>>) -> Result<(), String> {
 }
 
 impl Console {
-    /// Tells each core of all. These handles hold no loop: the listeners and clients do.
+    /// Gives all handles to each core. These handles hold no loop: the listeners and clients do.
     fn introduce(&self) {
         for core in &self.cores {
             let all = self.cores.iter().map(Remote::unref).collect();

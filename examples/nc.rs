@@ -4,9 +4,9 @@
 //! Then: cargo run --release --example nc -- localhost 7001      and type in both; or the real one:
 //!       nc -N 127.0.0.1 7001 < sent      and `> got` behind the first, then: cmp sent got
 //! See:  what is typed in one appear in the other. Ctrl-D: without -N nothing happens, since that
-//!       ends our input and not what the peer has to say.
-//! Look: `end_if_over`. The two directions end apart, and when both have is all there is to decide.
-//! Next: -k, to go on listening; -z, to see whether anybody does; a progress line on stderr.
+//!       ends our input, and the peer may still send.
+//! Look: `end_if_over`. The two directions end separately; it only decides when both have ended.
+//! Next: -k, to go on listening; -z, to check that somebody does; a progress line on stderr.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -57,7 +57,7 @@ struct Nc {
     net: Option<SourceId<Conn>>,
     /// With -u, in place of `net`.
     udp: Option<(SourceId<udp::Socket>, SocketAddr)>,
-    /// With -ul, our address as the peer knows it, if the system says: it may hear no other.
+    /// With -ul, our address as the peer knows it, if the system says: it may accept no other.
     ours: Option<IpAddr>,
     /// The other addresses of the name, the next one last, until somebody has answered or too much
     /// was sent.
@@ -187,8 +187,8 @@ fn connect_udp(reactor: &mut Reactor<Nc>, to: String) -> io::Result<()> {
     Ok(())
 }
 
-/// Connects to the next address and sends there what the one before did not hear. Whether anybody
-/// is there shows later, when an answer comes, or that it was refused.
+/// Connects to the next address and sends there what the one before did not get. If anybody is
+/// there shows later, when an answer comes, or that it was refused.
 fn try_next(reactor: &mut Context<Nc>, nc: &mut Nc) -> Option<io::Error> {
     let mut refused = None;
     while let Some(peer) = nc.untried.pop() {
@@ -290,7 +290,7 @@ fn from_udp(
                 open_stdio(reactor, nc);
             }
             // A datagram that nobody prints in time is lost, as datagrams may be.
-            // A connected socket hears nobody else.
+            // A connected socket receives from nobody else.
             if !nc.listens || nc.udp.is_some_and(|(_, peer)| peer == from) {
                 nc.untried.clear();
                 nc.unheard.clear();

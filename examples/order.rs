@@ -70,7 +70,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     let builder = Reactor::builder().clock(&ManualClock::new()).observer(recorder.observer());
     let mut reactor = builder.build()?;
     let (readable, mut writer) = pipe()?;
-    rustix::io::ioctl_fionbio(&readable, true)?; // Whoever reads it must not stop the loop.
+    rustix::io::ioctl_fionbio(&readable, true)?; // A read of it must not stop the loop.
     writer.write_all(b"!")?;
     puzzle(&mut reactor, readable)?;
     let mut seen = String::new();

@@ -106,7 +106,7 @@ fn fetch(reactor: &mut Loop, addr: SocketAddr, dish: &'static str) -> Soon<Strin
     }
 }
 
-/// The handler owns the resolver. Should the connection close without an answer, that goes with it,
+/// The handler owns the resolver. If the connection closes without an answer, that is dropped,
 /// which is a rejection; and a cancel of the promise closes the connection.
 fn ask(reactor: &mut Loop, stream: Stream, dish: &str) -> Soon<String> {
     let (answered, resolver) = reactor.promise();

@@ -4,8 +4,8 @@
 //! Then: nc 127.0.0.1 7002        and type; or, for a megabyte:
 //!       head -c 1000000 /dev/urandom > sent; nc -N 127.0.0.1 7002 < sent | cmp - sent
 //! See:  the echo of 7001, and a line for each connection that has ended.
-//! Look: `net::link`. It pauses whoever sends faster than the other reads, passes each FIN on as a
-//!       FIN and each reset as a reset. And `late`, which holds up what passes (`--delay 200`).
+//! Look: `net::link`. It pauses the side that sends faster than the other reads, passes each FIN
+//!       on as a FIN, each reset as a reset. And `late`, which delays what passes (`--delay 200`).
 //! Next: print what passes, or cut off who sends too much; choose among several upstreams, and
 //!       leave out for a while those that refuse; greet the upstream with the client's address (the
 //!       PROXY protocol) by `Stream::write`.

@@ -5,8 +5,8 @@
 //! Then: Ctrl-C, which is passed on; a second one kills
 //! See:  their lines as they come, with a number in front. The third fails and is started again
 //!       after 0.1 s, 0.2 s, 0.4 s, and then given up, with its exit code for ours.
-//! Look: `ended`. The end of a child comes behind the last of its output, and once, so what is to
-//!       be done about it stands in one place.
+//! Look: `ended`. The end of a child is delivered once, after the last of its output, so one
+//!       function handles it.
 //! Next: start a job when another has printed "ready"; pass Ctrl-Z on; restart on SIGHUP.
 
 use std::io;
@@ -49,7 +49,7 @@ struct Shell {
     out: SourceId<Conn>,
     restarts: u64,
     backoff: Duration,
-    /// The signal by which we were told to end.
+    /// The signal that asked us to end.
     ending: Option<Signal>,
     /// Closes what is left, once all jobs are over.
     finish: Option<TimerId>,
@@ -158,7 +158,7 @@ fn start(reactor: &mut Context<Shell>, shell: &mut Shell, number: usize) {
     }
 }
 
-/// What becomes of a job that has ended, or could not be started. The last one to be over ends us.
+/// A job has ended, or could not be started: it is restarted or reported. The last one ends us.
 fn ended(reactor: &mut Context<Shell>, shell: &mut Shell, number: usize, how: &str, code: i32) {
     let job = &mut shell.jobs[number];
     if code != 0 && shell.ending.is_none() && job.failures < shell.restarts {
@@ -180,7 +180,7 @@ fn ended(reactor: &mut Context<Shell>, shell: &mut Shell, number: usize, how: &s
     }
 }
 
-/// Ends us a little later, when all jobs are over: begins anew with each time that pipes are read
+/// Ends us a little later, when all jobs are over: the wait begins again each time pipes are read
 /// again, so that nothing a command has said is lost.
 fn finish_soon(reactor: &mut Context<Shell>, shell: &mut Shell) {
     if !shell.is_over() {
@@ -197,14 +197,14 @@ fn finish_soon(reactor: &mut Context<Shell>, shell: &mut Shell) {
     }));
 }
 
-/// Closes what still holds the loop: pipes that nobody but strangers has, and our stdout.
+/// Closes what still holds the loop: pipes that only strangers have, and our stdout.
 fn finish(reactor: &mut Context<Shell>, shell: &Shell) {
     each_pipe(reactor, shell, |reactor, pipe| pipe.close(reactor));
     shell.out.close(reactor);
 }
 
 /// The first signal goes on to all that run; the second kills them. One that comes when none does
-/// ends us, whoever has not read our lines yet.
+/// ends us, even if our lines are not all read yet.
 fn pass_on(reactor: &mut Context<Shell>, shell: &mut Shell, signal: Signal) {
     let signal = if shell.ending.is_none() { signal } else { Signal::KILL };
     shell.ending.get_or_insert(signal);

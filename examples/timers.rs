@@ -3,7 +3,7 @@
 //! Run:  cargo run --release --example timers
 //! Then: cargo run --release --example timers -- --fast        the same on a clock that jumps
 //! See:  four repeating timers of 100 ms. The third run of `work` takes 250 ms, and nothing else
-//!       runs meanwhile: there is one thread. What is overdue then each policy makes up its way.
+//!       runs meanwhile: there is one thread. Each policy makes up for the rest in its own way.
 //! Look: the three `Missed` in `arm`; and `take_time`, all that `--fast` changes besides the clock.
 //! Next: let `work` take 1,200 ms and count; a watchdog that `idle` re-arms when something happens.
 

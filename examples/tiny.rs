@@ -122,7 +122,7 @@ fn accept(tiny: &mut Loop, listener: &TcpListener, echoed: &Rc<Cell<usize>>) -> 
             Ok(()) | Err((ErrorKind::ConnectionAborted, _)) => {}
             Err((ErrorKind::WouldBlock, _)) => return true,
             Err((_, error)) => {
-                // Shortcut: if it is out of descriptors, whoever is left in the queue of the kernel
+                // Shortcut: if it is out of descriptors, a client left in the queue of the kernel
                 // waits there until one more client comes. -> net/accept.rs
                 say(&format!("cannot accept: {error}"));
                 return true;
@@ -143,8 +143,8 @@ fn accept(tiny: &mut Loop, listener: &TcpListener, echoed: &Rc<Cell<usize>>) -> 
 ///   edge-triggered    ready             (silent)  (silent)        ready
 /// ```
 ///
-/// So who stops early, by edges, may wait for ever: the client sends nothing more before it has
-/// its echo of those 100 bytes.
+/// So a reader that stops early, by edges, may wait without end: the client sends nothing more
+/// before it has its echo of those 100 bytes.
 fn echo(
     stream: &mut TcpStream,
     buffer: &mut [u8],

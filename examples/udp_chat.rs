@@ -3,11 +3,11 @@
 //! Run:  cargo run --release --example udp_chat
 //! Then: nc -u 127.0.0.1 7001     in three terminals, and type in each: lines, /who, /quit
 //! See:  who says something joins, who is silent for a minute (`--timeout SECONDS`) has left: there
-//!       is no other way to know. End a client with ^C: the others hear of it only then.
-//! Look: `Chat::heard`. A member is an address and a timer, and all that keeps the one is putting off
-//!       the other. There is no accept, no close, and no queue: a line that does not go is lost.
-//! Next: number the lines and let clients ask for those that they missed; names; ask whoever joins
-//!       for a word sent back before telling it anything: senders' addresses may be lies.
+//!       is no other way to know. End a client with ^C: the others learn it only then.
+//! Look: `Chat::heard`. A member is an address and a timer, and stays as long as its lines re-arm
+//!       the timer. There is no accept, no close, and no queue: a line that does not go is lost.
+//! Next: number the lines and let clients ask for those that they missed; names; ask each who joins
+//!       to send a word back before it gets anything: senders' addresses may be false.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -45,7 +45,7 @@ struct Chat {
 
 struct Member {
     silence: TimerId,
-    /// Our address as the member knows it, if that is known: it hears no other.
+    /// Our address as the member knows it, if that is known: it accepts no other.
     ours: Option<IpAddr>,
 }
 
@@ -89,7 +89,7 @@ impl Chat {
             }
         }
         match &*line {
-            "" => {} // Only to be heard of.
+            "" => {} // Only a sign of life.
             "/quit" => self.leave(reactor, from),
             "/who" => {
                 let line = format!("* {} are here, you are {from}\n", self.members.len());

@@ -105,7 +105,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
     Ok(())
 }
 
-/// A password is hashed. Inline, all clients wait for it; as a job, only whoever logs in.
+/// A password is hashed. Inline, all clients wait for it; as a job, only the one who logs in.
 fn log_in(reactor: &mut Context<Server>, server: &mut Server) {
     let rounds = server.rounds;
     if server.inline {

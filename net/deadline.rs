@@ -12,7 +12,7 @@ use crate::reactor::{Context, SourceId};
 use crate::timers::Tick;
 
 /// Returns true if a limit may be up before the armed deadline. Traffic puts limits off; only the
-/// wait for the peer to take bytes begins anew. `sent` is true if all is sent.
+/// wait for the peer to take bytes begins again. `sent` is true if all is sent.
 #[inline]
 pub(super) fn needs_arming(conn: &Conn, sent: bool) -> bool {
     !conn.has(mark::ARMED) || !sent && conn.seat.write_timeout.is_some()

@@ -108,7 +108,7 @@ impl Drain {
 
 /// A source that a drain is to reach, although it is no connection yet: a handshake.
 pub trait Drainable: 'static {
-    /// From now on, what becomes of it is to be drained.
+    /// From now on, the connection that it becomes is to be drained.
     fn drain(&mut self);
 }
 

@@ -164,7 +164,7 @@ fn keep_flushed<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>, sent: 
 }
 
 /// Sends as much as the kernel takes, and notes when bytes went and came. Returns true if nothing
-/// is left, `None` if the connection has gone. If a limit needs the time, the clock is read anew:
+/// is left, `None` if the connection has gone. If a limit needs the time, the clock is read again:
 /// callbacks may have taken long since the turn's `now`, and so no limit is up early.
 #[inline]
 pub(super) fn flush<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> Option<bool> {

@@ -44,7 +44,7 @@ pub struct Limits {
     pub idle_timeout: Option<Duration>,
     /// The longest time in which the handler consumes nothing; bytes given back as an incomplete
     /// frame do not count, so it also stops a peer that sends a frame byte by byte. It does not run
-    /// while reading is paused and begins anew when it is resumed. None.
+    /// while reading is paused and begins again when it is resumed. None.
     pub read_timeout: Option<Duration>,
     /// The longest time that unsent bytes may wait without the peer taking any. None.
     pub write_timeout: Option<Duration>,

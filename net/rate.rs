@@ -190,7 +190,7 @@ impl Rate {
 /// A connection's side of it. While a rate delays reading, `progress` holds the tick at which it
 /// may go on (for sending: the outbox's `since`). Nothing else uses the field during that time.
 impl Conn {
-    /// The rates may have changed, so a connection that was delayed asks anew.
+    /// The rates may have changed, so a connection that was delayed asks again.
     pub(super) fn forget_rates(&mut self) {
         if self.has(mark::SLOWED_IN) && !self.has(mark::PAUSED) {
             self.marks |= mark::RESUMED;

@@ -35,7 +35,7 @@ pub(super) fn receive<S: 'static>(
     let Some(conn) = reactor.get_mut(id) else { return false };
     let mut reading = Reading {
         left: conn.seat.read_bytes_in_turn(callbacks),
-        // After a short read the kernel has no more. It is asked all the same when the peer has
+        // After a short read the kernel has no more. It is asked again if the peer has
         // closed, which the next read reports, and on Windows, where only `WouldBlock` arms the next
         // edge.
         to_the_end: cfg!(windows) || ready.intersects(TO_THE_END),
@@ -66,7 +66,7 @@ pub(super) fn receive<S: 'static>(
 }
 
 /// Reading was resumed: what was given back before the pause comes again, and the read timeout begins
-/// anew; it may not even be armed.
+/// again; it may not even be armed.
 fn deliver_resumed<S: 'static>(
     reactor: &mut Context<S>,
     state: &mut S,

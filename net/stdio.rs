@@ -6,7 +6,7 @@
 //! A loop needs descriptors that do not block, and that is a property of the *open file
 //! description* (open(2)), which our stdin shares with the shell that started us and with all other
 //! programs it started. If a shell's terminal is made non-blocking, other programs see it as ended
-//! or broken. So pipes and terminals are opened anew through `/proc/self/fd`, for a description of
+//! or broken. So pipes and terminals are opened again through `/proc/self/fd`, for a description of
 //! our own:
 //!
 //! ```text
@@ -17,7 +17,7 @@
 //!
 //! Where that does not work (not Linux, no `/proc`, another user's terminal after su(1), a socket)
 //! the shared one is changed, and restored when the stream is dropped; a process that is killed
-//! restores nothing. Regular files are never opened anew: the position belongs to the description.
+//! restores nothing. Regular files are never opened again: the position belongs to the description.
 //!
 //! # Read next
 //! `../process/child/mod.rs`: other programs, by their stdin and stdout.
@@ -120,7 +120,7 @@ fn inherited(fd: BorrowedFd<'_>, write: bool) -> io::Result<Side> {
     }
 }
 
-/// The same file, opened anew, if that has no other effect on such a file.
+/// The same file, opened again, if that has no other effect on such a file.
 fn reopened(shared: &File, write: bool) -> Option<File> {
     let kind = shared.metadata().ok()?;
     let is_terminal = || shared.is_terminal() && kind.rdev() != PTMX;

@@ -36,7 +36,7 @@ pub trait Transport: Source + fmt::Debug + Any {
     /// `WouldBlock` when there is no room now; any other ends the connection.
     fn write(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize>;
 
-    /// Tells the peer that nothing more will be written.
+    /// Announces to the peer that nothing more will be written.
     ///
     /// # Errors
     /// The peer is gone.
@@ -123,7 +123,7 @@ pub trait Transport: Source + fmt::Debug + Any {
         false
     }
 
-    /// Returns true if the peer wants to hear of the end even where this end is dropped, and nobody
+    /// Returns true if the end is announced to the peer even where this end is dropped, and nobody
     /// waits for an answer: TLS sends a close_notify (RFC 8446, 6.1).
     fn says_goodbye(&self) -> bool {
         false

@@ -64,7 +64,7 @@ pub(super) enum Parcel {
 /// Brings parcels from one end of a wire to the other.
 pub(super) trait Carrier: fmt::Debug {
     /// Hands a parcel to [`Wire::arrive`], now or later. Parcels for one end arrive in the order in
-    /// which they were sent, but for a reset, which may overtake.
+    /// which they were sent, except a reset, which may overtake.
     fn carry(&self, wire: &Rc<Wire>, to: usize, parcel: Parcel);
 
     /// How many of `count` bytes one read or write moves; 1 at least.

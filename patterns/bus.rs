@@ -6,8 +6,8 @@
 //! listener subscribes to the type. There are two ways to send an event:
 //!
 //! ```text
-//!   publish(event)       into a lane of the event queue, heard in the next turn (R2, R7)
-//!   emit(state, &event)  heard now, inside this call
+//!   publish(event)       into a lane of the event queue, delivered in the next turn (R2, R7)
+//!   emit(state, &event)  delivered now, inside this call
 //!
 //!   topics, by type            listeners, by priority, then in the order of subscribing
 //!   ┌─────────┐
@@ -20,22 +20,21 @@
 //! Each is cited by a test in `tests/patterns/bus.rs`.
 //!
 //! * **B1** Listeners are called by priority, and in the order of subscribing in each.
-//! * **B2** The listeners that were subscribed when an event was sent hear it. A listener that is
+//! * **B2** The listeners that were subscribed when an event was sent get it. A listener that is
 //!   unsubscribed before its turn comes, also by another listener of the event, is not called. One
-//!   that subscribes after the event was sent hears the next event.
+//!   that subscribes after the event was sent gets the next event.
 //! * **B3** `emit` is a function that the caller calls, and the listeners are functions that it
 //!   calls: part of the callback that emits. A published event is one callback of the loop, with
 //!   its listeners as parts. Callbacks that listeners defer run after it (R1, R2).
-//! * **B4** A listener may emit, also the same event, which is then heard before the outer emit
+//! * **B4** A listener may emit, also the same event, which is then delivered before the outer emit
 //!   goes on. A listener that runs was taken out of its slot and is not entered again: it does not
-//!   hear events emitted while it runs. At most [`LISTENERS_NESTED`] are nested.
-//! * **B5** If a listener panics, all others still hear the event. By [`PanicPolicy::Drop`] it is
+//!   get events emitted while it runs. At most [`LISTENERS_NESTED`] are nested.
+//! * **B5** If a listener panics, all others still get the event. By [`PanicPolicy::Drop`] it is
 //!   dropped, the others are called and `emit` returns. Otherwise the panic passes through: through
 //!   `emit`, to its caller, as through any function; out of `run`, if the event was published, and
 //!   the listeners behind the one that panicked are called when the loop is run again (R9).
-//! * **B6** An event without listeners is counted in
-//!   [`Context::unheard`]. It costs no allocation and no place in
-//!   the queue.
+//! * **B6** An event without listeners is counted in [`Context::unheard`]. It costs no allocation
+//!   and no place in the queue.
 //! * **B7** Listeners do not hold the loop (R8).
 //!
 //! # Left out
@@ -58,7 +57,7 @@ use topic::{AnyTopic, Callback, Delivery, Key, Listener, Topic, TypeHasher};
 
 mod topic;
 
-/// Listeners that may be nested on the stack, each emitting an event that the next one hears (B4).
+/// Listeners that may be nested on the stack, each emitting an event that the next one gets (B4).
 /// Far below the limit of a thread's stack (2 MiB at least), far above any intended use.
 pub const LISTENERS_NESTED: usize = 64;
 
@@ -77,12 +76,12 @@ struct Bus {
     numbered: u64,
     /// Listeners on the stack.
     nested: Rc<Cell<usize>>,
-    /// Events that nobody heard.
+    /// Events without a listener.
     unheard: u64,
 }
 
 impl Bus {
-    /// Begins to deliver an event; `None`, and counted, if nobody listens.
+    /// Begins to deliver an event; `None`, and counted, if it has no listener.
     #[inline]
     fn delivery<S: 'static, E: 'static>(&mut self) -> Option<Delivery<S, E>> {
         let topic = self.topics.get(&TypeId::of::<E>()).filter(|topic| topic.len() > 0);
@@ -180,7 +179,7 @@ impl<S: 'static> Context<S> {
         topic.map_or(0, |topic| topic.len())
     }
 
-    /// Events that nobody heard, since the reactor was made.
+    /// Events that had no listener, since the reactor was made.
     pub fn unheard(&self) -> u64 {
         self.extension_ref::<Bus>().map_or(0, |bus| bus.unheard)
     }

@@ -5,7 +5,7 @@
 //!
 //! The bucket counts in *parts*. An operation costs as many parts as the period has nanoseconds,
 //! and each nanosecond brings as many parts as there may be operations in a period. These are whole
-//! numbers, so nothing is rounded and nothing drifts, whatever the period and the times of calls.
+//! numbers, so nothing is rounded and nothing drifts, with any period and any times of calls.
 //!
 //! ```text
 //!   3 in a second:  a millisecond brings 3 million parts, an operation costs 1000 million

@@ -4,7 +4,7 @@
 //! program of sockets and timers.
 //!
 //! | one value that comes later | [`Promise`] |
-//! | what happened, for whoever wants to hear it | the bus: [`Context::subscribe`](crate::Context::subscribe) |
+//! | what happened, for all who subscribe | the bus: [`Context::subscribe`](crate::Context::subscribe) |
 //! | named work with a schedule | [`tasks`] |
 //! | trying again, with pauses | [`Backoff`] |
 //! | how often at most | [`Limiter`] |

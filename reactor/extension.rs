@@ -7,7 +7,7 @@ use std::any::{Any, TypeId};
 
 use super::Context;
 
-/// A few values, told apart by their types. Looked through from the front: there are a handful.
+/// A few values, one of each type. Looked through from the front: there are a handful.
 #[derive(Default)]
 pub(super) struct Extensions(Vec<(TypeId, Box<dyn Any>)>);
 

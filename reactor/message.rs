@@ -2,7 +2,7 @@
 //!
 //! Knows a source's type; what a message means is for that type to say. [`Context::resume`] may be
 //! called by anybody, so a source cannot trust what it is resumed with. A message has a type of its
-//! own, and whoever cannot make a value of that type cannot send one.
+//! own, and code that cannot make a value of that type cannot send one.
 
 use super::{Context, Readiness, Resumer, SourceId};
 

@@ -1,6 +1,6 @@
 //! A callback that another one calls: a part of it, in the trace and when it panics.
 //!
-//! Knows what the loop notes of the callback that runs; never mentions who calls whom.
+//! Knows what the loop notes of the callback that runs; never mentions the two callbacks' purpose.
 
 use std::any::Any;
 
@@ -51,8 +51,8 @@ impl<S: 'static> Context<S> {
         result
     }
 
-    /// For authors of patterns: calls `run` on behalf of others. Should it panic, what is dropped by
-    /// [`PanicPolicy::Drop`] is not the source whose callback this is.
+    /// For authors of patterns: calls `run` on behalf of others. If it panics,
+    /// [`PanicPolicy::Drop`] does not drop the source whose callback this is.
     pub fn call_for_others<R>(&mut self, run: impl FnOnce(&mut Context<S>) -> R) -> R {
         let running = std::mem::replace(&mut self.running, Subject::None);
         let result = run(self);

@@ -48,7 +48,7 @@ pub enum Kind {
     RunJob,
     /// A hook begins.
     RunHook,
-    /// A listener of the bus begins, as a part of the callback that tells the event.
+    /// A listener of the bus begins, as a part of the callback that sends the event.
     RunNested,
     /// Of the callbacks on the stack, the one that began last has returned. Argument: microseconds,
     /// by the loop's clock.

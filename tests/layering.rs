@@ -1,5 +1,6 @@
 //! What the sources may not say: each layer knows only those below it, each program names the
-//! features that it needs, and no test starts a client that a machine may not have.
+//! features that it needs, and no test starts a client that a machine may not have. Comments use plain
+//! words, and the glossary speaks only of what there is.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -407,4 +408,282 @@ fn tests_are_skipped_without_their_clients() {
     assert_eq!(client("let nc = std::process::Command::new(\"nc\").arg(x);"), Some("nc"));
     assert_eq!(client("Command::new(\"sh\").args([\"-c\", code])"), None);
     assert_eq!(client("Command::new(python)"), None);
+}
+
+/// Words that comments and pages were cleared of, and what to write instead. Most are riddles to a
+/// reader whose first language is another. With `///` in front a word must not begin a doc comment,
+/// with `;` not the second half of a sentence.
+const GIVEN_UP: [(&str, &str); 60] = [
+    ("told", "gets, receives, learns; an event is delivered"),
+    ("tell", "deliver, report, announce, say"),
+    ("tells", "delivers, reports, announces, says"),
+    ("hear", "receive, get"),
+    ("hears", "receives, gets"),
+    ("heard", "received, got"),
+    ("/// whether", "\"Returns true if\"; for a field \"True if\""),
+    ("; whether", "a sentence of its own: \"Returns true if\""),
+    ("whether that", "a sentence with a subject"),
+    ("whom", "a noun: which client, which server"),
+    ("whoever", "a noun: the client that, the code that"),
+    ("for ever", "forever, or without end"),
+    ("ever after", "from then on"),
+    ("in vain", "without success, or what is missing"),
+    ("for want of", "if there is no"),
+    ("but for", "except"),
+    ("nobody but", "only"),
+    ("all but", "everything except, or nearly"),
+    ("as good as", "nearly, or counts as"),
+    ("all the same", "nevertheless, or equal"),
+    ("becomes of", "a sentence with the result as its subject"),
+    ("become of", "a sentence with the result as its subject"),
+    ("should it", "if it"),
+    ("should a", "if a"),
+    ("should the", "if the"),
+    ("should nothing", "if nothing"),
+    ("answers how", "returns how"),
+    ("were it", "if it were"),
+    ("be it", "or"),
+    ("as it were", "nothing"),
+    ("come what may", "always"),
+    ("shall", "must, will, or is to"),
+    ("anew", "again, or from zero"),
+    ("afresh", "again, or from zero"),
+    ("good-bye", "close, or announce the end"),
+    ("goodbye", "close, or announce the end"),
+    ("lest", "so that … not"),
+    ("thereby", "so"),
+    ("therein", "in it"),
+    ("thereof", "of it"),
+    ("wherein", "in which"),
+    ("whereby", "by which"),
+    ("whereof", "of which"),
+    ("whence", "from where"),
+    ("whither", "to where"),
+    ("hence", "so"),
+    ("henceforth", "from now on"),
+    ("hitherto", "until now"),
+    ("till", "until"),
+    ("thus", "so"),
+    ("upon", "on"),
+    ("amid", "in the middle of"),
+    ("amidst", "in the middle of"),
+    ("whilst", "while"),
+    ("albeit", "although"),
+    ("save for", "except"),
+    ("let alone", "a sentence of its own"),
+    ("no sooner", "as soon as"),
+    ("by and by", "later"),
+    ("ought", "should, must"),
+];
+
+/// The words of a source's comments, or of a page, each with its line, in lower case. What stands in
+/// backquotes is one word, a backquote, and so are code (a picture is none) and each end of a part of
+/// a sentence: no phrase reaches across it.
+fn comment_words(text: &str, is_page: bool) -> Vec<(usize, String)> {
+    let mut words = Vec::new();
+    let (mut in_block, mut is_picture, mut in_docs) = (false, false, false);
+    for (number, line) in (1..).zip(text.lines()) {
+        let start = line.trim_start();
+        let comment = match start.strip_prefix("//") {
+            _ if is_page => Some(line),
+            Some(comment) => Some(comment.trim_start_matches(['/', '!'])),
+            None => {
+                words.push((number, "`".to_owned()));
+                line.split_once(" // ").map(|(_, comment)| comment)
+            }
+        };
+        let is_docs = !is_page && start.starts_with("///");
+        if is_docs && !in_docs {
+            words.push((number, "///".to_owned()));
+        }
+        in_docs = is_docs;
+        let is_fence = comment.is_some_and(|comment| comment.trim_start().starts_with("```"));
+        in_block ^= is_fence;
+        is_picture = if is_fence { line.ends_with("```text") } else { is_picture };
+        let is_text = !is_fence && (!in_block || is_picture);
+        let comment = comment.filter(|_| is_text).unwrap_or("`");
+        for (nth, piece) in comment.split('`').enumerate() {
+            let apart = |text: &str| text.replace(';', " ; ").replace(['.', ':', ','], " ` ");
+            let piece = if nth % 2 == 0 { apart(piece) } else { "`".to_owned() };
+            let plain = piece.split_whitespace().map(|word| {
+                word.trim_matches(|c: char| !c.is_alphanumeric() && c != ';' && c != '`')
+            });
+            words.extend(plain.map(|word| (number, word.to_lowercase())));
+        }
+    }
+    words
+}
+
+/// The given-up words in a text: the line, the word, and what to write instead.
+fn given_up(text: &str, is_page: bool) -> Vec<(usize, &'static str, &'static str)> {
+    let words = comment_words(text, is_page);
+    let first: BTreeSet<&str> = GIVEN_UP.iter().filter_map(|(p, _)| p.split(' ').next()).collect();
+    let at = |from: usize, phrase: &str| {
+        let mut rest = words[from..].iter();
+        let is_next = |word| rest.next().is_some_and(|(_, found)| found == word);
+        phrase.split(' ').all(is_next)
+    };
+    let begun = words.iter().enumerate().filter(|(_, (_, word))| first.contains(&**word));
+    let found = begun.flat_map(|(from, (line, _))| {
+        let phrases = GIVEN_UP.iter().filter(move |(phrase, _)| at(from, phrase));
+        phrases.map(|(phrase, instead)| (*line, *phrase, *instead))
+    });
+    found.collect()
+}
+
+#[test]
+fn words_that_were_given_up_do_not_come_back() {
+    let pages = ["README.md", "CONTRIBUTING.md", "glossary.md", "lib.rs"];
+    let folders = FLOORS.map(|(floor, _)| floor).into_iter().chain(["examples"]);
+    let files = folders.flat_map(|folder| sources(&home().join(folder)));
+    let files = files.chain(pages.map(|page| home().join(page)));
+    let mut found = Vec::new();
+    for file in files.filter(|file| file.extension().is_some_and(|end| end == "rs" || end == "md"))
+    {
+        let text = fs::read_to_string(&file).unwrap();
+        let is_page = file.extension().is_some_and(|end| end == "md");
+        let name = file.strip_prefix(home()).unwrap_or(&file).display();
+        for (line, word, instead) in given_up(&text, is_page) {
+            found.push(format!("{name}:{line}: {word:?}; instead: {instead}"));
+        }
+    }
+    assert!(found.is_empty(), "{} given-up words:\n{}", found.len(), found.join("\n"));
+}
+
+#[test]
+fn the_check_finds_a_given_up_word_in_a_comment_and_nowhere_else() {
+    let words = |text| {
+        let found = given_up(text, false).into_iter();
+        found.map(|(line, word, _)| (line, word)).collect::<Vec<_>>()
+    };
+    assert_eq!(words("//! One line.\n//! The handler is Told, once."), [(2, "told")]);
+    assert_eq!(words("/// Whether it is open.\nfn is_open() {}"), [(1, "/// whether")]);
+    assert_eq!(words("/// Sends it; whether all went.\n"), [(1, "; whether")]);
+    assert_eq!(words("    // It is done for\n    // want of room."), [(1, "for want of")]);
+    assert_eq!(words("let x = 1; // Kept (for ever)."), [(1, "for ever")]);
+    assert_eq!(given_up("A page says whom.", true).len(), 1);
+    // Code, a name in backquotes, a block, another line's end, and a longer word.
+    assert!(words("let told = \"told\";\n/// See `told`.\nfn told() {}").is_empty());
+    assert!(words("/// ```\n/// told(1);\n/// ```\n/// It says whether it is open.").is_empty());
+    assert!(words("x(); // It is for\ny(); // ever, and thusly").is_empty());
+    assert!(given_up("```sh\n told\n```\n", true).is_empty());
+    assert_eq!(words("//! ```text\n//!   a ──told──▶ b\n//! ```"), [(2, "told")]);
+    let is_lower = |word: &str| word == word.to_lowercase();
+    assert!(GIVEN_UP.iter().all(|(word, instead)| is_lower(word) && !instead.is_empty()));
+}
+
+/// An entry of the glossary: its terms, and the code that is named in front of the colon, which is
+/// what the term is, and behind it. What other loops call it is left out.
+struct Entry {
+    terms: Vec<String>,
+    is: Vec<String>,
+    names: Vec<String>,
+}
+
+/// Every second piece of a text, from the second on: what stands between these marks.
+fn between(text: &str, mark: &str) -> Vec<String> {
+    text.split(mark).skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+fn entries(page: &str) -> Vec<Entry> {
+    let entries = page.split("\n* ").skip(1).map(|entry| {
+        let entry = entry.split("\n#").next().unwrap_or_default().replace("\n ", "");
+        let ours = entry.split("*Elsewhere*").next().unwrap_or_default();
+        let (head, body) = ours.split_once(": ").unwrap_or((ours, ""));
+        let [is, names] = [head, body].map(|text| between(text, "`"));
+        Entry { terms: between(head, "**"), is, names }
+    });
+    entries.collect()
+}
+
+fn name_of(text: &str) -> &str {
+    text.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default()
+}
+
+/// The names that a text makes public: of items and fields, of what an enum or a trait consists of,
+/// and of what is taken over from another crate.
+fn public_names(text: &str) -> BTreeSet<&str> {
+    let mut names = BTreeSet::new();
+    let mut in_body = false;
+    for line in text.lines() {
+        let item = line.trim_start();
+        in_body &= line != "}";
+        in_body |= ["pub enum ", "pub trait "].iter().any(|start| line.starts_with(start));
+        let public = item.strip_prefix("pub ");
+        if let Some(used) = public.and_then(|item| item.strip_prefix("use ")) {
+            names.extend(used.split(|c: char| !c.is_alphanumeric() && c != '_'));
+        } else if public.is_some() || in_body {
+            let item = public.unwrap_or(item);
+            let kinds =
+                ["const fn ", "fn ", "struct ", "enum ", "trait ", "type ", "const ", "mod "];
+            let named = kinds.iter().find_map(|kind| item.strip_prefix(kind)).unwrap_or(item);
+            names.insert(name_of(named));
+        }
+    }
+    names
+}
+
+fn all_floors() -> String {
+    FLOORS.iter().map(|(floor, _)| floor_text(floor)).collect()
+}
+
+#[test]
+fn the_glossary_names_only_what_there_is() {
+    let page = fs::read_to_string(home().join("glossary.md")).unwrap();
+    let text = all_floors();
+    let (public, all) = (public_names(&text), words(&text));
+    let entries = entries(&page);
+    assert!(entries.len() > 100, "{} entries", entries.len());
+    let parts = |code: &String| -> Vec<String> {
+        let words = code.split(|c: char| !c.is_alphanumeric() && c != '_');
+        words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
+    };
+    for Entry { terms, is, names } in &entries {
+        for name in is.iter().flat_map(parts) {
+            assert!(public.contains(&*name), "{terms:?}: {name} is not public");
+        }
+        for name in names.iter().flat_map(parts) {
+            // A file is a path from the root.
+            let is_there = all.contains(&name) || page.contains(&format!("/{name}."));
+            assert!(
+                is_there || name == "rs" || home().join(&name).exists(),
+                "{terms:?}: no {name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn each_term_of_the_glossary_has_one_entry_under_its_floor() {
+    let page = fs::read_to_string(home().join("glossary.md")).unwrap();
+    let mut seen = BTreeSet::new();
+    for Entry { terms, .. } in entries(&page) {
+        assert!(!terms.is_empty(), "an entry begins with its term, in bold");
+        for term in terms.iter().flat_map(|terms| terms.split(", ")) {
+            assert!(seen.insert(term.to_owned()), "{term} has two entries");
+        }
+    }
+    let floors: Vec<_> = page.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    let floors = floors.join(" ").to_lowercase();
+    let at: Vec<_> = FLOORS.map(|(floor, _)| floors.find(floor)).into();
+    assert!(at.is_sorted() && at[0].is_some(), "the floors, from the bottom: {floors}");
+}
+
+#[test]
+fn the_check_of_the_glossary_reads_an_entry() {
+    let page = "# A\n\n## B\n\n* **a (of b)** (`X::y`): see `z`, or\n  **c**. *Elsewhere*: `uv_q`.\n\n## C\n\n* **d**: e\n";
+    let entries = entries(page);
+    let [first, second] = &entries[..] else { panic!("{} entries", entries.len()) };
+    assert_eq!((&*first.terms, &*first.is), (&["a (of b)".into()][..], &["X::y".into()][..]));
+    assert_eq!((&*first.names, &*second.terms), (&["z".into()][..], &["d".into()][..]));
+    let text = "pub enum E {\n    Variant(u8),\n}\nstruct Hidden {\n    pub field: u8,\n    own: u8,\n}\n\
+        pub trait T {\n    fn method(&self);\n}\nimpl E {\n    pub const fn new() {}\n    fn private() {}\n}\n\
+        pub(crate) fn inner() {}\npub use mio::Interest;\n";
+    let names = public_names(text);
+    for name in ["E", "Variant", "field", "T", "method", "new", "Interest"] {
+        assert!(names.contains(name), "{name}");
+    }
+    for name in ["Hidden", "own", "private", "inner"] {
+        assert!(!names.contains(name), "{name}");
+    }
 }

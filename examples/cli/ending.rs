@@ -15,7 +15,7 @@ use super::say;
 /// How long those that are being served may still take when the server is to end.
 pub const GRACE: Duration = Duration::from_secs(5);
 
-/// Whether a server has begun to end.
+/// True once a server has begun to end.
 #[derive(Clone, Default)]
 pub struct Ending(Rc<Cell<bool>>);
 
@@ -123,7 +123,7 @@ mod unix {
             })?;
             reactor.unref(id);
         }
-        // A parent may have left them blocked, and then nobody would ever hear them.
+        // A parent may have left them blocked, and then they would never arrive.
         [Signal::SIGINT, Signal::SIGTERM].into_iter().collect::<SigSet>().thread_unblock()?;
         Ok(())
     }

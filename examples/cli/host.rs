@@ -25,7 +25,7 @@ fn run_by_host<S: 'static>(reactor: &mut Reactor<S>, state: &mut S) -> std::io::
     use rustix::io::Errno;
 
     while !reactor.take_stop() && reactor.is_alive() {
-        // For ever, if that is longer than the system can wait.
+        // Without a limit, if that is longer than the system can wait.
         let wait = reactor.next_wait().and_then(|wait| Timespec::try_from(wait).ok());
         match poll(&mut [PollFd::new(reactor, PollFlags::IN)], wait.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}

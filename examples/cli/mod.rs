@@ -25,7 +25,7 @@ pub use host::run;
 pub use output::{say, warn};
 
 /// How often the kernel asks a silent client of a server whether it is there. One that has vanished,
-/// its cable cut, sends no FIN and would be served for ever. Linux closes it after nine questions
+/// its cable cut, sends no FIN and would be served forever. Linux closes it after nine questions
 /// without an answer, some two and a half minutes in all.
 pub const KEEPALIVE: Duration = Duration::from_secs(15);
 
@@ -42,7 +42,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// Whether a switch was given.
+    /// Returns true if a switch was given.
     pub fn has(&self, switch: &str) -> bool {
         self.switches.iter().any(|given| given == switch)
     }

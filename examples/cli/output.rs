@@ -1,4 +1,4 @@
-//! Lines of a server, and of the log: whoever does not read them holds up nobody.
+//! Lines of a server, and of the log: a reader that does not read them holds up nobody.
 //!
 //! A write to a pipe that is full waits, and with it the loop and all clients; if the pipe is
 //! non-blocking, or the disk full, or the reader gone, it fails. None of that is a reason to stop

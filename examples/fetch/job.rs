@@ -29,7 +29,7 @@ impl Job {
     }
 }
 
-/// Whether no job before this one still writes to the same output.
+/// Returns true if no job before this one still writes to the same output.
 pub fn has_turn(jobs: &[Job], at: usize) -> bool {
     jobs[..at].iter().all(|before| before.ended || before.out != jobs[at].out)
 }

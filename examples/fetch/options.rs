@@ -40,7 +40,7 @@ pub fn parse() -> Args {
     cli::parse_values(USAGE, &OPTIONS, &SWITCHES)
 }
 
-/// The client, with its limits, its proxy and whom it trusts.
+/// The client, with its limits, its proxy and the certificates that it trusts.
 pub fn client<S: 'static>(args: &Args) -> Result<Client<S>, String> {
     let total_timeout = args.number("--max-time").map(Duration::from_secs);
     let mut client = Client::new().limits(ClientLimits { total_timeout, ..Default::default() });

@@ -53,7 +53,7 @@ impl Progress {
     fn draw(&mut self, text: &str) {
         if self.drawn > 0 || !text.is_empty() {
             let (width, end) = (self.drawn, if text.is_empty() { "\r" } else { "" });
-            let _ = write!(stderr(), "\r{text:width$}{end}"); // Nobody to tell if that fails.
+            let _ = write!(stderr(), "\r{text:width$}{end}"); // It may fail: nothing is lost.
             self.drawn = text.len();
         }
     }

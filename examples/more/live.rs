@@ -4,11 +4,11 @@
 //! Then: open http://127.0.0.1:8080/ in a browser, or two; or
 //!       curl -N 127.0.0.1:8080/events       and, in another terminal,
 //!       curl -d 'hello from curl' 127.0.0.1:8080/say
-//! See:  everybody hear it at once. Stop the server and start it again: the page finds it. Pause a
-//!       column, say something, resume it: the page says what it has heard, and is told the rest.
+//! See:  all get it at once. Stop the server and start it again: the page finds it. Pause a
+//!       column, say something, resume it: the page says what it has seen, and gets the rest.
 //! Look: `catch_up` in live/reader.rs. A reader is a place in the history and not a queue, so a
-//!       slow one costs no memory. If the history has dropped some news meanwhile, the reader is
-//!       told how much it has missed.
+//!       slow one costs no memory. If the history has dropped some news meanwhile, the reader
+//!       learns how much it has missed.
 //! Next: rooms (`/events/{room}`); names; ids that go on after a restart. A browser opens six
 //!       connections to a server, and each page takes two: what does the fourth page do?
 
@@ -49,7 +49,7 @@ const TEXT_BYTES_MAX: usize = 1000;
 const COME_BACK: Duration = Duration::from_secs(1);
 
 /// Published when there is news. The news itself is in the history: who comes after this is
-/// published and before it is delivered misses nothing, and hears nothing twice.
+/// published and before it is delivered misses nothing, and gets nothing twice.
 struct News;
 
 #[derive(Default)]
@@ -153,7 +153,7 @@ impl Live {
         }
     }
 
-    /// A new reader's number and place. The reader says what it has heard in the address, or in a
+    /// A new reader's number and place. The reader says what it has seen in the address, or in a
     /// header, as a browser does that has lost its event stream.
     fn admit(&mut self, request: &Request<'_>) -> (u64, u64) {
         self.readers += 1;

@@ -103,7 +103,7 @@ fn agreed(stream: &Stream) -> String {
     format!("{} {}{resumed}", tls.version(), tls.cipher_suite())
 }
 
-/// A certificate that nobody but itself vouches for, and its key.
+/// A certificate that only vouches for itself, and its key.
 fn made(save: Option<&str>) -> Result<(Vec<u8>, Vec<u8>), String> {
     let names = ["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
     let made = rcgen::generate_simple_self_signed(names);

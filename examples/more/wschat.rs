@@ -6,11 +6,11 @@
 //!       and type {"text": "hello"}
 //! See:  who is there, who comes and goes. Stop the server and start it again: the pages come back
 //!       by themselves, under their names.
-//! Look: `tell`. What is said is made once, as JSON and as a frame, however many hear it. Who is
-//!       here is said once, to whoever comes, and from then on what changes: were all told the whole
+//! Look: `tell`. What is said is made once, as JSON and as a frame, however many get it. The list
+//!       of members is sent once, to each who comes, and then only changes: if all got the whole
 //!       list each time, a thousand who come would cost gigabytes. A member who does not read is let
 //!       go when 4 MiB wait for him.
-//! Next: the last ten lines for whoever comes; rooms by path; signed cookies for the names.
+//! Next: the last ten lines for each who comes; rooms by path; signed cookies for the names.
 
 use std::slice;
 
@@ -66,7 +66,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
         move |reactor, chat: &mut Chat, request, reply| match request.path() {
             "/" => _ = reply.send(reactor, Response::html(PAGE)),
             "/chat" => {
-                // One that is refused was told why.
+                // One that is refused has got the reason.
                 if let Ok(socket) = accept.open(reactor, request, reply, hear) {
                     chat.join(reactor, socket);
                 }
@@ -100,7 +100,7 @@ fn hear(reactor: &mut Context<Chat>, chat: &mut Chat, socket: &ws::Socket, event
 }
 
 impl Chat {
-    /// A newcomer is told all the names, his own behind the others; they are told his.
+    /// A newcomer gets all the names, his own behind the others; they get his.
     fn join(&mut self, reactor: &mut Context<Chat>, socket: ws::Socket) {
         let name = self.next_name();
         self.members.push(Member { socket, name: name.clone() });

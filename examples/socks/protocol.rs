@@ -1,4 +1,4 @@
-//! SOCKS5 as a server hears and speaks it (RFC 1928): bytes in, bytes out, no socket.
+//! SOCKS5 as a server reads and writes it (RFC 1928): bytes in, bytes out, no socket.
 //!
 //! ```text
 //!   client                               server
@@ -73,7 +73,8 @@ pub fn request(input: &[u8]) -> Parsed<String> {
     Ok(Some((name, 4 + length + 2)))
 }
 
-/// Section 6: the answer. Where we are bound nobody asks but for commands that we do not serve.
+/// Section 6: the answer. Only commands that we do not serve would need the address
+/// where we are bound.
 pub fn reply(code: Code) -> [u8; 10] {
     [5, code as u8, 0, 1, 0, 0, 0, 0, 0, 0]
 }

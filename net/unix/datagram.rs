@@ -212,7 +212,7 @@ impl Carrier for UnixCarrier {
         })
     }
 
-    /// Only sockets connected to a full receiver are woken when it has room.
+    /// Returns true if it is connected: only then is it woken when a full receiver has room.
     fn tells_room(&self) -> bool {
         self.is_connected
     }

@@ -41,7 +41,7 @@ pub(super) struct Listener<S: 'static, E> {
 }
 
 /// The listeners of one type of event, in the order of their keys. Shared with the events on their
-/// way, which so find it once and not for each listener.
+/// way: they find it once and not for each listener.
 pub(super) struct Topic<S: 'static, E> {
     pub(super) listeners: RefCell<Vec<Listener<S, E>>>,
     /// Listeners of the loop, of any type, that are on the stack.

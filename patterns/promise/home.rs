@@ -1,7 +1,7 @@
 //! What the promises of one loop share.
 //!
 //! A resolver may be dropped where no `Context` is at hand: with a timer that is cancelled, a connection
-//! that is removed, a callback that panics. What is then due it defers by the loop's
+//! that is removed, a callback that panics. It defers its callback by the loop's
 //! [`Local`](crate::reactor::Local).
 
 use std::cell::Cell;
@@ -13,7 +13,7 @@ use crate::reactor::{Context, Local, Place};
 /// Shared by all promises of a loop; an extension of it.
 pub(super) struct Home<S: 'static> {
     pub(super) local: Local<S>,
-    /// Rejections that nobody caught.
+    /// Rejections without a handler.
     unhandled: Cell<u64>,
 }
 
@@ -39,7 +39,7 @@ impl<S: 'static> Home<S> {
 }
 
 impl<S: 'static> Context<S> {
-    /// Promises that were rejected, with nobody to catch it, since the reactor was made. Each is logged.
+    /// Promises that were rejected without a handler, since the reactor was made. Each is logged.
     pub fn unhandled(&self) -> u64 {
         let home = self.extension_ref::<Option<Rc<Home<S>>>>().and_then(Option::as_ref);
         home.map_or(0, |home| home.unhandled.get())

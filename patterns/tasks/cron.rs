@@ -156,7 +156,8 @@ impl Cron {
     }
 
     /// The latest occurrences from `first`, which is one, to `last`. The search starts shortly
-    /// before `last`, and then twice as far back each time, so that it passes over few in vain.
+    /// before `last`, and then twice as far back each time, so that it passes over
+    /// only few that are not wanted.
     fn latest(&self, first: WallTime, last: WallTime, most: usize) -> Vec<WallTime> {
         let mut span_ms = 1000 * most as i64; // A second is the shortest period.
         loop {

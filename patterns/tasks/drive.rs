@@ -30,7 +30,7 @@ pub(super) fn drive<S: 'static>(
         queue.plan.advance(now, WAKES_PER_TURN);
     }
     let on_end = queue.on_end.take();
-    // What the callback does is not the queue's doing: by `PanicPolicy::Drop` it would go with it.
+    // If the callback panics, `PanicPolicy::Drop` must not drop the queue with it.
     reactor.call_for_others(|reactor| {
         let mut telling = Telling { reactor, id, on_end, returned: false };
         telling.tell(state);

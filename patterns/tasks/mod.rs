@@ -243,8 +243,8 @@ impl<S: 'static> SourceId<TaskQueue<S>> {
         self.change(reactor, |queue, now| queue.plan.remove(task, now)).unwrap_or(false)
     }
 
-    /// Makes a task due now, beside its schedule. False also if it is under way and its [`Overrun`]
-    /// has no room. A paused task waits for the end of the pause.
+    /// Makes a task due now, in addition to its schedule. False also if it is under way and its
+    /// [`Overrun`] has no room. A paused task waits for the end of the pause.
     pub fn run_now(self, reactor: &mut Context<S>, task: TaskId) -> bool {
         self.change(reactor, |queue, now| queue.plan.run_now(task, now)).unwrap_or(false)
     }

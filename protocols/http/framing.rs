@@ -55,7 +55,7 @@ impl<'a> Facts<'a> {
     ) -> Result<Facts<'a>, Refusal> {
         let mut facts = Facts::default();
         for (name, value) in headers.iter() {
-            // By length first: most names are told apart by it.
+            // By length first: most names differ in it.
             match name.len() {
                 4 if request && name.eq_ignore_ascii_case("host") => facts.host(value)?,
                 6 if request && name.eq_ignore_ascii_case("expect") => facts.expect(value)?,
@@ -147,12 +147,12 @@ impl<'a> Facts<'a> {
     }
 }
 
-/// Whether a list has no member: empty ones do not count (RFC 9110, 5.6.1.2).
+/// Returns true if a list has no member: empty ones do not count (RFC 9110, 5.6.1.2).
 fn is_empty(list: &[u8]) -> bool {
     tokens(list).next().is_none()
 }
 
-/// Whether a list has this member and no other. Nearly always nothing else is there at all.
+/// Returns true if a list has this member and no other. Nearly always it is all that is there.
 fn is_alone(member: &[u8], list: &[u8]) -> bool {
     let mut members = tokens(list);
     list.eq_ignore_ascii_case(member)

@@ -83,7 +83,7 @@ pub struct RequestHead<'a> {
     /// As it was sent.
     pub target: &'a str,
     authority: Option<&'a [u8]>,
-    /// Of the target: not decoded, and never empty but for CONNECT.
+    /// Of the target: not decoded, and empty for CONNECT only.
     pub path: &'a str,
     /// Of the target: what is behind the first `?`.
     pub query: Option<&'a str>,
@@ -104,7 +104,7 @@ pub struct RequestHead<'a> {
 }
 
 impl<'a> RequestHead<'a> {
-    /// Whom it is for: as the target says, which has precedence (RFC 9112, 3.2.2), or `Host`.
+    /// The host it is for: as the target says, which has precedence (RFC 9112, 3.2.2), or `Host`.
     pub fn authority(&self) -> Option<&'a str> {
         str::from_utf8(self.authority?).ok()
     }
@@ -305,9 +305,9 @@ pub struct Scan {
 }
 
 impl Scan {
-    /// Whether it is worth parsing: at the first call, when the head has doubled since, when it is
-    /// as long as it may be, and when there is a blank line that was not there before. `bytes`
-    /// begins where it did in the call before.
+    /// Returns true if it is worth parsing: at the first call, when the head has doubled since,
+    /// when it is as long as it may be, and when there is a new blank line. `bytes` begins where it
+    /// did in the call before.
     pub fn is_due(&mut self, bytes: &[u8], limits: HeadLimits) -> bool {
         let from = self.seen.saturating_sub(2);
         self.seen = bytes.len();
@@ -319,7 +319,7 @@ impl Scan {
     }
 }
 
-/// Any will do: whether it is well formed is for the parser to say.
+/// Returns true if there is a blank line, in any place: the parser checks if the rest is right.
 fn has_blank_line(bytes: &[u8]) -> bool {
     let mut ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
     ends.any(|(at, _)| matches!(bytes[at + 1..], [b'\n', ..] | [b'\r', b'\n', ..]))
@@ -339,13 +339,13 @@ fn blank_line(bytes: &[u8]) -> Result<usize, Refusal> {
 
 const TOO_LONG: Refusal = Refusal::new(431, "the head is too long");
 
-/// Whether a head that is not whole can still become one that is accepted.
+/// For a head that is not whole: `None` if it can still become one that is accepted.
 fn unfinished<'a>(
     request: &httparse::Request<'_, '_>,
     length: usize,
     limits: HeadLimits,
 ) -> Result<Option<RequestHead<'a>>, Refusal> {
-    // httparse gives a target when it has its end. Until then all but the method counts as one.
+    // httparse gives a target when it has its end. Until then the rest after the method counts as one.
     let method = request.method.map_or(length, str::len);
     let target = request.path.map_or(length.saturating_sub(method + 3), str::len);
     check_sizes(method.saturating_sub(2), target, limits)?;

@@ -32,8 +32,8 @@ impl<'a> Headers<'a> {
         of_name.map(|field| field.value)
     }
 
-    /// Whether a field of that name, a comma-separated list, has the token, whatever its case: as
-    /// in `Connection: keep-alive, Upgrade`.
+    /// Returns true if a field of that name, a comma-separated list, has the token, in upper or
+    /// lower case: as in `Connection: keep-alive, Upgrade`.
     pub fn has_token(self, name: &str, token: &str) -> bool {
         self.get_all(name)
             .any(|value| tokens(value).any(|found| found.eq_ignore_ascii_case(token.as_bytes())))
@@ -49,7 +49,7 @@ impl<'a> Headers<'a> {
         self.0.len()
     }
 
-    /// Whether there are none.
+    /// Returns true if there are none.
     pub fn is_empty(self) -> bool {
         self.0.is_empty()
     }
@@ -68,13 +68,14 @@ pub(super) fn tokens(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     members.filter(|member| !member.is_empty())
 }
 
-/// What a field name consists of (RFC 9110, 5.6.2).
+/// Returns true if a field name may contain this byte (RFC 9110, 5.6.2).
 #[inline]
 pub(super) fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// What a field value consists of: no control character but the tab (RFC 9110, 5.5).
+/// Returns true if a field value may contain this byte: of the control characters only the tab
+/// (RFC 9110, 5.5).
 #[inline]
 pub(super) fn is_text(byte: u8) -> bool {
     byte == b'\t' || byte >= b' ' && byte != 0x7f

@@ -30,7 +30,7 @@ impl<'a> Request<'a> {
         &self.head.method
     }
 
-    /// The target as it was sent, query included: `/path?query`, but for a proxy a whole URI, for
+    /// The target as it was sent, query included: `/path?query`; for a proxy a whole URI, for
     /// CONNECT a host and a port, and `*` for OPTIONS of the server itself.
     pub fn target(&self) -> &'a str {
         self.head.target

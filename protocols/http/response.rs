@@ -186,13 +186,13 @@ impl Response {
         self.status
     }
 
-    /// Whether it can be sent as the answer.
+    /// Returns true if it can be sent as the answer.
     pub(super) fn is_final(&self) -> bool {
         self.bad.is_none() && !self.status.is_informational()
     }
 
-    /// If there can be no body, how that is told (RFC 9110, 6.4.1): of a 205 the client looks for
-    /// the end all the same (15.3.6).
+    /// If there can be no body, how the head says so (RFC 9110, 6.4.1): of a 205 the client still
+    /// looks for the end (15.3.6).
     pub(super) fn bodiless(&self) -> Option<Coding> {
         match self.status {
             StatusCode::RESET_CONTENT => Some(Coding::Length(0)),
@@ -237,7 +237,7 @@ impl Response {
     }
 }
 
-/// Whether a response has no more than one field of that name (RFC 9110, 5.3). `Connection` is
+/// Returns true if a response has at most one field of that name (RFC 9110, 5.3). `Connection` is
 /// among them because only `upgrade` is kept of it.
 fn is_single(name: &str) -> bool {
     const SINGLE: [&str; 14] = [

@@ -208,7 +208,7 @@ fn segments(pattern: &str) -> Vec<Segment> {
     segments.collect()
 }
 
-/// Rule 5.
+/// Returns true if a path is not bad by rule 5.
 fn is_good(path: &str) -> bool {
     let mut before = b'/';
     for byte in path.bytes() {

@@ -3,7 +3,7 @@
 //! Knows text; never mentions a connection.
 //!
 //! ```text
-//!   : a comment, which nobody is told     a blank line ends an event, and whatever ends a line
+//!   : a comment, which clients ignore     a blank line ends an event, and whatever ends a line
 //!   event: tick                           (CR, LF, both) ends a field: `data` goes on in another
 //!   id: 7                                 one, in the others it becomes a space
 //!   data: first line
@@ -57,7 +57,7 @@ impl<'a> SseEvent<'a> {
         SseEvent { id: Some(id), ..self }
     }
 
-    /// How long the client shall wait before it comes back, to the millisecond.
+    /// How long the client is to wait before it comes back, to the millisecond.
     pub fn retry(self, retry: Duration) -> SseEvent<'a> {
         SseEvent { retry: Some(retry), ..self }
     }

@@ -1,4 +1,4 @@
-//! The target of a request: whom it is for, the path and the query (RFC 9112, 3.2).
+//! The target of a request: the host, the path and the query (RFC 9112, 3.2).
 //!
 //! Knows the four forms of a target; never mentions fields. Nothing is decoded here.
 //!
@@ -79,7 +79,7 @@ fn split_absolute(target: &str) -> Option<(&str, &str)> {
     (!authority.is_empty() && is_authority(authority.as_bytes())).then_some((authority, rest))
 }
 
-/// Bytes of a registered name (RFC 3986, 3.2.2), but for the comma: that may be two hosts which
+/// Bytes of a registered name (RFC 3986, 3.2.2), except the comma: that may be two hosts which
 /// somebody has put into one field.
 static NAME: [bool; 256] = {
     let mut table = [false; 256];
@@ -108,7 +108,7 @@ static NAME: [bool; 256] = {
     table
 };
 
-/// Whether it is a host with a port or without one (RFC 3986, 3.2), and no user name.
+/// Returns true if it is a host with a port or without one (RFC 3986, 3.2), and no user name.
 pub fn is_authority(authority: &[u8]) -> bool {
     let port = match authority {
         [b'[', inner @ ..] => {

@@ -1,10 +1,10 @@
 //! Zones in URLs: `http://[fe80::1%25eth0]/`, as RFC 6874 writes them.
 //!
-//! Knows text. The parser of URLs takes no zone, so it is taken out before; and nobody but the
-//! kernel hears of it (section 4): the interface has that name on this host only.
+//! Knows text. The parser of URLs takes no zone, so it is taken out before; and only the
+//! kernel gets it (section 4): the interface has that name on this host only.
 //!
 //! # Read next
-//! `../../net/address.rs`: what becomes of it.
+//! `../../net/address.rs`: how it is used.
 
 use std::borrow::Cow;
 use std::net::Ipv6Addr;

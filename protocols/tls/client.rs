@@ -1,4 +1,4 @@
-//! The client's side: whom it trusts, and what it shows.
+//! The client's side: which servers it trusts, and which certificate it shows.
 //!
 //! Knows rustls's configuration; what happens on the wire is in `session.rs`.
 //!
@@ -57,8 +57,8 @@ impl From<Arc<ClientConfig>> for Client {
 }
 
 impl Client {
-    /// A client that trusts whom the platform trusts. The first one in a program reads some hundred
-    /// files, or one large one, and blocks meanwhile: make it before the loop runs.
+    /// A client that trusts those that the platform trusts. The first one in a program reads some
+    /// hundred files, or one large one, and blocks meanwhile: make it before the loop runs.
     ///
     /// # Errors
     /// The platform's roots cannot be read, or there are none.
@@ -120,7 +120,7 @@ impl Client {
     /// [`Server::accept`](super::Server::accept).
     ///
     /// A server of TLS 1.3 that does not accept our certificate says so after the handshake:
-    /// `Closed` tells it.
+    /// `Closed` has the reason.
     ///
     /// # Panics
     /// As [`Stream::open`], with more sources than a token can number.
@@ -152,7 +152,7 @@ impl Client {
     }
 }
 
-/// Whom the platform trusts, read once: a new list is for the next start of the program.
+/// Those that the platform trusts, read once: a new list is for the next start of the program.
 fn platform_roots() -> io::Result<Arc<RootCertStore>> {
     static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     if let Some(roots) = ROOTS.get() {

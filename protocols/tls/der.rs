@@ -1,6 +1,6 @@
 //! DER, as far as an error in plain words needs it: what kind of key this is, and who signed.
 //!
-//! Knows the forms of keys and certificates; whom to trust is never decided by it.
+//! Knows the forms of keys and certificates; never decides who is trusted.
 //!
 //! # Read next
 //! `words.rs`: what is said.
@@ -139,7 +139,7 @@ impl Key {
         })
     }
 
-    /// Whether it is of a kind that is taken here, with so many bits if it is RSA.
+    /// Returns true if it is of a kind that is taken here, with so many bits if it is RSA.
     pub(super) fn is_taken(&self, rsa_bits: RangeInclusive<usize>) -> bool {
         match self {
             Key::Rsa { bits } => rsa_bits.contains(bits),
@@ -161,7 +161,7 @@ impl fmt::Display for Key {
     }
 }
 
-/// What a certificate says of who signed it, and for whom.
+/// The names in a certificate: who signed it, and whose it is.
 pub(super) struct Names<'a> {
     pub(super) issuer: &'a [u8],
     pub(super) subject: &'a [u8],

@@ -2,12 +2,13 @@
 //!
 //! Knows the loop and a transport that is not ready yet; what is said is in `session.rs`.
 //!
-//! It is a source of its own, with its deadline, so that a connection never has to tell its handler
-//! "not yet". When it is over its transport leaves the loop, becomes a [`Stream`], and comes back
-//! when that is opened.
+//! It is a source of its own, with its deadline, so that a connection never has to say
+//! "not yet" to its handler. When it is over its transport leaves the loop, becomes a [`Stream`],
+//! and comes back when that is opened.
 //!
-//! One that fails tells the peer why, by an alert, and closes as a connection does. A socket that
-//! is closed while the peer still sends is reset, and that could destroy the alert on its way.
+//! One that fails sends the reason to the peer, as an alert, and closes as a connection does. A
+//! socket that is closed while the peer still sends is reset, and that could destroy the alert on
+//! its way.
 //!
 //! # Read next
 //! `transport.rs`: what carries the connection from then on.
@@ -35,9 +36,9 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A handshake under way. Remove its source to cancel it: the connection is closed, and no callback
 /// comes.
 pub struct Handshake {
-    /// What will carry the connection; or why none will, and it was not even begun.
+    /// The transport of the later connection; or the error because of which it was not begun.
     tls: Result<Tls, io::Error>,
-    /// All of the stream but what carries it.
+    /// All of the stream except its carrier.
     rest: Rest,
     /// The tick at which it is given up.
     until: Tick,
@@ -56,7 +57,7 @@ impl Handshake {
         Handshake { tls, rest, until: Tick::START, timeout: Duration::ZERO }
     }
 
-    /// Goes on with it. True when it is over.
+    /// Goes on with it. Returns true when it is over.
     fn shake(&mut self, ready: Readiness, tick: Tick) -> io::Result<bool> {
         let tls = match &mut self.tls {
             Ok(tls) => tls,
@@ -146,8 +147,8 @@ fn drive<S: 'static>(
     }
 }
 
-/// Closes after a failure of which the peer was told. What it still sends is discarded until it has
-/// gone, or the grace of a close is up.
+/// Closes after a failure that was announced to the peer. What it still sends is discarded until it
+/// has gone, or the grace of a close is up.
 fn part<S: 'static>(reactor: &mut Context<S>, tls: Tls, rest: Rest, why: &io::Error) {
     if why.kind() != io::ErrorKind::InvalidData {
         return; // It has gone, or never said anything.
@@ -159,7 +160,7 @@ fn part<S: 'static>(reactor: &mut Context<S>, tls: Tls, rest: Rest, why: &io::Er
     reactor[id].close();
 }
 
-/// One that cannot be watched has failed.
+/// If the selector refuses it, it has failed.
 impl Source for Handshake {
     fn register(&mut self, registry: &Registry, token: Token, what: Interest) -> io::Result<()> {
         if let Ok(tls) = &mut self.tls

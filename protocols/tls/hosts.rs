@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-/// Certificates by host name, and what is shown to those who ask for none of them.
+/// Certificates by host name, and the one for clients that ask for none of these names.
 #[derive(Clone, Debug)]
 pub(super) struct Hosts {
     by_name: HashMap<String, Arc<CertifiedKey>>,

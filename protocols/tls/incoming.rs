@@ -1,13 +1,13 @@
-//! The way in: ciphertext from the carrier, plaintext to whoever reads.
+//! The way in: ciphertext from the carrier, plaintext to the reader.
 //!
 //! Knows the transport's buffers; called by `transport.rs`.
 //!
-//! What is read goes into the thread's spare buffer, behind the beginning of a record that was left
-//! the last time, and is decrypted where it stands. Records need not end where a read does, nor fit
-//! the caller's buffer, so two things may be left, and both are small.
+//! A read goes into the thread's spare buffer, behind the beginning of a record that was left the
+//! last time, and is decrypted in place. The end of a read may cut a record, and its plaintext may
+//! not fit the caller's buffer. So two things may be left, and both are small.
 //!
 //! # Read next
-//! `session.rs`: what is done to the bytes.
+//! `session.rs`: how the bytes are decrypted.
 
 use std::io;
 
@@ -16,17 +16,17 @@ use super::session::RECORD_WIRE_BYTES;
 use super::transport::Tls;
 use super::words::{cut_off, failure};
 
-/// What may wait for its end. A record has 18 KiB at most, a message of the handshake 64 KiB (that
-/// is rustls's limit); more than this is one in very small records.
+/// Bytes of an incomplete record or message. A record has 18 KiB at most, a handshake message
+/// 64 KiB (rustls's limit); more than this is a message in very small records.
 const PARTIAL_BYTES_MAX: usize = 256 * 1024;
 
-/// What is asked of the carrier at least, however much is kept: a message of the handshake may be
+/// The least that a read asks of the carrier, however much is kept: a handshake message may be
 /// larger than a record, and each read of it copies what there is.
 const PULL_BYTES_MIN: usize = 4 * 1024;
 
 impl Tls {
-    /// Reads from the carrier once and decrypts what is complete; answers how much of `buffer` is
-    /// filled. `None` if the carrier has nothing, and will say when it has.
+    /// Reads from the carrier once and decrypts what is complete; returns how much of `buffer` is
+    /// filled. `None` if the carrier has nothing now; an edge comes when it has.
     pub(super) fn pull(&mut self, buffer: &mut [u8]) -> Option<usize> {
         let kept = self.partial.len();
         // No more than there is room for, but a record in any case.
@@ -57,7 +57,7 @@ impl Tls {
         filled
     }
 
-    /// Decrypts what is complete of `stage` and keeps the rest; answers how much of `buffer` is
+    /// Decrypts what is complete of `stage` and keeps the rest; returns how much of `buffer` is
     /// filled.
     pub(super) fn decrypt(&mut self, stage: &mut [u8], buffer: &mut [u8]) -> usize {
         let (mut filled, surplus) = (0, &mut self.surplus);
@@ -98,7 +98,7 @@ impl Tls {
         self.failed.get_or_insert(error);
     }
 
-    /// Gives what there was no room for before.
+    /// Gives the plaintext that had no room before.
     pub(super) fn give_surplus(&mut self, buffer: &mut [u8]) -> usize {
         let count = self.surplus.len().min(buffer.len());
         if count > 0 {

@@ -1,7 +1,7 @@
 //! What a connection over TLS has agreed on with its peer.
 //!
 //! # Read next
-//! `words.rs`: what is said when they did not agree.
+//! `words.rs`: the errors if they did not agree.
 
 use std::fmt;
 
@@ -48,7 +48,7 @@ impl<'a> Info<'a> {
         self.0.state().peer_certificates().into_iter().flatten().map(|one| &**one)
     }
 
-    /// Whether it goes on from an earlier connection, which saved half of the handshake.
+    /// Returns true if it goes on from an earlier connection, which saved half of the handshake.
     pub fn is_resumed(&self) -> bool {
         self.0.state().handshake_kind() == Some(HandshakeKind::Resumed)
     }

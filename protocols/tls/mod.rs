@@ -19,12 +19,12 @@
 //!
 //! # Rules
 //! 1. `done` is called exactly once for each handshake, unless its source was removed: with the
-//!    stream, or with an error in plain words. The peer is told why by an alert.
-//! 2. However the ciphertext is cut on its way, the connection is told the same.
+//!    stream, or with an error in plain words. The peer gets the reason as an alert.
+//! 2. However the ciphertext is cut on its way, the connection reads the same.
 //! 3. `Eof` means that the peer said so (close_notify). An end without it may have been made by
 //!    anybody on the way: no `Eof`, and `Closed` with
 //!    [`UnexpectedEof`](std::io::ErrorKind::UnexpectedEof). What came before it is genuine, so it
-//!    is delivered, and what is written in answer is sent before `Closed` is told (RFC 9112, 9.8).
+//!    is delivered, and what is written in answer is sent before `Closed` comes (RFC 9112, 9.8).
 //!    When we are closing already it is no error, for nothing more is expected.
 //! 4. Bytes that were written stay in the outbox until their ciphertext has gone, so limits on it,
 //!    `Drained`, timeouts and grace mean what they always do.

@@ -1,4 +1,4 @@
-//! Certificates and keys as PEM text (RFC 7468), which is what one has of them.
+//! Certificates and keys as PEM text (RFC 7468), the usual form of their files.
 //!
 //! Errors say what is wrong with the text; they are `InvalidInput`. What an editor does to a text is
 //! no mistake: a mark in front (BOM), UTF-16, indented lines.

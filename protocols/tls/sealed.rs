@@ -4,7 +4,7 @@
 //! in it. A connection owns a buffer only while a record is incomplete or its peer is slow.
 //!
 //! # Read next
-//! `words.rs`: what is said when it fails.
+//! `words.rs`: the text of the errors.
 
 use std::cell::Cell;
 use std::io::{self, IoSlice};
@@ -76,7 +76,7 @@ impl Sealed {
         &mut self.bytes[self.to..]
     }
 
-    /// So many bytes were put there.
+    /// Counts the bytes that were put there.
     pub(super) fn put(&mut self, count: usize) {
         self.to += count;
     }
@@ -101,7 +101,7 @@ impl Sealed {
     }
 }
 
-/// Writes until the carrier takes no more; how many bytes it took.
+/// Writes until the carrier takes no more. Returns how many bytes it took.
 pub(super) fn offer(carrier: &mut Carrier, bytes: &[u8]) -> io::Result<usize> {
     let mut sent = 0;
     while sent < bytes.len() {

@@ -3,7 +3,7 @@
 //! Knows rustls's configuration; what happens on the wire is in `session.rs`.
 //!
 //! # Read next
-//! `client.rs`: the other side. `hosts.rs`: which certificate is shown to whom.
+//! `client.rs`: the other side. `hosts.rs`: which certificate is shown to which client.
 
 use std::io;
 use std::sync::Arc;
@@ -159,7 +159,7 @@ impl Server {
         let builder = builder.with_client_cert_verifier(verifier);
         let mut config = builder.with_cert_resolver(old.cert_resolver.clone());
         config.alpn_protocols = old.alpn_protocols.clone();
-        // A ticket stands for the certificate of whoever was given it, or for none: those of a
+        // A ticket stands for the certificate of the client that got it, or for none: those of a
         // server that did not ask would let their holders in here without one.
         config.ticketer = match old.ticketer.enabled() {
             true => Ticketer::new().map_err(failure)?,
@@ -208,7 +208,7 @@ impl Server {
     ///
     /// What stood behind the line in the same read is gone with the codec, and that is as it should
     /// be: lines, since a client waits for the answer before its hello, which somebody on the way
-    /// has put there to be heard as if they had come over TLS.
+    /// has put there to be taken as if they had come over TLS.
     ///
     /// # Panics
     /// As [`Stream::open`], with more sources than a token can number.

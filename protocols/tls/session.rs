@@ -36,11 +36,11 @@ const OVERHEAD_BYTES: usize = 64;
 /// One side of a TLS connection.
 pub(super) struct Session {
     side: Side,
-    /// Looks for the name in the client's first message; rustls tells a server that has its own
-    /// buffers nothing of it. `None` when it is known.
+    /// Looks for the name in the client's first message; rustls does not report it to a
+    /// server that has its own buffers. `None` when it is known.
     hello: Option<Box<Acceptor>>,
     server_name: Option<Box<str>>,
-    /// The peer's close_notify was taken in.
+    /// True once the peer's close_notify was taken in.
     closed: bool,
 }
 
@@ -91,14 +91,14 @@ impl Session {
         self.state().is_handshaking()
     }
 
-    /// Whether the peer needs what was sealed last to complete its handshake. A server of TLS 1.3
-    /// seals nothing but tickets at the end, and nobody waits for those.
+    /// Returns true if the peer needs what was sealed last to complete its handshake. A server of
+    /// TLS 1.3 seals only tickets at the end, and nobody waits for those.
     pub(super) fn is_awaited(&self) -> bool {
         let is_server = matches!(self.side, Side::Server(_));
         !is_server || self.state().protocol_version() != Some(ProtocolVersion::TLSv1_3)
     }
 
-    /// Whether the peer has said that no more will come.
+    /// Returns true if the peer has said that no more will come.
     pub(super) fn is_closed(&self) -> bool {
         self.closed
     }
@@ -112,7 +112,7 @@ impl Session {
             let accepted = hello.accept();
             match (read, &accepted) {
                 (Ok(count), Ok(None)) if count > 0 => {}
-                // Found, or broken: then it is the session that says how.
+                // Found, or broken: then the session reports the error.
                 _ => self.hello = None,
             }
             if let Ok(Some(accepted)) = accepted {
@@ -121,10 +121,10 @@ impl Session {
         }
     }
 
-    /// Takes in records; answers how many bytes of `input` are done with. The rest is incomplete.
+    /// Takes in records; returns how many bytes of `input` are used up. The rest is incomplete.
     ///
     /// # Errors
-    /// What the peer did wrong. The alert that tells it so is in `out`.
+    /// What the peer did wrong. The alert for the peer is in `out`.
     pub(super) fn take_in(
         &mut self,
         input: &mut [u8],
@@ -163,11 +163,11 @@ impl Session {
         }
     }
 
-    /// Encrypts from `pieces`, behind their first `skip` bytes, `most` bytes at most; answers how
+    /// Encrypts from `pieces`, behind their first `skip` bytes, `most` bytes at most; returns how
     /// many. `partial` is what [`take_in`](Session::take_in) has left.
     ///
-    /// Where a piece ends is chance, that of a ring buffer, and no record's end: the same bytes are
-    /// the same records.
+    /// The end of a piece is the end of a ring buffer and does not end a record: equal bytes make
+    /// equal records.
     ///
     /// # Errors
     /// Nothing may be sent: the session has failed, or its keys are used up.
@@ -195,7 +195,7 @@ impl Session {
         }
     }
 
-    /// Encrypts parts as if they were one: what fills no record waits for the next.
+    /// Encrypts parts as if they were one: bytes that do not fill a record wait for the next part.
     #[cold]
     fn seal_joined<'a>(
         &mut self,
@@ -263,7 +263,7 @@ enum Step {
     Rest,
 }
 
-/// Does what rustls asks for while it takes in; also answers how many bytes of input are done with.
+/// Does what rustls asks for while it takes in; also returns how many bytes of input are used up.
 fn step<Data>(
     status: UnbufferedStatus<'_, '_, Data>,
     out: &mut Sealed,
@@ -288,7 +288,7 @@ fn step<Data>(
     (discard, step)
 }
 
-/// What is to be done whether one reads or writes; whether there was such a thing.
+/// Handles the states that reading and writing have in common. Returns true if this was one.
 fn owed<Data>(
     state: ConnectionState<'_, '_, Data>,
     out: &mut Sealed,
@@ -321,7 +321,7 @@ fn encode<Data>(mut data: EncodeTlsData<'_, Data>, out: &mut Sealed) -> Result<(
     }
 }
 
-/// Does what rustls asks for until it lets us send; whether it has.
+/// Does what rustls asks for, or sends if rustls lets us. Returns true if it has sent.
 fn speak<Data>(
     status: UnbufferedStatus<'_, '_, Data>,
     out: &mut Sealed,

@@ -1,6 +1,6 @@
-//! TLS as what carries a connection: a session, and the carrier of its ciphertext.
+//! TLS as a transport: a session, and the carrier of its ciphertext.
 //!
-//! Knows the session and any carrier; when to read and write is the connection's affair.
+//! Knows the session and any carrier; the connection decides when to read and write.
 //!
 //! ```text
 //!   read   carrier ──▶ spare ──decrypted in place──▶ the caller's buffer
@@ -10,8 +10,8 @@
 //! ```
 //!
 //! A write that was sealed and did not go in full is not yet reported as written: the connection
-//! keeps those bytes and offers them again, and is told that they went when their ciphertext has.
-//! So whatever watches its outbox sees the truth, and no byte is sealed twice:
+//! keeps those bytes and offers them again. It learns that they went when their ciphertext has.
+//! So the size of its outbox is always right, and no byte is sealed twice:
 //!
 //! ```text
 //!   outbox of the connection   [ credit | unreported |  not sealed yet … ]
@@ -19,7 +19,7 @@
 //! ```
 //!
 //! # Read next
-//! `incoming.rs`: the way in; then `session.rs`: what is done to the bytes.
+//! `incoming.rs`: the way in; then `session.rs`: how the bytes are encrypted.
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -56,15 +56,15 @@ pub(super) struct Tls {
     /// Plaintext for which the caller's buffer had no room: at most a record that was waited for,
     /// and what came in one read with its end.
     pub(super) surplus: Vec<u8>,
-    /// Why nothing more will be read, until that is told.
+    /// Why nothing more will be read, until that is reported.
     pub(super) failed: Option<io::Error>,
-    /// The carrier may have more, whatever the last read has answered.
+    /// True if the carrier may have more, even after a short read or `WouldBlock`.
     pub(super) more: bool,
-    /// Something came from the carrier, and nobody has asked since.
+    /// True if bytes came since the last call of `has_heard`, and none could be delivered.
     pub(super) heard: bool,
-    /// The peer's close_notify has been told.
+    /// True once the peer's close_notify has been reported.
     told: bool,
-    /// close_notify is in `outgoing`; the carrier's own end follows.
+    /// True while close_notify is in `outgoing`; the carrier's own end follows.
     ends: bool,
 }
 
@@ -91,10 +91,10 @@ impl Tls {
         tls
     }
 
-    /// Goes on with the handshake, as far as the carrier allows; whether it is over.
+    /// Goes on with the handshake, as far as the carrier allows. Returns true if it is over.
     ///
     /// # Errors
-    /// It has failed. What the peer is to be told of it is [`unsent`](Tls::unsent).
+    /// It has failed. The alert for the peer is in [`unsent`](Tls::unsent).
     pub(super) fn shake(&mut self) -> io::Result<bool> {
         let (mut pulls, mut dry) = (0, false);
         loop {
@@ -115,7 +115,7 @@ impl Tls {
         }
     }
 
-    /// Whether the handshake has stopped to let others run, and no edge will tell it to go on.
+    /// Returns true if the handshake has stopped to let others run: no edge will come for the rest.
     pub(super) fn stopped_early(&self) -> bool {
         self.session.is_handshaking() && self.has_more()
     }
@@ -125,7 +125,7 @@ impl Tls {
         self.outgoing.pending()
     }
 
-    /// Sends what is sealed; whether all of it went.
+    /// Sends what is sealed. Returns true if all of it went.
     pub(super) fn send(&mut self) -> io::Result<bool> {
         while !self.outgoing.is_empty() {
             let pending = self.outgoing.pending();
@@ -140,8 +140,8 @@ impl Tls {
         Ok(true)
     }
 
-    /// `sent` bytes of ciphertext have gone. Until all have, they count as no more plaintext than
-    /// they are, and not for the last byte of it.
+    /// `sent` bytes of ciphertext have gone. Until all have, they count as at most as many bytes of
+    /// plaintext, and never as its last byte.
     fn note_sent(&mut self, sent: usize) {
         let all = self.outgoing.is_empty();
         let gone = if all { self.unreported } else { sent.min(self.unreported.saturating_sub(1)) };
@@ -155,7 +155,7 @@ impl Tls {
         self.ends = false;
     }
 
-    /// Seals a batch of `pieces`, behind what of them is sealed, and sends it; whether all went.
+    /// Seals a batch of `pieces`, behind the part that is sealed, and sends it. True if all went.
     fn send_batch(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<bool> {
         let mut batch = Sealed::within(take_spare());
         let (skip, partial) = (self.credit, &mut self.partial);
@@ -183,9 +183,9 @@ impl Transport for Tls {
             let Some(count) = self.pull(&mut buffer[filled..]) else { break };
             filled += count;
             if filled > 0 && !self.more {
-                break; // A short read of ours tells of one of the carrier's.
+                break; // A short read of ours stands for one of the carrier's.
             }
-            // Should nothing be decrypted in the end, `WouldBlock` is for the carrier to say.
+            // If nothing was decrypted in the end, only the carrier may say `WouldBlock`.
             self.more = true;
         }
         if filled > 0 || buffer.is_empty() {
@@ -194,7 +194,7 @@ impl Transport for Tls {
         }
         if let Some(error) = self.failed.take() {
             self.more = false;
-            // An end without the peer's word is no fault of the session: it can still answer.
+            // An end without close_notify is no error of the session: it can still answer.
             if error.kind() != io::ErrorKind::UnexpectedEof {
                 self.forget();
             }
@@ -263,7 +263,7 @@ impl Transport for Tls {
         !self.partial.is_empty() || self.carrier.is_amid()
     }
 
-    /// Takes in what has come: tickets and new keys are nobody's to read.
+    /// Takes in what has come, since tickets and new keys are not input of the program.
     fn is_silent(&mut self) -> bool {
         let is_dry = (0..PULLS_PER_READ).any(|_| self.pull(&mut []).is_none());
         let has_left = !self.surplus.is_empty() || self.is_amid();

@@ -1,12 +1,12 @@
-//! Who is trusted: webpki's verdict, and a look at what it refuses, for the words of the error.
+//! Trust: webpki's verdict, and a second look at what it refuses, for the text of the error.
 //!
 //! rustls has one error for an authority that is unknown and for a certificate that is self-signed,
-//! and what is to be done differs: the first wants a root, the second the certificate itself. So
+//! and the remedies differ: a root for the first, for the second the certificate itself. So
 //! one that was refused is verified again, as if it were a root. It also has one error for a
 //! signature that is wrong and for one by a key that ring does not take. The verdict stays webpki's.
 //!
 //! # Read next
-//! `words.rs`: what is said of it.
+//! `words.rs`: the text of the errors.
 
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
@@ -31,7 +31,7 @@ const RSA_BITS: RangeInclusive<usize> = 2048..=8192;
 /// What was found out about a certificate that was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Finding {
-    /// Nobody but itself vouches for it.
+    /// Only it vouches for itself.
     SelfSigned,
     /// Somebody does.
     Issued,
@@ -49,7 +49,7 @@ thread_local! {
     static FOUND: RefCell<Option<Finding>> = const { RefCell::new(None) };
 }
 
-/// What was found out about the certificate of the error at hand, if anybody has looked.
+/// What was found out about the certificate of the present error, if there was a second look.
 pub(super) fn take_finding() -> Option<Finding> {
     FOUND.take()
 }
@@ -123,7 +123,7 @@ fn not_taken(key: &[u8]) -> Option<Key> {
     Key::of_public(key).filter(|key| !key.is_taken(RSA_BITS))
 }
 
-/// What both kinds of verifiers do alike.
+/// The methods that both kinds of verifiers share.
 macro_rules! verifies_proofs {
     () => {
         fn verify_tls12_signature(
@@ -191,8 +191,8 @@ impl ClientCertVerifier for Verifier<dyn ClientCertVerifier> {
     verifies_proofs!();
 }
 
-/// Whether a certificate was issued by whoever it names, with the key that it holds. Of one that
-/// cannot be verified at all its names have to do.
+/// Returns true if a certificate names itself as its issuer, and its own key has signed it. If it
+/// cannot be verified at all, the names decide.
 fn is_self_signed(shown: &CertificateDer<'_>, now: UnixTime) -> bool {
     let mut itself = RootCertStore::empty();
     let Ok(parsed) = ParsedCertificate::try_from(shown) else { return false };

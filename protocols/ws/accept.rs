@@ -43,7 +43,7 @@ thread_local! {
 /// ```
 ///
 /// # Errors
-/// Why there is none. The client has been told, and the handler will not be called.
+/// The reason why there is none. The client has got its answer, and the handler is never called.
 #[track_caller]
 pub fn accept<S, F>(
     reactor: &mut Context<S>,
@@ -58,7 +58,7 @@ where
     Accept::new().open(reactor, request, reply, handler)
 }
 
-/// Which pages may connect. A browser sends their true origin; another program sends what it likes.
+/// Which pages may connect. A browser sends their true origin; another program may send any.
 #[derive(Clone)]
 enum Origins {
     Same,
@@ -132,7 +132,7 @@ impl Accept {
     /// Which pages may connect, by their origin, such as `https://example.org`. By default only
     /// those of the host that is asked: a browser lets every page open a WebSocket to anywhere,
     /// with the cookies of its user. A request without an origin, from a program, is always let in.
-    /// There the default ports, 80 and 443, are as good as none, since a proxy that speaks TLS in
+    /// There the default ports, 80 and 443, count as no port, since a proxy that speaks TLS in
     /// front of this server may name either.
     pub fn origins(mut self, may: impl Fn(&str) -> bool + 'static) -> Accept {
         self.origins = Origins::Ask(Rc::new(may));

@@ -1,6 +1,6 @@
 //! An attempt to connect: the stages between a URL and a WebSocket.
 //!
-//! Knows TLS, if there is to be some, and the handshake.
+//! Knows TLS, if the URL asks for it, and the handshake.
 //!
 //! # Read next
 //! `../../tests/ws/others.rs`: with others' clients and servers.
@@ -28,7 +28,7 @@ const HEAD: HeadLimits =
 /// A WebSocket that is being made. The source of the stage that is under way holds it.
 pub(super) struct Attempt<F> {
     pub(super) socket: Socket,
-    /// Taken by whoever tells it the outcome.
+    /// Taken by the code that reports the outcome to it.
     pub(super) handler: Cell<Option<F>>,
     /// The source that the attempt now waits for.
     pub(super) stage: Cell<Option<RawId>>,
@@ -36,7 +36,7 @@ pub(super) struct Attempt<F> {
     pub(super) key: String,
     pub(super) request: String,
     pub(super) set: Connect,
-    /// Where the program asked for it. Traces and `why_alive` name this place for every stage.
+    /// Where the program asked for it: traces and `why_alive` name this place for every stage.
     pub(super) place: Place,
 }
 
@@ -117,7 +117,7 @@ impl<F> Attempt<F> {
     where
         F: HandlerFn<S>,
     {
-        let _ = stream.write(self.request.as_bytes()); // It fits; a failure is told by `Closed`.
+        let _ = stream.write(self.request.as_bytes()); // It fits; `Closed` reports a failure.
         let limits = net::Limits { read_timeout: Some(self.set.timeout), ..Default::default() };
         let (asked, mut heads) = (self.clone(), Heads::default());
         let id =
@@ -180,7 +180,7 @@ struct Heads {
 }
 
 impl Heads {
-    /// Whether another head follows this one (RFC 9110, 15.2).
+    /// Returns true if another head follows this one (RFC 9110, 15.2).
     fn is_interim(&mut self, status: StatusCode) -> bool {
         self.scan = Scan::default();
         self.count += 1;
@@ -200,7 +200,7 @@ fn tell_closed<S: 'static>(
     }
 }
 
-/// Why there was no answer.
+/// The error if there was no answer.
 fn unanswered(why: net::Reason) -> io::Error {
     match why {
         net::Reason::Error(error) => error,

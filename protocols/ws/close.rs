@@ -1,4 +1,4 @@
-//! Close: why an end says that it goes (RFC 6455, 5.5.1 and 7.4).
+//! Close: the codes and reasons with which an end closes (RFC 6455, 5.5.1 and 7.4).
 //!
 //! Knows the codes and the payload of a Close frame.
 //!
@@ -13,21 +13,21 @@ use super::fault::Fault;
 
 /// The codes of RFC 6455, 7.4.1, and of IANA's list. A program's own are 4000 to 4999.
 pub mod code {
-    /// All is said.
+    /// The normal end.
     pub const NORMAL: u16 = 1000;
     /// A server goes down, a page is left.
     pub const AWAY: u16 = 1001;
     /// The peer broke the protocol.
     pub const PROTOCOL: u16 = 1002;
-    /// A kind of message that this end has no use for, such as binary ones.
+    /// A kind of message that this end does not take, such as binary ones.
     pub const UNSUPPORTED: u16 = 1003;
     /// Not in a frame: the peer's Close had no code.
     pub const NONE: u16 = 1005;
     /// Not in a frame: the connection went without a Close.
     pub const ABNORMAL: u16 = 1006;
-    /// A text that is not UTF-8, or contents that are not what they should be.
+    /// A text that is not UTF-8, or contents that do not fit their kind.
     pub const INVALID: u16 = 1007;
-    /// Against the rules of this end; for whatever has no other code.
+    /// Against the rules of this end; for all that has no other code.
     pub const POLICY: u16 = 1008;
     /// A message that is too big.
     pub const TOO_BIG: u16 = 1009;
@@ -47,7 +47,7 @@ pub const REASON_BYTES_MAX: usize = 123;
 /// 1014, a bad gateway, is on IANA's list and not among those tungstenite knows.
 const GATEWAY: u16 = 1014;
 
-/// Whether a frame may carry this code.
+/// Returns true if a frame may carry this code.
 fn may_be_sent(code: u16) -> bool {
     CloseCode::from(code).is_allowed() || code == GATEWAY
 }
@@ -76,8 +76,8 @@ pub(super) struct Payload {
 }
 
 impl Payload {
-    /// A code that no frame may carry becomes none, as what an end heard may be passed on to
-    /// another that way; a reason that is too long ends where its last whole character does.
+    /// A code that no frame may carry becomes none, so that the code which an end has got may be
+    /// passed on to another; a reason that is too long ends where its last whole character does.
     pub(super) fn new(code: u16, reason: &str) -> Payload {
         let mut payload = Payload { bytes: [0; 2 + REASON_BYTES_MAX], count: 0 };
         if may_be_sent(code) {

@@ -1,7 +1,7 @@
 //! Connecting: a WebSocket from its URL.
 //!
-//! Knows what there is to choose, and the request. The stages follow one after another (name and
-//! TCP, TLS for `wss`, the handshake), and the handler is told once how they ended.
+//! Knows the options, and the request. The stages follow one after another (name and
+//! TCP, TLS for `wss`, the handshake), and the handler gets one event for how they ended.
 //!
 //! # Read next
 //! `attempt.rs`: the stages.
@@ -30,8 +30,8 @@ use crate::reactor::{Context, Place};
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connects to a WebSocket, `ws://host:port/path`, or with feature `tls` also `wss://…`. The
-/// handler is told [`Open`](Event::Open) when it is there, or only [`Closed`](Event::Closed) with
-/// what was wrong. [`Connect`] sets up the rest.
+/// handler gets [`Open`](Event::Open) when it is there, or only [`Closed`](Event::Closed) with the
+/// reason. [`Connect`] sets up the rest.
 ///
 /// ```no_run
 /// use waterwheel::{Reactor, protocols::ws};
@@ -97,7 +97,7 @@ impl Default for Connect {
     }
 }
 
-/// Without its header fields, which may be somebody's secrets.
+/// Without its header fields, which may be secret.
 impl fmt::Debug for Connect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connect")
@@ -159,8 +159,8 @@ impl Connect {
         self
     }
 
-    /// Which servers `wss` trusts. By default whom the platform trusts, whose certificates are read
-    /// at the first [`open`](Connect::open), which holds up the loop for some milliseconds.
+    /// Which servers `wss` trusts. By default those that the platform trusts: its certificates are
+    /// read at the first [`open`](Connect::open), which holds up the loop for some milliseconds.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: tls::Client) -> Connect {
         self.tls = Some(tls);

@@ -39,10 +39,10 @@ pub(super) enum Incoming<'a> {
     Close(u16, &'a str),
 }
 
-/// What one call has come to.
+/// The result of one call.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Step<'a> {
-    /// Bytes of the input that are done with.
+    /// Bytes of the input that are used up.
     pub(super) consumed: usize,
     /// `None`: more input is needed.
     pub(super) incoming: Option<Incoming<'a>>,
@@ -62,24 +62,24 @@ pub(super) struct Decoder {
 struct Frame {
     left: u64,
     mask: Option<Mask>,
-    /// It ends its message.
+    /// True if it ends its message.
     fin: bool,
 }
 
 #[derive(Debug, Default)]
 struct Partial {
     is_text: bool,
-    /// Its last frame has ended.
+    /// True once its last frame has ended.
     is_whole: bool,
     bytes: Vec<u8>,
     utf8: Utf8,
     fragments: u32,
-    /// When it began, if somebody has said.
+    /// When it began, if that was noted.
     since: Option<Stamp>,
 }
 
 impl Decoder {
-    /// A decoder of what is sent to `role`.
+    /// A decoder of the bytes that are sent to `role`.
     pub(super) fn new(role: Role) -> Decoder {
         Decoder { role, frame: None, message: None }
     }
@@ -133,7 +133,7 @@ impl Decoder {
         }
     }
 
-    /// Whether a data frame may begin here, with this length.
+    /// Checks that a data frame may begin here, with this length.
     fn check(&self, head: &Head, limits: &Limits) -> Result<(), Fault> {
         let (bytes, fragments) = match (&self.message, head.kind) {
             (Some(message), Kind::Continuation) => (message.bytes.len(), message.fragments),
@@ -164,7 +164,7 @@ impl Decoder {
         self.frame = Some(Frame { left: head.length, mask: head.mask, fin: head.fin });
     }
 
-    /// Takes as much of the frame that has begun as there is, and ends it if that is all; answers
+    /// Takes as much of the frame that has begun as there is, and ends it if that is all; returns
     /// how many bytes.
     fn receive(&mut self, input: &[u8]) -> Result<usize, Fault> {
         let (Some(frame), Some(message)) = (&mut self.frame, &mut self.message) else {
@@ -222,8 +222,8 @@ fn message(is_text: bool, bytes: &[u8]) -> Result<Incoming<'_>, Fault> {
 }
 
 /// A message that came in pieces. Its buffer becomes the shared one. A text was checked as it came,
-/// but for whether it ends in the middle of a character; without `unsafe` that is to be done again
-/// for it to be a `str`.
+/// except that it may end in the middle of a character. Without `unsafe` all of it has to be
+/// checked again to become a `str`.
 fn finish(whole: Partial, shared: &mut Vec<u8>) -> Result<Incoming<'_>, Fault> {
     *shared = whole.bytes;
     message(whole.is_text, shared)
@@ -245,12 +245,12 @@ thread_local! {
     static SHARED: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// Capacity above which the shared buffer is not kept: a large message should not cost its size for
-/// ever. One read has 64 KiB at most.
+/// Capacity above which the shared buffer is not kept: a large message should not cost its size
+/// forever. One read has 64 KiB at most.
 const SHARED_KEPT_BYTES: usize = 256 * 1024;
 
 /// Takes the buffer that the connections of a thread share, since one callback runs at a time;
-/// another one if somebody has it, as when a handler turns a loop of its own.
+/// another one if it is taken, as when a handler turns a loop of its own.
 #[inline]
 pub(super) fn take_shared() -> Vec<u8> {
     SHARED.take()

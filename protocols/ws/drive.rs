@@ -1,12 +1,12 @@
-//! The loop's side of a WebSocket: what happens when its connection has something to tell.
+//! The loop's side of a WebSocket: what happens when its connection has an event.
 //!
 //! Knows the decoder and the connection; the same code drives servers' and clients'.
 //!
 //! # Rules
-//! 1. `Closed` is told exactly once, whatever ended it, and is the last event.
-//! 2. A message is told whole, once and in order, until either end has said Close. None is told
-//!    while it is paused.
-//! 3. A ping is answered before anything behind it is told.
+//! 1. `Closed` is delivered exactly once, whatever ended it, and is the last event.
+//! 2. A message is delivered whole, once and in order, until either end has sent Close. None is
+//!    delivered while it is paused.
+//! 3. A ping is answered before anything behind it is delivered.
 //!
 //! # Read next
 //! `send.rs`: from a payload to bytes.
@@ -33,7 +33,7 @@ pub(super) trait HandlerFn<S>:
 impl<S, F: FnMut(&mut Context<S>, &mut S, &Socket, Event<'_>) + 'static> HandlerFn<S> for F {}
 
 /// Opens a WebSocket over a stream on which both ends have agreed to speak it: the handshake is
-/// done, by whatever means. [`accept`](super::accept) and [`connect`](super::connect) do it.
+/// done, in any way. [`accept`](super::accept) and [`connect`](super::connect) do it.
 ///
 /// ```
 /// use waterwheel::{Reactor, net::memory, protocols::ws};
@@ -100,12 +100,12 @@ pub(super) fn attach<S: 'static>(
     socket.0.conn.set(Some(id));
     socket.0.phase.set(Phase::Open);
     if tells && let Some(conn) = reactor.get_mut(id) {
-        conn.ask_for_drained(); // `Open` is told at that, or at what comes first.
+        conn.ask_for_drained(); // `Open` is delivered then, or before what comes first.
     }
     watch::opened(socket, reactor);
 }
 
-/// Ends it because of a fault or a panic: the peer is told, and nothing more is read.
+/// Ends it because of a fault or a panic: the peer gets a Close, and nothing more is read.
 pub(super) fn fail<S: 'static>(socket: &Socket, reactor: &mut Context<S>, reason: Reason) {
     let code = match &reason {
         Reason::Fault(fault) => fault.code(),
@@ -120,7 +120,7 @@ pub(super) fn fail<S: 'static>(socket: &Socket, reactor: &mut Context<S>, reason
     if was_open {
         send::close(socket, reactor, Payload::new(code, &told), true);
     } else {
-        send::end(socket, reactor); // It was told a Close before.
+        send::end(socket, reactor); // It got a Close before.
     }
     watch::closing(socket, reactor);
 }
@@ -129,17 +129,18 @@ pub(super) fn fail<S: 'static>(socket: &Socket, reactor: &mut Context<S>, reason
 struct Driven<F> {
     socket: Socket,
     decoder: Decoder,
-    /// Input is being handed out. If this is still set at the next call, the handler has panicked.
+    /// True while input is being handed out. If it is still true at the next call, the handler has
+    /// panicked.
     busy: bool,
-    /// Bytes that it was charged for a message that has begun.
+    /// Bytes that are charged for a message that has begun.
     held: usize,
-    /// `Open` is to be told.
+    /// True if `Open` is still to be delivered.
     tells: bool,
     handler: F,
 }
 
-/// The loop, lent in the middle of input. Should a handler panic, the socket is called again to end:
-/// what was behind its message is lost, and more may never come.
+/// The loop, lent in the middle of input. If a handler panics, the socket is called again to end:
+/// the bytes behind its message are lost, and more may never come.
 struct Amid<'a, S: 'static>(&'a mut Context<S>, SourceId<Conn>);
 
 impl<S: 'static> Drop for Amid<'_, S> {
@@ -216,7 +217,8 @@ impl<F> Driven<F> {
         }
     }
 
-    /// The handler may have done anything in answer to the last message.
+    /// Returns true if input is still wanted: the handler may have closed or paused the connection
+    /// in answer to the last message.
     #[inline]
     fn wants_more<S: 'static>(&self, reactor: &Context<S>, id: SourceId<Conn>) -> bool {
         self.socket.0.phase.get() != Phase::Over
@@ -261,7 +263,7 @@ impl<F> Driven<F> {
         watch::closing(&self.socket, reactor);
     }
 
-    /// Both have said Close, and that is all a drain waits for: the peer sends nothing more.
+    /// Both ends have sent Close. A drain waits for no more than that: the peer sends nothing else.
     fn end_if_draining<S: 'static>(&self, reactor: &mut Context<S>) {
         if let Some(conn) = self.socket.conn_mut(reactor)
             && conn.is_draining()

@@ -1,4 +1,4 @@
-//! What a WebSocket tells, and why it ends.
+//! The events of a WebSocket, and why it ends.
 //!
 //! # Read next
 //! `message.rs`: one message for many.
@@ -10,7 +10,7 @@ use super::close::code;
 use super::fault::Fault;
 use crate::net;
 
-/// What a WebSocket tells its handler.
+/// An event that a WebSocket delivers to its handler.
 #[derive(Debug)]
 pub enum Event<'a> {
     /// Of [`connect`](super::connect) only: it is there, and what is sent from now on is taken.
@@ -21,7 +21,7 @@ pub enum Event<'a> {
     Binary(&'a [u8]),
     /// An answer to a ping, or one that nobody asked for.
     Pong(&'a [u8]),
-    /// There is room again, after a message was `Refused` for want of it or was `AboveHigh`.
+    /// There is room again, after a message was `Refused` since there was none, or `AboveHigh`.
     Drained,
     /// It is over. The last event.
     Closed(Reason),
@@ -38,7 +38,7 @@ pub enum Reason {
         /// Why, for people.
         reason: String,
     },
-    /// The peer sent what it may not, and was told so.
+    /// The peer sent what it may not, and got a Close with the code.
     Fault(Fault),
     /// The peer was silent, and did not answer a ping in
     /// [`Limits::pong_timeout`](super::Limits::pong_timeout).
@@ -49,7 +49,7 @@ pub enum Reason {
     /// [`Socket::abort`](super::Socket::abort).
     Aborted,
     /// The handler panicked in the middle of what had arrived, and nobody knows how far it came.
-    /// The peer was told 1011.
+    /// The peer got a Close with 1011.
     Panicked,
     /// The connection under it ended without a Close: a network that failed, a peer that crashed
     /// or did not bother, a limit of the connection's.

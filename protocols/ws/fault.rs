@@ -7,7 +7,7 @@ use std::fmt;
 
 use super::close::code;
 
-/// What a peer has sent that it may not. It is told the code, and the connection ends.
+/// What a peer has sent that it may not. It gets a Close with the code, and the connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
@@ -36,7 +36,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// What the peer is told.
+    /// The code in the Close that the peer gets.
     pub fn code(self) -> u16 {
         match self {
             Fault::Protocol(_) => code::PROTOCOL,

@@ -1,8 +1,8 @@
-//! The handshake: what both ends say in HTTP before they speak WebSocket (RFC 6455, 4).
+//! The handshake: the HTTP request and answer with which a WebSocket begins (RFC 6455, 4).
 //!
-//! Knows header fields; never mentions a connection. Each end proves to the other that it knows
-//! what it is doing: the server by an answer to the client's key, so that no page can talk to a
-//! server of something else through a browser.
+//! Knows header fields; never mentions a connection. The server proves that it speaks
+//! WebSocket by an answer to the client's key. So no page can use a browser to talk to a server of
+//! another protocol.
 //!
 //! # Read next
 //! `accept.rs`: a server's side; `connect.rs`: a client's.
@@ -15,19 +15,19 @@ use crate::protocols::http::{Headers, Method, Refusal, StatusCode, Version};
 /// The version of the protocol, and the only one there is.
 pub(super) const VERSION: &str = "13";
 
-/// A request that asks for a WebSocket as it should.
+/// A correct request for a WebSocket.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Asked<'a> {
     key: &'a str,
     /// The page it comes from, where a browser sends it.
     pub(super) origin: Option<&'a str>,
-    /// Whom it asks: a host, and a port if one was named.
+    /// The server it asks: a host, and a port if one was named.
     authority: Option<&'a str>,
     /// The subprotocols it would speak, the best first.
     pub(super) protocols: Vec<&'a str>,
 }
 
-/// Looks at a request (RFC 6455, 4.2.1); `authority` is whom it is for.
+/// Looks at a request (RFC 6455, 4.2.1); `authority` is the host it is for.
 pub(super) fn asked<'a>(
     method: &Method,
     version: Version,
@@ -61,7 +61,7 @@ pub(super) fn asked<'a>(
 }
 
 impl<'a> Asked<'a> {
-    /// What proves that the request was understood.
+    /// The proof that the request was understood.
     pub(super) fn accept(&self) -> String {
         derive_accept_key(self.key.as_bytes())
     }
@@ -71,15 +71,16 @@ impl<'a> Asked<'a> {
         self.protocols.iter().copied().find(|asked| spoken.iter().any(|spoken| spoken == asked))
     }
 
-    /// Whether it comes from a page of the host that it asks, or from no page at all. A browser
-    /// lets any page open a WebSocket to anywhere, cookies included; only the server can tell.
+    /// Returns true if it comes from a page of the host that it asks, or from no page at all. A
+    /// browser lets any page open a WebSocket to anywhere, with cookies; only the server can check.
     pub(super) fn is_same_origin(&self) -> bool {
         let Some(origin) = self.origin else { return true };
         self.authority.is_some_and(|authority| origin::leads_to(origin, authority))
     }
 }
 
-/// Sixteen bytes in Base64: 22 characters, of which the last has four bits left, and a filling.
+/// Returns true if it is sixteen bytes in Base64: 22 characters, the last with four bits unused,
+/// and a filling.
 fn is_key(key: &str) -> bool {
     let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/';
     let Some(digits) = key.strip_suffix("==") else { return false };
@@ -99,7 +100,7 @@ fn only<'a>(headers: Headers<'a>, name: &str) -> Option<&'a str> {
     if all.next().is_some() { None } else { std::str::from_utf8(value).ok() }
 }
 
-/// Looks at an answer to a request with that key and those subprotocols (RFC 6455, 4.1); answers
+/// Looks at an answer to a request with that key and those subprotocols (RFC 6455, 4.1); returns
 /// the subprotocol that was chosen.
 pub(super) fn answered<'a>(
     status: StatusCode,

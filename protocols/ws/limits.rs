@@ -1,7 +1,7 @@
 //! The limits of a WebSocket: names, units, defaults.
 //!
 //! # Read next
-//! `event.rs`: what it tells.
+//! `event.rs`: the events that it delivers.
 
 use std::time::Duration;
 
@@ -14,22 +14,22 @@ use std::time::Duration;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of a message, all its fragments together. Past it the peer is told 1009. 1 MiB.
+    /// Bytes of a message, all its fragments together. More is a Close with 1009. 1 MiB.
     pub message_bytes_max: usize,
-    /// Bytes of one frame. Past it the peer is told 1009. 1 MiB.
+    /// Bytes of one frame. More is a Close with 1009. 1 MiB.
     pub frame_bytes_max: usize,
-    /// Fragments of a message, empty ones included: they add no bytes, but work. Past it the peer
-    /// is told 1008. 16,384.
+    /// Fragments of a message, empty ones included: they add no bytes, but work. More is a
+    /// Close with 1008. 16,384.
     pub fragments_max: u32,
-    /// From the first byte of a message to its last, where it does not come whole. Past it the peer
-    /// is told 1008. 60 s. The time begins anew when we hold up reading ourselves, by a pause or a
+    /// From the first byte of a message to its last, if it does not come whole. Longer is a Close
+    /// with 1008. 60 s. The time begins again when we hold up reading ourselves, by a pause or a
     /// rate; so does that of the peer's silence.
     pub message_timeout: Option<Duration>,
-    /// How long a peer may be silent before it is sent a ping. 30 s. There is one look in each such
+    /// How long a peer may be silent before it is sent a ping. 30 s. Checked once in each such
     /// time, so the ping goes after one to two of them.
     pub ping_interval: Option<Duration>,
     /// How long it may be silent after the ping before it is taken for gone. 20 s. The time begins
-    /// anew, with another ping, as long as it takes some of what the ping has to wait behind.
+    /// again, with another ping, as long as it takes some of the bytes ahead of the ping.
     pub pong_timeout: Duration,
     /// From our Close until the connection is gone: for the peer's Close, and for the connection's
     /// own end behind it. 5 s.

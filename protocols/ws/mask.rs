@@ -1,10 +1,10 @@
-//! Masking: what a client's bytes are XORed with (RFC 6455, 5.3).
+//! Masking: a client's bytes are XORed with a mask (RFC 6455, 5.3).
 //!
 //! Knows bytes only.
 //!
 //! A mask is no secret, it travels in front of the payload. It keeps a page from choosing the bytes
-//! that its browser puts on the wire, which old proxies could be made to take for a request; so it
-//! must be one that the page cannot foresee.
+//! that its browser puts on the wire, which an old proxy could mistake for a request; so the
+//! page must not be able to foresee the mask.
 //!
 //! # Read next
 //! `utf8.rs`: text that comes in pieces.
@@ -12,12 +12,12 @@
 /// Four bytes, again and again.
 pub(super) type Mask = [u8; 4];
 
-/// One that nobody can foresee: 10.3 wants a strong source of entropy.
+/// A mask that cannot be foreseen: 10.3 wants a strong source of entropy.
 pub(super) fn fresh() -> Mask {
     rand::random()
 }
 
-/// Masks bytes, or unmasks them; answers the mask as it stands for the bytes that follow them.
+/// Masks bytes, or unmasks them. Returns the mask, turned for the bytes that follow them.
 ///
 /// # Cost
 /// O(n), by words of eight bytes: the compiler makes vectors of them.
@@ -36,7 +36,7 @@ pub(super) fn apply(bytes: &mut [u8], mask: Mask) -> Mask {
     next
 }
 
-/// The mask as it stands after so many bytes.
+/// The mask for the bytes that follow the first `by`.
 fn turned(mut mask: Mask, by: usize) -> Mask {
     mask.rotate_left(by % 4);
     mask
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn two_masks_are_not_the_same() {
-        // All the same by chance: once in 2^96.
+        // All are equal by chance: once in 2^96.
         let first = fresh();
         assert!((0..3).any(|_| fresh() != first));
     }

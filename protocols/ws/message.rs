@@ -9,7 +9,7 @@ use std::rc::Rc;
 use super::frame::{Kind, head};
 
 /// A message as it goes over the wire: clones share it, and a server's peers all get the same
-/// bytes. A client's are masked, for each anew.
+/// bytes. A client's are masked, each time with a new mask.
 ///
 /// ```no_run
 /// # use waterwheel::{Context, protocols::ws};
@@ -50,7 +50,7 @@ impl Message {
         &self.frame
     }
 
-    /// What it says.
+    /// Its payload.
     pub fn payload(&self) -> &[u8] {
         &self.frame[usize::from(self.payload)..]
     }

@@ -2,10 +2,10 @@
 //!
 //! Knows connections, the heads of HTTP and tungstenite's frame header; never mentions threads.
 //!
-//! A WebSocket is a connection that began as an HTTP request and carries messages ever after, in
+//! A WebSocket is a connection that began as an HTTP request and then carries messages, in
 //! both directions: [`accept`] makes one of a request to an HTTP server, [`connect`] of a URL. What
 //! there is to it beyond bytes and their lengths are rules: which frames may follow which, which
-//! end masks, what a text may hold, how both ends say good-bye.
+//! end masks, what a text may hold, how both ends close it.
 //!
 //! ```text
 //!   Conn ──bytes──▶ decoder ──messages──▶ your handler
@@ -16,7 +16,7 @@
 //!
 //! A message that comes whole allocates nothing, and an idle WebSocket owns no buffer. The
 //! handler sees texts and binaries; pings are answered, silent peers are found out, and the end is
-//! told once, with its reason.
+//! delivered once, with its reason.
 //!
 //! # Left out
 //! Extensions: none is offered, and no offer is taken up. The one in use, compression of each

@@ -1,20 +1,20 @@
-//! Origins: whether a page is one of the host that it asks (RFC 6454; RFC 3986, 6.2).
+//! Origins: checks that a page is one of the host that it asks (RFC 6454; RFC 3986, 6.2).
 //!
-//! Knows URLs as far as the port. One host may be written in several ways, and so may a port: what
-//! is compared is what they mean.
+//! Knows URLs as far as the port. One host may be written in several ways, and so may a port:
+//! their meanings are compared.
 //!
 //! # Read next
-//! `accept.rs`: who is let in.
+//! `accept.rs`: which pages are let in.
 
 use std::net::Ipv6Addr;
 
 use crate::net::authors::parse_port;
 
-/// Whether an origin, such as `https://example.org`, is of the host and port of a request.
+/// Returns true if an origin, such as `https://example.org`, has the host and port of a request.
 ///
-/// Which scheme the client has used is not known here: a proxy may have spoken TLS in this server's
-/// place. So of a page on its scheme's own port it is asked only that the request names no port, or
-/// a default one; a page on another port must find that port in the request.
+/// The scheme that the client has used is not known here: a proxy may have spoken TLS in place of
+/// this server. So if the page is on the default port of its scheme, the request must name no port
+/// or a default one. If the page is on another port, the request must name that port.
 pub(super) fn leads_to(origin: &str, authority: &str) -> bool {
     let Some((scheme, from)) = origin.split_once("://") else { return false };
     let usual = match () {
@@ -42,7 +42,8 @@ fn parts(authority: &str) -> Option<(&str, Option<u16>)> {
     }
 }
 
-/// Case makes no difference, nor does the dot that ends a name, nor how an IPv6 address is written.
+/// Returns true if both are one host. Upper and lower case are equal, a dot at the end of a name
+/// does not count, and an IPv6 address may be written in any form.
 fn is_same_host(one: &str, other: &str) -> bool {
     let address = |host: &str| -> Option<Ipv6Addr> {
         host.strip_prefix('[')?.strip_suffix(']')?.parse().ok()

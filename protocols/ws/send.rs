@@ -1,15 +1,15 @@
 //! Sending: from a payload to bytes in the outbox.
 //!
-//! Knows the connection's outbox, whose limits bound what waits.
+//! Knows the connection's outbox, whose limits bound the bytes that wait.
 //!
 //! # Rules
 //! 1. A frame is taken whole or not at all.
-//! 2. A Close and the pong to the last ping are never lost for want of room: they are owed, and
+//! 2. A Close and the pong to the last ping are not lost if there is no room: they are owed, and
 //!    sent when there is some. So a flood of pings makes no more pongs than the outbox's high-water
 //!    mark has room for, and one.
 //!
 //! # Read next
-//! `watch.rs`: what time does to a WebSocket.
+//! `watch.rs`: the timeouts of a WebSocket.
 
 use super::close::Payload;
 use super::frame::{Kind, Role, head};

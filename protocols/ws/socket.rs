@@ -1,14 +1,14 @@
-//! Sockets: what a program holds of a WebSocket, and sends by.
+//! Sockets: the program's handle to a WebSocket, by which it sends.
 //!
-//! Knows one connection; what arrives there is in `drive.rs`, what time does to it in `watch.rs`.
+//! Knows one connection; its input is handled in `drive.rs`, its timeouts in `watch.rs`.
 //!
 //! ```text
 //!   Connecting ──the server has agreed─▶ Open ──close()──▶ Closing ──the peer's Close──▶ Over
 //!                                        Open ──the peer's Close, a fault, a timeout──▶ Over
 //! ```
 //!
-//! In `Closing` and `Over` nothing more is sent, and of what arrives only a Close matters. `Closed`
-//! is told when the connection under it has ended.
+//! In `Closing` and `Over` nothing more is sent, and of the input only a Close matters. `Closed`
+//! comes when the connection under it has ended.
 //!
 //! # Read next
 //! `drive.rs`: what arrives.
@@ -63,7 +63,7 @@ pub(super) struct Shared {
     pub(super) limits: Rc<Limits>,
     pub(super) conn: Cell<Option<SourceId<Conn>>>,
     pub(super) phase: Cell<Phase>,
-    /// The handler is to be told `Drained`.
+    /// The handler is to get `Drained`.
     pub(super) above: Cell<bool>,
     pub(super) watch: Watch,
     pub(super) owed: RefCell<Option<Box<Owed>>>,
@@ -117,7 +117,7 @@ impl Socket {
         }
     }
 
-    /// Sends a ping of at most 125 bytes; more are refused. An answer is told as
+    /// Sends a ping of at most 125 bytes; more are refused. An answer comes as
     /// [`Pong`](super::Event::Pong). Whether a peer is still there is found out without this: see
     /// [`Limits::ping_interval`].
     pub fn ping<S: 'static>(&self, reactor: &mut Context<S>, payload: &[u8]) -> Pressure {
@@ -152,7 +152,7 @@ impl Socket {
         }
     }
 
-    /// Ends it at once: what is unsent is dropped and the peer gets a reset. `Closed` is told.
+    /// Ends it at once: what is unsent is dropped and the peer gets a reset. `Closed` follows.
     pub fn abort<S: 'static>(&self, reactor: &mut Context<S>) {
         if let Some(cancel) = self.0.cancel.take() {
             self.end_with(Reason::Aborted);
@@ -164,7 +164,7 @@ impl Socket {
         }
     }
 
-    /// Tells no more messages until [`resume`](Socket::resume), and reads nothing: the peer is
+    /// Delivers no more messages until [`resume`](Socket::resume), and reads nothing: the peer is
     /// slowed down, and the checks of its silence rest.
     pub fn pause<S: 'static>(&self, reactor: &mut Context<S>) {
         if let Some(conn) = self.open_conn(reactor) {
@@ -180,7 +180,7 @@ impl Socket {
         }
     }
 
-    /// Whether messages are taken: it is connected, and nobody has begun to close it.
+    /// Returns true if messages are taken: it is connected, and no end has begun to close it.
     pub fn is_open(&self) -> bool {
         self.0.phase.get() == Phase::Open
     }

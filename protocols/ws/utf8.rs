@@ -46,7 +46,7 @@ impl Utf8 {
         }
     }
 
-    /// Whether a text may end here.
+    /// Returns true if a text may end here.
     #[cfg(test)]
     pub(super) fn is_whole(&self) -> bool {
         self.count == 0

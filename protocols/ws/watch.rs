@@ -6,14 +6,14 @@
 //! it looks for that mark.
 //!
 //! ```text
-//!   look   heard since the last look? ─▶ look again in ping_interval
-//!          else pinged, and took none of what waits to be sent?
-//!                                     ─▶ PongTimeout
-//!          else                       ─▶ ping, and look again in pong_timeout
+//!   check  input since the last check? ─▶ check again in ping_interval
+//!          else pinged, and none of the unsent bytes has gone?
+//!                                      ─▶ PongTimeout
+//!          else                        ─▶ ping, and check again in pong_timeout
 //! ```
 //!
-//! A ping waits behind what was sent before it. A slow reader of much is not to blame for that, as
-//! long as it reads.
+//! A ping waits behind the bytes that were sent before it. So a peer that reads slowly, but reads,
+//! is not timed out.
 //!
 //! # Read next
 //! `handshake.rs`: how it begins.
@@ -33,17 +33,17 @@ use crate::timers::{Stamp, Tick, TimerId};
 
 const NEVER: Tick = Tick::NEVER;
 
-/// What is due, and when, in ticks.
+/// The next deadlines, in ticks.
 pub(super) struct Watch {
-    /// Something has arrived since the last look.
+    /// True if something has arrived since the last check.
     heard: Cell<bool>,
-    /// A ping was sent at the last look.
+    /// True if a ping was sent at the last check.
     pinged: Cell<bool>,
     /// Bytes that were written, ever.
     written: Cell<u64>,
-    /// How many of them had gone at the last look, if others had to wait.
+    /// How many of them had gone at the last check, if others had to wait.
     gone: Cell<Option<u64>>,
-    /// When to look next for signs of life.
+    /// When to check the peer next.
     look: Cell<Tick>,
     /// When the message that has begun must have ended.
     message: Cell<Tick>,
@@ -77,13 +77,13 @@ impl Watch {
         self.heard.set(true);
     }
 
-    /// So many bytes were handed to the connection.
+    /// Counts bytes that were handed to the connection.
     #[inline]
     pub(super) fn wrote(&self, bytes: usize) {
         self.written.set(self.written.get() + bytes as u64);
     }
 
-    /// Notes how much has gone; whether that is more than at the last look, when some had to wait.
+    /// Notes how much has gone. True if it is more than at the last check, when some had to wait.
     fn has_taken(&self, conn: &Conn) -> bool {
         let gone = self.written.get().saturating_sub(conn.unsent() as u64);
         let waits = conn.waits_to_send(); // Not only for the turn's end.
@@ -98,7 +98,7 @@ impl fmt::Debug for Watch {
     }
 }
 
-/// It has been opened. What waits to be sent from before counts as its own.
+/// It has been opened. Bytes that are unsent from before count as its own.
 pub(super) fn opened<S: 'static>(socket: &Socket, reactor: &mut Context<S>) {
     let unsent = socket.conn_mut(reactor).map_or(0, |conn| conn.unsent());
     socket.0.watch.wrote(unsent);
@@ -122,7 +122,7 @@ pub(super) fn amid<S: 'static>(socket: &Socket, reactor: &mut Context<S>, since:
     }
 }
 
-/// Reading goes on: the peer could not end its message while it did not.
+/// Reading goes on: while it was paused the peer could not end its message.
 pub(super) fn resumed<S: 'static>(socket: &Socket, reactor: &mut Context<S>) {
     let message = &socket.0.watch.message;
     if let Some(timeout) = socket.0.limits.message_timeout
@@ -132,7 +132,7 @@ pub(super) fn resumed<S: 'static>(socket: &Socket, reactor: &mut Context<S>) {
     }
 }
 
-/// It must have ended in `close_timeout`, counted from the first time.
+/// It is closing: it must have ended `close_timeout` after the first call.
 pub(super) fn closing<S: 'static>(socket: &Socket, reactor: &mut Context<S>) {
     let Watch { look, message, close, .. } = &socket.0.watch;
     look.set(NEVER);
@@ -150,7 +150,7 @@ pub(super) fn closed<S: 'static>(socket: &Socket, reactor: &mut Context<S>) {
     }
 }
 
-/// Arms the timer for what is due first, unless it is armed for that or earlier.
+/// Arms the timer for the first deadline, unless it is armed for that or an earlier one.
 fn arm<S: 'static>(socket: &Socket, reactor: &mut Context<S>) {
     let Watch { look, message, close, timer, .. } = &socket.0.watch;
     let due = look.get().min(message.get()).min(close.get());
@@ -172,8 +172,8 @@ fn arm<S: 'static>(socket: &Socket, reactor: &mut Context<S>) {
     timer.set(Some((id, due)));
 }
 
-/// The timer has fired. What has come by then counts, and the poll may have had no room to report
-/// it (R3): it is read first.
+/// The timer has fired. Input that has come by then counts, and the poll may have had no room to
+/// report it (R3): it is read first.
 fn ring<S: 'static>(socket: Socket, reactor: &mut Context<S>) {
     if let Some(id) = socket.conn().filter(|id| reactor.contains(*id)) {
         id.look(reactor);
@@ -181,7 +181,7 @@ fn ring<S: 'static>(socket: Socket, reactor: &mut Context<S>) {
     }
 }
 
-/// It is to be seen what is due.
+/// Acts on the deadlines that have passed.
 fn come_up<S: 'static>(socket: &Socket, reactor: &mut Context<S>) {
     let tick = reactor.tick();
     let Watch { look, message, close, .. } = &socket.0.watch;
@@ -204,7 +204,7 @@ fn come_up<S: 'static>(socket: &Socket, reactor: &mut Context<S>) {
     arm(socket, reactor);
 }
 
-/// Looks whether the peer gives signs of life; `paused`, it cannot.
+/// Checks that the peer is alive; while `paused`, it cannot show that.
 fn look_after<S: 'static>(socket: &Socket, reactor: &mut Context<S>, paused: bool) {
     let limits = &socket.0.limits;
     let Watch { heard, pinged, look, .. } = &socket.0.watch;
@@ -219,7 +219,7 @@ fn look_after<S: 'static>(socket: &Socket, reactor: &mut Context<S>, paused: boo
         look.set(NEVER);
         socket.end_with(Reason::PongTimeout);
     } else {
-        // Refused, it goes at the next look, if the peer has taken something until then.
+        // If refused, it goes at the next check, if the peer has taken something until then.
         let _ = send::frame(socket, conn, Kind::Ping, b"");
         pinged.set(true);
         look.set(reactor.tick_after(limits.pong_timeout));

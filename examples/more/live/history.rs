@@ -1,6 +1,6 @@
 //! The history: the last of the news, and each reader's place in it.
 //!
-//! A place is the id up to which a reader has heard. Ids begin with 1 and have no gaps.
+//! A place is the id up to which a reader has got the news. Ids begin with 1 and have no gaps.
 
 use std::collections::VecDeque;
 
@@ -17,7 +17,7 @@ pub struct History {
     last: u64,
 }
 
-/// One piece of news in both forms in which it is told. Each is made once, for all readers.
+/// One piece of news in both forms in which it is sent. Each is made once, for all readers.
 struct News {
     json: String,
     event: Vec<u8>,
@@ -35,12 +35,12 @@ impl History {
         self.kept.push_back(News { json, event });
     }
 
-    /// The id of the latest: the place of a reader that has heard all. 0 before the first.
+    /// The id of the latest: the place of a reader that has got all. 0 before the first.
     pub fn last(&self) -> u64 {
         self.last
     }
 
-    /// The place of a reader that says what it has heard. One that is new, or has heard it from a
+    /// The place of a reader that says what it has got. One that is new, or has got it from a
     /// server that is no more, begins with the oldest that is kept.
     pub fn place(&self, heard: Option<u64>) -> u64 {
         heard.filter(|id| *id <= self.last).unwrap_or(self.forgotten())

@@ -8,7 +8,7 @@ use waterwheel::protocols::http::{Reply, Response, Sender, SseEvent};
 use crate::history::History;
 
 pub struct Reader<To> {
-    /// The id of the latest news that it was told.
+    /// The id of the latest news that was sent to it.
     pub place: u64,
     pub to: To,
 }
@@ -22,7 +22,7 @@ impl Reader<Reply> {
 }
 
 impl Reader<Sender> {
-    /// Tells all that is new. If too much of what it was told is still unsent, it is told later.
+    /// Sends all that is new; later, if too much of what it was sent before is still unsent.
     pub fn catch_up<S: 'static>(&mut self, reactor: &mut Context<S>, history: &History) {
         if self.to.is_above_high(reactor) {
             return; // `on_drained` calls when there is room.

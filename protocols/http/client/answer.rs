@@ -68,10 +68,10 @@ pub struct AnswerHead<'a> {
     pub body_bytes: Option<u64>,
 }
 
-/// What a call tells: `Head` once, `Data` as often as there is some, and at last `End` or `Failed`.
+/// An event of a call: `Head` once, `Data` as often as there is some, at last `End` or `Failed`.
 #[derive(Debug)]
 pub enum CallEvent<'a> {
-    /// The final answer's head. Interim ones (1xx) are not told.
+    /// The final answer's head. Interim ones (1xx) are not delivered.
     Head(&'a AnswerHead<'a>),
     /// Bytes of the body, decoded. The slice is the loop's own buffer.
     Data(&'a [u8]),

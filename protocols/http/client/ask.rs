@@ -65,8 +65,8 @@ impl fmt::Debug for Body {
 }
 
 impl Ask {
-    /// A request of any method but CONNECT, which is for proxies. What is wrong with the URL, or
-    /// with anything else, is told when the request is sent.
+    /// A request of any method except CONNECT, which is for proxies. An error in the URL, or in
+    /// anything else, is reported when the request is sent.
     ///
     /// Spaces and letters beyond ASCII behind the host are percent-encoded. In the host they are
     /// not right.
@@ -193,7 +193,7 @@ impl Ask {
         if self.named("host").any(|host| host.iter().any(|b| b" ,/?#@".contains(b))) {
             return Err("a bad Host field".to_owned());
         }
-        // They take the place of the client's own; two of a kind nobody could tell apart.
+        // They take the place of the client's own; of two of a kind none has precedence.
         for name in ["Host", "Authorization", "Proxy-Authorization"] {
             if self.named(name).nth(1).is_some() {
                 return Err(format!("{name} is there twice"));
@@ -210,14 +210,14 @@ impl Ask {
         of_name.map(|(_, value)| &value[..])
     }
 
-    /// Whether the server is told to close the connection behind the answer.
+    /// Returns true if it asks the server to close the connection after the answer.
     pub(super) fn closes(&self) -> bool {
         let mut tokens = self.named("connection").flat_map(|value| value.split(|b| *b == b','));
         tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(b"close"))
     }
 
-    /// Whether it may be sent twice (RFC 9110, 9.2.2): asked for once, done once or twice, the
-    /// outcome is the same.
+    /// Returns true if it may be sent twice (RFC 9110, 9.2.2): the outcome is the same if it is
+    /// done once or twice.
     pub(super) fn is_repeatable(&self) -> bool {
         let idempotent = [Method::GET, Method::HEAD, Method::PUT, Method::DELETE, Method::OPTIONS];
         idempotent.contains(&self.method) && !matches!(self.body, Body::Stream(_))
@@ -274,8 +274,8 @@ impl Ask {
         }
     }
 
-    /// Whether there is a body to hold back. Without one the field must not be sent (RFC 9110,
-    /// 10.1.1).
+    /// Returns true if there is a body to hold back. Without one the field must not be sent (RFC
+    /// 9110, 10.1.1).
     pub(super) fn waits_for_continue(&self) -> bool {
         let has_body = match &self.body {
             Body::None => false,

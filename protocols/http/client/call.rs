@@ -1,4 +1,4 @@
-//! A call in the loop: its id, its time, and what may be done with it from outside.
+//! A call in the loop: its id, its limits on time, and its public methods.
 //!
 //! Knows ids, the upload and the limits on time; what it says to a server is in `exchange.rs`.
 //!
@@ -22,11 +22,11 @@ use crate::timers::{Stamp, Tick};
 #[derive(Clone, Copy, Debug)]
 pub struct Message(u8);
 
-/// From itself or from others: it looks at what has changed.
+/// Something has changed: it looks at its state. Sent by itself or by others.
 pub(super) const LOOK: Message = Message(0);
 /// There may be a connection for it.
 pub(super) const ADMITTED: Message = Message(1);
-/// A callback of it has panicked, or its connection has gone with one that did.
+/// One of its callbacks has panicked, or its connection has gone because a callback did.
 pub(super) const BROKEN: Message = Message(2);
 
 impl From<Message> for u8 {
@@ -47,7 +47,7 @@ pub struct Call {
 }
 
 impl Call {
-    /// What is being asked for, without what is secret in it.
+    /// The URL that is being asked for, without the password in it.
     pub fn url(&self) -> String {
         self.control.url.borrow().to_string()
     }
@@ -58,7 +58,7 @@ impl Call {
     }
 }
 
-/// Whoever removes it has removed the connection, too.
+/// If it is removed, its connection is removed, too.
 impl Drop for Call {
     fn drop(&mut self) {
         self.control.over.set(true);
@@ -82,7 +82,7 @@ pub(super) enum Stage {
     Send,
     /// All was sent; it waits for the head of the answer.
     Head,
-    /// The head was told.
+    /// The head was delivered.
     Body,
 }
 
@@ -103,7 +103,7 @@ impl Stage {
 pub(super) struct Control {
     pub(super) url: RefCell<Arc<str>>,
     pub(super) conn: Cell<Option<SourceId<Conn>>>,
-    /// What goes when the call goes: the connection, or what is to become one.
+    /// Dropped with the call: the connection, or the attempt to make one.
     pub(super) hold: Rc<Hold>,
     pub(super) keeper: Rc<Keeper>,
     /// The call has left the loop.
@@ -142,7 +142,7 @@ impl Control {
         }
     }
 
-    /// Whether it has left the loop: nobody waits for what becomes of it.
+    /// Returns true if it has left the loop: nobody waits for its result.
     pub(super) fn is_over(&self) -> bool {
         self.over.get()
     }
@@ -182,7 +182,7 @@ impl Control {
         Some(self.since.get().after(after?))
     }
 
-    /// Which limit is up at this tick.
+    /// The limit that has run out at this tick.
     pub(super) fn is_up(&self, tick: Tick) -> Option<Phase> {
         if self.until <= tick {
             return Some(Phase::Total);
@@ -192,15 +192,15 @@ impl Control {
     }
 }
 
-/// What may be done with a call. All of it is harmless when the id is stale.
+/// The methods of a call. A stale id does no harm.
 impl SourceId<Call> {
     /// Sends a piece of the body of an [`Ask::body_stream`](super::Ask::body_stream), as
-    /// [`Conn::write`] does: all of it or, `Refused`, nothing. It may be called at once; what comes
-    /// before the connection waits for it. `AboveHigh` and `Refused` for want of room are followed
-    /// by [`CallEvent::Drained`](super::CallEvent::Drained).
+    /// [`Conn::write`] does: all of it or, `Refused`, nothing. It may be called at once: bytes
+    /// that are written before there is a connection wait for it. `AboveHigh`, and `Refused` if
+    /// there was no room, are followed by [`CallEvent::Drained`](super::CallEvent::Drained).
     ///
-    /// `Refused`, too, is what exceeds the length that was announced. `Closed` if the call has
-    /// ended, or the body has.
+    /// Bytes that exceed the announced length are `Refused`, too. `Closed` if the call or its body
+    /// has ended.
     pub fn write<S: 'static>(self, reactor: &mut Context<S>, bytes: &[u8]) -> Pressure {
         let Some(control) = reactor.get(self).map(|call| call.control.clone()) else {
             return Pressure::Closed;
@@ -212,8 +212,8 @@ impl SourceId<Call> {
         control.upload.borrow_mut().write(conn, bytes)
     }
 
-    /// Ends the body that is written piece by piece. Where less was written than told, the call
-    /// fails.
+    /// Ends the body that is written piece by piece. If less was written than the length that was
+    /// announced, the call fails.
     pub fn end<S: 'static>(self, reactor: &mut Context<S>) {
         let Some(control) = reactor.get(self).map(|call| call.control.clone()) else { return };
         let conn = control.conn.get().and_then(|conn| reactor.get_mut(conn));

@@ -75,7 +75,7 @@ impl<S: 'static> Exchange<S> {
             let error = Error::Connect { url: self.url(), error };
             return self.fail_later(reactor, call, Some(error));
         }
-        // Armed behind the race's own deadline, whose error tells more. A dialer may be quick.
+        // Armed behind the race's own deadline, whose error says more. A dialer may be quick.
         if self.control.conn.get().is_none() && reactor.contains(call) {
             self.control.enter(reactor, call, Stage::Connect);
         }

@@ -1,6 +1,6 @@
 //! Dialling: from a URL to a stream over which a request can be sent.
 //!
-//! Knows names, proxies and TLS; what is then said is somebody else's affair.
+//! Knows names, proxies and TLS; never mentions the request.
 //!
 //! ```text
 //!   connect ──▶ [CONNECT to the proxy] ──▶ [TLS] ──▶ stream
@@ -8,12 +8,12 @@
 //!   or given     handler of its own
 //! ```
 //!
-//! Each step is a source. Whoever dials keeps a [`Hold`], which has the step that is under way on a
-//! leash: letting go ends it, whichever it is. Time is not looked at here: the caller has a
+//! Each step is a source. The call that dials keeps a [`Hold`], which has the step under way on a
+//! leash: letting go ends that step. There is no timeout here: the caller has a
 //! deadline.
 //!
 //! # Read next
-//! `tell.rs`: how what comes back reaches the program.
+//! `tell.rs`: how the answer reaches the program.
 
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
@@ -28,7 +28,7 @@ use crate::net::{Conn, Event, Reason, Stream};
 use crate::protocols::http::head;
 use crate::reactor::{Context, RawId, SourceId};
 
-/// What is called with the stream, or with why there is none.
+/// The callback that gets the stream, or the reason why there is none.
 pub type Dialed<S> = Box<dyn FnOnce(&mut Context<S>, &mut S, io::Result<Stream>)>;
 
 /// Connects to a host and a port in place of TCP; see [`Client::dialer`].
@@ -37,7 +37,7 @@ pub(super) type Dialer<S> = dyn Fn(&mut Context<S>, &str, Dialed<S>) -> io::Resu
 /// A proxy.
 #[derive(Clone, Debug)]
 pub(super) struct Proxy {
-    /// Where it is, or why its URL is none.
+    /// Its address, or why its URL is not valid.
     target: Result<Target, String>,
 }
 
@@ -57,7 +57,7 @@ impl Proxy {
     }
 }
 
-/// Dials where a URL leads. `done` is called once, unless the hold is let go before.
+/// Connects to the host of a URL. `done` is called once, unless the hold is let go before.
 #[track_caller]
 pub(super) fn dial<S: 'static>(
     shared: &Rc<Shared<S>>,

@@ -114,7 +114,7 @@ impl Error {
         }
     }
 
-    /// Whether a limit on time was up, the loop's or the promise's.
+    /// Returns true if a limit on time was up, the loop's or the promise's.
     pub fn is_timeout(&self) -> bool {
         match self {
             Error::Timeout { .. } | Error::Promise(Broken::TimedOut(_)) => true,

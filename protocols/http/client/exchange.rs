@@ -8,11 +8,11 @@
 //! ```
 //!
 //! A connection's handler is a [`Line`] (`line.rs`): it passes events on to the exchange that uses
-//! it now, and to nobody while it idles. What then happens is in `send.rs` and `receive.rs`.
+//! it now; while it is idle there is none. `send.rs` and `receive.rs` handle the events.
 //!
 //! # Rules
-//! 1. One of `End` and `Failed` is told, once, and is the last event; the call's id is stale by
-//!    then. One that was cancelled, or dropped with the loop or after a panic, is told nothing.
+//! 1. One of `End` and `Failed` is delivered, once, and is the last event; the call's id is stale
+//!    by then. A call that was cancelled, or dropped with the loop or after a panic, gets no event.
 //! 2. A call that fails over a connection that had idled, before a byte of the answer came, is made
 //!    again, once, over a new one, if it is one that may be made twice.
 //! 3. An answer is delivered as it comes, also while the request is still being sent. When it is
@@ -44,7 +44,7 @@ pub(super) struct Exchange<S: 'static> {
     pub(super) work: RefCell<Work<S>>,
     /// Taken out while it runs.
     pub(super) sink: RefCell<Option<Sink<S>>>,
-    /// Who asked: its connection is known by that, too.
+    /// The call that asked: its connection is known by that, too.
     pub(super) place: Place,
 }
 
@@ -54,21 +54,21 @@ pub(super) struct Work<S: 'static> {
     pub(super) target: Option<Target>,
     pub(super) reader: Reader,
     pub(super) line: Weak<Line<S>>,
-    /// Where its last connection led.
+    /// The place of its last connection.
     pub(super) place: Option<Rc<str>>,
-    /// How many bytes of a body that was given whole are with the connection.
+    /// How many bytes of a body that was given whole were handed to the connection.
     pub(super) sent: usize,
-    /// Over a connection that had idled.
+    /// True if it goes over a connection that was idle before.
     pub(super) reused: bool,
-    /// Something has come over this connection.
+    /// True if something has come over this connection.
     pub(super) heard: bool,
-    /// Made again: over a new connection, and not a third time.
+    /// True if it is made again: over a new connection, and not a third time.
     pub(super) again: bool,
     /// What is asked next, once the answer that says so is read.
     pub(super) next: Option<Ask>,
     pub(super) skipped: usize,
     pub(super) redirects_max: u32,
-    /// To be told in the next turn.
+    /// To be delivered in the next turn.
     pub(super) failed: Option<Error>,
 }
 
@@ -179,7 +179,7 @@ impl<S: 'static> Exchange<S> {
         }
     }
 
-    /// The answer is whole. `clean` is whether nothing has come behind it.
+    /// The answer is whole. `clean` is true if nothing has come behind it.
     pub(super) fn complete(
         self: &Rc<Self>,
         reactor: &mut Context<S>,
@@ -221,7 +221,7 @@ impl<S: 'static> Exchange<S> {
         }
     }
 
-    /// Asks what the redirect leads to, or the same in another way.
+    /// Asks again: for the target of the redirect, or for the same in another way.
     fn start_over(
         self: &Rc<Self>,
         reactor: &mut Context<S>,
@@ -273,7 +273,7 @@ impl<S: 'static> Exchange<S> {
         self.finish(reactor, state, call, Err(Error::Lost { url: self.url(), phase, reason }));
     }
 
-    /// Drops the connection, or what was to become one.
+    /// Drops the connection, or the attempt to make one.
     pub(super) fn let_go(&self, reactor: &mut Context<S>) {
         if let Some(line) = self.work.borrow().line.upgrade() {
             line.current.take();

@@ -1,9 +1,9 @@
-//! Leashes: how things of the loop are owned where no loop is at hand.
+//! Leashes: how a value owns a source where it has no `Context`.
 //!
 //! Knows ids and the reactor's [`Resumer`]; what the keeper does when it is called is in `pool.rs`.
 //!
-//! A client, or a call, may be dropped where no loop is at hand, and so cannot remove what it owns
-//! in the loop. Each such source is on a [`Leash`]. Dropping the leash notes the source's id and
+//! A client, or a call, may be dropped where there is no `Context`, so it cannot remove the sources
+//! that it owns. Each such source is on a [`Leash`]. Dropping the leash notes the source's id and
 //! wakes the *keeper*, a source of the client's own, which removes it in the next turn. So a call
 //! that is removed takes its connection along, or the race for one. A client that is dropped takes
 //! its idle connections along.
@@ -13,7 +13,7 @@
 //!   idle ──owns──▶ leash ──drop──▶  ┘                 └── its deadline: what idles for too long
 //! ```
 //!
-//! The keeper does not hold the loop, and goes when nobody knows it any more.
+//! The keeper does not hold the loop, and is removed when no client or leash refers to it any more.
 //!
 //! # Read next
 //! `dial.rs`: where new connections come from.
@@ -26,16 +26,16 @@ use crate::net::Conn;
 use crate::reactor::{RawId, Readiness, Resumer, SourceId};
 use crate::timers::Tick;
 
-/// The sources to be removed. The peer of a connection at rest is told.
+/// The sources to be removed. To the peer of an idle connection the end is announced.
 pub(super) type List = Rc<RefCell<Vec<(Option<SourceId<Conn>>, RawId)>>>;
 
-/// Removes from the loop what was let go elsewhere.
+/// Removes from the loop the sources whose leash was dropped.
 #[derive(Debug)]
 pub(super) struct Keeper {
     pub(super) id: RawId,
     resumer: Resumer,
     list: List,
-    /// A call has ended that waited, or was admitted.
+    /// True if a call that waited, or was admitted, has ended.
     pub(super) quit: Cell<bool>,
     /// The tick at which it looks for connections that have idled for too long.
     pub(super) until: Cell<Tick>,
@@ -56,30 +56,30 @@ impl Keeper {
         self.resumer.send_message(call, message);
     }
 
-    /// Ties a source to whoever holds the leash.
+    /// Ties a source to the owner of the leash.
     pub(super) fn leash(self: &Rc<Keeper>, id: RawId) -> Leash {
         Leash { id: Some(id), resting: None, keeper: self.clone() }
     }
 }
 
-/// Nobody knows the keeper any more: called once again, its source removes itself.
+/// Nothing refers to the keeper any more: its source is called once again and removes itself.
 impl Drop for Keeper {
     fn drop(&mut self) {
         self.wake();
     }
 }
 
-/// Owns a source of the loop: dropped, it has that removed in the next turn.
+/// Owns a source of the loop: when it is dropped, the source is removed in the next turn.
 #[derive(Debug)]
 pub(super) struct Leash {
     id: Option<RawId>,
-    /// It is a connection over which nothing is under way.
+    /// Its id, if it is an idle connection.
     resting: Option<SourceId<Conn>>,
     pub(super) keeper: Rc<Keeper>,
 }
 
 impl Leash {
-    /// What it holds is a connection at rest from now on, or no longer.
+    /// From now on it holds an idle connection; `None`: no longer.
     pub(super) fn rest(&mut self, conn: Option<SourceId<Conn>>) {
         self.resting = conn;
     }
@@ -99,14 +99,14 @@ impl Drop for Leash {
     }
 }
 
-/// The leash of what is under way. When its owner is dropped, so is that.
+/// The leash of the step under way. When its owner is dropped, so is that step.
 #[derive(Debug, Default)]
 pub(super) struct Hold {
     leash: RefCell<Option<Leash>>,
 }
 
 impl Hold {
-    /// From now on this source is under way, and the last one is nobody's.
+    /// From now on this source is under way; the one before stays, without an owner.
     pub(super) fn take_up(&self, keeper: &Rc<Keeper>, id: RawId) {
         self.release();
         self.put(keeper.leash(id));
@@ -116,7 +116,7 @@ impl Hold {
         *self.leash.borrow_mut() = Some(leash);
     }
 
-    /// The source stays, and is nobody's.
+    /// Lets go of the source, which stays, without an owner.
     pub(super) fn release(&self) -> Option<RawId> {
         self.take().and_then(Leash::release)
     }

@@ -1,4 +1,4 @@
-//! A connection of the pool: whom its events are for.
+//! A connection of the pool: which call its events are for.
 //!
 //! # Read next
 //! `send.rs`: what the exchange does with them.

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!   ask.rs ──bytes──▶ upload.rs ──▶ ┌──────┐ ──▶ reader.rs ──steps──▶ answer.rs
-//!   what is asked     its body      │ conn │     what comes back       what is told
+//!   the request       its body      │ conn │     the response          the events
 //!                                   └──────┘
 //!   dial.rs makes it, pool.rs keeps it for the next, exchange.rs sees a call through it
 //! ```
@@ -147,9 +147,9 @@ impl<S: 'static> Client<S> {
         self.change(|settings| settings.proxy = Some(Proxy::of(url)))
     }
 
-    /// Which servers `https` trusts, and which certificate it shows. By default it trusts whom the
-    /// platform trusts, and shows none. The platform's certificates are then read at the first such
-    /// call, which holds up the loop for some milliseconds; with a [`tls::Client`] that was made
+    /// Which servers `https` trusts, and which certificate it shows. By default it trusts those
+    /// that the platform trusts, and shows none. The platform's certificates are then read at the
+    /// first such call, which holds up the loop for some milliseconds; with a [`tls::Client`] that was made
     /// before the loop runs they are not.
     #[cfg(feature = "tls")]
     pub fn tls(self, tls: tls::Client) -> Client<S> {
@@ -203,7 +203,7 @@ impl<S: 'static> Client<S> {
         })
     }
 
-    /// Sends a request and tells the answer as it comes; see [`CallEvent`]. With
+    /// Sends a request and delivers the answer as it comes; see [`CallEvent`]. With
     /// [`Ask::body_stream`] the request goes as it comes, too.
     ///
     /// ```no_run

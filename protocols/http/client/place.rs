@@ -5,7 +5,7 @@
 //! A call that waits is *admitted* when there is a connection for it, or may be one: it is resumed,
 //! and comes back in the next turn. Until then the connection is reserved for it, and a call that
 //! is made meanwhile waits behind it. Otherwise a program that asks again in each answer's callback
-//! would keep all other calls out for good.
+//! would keep all other calls waiting forever.
 //!
 //! # Read next
 //! `pool.rs`: all places.
@@ -31,15 +31,15 @@ pub(super) struct Idle<S: 'static> {
 
 /// The connections to one place, by one way.
 pub(super) struct Place<S: 'static> {
-    /// The one that was used last comes last, and is used first: the others may go.
+    /// In the order of use. The last is used first, so that the others may time out.
     pub(super) idle: Vec<Idle<S>>,
     /// Those that are in use, idle, or being made.
     pub(super) open: usize,
-    /// Those that were cancelled are in it until their turn comes, or room is wanted.
+    /// Cancelled ones stay in it until their turn comes, or room is needed.
     pub(super) waiting: VecDeque<SourceId<Call>>,
-    /// Out of the queue, resumed, and not back yet.
+    /// Those that were taken out of the queue and resumed, and are not back yet.
     admitted: Vec<SourceId<Call>>,
-    /// At the front of the queue, those that were admitted before, and in vain.
+    /// How many at the front of the queue were admitted before, and found no connection.
     returned: usize,
 }
 
@@ -56,20 +56,20 @@ impl<S: 'static> Place<S> {
         self.idle.len() + open_max.saturating_sub(self.open)
     }
 
-    /// Whether a call was admitted; it is back now.
+    /// Returns true if a call was admitted; it is back now.
     pub(super) fn is_back(&mut self, call: SourceId<Call>) -> bool {
         let at = self.admitted.iter().position(|admitted| *admitted == call);
         at.map(|at| self.admitted.swap_remove(at)).is_some()
     }
 
-    /// Whether a call that was not admitted may take a connection, since nobody is before it. Where
-    /// calls wait although there is a connection, the keeper is about to admit them.
+    /// Returns true if a call that was not admitted may take a connection, since none is before it.
+    /// Where calls wait although there is a connection, the keeper is about to admit them.
     pub(super) fn is_turn(&mut self, reactor: &Context<S>, open_max: usize) -> bool {
         self.admitted.retain(|admitted| reactor.contains(*admitted));
         self.available(open_max) > self.admitted.len() + self.waiting.len()
     }
 
-    /// Admits as many calls as there are connections for; answers how many have left the queue.
+    /// Admits as many calls as there are connections for; returns how many have left the queue.
     pub(super) fn admit(&mut self, reactor: &mut Context<S>, open_max: usize) -> usize {
         self.admitted.retain(|admitted| reactor.contains(*admitted));
         let before = self.waiting.len();
@@ -85,7 +85,7 @@ impl<S: 'static> Place<S> {
         before - self.waiting.len()
     }
 
-    /// Puts a call into the queue: at its end, or where it was if it is back in vain.
+    /// Puts a call into the queue: at its end, or where it was if it is back without a connection.
     pub(super) fn wait(&mut self, call: SourceId<Call>, is_back: bool) {
         if is_back {
             self.waiting.insert(self.returned.min(self.waiting.len()), call);
@@ -95,19 +95,19 @@ impl<S: 'static> Place<S> {
         }
     }
 
-    /// Whether one that idles is promised to nobody.
+    /// Returns true if an idle connection is not promised to a call.
     pub(super) fn has_spare(&self) -> bool {
         self.idle.len() > self.admitted.len()
     }
 
-    /// Takes calls that were cancelled out of the queue; answers how many.
+    /// Takes calls that were cancelled out of the queue; returns how many.
     pub(super) fn drop_cancelled(&mut self, reactor: &Context<S>) -> usize {
         let before = self.waiting.len();
         self.waiting.retain(|call| reactor.contains(*call));
         before - self.waiting.len()
     }
 
-    /// Whether nothing is to be remembered of it.
+    /// Returns true if nothing is to be remembered of it.
     pub(super) fn is_unused(&self) -> bool {
         self.open == 0 && self.waiting.is_empty() && self.admitted.is_empty()
     }

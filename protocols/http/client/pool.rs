@@ -9,7 +9,7 @@
 //! 3. Calls get their connections in the order in which they asked.
 //!
 //! # Read next
-//! `place.rs`: the queue. `leash.rs`: who closes them when nobody is called back.
+//! `place.rs`: the queue. `leash.rs`: how they are closed without a callback.
 
 use std::collections::HashMap;
 use std::mem;
@@ -105,8 +105,8 @@ impl<S: 'static> Shared<S> {
     }
 
     /// A connection for a call, the most recently used one first; a new one if `fresh`. `probe`
-    /// is whether it is worth a system call to know that the server has not closed it, and
-    /// `was_there` whether the call had its last connection to the same place.
+    /// is true if it is worth a system call to know that the server has not closed it, and
+    /// `was_there` if the call had its last connection to the same place.
     pub(super) fn way(
         self: &Rc<Self>,
         reactor: &mut Context<S>,
@@ -136,13 +136,13 @@ impl<S: 'static> Shared<S> {
             place.open += 1;
             return Way::New(Slot { key: key.clone(), shared: Rc::downgrade(self) });
         }
-        // One that is not wanted must not keep a new one from being made.
+        // A connection that is not wanted must not keep a new one from being made.
         if let Some(idle) = place.idle.pop_if(|_| is_turn) {
             pool.idle -= 1;
             gone.push(idle);
         }
-        // One that was in already is not one too many: no more of these wait than there may be
-        // connections.
+        // A call that was admitted before is not one too many: no more of these wait than there may
+        // be connections.
         let is_new = !is_back && !was_there;
         let is_full = |waiting: usize| is_new && waiting >= limits.waiting_max;
         if is_full(pool.waiting) && self.has_quitters() {
@@ -157,7 +157,7 @@ impl<S: 'static> Shared<S> {
         Way::Wait
     }
 
-    /// Whether calls have left the queue by themselves since this was asked last.
+    /// Returns true if calls have left the queue by themselves since this was asked last.
     fn has_quitters(&self) -> bool {
         self.keeper.borrow().as_ref().is_some_and(|keeper| keeper.quit.take())
     }

@@ -138,8 +138,8 @@ impl Reader {
         Ok((used, Step::Head(head)))
     }
 
-    /// The connection has ended in order, and `rest` was to come again: whether that completes the
-    /// answer. Half a head that would have been refused is, wherever it was cut.
+    /// The connection has ended in order, and `rest` was to come again. Returns true if that
+    /// completes the answer. Half a head that would have been refused is, wherever it was cut.
     pub fn finish(&mut self, rest: &[u8]) -> Result<bool, Refusal> {
         match self.at {
             At::UntilClose => self.at = At::Done,
@@ -151,12 +151,12 @@ impl Reader {
         Ok(self.is_done())
     }
 
-    /// Whether the answer is whole.
+    /// Returns true if the answer is whole.
     pub fn is_done(&self) -> bool {
         matches!(self.at, At::Done)
     }
 
-    /// Whether the connection can carry another request.
+    /// Returns true if the connection can carry another request.
     pub fn keeps_alive(&self) -> bool {
         self.keep_alive
     }

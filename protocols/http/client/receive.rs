@@ -25,7 +25,7 @@ use crate::reactor::{Context, SourceId};
 const SKIPPED_BYTES_MAX: usize = 64 * 1024;
 
 impl<S: 'static> Exchange<S> {
-    /// The connection that carries this call has something to tell.
+    /// The connection that carries this call has an event.
     pub(super) fn on_conn(
         self: &Rc<Self>,
         reactor: &mut Context<S>,
@@ -43,7 +43,7 @@ impl<S: 'static> Exchange<S> {
                     self.let_go(reactor);
                 }
             }
-            // `Closed` is to tell that, and soon: there will be no answer to what is unsent.
+            // `Closed` will report that, and soon: there will be no answer to what is unsent.
             Event::Eof if reactor.get(conn).is_some_and(Conn::is_cut) => {
                 let conn = &mut reactor[conn];
                 if conn.unsent() > 0 { conn.abort() } else { conn.close() }
@@ -118,7 +118,7 @@ impl<S: 'static> Exchange<S> {
         self.finish(reactor, state, call, Err(error));
     }
 
-    /// Whether this is the body of a redirect, and still worth reading.
+    /// If this is the body of a redirect: true while it is still worth reading.
     fn skips(&self, bytes: usize) -> Option<bool> {
         let work = &mut *self.work.borrow_mut();
         work.next.as_ref()?;
@@ -126,7 +126,7 @@ impl<S: 'static> Exchange<S> {
         Some(work.skipped <= SKIPPED_BYTES_MAX)
     }
 
-    /// The head is there; whether the call goes on.
+    /// The head is there. Returns true if the call goes on.
     fn on_head(
         self: &Rc<Self>,
         reactor: &mut Context<S>,
@@ -166,8 +166,8 @@ impl<S: 'static> Exchange<S> {
         self.redirect(head)
     }
 
-    /// The request once more, without the expectation that somebody on the way does not know (RFC
-    /// 9110, 10.1.1); if it had one, and all of its body is still there.
+    /// The same request without `Expect`, which a proxy on the way does not know (RFC 9110,
+    /// 10.1.1); if it had one, and all of its body is still there.
     fn unexpecting(&self) -> Option<Ask> {
         let work = self.work.borrow();
         let is_there = self.is_unsent() || !matches!(work.ask.body, Body::Stream(_));
@@ -192,7 +192,7 @@ impl<S: 'static> Exchange<S> {
         }
     }
 
-    /// Whether nothing of the body has gone to the connection.
+    /// Returns true if nothing of the body has gone to the connection.
     fn is_unsent(&self) -> bool {
         !self.control.upload.borrow().open
     }

@@ -1,4 +1,4 @@
-//! Redirects: what is asked next, and of whom.
+//! Redirects: what is asked next, and of which server.
 //!
 //! Knows requests and URLs (RFC 9110, 15.4; RFC 3986, 5.2); never mentions a connection.
 //!
@@ -15,7 +15,7 @@ use crate::protocols::http::percent::encoded;
 
 impl Ask {
     /// What to ask next when the answer from `target` is a redirect to `location`. `unsent` is
-    /// whether nothing of the body was sent.
+    /// true if nothing of the body was sent.
     pub(super) fn redirected(
         &self,
         target: &Target,
@@ -102,7 +102,7 @@ fn resolve(base: &Target, location: &[u8]) -> Result<Target, String> {
     Target::parse(&url)
 }
 
-/// What a reference consists of (RFC 3986, appendix B), but for the fragment. Many servers send
+/// What a reference consists of (RFC 3986, appendix B), except the fragment. Many servers send
 /// characters in it that no URL has, in whatever encoding: they are percent-encoded byte by byte,
 /// but not in the authority, where they mean something else.
 struct Reference<'a> {

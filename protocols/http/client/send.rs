@@ -19,7 +19,7 @@ use crate::reactor::{Context, SourceId};
 const PIECE_BYTES: usize = 64 * 1024;
 
 impl<S: 'static> Exchange<S> {
-    /// Lets the body go.
+    /// Begins to send the body.
     pub(super) fn open_gate(
         &self,
         reactor: &mut Context<S>,
@@ -41,7 +41,7 @@ impl<S: 'static> Exchange<S> {
         }
     }
 
-    /// Hands a body that was given whole to the connection, as much as goes; notes when all is.
+    /// Hands a body that was given whole to the connection, as much as it takes; notes the end.
     pub(super) fn feed(
         &self,
         reactor: &mut Context<S>,
@@ -72,7 +72,7 @@ impl<S: 'static> Exchange<S> {
         }
     }
 
-    /// The caller has ended the body, or is to be told of room.
+    /// The caller has ended the body, or is to get `Drained`.
     pub(super) fn look_at_upload(
         self: &Rc<Self>,
         reactor: &mut Context<S>,

@@ -23,7 +23,7 @@ pub(super) const NO_HOST: &str = "it has no host";
 /// What a URL says, taken apart. A clone allocates nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
-    /// Whether TLS is asked for.
+    /// True if TLS is asked for.
     pub(super) secure: bool,
     /// `http://host:port/path?query`: without the port, if that is what the scheme stands for, and
     /// without credentials. All that is asked of a target in the course of a call is a part of it.

@@ -1,4 +1,4 @@
-//! What a call tells, and to whom.
+//! How a call delivers its events.
 //!
 //! Knows the exchange and its callback, which may do anything: cancel the call, drop the client,
 //! panic.
@@ -12,11 +12,11 @@ use super::error::Error;
 use super::exchange::Exchange;
 use crate::reactor::{Context, Readiness, SourceId};
 
-/// Who is told.
+/// The callback that receives a call's events.
 pub(super) type Sink<S> = Box<dyn FnMut(&mut Context<S>, &mut S, SourceId<Call>, CallEvent<'_>)>;
 
 impl<S: 'static> Exchange<S> {
-    /// Tells an event that is not the last; whether the call goes on.
+    /// Delivers an event that is not the last. Returns true if the call goes on.
     pub(super) fn tell(
         &self,
         reactor: &mut Context<S>,
@@ -34,7 +34,7 @@ impl<S: 'static> Exchange<S> {
         reactor.contains(call)
     }
 
-    /// Tells the last event.
+    /// Delivers the last event.
     pub(super) fn finish(
         &self,
         reactor: &mut Context<S>,
@@ -51,7 +51,8 @@ impl<S: 'static> Exchange<S> {
         }
     }
 
-    /// Tells a failure in the next turn: nobody is called back from inside the call that began it.
+    /// Delivers a failure in the next turn: nobody is called back from inside the call that began
+    /// it.
     pub(super) fn fail_later(
         &self,
         reactor: &mut Context<S>,
@@ -65,8 +66,8 @@ impl<S: 'static> Exchange<S> {
     }
 }
 
-/// A callback while it runs, put back when it ends. One that panics takes its call along: what it
-/// was to be told next went with the panic.
+/// A callback while it runs, put back when it ends. One that panics takes its call along: the
+/// events that were to come next went with the panic.
 struct Lent<'a, S: 'static> {
     sink: Option<Sink<S>>,
     exchange: &'a Exchange<S>,

@@ -24,13 +24,13 @@ const EARLY_BYTES_HIGH: usize = 256 * 1024;
 pub(super) struct Upload {
     /// How the caller's bytes are framed, and how many are owed.
     left: Left,
-    /// Bytes may go to the connection.
+    /// True once bytes may go to the connection.
     pub(super) open: bool,
     /// Framed already.
     early: Vec<u8>,
-    /// A write was answered with pressure: the caller wants to know when it is gone.
+    /// True if a write was answered with pressure: the caller gets `Drained` when that is over.
     pub(super) owes_drained: bool,
-    /// `end` came too early.
+    /// True if `end` came before the announced length was written.
     pub(super) is_short: bool,
 }
 
@@ -52,7 +52,7 @@ impl Upload {
         Upload { left, open: false, early: Vec::new(), owes_drained: false, is_short: false }
     }
 
-    /// Whether all was handed to the connection.
+    /// Returns true if all was handed to the connection.
     pub(super) fn is_done(&self) -> bool {
         matches!(self.left, Left::Nothing | Left::Length(0))
             && self.early.is_empty()

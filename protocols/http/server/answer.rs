@@ -26,7 +26,7 @@ const PIECES_PER_TURN: usize = 8;
 const HEAD_KEPT_BYTES: usize = 64 * 1024;
 
 impl Exchange {
-    /// Sends all of an answer; whether the client was still there.
+    /// Sends all of an answer. Returns true if the client was still there.
     pub(super) fn answer<S: 'static>(
         &self,
         reactor: &mut Context<S>,

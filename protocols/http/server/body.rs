@@ -1,7 +1,6 @@
 //! Request bodies: collected, streamed, or dropped.
 //!
-//! Knows the two framings and the session's part of a body; who calls it, and when, is in
-//! `conn.rs`.
+//! Knows the two framings and the session's part of a body; `conn.rs` calls it.
 //!
 //! # Read next
 //! `trouble.rs`: what can go wrong.
@@ -19,7 +18,7 @@ use crate::protocols::http::refusal::Refusal;
 use crate::protocols::http::router::Params;
 use crate::reactor::{Context, SourceId};
 
-/// Tells a client that waits for this to send its body (RFC 9110, 10.1.1).
+/// Asks a client that waits for this to send its body (RFC 9110, 10.1.1).
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Finds the end of a body.
@@ -39,7 +38,7 @@ impl Decoder {
         }
     }
 
-    /// Takes one step: how many bytes of `input` it has used, and what they were.
+    /// Takes one step. Returns how many bytes of `input` it has used, and what they were.
     pub(super) fn step<'a>(&mut self, input: &'a [u8]) -> Result<(usize, Piece<'a>), Refusal> {
         let left = match self {
             Decoder::Chunked(chunked) => return chunked.step(input),
@@ -72,7 +71,7 @@ pub(super) struct Collect {
 }
 
 impl Collect {
-    /// Takes bytes in: how many, and whether the body is whole.
+    /// Takes bytes in. Returns how many, and true if the body is whole.
     pub(super) fn take(&mut self, input: &[u8], max: usize) -> Result<(usize, bool), Refusal> {
         let mut used = 0;
         loop {
@@ -252,8 +251,8 @@ impl<S: 'static> Session<S> {
     }
 
     /// The answer is complete and the body is not. If little of it is left it is dropped, else the
-    /// connection is closed. The bytes that have arrived, `is_here`, do not count: nor did they
-    /// when the head of the answer said whether the connection stays open.
+    /// connection is closed. The bytes that have arrived, `is_here`, do not count: the head of
+    /// the answer did not count them either when it said if the connection stays open.
     pub(super) fn discard(
         &mut self,
         reactor: &mut Context<S>,

@@ -3,7 +3,7 @@
 //! Knows heads and handlers; bodies are in `body.rs`, what goes wrong in `trouble.rs`, and the
 //! answer's life in `exchange.rs`.
 //!
-//! A connection tells `Data`, and the session takes as many steps as the bytes allow: a head, a
+//! A connection delivers `Data`, and the session takes as many steps as the bytes allow: a head, a
 //! piece of a body. What it cannot use yet it gives back, and looks at again when more comes or
 //! when the answer that it waits for is written. [`Intake`] says what comes next:
 //!
@@ -39,7 +39,7 @@ use crate::reactor::{Context, SourceId};
 use crate::timers::Tick;
 
 /// Opens a connection with a session as its handler. With a `crowd` it is one connection too many:
-/// it is refused when it has asked.
+/// it is refused after its request.
 #[track_caller]
 pub(super) fn serve<S: 'static>(
     server: &Server<S>,
@@ -77,12 +77,12 @@ pub(super) fn serve<S: 'static>(
     id
 }
 
-/// What one connection too many is told.
+/// The answer to one connection too many.
 const CROWDED: Refusal = Refusal::new(503, "the limit on connections is reached");
 
-/// Requests of one connection that are handled in one go. Those behind them wait for the next turn,
-/// so that other connections do not wait: one read may hold two thousand. 64: deeper than clients
-/// pipeline.
+/// Requests of one connection that are handled in one call. Those behind them wait for the next
+/// turn, so that other connections do not wait: one read may hold two thousand. 64: deeper than
+/// clients pipeline.
 const REQUESTS_PER_TURN: usize = 64;
 
 /// What a connection does with the bytes that come next.
@@ -106,15 +106,15 @@ pub(super) struct Session<S: 'static> {
     pub(super) exchange: Rc<Exchange>,
     pub(super) intake: Intake<S>,
     scan: Scan,
-    /// The first bytes of a head are here.
+    /// True if the first bytes of a head are here.
     pub(super) partial: bool,
-    /// Requests that may still begin in this go.
+    /// Requests that may still begin in this call.
     room: usize,
     /// `room` was used up, and the backlog holds more requests: a nudge goes on with them.
     pub(super) spent: bool,
     /// The tick for which the timer is armed, or an earlier one.
     pub(super) armed: Tick,
-    /// It is one connection too many.
+    /// True if it is one connection too many.
     pub(super) crowd: Option<Crowd>,
 }
 
@@ -183,7 +183,7 @@ impl<S: 'static> Session<S> {
         }
     }
 
-    /// One step; how many bytes it has used, or `None` if there is none to take.
+    /// Takes one step. Returns how many bytes it has used, or `None` if no step is possible.
     #[inline(always)] // Its second caller is a rare one: a call costs a request 100 instructions.
     pub(super) fn step(
         &mut self,

@@ -1,6 +1,6 @@
 //! How a connection ends from the client's side: it has finished sending, or it is gone.
 //!
-//! Knows the session; who waits for an answer gets it as long as the client may be there.
+//! Knows the session; a client that waits for an answer gets it as long as it may be there.
 //!
 //! # Read next
 //! `time.rs`: what is too slow.
@@ -12,10 +12,10 @@ use crate::protocols::http::refusal::Refusal;
 use crate::reactor::{Context, SourceId};
 
 impl<S: 'static> Session<S> {
-    /// The client has finished sending. One that waits for its answer gets it.
+    /// The client has finished sending. If it waits for its answer, it gets it.
     pub(super) fn eof(&mut self, reactor: &mut Context<S>, state: &mut S, id: SourceId<Conn>) {
         if matches!(&self.intake, Intake::Flow(flow) if flow.decoder.left() == 0) {
-            // All of it has come. Its handler paused at the last byte, so the end was not told yet.
+            // All of it has come. Its handler paused at the last byte, so it has not got the end.
             while self.step(reactor, state, id, &[]).is_some() {}
         }
         if self.intake.is_body() {
@@ -36,7 +36,7 @@ impl<S: 'static> Session<S> {
         id.nudge(reactor);
     }
 
-    /// The client has finished in the middle of a body. Half a request is nothing to answer, but an
+    /// The client has finished in the middle of a body. Half a request is not answered, but an
     /// answer that was begun goes on.
     pub(super) fn cut_body(&mut self, reactor: &mut Context<S>, state: &mut S, id: SourceId<Conn>) {
         const GONE: Refusal = Refusal::bad("the client has finished in the middle of a body");
@@ -74,7 +74,7 @@ impl<S: 'static> Session<S> {
     }
 }
 
-/// Whatever takes the connection out of the loop ends the exchange.
+/// However the connection leaves the loop, the exchange ends.
 impl<S: 'static> Drop for Session<S> {
     fn drop(&mut self) {
         self.exchange.end();

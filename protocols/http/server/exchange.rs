@@ -57,7 +57,7 @@ pub(super) enum Phase {
     Dropped,
     /// The sender was dropped before the end: the session resets the connection.
     Torn,
-    /// The connection has gone, or is somebody else's.
+    /// The connection has gone, or was handed over.
     Dead,
 }
 
@@ -68,7 +68,7 @@ pub(super) struct Facts {
     pub(super) is_http10: bool,
     /// Another request may follow.
     pub(super) keep_alive: bool,
-    /// The connection may be handed over: that was asked for, and the request is read whole.
+    /// The connection may be handed over: the client has asked for it, and the request is whole.
     pub(super) upgrades: bool,
     /// What follows a success is a tunnel.
     pub(super) is_connect: bool,
@@ -102,7 +102,7 @@ pub(super) struct Exchange {
     pub(super) conn: Cell<Option<SourceId<Conn>>>,
     pub(super) timer: Cell<Option<TimerId>>,
     pub(super) phase: Cell<Phase>,
-    /// Requests so far: the number of the one in hand.
+    /// Requests so far: the number of the current one.
     pub(super) requests: Cell<usize>,
     pub(super) facts: Cell<Facts>,
     /// How the body of the answer that is streamed ends.
@@ -111,11 +111,11 @@ pub(super) struct Exchange {
     pub(super) running: Cell<bool>,
     /// Too much is unsent to go on with the next request.
     pub(super) blocked: Cell<bool>,
-    /// On its way out: what comes is dropped.
+    /// True if it is being closed: input is dropped.
     pub(super) closing: Cell<bool>,
-    /// The handler wants no more of the body now.
+    /// True while the handler has paused the body.
     pub(super) body_paused: Cell<bool>,
-    /// The timer has fired, and the session has not looked at its limits yet.
+    /// True if the timer has fired, and the session has not checked its limits yet.
     pub(super) alarm: Cell<bool>,
     /// Bytes of the request's body that are not read yet: 1 if their number is unknown, `u64::MAX`
     /// while the client waits for 100 and may never send them.
@@ -175,7 +175,7 @@ impl Exchange {
         Rc::new(Exchange::new(self.common.clone(), self.resumer.clone(), self.peer, Stamp::START))
     }
 
-    /// If a response to this request has no body, how that is told.
+    /// If a response to this request has no body, how its head says so.
     pub(super) fn bodiless(&self, response: &Response) -> Option<Coding> {
         let tunnel = self.facts.get().is_connect && response.code().is_success();
         if tunnel { Some(Coding::None) } else { response.bodiless() }
@@ -192,7 +192,7 @@ impl Exchange {
         conn.filter(|conn| !conn.is_closing() && !conn.has_failed())
     }
 
-    /// Whether the connection is there and would take more of an answer.
+    /// Returns true if the connection is there and would take more of an answer.
     pub(super) fn is_open<S: 'static>(&self, reactor: &Context<S>) -> bool {
         self.peek(reactor).is_some_and(|conn| !conn.is_closing() && !conn.has_failed())
     }
@@ -209,7 +209,7 @@ impl Exchange {
         }
     }
 
-    /// The timer is up, and what has come was read: lets the session look.
+    /// The timer has fired, and all input was read: lets the session check its limits.
     pub(super) fn ring(&self) {
         self.alarm.set(true);
         self.nudge();
@@ -248,7 +248,7 @@ impl Exchange {
         }
     }
 
-    /// The connection is gone, or somebody else's.
+    /// The connection is gone, or was handed over.
     pub(super) fn end(&self) {
         self.phase.set(Phase::Dead);
         drop((self.rest.take(), self.on_drained.take(), self.on_gone.take(), self.input.take()));
@@ -301,8 +301,8 @@ impl fmt::Display for Peer {
     }
 }
 
-/// What `Drained` was told to. It is put back, also if it panics, unless there is another by now, or
-/// nothing left to send.
+/// The callback for `Drained`, while it runs. It is put back, also if it panics, unless there is
+/// another by now, or nothing left to send.
 struct Told<'a>(&'a Exchange, Option<Box<dyn Any>>);
 
 impl Drop for Told<'_> {

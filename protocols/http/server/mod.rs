@@ -13,9 +13,9 @@
 //!
 //! # Rules
 //! 1. Requests of one connection are handled one after another, and so answered in order.
-//! 2. Each request is answered once: by its handler, or where that cannot be by the server, which
-//!    then logs why, with the peer, and closes the connection.
-//! 3. No answer destroys another: a connection is closed so that the client hears the end of the
+//! 2. Each request is answered once: by its handler, or if that is impossible by the server,
+//!    which then logs the peer and the reason, and closes the connection.
+//! 3. No answer destroys another: a connection is closed so that the client gets the end of the
 //!    last one, also if it is still sending ([`Conn::close`](crate::net::Conn::close)).
 //! 4. Whatever a client can do is bounded by [`Limits`](super::Limits), in bytes and in time.
 //! 5. A request that is read whole, and answered at once with a body that is there, allocates
@@ -61,7 +61,7 @@ pub use sender::Sender;
 use service::{Collecting, Service, Streaming};
 pub use watch::Watch;
 
-/// What the handler of a streamed body is told.
+/// An event that the handler of a streamed body receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body<'a> {
     /// Bytes of the body: the loop's own buffer, to be copied if they are to be kept.
@@ -83,14 +83,14 @@ pub enum Body<'a> {
 const KERNEL_UNSENT_BYTES: usize = 128 * 1024;
 
 /// Connections beyond [`Limits::connections_max`] that each listener still answers at a time, with
-/// 503. One more is closed at once. 64: clients are told why, and those that stay cost no more.
+/// 503. One more is closed at once. 64: clients get the reason, and those that stay cost no more.
 const CROWD_MAX: usize = 64;
 
 /// The handler of one streamed body. Once the answer is complete it is called no more, and the rest
 /// of the body is dropped.
 pub type BodyHandler<S> = Box<dyn FnMut(&mut Context<S>, &mut S, Body<'_>)>;
 
-/// Held by each connection that was one too many, so that they can be counted.
+/// Held by each connection above the limit, so that they can be counted.
 type Crowd = Rc<()>;
 
 /// What all connections of a server share, whatever the state of their loop.
@@ -153,8 +153,8 @@ impl<S: 'static> Server<S> {
         Server::of(Collecting(handler))
     }
 
-    /// A server that hands each request to `handler` when its head is complete. What `handler`
-    /// returns is the handler of the body.
+    /// A server that hands each request to `handler` when its head is complete. It
+    /// returns the handler of the body.
     ///
     /// ```
     /// use waterwheel::protocols::http::{Body, Server};
@@ -248,7 +248,7 @@ impl<S: 'static> Server<S> {
         listen.adopt(reactor, listener, on_accept)
     }
 
-    /// What a listener is set up with, and what is done with whom it accepts.
+    /// What a listener is set up with, and what is done with the streams that it accepts.
     fn prepared(
         &self,
         listen: tcp::Listen,

@@ -40,8 +40,8 @@ impl Reply {
         self.0.conn.get().filter(|_| self.0.phase.get() == Phase::Pending)
     }
 
-    /// Answers. True if the connection was still open; whether the client hears it is another
-    /// question. Head and body leave in one write.
+    /// Answers. Returns true if the connection was still open; even then the client may have gone.
+    /// Head and body leave in one write.
     pub fn send<S: 'static>(self, reactor: &mut Context<S>, response: impl Into<Response>) -> bool {
         self.0.answer(reactor, response.into())
     }
@@ -52,8 +52,8 @@ impl Reply {
     /// and the log says so.
     ///
     /// The answer to a HEAD, or with a status that has no body, is complete with its head: to its
-    /// sender the client has gone, and [`Sender::on_gone`] tells it so. What a program would give up
-    /// then but for a client that has really gone, it asks [`Sender::is_open`] about before.
+    /// sender the client has gone, and [`Sender::on_gone`] says so. If a program acts only
+    /// for a client that has really gone, it asks [`Sender::is_open`] before.
     pub fn stream<S: 'static>(
         self,
         reactor: &mut Context<S>,
@@ -66,9 +66,9 @@ impl Reply {
         self.begin(reactor, response.into(), coding)
     }
 
-    /// [`stream`](Reply::stream) of a body whose length is known, which the client is told: so many
+    /// [`stream`](Reply::stream) of a body whose length is known and stands in the head: so many
     /// bytes must follow, and more are refused: of the response's own body with a reset. Fewer are a
-    /// reset, too. The answer to a HEAD tells the length, and nothing follows.
+    /// reset, too. The answer to a HEAD has the length, and nothing follows.
     pub fn stream_sized<S: 'static>(
         self,
         reactor: &mut Context<S>,
@@ -184,8 +184,8 @@ impl Reply {
     }
 
     /// Calls `gone` if the client goes before the answer is complete. A client that has finished
-    /// sending counts as gone, since most have; one that still listens hears the answer all the
-    /// same. Takes the place of an earlier callback.
+    /// sending counts as gone, since most have; one that still reads gets the answer
+    /// nevertheless. Takes the place of an earlier callback.
     pub fn on_gone<S, F>(&self, reactor: &mut Context<S>, gone: F)
     where
         S: 'static,
@@ -194,7 +194,7 @@ impl Reply {
         on_gone(&self.0, reactor, Box::new(gone));
     }
 
-    /// Whether an answer would still reach the connection.
+    /// Returns true if an answer would still reach the connection.
     pub fn is_open<S: 'static>(&self, reactor: &Context<S>) -> bool {
         self.0.phase.get() == Phase::Pending && self.0.is_open(reactor)
     }
@@ -205,7 +205,7 @@ impl Reply {
     }
 
     /// Delivers no more of a streamed body until [`resume_body`](Reply::resume_body); the client
-    /// is slowed down when the kernel's buffer is full. Meanwhile only a reset tells that it has
+    /// is slowed down when the kernel's buffer is full. Meanwhile only a reset shows that it has
     /// gone: that it has finished sending stands behind what it has sent.
     pub fn pause_body<S: 'static>(&self, reactor: &mut Context<S>) {
         pause_body(&self.0, reactor);

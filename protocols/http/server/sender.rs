@@ -23,7 +23,7 @@ const AROUND_BYTES: usize = 40;
 /// The body of an answer that is being sent, made by [`Reply::stream`](super::Reply::stream).
 ///
 /// Dropped without [`end`](Sender::end) it resets the connection, so that the client does not take
-/// what it has for the whole; what it has not read by then, the head included, may be lost.
+/// a part for the whole. Bytes that it has not read by then, the head included, may be lost.
 #[must_use = "dropped, it resets the connection"]
 pub struct Sender(Rc<Exchange>);
 
@@ -112,14 +112,14 @@ impl Sender {
         self.0.peek(reactor).map_or(0, Conn::unsent)
     }
 
-    /// Whether so much is unsent that a piece would be answered `AboveHigh`. A program that can
-    /// wait does so until [`on_drained`](Sender::on_drained) is called.
+    /// Returns true if so much is unsent that a piece would be answered `AboveHigh`. A program that
+    /// can wait does so until [`on_drained`](Sender::on_drained) is called.
     pub fn is_above_high<S: 'static>(&self, reactor: &Context<S>) -> bool {
         let conn = self.0.peek(reactor);
         conn.is_some_and(|conn| conn.unsent() > conn.limits().outbox_bytes_high)
     }
 
-    /// Whether a piece would still reach the connection.
+    /// Returns true if a piece would still reach the connection.
     pub fn is_open<S: 'static>(&self, reactor: &Context<S>) -> bool {
         self.0.phase.get() == Phase::Streaming && self.0.is_open(reactor)
     }
@@ -134,7 +134,7 @@ impl Sender {
     }
 
     /// Hands the sender to `then` when there is room for more, in this turn if there is room now.
-    /// Should the client go, both are dropped.
+    /// If the client goes, both are dropped.
     ///
     /// ```
     /// use waterwheel::{Context, protocols::http::{Sender, Server, Response}, net::Pressure};

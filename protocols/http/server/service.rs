@@ -12,7 +12,7 @@ use crate::reactor::Context;
 
 /// What answers requests.
 pub(super) trait Service<S> {
-    /// Whether the body of this request is to be streamed.
+    /// Returns true if the body of this request is to be streamed.
     fn streams(&self, request: &Request<'_>) -> bool;
 
     /// Handles a request with its body.

@@ -1,14 +1,14 @@
 //! The limits on a request's time, on one timer for each connection.
 //!
-//! The timer is armed for the first moment at which a limit could be up. Most of what happens only
-//! puts that off, and then the timer is not touched: it fires early, looks, and is armed for what
-//! is left. So a request costs no timer.
+//! The timer is armed for the first moment at which a limit could run out. Most events only move
+//! that moment to a later time, and then the timer is not re-armed: it fires early, checks, and is
+//! armed for the time that is left. So a request costs no timer.
 //!
-//! What has come by then counts, though the loop was late and has not read it: who kept to a limit
-//! is not to pay for somebody else's handler.
+//! Bytes that have come by then count, even if the loop was late and has not read them: a client
+//! that has kept a limit must not pay for the handler of another one.
 //!
 //! # Read next
-//! `service.rs`: who answers.
+//! `service.rs`: the handlers that answer.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ pub(super) enum Limit {
 }
 
 impl Limit {
-    /// What the client is told when it is up; of `None` nothing.
+    /// The answer to the client when it is up; `None` is no answer.
     pub(super) fn refusal(self) -> Option<Refusal> {
         match self {
             Limit::Idle => None,
@@ -48,7 +48,7 @@ pub(super) fn patience(limits: &Limits, crowded: bool) -> Duration {
 }
 
 /// Starts the timer of a connection, which makes the session look at its limits. It ends with the
-/// connection. Answers the tick for which it is armed.
+/// connection. Returns the tick for which it is armed.
 pub(super) fn start<S: 'static>(
     reactor: &mut Context<S>,
     exchange: &Rc<Exchange>,

@@ -1,6 +1,6 @@
 //! What can go wrong: a request is refused or too slow, its reply is dropped, its handler panics.
 //!
-//! Knows the session; each way out answers what can be answered, logs it once, with the peer, and
+//! Knows the session; in each case it answers if it can, logs the reason and the peer once, and
 //! closes the connection.
 //!
 //! # Read next
@@ -46,7 +46,7 @@ impl<S: 'static> Session<S> {
         }
     }
 
-    /// Ends a streamed body in the middle: its handler may answer, and else the server does.
+    /// Ends a streamed body in the middle: its handler may answer, otherwise the server does.
     pub(super) fn refuse_body(
         &mut self,
         reactor: &mut Context<S>,
@@ -66,7 +66,7 @@ impl<S: 'static> Session<S> {
         }
     }
 
-    /// Tells the handler of a body that no more will come. What it answers is the last.
+    /// Delivers to the handler of a body that no more will come. What it answers is the last.
     pub(super) fn fail_body(&mut self, reactor: &mut Context<S>, state: &mut S, why: Refusal) {
         self.exchange.set_last();
         let wanted = matches!(self.exchange.phase.get(), Phase::Pending | Phase::Streaming);
@@ -103,7 +103,7 @@ impl<S: 'static> Session<S> {
         let exchange = &*self.exchange;
         exchange.phase.set(Phase::Pending);
         if reactor[id].is_read_out() && exchange.has_callbacks.get() {
-            // The handler was told that the client has finished, and gave up.
+            // The handler got the end of the client's input, and gave up.
             log::debug!("{}: its request was dropped", exchange.peer());
             exchange.phase.set(Phase::Idle);
             let conn = &mut reactor[id];

@@ -13,7 +13,7 @@ use super::reply;
 use crate::reactor::Context;
 
 /// Watches the client of a [`Reply`](super::Reply) that was moved away, to a timer or a worker. It
-/// has no duty to answer, and when the request is answered it tells nothing more.
+/// has no duty to answer, and when the request is answered it reports nothing more.
 ///
 /// ```
 /// use std::time::Duration;
@@ -41,8 +41,8 @@ impl Watch {
         Watch { request: exchange.requests.get(), exchange }
     }
 
-    /// Calls `gone` as [`Reply::on_gone`](super::Reply::on_gone) does, and takes the place of what
-    /// was set there. Not if the request was answered: then `gone` is dropped.
+    /// Calls `gone` as [`Reply::on_gone`](super::Reply::on_gone) does, and replaces the callback
+    /// that was set there. Not if the request was answered: then `gone` is dropped.
     pub fn on_gone<S, F>(&self, reactor: &mut Context<S>, gone: F)
     where
         S: 'static,
@@ -53,13 +53,13 @@ impl Watch {
         }
     }
 
-    /// Whether the answer is still to be completed, and would reach the connection.
+    /// Returns true if the answer is still to be completed, and would reach the connection.
     pub fn is_open<S: 'static>(&self, reactor: &Context<S>) -> bool {
         !self.is_answered() && self.exchange.is_open(reactor)
     }
 
     /// See [`Reply::pause_body`](super::Reply::pause_body): for the handler of a body whose reply,
-    /// or the sender that was made of it, is with whoever takes the body in.
+    /// or the sender that was made of it, is with the code that takes the body in.
     ///
     /// ```
     /// use waterwheel::net::Pressure;

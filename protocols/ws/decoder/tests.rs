@@ -213,7 +213,7 @@ impl Write for Pipe<'_> {
     }
 }
 
-/// What tungstenite hears, and whether it then refuses the rest.
+/// The messages that tungstenite finds, and its error, if it then refuses the rest.
 fn theirs(role: Role, limits: &Limits, stream: &[u8]) -> (Vec<Heard>, Option<Error>) {
     let role = if role == Role::Server { TheirRole::Server } else { TheirRole::Client };
     let config = WebSocketConfig::default()
