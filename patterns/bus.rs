@@ -46,14 +46,12 @@
 //! `promise.rs`: one value, for one listener.
 
 use std::any::{Any, TypeId, type_name};
-use std::cell::Cell;
 use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
-use crate::reactor::{Context, PanicPolicy, Place, Priority};
-use topic::{AnyTopic, Callback, Delivery, Key, Listener, Topic, TypeHasher};
+use crate::reactor::{Context, Outer, PanicPolicy, Place, Priority};
+use topic::{AnyTopic, Callback, Delivery, Key, Listener, Shared, Topic};
 
 mod topic;
 
@@ -68,31 +66,12 @@ pub struct ListenerId {
     key: Key,
 }
 
-/// The topics of a loop; an extension of it.
+/// The bus of a loop; an extension of it. Each topic is one, too, so that an event finds it at once.
 #[derive(Default)]
 struct Bus {
-    topics: HashMap<TypeId, Rc<dyn AnyTopic>, BuildHasherDefault<TypeHasher>>,
-    /// Subscriptions so far.
-    numbered: u64,
-    /// Listeners on the stack.
-    nested: Rc<Cell<usize>>,
-    /// Events without a listener.
-    unheard: u64,
-}
-
-impl Bus {
-    /// Begins to deliver an event; `None`, and counted, if it has no listener.
-    #[inline]
-    fn delivery<S: 'static, E: 'static>(&mut self) -> Option<Delivery<S, E>> {
-        let topic = self.topics.get(&TypeId::of::<E>()).filter(|topic| topic.len() > 0);
-        let Some(topic) = topic else {
-            self.unheard += 1;
-            return None;
-        };
-        let topic: Rc<dyn Any> = topic.clone();
-        let (last, place) = (self.numbered, Place::caller());
-        Some(Delivery { topic: topic.downcast().ok()?, last, at: Key::FIRST, index: 0, place })
-    }
+    /// By the type of event.
+    topics: HashMap<TypeId, Rc<dyn AnyTopic>>,
+    shared: Rc<Shared>,
 }
 
 impl<S: 'static> Context<S> {
@@ -153,16 +132,22 @@ impl<S: 'static> Context<S> {
         place: Place,
     ) -> ListenerId {
         let bus: &mut Bus = self.extension();
-        bus.numbered += 1;
-        let key = Key::new(priority, bus.numbered);
+        let shared = bus.shared.clone();
+        shared.numbered.update(|numbered| numbered + 1);
+        let key = Key::new(priority, shared.numbered.get());
         let event = TypeId::of::<E>();
-        let empty = || Rc::new(Topic::<S, E>::new(bus.nested.clone())) as Rc<dyn AnyTopic>;
-        let topic: &dyn Any = &**bus.topics.entry(event).or_insert_with(empty);
-        if let Some(topic) = topic.downcast_ref::<Topic<S, E>>() {
-            let mut listeners = topic.listeners.borrow_mut();
-            let at = listeners.partition_point(|listener| listener.key < key);
-            listeners.insert(at, Listener { key, callback: Some(callback), once, place });
-        }
+        let topic = match self.topic::<E>() {
+            Some(topic) => topic.clone(),
+            None => {
+                let topic = Rc::new(Topic::<S, E>::new(shared));
+                self.extension::<Bus>().topics.insert(event, topic.clone());
+                self.set_extension(topic.clone());
+                topic
+            }
+        };
+        let mut listeners = topic.listeners.borrow_mut();
+        let at = listeners.partition_point(|listener| listener.key < key);
+        listeners.insert(at, Listener { key, callback: Some(callback), once, place });
         ListenerId { event, key }
     }
 
@@ -175,13 +160,34 @@ impl<S: 'static> Context<S> {
 
     /// How many listeners events of type `E` have.
     pub fn listeners<E: 'static>(&self) -> usize {
-        let topic = self.extension_ref::<Bus>().and_then(|bus| bus.topics.get(&TypeId::of::<E>()));
-        topic.map_or(0, |topic| topic.len())
+        self.topic::<E>().map_or(0, |topic| topic.listeners.borrow().len())
+    }
+
+    #[inline]
+    fn topic<E: 'static>(&self) -> Option<&Rc<Topic<S, E>>> {
+        self.extension_ref()
+    }
+
+    /// Begins to deliver an event; `None`, and counted, if it has no listener.
+    #[inline]
+    fn delivery<E: 'static>(&mut self) -> Option<Delivery<S, E>> {
+        let topic = self.topic::<E>().filter(|topic| !topic.listeners.borrow().is_empty());
+        let Some(topic) = topic.cloned() else {
+            self.count_unheard();
+            return None;
+        };
+        let (last, place) = (topic.shared.numbered.get(), Place::caller());
+        Some(Delivery { topic, last, at: Key::FIRST, index: 0, place })
+    }
+
+    #[cold]
+    fn count_unheard(&mut self) {
+        self.extension::<Bus>().shared.unheard.update(|unheard| unheard + 1);
     }
 
     /// Events that had no listener, since the reactor was made.
     pub fn unheard(&self) -> u64 {
-        self.extension_ref::<Bus>().map_or(0, |bus| bus.unheard)
+        self.extension_ref::<Bus>().map_or(0, |bus| bus.shared.unheard.get())
     }
 
     /// Sends an event in the next turn, in lane Normal, as [`enqueue`](Context::enqueue) does for a
@@ -194,7 +200,7 @@ impl<S: 'static> Context<S> {
     /// [`publish`](Context::publish) in another lane of the event queue.
     #[track_caller]
     pub fn publish_at<E: 'static>(&mut self, lane: Priority, event: E) {
-        if let Some(delivery) = self.extension::<Bus>().delivery::<S, E>() {
+        if let Some(delivery) = self.delivery::<E>() {
             self.enqueue(lane, move |reactor, state| {
                 reactor.deliver_published(state, event, delivery);
             });
@@ -207,7 +213,7 @@ impl<S: 'static> Context<S> {
     /// If a listener panics, unless the [`PanicPolicy`] says otherwise; and if more than
     /// [`LISTENERS_NESTED`] listeners are nested, which is an endless recursion.
     pub fn emit<E: 'static>(&mut self, state: &mut S, event: &E) -> usize {
-        let delivery = self.extension::<Bus>().delivery::<S, E>();
+        let delivery = self.delivery::<E>();
         delivery.map_or(0, |mut delivery| self.deliver(state, event, &mut delivery))
     }
 
@@ -236,7 +242,7 @@ impl<S: 'static> Context<S> {
     {
         // A panic with a message: a stack overflow would end the process.
         assert!(
-            delivery.topic.nested.get() < LISTENERS_NESTED,
+            delivery.topic.shared.nested.get() < LISTENERS_NESTED,
             "{LISTENERS_NESTED} listeners emit to each other, the last a {}",
             type_name::<E>()
         );
@@ -252,7 +258,7 @@ impl<S: 'static> Context<S> {
             }
         }
         if delivery.at == Key::FIRST {
-            self.extension::<Bus>().unheard += 1;
+            self.count_unheard();
         }
         heard
     }
@@ -269,12 +275,11 @@ impl<S: 'static> Context<S> {
     {
         while let Some(callback) = delivery.next() {
             *heard += 1;
-            self.call_nested(delivery.place, |reactor| {
-                let mut lent = LentListener::begin(delivery, callback);
-                if let Some(callback) = &mut lent.callback {
-                    callback(reactor, state, event);
-                }
-            });
+            let mut lent = LentListener::begin(self, delivery, callback);
+            if let LentListener { context, callback: Some(callback), .. } = &mut lent {
+                callback(context, state, event);
+            }
+            lent.returned = true;
         }
     }
 
@@ -288,22 +293,33 @@ impl<S: 'static> Context<S> {
 
 /// A listener while it runs. It is put back, also after a panic, unless it was unsubscribed.
 struct LentListener<'a, S: 'static, E: 'static> {
+    context: &'a mut Context<S>,
     delivery: &'a Delivery<S, E>,
     callback: Option<Callback<S, E>>,
+    /// True once the listener has returned without a panic.
+    returned: bool,
+    /// The callback that emits.
+    outer: Outer,
 }
 
 impl<'a, S: 'static, E: 'static> LentListener<'a, S, E> {
     #[inline]
-    fn begin(delivery: &'a Delivery<S, E>, callback: Callback<S, E>) -> LentListener<'a, S, E> {
-        delivery.topic.nested.update(|nested| nested + 1);
-        LentListener { delivery, callback: Some(callback) }
+    fn begin(
+        context: &'a mut Context<S>,
+        delivery: &'a Delivery<S, E>,
+        callback: Callback<S, E>,
+    ) -> LentListener<'a, S, E> {
+        delivery.topic.shared.nested.update(|nested| nested + 1);
+        let outer = context.begin_nested(delivery.place);
+        LentListener { context, delivery, callback: Some(callback), returned: false, outer }
     }
 }
 
 impl<S: 'static, E: 'static> Drop for LentListener<'_, S, E> {
     #[inline]
     fn drop(&mut self) {
-        self.delivery.topic.nested.update(|nested| nested - 1);
+        self.delivery.topic.shared.nested.update(|nested| nested - 1);
+        self.context.end_nested(self.outer, self.returned);
         self.delivery.put_back(self.callback.take());
     }
 }

@@ -39,7 +39,7 @@
 //!   rest of the chain in the same way.
 //! * **P4** Dropping a `Promise` cancels nothing: the work goes on, and its result is dropped.
 //!   A rejection without a handler is logged with the place of the chain's last link, and counted
-//!   in [`Context::unhandled`].
+//!   in [`Statistics::unhandled`](crate::reactor::Statistics::unhandled).
 //! * **P5** [`cancel`](Promise::cancel) goes up the chain to its makers: no callback runs any more,
 //!   all are dropped at once, and the makers' hooks take back the work that would settle it. The
 //!   combinators cancel what no longer counts: the losers of a race, the rest of a failed `all`.
@@ -70,11 +70,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::reactor::{Context, JobError, Place};
-use home::Home;
 use node::{Node, Up, cancel_up};
 
 mod combine;
-mod home;
 mod node;
 mod retry;
 mod settle;
@@ -140,7 +138,7 @@ impl<S: 'static> Context<S> {
         place: Place,
         up: Option<Up<S>>,
     ) -> (Promise<S, T, E>, Resolver<S, T, E>) {
-        let node = Rc::new(Node::new(Home::of(self), place, up));
+        let node = Rc::new(Node::new(self.local(), place, up));
         (Promise { node: Some(node.clone()) }, Resolver::new(node))
     }
 

@@ -97,6 +97,8 @@ pub struct Statistics {
     pub jobs: u64,
     /// Jobs among them that got [`JobError::Full`](super::JobError::Full).
     pub jobs_refused: u64,
+    /// Failures that no code handled, such as a promise rejected without a `catch`; each is logged.
+    pub unhandled: u64,
 }
 
 /// The clock, and the time that it showed in this turn.
@@ -229,7 +231,7 @@ impl<S: 'static> Context<S> {
 
     /// Counters since the reactor was made.
     pub fn statistics(&self) -> Statistics {
-        self.statistics
+        Statistics { unhandled: self.local.unhandled(), ..self.statistics }
     }
 
     /// How many sources the loop owns.

@@ -41,6 +41,8 @@ struct Shared<S> {
     calls: RefCell<VecDeque<Call<S>>>,
     /// How many, for the loop, which asks before every deferred callback.
     waiting: Cell<usize>,
+    /// Failures that no code handled.
+    unhandled: Cell<u64>,
     /// The loop is gone: what is deferred is dropped.
     closed: Cell<bool>,
     /// Calls are being dropped further up on the stack.
@@ -52,6 +54,7 @@ impl<S> Local<S> {
         Local(Rc::new(Shared {
             calls: RefCell::default(),
             waiting: Cell::new(0),
+            unhandled: Cell::new(0),
             closed: Cell::new(false),
             dropping: Cell::new(false),
         }))
@@ -65,6 +68,17 @@ impl<S> Local<S> {
         if self.0.closed.get() {
             self.drop_all();
         }
+    }
+
+    /// For authors of patterns: counts a failure that no code handles, in
+    /// [`Statistics::unhandled`](super::Statistics::unhandled).
+    #[cold]
+    pub fn count_unhandled(&self) {
+        self.0.unhandled.set(self.0.unhandled.get() + 1);
+    }
+
+    pub(super) fn unhandled(&self) -> u64 {
+        self.0.unhandled.get()
     }
 
     /// Returns true if the loop is gone.

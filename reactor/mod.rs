@@ -109,6 +109,7 @@ pub use local::Local;
 pub use message::{MESSAGES_MAX, Messages};
 /// What a source is watched for.
 pub use mio::Interest;
+pub use nested::Outer;
 pub use offload::{JOBS_MAX, JobError, JobId, WORKERS};
 pub use place::Place;
 pub use queue::{Once, Priority};

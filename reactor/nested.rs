@@ -8,47 +8,42 @@ use super::dispatch::panic_message;
 use super::trace::{Kind, Subject};
 use super::{Context, PanicPolicy, Place};
 
-/// The outer callback is put back when the inner one has ended, also by a panic.
-struct Nested<'a, S: 'static> {
-    context: &'a mut Context<S>,
-    /// The outer callback: its record, when it began, and where it was handed in.
+/// The callback that calls another one, until that ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Outer {
+    /// Its record, when it began, and where it was handed in.
     running: u64,
     began: u64,
     place: Place,
-    /// The inner one has not panicked.
-    returned: bool,
-}
-
-impl<S: 'static> Drop for Nested<'_, S> {
-    #[inline]
-    fn drop(&mut self) {
-        let context = &mut *self.context;
-        if context.trace.is_on() {
-            if self.returned {
-                context.end_callback(Kind::Returned);
-            }
-            (context.trace.running, context.trace.began) = (self.running, self.began);
-        }
-        context.running_place = self.place;
-    }
 }
 
 impl<S: 'static> Context<S> {
-    /// For authors of patterns: calls `run`, which calls a callback that was handed in at `place`, as
-    /// a part of the callback that runs now (R1). The trace shows it inside of that.
+    /// For authors of patterns: the callback that runs now is about to call one that was handed in at
+    /// `place`, as a part of it (R1). The trace shows that inside. Whatever happens,
+    /// [`end_nested`](Context::end_nested) has to be called with what this returns.
     #[inline]
-    pub fn call_nested<R>(&mut self, place: Place, run: impl FnOnce(&mut Context<S>) -> R) -> R {
+    pub fn begin_nested(&mut self, place: Place) -> Outer {
         let (running, began) = (self.trace.running, self.trace.began);
-        let outer = std::mem::replace(&mut self.running_place, place);
+        let outer = Outer { running, began, place: self.running_place };
+        self.running_place = place;
         if self.trace.is_on() {
             self.note(Kind::RunNested, Subject::None, place, 0);
             self.trace.running = self.trace.sequence;
             self.trace.began = self.time.this_moment().nanos();
         }
-        let mut nested = Nested { context: self, running, began, place: outer, returned: false };
-        let result = run(nested.context);
-        nested.returned = true;
-        result
+        outer
+    }
+
+    /// For authors of patterns: the inner callback has returned, or panicked, and the outer one goes on.
+    #[inline]
+    pub fn end_nested(&mut self, outer: Outer, returned: bool) {
+        if self.trace.is_on() {
+            if returned {
+                self.end_callback(Kind::Returned);
+            }
+            (self.trace.running, self.trace.began) = (outer.running, outer.began);
+        }
+        self.running_place = outer.place;
     }
 
     /// For authors of patterns: calls `run` on behalf of others. If it panics,

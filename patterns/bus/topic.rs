@@ -5,9 +5,7 @@
 //! A listener may change its own list while it is called, so the list is not borrowed during the
 //! call, and its position is checked again afterwards: it is found by key if it has moved.
 
-use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::hash::Hasher;
 use std::rc::Rc;
 
 use crate::reactor::{Context, Place, Priority};
@@ -44,27 +42,32 @@ pub(super) struct Listener<S: 'static, E> {
 /// way: they find it once and not for each listener.
 pub(super) struct Topic<S: 'static, E> {
     pub(super) listeners: RefCell<Vec<Listener<S, E>>>,
-    /// Listeners of the loop, of any type, that are on the stack.
-    pub(super) nested: Rc<Cell<usize>>,
+    pub(super) shared: Rc<Shared>,
+}
+
+/// What the topics of a loop share.
+#[derive(Default)]
+pub(super) struct Shared {
+    /// Subscriptions so far.
+    pub(super) numbered: Cell<u64>,
+    /// Listeners on the stack.
+    pub(super) nested: Cell<usize>,
+    /// Events without a listener.
+    pub(super) unheard: Cell<u64>,
 }
 
 impl<S: 'static, E> Topic<S, E> {
-    pub(super) fn new(nested: Rc<Cell<usize>>) -> Topic<S, E> {
-        Topic { listeners: RefCell::default(), nested }
+    pub(super) fn new(shared: Rc<Shared>) -> Topic<S, E> {
+        Topic { listeners: RefCell::default(), shared }
     }
 }
 
 /// A topic, whatever its type.
-pub(super) trait AnyTopic: Any {
-    fn len(&self) -> usize;
+pub(super) trait AnyTopic {
     fn remove(&self, key: Key) -> bool;
 }
 
 impl<S: 'static, E: 'static> AnyTopic for Topic<S, E> {
-    fn len(&self) -> usize {
-        self.listeners.borrow().len()
-    }
-
     fn remove(&self, key: Key) -> bool {
         let mut listeners = self.listeners.borrow_mut();
         let at = listeners.binary_search_by_key(&key, |listener| listener.key);
@@ -119,26 +122,5 @@ impl<S: 'static, E> Delivery<S, E> {
         if let Ok(index) = index {
             listeners[index].callback = callback;
         }
-    }
-}
-
-/// A `TypeId` is a hash already: it is used as it is.
-#[derive(Default)]
-pub(super) struct TypeHasher(u64);
-
-impl Hasher for TypeHasher {
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-
-    /// `TypeId` does not call this at present; if it ever does, this hash is good enough.
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
     }
 }

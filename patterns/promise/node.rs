@@ -6,12 +6,12 @@
 //! `settle.rs`: the resolver.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::mem;
 use std::rc::{Rc, Weak};
 
-use super::home::Home;
 use super::{Rejection, Resolver};
-use crate::reactor::{Context, Once, Place};
+use crate::reactor::{Context, Local, Once, Place};
 
 /// The state of a promise; the diagram is in the head of `promise.rs`.
 pub(super) enum State<S: 'static, T: 'static, E: Rejection> {
@@ -41,16 +41,16 @@ pub(super) struct Inner<S: 'static, T: 'static, E: Rejection> {
 
 pub(super) struct Node<S: 'static, T: 'static, E: Rejection> {
     pub(super) inner: RefCell<Inner<S, T, E>>,
-    pub(super) home: Rc<Home<S>>,
+    pub(super) local: Local<S>,
     /// Where the promise was made, or `then` called.
     pub(super) place: Place,
 }
 
 impl<S: 'static, T: 'static, E: Rejection> Node<S, T, E> {
     #[inline]
-    pub(super) fn new(home: Rc<Home<S>>, place: Place, up: Option<Up<S>>) -> Node<S, T, E> {
+    pub(super) fn new(local: Local<S>, place: Place, up: Option<Up<S>>) -> Node<S, T, E> {
         let inner = Inner { state: State::Open, up, hook: None };
-        Node { inner: RefCell::new(inner), home, place }
+        Node { inner: RefCell::new(inner), local, place }
     }
 
     /// Keeps `run` until the promise settles, or defers it if it has settled.
@@ -82,7 +82,7 @@ impl<S: 'static, T: 'static, E: Rejection> Node<S, T, E> {
             state => {
                 drop(inner);
                 if let State::Settled(Err(error)) = state {
-                    self.home.unhandled(self.place, &error);
+                    unhandled(&self.local, self.place, &error);
                 }
             }
         }
@@ -144,12 +144,21 @@ pub(super) fn settle<S: 'static, T: 'static, E: Rejection>(
             State::Adopted(mut resolver) => node = resolver.node.take()?,
             State::Detached => {
                 if let Err(error) = &result {
-                    node.home.unhandled(node.place, error);
+                    unhandled(&node.local, node.place, error);
                 }
                 return None;
             }
             _ => return None, // Cancelled: the result is dropped.
         }
+    }
+}
+
+/// A rejection has reached the end of its chain (P4).
+#[cold]
+fn unhandled<S>(local: &Local<S>, place: Place, error: &dyn fmt::Debug) {
+    if !local.is_closed() {
+        local.count_unhandled();
+        log::error!("nobody catches what rejects the promise made at {place}: {error:?}");
     }
 }
 

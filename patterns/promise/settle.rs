@@ -152,12 +152,12 @@ impl<S: 'static, T: 'static, E: Rejection> Drop for Resolver<S, T, E> {
 
 #[cold]
 fn abandon<S: 'static, T: 'static, E: Rejection>(node: Rc<Node<S, T, E>>) {
-    let home = node.home.clone();
+    let local = node.local.clone();
     let broken = Broken::Abandoned(node.place);
     if !node.is_done()
         && let Some((run, place)) = settle(node, Err(broken.into()))
     {
-        home.local.defer(place, run);
+        local.defer(place, run);
     }
 }
 

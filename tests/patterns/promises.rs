@@ -283,10 +283,10 @@ fn p4_an_unhandled_rejection_is_logged_once_with_the_place_of_the_last_link_and_
     let told = format!("made at tests/patterns/promises.rs:{line}: \"boom\"");
     let errors = ERRORS.take();
     assert!(errors.len() == 1 && errors[0].ends_with(&told), "{errors:?}");
-    assert_eq!(reactor.unhandled(), 1);
+    assert_eq!(reactor.statistics().unhandled, 1);
     // Settled first, dropped later.
     drop(Said::<u32>::rejected(&mut reactor, "later".into()));
-    assert_eq!((ERRORS.take().len(), reactor.unhandled()), (1, 2));
+    assert_eq!((ERRORS.take().len(), reactor.statistics().unhandled), (1, 2));
 }
 
 #[test]
@@ -305,7 +305,7 @@ fn p4_what_is_caught_cancelled_or_a_value_is_not_told() {
     promise.cancel(&mut reactor);
     drop(resolver);
     run(&mut reactor);
-    assert_eq!((ERRORS.take().len(), reactor.unhandled()), (0, 0));
+    assert_eq!((ERRORS.take().len(), reactor.statistics().unhandled), (0, 0));
 }
 
 #[test]
