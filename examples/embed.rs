@@ -11,8 +11,8 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use waterwheel::net::{Conn, Event, Pressure, tcp};
 use waterwheel::{Context, Reactor, SourceId};
 
@@ -63,14 +63,14 @@ fn host(reactor: &mut Reactor<Clients>) -> io::Result<()> {
     let stdin = io::stdin();
     let mut typed = Vec::new();
     loop {
-        let wait = reactor.next_wait().and_then(|wait| Timespec::try_from(wait).ok());
+        let wait = reactor.next_wait().map_or(PollTimeout::NONE, cli::whole_ms);
         let mut watched =
-            [stdin.as_fd(), reactor.as_fd()].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
-        match poll(&mut watched, wait.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => {}
+            [stdin.as_fd(), reactor.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        match poll(&mut watched, wait) {
+            Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let is_typing = !watched[0].revents().is_empty();
+        let is_typing = watched[0].any() != Some(false);
         reactor.turn(&mut clients, Some(Duration::ZERO))?;
         if reactor.take_stop() {
             return Ok(()); // By a signal, and all clients have gone.
@@ -90,10 +90,10 @@ fn read_lines(
     typed: &mut Vec<u8>,
 ) -> io::Result<bool> {
     let mut buffer = [0; 4096];
-    let count = match rustix::io::read(io::stdin(), &mut buffer) {
+    let count = match nix::unistd::read(io::stdin(), &mut buffer) {
         Ok(0) => return Ok(false),
         Ok(count) => count,
-        Err(Errno::INTR | Errno::AGAIN) => return Ok(true),
+        Err(Errno::EINTR | Errno::EAGAIN) => return Ok(true),
         Err(error) => return Err(error.into()),
     };
     typed.extend_from_slice(&buffer[..count]);

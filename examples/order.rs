@@ -10,6 +10,7 @@ use std::error::Error;
 use std::io::{PipeReader, Write, pipe};
 use std::time::Duration;
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use waterwheel::Reactor;
 use waterwheel::reactor::{Fd, Interest, Kind, LoopEvent, Priority, Recorder};
 use waterwheel::timers::ManualClock;
@@ -70,7 +71,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     let builder = Reactor::builder().clock(&ManualClock::new()).observer(recorder.observer());
     let mut reactor = builder.build()?;
     let (readable, mut writer) = pipe()?;
-    rustix::io::ioctl_fionbio(&readable, true)?; // A read of it must not stop the loop.
+    fcntl(&readable, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?; // A read of it must not stop the loop.
     writer.write_all(b"!")?;
     puzzle(&mut reactor, readable)?;
     let mut seen = String::new();

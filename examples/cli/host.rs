@@ -19,19 +19,27 @@ pub fn run<S: 'static>(reactor: &mut Reactor<S>, state: &mut S) -> Result<(), St
 /// turns it without a wait.
 #[cfg(unix)]
 fn run_by_host<S: 'static>(reactor: &mut Reactor<S>, state: &mut S) -> std::io::Result<()> {
+    use std::os::fd::AsFd;
     use std::time::Duration;
 
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    use rustix::io::Errno;
+    use nix::errno::Errno;
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
     while !reactor.take_stop() && reactor.is_alive() {
-        // Without a limit, if that is longer than the system can wait.
-        let wait = reactor.next_wait().and_then(|wait| Timespec::try_from(wait).ok());
-        match poll(&mut [PollFd::new(reactor, PollFlags::IN)], wait.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => {}
+        let wait = reactor.next_wait().map_or(PollTimeout::NONE, whole_ms);
+        match poll(&mut [PollFd::new(reactor.as_fd(), PollFlags::POLLIN)], wait) {
+            Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
         reactor.turn(state, Some(Duration::ZERO))?;
     }
     Ok(())
+}
+
+/// A time that poll(2) can wait: in whole milliseconds, rounded up, so that it does not come back too
+/// early and find nothing; without an end, if it is longer than the system can wait.
+#[cfg(unix)]
+pub fn whole_ms(wait: std::time::Duration) -> nix::poll::PollTimeout {
+    let ms = i32::try_from(wait.as_nanos().div_ceil(1_000_000)).ok();
+    ms.and_then(|ms| ms.try_into().ok()).unwrap_or(nix::poll::PollTimeout::NONE)
 }

@@ -21,6 +21,9 @@ mod output;
 pub use ending::{Ending, GRACE, end_on_signals, end_on_signals_with, on_signals};
 #[allow(unused_imports)]
 pub use host::run;
+#[cfg(unix)]
+#[allow(unused_imports)]
+pub use host::whole_ms;
 #[allow(unused_imports)]
 pub use output::{say, warn};
 
@@ -162,10 +165,9 @@ fn with_host(addr: &str) -> String {
 pub fn raise_open_files() {
     #[cfg(unix)]
     {
-        use rustix::process::{Resource, getrlimit, setrlimit};
-        let mut limit = getrlimit(Resource::Nofile);
-        limit.current = limit.maximum;
-        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        use nix::sys::resource::{Resource, getrlimit, setrlimit};
+        let files = Resource::RLIMIT_NOFILE;
+        if let Err(error) = getrlimit(files).and_then(|(_, hard)| setrlimit(files, hard, hard)) {
             log::debug!("cannot raise the limit on open files: {error}");
         }
     }

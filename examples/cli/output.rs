@@ -43,16 +43,19 @@ impl Write for Log {
 /// go in one piece (pipe(7)): 4,096 on Linux, and our lines are shorter.
 #[cfg(unix)]
 fn offer(to: impl std::os::fd::AsFd, text: &[u8]) -> io::Result<()> {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    use rustix::io::{Errno, retry_on_intr, write};
-    let mut room = [PollFd::new(&to, PollFlags::OUT)];
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    retry_on_intr(|| poll(&mut room, Some(&now)))?;
-    if !room[0].revents().contains(PollFlags::OUT) {
-        return Err(Errno::AGAIN.into());
+    use nix::errno::Errno;
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let mut room = [PollFd::new(to.as_fd(), PollFlags::POLLOUT)];
+    while poll(&mut room, PollTimeout::ZERO) == Err(Errno::EINTR) {}
+    if !room[0].revents().is_some_and(|found| found.contains(PollFlags::POLLOUT)) {
+        return Err(Errno::EAGAIN.into());
     }
-    retry_on_intr(|| write(&to, text))?;
-    Ok(())
+    loop {
+        match nix::unistd::write(&to, text) {
+            Err(Errno::EINTR) => {}
+            written => return Ok(written.map(drop)?),
+        }
+    }
 }
 
 /// Writes text.
