@@ -135,7 +135,7 @@ struct Vault {
 }
 
 impl Vault {
-    /// Finds room for a value.
+    /// Finds room for a value, beside one of that name until that is replaced.
     fn reserve(&mut self, name: &str, value: &[u8]) -> Result<(), String> {
         let bytes = cost(name, value);
         if self.bytes + bytes > BYTES_MAX {

@@ -78,7 +78,8 @@ impl Session {
                 Err(error) => Err(error.to_string()),
             };
             if let Err(why) = result {
-                return refuse(&mut reactor[id], &why);
+                self.refuse(&mut reactor[id], &why);
+                return;
             }
         }
         let conn = &mut reactor[id];
@@ -106,12 +107,12 @@ impl Session {
                 conn.release();
                 let _ = match result {
                     Ok(digest) => wire::put(conn, Kind::Done, &digest.to_be_bytes()),
-                    Err(why) => return refused(conn, &why),
+                    Err(why) => return self.refuse(conn, &why),
                 };
             }
             Amid::Get { value, at } => {
                 let Some(value) = value.upgrade() else {
-                    return refused(conn, "another value was put there meanwhile");
+                    return self.refuse(conn, "another value was put there meanwhile");
                 };
                 if !wire::send(conn, &value, at) {
                     return false;
@@ -195,24 +196,22 @@ impl Session {
     }
 
     /// The client says nothing more.
-    fn end(&self, conn: &mut Conn) {
+    fn end(&mut self, conn: &mut Conn) {
         if !conn.backlog().is_empty() || matches!(self.amid, Amid::Put { .. }) {
-            refuse(conn, "the input ended in the middle of a request");
+            self.refuse(conn, "the input ended in the middle of a request");
         }
     }
-}
 
-/// Says why, and closes. There is always room for that.
-fn refuse(conn: &mut Conn, why: &str) {
-    conn.write_last(&wire::head(Kind::Error, why.as_bytes()));
-    conn.write_last(why.as_bytes());
-    conn.close();
-}
-
-/// [`refuse`], where the question is if more may be heard.
-fn refused(conn: &mut Conn, why: &str) -> bool {
-    refuse(conn, why);
-    false
+    /// Says why, for which there is always room, and closes. What was held for it is free at once,
+    /// and not when the peer has closed, too. Returns false: nothing more is heard.
+    fn refuse(&mut self, conn: &mut Conn, why: &str) -> bool {
+        self.amid = Amid::Nothing;
+        conn.charge(0);
+        conn.write_last(&wire::head(Kind::Error, why.as_bytes()));
+        conn.write_last(why.as_bytes());
+        conn.close();
+        false
+    }
 }
 
 /// From here on it is an echo: another handler has the connection, and what came behind the frame.
