@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use support::MS;
 use waterwheel::net::{self, Conn, DrainReport, Event, memory};
 use waterwheel::timers::ManualClock;
 use waterwheel::{Context, Reactor, SourceId};
