@@ -19,6 +19,8 @@ mod wire;
 use wire::Kind;
 
 const LIMIT: Duration = Duration::from_secs(60);
+/// What one answer may take: less, so that a test fails and leaves no server behind.
+const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 
 /// A vault with a certificate of the tests' authority.
 struct Server {
@@ -85,8 +87,8 @@ impl Session {
 
     /// The line that asks for TLS and the beginning of the handshake, in one packet.
     fn over(mut tcp: TcpStream) -> Session {
-        tcp.set_read_timeout(Some(LIMIT)).unwrap();
-        tcp.set_write_timeout(Some(LIMIT)).unwrap();
+        tcp.set_read_timeout(Some(ANSWER_LIMIT)).unwrap();
+        tcp.set_write_timeout(Some(ANSWER_LIMIT)).unwrap();
         let mut tls =
             ClientConnection::new(client_config(), "localhost".try_into().unwrap()).unwrap();
         let mut bytes = [wire::UPGRADE, b"\n"].concat();
