@@ -1,13 +1,15 @@
 //! For authors of protocols: what a protocol may do with a stream beside what a program does.
 //!
 //! Knows connections and streams; never mentions a protocol. `../protocols/` is written with this and
-//! with the rest of what is public, and so can yours be.
+//! with the rest of what is public, and so can yours be: `../examples/more/vault.rs` is one, in a
+//! package of its own.
 //!
-//! A protocol is a handler between a stream and the program. Four things come up in each:
+//! A protocol is a handler between a stream and the program. Five things come up:
 //!
 //! | a protocol wants to | and has |
 //! |---|---|
 //! | put itself between a stream and what carries it, as TLS does | [`Stream::take_apart`], [`Transport`], [`Rest::over`] |
+//! | hand the stream on to another handler, in the middle of its input | [`Context::deregister`], [`Stream::unread`] |
 //! | answer later, from outside of a callback | [`Conn::hold`], [`SourceId::nudge`], [`nudge_by`] |
 //! | take all of a message or none of it, and say when there is room again | [`Conn::admits`], [`Conn::write_all`], [`Conn::ask_for_drained`] |
 //! | end in order | [`Conn::is_drained`], [`Stream::closes_itself`], [`Conn::close_at_once`] |
@@ -185,8 +187,9 @@ impl Conn {
 }
 
 impl SourceId<Conn> {
-    /// Calls the handler in the next turn, with an empty `Data` if there is nothing else to deliver:
-    /// something that it waits for has happened elsewhere. False if the connection is gone.
+    /// Calls the handler in the next turn: something that it waits for has happened elsewhere. It
+    /// gets `Data` with the bytes that it gave back, or with none, even while reading is paused.
+    /// Nothing comes if it is closing by then. False if the connection is gone.
     pub fn nudge<S: 'static>(self, reactor: &mut Context<S>) -> bool {
         reactor.send(self, NUDGE)
     }
@@ -198,7 +201,10 @@ impl SourceId<Conn> {
 
     /// Counts what a protocol holds for a connection, in place of what it said before, and closes the
     /// largest right after this callback if that is too much for all. Returns false if there is no
-    /// room for any more.
+    /// room for any more: a handler that refuses then, and charges 0, is not closed for it.
+    ///
+    /// It counts until the connection is gone, also while a close waits for the peer. So say 0 where
+    /// the bytes are freed before.
     #[track_caller]
     pub fn charge<S: 'static>(self, reactor: &mut Context<S>, bytes: usize) -> bool {
         budget::charge(reactor, self, bytes)

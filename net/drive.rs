@@ -50,7 +50,7 @@ pub(super) fn drive<S: 'static>(
     if ready.contains(Readiness::FLUSH) {
         return flush_outside(reactor, id, handler);
     }
-    let mut more = false;
+    let (mut more, mut told) = (false, false);
     if ready.contains(Readiness::DEADLINE) {
         more |= see_deadlines(reactor, state, id, handler);
     }
@@ -61,7 +61,7 @@ pub(super) fn drive<S: 'static>(
         conn.abort();
     }
     if ready.contains(NUDGE) {
-        nudge(reactor, state, id, handler);
+        told = nudge(reactor, state, id, handler);
     }
     if ready.is_writable()
         && let Some(conn) = reactor.get_mut(id)
@@ -77,7 +77,9 @@ pub(super) fn drive<S: 'static>(
     {
         conn.fail(Reason::Reset);
     }
-    settle(reactor, state, id, handler, (ready, more));
+    // If it has sent something all the same, it is called again when that is gone.
+    let knows = told && reactor.get(id).is_some_and(Conn::has_not_sent);
+    settle(reactor, state, id, handler, (knows, more));
 }
 
 /// A limit may be up; input that has come by now is read first. Returns true if more may be left.
@@ -113,15 +115,19 @@ fn is_reset_unread(conn: &Conn, ready: Readiness) -> bool {
 }
 
 /// Delivers the backlog once more, for a handler that asked for it, even if reading is paused.
+/// Returns true if that told the handler that it is drained.
 fn nudge<S: 'static>(
     reactor: &mut Context<S>,
     state: &mut S,
     id: SourceId<Conn>,
     handler: &mut impl HandlerFn<S>,
-) {
-    if reactor.get(id).is_some_and(|conn| !conn.has(mark::LINKED) && !conn.is_closing()) {
+) -> bool {
+    let Some(conn) = reactor.get(id) else { return false };
+    let drained = conn.is_drained();
+    if !conn.has(mark::LINKED) && !conn.is_closing() {
         deliver(reactor, state, id, &[], handler);
     }
+    drained
 }
 
 /// Phase 1: another callback wrote to it, or closed, paused or resumed it. Its own handler runs

@@ -157,6 +157,11 @@ impl Conn {
         }
     }
 
+    /// Returns true if nothing was written since the last flush.
+    pub(super) fn has_not_sent(&self) -> bool {
+        self.unsent() == 0 && !self.has(mark::SENT)
+    }
+
     /// Notes, for the write timeout, when the unsent bytes began to wait, unless that is known.
     #[inline]
     pub(super) fn note_unsent(&mut self, now: Option<Stamp>) {

@@ -25,20 +25,21 @@ use super::deadline::{arm, needs_arming};
 use super::drive::{HandlerFn, LOOK, LOOK_AND_READ, NUDGE, call, flush, keep_to_budget};
 use super::event::{Event, Reason};
 use super::transport::Carrier;
-use crate::reactor::{Context, Readiness, SourceId};
+use crate::reactor::{Context, SourceId};
 
-/// Does what is due after a call: step 1, and the others if there is anything left. `ready` is the reason for the call; `more` is true if input was
-/// left for the next turn.
+/// Does what is due after a call: step 1, and the others if there is anything left. `knows` is true if
+/// the handler was nudged because it is drained, and left it at that; `more` is true if input was left
+/// for the next turn.
 #[inline(always)]
 pub(super) fn settle<S: 'static, H: HandlerFn<S>>(
     reactor: &mut Context<S>,
     state: &mut S,
     id: SourceId<Conn>,
     handler: &mut H,
-    reason: (Readiness, bool),
+    seen: (bool, bool),
 ) {
     if !send(reactor, state, id, handler) {
-        settle_rest(reactor, state, id, handler, reason);
+        settle_rest(reactor, state, id, handler, seen);
     }
 }
 
@@ -48,9 +49,9 @@ fn settle_rest<S: 'static, H: HandlerFn<S>>(
     state: &mut S,
     id: SourceId<Conn>,
     handler: &mut H,
-    (ready, more): (Readiness, bool),
+    (knows, more): (bool, bool),
 ) {
-    close_if_due(reactor, id, handler, (ready, more));
+    close_if_due(reactor, id, handler, (knows, more));
     if finish(&mut reactor[id]) && reactor[id].io.owes() {
         flush(reactor, id); // Notes that it waits from now on.
     }
@@ -135,7 +136,7 @@ fn close_if_due<S: 'static, H: HandlerFn<S>>(
     reactor: &mut Context<S>,
     id: SourceId<Conn>,
     handler: &H,
-    (ready, more): (Readiness, bool),
+    (knows, more): (bool, bool),
 ) {
     let conn = &mut reactor[id];
     let drained = conn.is_drained() && !more;
@@ -143,7 +144,7 @@ fn close_if_due<S: 'static, H: HandlerFn<S>>(
         conn.close_hastily();
     } else if ends_with_peer(conn, handler) || drained && !conn.seat.has_farewell() {
         conn.close();
-    } else if drained && !ready.contains(NUDGE) {
+    } else if drained && !knows {
         reactor.send(id, NUDGE); // Its handler closes it, or has a reason not to.
     }
 }

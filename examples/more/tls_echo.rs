@@ -10,14 +10,13 @@
 //!       does, to the letter.
 //! Next: ask clients for a certificate (`tls::Server::require_clients`); show another one for
 //!       another name (`host`); begin in the clear and let a line say STARTTLS
-//!       (`reactor.deregister`).
-
-use std::fs;
+//!       (`vault` does).
 
 use waterwheel::net::{Conn, Event, Limits, Pressure, Stream, tcp};
 use waterwheel::protocols::tls;
 use waterwheel::{Context, Reactor, SourceId};
 
+mod certificate;
 #[path = "../cli/mod.rs"]
 mod cli;
 
@@ -44,19 +43,13 @@ const READ_BYTES_PER_TURN: usize = 2 * 1024;
 const ACCEPTS_PER_TURN: usize = 8;
 
 fn main() {
-    let args = cli::parse(USAGE, "127.0.0.1:7443", &["--cert", "--key", "--save"]);
+    let args = cli::parse(USAGE, "127.0.0.1:7443", &certificate::OPTIONS);
     cli::exit_on_error(run(&args));
 }
 
 fn run(args: &cli::Args) -> Result<(), String> {
     cli::raise_open_files();
-    let (cert, key) = match (args.text("--cert"), args.text("--key")) {
-        (Some(cert), Some(key)) => (read(cert), read(key)),
-        (None, None) => made(args.text("--save"))?,
-        _ => cli::bad_usage("--cert and --key go together"),
-    };
-    let server = tls::Server::new(cert, key).unwrap_or_else(|error| cli::bad_usage(error));
-    let server = server.alpn(["echo"]);
+    let server = certificate::server(args)?.alpn(["echo"]);
     let mut reactor = Reactor::new().map_err(|error| error.to_string())?;
     let listener = tcp::Listen::new()
         .limits(Limits { read_bytes_per_turn: READ_BYTES_PER_TURN, ..cli::limits() })
@@ -101,22 +94,4 @@ fn agreed(stream: &Stream) -> String {
     let Some(tls) = stream.tls() else { return "in the clear".into() };
     let resumed = if tls.is_resumed() { ", resumed" } else { "" };
     format!("{} {}{resumed}", tls.version(), tls.cipher_suite())
-}
-
-/// A certificate that only vouches for itself, and its key.
-fn made(save: Option<&str>) -> Result<(Vec<u8>, Vec<u8>), String> {
-    let names = ["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
-    let made = rcgen::generate_simple_self_signed(names);
-    let made = made.map_err(|error| format!("cannot make a certificate: {error}"))?;
-    let pem = made.cert.pem();
-    if let Some(path) = save {
-        fs::write(path, &pem)
-            .unwrap_or_else(|error| cli::bad_usage(format_args!("cannot write {path}: {error}")));
-    }
-    Ok((pem.into(), made.signing_key.serialize_pem().into()))
-}
-
-fn read(path: &str) -> Vec<u8> {
-    let refuse = |error| cli::bad_usage(format_args!("cannot read {path}: {error}"));
-    fs::read(path).unwrap_or_else(refuse)
 }

@@ -16,5 +16,7 @@ mod proxy;
 mod shell;
 mod socks;
 mod vanished;
+#[cfg(all(unix, feature = "tls"))]
+mod vault;
 #[cfg(feature = "ws")]
 mod wschat;

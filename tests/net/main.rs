@@ -3,6 +3,7 @@
 mod acceptor;
 mod addresses;
 mod adopt;
+mod authors;
 mod budget;
 mod closing;
 mod codecs;
