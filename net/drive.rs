@@ -77,7 +77,7 @@ pub(super) fn drive<S: 'static>(
     {
         conn.fail(Reason::Reset);
     }
-    // If it has sent something all the same, it is called again when that is gone.
+    // If it has sent something in that call, it is called again when that is gone.
     let knows = told && reactor.get(id).is_some_and(Conn::has_not_sent);
     settle(reactor, state, id, handler, (knows, more));
 }
@@ -115,7 +115,7 @@ fn is_reset_unread(conn: &Conn, ready: Readiness) -> bool {
 }
 
 /// Delivers the backlog once more, for a handler that asked for it, even if reading is paused.
-/// Returns true if that told the handler that it is drained.
+/// Returns true if the handler was called because it is drained.
 fn nudge<S: 'static>(
     reactor: &mut Context<S>,
     state: &mut S,

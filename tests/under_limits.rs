@@ -10,10 +10,10 @@
 //! ```text
 //! cargo build --all-features --workspace --examples
 //! cargo test --all-features --test under_limits -- \
-//!   --ignored --nocapture --test-threads 1 --skip tls --skip proxy --skip socks
+//!   --ignored --nocapture --test-threads 1 --skip tls --skip vault --skip proxy --skip socks
 //! cargo build --release --all-features --workspace --examples
 //! cargo test --release --all-features --test under_limits -- \
-//!   --ignored --nocapture --test-threads 1 tls proxy socks
+//!   --ignored --nocapture --test-threads 1 tls vault proxy socks
 //! ```
 #![cfg(target_os = "linux")]
 
@@ -360,6 +360,24 @@ fn tls_echo_lives_with_a_crowd_that_never_reads() {
                 assert!(other.read_to_end(&mut Vec::new()).is_ok_and(|alert| alert > 0));
             },
         )
+    });
+}
+
+#[test]
+#[ignore = "loads the machine for seconds: the head of this file has the command"]
+fn vault_lives_with_a_crowd_that_speaks_no_tls() {
+    in_time(|| {
+        let server = serve("vault", &["127.0.0.1:0"]);
+        // Each asks for TLS and then sends no handshake, but as much as anybody takes.
+        let crowd = Crowd { first: b"TLS\n".to_vec(), flood: FLOOD.to_vec(), ..Crowd::default() };
+        let exchange = |client: &mut BufReader<TcpStream>| {
+            let mut other = connect(client.get_ref().peer_addr().unwrap());
+            other.get_mut().write_all(b"TLS\n").unwrap();
+            let mut line = String::new();
+            other.read_line(&mut line).unwrap();
+            assert_eq!(line, "go ahead\n");
+        };
+        endures("vault", server, crowd, |_| {}, exchange)
     });
 }
 

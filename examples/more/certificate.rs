@@ -19,7 +19,7 @@ pub fn server(args: &cli::Args) -> Result<tls::Server, String> {
     Ok(tls::Server::new(cert, key).unwrap_or_else(|error| cli::bad_usage(error)))
 }
 
-/// A certificate that nobody but itself vouches for, and its key.
+/// A certificate that only itself vouches for, and its key.
 fn made(save: Option<&str>) -> Result<(Vec<u8>, Vec<u8>), String> {
     let names = ["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
     let made = rcgen::generate_simple_self_signed(names);

@@ -98,7 +98,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
 }
 
 /// In the clear there is one line to say. What has come behind it is the client's half of the
-/// handshake, and nothing else: what somebody on the way has put there is not heard as a request.
+/// handshake, and nothing else: bytes that somebody on the way has put there are not taken as a request.
 fn upgrade(
     reactor: &mut Context<Vault>,
     id: SourceId<Conn>,

@@ -13,7 +13,7 @@ use super::{certificate, cli};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What is to be done, and what has become of it.
+/// The work to be done, and its result.
 struct Errand {
     name: String,
     /// To be put, from this offset on.
@@ -62,7 +62,7 @@ pub fn run(args: &cli::Args) -> Result<(), String> {
     errand.outcome.unwrap_or_else(|| Err("the server has gone".into()))
 }
 
-/// All of stdin, before there is anybody whom it could keep waiting.
+/// All of stdin. It is read before there is a server that it could keep waiting.
 fn input() -> Result<Vec<u8>, String> {
     let (mut value, max) = (Vec::new(), wire::VALUE_BYTES_MAX);
     let read = io::stdin().take(max as u64 + 1).read_to_end(&mut value);

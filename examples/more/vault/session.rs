@@ -4,8 +4,8 @@
 //! Meanwhile the requests behind it stay unread, and so the peer is slowed down in the end:
 //!
 //! ```text
-//!   Data ──▶ hear: a frame ──▶ take ──▶ answered at once: the next frame
-//!              ▲                └─────▶ amid something: pause, the rest is unread
+//!   Data ──▶ read: a frame ──▶ take ──▶ answered at once: the next frame
+//!              ▲                └─────▶ in the middle: pause, the rest is unread
 //!              └──resume── may_hear: nothing is due any more ◀── Drained, or a nudge
 //! ```
 
@@ -87,7 +87,7 @@ impl Session {
         conn.pause();
     }
 
-    /// There is room to send more, and perhaps to hear more.
+    /// There is room to send more, and perhaps to read more.
     fn go_on(&mut self, conn: &mut Conn) {
         if self.may_hear(conn) {
             conn.resume();
@@ -203,7 +203,7 @@ impl Session {
     }
 
     /// Says why, for which there is always room, and closes. What was held for it is free at once,
-    /// and not when the peer has closed, too. Returns false: nothing more is heard.
+    /// and not when the peer has closed, too. Returns false: nothing more is read.
     fn refuse(&mut self, conn: &mut Conn, why: &str) -> bool {
         self.amid = Amid::Nothing;
         conn.charge(0);

@@ -1,4 +1,4 @@
-//! The vault's protocol as both sides hear and speak it: frames, and how a value is sent.
+//! The vault's protocol as both sides read and write it: frames, and how a value is sent.
 //!
 //! ```text
 //!   client                        server
