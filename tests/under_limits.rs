@@ -37,7 +37,7 @@ const CROWD: usize = 1000;
 /// Bytes that each of them keeps ready to be sent.
 const FLOOD_BYTES: usize = 256 * 1024;
 /// Exchanges of the polite client, one after the other.
-const EXCHANGES: usize = 1000;
+const EXCHANGES: usize = 2000;
 /// For the slowest of 99 in 100 of them.
 const P99_MAX: Duration = Duration::from_millis(50);
 /// For the whole of one server.
