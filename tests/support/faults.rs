@@ -53,9 +53,8 @@ const LEFT_OUT: &[(&str, &str, &str)] = &[
     ("mmap", "", "memory: Rust aborts when there is none"),
     ("mremap", "", "memory: Rust aborts when there is none"),
     ("munmap", "", "memory: the allocator's own"),
-    ("ppoll", "{fd=1", "of the line that says the address: a line that cannot go is dropped"),
+    ("poll", "{fd=1", "of the line that says the address: a line that cannot go is dropped"),
     ("write", "(1, \"listening on", "that line: see tests/examples/ending.rs"),
-    ("prlimit64", "NULL, {", "reading a limit does not fail, and rustix has no error for it"),
 ];
 
 /// A call that a recorded run has made.
