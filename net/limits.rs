@@ -12,7 +12,7 @@ use super::rate::Rate;
 /// read 16 KiB each, and a peer with a short question waits a few milliseconds for its answer.
 ///
 /// A part is at least 4 KiB.
-pub const READ_BYTES_PER_TURN: usize = 16 * 1024 * 1024;
+pub const READ_BYTES_PER_TURN_TOTAL: usize = 16 * 1024 * 1024;
 /// The least that a connection may read in a turn.
 const PART_BYTES_MIN: usize = 4 * 1024;
 
@@ -38,7 +38,7 @@ pub struct Limits {
     /// reading is paused, one more read (64 KiB) may be added.
     pub backlog_bytes_max: usize,
     /// Bytes read in one turn; the rest waits for the next, so that others are read, too. 256 KiB;
-    /// less if so many are ready at once that they would exceed [`READ_BYTES_PER_TURN`].
+    /// less if so many are ready at once that they would exceed [`READ_BYTES_PER_TURN_TOTAL`].
     pub read_bytes_per_turn: usize,
     /// The longest time without a byte in either direction. None.
     pub idle_timeout: Option<Duration>,
@@ -98,10 +98,10 @@ impl Limits {
     #[inline]
     pub(super) fn read_bytes_in_turn(&self, callbacks: usize) -> usize {
         let most = self.read_bytes_per_turn.max(1);
-        if callbacks.saturating_mul(most) <= READ_BYTES_PER_TURN {
+        if callbacks.saturating_mul(most) <= READ_BYTES_PER_TURN_TOTAL {
             return most;
         }
-        most.min((READ_BYTES_PER_TURN / callbacks).max(PART_BYTES_MIN))
+        most.min((READ_BYTES_PER_TURN_TOTAL / callbacks).max(PART_BYTES_MIN))
     }
 
     pub(super) fn is_timed(&self) -> bool {
@@ -114,5 +114,25 @@ impl Limits {
             || self.read_timeout.is_some()
             || self.read_rate.is_some()
             || self.write_rate.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_is_shared_when_it_would_be_too_long_and_each_gets_the_least_part() {
+        let limits = Limits::default();
+        let own = limits.read_bytes_per_turn;
+        let few = READ_BYTES_PER_TURN_TOTAL / own;
+        assert_eq!([0, 1, few].map(|callbacks| limits.read_bytes_in_turn(callbacks)), [own; 3]);
+        assert_eq!(limits.read_bytes_in_turn(2 * few), own / 2);
+        assert_eq!(limits.read_bytes_in_turn(usize::MAX), PART_BYTES_MIN);
+        // A limit below the part, and none at all, are kept.
+        let slow = Limits { read_bytes_per_turn: 10, ..Limits::default() };
+        assert_eq!(slow.read_bytes_in_turn(usize::MAX), 10);
+        let none = Limits { read_bytes_per_turn: 0, ..Limits::default() };
+        assert_eq!(none.read_bytes_in_turn(1), 1);
     }
 }

@@ -74,7 +74,7 @@ pub use connect::Connecting;
 pub use datagram::{Bind as BindDatagrams, Event as Datagram, Socket as DatagramSocket};
 pub use drain::{Drain, DrainReport, drain};
 pub use event::{Event, Handler, Pressure, Reason};
-pub use limits::{Limits, READ_BYTES_PER_TURN};
+pub use limits::{Limits, READ_BYTES_PER_TURN_TOTAL};
 pub use link::{Link, LinkEnd, LinkReport, link};
 pub use listen::Listen;
 pub use race::{ADDRESSES_MAX, Race};

@@ -35,9 +35,8 @@ pub(super) fn receive<S: 'static>(
     let Some(conn) = reactor.get_mut(id) else { return false };
     let mut reading = Reading {
         left: conn.seat.read_bytes_in_turn(callbacks),
-        // After a short read the kernel has no more. It is asked again if the peer has
-        // closed, which the next read reports, and on Windows, where only `WouldBlock` arms the next
-        // edge.
+        // After a short read the kernel has no more. It is asked again if the peer has closed, which
+        // the next read reports, and on Windows, where only `WouldBlock` arms the next edge.
         to_the_end: cfg!(windows) || ready.intersects(TO_THE_END),
         // If sending fails only while this reads, more may have arrived since the last read.
         last_words: conn.has(mark::LAST_WORDS),
@@ -65,8 +64,8 @@ pub(super) fn receive<S: 'static>(
     false
 }
 
-/// Reading was resumed: what was given back before the pause comes again, and the read timeout begins
-/// again; it may not even be armed.
+/// Reading was resumed: the bytes that were given back before the pause are delivered once more, and
+/// the read timeout, which may not even be armed, starts from zero.
 fn deliver_resumed<S: 'static>(
     reactor: &mut Context<S>,
     state: &mut S,

@@ -36,7 +36,7 @@
 //!   so that a peer has all of its time.
 //! * **R6** Budgets: a turn takes [`TIMERS_PER_TURN`] timers and [`POSTS_PER_TURN`] posts (results
 //!   of jobs count); a connection reads `read_bytes_per_turn`, and all of them together
-//!   `READ_BYTES_PER_TURN`; a listener accepts `accepts_per_turn`. While work is left, the loop
+//!   `READ_BYTES_PER_TURN_TOTAL`; a listener accepts `accepts_per_turn`. While work is left, the loop
 //!   does not sleep.
 //! * **R7** Priorities order a turn, and no lane starves: a Low event collected in a turn runs in
 //!   that turn.

@@ -94,7 +94,7 @@ pub(super) fn end<S: 'static>(socket: &Socket, reactor: &mut Context<S>) {
     }
 }
 
-/// There is room: sends what is owed.
+/// The outbox has room again: sends the answers that had none.
 pub(super) fn owed<S: 'static>(socket: &Socket, reactor: &mut Context<S>) {
     let owed = socket.0.owed.borrow_mut().take();
     let Some(owed) = owed else { return };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use support::tcp::{Peer, serve, serve_with, turn_until, turns, unclosed};
 use waterwheel::net::tcp::Listen;
-use waterwheel::net::{Conn, Event, Limits, Pressure, READ_BYTES_PER_TURN, memory};
+use waterwheel::net::{Conn, Event, Limits, Pressure, READ_BYTES_PER_TURN_TOTAL, memory};
 use waterwheel::reactor::Missed;
 use waterwheel::{Context, Reactor, SourceId};
 
@@ -170,7 +170,7 @@ fn all_that_are_ready_together_share_what_a_turn_reads() {
     }
     turn_until(&mut reactor, &mut read, |_, read| read[0] > 0);
     let first = read.clone();
-    let share = READ_BYTES_PER_TURN / CROWD;
+    let share = READ_BYTES_PER_TURN_TOTAL / CROWD;
     assert!(first.iter().all(|&bytes| bytes == first[0]), "not in equal parts: {first:?}");
     // The senders are ready, too, and count as callbacks of the turn.
     assert!((share / 3..=share).contains(&first[0]), "{} of {share}", first[0]);
