@@ -25,15 +25,16 @@ use std::io;
 
 pub use super::address::{parse_port, split, without_zone};
 use super::budget;
-use super::conn::{Conn, Half, mark};
+use super::conn::Conn;
 pub use super::drain::{Drainable, drain_too};
 use super::drive::{LOOK_AND_READ, NUDGE};
-use super::event::Reason;
+use super::event::{Pressure, Reason};
 use super::seat::Seat;
+use super::states::{Sending, fact};
 use super::stream::Stream;
 pub use super::transport::Carrier;
 use super::transport::Transport;
-use crate::reactor::{Context, Resumer, SourceId};
+use crate::reactor::{Context, Cork, Resumer, SourceId};
 use crate::timers::Stamp;
 
 /// What a stream was made of, and what was on its way.
@@ -52,27 +53,35 @@ pub struct Parts {
 #[derive(Debug)]
 pub struct Rest {
     seat: Seat,
-    marks: u16,
+    /// `Open`, or that `Drained` is owed.
+    sending: Sending,
+    is_paused: bool,
+    /// Of the facts, these stay: `HELD`, `DRAINING`.
+    facts: u8,
 }
 
 impl Rest {
     /// Closes the stream that it becomes as soon as that is idle, if it is a server's.
     pub fn drain(&mut self) {
         if self.seat.is_accepted() {
-            self.marks |= mark::DRAINING;
+            self.facts |= fact::DRAINING;
         }
     }
 
     /// Forgets whether the stream was paused, held, or to be drained.
     pub fn afresh(self) -> Rest {
-        Rest { marks: 0, ..self }
+        Rest { sending: Sending::Open, is_paused: false, facts: 0, ..self }
     }
 
     /// A stream with these limits. When it is opened it is read first: some input may be there
     /// already.
     pub fn over(self, carrier: Carrier) -> Stream {
         let mut conn = Conn::new(carrier, self.seat);
-        conn.marks = self.marks;
+        conn.sending = self.sending;
+        conn.facts = self.facts;
+        if self.is_paused {
+            conn.pause();
+        }
         Stream::from(conn)
     }
 }
@@ -83,18 +92,20 @@ impl Stream {
     /// case: the stream counts among those of its listener until that is dropped.
     pub fn take_apart(self) -> (io::Result<Parts>, Rest) {
         let mut conn = self.conn;
-        let over = match conn.end.take() {
-            Some(end) => Some(into_error(end.reason)),
-            None if (conn.sending, conn.receiving) != (Half::Open, Half::Open) => {
+        let over = match conn.rare.take().and_then(|rare| rare.reason) {
+            Some(reason) => Some(into_error(reason)),
+            None if !conn.sending.is_open() || conn.is_read_out() => {
                 Some(io::ErrorKind::NotConnected.into())
             }
             None => None,
         };
         let unsent: Vec<u8> = conn.outbox.take().map_or(Vec::new(), |outbox| outbox.bytes.into());
         let unread = conn.backlog().to_vec();
-        let Conn { io: carrier, seat, marks, .. } = conn;
+        let (sending, is_paused) = (conn.sending, conn.is_paused());
+        let facts = conn.facts & (fact::HELD | fact::DRAINING);
+        let Conn { io: carrier, seat, .. } = conn;
         let parts = over.map_or(Ok(Parts { carrier, unsent, unread }), Err);
-        (parts, Rest { seat, marks })
+        (parts, Rest { seat, sending, is_paused, facts })
     }
 
     /// See [`Conn::write_last`].
@@ -145,38 +156,70 @@ impl Conn {
         any.downcast_ref()
     }
 
+    /// Returns true if nothing is under way in either direction, so that it can carry another
+    /// exchange. With `probe` the transport is asked, too: this finds bytes and a FIN that the peer
+    /// has sent since the last read.
+    pub fn is_quiet(&mut self, probe: bool) -> bool {
+        let open = self.sending.is_open() && !self.receiving.is_over() && self.reason().is_none();
+        let still = self.unsent() == 0 && self.backlog().is_empty();
+        open && still && (!probe || self.io.transport().is_silent())
+    }
+
+    /// Announces the end, where dropping does not, as far as that is possible without waiting: TLS
+    /// wants a close_notify even if nobody waits for an answer to it (RFC 8446, 6.1).
+    pub fn say_goodbye(&mut self) {
+        if self.io.says_goodbye() {
+            let _ = self.io.transport().finish(); // A peer that has gone needs none.
+        }
+    }
+
+    /// Takes all of the pieces or none, as one write would.
+    pub fn write_all(&mut self, pieces: &[&[u8]]) -> Pressure {
+        if !self.admits(pieces.iter().map(|piece| piece.len()).sum()) {
+            return self.refusal();
+        }
+        pieces.iter().fold(Pressure::Below, |_, piece| self.write(piece))
+    }
+
+    /// Takes a few bytes that end a message, even beyond the limit.
+    pub fn write_last(&mut self, bytes: &[u8]) {
+        if self.sending.is_open() {
+            self.outbox.get_or_insert_with(Cork::spare).bytes.extend(bytes);
+        }
+    }
+
+    /// Asks for `Drained` although nothing was refused: a caller that holds bytes back needs to
+    /// know when there is room. It comes at once if there is.
+    pub fn ask_for_drained(&mut self) {
+        self.sending.owe(Sending::Full);
+    }
+
     /// Returns true while [`Drained`](super::Event::Drained) is owed.
     pub fn owes_drained(&self) -> bool {
-        self.has(mark::ABOVE)
+        self.sending.owes_drained()
     }
 
     /// Owes `Drained` not at the low-water mark but when all is sent: what was refused fits into an
     /// empty outbox only.
     pub fn owe_drained_when_empty(&mut self) {
-        self.marks |= mark::ABOVE | mark::WHOLE;
+        self.sending.owe(Sending::FullToTheEnd);
     }
 
     /// Returns true if it is being drained: it is to be closed as soon as it is idle.
     pub fn is_draining(&self) -> bool {
-        self.has(mark::DRAINING)
-    }
-
-    /// Returns true if it was closed, by the handler or by a drain, and is still there, to send what is
-    /// unsent.
-    pub fn was_closed(&self) -> bool {
-        self.has(mark::CLOSING)
+        self.has(fact::DRAINING)
     }
 
     /// Returns true if unsent bytes wait for the peer or for a rate, and not only for the end of the
     /// turn.
     pub fn waits_to_send(&self) -> bool {
-        self.has(mark::BLOCKED | mark::SLOWED_OUT)
+        self.has(fact::BLOCKED) || self.is_write_throttled()
     }
 
     /// Returns true if input may be there that is not read now: reading is paused, is about to go on,
     /// or is slowed down by a rate.
     pub fn is_reading_held(&self) -> bool {
-        self.has(mark::PAUSED | mark::RESUMED | mark::SLOWED_IN)
+        self.receiving.is_held()
     }
 
     /// Notes that the protocol has just done something for the peer. A drain waits a moment from then

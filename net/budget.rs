@@ -39,7 +39,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use super::conn::{Conn, mark};
+use super::conn::Conn;
 use super::drive::LOOK_AND_READ;
 use super::event::Reason;
 use crate::reactor::{Charge, Context, SourceId, Total};
@@ -221,7 +221,8 @@ impl Conn {
     pub(super) fn waits_for_budget(&self) -> bool {
         self.unsent() > 0
             && self.seat.buffers.as_ref().is_some_and(BufferBudget::is_tight)
-            && !self.has(mark::CLOSING | mark::LAST_WORDS)
+            && !self.was_closed()
+            && !self.sending.has_failed()
     }
 }
 

@@ -3,22 +3,7 @@
 //! Knows its transport and its limits; how it sends is in `outbox.rs`, the loop's side of it in
 //! `drive.rs`.
 //!
-//! The two halves end separately. The connection ends when both have ended. Each step from one state
-//! to the next, and the function that takes it:
-//!
-//! ```text
-//!   sending    Open ─────────▶ Finishing   shutdown; close; settle::close_if_due, after Eof
-//!              Finishing ────▶ Finished    settle::finish: the outbox is empty, FIN
-//!              any ──────────▶ Finished    outbox::fail_sending: the input that is left comes first
-//!
-//!   receiving  Open ─────────▶ Finished    receive::end_of_input: FIN read, Eof delivered
-//!              Open ─────────▶ Cut         receive::input_is_cut: an end that anybody could cause
-//!              Open ─────────▶ Finished    settle::listens_first, receive: the last words are read
-//!
-//!   both       any ──────────▶ Finished    fail: abort, a timeout, an error, no grace left
-//!
-//!   both Finished, or Cut and all is sent: settle::end delivers Closed, with the first reason noted
-//! ```
+//! The two halves end separately, and the connection ends when both have ended: `states.rs` draws it.
 //!
 //! `Eof` finishes sending unless `Limits::half_open` says otherwise. If a write fails, the bytes
 //! that the peer sent before are read first (its *last words*). If the input is cut, only that half
@@ -32,12 +17,13 @@
 //!    a panic or with the loop gets no event.
 //! 2. `Data` carries each byte once and in order until `close`, `abort` or an error; bytes given
 //!    back with `unread` come again.
-//! 3. A refused write takes nothing. The outbox never holds more than its limit.
+//! 3. A refused write takes nothing. The outbox never holds more than its limit, except for the few
+//!    bytes that end a message ([`write_last`](Conn::write_last)).
 //! 4. Methods take effect at once; the events that they cause (`Drained`, `Closed`) come later,
 //!    never from inside the call.
 //!
 //! # Read next
-//! `event.rs`: the events that its handler gets.
+//! `states.rs`: the states, and each step from one to the next.
 
 use std::io;
 use std::net::SocketAddr;
@@ -50,63 +36,10 @@ use super::event::{Pressure, Reason};
 use super::limits::Limits;
 use super::outbox;
 use super::seat::Seat;
+use super::states::{Closing, Receiving, Sending, fact};
 use super::transport::Carrier;
 use crate::reactor::{Charge, Cork};
-use crate::timers::Stamp;
-
-/// How far one half of a connection has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Half {
-    Open,
-    /// Sending only: to be finished once the outbox is empty.
-    Finishing,
-    /// Receiving only: it has ended, but anybody on the way may have caused that end. The reason is
-    /// in `end`; the other half goes on.
-    Cut,
-    Finished,
-}
-
-/// Bits of `Conn::marks`.
-pub(super) mod mark {
-    /// Reading is paused by the handler.
-    pub(in crate::net) const PAUSED: u16 = 1;
-    /// Reading was resumed: deliver the backlog again, and read from the kernel.
-    pub(in crate::net) const RESUMED: u16 = 2;
-    /// The kernel's send buffer is full; an event will report when it has room.
-    pub(in crate::net) const BLOCKED: u16 = 4;
-    /// `Drained` is owed.
-    pub(in crate::net) const ABOVE: u16 = 8;
-    /// `close` was called: input is discarded.
-    pub(in crate::net) const CLOSING: u16 = 16;
-    /// The grace of a close has begun to run.
-    pub(in crate::net) const LINGERING: u16 = 32;
-    /// The same bit before a close: a drain has found it idle, and no byte has passed since.
-    pub(in crate::net) const QUIET: u16 = LINGERING;
-    /// A deadline is armed, at or before the first one that the limits ask for.
-    pub(in crate::net) const ARMED: u16 = 64;
-    /// Sending failed; the bytes that the peer sent before are still to be read.
-    pub(in crate::net) const LAST_WORDS: u16 = 128;
-    /// `Drained` is owed only when all is sent: the refused bytes need an empty outbox.
-    pub(in crate::net) const WHOLE: u16 = 256;
-    /// The same bit while closing, when no `Drained` is owed any more: its peer gets only a moment
-    /// to close first.
-    pub(in crate::net) const HASTY: u16 = WHOLE;
-    /// The kernel has taken bytes since the last flush.
-    pub(in crate::net) const SENT: u16 = 512;
-    /// One end of a link: it may be half open, whatever its limits say.
-    pub(in crate::net) const LINKED: u16 = 1024;
-    /// The rate limit delays reading until the tick in `progress`.
-    pub(in crate::net) const SLOWED_IN: u16 = 2048;
-    /// The rate limit delays sending until the tick in the outbox's `since`.
-    pub(in crate::net) const SLOWED_OUT: u16 = 4096;
-    /// Sending failed before the peer's FIN came, so none will come: an end of input read after
-    /// this is the effect of a reset.
-    pub(in crate::net) const CUT_OFF: u16 = 8192;
-    /// The handler will answer later.
-    pub(in crate::net) const HELD: u16 = 16384;
-    /// To be closed as soon as it is idle.
-    pub(in crate::net) const DRAINING: u16 = 32768;
-}
+use crate::timers::{Stamp, Tick};
 
 /// Bytes received and not consumed.
 #[derive(Debug, Default)]
@@ -118,12 +51,19 @@ pub(super) struct Backlog {
     pub(super) charge: Charge,
 }
 
-/// How a connection has ended.
-#[derive(Debug)]
-pub(super) struct End {
-    pub(super) reason: Reason,
+/// Parts that few connections ever have, apart from the others, so that an idle connection is small.
+#[derive(Debug, Default)]
+pub(super) struct Rare {
+    /// The reason for its end, as soon as it is known.
+    pub(super) reason: Option<Reason>,
     /// Bytes that were accepted and will never be sent.
     pub(super) lost: usize,
+    /// The tick until which a rate delays reading. The rate has promised it bytes for then.
+    pub(super) reads_at: Option<Tick>,
+    /// The tick until which a rate delays sending.
+    pub(super) writes_at: Option<Tick>,
+    /// When the grace of a close began to run.
+    pub(super) lingers_since: Option<Stamp>,
 }
 
 /// Stands for a time in this callback that is not known yet: `flush`, which runs when the handlers
@@ -141,19 +81,19 @@ pub struct Conn {
     /// Unconsumed bytes; `None` if there are none.
     pub(super) backlog: Option<Box<Backlog>>,
     pub(super) seat: Seat,
-    /// The reason for its end, as soon as it is known; and how many bytes were lost.
-    pub(super) end: Option<Box<End>>,
+    pub(super) rare: Option<Box<Rare>>,
     /// When the last byte passed, in either direction, or [`SOON`]. If no limit needs it: `None`,
     /// or the time of HTTP's last answer, which a drain needs.
     pub(super) heard: Option<Stamp>,
-    /// When the handler last consumed input, or [`SOON`]; while lingering, when the grace began;
-    /// while slowed, the tick at which the rate lets reading go on.
+    /// When the handler last consumed input, or [`SOON`].
     pub(super) progress: Option<Stamp>,
     /// How many of the bytes delivered last were given back. Written by `unread`.
     pub(super) kept: u32,
-    pub(super) sending: Half,
-    pub(super) receiving: Half,
-    pub(super) marks: u16,
+    pub(super) sending: Sending,
+    pub(super) receiving: Receiving,
+    pub(super) closing: Closing,
+    /// Bits, one for each [`fact`].
+    pub(super) facts: u8,
 }
 
 impl Conn {
@@ -163,13 +103,14 @@ impl Conn {
             outbox: None,
             backlog: None,
             seat,
-            end: None,
+            rare: None,
             heard: None,
             progress: None,
             kept: 0,
-            sending: Half::Open,
-            receiving: Half::Open,
-            marks: 0,
+            sending: Sending::Open,
+            receiving: Receiving::Open,
+            closing: Closing::No,
+            facts: 0,
         }
     }
 
@@ -206,27 +147,35 @@ impl Conn {
     /// While the connection is also [held](Conn::hold), a reset closes it at once, and the bytes
     /// that the peer sent before are lost: the peer would not receive the answer.
     pub fn pause(&mut self) {
-        self.marks |= mark::PAUSED;
-        self.marks &= !mark::RESUMED;
+        if !self.receiving.is_over() && !self.was_closed() {
+            self.receiving = Receiving::Paused;
+        }
     }
 
     /// Ends a [`pause`](Conn::pause); reading goes on in the next turn.
     pub fn resume(&mut self) {
-        if self.has(mark::PAUSED) {
-            self.marks &= !mark::PAUSED;
-            self.marks |= mark::RESUMED;
+        if self.is_paused() {
+            self.receiving = Receiving::Resuming;
+        }
+    }
+
+    /// Reads and delivers the backlog at the next call, unless reading is paused.
+    pub(super) fn read_again(&mut self) {
+        let reads = matches!(self.receiving, Receiving::Open | Receiving::Throttled);
+        if reads && !self.was_closed() {
+            self.receiving = Receiving::Resuming;
         }
     }
 
     /// Returns true if reading is paused.
     pub fn is_paused(&self) -> bool {
-        self.has(mark::PAUSED)
+        self.receiving == Receiving::Paused
     }
 
     /// Finishes sending: FIN after the unsent bytes. Receiving goes on.
     pub fn shutdown(&mut self) {
-        if self.sending == Half::Open {
-            self.sending = Half::Finishing;
+        if self.sending.is_open() {
+            self.sending = Sending::Finishing;
         }
     }
 
@@ -238,11 +187,23 @@ impl Conn {
     /// input would be a reset, and that may destroy the end of our answer at the peer (RFC 1122,
     /// 4.2.2.13). A pipe or a terminal is closed as soon as all is sent.
     pub fn close(&mut self) {
-        self.shutdown();
         self.forget_quiet();
-        self.marks |= mark::CLOSING;
-        if !self.io.is_one_peer() && !self.is_cut() {
-            self.receiving = Half::Finished; // The input may be for another reader.
+        self.begin_close();
+    }
+
+    /// [`close`](Conn::close) that leaves a drained connection [`QUIET`](fact::QUIET).
+    pub(super) fn begin_close(&mut self) {
+        self.shutdown();
+        if let Some(rare) = &mut self.rare {
+            rare.reads_at = None; // No rate delays input that is discarded.
+        }
+        if self.closing == Closing::No {
+            self.closing = Closing::Asked;
+        }
+        if !self.receiving.is_over() {
+            // Of two descriptors, the input may be for another reader.
+            let other = !self.io.is_one_peer();
+            self.receiving = if other { Receiving::Finished } else { Receiving::Open };
         }
     }
 
@@ -262,45 +223,34 @@ impl Conn {
 
     /// Returns true if no more `Data` will come: it is closed, closing or aborted.
     pub fn is_closing(&self) -> bool {
-        self.has(mark::CLOSING) || self.has_failed() && !self.has(mark::LAST_WORDS)
+        self.was_closed() || self.has_failed() && !self.sending.has_failed()
+    }
+
+    /// Returns true if it was closed, by the handler or by a drain, and is still there, to send what is
+    /// unsent.
+    pub fn was_closed(&self) -> bool {
+        self.closing != Closing::No
     }
 
     /// Returns true if the input has ended and all of it was delivered.
     pub fn is_read_out(&self) -> bool {
-        matches!(self.receiving, Half::Finished | Half::Cut)
+        self.receiving.is_over()
     }
 
     /// Returns true if the input was cut: it has ended, but the peer did not announce that end.
     pub fn is_cut(&self) -> bool {
-        self.receiving == Half::Cut
-    }
-
-    /// Returns true if nothing is under way in either direction, so that it can carry another
-    /// exchange. With `probe` the transport is asked, too: this finds bytes and a FIN that the peer
-    /// has sent since the last read.
-    pub fn is_quiet(&mut self, probe: bool) -> bool {
-        let open = (self.sending, self.receiving) == (Half::Open, Half::Open) && self.end.is_none();
-        let still = self.unsent() == 0 && self.backlog().is_empty();
-        open && still && (!probe || self.io.transport().is_silent())
-    }
-
-    /// Announces the end, where dropping does not, as far as that is possible without waiting: TLS
-    /// wants a close_notify even if nobody waits for an answer to it (RFC 8446, 6.1).
-    pub fn say_goodbye(&mut self) {
-        if self.io.says_goodbye() {
-            let _ = self.io.transport().finish(); // A peer that has gone needs none.
-        }
+        self.receiving == Receiving::Cut
     }
 
     /// Returns true if the reason for its end is noted, so that `Closed` comes soon. Returns false
     /// for a cut input: the reason is noted, but the connection may still send.
     pub fn has_failed(&self) -> bool {
-        self.end.is_some() && self.receiving != Half::Cut
+        self.reason().is_some() && !self.is_cut()
     }
 
     /// Returns true if it stays open for writing when the peer has finished.
     pub(super) fn may_be_half_open(&self) -> bool {
-        self.seat.half_open || self.has(mark::LINKED) || self.io.is_one_way()
+        self.seat.half_open || self.has(fact::LINKED) || self.io.is_one_way()
     }
 
     /// The limits in force.
@@ -315,7 +265,7 @@ impl Conn {
             self.heard = None; // The traffic was not noted until now.
         }
         self.seat.set_limits(limits);
-        self.marks &= !mark::ARMED;
+        self.facts &= !fact::ARMED;
         self.forget_rates();
     }
 
@@ -345,26 +295,34 @@ impl Conn {
     /// Returns true if both halves have ended and, unless it has failed, the transport has sent its
     /// last record, too.
     pub(super) fn is_over(&self) -> bool {
-        (self.sending, self.is_read_out()) == (Half::Finished, true)
-            && (self.has_failed() || !self.io.owes())
+        self.sending.is_over() && self.is_read_out() && (self.has_failed() || !self.io.owes())
     }
 
     #[inline]
-    pub(super) fn has(&self, mark: u16) -> bool {
-        self.marks & mark != 0
+    pub(super) fn has(&self, fact: u8) -> bool {
+        self.facts & fact != 0
+    }
+
+    /// The reason for its end, if that is known.
+    pub(super) fn reason(&self) -> Option<&Reason> {
+        self.rare.as_ref()?.reason.as_ref()
+    }
+
+    pub(super) fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
     }
 
     /// Notes why the connection ends, unless a reason was noted before.
     pub(super) fn end_with(&mut self, reason: Reason) {
-        self.end.get_or_insert_with(|| Box::new(End { reason, lost: 0 }));
+        self.rare().reason.get_or_insert(reason);
     }
 
     /// Drops and counts the unsent bytes, and `more` that were accepted but are not in the outbox.
     pub(super) fn lose(&mut self, more: usize) {
         let lost = self.unsent() + more;
         self.outbox = None;
-        if let Some(end) = &mut self.end {
-            end.lost += lost;
+        if let Some(rare) = &mut self.rare {
+            rare.lost += lost;
         }
     }
 
@@ -372,9 +330,8 @@ impl Conn {
     pub(super) fn fail(&mut self, reason: Reason) {
         self.end_with(reason);
         self.lose(0);
-        self.sending = Half::Finished;
-        self.receiving = Half::Finished;
-        self.marks &= !mark::LAST_WORDS;
+        self.sending = Sending::Finished;
+        self.receiving = Receiving::Finished;
     }
 }
 

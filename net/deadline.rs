@@ -3,11 +3,10 @@
 //! # Read next
 //! `limits.rs`: all limits, and their defaults.
 
-use std::time::Duration;
-
-use super::conn::{Conn, Half, mark};
+use super::conn::Conn;
 use super::event::Reason;
 use super::rate::LOOK_AGAIN;
+use super::states::{Receiving, fact};
 use crate::reactor::{Context, SourceId};
 use crate::timers::Tick;
 
@@ -15,7 +14,7 @@ use crate::timers::Tick;
 /// wait for the peer to take bytes begins again. `sent` is true if all is sent.
 #[inline]
 pub(super) fn needs_arming(conn: &Conn, sent: bool) -> bool {
-    !conn.has(mark::ARMED) || !sent && conn.seat.write_timeout.is_some()
+    !conn.has(fact::ARMED) || !sent && conn.seat.write_timeout.is_some()
 }
 
 /// Arms the source's deadline for the first limit that could be up. It is armed once: traffic only
@@ -25,15 +24,13 @@ pub(super) fn arm<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
     let Some(conn) = reactor.get_mut(id) else { return };
     if conn.heard.is_none() && conn.seat.hears() {
         conn.heard = Some(now); // No limit needed it before.
-        if !conn.is_lingering() && !conn.has(mark::SLOWED_IN) {
-            conn.progress = Some(now);
-        }
+        conn.progress = Some(now);
     }
-    let armed = conn.has(mark::ARMED);
-    conn.marks |= mark::ARMED;
+    let armed = conn.has(fact::ARMED);
+    conn.facts |= fact::ARMED;
     if let Some(up) = Limit::ALL.iter().filter_map(|limit| limit.up(conn)).min() {
-        let slowed = conn.has(mark::SLOWED_IN | mark::SLOWED_OUT);
-        let up = if slowed { up.min(now.after(LOOK_AGAIN)) } else { up };
+        let (reads_at, writes_at) = conn.throttled_until();
+        let up = if reads_at.or(writes_at).is_some() { up.min(now.after(LOOK_AGAIN)) } else { up };
         if armed && up <= now.tick() {
             return; // To arm a deadline that is up puts it off to the next turn (R3).
         }
@@ -60,28 +57,30 @@ impl Limit {
     /// The tick at which it is up, if it applies now.
     fn up(self, conn: &Conn) -> Option<Tick> {
         let limits = &*conn.seat;
-        let closing = conn.has(mark::CLOSING);
-        let pausing = conn.has(mark::PAUSED | mark::RESUMED);
-        let reading = conn.receiving == Half::Open && !pausing && !closing;
-        let [slow_in, slow_out] = [mark::SLOWED_IN, mark::SLOWED_OUT].map(|mark| conn.has(mark));
-        let since = conn.outbox.as_ref().and_then(|outbox| outbox.since);
-        let sending = !conn.is_sent();
-        let (applies, from, after) = match self {
-            Limit::Grace => (conn.is_lingering(), conn.progress, Some(conn.close_grace())),
-            Limit::Idle => (!closing && !slow_in && !slow_out, conn.heard, limits.idle_timeout),
-            Limit::Read => (reading && !slow_in, conn.progress, limits.read_timeout),
-            Limit::Write => (sending && !slow_out, since, limits.write_timeout),
-            Limit::ReadRate => (reading && slow_in, conn.progress, Some(Duration::ZERO)),
-            Limit::WriteRate => (sending && slow_out, since, Some(Duration::ZERO)),
-        };
-        if applies { Some(from?.after(after?)) } else { None }
+        let (closed, sending) = (conn.was_closed(), !conn.is_sent());
+        let (reads_at, writes_at) = conn.throttled_until();
+        match self {
+            Limit::Grace => Some(conn.lingers_since()?.after(conn.close_grace())),
+            Limit::Idle if !closed && reads_at.or(writes_at).is_none() => {
+                Some(conn.heard?.after(limits.idle_timeout?))
+            }
+            Limit::Read if !closed && conn.receiving == Receiving::Open => {
+                Some(conn.progress?.after(limits.read_timeout?))
+            }
+            Limit::Write if sending && writes_at.is_none() => {
+                Some(conn.outbox.as_ref()?.since?.after(limits.write_timeout?))
+            }
+            Limit::ReadRate if conn.receiving == Receiving::Throttled => reads_at,
+            Limit::WriteRate if sending => writes_at,
+            _ => None,
+        }
     }
 }
 
 pub(super) fn check_deadlines<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
     let tick = reactor.tick();
     let Some(conn) = reactor.get_mut(id) else { return };
-    conn.marks &= !mark::ARMED;
+    conn.facts &= !fact::ARMED;
     let up = Limit::ALL.into_iter().find(|limit| limit.up(conn).is_some_and(|up| up <= tick));
     match up {
         Some(Limit::Grace) => end_grace(conn),

@@ -46,10 +46,12 @@ use std::mem;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::conn::{Conn, Half, mark};
+use super::conn::Conn;
 use super::drive::LOOK_AND_READ;
+use super::states::{Closing, Receiving, fact};
 use super::{sim, tcp};
 use crate::reactor::{Context, RawId, Readiness, SourceId};
+use crate::timers::Stamp;
 
 /// The longest time that a drained connection waits for its peer to close when all is sent: a round
 /// trip of the slowest networks, so that the last bytes arrive before a reset can.
@@ -214,12 +216,12 @@ fn begin<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> Option<Fat
     reactor.send(id, LOOK_AND_READ);
     let now = reactor.stamp();
     let conn = &mut reactor[id];
-    conn.marks |= mark::DRAINING;
+    conn.facts |= fact::DRAINING;
     let is_idle = conn.is_idle();
     let grace = conn.seat.close_grace;
     let was_busy = conn.heard.is_some_and(|heard| now < heard.plus(grace));
-    if is_idle && !was_busy && !conn.has(mark::CLOSING) {
-        conn.marks |= mark::QUIET;
+    if is_idle && !was_busy && !conn.was_closed() {
+        conn.facts |= fact::QUIET;
     }
     Some(if is_idle { Fate::Idle } else { Fate::Finished })
 }
@@ -270,66 +272,59 @@ impl Conn {
     /// and so does a half-open connection over TLS whose input was cut.
     /// For handlers that answer from a timer, a worker, another connection.
     pub fn hold(&mut self) {
-        self.marks |= mark::HELD;
+        self.facts |= fact::HELD;
     }
 
     /// Ends a [`hold`](Conn::hold), however often that was called: the answer is written, or
     /// there will be none.
     pub fn release(&mut self) {
-        self.marks &= !mark::HELD;
+        self.facts &= !fact::HELD;
     }
 
     /// Returns true if nothing is in flight.
     pub(super) fn is_idle(&self) -> bool {
-        let busy = mark::HELD | mark::PAUSED | mark::RESUMED | mark::SLOWED_IN | mark::LINKED;
         let unread = self.backlog.is_some() || self.io.has_more() || self.io.is_amid();
-        let goes_on = self.has(mark::ABOVE) && self.sending == Half::Open; // `Drained` is owed.
-        self.is_sent() && !unread && !goes_on && !self.has(busy)
+        let goes_on = self.sending.owes_drained() || self.has(fact::HELD | fact::LINKED);
+        self.is_sent() && !unread && !goes_on && !self.receiving.is_held()
     }
 
     /// Returns true if a close has begun to wait for the peer.
     pub(super) fn is_lingering(&self) -> bool {
-        self.has(mark::CLOSING) && self.has(mark::LINGERING)
+        self.closing == Closing::Lingering
+    }
+
+    /// When the grace of its close began to run.
+    pub(super) fn lingers_since(&self) -> Option<Stamp> {
+        self.rare.as_ref()?.lingers_since
     }
 
     /// How long the close that has begun may take.
     pub(super) fn close_grace(&self) -> Duration {
         let grace = self.seat.close_grace;
-        match self.has(mark::DRAINING) && self.is_sent() {
-            true if self.has(mark::HASTY) => grace.min(QUIET_LINGER_MAX),
+        match self.has(fact::DRAINING) && self.is_sent() {
+            true if self.has(fact::QUIET) => grace.min(QUIET_LINGER_MAX),
             true => grace.min(LINGER_MAX),
             false => grace,
         }
     }
 
-    /// Returns true if no byte has passed since a drain found it idle.
-    pub(super) fn is_quiet_so_far(&self) -> bool {
-        !self.has(mark::CLOSING) && self.has(mark::QUIET)
-    }
-
-    /// Notes that bytes have passed.
+    /// Notes that bytes have passed. Those of a close do not count.
+    #[inline]
     pub(super) fn forget_quiet(&mut self) {
-        if !self.has(mark::CLOSING) {
-            self.marks &= !mark::QUIET;
+        if self.closing == Closing::No {
+            self.facts &= !fact::QUIET;
         }
     }
 
     /// Closes without waiting for the peer's FIN: both sides have closed in their own protocol.
     pub fn close_at_once(&mut self) {
         self.close();
-        self.receiving = Half::Finished;
-    }
-
-    /// Closes, and waits for the peer's FIN only for a moment: nothing was sent lately that a reset
-    /// could destroy.
-    pub(super) fn close_hastily(&mut self) {
-        self.close();
-        self.marks |= mark::HASTY;
+        self.receiving = Receiving::Finished;
     }
 
     /// Returns true if it is being drained, and is idle by now.
     pub fn is_drained(&self) -> bool {
-        let ends_anyway = self.has(mark::CLOSING) || self.has_failed();
-        self.has(mark::DRAINING) && !ends_anyway && self.is_idle()
+        let ends_anyway = self.was_closed() || self.has_failed();
+        self.has(fact::DRAINING) && !ends_anyway && self.is_idle()
     }
 }

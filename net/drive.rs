@@ -18,11 +18,12 @@
 //! `receive.rs`: how it reads.
 
 use super::budget::{go_on, relieve};
-use super::conn::{Conn, Half, mark};
+use super::conn::Conn;
 use super::deadline::{arm, check_deadlines, needs_arming};
 use super::event::{Event, Reason};
 use super::receive::{deliver, receive};
 use super::settle::{begins_to_linger, ends_with_peer, owes_drained, settle};
+use super::states::{Receiving, Sending, fact};
 use crate::reactor::{Context, Cork, RawId, Readiness, SourceId};
 
 /// The readiness with which a connection resumes itself to reach `settle`.
@@ -56,7 +57,7 @@ pub(super) fn drive<S: 'static>(
     }
     if ready.contains(LINK_GONE)
         && let Some(conn) = reactor.get_mut(id)
-        && conn.has(mark::LINKED)
+        && conn.has(fact::LINKED)
     {
         conn.abort();
     }
@@ -66,7 +67,7 @@ pub(super) fn drive<S: 'static>(
     if ready.is_writable()
         && let Some(conn) = reactor.get_mut(id)
     {
-        conn.marks &= !mark::BLOCKED;
+        conn.facts &= !fact::BLOCKED;
     }
     if ready.intersects(READS) {
         more |= receive(reactor, state, id, ready, handler);
@@ -107,11 +108,13 @@ fn is_reset_unread(conn: &Conn, ready: Readiness) -> bool {
     let told = ready.contains(Readiness::FAILED);
     let gone = match conn.receiving {
         // Of two descriptors, one hangs up when the input ends; the other has an error.
-        Half::Finished | Half::Cut => conn.may_be_half_open() && (conn.io.is_one_peer() || told),
+        Receiving::Finished | Receiving::Cut => {
+            conn.may_be_half_open() && (conn.io.is_one_peer() || told)
+        }
         // A Unix socket hangs up also when its peer has closed in order.
-        _ => conn.has(mark::PAUSED) && conn.has(mark::HELD) && (conn.io.is_tcp() || told),
+        _ => conn.is_paused() && conn.has(fact::HELD) && (conn.io.is_tcp() || told),
     };
-    gone && conn.sending == Half::Open && conn.unsent() == 0
+    gone && conn.sending.is_open() && conn.unsent() == 0
 }
 
 /// Delivers the backlog once more, for a handler that asked for it, even if reading is paused.
@@ -124,7 +127,7 @@ fn nudge<S: 'static>(
 ) -> bool {
     let Some(conn) = reactor.get(id) else { return false };
     let drained = conn.is_drained();
-    if !conn.has(mark::LINKED) && !conn.is_closing() {
+    if !conn.has(fact::LINKED) && !conn.is_closing() {
         deliver(reactor, state, id, &[], handler);
     }
     drained
@@ -144,12 +147,13 @@ fn flush_outside<S: 'static, H: HandlerFn<S>>(
         conn = &mut reactor[id];
     }
     conn.check();
-    if conn.has(mark::RESUMED | mark::LAST_WORDS) || begins_to_linger(conn) {
+    if conn.receiving == Receiving::Resuming || conn.sending.has_failed() || begins_to_linger(conn)
+    {
         reactor.send(id, LOOK_AND_READ);
     } else if conn.is_drained()
         || ends_with_peer(conn, handler)
         || owes_drained(conn)
-        || conn.sending == Half::Finishing
+        || conn.sending == Sending::Finishing
         || conn.is_over()
     {
         reactor.resume(id, LOOK);

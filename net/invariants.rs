@@ -6,7 +6,8 @@
 //! # Read next
 //! `conn.rs`: the parts.
 
-use super::conn::{Conn, Half, mark};
+use super::conn::Conn;
+use super::states::{Closing, Receiving, fact};
 
 impl Conn {
     /// Panics in a debug build if one of the sentences is not true. Costs nothing in a release build.
@@ -15,7 +16,7 @@ impl Conn {
         if cfg!(debug_assertions) {
             self.check_buffers();
             self.check_ends();
-            self.check_marks();
+            self.check_rates();
         }
     }
 
@@ -34,46 +35,51 @@ impl Conn {
             "a backlog that is kept has bytes in it: {self:?}"
         );
         debug_assert!(
-            self.sending != Half::Finished || self.unsent() == 0,
+            !self.sending.is_over() || self.unsent() == 0,
             "FIN follows the last byte: {self:?}"
         );
     }
 
     fn check_ends(&self) {
+        debug_assert!(!self.is_cut() || self.reason().is_some(), "a cut has a reason: {self:?}");
         debug_assert!(
-            self.sending != Half::Cut && self.receiving != Half::Finishing,
-            "only input is cut, only sending is to be finished: {self:?}"
-        );
-        debug_assert!(
-            self.receiving != Half::Cut || self.end.is_some(),
-            "a cut has a reason: {self:?}"
-        );
-        debug_assert!(
-            !self.has_failed() || self.sending != Half::Open,
+            !self.has_failed() || !self.sending.is_open(),
             "a connection that has failed takes no more: {self:?}"
         );
         debug_assert!(
-            !self.has(mark::LAST_WORDS) || self.end.is_some(),
+            !self.sending.has_failed() || self.reason().is_some(),
             "sending has failed for a reason: {self:?}"
         );
         debug_assert!(
-            !self.has(mark::CLOSING) || self.sending != Half::Open,
+            !self.was_closed() || !self.sending.is_open(),
             "a connection that is closing writes no more: {self:?}"
+        );
+        debug_assert!(
+            !self.was_closed() || !self.receiving.is_held(),
+            "a connection that is closing reads to the end, and discards it: {self:?}"
+        );
+        debug_assert!(
+            (self.closing == Closing::Lingering) == self.lingers_since().is_some(),
+            "the grace of a close runs from a moment: {self:?}"
+        );
+        debug_assert!(
+            !self.has(fact::QUIET) || self.has(fact::DRAINING),
+            "a drain has found it quiet: {self:?}"
         );
     }
 
-    fn check_marks(&self) {
+    fn check_rates(&self) {
         debug_assert!(
-            !self.has(mark::SLOWED_IN) || self.seat.read_rate.is_some() && self.progress.is_some(),
-            "reading is slowed down by a rate, until a tick: {self:?}"
+            self.receiving != Receiving::Throttled || self.throttled_until().0.is_some(),
+            "a rate delays reading until a tick: {self:?}"
         );
         debug_assert!(
-            !self.has(mark::SLOWED_OUT) || self.seat.write_rate.is_some(),
-            "sending is slowed down by a rate: {self:?}"
+            self.throttled_until().0.is_none() || self.seat.read_rate.is_some(),
+            "reading is delayed by a rate: {self:?}"
         );
         debug_assert!(
-            !self.has(mark::WHOLE) || self.has(mark::ABOVE | mark::CLOSING),
-            "`Drained` when all is sent is owed, too: {self:?}"
+            !self.is_write_throttled() || self.seat.write_rate.is_some(),
+            "sending is delayed by a rate: {self:?}"
         );
     }
 }

@@ -35,10 +35,11 @@ use std::cell::Cell;
 use std::mem;
 use std::time::{Duration, Instant};
 
-use super::conn::{Conn, Half, mark};
+use super::conn::Conn;
 use super::drive::LINK_GONE;
 use super::event::{Event, Pressure, Reason};
 use super::limits::Limits;
+use super::states::{Receiving, Sending};
 use super::stream::Stream;
 use super::tap::Side;
 use crate::reactor::{Context, Options, Readiness, Resumer, SourceId};
@@ -315,7 +316,7 @@ fn end_silent<S: 'static>(reactor: &mut Context<S>, id: SourceId<Link>) {
     let has_passed = link.bytes().iter().sum::<u64>() > link.passed;
     // A tap waits because the program wants it, and the bytes put off are not passed at once.
     let waits = link.waits.iter().any(Cell::get) || link.resumed.contains(&true);
-    let is_busy = |end: &Conn| !end.is_sent() || end.has(mark::RESUMED);
+    let is_busy = |end: &Conn| !end.is_sent() || end.receiving == Receiving::Resuming;
     if has_passed || waits || ends.iter().any(|end| reactor.get(*end).is_some_and(is_busy)) {
         return await_answer(reactor, id);
     }
@@ -398,12 +399,12 @@ impl Conn {
     /// comes when all is sent. `None` if there will never be room.
     pub(super) fn pass_some(&mut self, bytes: &[u8]) -> Option<usize> {
         let max = self.seat.outbox_bytes_max;
-        if self.sending != Half::Open || max == 0 {
-            return self.end.is_some().then_some(0); // `Closed` is on its way.
+        if !self.sending.is_open() || max == 0 {
+            return self.reason().is_some().then_some(0); // `Closed` is on its way.
         }
         let room = max.saturating_sub(self.unsent()).min(bytes.len());
         let _ = self.put(&bytes[..room], 1); // It fits; `Closed` reports a failure.
-        self.marks |= mark::ABOVE | mark::WHOLE;
+        self.sending.owe(Sending::FullToTheEnd);
         Some(room)
     }
 }

@@ -30,6 +30,7 @@ mod accept;
 mod address;
 pub mod authors;
 mod budget;
+mod by_id;
 mod codec;
 mod conn;
 mod connect;
@@ -55,6 +56,7 @@ mod seat;
 mod settle;
 pub mod sim;
 #[cfg(unix)]
+mod states;
 mod stdio;
 mod stream;
 mod tap;

@@ -11,8 +11,9 @@
 use std::io::{self, IoSlice};
 
 use super::budget::BufferBudget;
-use super::conn::{Conn, Half, SOON, mark};
+use super::conn::{Conn, SOON};
 use super::event::Pressure;
+use super::states::{Receiving, Sending, fact};
 use crate::reactor::Cork;
 use crate::timers::Stamp;
 
@@ -28,7 +29,7 @@ impl Conn {
             return self.refusal();
         }
         // The rate is asked in `flush`, which knows the time.
-        let later = self.has(mark::BLOCKED) || self.seat.write_rate.is_some();
+        let later = self.has(fact::BLOCKED) || self.seat.write_rate.is_some();
         let through = self.unsent() + bytes.len() >= through && !later;
         let taken = if through { self.write_through(bytes) } else { 0 };
         if taken < bytes.len() {
@@ -39,7 +40,7 @@ impl Conn {
             }
         }
         if self.unsent() > self.seat.outbox_bytes_high {
-            self.marks |= mark::ABOVE;
+            self.sending.owe(Sending::Full);
             return Pressure::AboveHigh;
         }
         Pressure::Below
@@ -49,11 +50,11 @@ impl Conn {
     fn put_aside(&mut self) -> Pressure {
         self.account();
         if self.unsent() > self.seat.outbox_bytes_high {
-            self.marks |= mark::ABOVE;
+            self.sending.owe(Sending::Full);
             return Pressure::AboveHigh;
         }
         if self.seat.buffers.as_ref().is_some_and(BufferBudget::is_tight) {
-            self.marks |= mark::ABOVE | mark::WHOLE; // `Drained` when all of it is sent.
+            self.sending.owe(Sending::FullToTheEnd);
             return Pressure::AboveHigh;
         }
         Pressure::Below
@@ -63,24 +64,22 @@ impl Conn {
     /// room, `Drained` follows when there is.
     #[inline]
     pub fn admits(&mut self, count: usize) -> bool {
-        if self.sending != Half::Open {
+        if !self.sending.is_open() {
             return false;
         }
         let max = self.seat.outbox_bytes_max;
         let mut admits = self.unsent() + count <= max;
         if admits && !self.has_budget(count) && !self.make_room(count) {
-            self.marks |= mark::ABOVE | mark::WHOLE;
+            self.sending.owe(Sending::FullToTheEnd);
             admits = false;
         } else if !admits {
-            self.marks |= match count {
-                // No `Drained` if they can never fit. If they do not fit at the low-water mark,
-                // `Drained` only when all is sent.
-                count if count > max => 0,
-                count if count > max.saturating_sub(self.seat.outbox_bytes_low) => {
-                    mark::ABOVE | mark::WHOLE
-                }
-                _ => mark::ABOVE,
-            };
+            // No `Drained` if they can never fit.
+            let fit_at_low = count <= max.saturating_sub(self.seat.outbox_bytes_low);
+            match count <= max {
+                true if fit_at_low => self.sending.owe(Sending::Full),
+                true => self.sending.owe(Sending::FullToTheEnd),
+                false => {}
+            }
         }
         admits
     }
@@ -102,40 +101,19 @@ impl Conn {
     /// is room then.
     #[cold]
     fn make_room(&mut self, count: usize) -> bool {
-        while self.unsent() > 0 && !self.has(mark::BLOCKED) && self.seat.write_rate.is_none() {
+        while self.unsent() > 0 && !self.has(fact::BLOCKED) && self.seat.write_rate.is_none() {
             let Some(sent) = self.write_once(&[], usize::MAX) else { return false };
             if let Some(outbox) = &mut self.outbox {
                 outbox.bytes.drain(..sent);
             }
         }
-        self.sending == Half::Open && self.has_budget(count)
+        self.sending.is_open() && self.has_budget(count)
     }
 
     /// The result of a write that was not admitted.
     #[inline]
     pub fn refusal(&self) -> Pressure {
-        if self.sending == Half::Open { Pressure::Refused } else { Pressure::Closed }
-    }
-
-    /// Takes all of the pieces or none, as one write would.
-    pub fn write_all(&mut self, pieces: &[&[u8]]) -> Pressure {
-        if !self.admits(pieces.iter().map(|piece| piece.len()).sum()) {
-            return self.refusal();
-        }
-        pieces.iter().fold(Pressure::Below, |_, piece| self.write(piece))
-    }
-
-    /// Takes a few bytes that end a message, even beyond the limit.
-    pub fn write_last(&mut self, bytes: &[u8]) {
-        if self.sending == Half::Open {
-            self.outbox.get_or_insert_with(Cork::spare).bytes.extend(bytes);
-        }
-    }
-
-    /// Asks for `Drained` although nothing was refused: a caller that holds bytes back needs to
-    /// know when there is room. It comes at once if there is.
-    pub fn ask_for_drained(&mut self) {
-        self.marks |= mark::ABOVE;
+        if self.sending.is_open() { Pressure::Refused } else { Pressure::Closed }
     }
 
     /// Writes the outbox and `bytes` behind it; returns how many of `bytes` the kernel took.
@@ -159,7 +137,7 @@ impl Conn {
 
     /// Returns true if nothing was written since the last flush.
     pub(super) fn has_not_sent(&self) -> bool {
-        self.unsent() == 0 && !self.has(mark::SENT)
+        self.unsent() == 0 && !self.has(fact::SENT)
     }
 
     /// Notes, for the write timeout, when the unsent bytes began to wait, unless that is known.
@@ -196,7 +174,7 @@ impl Conn {
             self.progress = now;
         }
         self.note_unsent(now);
-        while self.unsent() > 0 && !self.has(mark::BLOCKED) {
+        while self.unsent() > 0 && !self.has(fact::BLOCKED) {
             let Some(most) = self.may_send(now) else { break };
             let Some(sent) = self.write_once(&[], most) else { return false };
             if let Some(outbox) = &mut self.outbox {
@@ -206,15 +184,13 @@ impl Conn {
                 rate.spend(sent);
             }
         }
-        if self.has(mark::SENT) {
-            self.marks &= !mark::SENT;
-            if self.has(mark::DRAINING) {
-                self.forget_quiet();
-            }
+        if self.has(fact::SENT) {
+            self.facts &= !fact::SENT;
+            self.forget_quiet();
             if now.is_some() {
                 self.heard = now;
             }
-            if !self.has(mark::SLOWED_OUT)
+            if !self.is_write_throttled()
                 && let Some(outbox) = &mut self.outbox
             {
                 outbox.since = now;
@@ -228,7 +204,7 @@ impl Conn {
     /// outbox, perhaps an empty one, keeps the time since which they wait.
     #[cold]
     fn flush_owed(&mut self, now: Option<Stamp>) -> bool {
-        while !self.has(mark::BLOCKED) {
+        while !self.has(fact::BLOCKED) {
             match self.io.transport().flush() {
                 Ok(()) => {
                     self.heard = now.or(self.heard);
@@ -236,7 +212,7 @@ impl Conn {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.marks |= mark::BLOCKED;
+                    self.facts |= fact::BLOCKED;
                 }
                 Err(error) => {
                     self.fail_sending(error);
@@ -271,14 +247,14 @@ impl Conn {
                     // A short write means that the kernel's buffer is full, and an edge will come
                     // when it has room (epoll(7), question 9). Not so on Windows.
                     if sent < offered && cfg!(unix) {
-                        self.marks |= mark::BLOCKED;
+                        self.facts |= fact::BLOCKED;
                     }
-                    self.marks |= if sent > 0 { mark::SENT } else { 0 };
+                    self.facts |= if sent > 0 { fact::SENT } else { 0 };
                     return Some(sent);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.marks |= mark::BLOCKED;
+                    self.facts |= fact::BLOCKED;
                     return Some(0);
                 }
                 Err(error) => {
@@ -296,15 +272,13 @@ impl Conn {
         }
         // The kernel reports a reset once. A write gets ECONNRESET, or EPIPE if FIN had come first
         // (tcp_reset in Linux); reads then return 0 in both cases.
-        if error.kind() != io::ErrorKind::BrokenPipe {
-            self.marks |= mark::CUT_OFF;
-        }
+        let fin_has_come = error.kind() == io::ErrorKind::BrokenPipe;
         self.end_with(error.into());
         self.lose(0);
-        self.sending = Half::Finished;
+        self.sending = if fin_has_come { Sending::Failed } else { Sending::Reset };
         if self.is_cut() {
-            return self.receiving = Half::Finished; // Nothing goes on.
+            self.sending = Sending::Finished;
+            self.receiving = Receiving::Finished; // Nothing goes on.
         }
-        self.marks |= mark::LAST_WORDS;
     }
 }

@@ -28,7 +28,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::conn::{Conn, SOON, mark};
+use super::conn::{Conn, SOON};
+use super::states::{Receiving, fact};
 use crate::reactor::Context;
 use crate::timers::{Stamp, Tick};
 
@@ -187,69 +188,81 @@ impl Rate {
     }
 }
 
-/// A connection's side of it. While a rate delays reading, `progress` holds the tick at which it
-/// may go on (for sending: the outbox's `since`). Nothing else uses the field during that time.
+/// A connection's side of it.
 impl Conn {
+    /// The ticks until which a rate delays reading, and sending. Reading also while it is paused.
+    pub(super) fn throttled_until(&self) -> (Option<Tick>, Option<Tick>) {
+        self.rare.as_ref().map_or((None, None), |rare| (rare.reads_at, rare.writes_at))
+    }
+
+    /// Returns true while a rate delays sending.
+    pub(super) fn is_write_throttled(&self) -> bool {
+        self.throttled_until().1.is_some()
+    }
+
     /// The rates may have changed, so a connection that was delayed asks again.
     pub(super) fn forget_rates(&mut self) {
-        if self.has(mark::SLOWED_IN) && !self.has(mark::PAUSED) {
-            self.marks |= mark::RESUMED;
+        if self.receiving == Receiving::Throttled {
+            self.receiving = Receiving::Resuming;
         }
-        if self.has(mark::SLOWED_OUT)
+        let Some(rare) = &mut self.rare else { return };
+        rare.reads_at = None;
+        if rare.writes_at.take().is_some()
             && let Some(outbox) = &mut self.outbox
         {
-            outbox.since = None;
+            outbox.since = None; // The wait for the peer begins now.
         }
-        self.marks &= !(mark::SLOWED_IN | mark::SLOWED_OUT);
     }
 
     /// How many bytes may be read now, at most `room`. `None` while the rate delays it: the
     /// deadline calls again.
     pub(super) fn may_read(&mut self, now: Stamp, room: usize) -> Option<usize> {
         let Some(rate) = &self.seat.read_rate else { return Some(room) };
-        if self.has(mark::CLOSING | mark::LAST_WORDS) {
+        if self.was_closed() || self.sending.has_failed() {
             return Some(room); // It ends soon, and its end may be behind this input.
         }
-        let slowed = self.has(mark::SLOWED_IN);
-        let due = self.progress.filter(|_| slowed).map(Stamp::next);
-        match rate.ask(now, due, room) {
-            Ok(room) => {
-                if slowed {
-                    self.marks &= !mark::SLOWED_IN;
-                    (self.progress, self.heard) = (SOON, SOON);
+        let due = self.throttled_until().0;
+        let granted = rate.ask(now, due, room);
+        if due.is_some() || granted.is_err() {
+            self.rare().reads_at = granted.err();
+        }
+        match granted {
+            Ok(_) if due.is_some() => {
+                if self.receiving == Receiving::Throttled {
+                    self.receiving = Receiving::Open;
                 }
-                Some(room)
+                (self.progress, self.heard) = (SOON, SOON);
             }
-            Err(due) => {
-                self.progress = Some(Stamp::of(due));
-                self.marks |= mark::SLOWED_IN;
-                self.marks &= !mark::ARMED;
-                None
+            Ok(_) => {}
+            Err(_) => {
+                if self.receiving == Receiving::Open {
+                    self.receiving = Receiving::Throttled;
+                }
+                self.facts &= !fact::ARMED;
             }
         }
+        granted.ok()
     }
 
     /// How many bytes may be sent now; `None` as for [`may_read`](Conn::may_read).
     pub(super) fn may_send(&mut self, now: Option<Stamp>) -> Option<usize> {
         let Some(rate) = &self.seat.write_rate else { return Some(usize::MAX) };
         let now = now?; // A rate needs the time, so it is there.
-        let slowed = self.has(mark::SLOWED_OUT);
-        let outbox = self.outbox.as_mut()?;
-        let due = outbox.since.filter(|_| slowed).map(Stamp::next);
-        match rate.ask(now, due, outbox.bytes.len()) {
-            Ok(most) => {
-                if slowed {
-                    self.marks &= !mark::SLOWED_OUT;
-                    (outbox.since, self.heard) = (Some(now), Some(now));
-                }
-                Some(most)
-            }
-            Err(due) => {
-                outbox.since = Some(Stamp::of(due));
-                self.marks |= mark::SLOWED_OUT;
-                self.marks &= !mark::ARMED;
-                None
-            }
+        let due = self.throttled_until().1;
+        let granted = rate.ask(now, due, self.unsent());
+        if due.is_some() || granted.is_err() {
+            self.rare().writes_at = granted.err();
         }
+        match granted {
+            Ok(_) if due.is_some() => {
+                self.heard = Some(now);
+                if let Some(outbox) = &mut self.outbox {
+                    outbox.since = Some(now);
+                }
+            }
+            Ok(_) => {}
+            Err(_) => self.facts &= !fact::ARMED,
+        }
+        granted.ok()
     }
 }

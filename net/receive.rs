@@ -8,9 +8,10 @@
 use std::io;
 
 use super::budget::await_budget;
-use super::conn::{Backlog, Conn, Half, SOON, mark};
+use super::conn::{Backlog, Conn, SOON};
 use super::drive::{HandlerFn, LOOK_AND_READ, call};
 use super::event::{Event, Reason};
+use super::states::{Receiving, Sending, fact};
 use crate::reactor::{Context, Readiness, SCRATCH_BYTES, SourceId};
 use crate::timers::Stamp;
 
@@ -39,10 +40,10 @@ pub(super) fn receive<S: 'static>(
         // the next read reports, and on Windows, where only `WouldBlock` arms the next edge.
         to_the_end: cfg!(windows) || ready.intersects(TO_THE_END),
         // If sending fails only while this reads, more may have arrived since the last read.
-        last_words: conn.has(mark::LAST_WORDS),
+        last_words: conn.sending.has_failed(),
         now: None,
     };
-    if conn.has(mark::RESUMED) {
+    if conn.receiving == Receiving::Resuming {
         deliver_resumed(reactor, state, id, handler);
     }
     loop {
@@ -59,7 +60,7 @@ pub(super) fn receive<S: 'static>(
     if reading.last_words
         && let Some(conn) = reactor.get_mut(id)
     {
-        conn.receiving = Half::Finished;
+        conn.receiving = Receiving::Finished;
     }
     false
 }
@@ -73,13 +74,10 @@ fn deliver_resumed<S: 'static>(
     handler: &mut impl HandlerFn<S>,
 ) {
     let conn = &mut reactor[id];
-    conn.marks &= !mark::RESUMED;
-    if !conn.is_lingering() && !conn.has(mark::SLOWED_IN) {
-        conn.progress = SOON;
-    }
-    conn.marks &= !mark::ARMED;
-    // A connection that was deregistered while paused is paused still; it may be aborted since.
-    if conn.backlog.is_some() && !conn.has(mark::PAUSED) && !conn.is_closing() {
+    conn.receiving = Receiving::Open;
+    conn.progress = SOON;
+    conn.facts &= !fact::ARMED;
+    if conn.backlog.is_some() && !conn.is_closing() {
         deliver(reactor, state, id, &[], handler);
     }
 }
@@ -110,10 +108,7 @@ impl Reading {
     #[inline(always)]
     fn room<S: 'static>(&mut self, reactor: &mut Context<S>, id: SourceId<Conn>) -> Room {
         let Some(conn) = reactor.get_mut(id) else { return Room::NotNow };
-        if conn.receiving != Half::Open {
-            return Room::NotNow;
-        }
-        if conn.has(mark::PAUSED) && !conn.has(mark::CLOSING) {
+        if conn.is_read_out() || conn.is_paused() {
             return Room::NotNow; // Resuming reads to the end.
         }
         if self.left == 0 {
@@ -148,7 +143,7 @@ impl Reading {
         let read = io.read(&mut scratch[..room]);
         let drained = match read {
             Ok(0) => {
-                end_of_input(reactor, state, id, Half::Finished, handler);
+                end_of_input(reactor, state, id, Receiving::Finished, handler);
                 true
             }
             Ok(count) => {
@@ -204,12 +199,10 @@ pub(super) fn deliver<S: 'static>(
     if conn.seat.hears() {
         conn.heard = SOON;
     }
-    if conn.has(mark::CLOSING | mark::DRAINING) {
-        if conn.has(mark::CLOSING) {
-            return;
-        }
-        conn.forget_quiet();
+    if conn.was_closed() {
+        return;
     }
+    conn.forget_quiet();
     if let Some(rate) = &conn.seat.read_rate {
         rate.spend(new.len());
     }
@@ -226,10 +219,10 @@ pub(super) fn deliver<S: 'static>(
     let Some(conn) = reactor.get_mut(id) else { return };
     let count = bytes.len();
     let kept = count.min(conn.kept as usize);
-    if kept < count && !conn.has(mark::SLOWED_IN) {
+    if kept < count {
         conn.progress = SOON;
     }
-    if kept > conn.seat.backlog_bytes_max && !conn.has(mark::PAUSED) {
+    if kept > conn.seat.backlog_bytes_max && !conn.is_paused() && !conn.was_closed() {
         conn.io.transport().reset_on_drop();
         return conn.fail(Reason::Backlog);
     }
@@ -259,14 +252,14 @@ fn input_is_cut<S: 'static>(
     handler: &mut impl HandlerFn<S>,
 ) {
     let conn = &mut reactor[id];
-    if conn.has(mark::CLOSING) {
+    if conn.was_closed() {
         // The input is discarded, so it does not matter if it was complete.
-        end_of_input(reactor, state, id, Half::Finished, handler);
-    } else if conn.has(mark::LAST_WORDS) {
+        end_of_input(reactor, state, id, Receiving::Finished, handler);
+    } else if conn.sending.has_failed() {
         conn.fail(why.into()); // There is nobody to answer.
     } else {
         conn.end_with(why.into());
-        end_of_input(reactor, state, id, Half::Cut, handler);
+        end_of_input(reactor, state, id, Receiving::Cut, handler);
     }
 }
 
@@ -276,14 +269,15 @@ fn end_of_input<S: 'static, H: HandlerFn<S>>(
     reactor: &mut Context<S>,
     state: &mut S,
     id: SourceId<Conn>,
-    end: Half,
+    end: Receiving,
     handler: &mut H,
 ) {
     let conn = &mut reactor[id];
     conn.receiving = end;
     conn.kept = 0;
-    let tells =
-        !conn.has(mark::CLOSING | mark::CUT_OFF) && (end == Half::Finished || H::HEARS_CUTS);
+    let tells = !conn.was_closed()
+        && conn.sending != Sending::Reset
+        && (end == Receiving::Finished || H::HEARS_CUTS);
     let shown = Shown(reactor, id);
     if tells {
         call(shown.0, state, id, Event::Eof, handler);

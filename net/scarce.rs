@@ -26,7 +26,7 @@ use std::io::{self, IoSlice};
 use mio::event::Source;
 use mio::{Interest, Registry, Token};
 
-use super::conn::{Conn, mark};
+use super::conn::Conn;
 use super::event::Reason;
 use super::transport::{Carrier, Transport};
 use crate::reactor::{Context, Readiness, SourceId};
@@ -56,7 +56,7 @@ pub(super) fn with_descriptor<S: 'static, T>(
 pub(super) fn give_up<S: 'static>(reactor: &mut Context<S>) -> usize {
     let waiting = reactor.ids::<Conn>().into_iter().filter_map(|id| {
         let conn = reactor.get(id)?;
-        conn.only_waits().then_some((conn.progress, id))
+        conn.only_waits().then_some((conn.lingers_since(), id))
     });
     let mut waiting: Vec<(Option<Stamp>, SourceId<Conn>)> = waiting.collect();
     waiting.sort_by_key(|(since, _)| *since);
@@ -77,11 +77,7 @@ impl Conn {
     /// Returns true if it was closed and has sent everything, so that it only waits for the peer's
     /// end, and if it holds a descriptor while it waits.
     fn only_waits(&self) -> bool {
-        self.has(mark::CLOSING)
-            && self.is_lingering()
-            && self.is_sent()
-            && !self.is_over()
-            && self.io.holds_descriptor()
+        self.is_lingering() && self.is_sent() && !self.is_over() && self.io.holds_descriptor()
     }
 }
 

@@ -20,10 +20,11 @@ use std::io;
 use std::mem;
 
 use super::budget::{BufferBudget, await_budget, forget_budget, go_on};
-use super::conn::{Conn, Half, mark};
+use super::conn::Conn;
 use super::deadline::{arm, needs_arming};
 use super::drive::{HandlerFn, LOOK, LOOK_AND_READ, NUDGE, call, flush, keep_to_budget};
 use super::event::{Event, Reason};
+use super::states::{Closing, Receiving, Sending, fact};
 use super::transport::Carrier;
 use crate::reactor::{Context, SourceId};
 
@@ -127,7 +128,7 @@ fn may_tell_drained<S: 'static>(
         reactor.resume(id, LOOK);
         return false;
     }
-    conn.marks &= !(mark::ABOVE | mark::WHOLE);
+    conn.sending = Sending::Open;
     true
 }
 
@@ -140,9 +141,9 @@ fn close_if_due<S: 'static, H: HandlerFn<S>>(
 ) {
     let conn = &mut reactor[id];
     let drained = conn.is_drained() && !more;
-    if drained && conn.is_quiet_so_far() && !conn.seat.has_farewell() {
-        conn.close_hastily();
-    } else if ends_with_peer(conn, handler) || drained && !conn.seat.has_farewell() {
+    if drained && !conn.seat.has_farewell() {
+        conn.begin_close(); // It stays quiet if it was.
+    } else if ends_with_peer(conn, handler) {
         conn.close();
     } else if drained && !knows {
         reactor.send(id, NUDGE); // Its handler closes it, or has a reason not to.
@@ -151,12 +152,12 @@ fn close_if_due<S: 'static, H: HandlerFn<S>>(
 
 /// Step 3. Returns true if sending has just been finished.
 fn finish(conn: &mut Conn) -> bool {
-    if conn.sending != Half::Finishing || conn.unsent() > 0 {
+    if conn.sending != Sending::Finishing || conn.unsent() > 0 {
         return false;
     }
-    conn.sending = Half::Finished;
+    conn.sending = Sending::Finished;
     // Where the peer has finished too, close(2) sends the FIN.
-    let needless = matches!(conn.io, Carrier::Tcp(_)) && conn.receiving == Half::Finished;
+    let needless = matches!(conn.io, Carrier::Tcp(_)) && conn.receiving == Receiving::Finished;
     if !needless
         && let Err(error) = conn.io.transport().finish()
         && error.kind() != io::ErrorKind::NotConnected
@@ -169,11 +170,11 @@ fn finish(conn: &mut Conn) -> bool {
 /// Step 4. Returns true if there is input to be read before `Closed`: not if the handler has paused.
 fn listens_first<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> bool {
     let conn = &mut reactor[id];
-    if !conn.has(mark::LAST_WORDS) || conn.receiving != Half::Open {
+    if !conn.sending.has_failed() || conn.is_read_out() {
         return false;
     }
-    if conn.has(mark::PAUSED) {
-        conn.receiving = Half::Finished;
+    if conn.is_paused() {
+        conn.receiving = Receiving::Finished;
         return false;
     }
     reactor.send(id, LOOK_AND_READ)
@@ -187,8 +188,9 @@ fn end<S: 'static>(
     handler: &mut impl HandlerFn<S>,
 ) {
     let conn = &mut reactor[id];
-    // `lost` stays in it, for a handler that asks during `Closed`.
-    let reason = conn.end.as_mut().map(|end| mem::replace(&mut end.reason, Reason::Finished));
+    // A handler may ask during `Closed` how many bytes were lost.
+    let reason = conn.rare.as_mut().and_then(|rare| rare.reason.as_mut());
+    let reason = reason.map(|reason| mem::replace(reason, Reason::Finished));
     forget_budget(reactor, id);
     let reason = reason.unwrap_or(Reason::Finished);
     reactor.remove(id);
@@ -197,16 +199,16 @@ fn end<S: 'static>(
 
 /// Step 6. No edge comes for input that waits already.
 fn go_on_reading<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
-    if reactor[id].has(mark::RESUMED) {
+    if reactor[id].receiving == Receiving::Resuming {
         reactor.send(id, LOOK_AND_READ); // Its own handler resumed it after this turn's reading.
     }
     if begins_to_linger(&reactor[id]) {
         reactor.send(id, LOOK_AND_READ);
         let now = reactor.stamp();
         let conn = &mut reactor[id];
-        conn.progress = Some(now);
-        conn.marks |= mark::LINGERING;
-        conn.marks &= !(mark::ARMED | mark::SLOWED_IN);
+        conn.closing = Closing::Lingering;
+        conn.rare().lingers_since = Some(now);
+        conn.facts &= !fact::ARMED;
     }
 }
 
@@ -214,25 +216,29 @@ fn go_on_reading<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
 /// `sent` is true if all is sent.
 #[inline]
 fn is_settled(conn: &Conn, sent: bool) -> bool {
-    let slowed = mark::SLOWED_IN | mark::SLOWED_OUT;
-    let usual = mark::ARMED | mark::BLOCKED | mark::PAUSED | mark::LINKED | mark::HELD | slowed;
-    (conn.sending, conn.receiving) == (Half::Open, Half::Open)
-        && conn.marks & !usual == 0
+    conn.sending == Sending::Open
+        && conn.receiving < Receiving::Resuming
+        && conn.closing == Closing::No
+        && !conn.has(fact::SENT | fact::DRAINING)
         && !needs_arming(conn, sent)
 }
 
 /// Returns true if the input has ended and we are to close, too: half open is not allowed, or the
 /// input was cut, the handler gets no `Eof` of that, and no answer is to come.
 pub(super) fn ends_with_peer<S, H: HandlerFn<S>>(conn: &Conn, _: &H) -> bool {
-    let goes_on = !conn.is_cut() || H::HEARS_CUTS || conn.has(mark::HELD | mark::ABOVE);
-    conn.is_read_out() && !conn.has(mark::CLOSING) && !(goes_on && conn.may_be_half_open())
+    let goes_on =
+        !conn.is_cut() || H::HEARS_CUTS || conn.has(fact::HELD) || conn.sending.owes_drained();
+    conn.is_read_out() && !conn.was_closed() && !(goes_on && conn.may_be_half_open())
 }
 
 pub(super) fn owes_drained(conn: &Conn) -> bool {
-    let low = if conn.has(mark::WHOLE) { 0 } else { conn.seat.outbox_bytes_low };
-    conn.has(mark::ABOVE) && conn.sending == Half::Open && conn.unsent() <= low
+    match conn.sending {
+        Sending::Full => conn.unsent() <= conn.seat.outbox_bytes_low,
+        Sending::FullToTheEnd => conn.unsent() == 0,
+        _ => false,
+    }
 }
 
 pub(super) fn begins_to_linger(conn: &Conn) -> bool {
-    conn.has(mark::CLOSING) && !conn.is_lingering()
+    conn.closing == Closing::Asked
 }

@@ -9,12 +9,13 @@ use std::net::SocketAddr;
 
 use socket2::SockRef;
 
-use super::conn::{Conn, Half, mark};
+use super::conn::{Conn, Rare};
 use super::deadline::arm;
-use super::drive::{HandlerFn, HearsCuts, drive};
+use super::drive::{HandlerFn, HearsCuts, NUDGE, drive};
 use super::event::{Event, Handler, Pressure};
 use super::limits::Limits;
 use super::seat::Seat;
+use super::states::{Closing, Receiving, Sending, fact};
 use super::transport::{Carrier, Transport};
 use crate::reactor::{Context, Interest, Options, SourceId};
 
@@ -53,8 +54,10 @@ impl Stream {
     /// writes, and is closed after `Eof`; a writer gets neither `Data` nor `Eof`.
     pub fn one_way<T: Transport + 'static>(transport: T, reads: bool) -> Stream {
         let mut stream = Stream::over(transport);
-        let absent = if reads { &mut stream.conn.sending } else { &mut stream.conn.receiving };
-        *absent = Half::Finished;
+        match reads {
+            true => stream.conn.sending = Sending::Finished,
+            false => stream.conn.receiving = Receiving::Finished,
+        }
         stream
     }
 
@@ -115,7 +118,7 @@ impl Stream {
     pub fn unread(mut self, bytes: &[u8]) -> Stream {
         if !bytes.is_empty() {
             self.conn.backlog.get_or_insert_default().bytes.extend_from_slice(bytes);
-            self.conn.marks |= mark::RESUMED;
+            self.conn.read_again();
         }
         self
     }
@@ -123,11 +126,11 @@ impl Stream {
     /// Makes it one end of a link: half open and not paused. If the input has ended already, `Eof`
     /// is delivered again.
     pub(super) fn linked(mut self) -> Stream {
-        self.conn.marks |= mark::LINKED;
-        self.conn.marks &= !mark::PAUSED;
+        self.conn.facts |= fact::LINKED;
+        self.conn.resume();
         if self.conn.is_read_out() && !self.conn.has_failed() && !self.conn.io.is_one_way() {
-            self.conn.receiving = Half::Open; // Reading past the end returns the same again.
-            self.conn.end = None;
+            self.conn.receiving = Receiving::Resuming; // Reading past the end returns the same again.
+            self.conn.rare = None;
         }
         self
     }
@@ -170,12 +173,15 @@ impl Stream {
         };
         let id = reactor.register_sure(self.conn, both, options, drive);
         let conn = &reactor[id];
-        let (timed, waits) = (
-            conn.seat.is_timed(),
-            conn.has(mark::RESUMED) || conn.unsent() > 0 || conn.sending == Half::Finished,
-        );
+        let timed = conn.seat.is_timed();
+        let open = conn.sending == Sending::Open && conn.receiving < Receiving::Resuming;
+        let waits = !open || conn.unsent() > 0;
+        let left = conn.is_read_out() && conn.backlog.is_some();
         if timed {
             arm(reactor, id);
+        }
+        if left {
+            reactor.send(id, NUDGE); // Its handler before has left some of the input.
         }
         if waits {
             reactor.get_mut(id); // Borrowed, so it is flushed and read before the loop sleeps.
@@ -203,15 +209,14 @@ impl Stream {
 /// unread bytes are still there.
 impl From<Conn> for Stream {
     fn from(mut conn: Conn) -> Stream {
-        conn.marks &= mark::PAUSED
-            | mark::ABOVE
-            | mark::WHOLE
-            | mark::CLOSING
-            | mark::LAST_WORDS
-            | mark::CUT_OFF
-            | mark::HELD
-            | mark::DRAINING;
-        conn.marks |= mark::RESUMED;
+        conn.facts &= fact::HELD | fact::DRAINING;
+        if conn.was_closed() {
+            conn.closing = Closing::Asked;
+        }
+        if let Some(rare) = &mut conn.rare {
+            **rare = Rare { reason: rare.reason.take(), lost: rare.lost, ..Rare::default() };
+        }
+        conn.read_again();
         conn.seat.forget_farewell();
         conn.heard = None; // Its time out of the loop does not count.
         if let Some(outbox) = &mut conn.outbox {
