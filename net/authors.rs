@@ -1,4 +1,4 @@
-//! For authors of protocols: what a protocol may do with a stream beside what a program does.
+//! For authors of protocols: the operations on a stream that a protocol needs, and a program does not.
 //!
 //! Knows connections and streams; never mentions a protocol. `../protocols/` is written with this and
 //! with the rest of what is public, and so can yours be: `../examples/more/vault.rs` is one, in a
@@ -8,14 +8,14 @@
 //!
 //! | a protocol wants to | and has |
 //! |---|---|
-//! | put itself between a stream and what carries it, as TLS does | [`Stream::take_apart`], [`Transport`], [`Rest::over`] |
+//! | put itself between a stream and its carrier, as TLS does | [`Stream::take_apart`], [`Transport`], [`Rest::over`] |
 //! | hand the stream on to another handler, in the middle of its input | [`Context::deregister`], [`Stream::unread`] |
 //! | answer later, from outside of a callback | [`Conn::hold`], [`SourceId::nudge`], [`nudge_by`] |
 //! | take all of a message or none of it, and say when there is room again | [`Conn::admits`], [`Conn::write_all`], [`Conn::ask_for_drained`] |
 //! | end in order | [`Conn::is_drained`], [`Stream::closes_itself`], [`Conn::close_at_once`] |
 //!
-//! What a protocol holds for a connection, a body or a message that is put together, it counts by
-//! [`SourceId::charge`], so that it is part of the [`BufferBudget`](super::BufferBudget).
+//! A protocol may hold bytes for a connection: a body, or a message in parts. It counts them by
+//! [`SourceId::charge`], so that they are part of the [`BufferBudget`](super::BufferBudget).
 //!
 //! # Read next
 //! `../protocols/tls/handshake.rs`: a stream is taken apart, and put together again.
@@ -37,10 +37,10 @@ use super::transport::Transport;
 use crate::reactor::{Context, Cork, Resumer, SourceId};
 use crate::timers::Stamp;
 
-/// What a stream was made of, and what was on its way.
+/// The parts of a stream, and the bytes that were on their way.
 #[derive(Debug)]
 pub struct Parts {
-    /// What carried the stream.
+    /// The carrier of the stream.
     pub carrier: Carrier,
     /// Bytes that were written and are not sent.
     pub unsent: Vec<u8>,
@@ -48,12 +48,12 @@ pub struct Parts {
     pub unread: Vec<u8>,
 }
 
-/// What stays of a connection when it is carried by something else: its limits, its place among
-/// those of its listener, and whether it is to be drained.
+/// The part of a connection that stays when something else carries it: its limits, its place among
+/// those of its listener, and a drain that has begun.
 #[derive(Debug)]
 pub struct Rest {
     seat: Seat,
-    /// `Open`, or that `Drained` is owed.
+    /// `Open`, `Full` or `FullToTheEnd`.
     sending: Sending,
     is_paused: bool,
     /// Of the facts, these stay: `HELD`, `DRAINING`.
@@ -68,7 +68,7 @@ impl Rest {
         }
     }
 
-    /// Forgets whether the stream was paused, held, or to be drained.
+    /// Makes a rest that is neither paused nor held, and no drain has reached.
     pub fn afresh(self) -> Rest {
         Rest { sending: Sending::Open, is_paused: false, facts: 0, ..self }
     }
@@ -87,7 +87,7 @@ impl Rest {
 }
 
 impl Stream {
-    /// Takes the stream apart, so that something can be put between it and what carries it. An error
+    /// Takes the stream apart, so that something can be put between it and its carrier. An error
     /// instead of the parts says why it is over, or that it is half closed. The rest is there in any
     /// case: the stream counts among those of its listener until that is dropped.
     pub fn take_apart(self) -> (io::Result<Parts>, Rest) {
@@ -118,7 +118,7 @@ impl Stream {
         self.conn.transport()
     }
 
-    /// Returns true if dropping what carries it closes it: nobody else has this end.
+    /// Returns true if it is closed when its carrier is dropped: nobody else has this end.
     pub fn closes_when_dropped(&self) -> bool {
         self.conn.io.is_one_peer()
     }
@@ -149,7 +149,7 @@ fn into_error(reason: Reason) -> io::Error {
 }
 
 impl Conn {
-    /// What carries it, if it is a `T`: for what a protocol below has to say of the connection.
+    /// Its carrier, if that is a `T`: a protocol below may know more of the connection.
     pub fn transport<T: Transport>(&self) -> Option<&T> {
         let Carrier::Other(transport) = &self.io else { return None };
         let any: &dyn Any = &**transport;
@@ -194,12 +194,12 @@ impl Conn {
         self.sending.owe(Sending::Full);
     }
 
-    /// Returns true while [`Drained`](super::Event::Drained) is owed.
+    /// Returns true while [`Drained`](super::Event::Drained) is due.
     pub fn owes_drained(&self) -> bool {
         self.sending.owes_drained()
     }
 
-    /// Owes `Drained` not at the low-water mark but when all is sent: what was refused fits into an
+    /// Delivers `Drained` when all is sent, not at the low-water mark: the refused bytes fit into an
     /// empty outbox only.
     pub fn owe_drained_when_empty(&mut self) {
         self.sending.owe(Sending::FullToTheEnd);
@@ -242,7 +242,7 @@ impl SourceId<Conn> {
         reactor.send(self, LOOK_AND_READ)
     }
 
-    /// Counts what a protocol holds for a connection, in place of what it said before, and closes the
+    /// Counts the bytes that a protocol holds for a connection, in place of the last count, and closes the
     /// largest right after this callback if that is too much for all. Returns false if there is no
     /// room for any more: a handler that refuses then, and charges 0, is not closed for it.
     ///

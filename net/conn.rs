@@ -76,7 +76,7 @@ pub(super) const SOON: Option<Stamp> = Some(Stamp::new(u64::MAX - 2));
 pub struct Conn {
     pub(super) io: Carrier,
     /// Unsent bytes. Without any it is `None`; or the loop's own buffer during its own callback; or it
-    /// notes since when the transport has waited to send what it owes.
+    /// notes since when bytes of the transport itself have waited.
     pub(super) outbox: Option<Box<Cork>>,
     /// Unconsumed bytes; `None` if there are none.
     pub(super) backlog: Option<Box<Backlog>>,
@@ -226,8 +226,8 @@ impl Conn {
         self.was_closed() || self.has_failed() && !self.sending.has_failed()
     }
 
-    /// Returns true if it was closed, by the handler or by a drain, and is still there, to send what is
-    /// unsent.
+    /// Returns true if it was closed, by the handler or by a drain. It stays until its unsent bytes have
+    /// gone and the peer has closed, too.
     pub fn was_closed(&self) -> bool {
         self.closing != Closing::No
     }
@@ -277,7 +277,7 @@ impl Conn {
         self.io.peer_addr()
     }
 
-    /// Who is at the other end, by process, user and group: of a Unix stream the kernel knows.
+    /// The process, user and group at the other end. The kernel knows them of a Unix stream.
     ///
     /// # Errors
     /// `Unsupported` for any other transport.
@@ -286,7 +286,7 @@ impl Conn {
         self.io.peer_cred()
     }
 
-    /// Returns true if all is sent: the outbox is empty, and the transport owes nothing.
+    /// Returns true if all is sent: the outbox is empty, and the transport has no bytes of its own to send.
     #[inline]
     pub(super) fn is_sent(&self) -> bool {
         self.unsent() == 0 && !self.io.owes()

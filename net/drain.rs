@@ -11,7 +11,7 @@
 //! ```
 //!
 //! A connection is *in flight* while it has unsent bytes or an unfinished frame, while its handler
-//! is owed `Drained`, said that it will answer later ([`Conn::hold`]) or paused it, while a rate
+//! waits for `Drained`, said that it will answer later ([`Conn::hold`]) or paused it, while a rate
 //! delays its input, and as one end of a link, which knows no frames. It closes itself when that
 //! is over, a WebSocket by a Close with 1001: the loop checks this whenever it has called a
 //! connection, and searches no list.

@@ -1,4 +1,4 @@
-//! The loop's side of a connection: what happens when its source is called.
+//! The loop's side of a connection: the steps that follow when its source is called.
 //!
 //! Knows the reactor and one connection; the same code drives accepted and connected ones.
 //!

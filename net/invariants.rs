@@ -1,4 +1,4 @@
-//! What is true of a connection whenever nobody works on it.
+//! The sentences that are true of a connection whenever nobody works on it.
 //!
 //! Knows the parts of a connection; changes none. Each sentence is asserted in debug builds, so in every
 //! test and for every seed, when a call has been settled and when a flush from outside has ended.

@@ -150,7 +150,7 @@ impl Conn {
         }
     }
 
-    /// [`note_unsent`](Conn::note_unsent), also if only its transport owes bytes.
+    /// [`note_unsent`](Conn::note_unsent), also if only its transport has bytes to send.
     #[cold]
     pub(super) fn begin_to_wait(&mut self, now: Option<Stamp>) {
         self.outbox.get_or_insert_with(Cork::spare);
@@ -196,11 +196,11 @@ impl Conn {
                 outbox.since = now;
             }
         }
-        // A write sends first what the transport owes; without a write, `flush_owed` sends it.
+        // A write sends the transport's own bytes first; without a write, `flush_owed` sends them.
         self.unsent() == 0 && (!self.io.owes() || self.flush_owed(now))
     }
 
-    /// Sends the bytes that the transport owes. Returns true if nothing is left. Otherwise an
+    /// Sends the transport's own bytes. Returns true if nothing is left. Otherwise an
     /// outbox, perhaps an empty one, keeps the time since which they wait.
     #[cold]
     fn flush_owed(&mut self, now: Option<Stamp>) -> bool {
@@ -226,7 +226,7 @@ impl Conn {
 
     /// One write of outbox and `more`, of `most` bytes together. Returns how many bytes were sent,
     /// or `None` if sending has failed.
-    #[inline(always)] // A call would cost as much as what it does.
+    #[inline(always)] // A call would cost as much as the work.
     fn write_once(&mut self, more: &[u8], most: usize) -> Option<usize> {
         let (front, back) =
             self.outbox.as_ref().map_or((&[][..], &[][..]), |o| o.bytes.as_slices());

@@ -3,7 +3,7 @@
 //! Knows one connection and its backlog; `drive.rs` decides when to read.
 //!
 //! # Read next
-//! `settle.rs`: what is due then.
+//! `settle.rs`: the work that is due then.
 
 use std::io;
 
@@ -88,13 +88,13 @@ struct Reading {
     left: usize,
     /// True if a short read is not the last one.
     to_the_end: bool,
-    /// True if sending has failed: what the kernel still has is the last that comes.
+    /// True if sending has failed: the input that the kernel still has is the last.
     last_words: bool,
     /// The time, once a rate has asked for it: one time for all of these reads.
     now: Option<Stamp>,
 }
 
-/// What may be read now.
+/// How much may be read now.
 enum Room {
     Bytes(usize),
     /// Nothing; the connection is called again when that has changed.
@@ -187,7 +187,7 @@ impl Reading {
     }
 }
 
-/// Hands bytes to the handler, behind those it gave back before, and keeps what it gives back now.
+/// Hands bytes to the handler, behind those it gave back before, and keeps those it gives back now.
 pub(super) fn deliver<S: 'static>(
     reactor: &mut Context<S>,
     state: &mut S,

@@ -1,4 +1,4 @@
-//! What is due after a connection was called, step by step.
+//! The work that is due after a connection was called, step by step.
 //!
 //! Knows one connection; how it sends is in `outbox.rs`.
 //!
@@ -28,7 +28,7 @@ use super::states::{Closing, Receiving, Sending, fact};
 use super::transport::Carrier;
 use crate::reactor::{Context, SourceId};
 
-/// Does what is due after a call: step 1, and the others if there is anything left. `knows` is true if
+/// Takes step 1, and the other steps if there is anything left to do. `knows` is true if
 /// the handler was nudged because it is drained, and left it at that; `more` is true if input was left
 /// for the next turn.
 #[inline(always)]
@@ -109,7 +109,7 @@ fn send<S: 'static>(
     }
 }
 
-/// Returns true if `Drained` is owed and may be delivered now: once in a turn, since a handler that
+/// Returns true if `Drained` is due and may be delivered now: once in a turn, since a handler that
 /// fills the outbox each time must let others run.
 fn may_tell_drained<S: 'static>(
     reactor: &mut Context<S>,
