@@ -12,8 +12,8 @@ use std::io::{self, IoSlice};
 
 use super::budget::BufferBudget;
 use super::conn::{Conn, Half, SOON, mark};
+use super::cork::Cork;
 use super::event::Pressure;
-use crate::reactor::Cork;
 use crate::timers::Stamp;
 
 /// From this many bytes on, a write does not wait for the callback's end: one more system call

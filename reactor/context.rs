@@ -11,7 +11,6 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::RawId;
-use super::cork::{CORK_KEPT_BYTES, Cork};
 use super::extension::Extensions;
 use super::hook::Hooks;
 use super::local::Local;
@@ -78,7 +77,6 @@ pub struct Context<S> {
     pub(super) batch_len: usize,
     pub(super) stopping: bool,
     pub(super) scratch: Box<[u8]>,
-    pub(super) cork: Option<Box<Cork>>,
 }
 
 /// Counters since the reactor was made.
@@ -283,26 +281,6 @@ impl<S: 'static> Context<S> {
     #[inline]
     pub fn put_scratch(&mut self, scratch: Box<[u8]>) {
         self.scratch = scratch;
-    }
-
-    /// For authors of sources: lends the loop's buffer for writes; give it back, empty, with
-    /// [`put_cork`](Context::put_cork).
-    #[inline]
-    pub fn take_cork(&mut self) -> Box<Cork> {
-        let mut cork = self.cork.take().unwrap_or_else(Cork::spare);
-        cork.lent = true;
-        cork
-    }
-
-    /// Gives a buffer for writes back.
-    #[inline]
-    pub fn put_cork(&mut self, mut cork: Box<Cork>) {
-        cork.clear();
-        if cork.bytes.capacity() <= CORK_KEPT_BYTES
-            && let Some(other) = self.cork.replace(cork)
-        {
-            Cork::keep(other);
-        }
     }
 
     /// How long the loop may sleep: zero if callbacks wait, `None` if there is no deadline.

@@ -65,13 +65,9 @@ use crate::timers::Wheel;
 
 mod alive;
 mod builder;
-mod charge;
 mod context;
-mod cork;
 mod dispatch;
 mod extension;
-#[cfg(unix)]
-mod fd;
 mod hook;
 mod id;
 mod local;
@@ -93,12 +89,8 @@ mod trace;
 
 pub use alive::{Alive, Handle};
 pub use builder::{Builder, PanicPolicy};
-pub(crate) use charge::{Charge, Total};
 pub use context::{Context, SCRATCH_BYTES, Statistics};
-pub use cork::Cork;
 pub use dispatch::panic_message;
-#[cfg(unix)]
-pub use fd::Fd;
 pub use hook::HookId;
 pub use id::{RawId, SourceId};
 pub use local::Local;
@@ -202,7 +194,6 @@ impl<S: 'static> Reactor<S> {
             batch_len: 0,
             stopping: false,
             scratch: Box::default(),
-            cork: None,
         };
         Ok(Reactor {
             poll,

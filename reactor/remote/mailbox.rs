@@ -217,6 +217,7 @@ impl<S> Inbox<S> {
 
 impl<S: 'static> Context<S> {
     /// The part of phase 5 that takes in posts.
+    #[inline(never)] // Most loops have none.
     pub(in crate::reactor) fn collect_posts(&mut self) {
         if self.inbox.is_empty() {
             if !self.mailbox.is_waiting() {
