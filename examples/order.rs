@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use waterwheel::Reactor;
-use waterwheel::reactor::{Fd, Interest, Kind, LoopEvent, Priority, Recorder};
+use waterwheel::net::Fd;
+use waterwheel::reactor::{Interest, Kind, LoopEvent, Priority, Recorder};
 use waterwheel::timers::ManualClock;
 
 mod cli;

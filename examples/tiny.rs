@@ -65,7 +65,7 @@ impl Loop {
         loop {
             let next = self.timers.last().map(|(due, _)| *due);
             let wait = next.map(|due| due.saturating_duration_since(Instant::now()));
-            // It sleeps here. Shortcut: no other thread can wake it. -> reactor/remote.rs
+            // It sleeps here. Shortcut: no other thread can wake it. -> reactor/remote/mod.rs
             match self.poll.poll(&mut events, wait) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 polled => polled?,

@@ -26,6 +26,7 @@ use std::io;
 pub use super::address::{parse_port, split, without_zone};
 use super::budget;
 use super::conn::Conn;
+use super::cork::Cork;
 pub use super::drain::{Drainable, drain_too};
 use super::drive::{LOOK_AND_READ, NUDGE};
 use super::event::{Pressure, Reason};
@@ -34,7 +35,7 @@ use super::states::{Sending, fact};
 use super::stream::Stream;
 pub use super::transport::Carrier;
 use super::transport::Transport;
-use crate::reactor::{Context, Cork, Resumer, SourceId};
+use crate::reactor::{Context, Resumer, SourceId};
 use crate::timers::Stamp;
 
 /// The parts of a stream, and the bytes that were on their way.

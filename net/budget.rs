@@ -39,10 +39,11 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use super::charge::{Charge, Total};
 use super::conn::Conn;
 use super::drive::LOOK_AND_READ;
 use super::event::Reason;
-use crate::reactor::{Charge, Context, SourceId, Total};
+use crate::reactor::{Context, SourceId};
 
 /// Bytes that the connections of a listener may buffer together if its limits name no budget.
 /// 256 MiB: 64 connections that each have a full outbox of 4 MiB.

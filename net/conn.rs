@@ -31,14 +31,15 @@ use std::net::SocketAddr;
 use mio::event::Source;
 use mio::{Interest, Registry, Token};
 
+use super::charge::Charge;
 use super::codec::FrameError;
+use super::cork::Cork;
 use super::event::{Pressure, Reason};
 use super::limits::Limits;
 use super::outbox;
 use super::seat::Seat;
 use super::states::{Closing, Receiving, Sending, fact};
 use super::transport::Carrier;
-use crate::reactor::{Charge, Cork};
 use crate::timers::{Stamp, Tick};
 
 /// Bytes received and not consumed.

@@ -19,12 +19,13 @@
 
 use super::budget::{go_on, relieve};
 use super::conn::Conn;
+use super::cork::Cork;
 use super::deadline::{arm, check_deadlines, needs_arming};
 use super::event::{Event, Reason};
 use super::receive::{deliver, receive};
 use super::settle::{begins_to_linger, ends_with_peer, owes_drained, settle};
 use super::states::{Receiving, Sending, fact};
-use crate::reactor::{Context, Cork, RawId, Readiness, SourceId};
+use crate::reactor::{Context, RawId, Readiness, SourceId};
 
 /// The readiness with which a connection resumes itself to reach `settle`.
 pub(super) const LOOK: Readiness = Readiness::WRITABLE;
@@ -255,12 +256,12 @@ pub(super) fn call<S: 'static>(
     event: Event<'_>,
     handler: &mut impl HandlerFn<S>,
 ) {
-    let cork = reactor.take_cork();
+    let cork = Cork::lend();
     let conn = &mut reactor[id];
     if conn.outbox.is_none() {
         conn.outbox = Some(cork);
     } else {
-        reactor.put_cork(cork);
+        Cork::give_back(cork);
     }
     let lent = Lent(reactor, id.raw());
     handler.call(lent.0, state, id, event);

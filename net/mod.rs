@@ -31,9 +31,11 @@ mod address;
 pub mod authors;
 mod budget;
 mod by_id;
+mod charge;
 mod codec;
 mod conn;
 mod connect;
+mod cork;
 mod datagram;
 mod deadline;
 #[cfg(unix)]
@@ -41,6 +43,8 @@ pub mod descriptor;
 mod drain;
 mod drive;
 mod event;
+#[cfg(unix)]
+mod fd;
 mod handle;
 mod invariants;
 mod limits;
@@ -76,6 +80,8 @@ pub use connect::Connecting;
 pub use datagram::{Bind as BindDatagrams, Event as Datagram, Socket as DatagramSocket};
 pub use drain::{Drain, DrainReport, drain};
 pub use event::{Event, Handler, Pressure, Reason};
+#[cfg(unix)]
+pub use fd::Fd;
 pub use limits::{Limits, READ_BYTES_PER_TURN_TOTAL};
 pub use link::{Link, LinkEnd, LinkReport, link};
 pub use listen::Listen;

@@ -12,9 +12,9 @@ use std::io::{self, IoSlice};
 
 use super::budget::BufferBudget;
 use super::conn::{Conn, SOON};
+use super::cork::Cork;
 use super::event::Pressure;
 use super::states::{Receiving, Sending, fact};
-use crate::reactor::Cork;
 use crate::timers::Stamp;
 
 /// From this many bytes on, a write does not wait for the callback's end: one more system call

@@ -21,6 +21,7 @@ use std::mem;
 
 use super::budget::{BufferBudget, await_budget, forget_budget, go_on};
 use super::conn::Conn;
+use super::cork::Cork;
 use super::deadline::{arm, needs_arming};
 use super::drive::{HandlerFn, LOOK, LOOK_AND_READ, NUDGE, call, flush, keep_to_budget};
 use super::event::{Event, Reason};
@@ -86,7 +87,7 @@ fn send<S: 'static>(
         let settled = !keeps && is_settled(conn, sent);
         if sent && let Some(cork) = conn.outbox.take() {
             let waited = !cork.lent;
-            reactor.put_cork(cork);
+            Cork::give_back(cork);
             if waited {
                 go_on(reactor, id);
             }

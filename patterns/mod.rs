@@ -5,6 +5,7 @@
 //!
 //! | one value that comes later | [`Promise`] |
 //! | what happened, for all who subscribe | the bus: [`Context::subscribe`](crate::Context::subscribe) |
+//! | work for another thread | jobs: [`Context::offload`](crate::Context::offload) |
 //! | named work with a schedule | [`tasks`] |
 //! | trying again, with pauses | [`Backoff`] |
 //! | how often at most | [`Limiter`] |
@@ -14,6 +15,7 @@
 
 mod backoff;
 mod bus;
+mod jobs;
 mod limiter;
 mod promise;
 mod random;
@@ -21,6 +23,7 @@ pub mod tasks;
 
 pub use backoff::Backoff;
 pub use bus::{LISTENERS_NESTED, ListenerId};
+pub use jobs::{JOBS_MAX, JobError, JobId, JobStatistics, WORKERS};
 pub use limiter::Limiter;
 pub use promise::{Answer, Broken, Promise, Rejection, Resolver};
 pub(crate) use random::Random;

@@ -69,7 +69,8 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::reactor::{Context, JobError, Place};
+use super::JobError;
+use crate::reactor::{Context, Place};
 use node::{Node, Up, cancel_up};
 
 mod combine;

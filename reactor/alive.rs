@@ -1,6 +1,6 @@
 //! References: the things that hold the loop, and the list of them.
 //!
-//! `run` returns when nothing *referenced* is left (R8). Every source, timer and job counts until
+//! `run` returns when nothing *referenced* is left (R8). Every source and timer counts until
 //! [`unref`](Context::unref); so do remotes, and callbacks that wait in the queue. Users of every
 //! such loop ask "Why does `run` not return?"; [`why_alive`](Context::why_alive) answers.
 
@@ -10,7 +10,7 @@ use std::fmt;
 use super::RawId;
 use super::source::Entry;
 use super::trace::Subject;
-use super::{Context, JobId, Place, SourceId};
+use super::{Context, Place, SourceId};
 use crate::timers::TimerId;
 
 /// One reason why [`run`](super::Reactor::run) has not returned.
@@ -20,12 +20,10 @@ pub enum Alive {
     Source(RawId, Place),
     /// A timer, and where it was armed.
     Timer(TimerId, Place),
-    /// A job, and where it was handed over.
-    Job(JobId, Place),
     /// A remote from which posts are expected, and where it was made.
     Remote(Place),
-    /// A part of a source that says which of its parts hold the loop, and where that was handed over:
-    /// `task "backup"`.
+    /// A part of a source whose author names the parts that hold the loop, what was done with it, and
+    /// where: `task "backup" added`, `job#3.1 offloaded`.
     Part(String, Place),
     /// Callbacks that are queued or posted.
     Queued(usize),
@@ -36,9 +34,8 @@ impl fmt::Display for Alive {
         match self {
             Alive::Source(id, place) => write!(f, "{id:?} registered at {place}"),
             Alive::Timer(id, place) => write!(f, "{id:?} armed at {place}"),
-            Alive::Job(id, place) => write!(f, "{id:?} offloaded at {place}"),
             Alive::Remote(place) => write!(f, "remote made at {place}"),
-            Alive::Part(name, place) => write!(f, "{name} added at {place}"),
+            Alive::Part(name, place) => write!(f, "{name} at {place}"),
             Alive::Queued(count) => write!(f, "{count} queued callbacks"),
         }
     }
@@ -47,12 +44,6 @@ impl fmt::Display for Alive {
 impl From<TimerId> for Handle {
     fn from(id: TimerId) -> Handle {
         Handle(Subject::Timer(id))
-    }
-}
-
-impl From<JobId> for Handle {
-    fn from(id: JobId) -> Handle {
-        Handle(Subject::Job(id))
     }
 }
 
@@ -68,7 +59,7 @@ impl<T> From<SourceId<T>> for Handle {
     }
 }
 
-/// A source, a timer or a job: the argument of methods that take any of these.
+/// A source or a timer: the argument of methods that take either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handle(Subject);
 
@@ -86,7 +77,8 @@ impl<S: 'static> Default for Parted<S> {
 
 impl<S: 'static> Context<S> {
     /// For authors of patterns: [`why_alive`](Context::why_alive) names, in place of a source of type
-    /// `T`, the parts of it that hold the loop, each with where it was handed over.
+    /// `T`, the parts of it that hold the loop. Each name ends with what was done at the place that
+    /// goes with it: `task "backup" added`.
     pub fn name_parts<T: 'static>(&mut self, parts: fn(&T) -> Vec<(String, Place)>) {
         let Parted(named) = self.extension();
         if named.iter().all(|(kind, _)| *kind != TypeId::of::<T>()) {
@@ -95,7 +87,7 @@ impl<S: 'static> Context<S> {
         }
     }
 
-    /// Lets `run` return although this source, timer or job is there. False if the id is stale.
+    /// Lets `run` return although this source or timer is there. False if the id is stale.
     pub fn unref(&mut self, handle: impl Into<Handle>) -> bool {
         self.set_referenced(handle.into(), false)
     }
@@ -123,10 +115,6 @@ impl<S: 'static> Context<S> {
                 }
                 None => return false,
             },
-            Subject::Job(id) => match self.jobs.get_mut(id) {
-                Some(job) => (std::mem::replace(&mut job.referenced, to), to),
-                None => return false,
-            },
             Subject::None => return false,
         };
         self.referenced = self.referenced + usize::from(is) - usize::from(was);
@@ -141,7 +129,7 @@ impl<S: 'static> Context<S> {
         self.referenced > 0 || self.mailbox.is_expecting() || self.waiting_calls() > 0
     }
 
-    /// Every reason why `run` has not returned. O(sources + timers + jobs).
+    /// Every reason why `run` has not returned. O(sources + timers).
     ///
     /// ```
     /// # use waterwheel::Reactor;
@@ -168,8 +156,6 @@ impl<S: 'static> Context<S> {
             Some((true, place)) => Some(Alive::Timer(id, place)),
             _ => None,
         }));
-        let held = self.jobs.iter().filter(|(_, job)| job.referenced);
-        why.extend(held.map(|(id, job)| Alive::Job(id, job.place)));
         why.extend(self.mailbox.places().into_iter().map(Alive::Remote));
         if self.waiting_calls() > 0 {
             why.push(Alive::Queued(self.waiting_calls()));

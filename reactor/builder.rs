@@ -5,6 +5,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::time::Duration;
 
+use super::extension::Extensions;
 use super::trace::{LoopEvent, Observer};
 use super::{Reactor, Script};
 use crate::timers::{Clock, ManualClock};
@@ -36,9 +37,7 @@ pub struct Builder<S> {
     pub(super) spin: Duration,
     pub(super) posts_max: usize,
     pub(super) timers: usize,
-    pub(super) workers: usize,
-    pub(super) jobs_max: usize,
-    pub(super) worker_stack_bytes: Option<usize>,
+    pub(super) extensions: Extensions,
     state: PhantomData<fn(&mut S)>,
 }
 
@@ -52,9 +51,7 @@ impl<S: 'static> Builder<S> {
             spin: Duration::ZERO,
             posts_max: usize::MAX,
             timers: 0,
-            workers: super::WORKERS,
-            jobs_max: super::JOBS_MAX,
-            worker_stack_bytes: None,
+            extensions: Extensions::default(),
             state: PhantomData,
         }
     }
@@ -97,7 +94,7 @@ impl<S: 'static> Builder<S> {
 
     /// Posts from other threads that may wait to be collected; one more is
     /// [`PostError::Full`](super::PostError::Full). Default: no bound but memory. Results of jobs
-    /// are always taken, whatever the bound, and count while they wait.
+    /// and other [deliveries](super::Remote::deliver) are always taken, and count while they wait.
     pub fn mailbox_posts_max(mut self, posts: usize) -> Builder<S> {
         self.posts_max = posts;
         self
@@ -109,24 +106,10 @@ impl<S: 'static> Builder<S> {
         self
     }
 
-    /// Threads that do [`offload`](super::Context::offload)ed work, one at least; each is started
-    /// when it is first needed. Default: [`WORKERS`](super::WORKERS).
-    pub fn workers(mut self, threads: usize) -> Builder<S> {
-        self.workers = threads.max(1);
-        self
-    }
-
-    /// Jobs that may wait while every worker has one; one more is
-    /// [`JobError::Full`](super::JobError::Full). Default: [`JOBS_MAX`](super::JOBS_MAX).
-    pub fn jobs_max(mut self, jobs: usize) -> Builder<S> {
-        self.jobs_max = jobs;
-        self
-    }
-
-    /// The stack of each worker. Default: that of [`std::thread`], 2 MiB.
-    pub fn worker_stack_bytes(mut self, bytes: usize) -> Builder<S> {
-        self.worker_stack_bytes = Some(bytes);
-        self
+    /// For authors of patterns: the value of type `T` that the loop will have as its
+    /// [extension](super::Context::extension), so that a pattern can add settings of its own.
+    pub fn extension<T: Default + 'static>(&mut self) -> &mut T {
+        self.extensions.get()
     }
 
     /// Makes the reactor.

@@ -11,16 +11,13 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::RawId;
-use super::cork::{CORK_KEPT_BYTES, Cork};
 use super::extension::Extensions;
 use super::hook::Hooks;
 use super::local::Local;
-use super::offload::Jobs;
 use super::queue::{Call, EventQueue, Once};
-use super::remote::{Inbox, Mailbox};
+use super::remote::{Arc, Inbox, Mailbox};
 use super::resumer::Resumer;
 use super::source::{Entry, Sources};
-use super::sync::Arc;
 use super::trace::{Kind, Subject, Trace};
 use super::{PanicPolicy, Place, Priority, Timer};
 use crate::timers::{Clock, Now, Stamp, Tick, Timeline, WallTime, Wheel};
@@ -55,10 +52,9 @@ pub struct Context<S> {
     pub(super) time: Time,
     pub(super) registry: mio::Registry,
     pub(super) mailbox: Arc<Mailbox<S>>,
-    /// True once a remote or a job was made; until then nobody looks at the mailbox.
+    /// True once a remote was made; until then nobody looks at the mailbox.
     pub(super) remotes: bool,
     pub(super) inbox: Inbox<S>,
-    pub(super) jobs: Jobs<S>,
     /// Sources resumed without a `Context`; `None` until a [`Resumer`] is asked for.
     pub(super) resumer: Option<Resumer>,
     /// Sources to be flushed in phase 1; each at most once.
@@ -67,8 +63,10 @@ pub struct Context<S> {
     pub(super) removed: Vec<Entry<S>>,
     pub(super) trace: Trace,
     pub(super) statistics: Statistics,
-    /// Sources, timers and jobs that hold the loop.
+    /// Sources and timers that hold the loop.
     pub(super) referenced: usize,
+    /// Work that is under way outside of the loop, and whose result will be posted.
+    pub(super) outside: usize,
     /// The source or timer whose callback runs now.
     pub(super) running: Subject,
     /// The place where the callback that ran last was handed to the loop.
@@ -79,7 +77,6 @@ pub struct Context<S> {
     pub(super) batch_len: usize,
     pub(super) stopping: bool,
     pub(super) scratch: Box<[u8]>,
-    pub(super) cork: Option<Box<Cork>>,
 }
 
 /// Counters since the reactor was made.
@@ -93,10 +90,6 @@ pub struct Statistics {
     pub stale: u64,
     /// Callbacks that panicked and were dropped by [`PanicPolicy::Drop`](super::PanicPolicy).
     pub panicked: u64,
-    /// Jobs handed over by [`Context::offload`].
-    pub jobs: u64,
-    /// Jobs among them that got [`JobError::Full`](super::JobError::Full).
-    pub jobs_refused: u64,
     /// Failures that no code handled, such as a promise rejected without a `catch`; each is logged.
     pub unhandled: u64,
 }
@@ -234,7 +227,8 @@ impl<S: 'static> Context<S> {
         Statistics { unhandled: self.local.unhandled(), ..self.statistics }
     }
 
-    /// How many sources the loop owns.
+    /// How many sources the loop owns. Whatever has an id of a source counts: sockets, values of the
+    /// program, and jobs.
     pub fn sources(&self) -> usize {
         self.sources.len()
     }
@@ -289,26 +283,6 @@ impl<S: 'static> Context<S> {
         self.scratch = scratch;
     }
 
-    /// For authors of sources: lends the loop's buffer for writes; give it back, empty, with
-    /// [`put_cork`](Context::put_cork).
-    #[inline]
-    pub fn take_cork(&mut self) -> Box<Cork> {
-        let mut cork = self.cork.take().unwrap_or_else(Cork::spare);
-        cork.lent = true;
-        cork
-    }
-
-    /// Gives a buffer for writes back.
-    #[inline]
-    pub fn put_cork(&mut self, mut cork: Box<Cork>) {
-        cork.clear();
-        if cork.bytes.capacity() <= CORK_KEPT_BYTES
-            && let Some(other) = self.cork.replace(cork)
-        {
-            Cork::keep(other);
-        }
-    }
-
     /// How long the loop may sleep: zero if callbacks wait, `None` if there is no deadline.
     pub(super) fn sleep_limit(&self) -> Option<Duration> {
         // Removed sources are dropped with the turn, and their `drop` may wake others: the loop
@@ -324,7 +298,7 @@ impl<S: 'static> Context<S> {
 impl<S> Drop for Context<S> {
     fn drop(&mut self) {
         // All are closed before the first drop: a `drop` may panic, or use one of these.
-        let left = (self.jobs.close(), self.mailbox.close());
+        let left = (self.extensions.close(), self.mailbox.close());
         self.local.close();
         drop(left);
     }

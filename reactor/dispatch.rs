@@ -64,9 +64,11 @@ impl<S: 'static> Context<S> {
             match item {
                 Item::Source(id) => self.run_source(id, state),
                 Item::Timer(id) => self.run_timer(id, state),
-                Item::Job(id) => self.run_job(id, state),
-                Item::Enqueued => self.run_queued(Kind::RunEnqueued, lane, state),
-                Item::Posted => self.run_queued(Kind::RunPosted, lane, state),
+                Item::Enqueued => {
+                    self.run_queued(Kind::RunEnqueued, Subject::None, lane, state);
+                }
+                Item::Posted => self.run_queued(Kind::RunPosted, Subject::None, lane, state),
+                Item::PostedFor(id) => self.run_queued(Kind::RunPosted, id.into(), lane, state),
             }
             self.run_deferred(state);
         }
@@ -79,20 +81,26 @@ impl<S: 'static> Context<S> {
             && let Some(call) = self.next_deferred()
         {
             self.deferred_left -= 1;
-            self.run_call(Kind::RunDeferred, call, 0, state);
+            self.run_call((Kind::RunDeferred, Subject::None), call, 0, state);
         }
     }
 
     #[inline]
-    fn run_queued(&mut self, kind: Kind, lane: usize, state: &mut S) {
+    fn run_queued(&mut self, kind: Kind, of: Subject, lane: usize, state: &mut S) {
         if let Some(call) = self.queue.pop_call(lane) {
-            self.run_call(kind, call, lane as u32, state);
+            self.run_call((kind, of), call, lane as u32, state);
         }
     }
 
     #[inline]
-    fn run_call(&mut self, kind: Kind, call: Call<S>, argument: u32, state: &mut S) {
-        self.begin_callback(kind, Subject::None, call.place, (argument, call.cause));
+    fn run_call(
+        &mut self,
+        (kind, of): (Kind, Subject),
+        call: Call<S>,
+        argument: u32,
+        state: &mut S,
+    ) {
+        self.begin_callback(kind, of, call.place, (argument, call.cause));
         (call.run)(self, state);
         self.end_callback(Kind::Returned);
     }
@@ -151,7 +159,7 @@ impl<S: 'static> Context<S> {
         match subject {
             Subject::Source(id) => drop(self.remove(id)),
             Subject::Timer(id) => drop(self.cancel(id)),
-            Subject::Job(_) | Subject::None => {}
+            Subject::None => {}
         }
         hook.map(|hook| self.remove_hook(hook));
     }
@@ -168,8 +176,8 @@ impl<S: 'static> Context<S> {
     }
 }
 
-/// The message of a panic, if it is text.
-pub(super) fn panic_message(panic: &(dyn Any + Send)) -> &str {
+/// The message of a panic, if it is text; else "?".
+pub fn panic_message(panic: &(dyn Any + Send)) -> &str {
     let message = panic.downcast_ref::<String>().map(String::as_str);
     message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("?")
 }

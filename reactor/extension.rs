@@ -9,9 +9,28 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use super::Context;
 
-/// Values, one of each type.
+/// Values, one of each type, and what is to be done first when the loop goes.
 #[derive(Default)]
-pub(super) struct Extensions(HashMap<TypeId, Box<dyn Any>, BuildHasherDefault<TypeHasher>>);
+pub(super) struct Extensions {
+    values: HashMap<TypeId, Box<dyn Any>, BuildHasherDefault<TypeHasher>>,
+    closers: Vec<Closer>,
+}
+
+type Closer = Box<dyn FnOnce() -> Box<dyn Any>>;
+
+impl Extensions {
+    #[inline]
+    pub(super) fn get<T: Default + 'static>(&mut self) -> &mut T {
+        let value = self.values.entry(TypeId::of::<T>());
+        let value = value.or_insert_with(|| Box::<T>::default());
+        value.downcast_mut().expect("it is kept by its type")
+    }
+
+    /// Closes what is to be closed first. Returns what is to be dropped then.
+    pub(super) fn close(&mut self) -> Vec<Box<dyn Any>> {
+        self.closers.drain(..).map(|close| close()).collect()
+    }
+}
 
 /// A `TypeId` is a hash already: it is used as it is.
 #[derive(Default)]
@@ -58,19 +77,24 @@ impl<S: 'static> Context<S> {
     /// ```
     #[inline]
     pub fn extension<T: Default + 'static>(&mut self) -> &mut T {
-        let value = self.extensions.0.entry(TypeId::of::<T>());
-        let value = value.or_insert_with(|| Box::<T>::default());
-        value.downcast_mut().expect("it is kept by its type")
+        self.extensions.get()
     }
 
     /// The loop's value of type `T`, if there is one yet.
     #[inline]
     pub fn extension_ref<T: 'static>(&self) -> Option<&T> {
-        self.extensions.0.get(&TypeId::of::<T>())?.downcast_ref()
+        self.extensions.values.get(&TypeId::of::<T>())?.downcast_ref()
     }
 
     /// Makes this the loop's value of type `T`, in place of another.
     pub fn set_extension<T: 'static>(&mut self, value: T) {
-        self.extensions.0.insert(TypeId::of::<T>(), Box::new(value));
+        self.extensions.values.insert(TypeId::of::<T>(), Box::new(value));
+    }
+
+    /// For authors of patterns: calls `close` when the loop is dropped, before any source, callback
+    /// or extension is. What it returns is dropped when the loop is closed for all. So a pattern's
+    /// threads stop before the code of the program runs in a `drop`. `close` must not panic.
+    pub fn close_first(&mut self, close: impl FnOnce() -> Box<dyn Any> + 'static) {
+        self.extensions.closers.push(Box::new(close));
     }
 }

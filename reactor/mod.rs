@@ -35,14 +35,14 @@
 //!   `now`, the deadline of a source from the current moment ([`tick_after`](Context::tick_after)),
 //!   so that a peer has all of its time.
 //! * **R6** Budgets: a turn takes [`TIMERS_PER_TURN`] timers and [`POSTS_PER_TURN`] posts (results
-//!   of jobs count); a connection reads `read_bytes_per_turn`, and all of them together
+//!   of jobs are posts); a connection reads `read_bytes_per_turn`, and all of them together
 //!   `READ_BYTES_PER_TURN_TOTAL`; a listener accepts `accepts_per_turn`. While work is left, the loop
 //!   does not sleep.
 //! * **R7** Priorities order a turn, and no lane starves: a Low event collected in a turn runs in
 //!   that turn.
-//! * **R8** Keep-alive: `run` returns when nothing *holds* the loop, or on `stop`. Sources, timers,
-//!   jobs and remotes hold it, unless `unref` was called; so do queued callbacks. Hooks, listeners
-//!   and promises do not.
+//! * **R8** Keep-alive: `run` returns when nothing *holds* the loop, or on `stop`. Sources (jobs
+//!   are sources), timers and remotes hold it, unless `unref` was called; so do queued callbacks.
+//!   Hooks, listeners and promises do not.
 //! * **R9** A panic unwinds out of `run`; nothing else is lost, and `run` may be called again. With
 //!   [`PanicPolicy::Drop`] the source that panicked is dropped and the loop goes on.
 //! * **R10** The error of a source never ends `run`.
@@ -65,26 +65,18 @@ use crate::timers::Wheel;
 
 mod alive;
 mod builder;
-mod charge;
 mod context;
-mod cork;
 mod dispatch;
 mod extension;
-#[cfg(unix)]
-mod fd;
 mod hook;
 mod id;
 mod local;
 mod message;
-#[cfg(all(test, loom))]
-mod model;
 mod nested;
 mod now;
-mod offload;
 mod own;
 mod place;
 mod poll;
-mod pool;
 mod queue;
 mod readiness;
 mod registration;
@@ -92,17 +84,13 @@ mod remote;
 mod resumer;
 mod script;
 mod source;
-mod sync;
 mod timer;
 mod trace;
 
 pub use alive::{Alive, Handle};
 pub use builder::{Builder, PanicPolicy};
-pub(crate) use charge::{Charge, Total};
 pub use context::{Context, SCRATCH_BYTES, Statistics};
-pub use cork::Cork;
-#[cfg(unix)]
-pub use fd::Fd;
+pub use dispatch::panic_message;
 pub use hook::HookId;
 pub use id::{RawId, SourceId};
 pub use local::Local;
@@ -110,12 +98,11 @@ pub use message::{MESSAGES_MAX, Messages};
 /// What a source is watched for.
 pub use mio::Interest;
 pub use nested::Outer;
-pub use offload::{JOBS_MAX, JobError, JobId, WORKERS};
 pub use place::Place;
 pub use queue::{Once, Priority};
 pub use readiness::Readiness;
 pub use registration::{Options, Rejected};
-pub use remote::{POSTS_PER_TURN, PostError, Remote};
+pub use remote::{Origin, POSTS_PER_TURN, PostError, Remote};
 pub use resumer::Resumer;
 pub use script::{Script, Unplugged};
 pub use timer::{BURST_MAX, Missed, Occurrence};
@@ -123,11 +110,9 @@ pub use trace::{Kind, LoopEvent, Recorder, Subject};
 
 use context::Time;
 use hook::{HookPoint, Hooks};
-use offload::Jobs;
 use queue::EventQueue;
-use remote::{Inbox, Mailbox};
+use remote::{Arc, Inbox, Mailbox, Waker};
 use source::Sources;
-use sync::{Arc, Waker};
 use timer::Timer;
 use trace::Trace;
 
@@ -189,27 +174,26 @@ impl<S: 'static> Reactor<S> {
             deferred: Default::default(),
             local: Local::new(),
             hooks: Hooks::new(),
-            extensions: Default::default(),
+            extensions: builder.extensions,
             panic: builder.panic,
             time: Time::new(builder.clock),
             registry: poll.registry().try_clone()?,
             mailbox: Arc::new(Mailbox::new(waker, builder.posts_max)),
             remotes: false,
             inbox: Inbox::new(),
-            jobs: Jobs::new(builder.workers, builder.jobs_max, builder.worker_stack_bytes),
             resumer: None,
             touched: Default::default(),
             removed: Vec::new(),
             trace: Trace::new(builder.observer),
             statistics: Statistics::default(),
             referenced: 0,
+            outside: 0,
             running: Subject::None,
             running_place: Place::caller(),
             deferred_left: DEFERRED_PER_TURN,
             batch_len: 0,
             stopping: false,
             scratch: Box::default(),
-            cork: None,
         };
         Ok(Reactor {
             poll,

@@ -44,7 +44,7 @@ impl<S: 'static> Reactor<S> {
             let nothing = self.events.is_empty() && !self.context.is_queued();
             return match wait {
                 _ if !nothing => Ok(()),
-                Some(wait) if !clock.is_held() && !self.context.jobs.are_under_way() => {
+                Some(wait) if !clock.is_held() && self.context.outside == 0 => {
                     clock.advance(wait);
                     Ok(())
                 }

@@ -21,7 +21,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Context, JobId, Place, RawId};
+use super::{Context, Place, RawId};
 use crate::timers::TimerId;
 
 /// The lane in which an event waits; orders the events of one turn.
@@ -53,12 +53,12 @@ pub(super) struct Call<S> {
 pub(super) enum Item {
     Source(RawId),
     Timer(TimerId),
-    /// A job that has a result.
-    Job(JobId),
     /// The lane's next call, enqueued on this thread.
     Enqueued,
     /// The lane's next call, posted by another thread.
     Posted,
+    /// The same, on behalf of a source.
+    PostedFor(RawId),
 }
 
 /// How many entries of each lane belong to the turn, and the lane that runs now.
@@ -102,17 +102,14 @@ impl<S> EventQueue<S> {
         self.lanes[priority as usize].items.push_back(Item::Timer(id));
     }
 
-    pub(super) fn push_job(&mut self, id: JobId) {
-        self.lanes[Priority::Normal as usize].items.push_back(Item::Job(id));
-    }
-
     pub(super) fn enqueue(&mut self, priority: Priority, call: Call<S>) {
         self.lanes[priority as usize].items.push_back(Item::Enqueued);
         self.lanes[priority as usize].calls.push_back(call);
     }
 
-    pub(super) fn post(&mut self, call: Call<S>) {
-        self.lanes[Priority::Normal as usize].items.push_back(Item::Posted);
+    pub(super) fn post(&mut self, source: Option<RawId>, call: Call<S>) {
+        let item = source.map_or(Item::Posted, Item::PostedFor);
+        self.lanes[Priority::Normal as usize].items.push_back(item);
         self.lanes[Priority::Normal as usize].calls.push_back(call);
     }
 

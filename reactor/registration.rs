@@ -50,7 +50,7 @@ impl<T: fmt::Debug> std::error::Error for Rejected<T> {}
 impl<S: 'static> Context<S> {
     /// Moves an I/O object into the loop, which calls `callback` whenever it is ready.
     ///
-    /// Any `mio::event::Source` is accepted; a bare descriptor goes in as a [`Fd`](super::Fd), a
+    /// Any `mio::event::Source` is accepted; a bare descriptor goes in as a [`Fd`](crate::net::Fd), a
     /// value without one by [`own`](Context::own). It is watched edge-triggered: the callback is
     /// called once for each change. A callback that stops before the kernel returns `WouldBlock`
     /// asks for another call with [`resume`](Context::resume).

@@ -49,7 +49,7 @@ impl Resumer {
     }
 
     /// A number that names its loop.
-    pub(super) fn key(&self) -> usize {
+    pub(crate) fn loop_key(&self) -> usize {
         Rc::as_ptr(&self.0).addr()
     }
 

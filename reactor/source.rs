@@ -387,6 +387,13 @@ impl<S: 'static> Context<S> {
         removed.find(|entry| entry.generation == id.raw().generation)?.value()
     }
 
+    /// The id with its type, if it names a source of that type: for authors of patterns, whose ids hold
+    /// a [`RawId`] so that they need no type parameter.
+    #[inline]
+    pub fn typed<T: 'static>(&self, id: RawId) -> Option<SourceId<T>> {
+        self.sources.get(id)?.value::<T>().map(|_| SourceId::new(id))
+    }
+
     /// The ids of all sources of type `T`, in the order of their slots. O(sources).
     pub fn ids<T: 'static>(&self) -> Vec<SourceId<T>> {
         let of_type = self.sources.iter().filter(|(_, entry)| entry.value::<T>().is_some());

@@ -14,7 +14,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use super::timer::Timer;
-use super::{Context, JobId, Place, RawId, Readiness};
+use super::{Context, Place, RawId, Readiness};
 use crate::timers::TimerId;
 
 /// What happened.
@@ -32,7 +32,8 @@ pub enum Kind {
     Ready,
     /// An expired timer was put into the event queue.
     Expired,
-    /// A post, or the result of a job, was put into the event queue.
+    /// A post was put into the event queue. Its subject is the source on whose behalf it was posted,
+    /// if there is one, such as a job.
     Collected,
     /// A source's callback begins. Argument: the bits of its [`Readiness`].
     RunSource,
@@ -42,10 +43,8 @@ pub enum Kind {
     RunDeferred,
     /// An enqueued callback begins. Argument: its lane, 0 for High to 2 for Low.
     RunEnqueued,
-    /// A posted callback begins.
+    /// A posted callback begins. Subject as for `Collected`.
     RunPosted,
-    /// The callback of a job begins. Argument: 0 if there is a result, 1 for an error.
-    RunJob,
     /// A hook begins.
     RunHook,
     /// A listener of the bus begins, as a part of the callback that sends the event.
@@ -67,14 +66,12 @@ pub enum Kind {
     Armed,
     /// A timer was re-armed. Argument as for `Armed`.
     Rearmed,
-    /// A timer or a job was cancelled.
+    /// A timer was cancelled.
     Cancelled,
     /// A callback was deferred.
     Deferred,
     /// A callback was enqueued. Argument: its lane, 0 for High to 2 for Low.
     Enqueued,
-    /// A job was handed to the workers.
-    Offloaded,
     /// [`stop`](Context::stop) was called.
     Stopped,
 }
@@ -88,8 +85,6 @@ pub enum Subject {
     Source(RawId),
     /// A timer.
     Timer(TimerId),
-    /// A job.
-    Job(JobId),
 }
 
 impl From<RawId> for Subject {
@@ -116,7 +111,7 @@ pub struct LoopEvent {
     pub cause: u64,
     /// Where in the program the source, timer or callback was handed to the loop.
     pub place: Place,
-    /// Which source, timer or job.
+    /// Which source or timer.
     pub subject: Subject,
     /// What happened.
     pub kind: Kind,
@@ -131,7 +126,6 @@ impl fmt::Display for LoopEvent {
             Subject::None => {}
             Subject::Source(id) => write!(f, " {id:?}")?,
             Subject::Timer(id) => write!(f, " {id:?}")?,
-            Subject::Job(id) => write!(f, " {id:?}")?,
         }
         match self.kind {
             Kind::Ready | Kind::RunSource | Kind::Resumed => {
@@ -188,7 +182,6 @@ impl<S> Context<S> {
                 Some(&Timer::Source(id)) => self.sources.get(id).map(|entry| entry.place),
                 timer => timer.and_then(Timer::held).map(|(_, place)| place),
             },
-            Subject::Job(id) => self.jobs.get(id).map(|entry| entry.place),
             Subject::None => None,
         };
         // Not `unwrap_or_else(Place::caller)`, which would name a line of the core library.

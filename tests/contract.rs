@@ -10,8 +10,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use support::{MS, ceiling};
+use waterwheel::net::Fd;
 use waterwheel::reactor::{
-    Alive, Builder, Context, DEFERRED_PER_TURN, Fd, Interest, Kind, LoopEvent, Missed, Options,
+    Alive, Builder, Context, DEFERRED_PER_TURN, Interest, Kind, LoopEvent, Missed, Options,
     PanicPolicy, Priority, Reactor, Readiness, Recorder, Script, SourceId, Subject,
     TIMERS_PER_TURN, Unplugged,
 };

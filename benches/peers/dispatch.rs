@@ -12,7 +12,8 @@ use quanta::Instant;
 use rustix::event::{EventfdFlags, eventfd};
 use support::{arguments, nanos_each, pin, report};
 use waterwheel::Reactor;
-use waterwheel::reactor::{Fd, Interest, SourceId};
+use waterwheel::net::Fd;
+use waterwheel::reactor::{Interest, SourceId};
 
 mod support;
 

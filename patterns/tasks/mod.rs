@@ -159,7 +159,7 @@ impl<S: 'static> TaskQueue<S> {
         reactor.set_idle(queue, true);
         reactor.name_parts::<TaskQueue<S>>(|queue| {
             let holders = queue.plan.holders();
-            holders.map(|(name, place)| (format!("task {name:?}"), place)).collect()
+            holders.map(|(name, place)| (format!("task {name:?} added"), place)).collect()
         });
         Ok(queue)
     }

@@ -75,7 +75,9 @@ impl Lab {
     fn answer(&mut self) -> io::Result<Stream> {
         turn_until(&mut self.reactor, &mut self.answers, |_, answers| !answers.is_empty());
         self.advance(2 * TIMEOUT);
-        assert_eq!((self.answers.len(), self.reactor.sources(), self.reactor.timers()), (1, 0, 0));
+        // A lookup that has begun cannot be stopped.
+        let sources = self.reactor.sources() - self.reactor.jobs();
+        assert_eq!((self.answers.len(), sources, self.reactor.timers()), (1, 0, 0));
         assert!(!self.reactor.is_alive());
         self.answers.remove(0)
     }
@@ -99,7 +101,7 @@ fn an_address_is_not_looked_up() {
         let mut lab = Lab::new();
         let addr = listener.local_addr().unwrap();
         connect_name(&mut lab.reactor, &addr.to_string(), TIMEOUT, keep).unwrap();
-        assert_eq!(lab.reactor.statistics().jobs, 0);
+        assert_eq!(lab.reactor.job_statistics().offloaded, 0);
         assert_eq!(lab.answer().unwrap().peer(), Some(addr));
     }
 }
@@ -114,7 +116,7 @@ fn an_address_with_a_zone_is_not_looked_up_either() {
         let name = format!("[::1%{zone}]:{port}");
         let connect = Connect::new().resolver(|name| panic!("{name} is an address"));
         connect.open(&mut lab.reactor, &name, keep).unwrap();
-        assert_eq!(lab.reactor.statistics().jobs, 0);
+        assert_eq!(lab.reactor.job_statistics().offloaded, 0);
         let peer = lab.answer().unwrap().peer().unwrap();
         assert_eq!((peer.to_string(), peer.port()), (format!("[::1%1]:{port}"), port));
     }
@@ -157,7 +159,7 @@ fn localhost_is_looked_up_and_answers() {
     .unwrap();
     let mut got = Vec::new();
     reactor.run(&mut got).unwrap();
-    assert_eq!((got, reactor.statistics().jobs), (b"hello".to_vec(), 1));
+    assert_eq!((got, reactor.job_statistics().offloaded), (b"hello".to_vec(), 1));
 }
 
 #[test]

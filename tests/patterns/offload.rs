@@ -14,10 +14,10 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use support::{MS, ceiling};
-use waterwheel::patterns::Promise;
+use waterwheel::patterns::{JobError, JobId, JobStatistics, Promise, WORKERS};
 use waterwheel::reactor::{
-    Alive, Context, Interest, JobError, JobId, Kind, LoopEvent, Missed, POSTS_PER_TURN,
-    PanicPolicy, PostError, Priority, Reactor, Readiness, Recorder, Subject, Unplugged, WORKERS,
+    Alive, Context, Interest, Kind, LoopEvent, Missed, POSTS_PER_TURN, PanicPolicy, PostError,
+    Priority, RawId, Reactor, Readiness, Recorder, Subject, Unplugged,
 };
 use waterwheel::timers::ManualClock;
 
@@ -151,7 +151,7 @@ fn one_job_more_than_may_wait_is_refused_but_never_inside_of_the_call() {
     let full = "too many jobs wait for a worker";
     let (third, fourth) = (format!("third: {full}"), format!("fourth: {full}"));
     assert_eq!(log, ["offloaded", &third, &fourth, "enqueued after"]);
-    assert_eq!((reactor.statistics().jobs, reactor.statistics().jobs_refused), (5, 2));
+    assert_eq!(reactor.job_statistics(), JobStatistics { offloaded: 5, refused: 2 });
     drop(release);
     log.clear();
     reactor.run(&mut log).unwrap();
@@ -459,7 +459,8 @@ fn a_job_holds_the_loop_unless_it_was_told_not_to() {
     let mut reactor = Reactor::<()>::new().unwrap();
     let (job, release) = occupy(&mut reactor);
     let why = reactor.why_alive();
-    assert!(matches!(why[..], [Alive::Job(id, place)] if id == job && place.file() == file!()));
+    let [Alive::Part(name, place)] = &why[..] else { panic!("{why:?}") };
+    assert_eq!((name, place.file()), (&format!("{job:?} offloaded"), file!()));
     assert!(why[0].to_string().starts_with("job#0.0 offloaded at tests/patterns/offload.rs:"));
     assert!(reactor.unref(job) && reactor.unref(job));
     assert!(!reactor.is_alive() && reactor.why_alive().is_empty());
@@ -469,6 +470,75 @@ fn a_job_holds_the_loop_unless_it_was_told_not_to() {
     drop(release);
     reactor.run(&mut ()).unwrap();
     assert_eq!((reactor.jobs(), reactor.statistics().callbacks), (0, 1));
+}
+
+#[test]
+fn a_job_is_a_source_that_may_be_removed_and_its_worker_is_free_when_the_work_has_ended() {
+    let _ceiling = ceiling(LIMIT);
+    let mut reactor = Reactor::<Log>::builder().workers(1).jobs_max(0).build().unwrap();
+    let (job, release) = occupy(&mut reactor);
+    assert_eq!((reactor.sources(), reactor.jobs()), (1, 1));
+    // Called by somebody, it does nothing.
+    let mut log = Log::new();
+    assert!(reactor.resume(job, Readiness::READABLE));
+    assert_eq!(reactor.turn(&mut log, Some(Duration::ZERO)).unwrap(), 1);
+    assert_eq!(reactor.jobs(), 1);
+    assert!(reactor.remove(job) && !reactor.remove(job) && !reactor.cancel_job(job));
+    assert_eq!((reactor.sources(), reactor.jobs(), reactor.is_alive()), (0, 0, false));
+    reactor.offload(|| 0, note("too early"));
+    reactor.run(&mut log).unwrap();
+    assert_eq!(log, ["too early: too many jobs wait for a worker"]);
+    drop(release);
+    let free = |reactor: &mut Reactor<Log>, log: &mut Log| {
+        reactor.offload(|| 7, note("free"));
+        reactor.run(log).unwrap();
+        log.last().is_some_and(|line| line == "free 7")
+    };
+    while !free(&mut reactor, &mut log) {
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn a_job_that_is_removed_before_it_begins_drops_its_callback_and_not_its_work() {
+    let _ceiling = ceiling(LIMIT);
+    let mut reactor = Reactor::<Log>::builder().workers(1).build().unwrap();
+    let (_, release) = occupy(&mut reactor);
+    let (captured, (tell, told)) = (Rc::new(()), channel());
+    let kept = captured.clone();
+    let work = move || tell.send(()).unwrap();
+    let job = reactor.offload_ordered("key", work, move |_, _, _| unreachable!("{kept:?}"));
+    reactor.remove(job);
+    assert_eq!(Rc::strong_count(&captured), 1);
+    reactor.offload_ordered("key", || 1, note("behind it"));
+    drop(release);
+    let mut log = Log::new();
+    reactor.run(&mut log).unwrap();
+    assert_eq!((told.try_recv(), log), (Ok(()), vec!["behind it 1".to_owned()]));
+}
+
+#[test]
+fn no_work_waits_any_more_when_a_dropped_loop_drops_its_first_source() {
+    struct Looks(Arc<()>, Rc<Cell<usize>>);
+    impl Drop for Looks {
+        fn drop(&mut self) {
+            self.1.set(Arc::strong_count(&self.0));
+        }
+    }
+    let _ceiling = ceiling(LIMIT);
+    let mut reactor = Reactor::<Log>::builder().workers(1).build().unwrap();
+    let (waits, seen) = (Arc::new(()), Rc::new(Cell::new(0)));
+    // The first of all sources, whose slot is dropped first.
+    reactor.own(Looks(waits.clone(), seen.clone()), |_, _, _, _| {});
+    let (_, release) = occupy(&mut reactor);
+    for key in [1, 1, 2] {
+        let waits = waits.clone();
+        reactor.offload_ordered(key, move || Arc::strong_count(&waits) as u32, note("waiting"));
+    }
+    assert_eq!(Arc::strong_count(&waits), 5);
+    drop(reactor);
+    assert_eq!((seen.get(), Arc::strong_count(&waits)), (2, 1));
+    drop(release);
 }
 
 #[test]
@@ -497,19 +567,20 @@ fn the_trace_tells_who_handed_a_job_over_and_when_its_callback_runs() {
     let mut ids = Vec::new();
     reactor.run(&mut ids).unwrap();
     let events = recorder.take();
-    for ((id, line), failed) in ids.into_iter().zip(line..).zip([0, 1]) {
-        let about = |event: &&LoopEvent| event.subject == Subject::Job(id);
-        let [offloaded, collected, run] = events.iter().filter(about).collect::<Vec<_>>()[..]
+    for (id, line) in ids.into_iter().zip(line..) {
+        let source = RawId::from(id);
+        let about = |event: &&LoopEvent| event.subject == Subject::Source(source);
+        let [offloaded, collected, run, gone] = events.iter().filter(about).collect::<Vec<_>>()[..]
         else {
-            panic!("not three records of {id:?}: {events:?}");
+            panic!("not four records of {id:?}: {events:?}");
         };
-        let kinds = [offloaded, collected, run].map(|event| event.kind);
-        assert_eq!(kinds, [Kind::Offloaded, Kind::Collected, Kind::RunJob]);
-        assert_eq!([offloaded, collected, run].map(|event| event.place.line()), [line; 3]);
+        let kinds = [offloaded, collected, run, gone].map(|event| event.kind);
+        assert_eq!(kinds, [Kind::Registered, Kind::Collected, Kind::RunPosted, Kind::Deregistered]);
+        assert_eq!([offloaded, collected, run, gone].map(|event| event.place.line()), [line; 4]);
         assert_eq!(offloaded.cause, run.cause);
         assert_eq!(events[run.cause as usize - 1].kind, Kind::RunDeferred);
-        assert_eq!(run.argument, failed);
-        assert_eq!(run.to_string(), format!("RunJob {id:?}"));
+        assert_eq!(gone.cause, run.sequence, "it goes before its `done` begins");
+        assert_eq!(run.to_string(), format!("RunPosted {source:?}"));
     }
 }
 
@@ -577,8 +648,7 @@ fn a_hundred_thousand_jobs_each_call_back_once_and_may_offload_again() {
     }
     reactor.run(&mut calls).unwrap();
     assert!(calls.iter().all(|calls| *calls == 1));
-    let statistics = reactor.statistics();
-    assert_eq!((statistics.jobs, statistics.jobs_refused), (2 * JOBS as u64, 0));
+    assert_eq!(reactor.job_statistics(), JobStatistics { offloaded: 2 * JOBS as u64, refused: 0 });
 }
 
 #[test]

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use support::promises::{Log, Said, Sayer, lab, run, tell, turn};
 use support::{MS, ceiling};
+use waterwheel::patterns::JobError;
 use waterwheel::patterns::tasks::{Run, Schedule, Task, TaskQueue};
 use waterwheel::reactor::{
-    Context, Interest, JobError, Missed, PanicPolicy, Priority, RawId, Reactor, Readiness, Remote,
-    Resumer, Unplugged,
+    Context, Interest, Missed, PanicPolicy, Priority, RawId, Reactor, Readiness, Remote, Resumer,
+    Unplugged,
 };
 
 const LIMIT: Duration = Duration::from_secs(30);

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use support::{CHAOS, MS, Rng, ceiling, hush_chaos};
 use waterwheel::patterns::tasks::{Overrun, Run, Schedule, Task, TaskId, TaskQueue};
-use waterwheel::patterns::{Backoff, ListenerId, Promise, Resolver};
-use waterwheel::reactor::{HookId, JobId, Missed, PanicPolicy, Priority, Remote};
+use waterwheel::patterns::{Backoff, JobId, ListenerId, Promise, Resolver};
+use waterwheel::reactor::{HookId, Missed, PanicPolicy, Priority, Remote};
 use waterwheel::timers::{ManualClock, TimerId};
 use waterwheel::{Context, Reactor, SourceId};
 

@@ -19,9 +19,8 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use support::{MS, ceiling, raise_open_files};
 use waterwheel::mio::net::UnixStream;
-use waterwheel::reactor::{
-    Context, Fd, Interest, Missed, Options, RawId, Reactor, Rejected, SourceId,
-};
+use waterwheel::net::Fd;
+use waterwheel::reactor::{Context, Interest, Missed, Options, RawId, Reactor, Rejected, SourceId};
 
 const LIMIT: Duration = Duration::from_secs(60);
 

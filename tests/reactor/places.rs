@@ -15,7 +15,7 @@ use waterwheel::reactor::{
 use waterwheel::timers::ManualClock;
 
 /// How many kinds of records there are. A new one does not compile until it has a number.
-const KINDS: usize = 28;
+const KINDS: usize = 26;
 
 fn number(kind: Kind) -> usize {
     match kind {
@@ -31,22 +31,20 @@ fn number(kind: Kind) -> usize {
         Kind::RunDeferred => 9,
         Kind::RunEnqueued => 10,
         Kind::RunPosted => 11,
-        Kind::RunJob => 12,
-        Kind::RunHook => 13,
-        Kind::RunNested => 14,
-        Kind::Returned => 15,
-        Kind::Panicked => 16,
-        Kind::Stale => 17,
-        Kind::Registered => 18,
-        Kind::Deregistered => 19,
-        Kind::Resumed => 20,
-        Kind::Armed => 21,
-        Kind::Rearmed => 22,
-        Kind::Cancelled => 23,
-        Kind::Deferred => 24,
-        Kind::Enqueued => 25,
-        Kind::Offloaded => 26,
-        Kind::Stopped => 27,
+        Kind::RunHook => 12,
+        Kind::RunNested => 13,
+        Kind::Returned => 14,
+        Kind::Panicked => 15,
+        Kind::Stale => 16,
+        Kind::Registered => 17,
+        Kind::Deregistered => 18,
+        Kind::Resumed => 19,
+        Kind::Armed => 20,
+        Kind::Rearmed => 21,
+        Kind::Cancelled => 22,
+        Kind::Deferred => 23,
+        Kind::Enqueued => 24,
+        Kind::Stopped => 25,
     }
 }
 

@@ -13,8 +13,9 @@ use support::{MS, ceiling, kinds};
 use waterwheel::mio::net::UnixStream;
 use waterwheel::reactor::{
     Alive, Context, Interest, Kind, LoopEvent, Missed, PostError, Reactor, Readiness, Recorder,
-    Remote, SourceId,
+    Remote, SourceId, Subject,
 };
+use waterwheel::timers::ManualClock;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -284,6 +285,80 @@ fn an_idle_loop_wakes_zero_times_in_a_second() {
     reactor.run(&mut fired).unwrap();
     assert!(fired);
     assert_eq!(reactor.statistics().turns, 2, "it woke once, when the second was over");
+}
+
+#[test]
+fn a_delivery_passes_a_full_mailbox_in_order_and_names_its_source() {
+    let _ceiling = ceiling(LIMIT);
+    let recorder = Recorder::new();
+    let builder = Reactor::builder().mailbox_posts_max(1).observer(recorder.observer());
+    let mut reactor = builder.build().unwrap();
+    let line = line!() + 1;
+    let source = reactor.own((), |_, _, _, _| {});
+    let (origin, remote) = (reactor.origin(source), reactor.remote_unheld());
+    for number in [1, 2] {
+        let deliver = move |_: &mut Context<Vec<u32>>, list: &mut Vec<u32>| list.push(number);
+        remote.deliver(origin, deliver).unwrap();
+    }
+    assert!(matches!(remote.post(|_, _| {}), Err(PostError::Full(_))), "deliveries count");
+    assert_eq!(reactor.why_alive().len(), 2, "the source, and what is posted");
+    reactor.remove(source);
+    let mut list = Vec::new();
+    reactor.turn(&mut list, Some(Duration::ZERO)).unwrap();
+    remote.post(|_, list| list.push(3)).unwrap();
+    // Also if the source has gone: the callback may have more to do than to call it.
+    remote.deliver(origin, |_, list| list.push(4)).unwrap();
+    reactor.run(&mut list).unwrap();
+    assert_eq!(list, [1, 2, 3, 4]);
+    let events = recorder.take();
+    for kind in [Kind::Collected, Kind::RunPosted] {
+        let events = events.iter().filter(|event| event.kind == kind);
+        let of_source = events.map(|event| event.subject == Subject::Source(source.raw()));
+        assert_eq!(of_source.collect::<Vec<_>>(), [true, true, false, true]);
+    }
+    let run = events.iter().find(|event| event.kind == Kind::RunPosted).unwrap();
+    assert_eq!((run.place.line(), run.cause), (line, 0));
+}
+
+#[test]
+fn a_delivery_to_a_loop_that_has_gone_is_handed_back() {
+    let mut reactor = Reactor::<()>::new().unwrap();
+    let source = reactor.own((), |_, _, _, _| {});
+    let (origin, remote) = (reactor.origin(source), reactor.remote_unheld());
+    drop(reactor);
+    let token = Arc::new(());
+    let kept = token.clone();
+    let refused = remote.deliver(origin, move |_, ()| drop(kept));
+    assert!(matches!(refused, Err(PostError::Closed(_))) && Arc::strong_count(&token) == 2);
+}
+
+#[test]
+fn a_manual_clock_stands_still_while_work_is_under_way_outside() {
+    let _ceiling = ceiling(LIMIT);
+    let clock = ManualClock::new();
+    let mut reactor = Reactor::builder().clock(&clock).build().unwrap();
+    let source = reactor.own((), |_, _, _, _| {});
+    let (origin, remote) = (reactor.origin(source), reactor.remote_unheld());
+    reactor.after(Duration::from_secs(3600), |_, list: &mut Vec<&str>| list.push("timer"));
+    for _ in 0..2 {
+        reactor.begin_outside();
+    }
+    let (mut list, before) = (Vec::new(), clock.now());
+    reactor.end_outside(); // One of the two will have no result.
+    reactor.turn(&mut list, Some(MS)).unwrap();
+    assert_eq!((list.len(), clock.now()), (0, before));
+    let work = thread::spawn(move || {
+        let deliver = move |reactor: &mut Context<Vec<&'static str>>,
+                            list: &mut Vec<&'static str>| {
+            reactor.end_outside();
+            reactor.remove(source);
+            list.push("result");
+        };
+        remote.deliver(origin, deliver).unwrap();
+    });
+    reactor.run(&mut list).unwrap();
+    work.join().unwrap();
+    assert_eq!(list, ["result", "timer"]);
 }
 
 /// The kernel counts a wait in 32 bits of milliseconds, 24.8 days.

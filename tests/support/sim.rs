@@ -212,7 +212,6 @@ pub fn assert_same_calls(by_run: &[LoopEvent], by_host: &[LoopEvent]) {
         let runs = [
             Kind::RunSource,
             Kind::RunTimer,
-            Kind::RunJob,
             Kind::RunEnqueued,
             Kind::RunPosted,
             Kind::RunDeferred,

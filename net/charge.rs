@@ -14,11 +14,11 @@ use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
 
-use super::{RawId, Readiness, Resumer};
+use crate::reactor::{RawId, Readiness, Resumer};
 
 /// The sum of all charges made to it. Clones are the same sum.
 #[derive(Clone)]
-pub(crate) struct Total(Rc<Inner>);
+pub(super) struct Total(Rc<Inner>);
 
 struct Inner {
     bytes: Cell<usize>,
@@ -30,33 +30,33 @@ struct Inner {
 
 impl Total {
     /// A total of zero bytes. Sources that wait are resumed when it has fallen to `low`.
-    pub(crate) fn new(low: usize) -> Total {
+    pub(super) fn new(low: usize) -> Total {
         Total(Rc::new(Inner { bytes: Cell::new(0), low, waiting: RefCell::default() }))
     }
 
     #[inline]
-    pub(crate) fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.0.bytes.get()
     }
 
     /// Returns true if both are the same sum.
-    pub(crate) fn is(&self, other: &Total) -> bool {
+    pub(super) fn is(&self, other: &Total) -> bool {
         Rc::ptr_eq(&self.0, &other.0)
     }
 
     /// Calls the source with `ready` once, when the sum is low.
-    pub(crate) fn wait(&self, resumer: &Resumer, id: RawId, ready: Readiness) {
-        self.0.waiting.borrow_mut().insert((resumer.key(), id), (resumer.clone(), ready));
+    pub(super) fn wait(&self, resumer: &Resumer, id: RawId, ready: Readiness) {
+        self.0.waiting.borrow_mut().insert((resumer.loop_key(), id), (resumer.clone(), ready));
     }
 
     /// Ends the wait of a source. Returns true if it waited.
-    pub(crate) fn forget(&self, resumer: &Resumer, id: RawId) -> bool {
-        self.0.waiting.borrow_mut().remove(&(resumer.key(), id)).is_some()
+    pub(super) fn forget(&self, resumer: &Resumer, id: RawId) -> bool {
+        self.0.waiting.borrow_mut().remove(&(resumer.loop_key(), id)).is_some()
     }
 
     /// Returns true if a source waits.
     #[inline]
-    pub(crate) fn has_waiting(&self) -> bool {
+    pub(super) fn has_waiting(&self) -> bool {
         !self.0.waiting.borrow().is_empty()
     }
 
@@ -84,7 +84,7 @@ impl fmt::Debug for Total {
 
 /// A buffer's part of a total.
 #[derive(Debug, Default)]
-pub(crate) struct Charge {
+pub(super) struct Charge {
     /// `None` while the buffer is not charged.
     total: Option<Total>,
     bytes: usize,
@@ -92,7 +92,7 @@ pub(crate) struct Charge {
 
 impl Charge {
     /// From now on the buffer has so many bytes.
-    pub(crate) fn set(&mut self, total: &Total, bytes: usize) {
+    pub(super) fn set(&mut self, total: &Total, bytes: usize) {
         if self.total.as_ref().is_none_or(|own| !own.is(total)) {
             self.release();
             self.total = Some(total.clone());
@@ -104,7 +104,7 @@ impl Charge {
     }
 
     /// Gives the bytes back: the buffer is gone, or has another owner.
-    pub(crate) fn release(&mut self) {
+    pub(super) fn release(&mut self) {
         if let Some(total) = self.total.take() {
             total.change(self.bytes, 0);
             self.bytes = 0;
@@ -112,13 +112,13 @@ impl Charge {
     }
 
     #[inline]
-    pub(crate) fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Returns true if it is a part of a total.
     #[inline]
-    pub(crate) fn is_made(&self) -> bool {
+    pub(super) fn is_made(&self) -> bool {
         self.total.is_some()
     }
 }
@@ -131,7 +131,10 @@ impl Drop for Charge {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::reactor::{Reactor, SourceId};
 
     #[test]
     fn total_is_the_sum_of_the_charges_there_are() {
@@ -149,18 +152,25 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_is_resumed_once_when_it_is_low() {
-        let (total, resumer) = (Total::new(4), Resumer::default());
+    fn a_source_that_waits_is_resumed_once_when_it_is_low() {
+        let mut reactor = Reactor::<Vec<RawId>>::new().unwrap();
+        let mut source = || {
+            let own = |_: &mut _, log: &mut Vec<RawId>, id: SourceId<()>, _| log.push(id.raw());
+            reactor.own((), own).raw()
+        };
+        let (first, second) = (source(), source());
+        let (total, resumer) = (Total::new(4), reactor.resumer());
         let mut charge = Charge::default();
         charge.set(&total, 10);
-        let id = |index| RawId { index, generation: 0 };
-        total.wait(&resumer, id(1), Readiness::READABLE);
-        total.wait(&resumer, id(1), Readiness::READABLE);
-        total.wait(&resumer, id(2), Readiness::READABLE);
-        assert!(total.forget(&resumer, id(2)) && !total.forget(&resumer, id(2)));
-        charge.set(&total, 5);
-        assert!(total.has_waiting() && !resumer.is_waiting());
-        charge.set(&total, 4);
-        assert!(!total.has_waiting() && resumer.is_waiting());
+        total.wait(&resumer, first, Readiness::READABLE);
+        total.wait(&resumer, first, Readiness::READABLE);
+        total.wait(&resumer, second, Readiness::READABLE);
+        assert!(total.forget(&resumer, second) && !total.forget(&resumer, second));
+        let mut called = Vec::new();
+        for (bytes, calls) in [(5, vec![]), (4, vec![first]), (3, vec![first])] {
+            charge.set(&total, bytes);
+            reactor.turn(&mut called, Some(Duration::ZERO)).unwrap();
+            assert_eq!((&called, total.has_waiting()), (&calls, bytes > 4));
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
-/// Anything with a file descriptor, as a source for [`register`](super::Context::register): an
+/// Anything with a file descriptor, as a source for [`register`](crate::Context::register): an
 /// eventfd, a timerfd, a pipe, a socket of another library.
 ///
 /// The descriptor must be non-blocking. Readiness is a hint, and a read past the last byte of a
@@ -17,7 +17,8 @@ use mio::{Interest, Registry, Token};
 /// ```
 /// use std::io::{ErrorKind, Read, Write};
 /// use std::os::unix::net::UnixStream;
-/// use waterwheel::reactor::{Fd, Interest, Reactor};
+/// use waterwheel::net::Fd;
+/// use waterwheel::reactor::{Interest, Reactor};
 ///
 /// let (mut ours, theirs) = UnixStream::pair()?;
 /// theirs.set_nonblocking(true)?;

@@ -11,14 +11,14 @@ use loom::sync::Notify;
 use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
 
-use super::{PostError, Reactor, Remote};
-use crate::reactor;
+use super::{PostError, Remote};
+use crate::reactor::{self, Reactor};
 
 /// How long one model is checked.
 const SECONDS: Duration = Duration::from_secs(15);
 
 /// Acts as mio's waker and the kernel behind it: a wake is remembered until a poll takes it.
-pub(super) struct Waker {
+pub(in crate::reactor) struct Waker {
     /// Swapped, because the kernel orders wakes and polls; and relaxed, so that a poll which does
     /// not sleep synchronises nothing else.
     woken: AtomicBool,
@@ -26,11 +26,11 @@ pub(super) struct Waker {
 }
 
 impl Waker {
-    pub(super) fn new(_: &mio::Registry, _: mio::Token) -> io::Result<Waker> {
+    pub(in crate::reactor) fn new(_: &mio::Registry, _: mio::Token) -> io::Result<Waker> {
         Ok(Waker { woken: AtomicBool::new(false), wakes: Notify::new() })
     }
 
-    pub(super) fn wake(&self) -> io::Result<()> {
+    pub(in crate::reactor) fn wake(&self) -> io::Result<()> {
         self.woken.swap(true, Ordering::Relaxed);
         self.wakes.notify();
         Ok(())
@@ -50,7 +50,7 @@ impl Waker {
 
 impl<S: 'static> Reactor<S> {
     /// Phase 3 without a kernel.
-    pub(super) fn poll_kernel(&mut self, wait: Option<Duration>) -> io::Result<()> {
+    pub(in crate::reactor) fn poll_kernel(&mut self, wait: Option<Duration>) -> io::Result<()> {
         self.context.mailbox.waker().wait(wait);
         Ok(())
     }

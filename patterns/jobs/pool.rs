@@ -17,7 +17,7 @@
 //! until the pool is closed: an idle thread costs its stack's first pages and no time.
 //!
 //! # Read next
-//! `offload.rs`: the loop's side.
+//! `../promise.rs`: one value that comes later.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -36,19 +36,23 @@ pub(super) struct Pool {
     /// The number of the work that is pushed next.
     next: u64,
     threads: usize,
-    threads_max: usize,
+    pub(super) threads_max: usize,
+    /// Work that may wait while all threads have some.
+    pub(super) waiting_max: usize,
+    pub(super) stack_bytes: Option<usize>,
     /// Work that was pushed, not taken back, and not known to have ended. Counted by the loop: if
     /// the workers counted, a chain of jobs would start a second thread or not, by chance.
     under_way: usize,
-    under_way_max: usize,
     /// For each key, how many of them have it.
     keyed: HashMap<u64, usize>,
     /// How many of them must wait for another with the same key.
     held_back: usize,
-    stack_bytes: Option<usize>,
     /// True if the last thread could not be started, and that was logged.
     warned: bool,
 }
+
+/// Work that waited when the pool was closed.
+pub(super) type Left = (BTreeMap<u64, (Option<u64>, Work)>, HashMap<u64, BTreeMap<u64, Work>>);
 
 struct Shared {
     queue: Mutex<Queue>,
@@ -105,30 +109,25 @@ impl Queue {
 }
 
 impl Pool {
-    pub(super) fn new(threads_max: usize, waiting_max: usize, stack_bytes: Option<usize>) -> Pool {
+    pub(super) fn new(threads_max: usize, waiting_max: usize) -> Pool {
         let shared = Shared { queue: Mutex::default(), changed: Condvar::new() };
         Pool {
             shared: Arc::new(shared),
             next: 0,
             threads: 0,
             threads_max,
+            waiting_max,
+            stack_bytes: None,
             under_way: 0,
-            under_way_max: waiting_max.saturating_add(threads_max),
             keyed: HashMap::new(),
             held_back: 0,
-            stack_bytes,
             warned: false,
         }
     }
 
     /// Returns true if all threads have work, and as much work waits as is allowed.
     pub(super) fn is_full(&self) -> bool {
-        self.under_way >= self.under_way_max
-    }
-
-    /// Returns true if work is under way.
-    pub(super) fn is_busy(&self) -> bool {
-        self.under_way > 0
+        self.under_way >= self.waiting_max.saturating_add(self.threads_max)
     }
 
     /// Work that was under way, with that key, has ended.
@@ -189,13 +188,16 @@ impl Pool {
         Some(work)
     }
 
-    /// Lets each thread end after its current work, and waits for none. Returns the work that
-    /// waits, to be dropped.
-    pub(super) fn close(&mut self) -> impl Sized + use<> {
-        let mut queue = self.shared.lock();
-        queue.closed = true;
-        self.shared.changed.notify_all();
-        (mem::take(&mut queue.waiting), mem::take(&mut queue.behind))
+    /// A function that lets each thread end after its current work, and waits for none. It returns
+    /// the work that waits, to be dropped.
+    pub(super) fn closer(&self) -> impl FnOnce() -> Left + use<> {
+        let shared = self.shared.clone();
+        move || {
+            let mut queue = shared.lock();
+            queue.closed = true;
+            shared.changed.notify_all();
+            (mem::take(&mut queue.waiting), mem::take(&mut queue.behind))
+        }
     }
 
     fn start(&mut self) -> io::Result<()> {

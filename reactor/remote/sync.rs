@@ -1,6 +1,6 @@
 //! Types that threads share: the standard library's, or a model checker's that tries every order.
 //!
-//! Threads share only the mailbox, and the pool's queue, which is behind one lock.
+//! Threads share only the mailbox.
 //! `model.rs` runs the mailbox, and the loop around it, under loom:
 //! `RUSTFLAGS="--cfg loom" cargo test --lib model`.
 
@@ -18,4 +18,4 @@ mod real {
     pub(in crate::reactor) use loom::sync::{Arc, Mutex, MutexGuard};
 }
 
-pub(super) use real::*;
+pub(in crate::reactor) use real::*;

@@ -1,0 +1,230 @@
+//! Remote: how another thread gets a callback into the loop.
+//!
+//! Knows the mailbox; never touches the loop's own state, which belongs to one thread.
+//!
+//! # Read next
+//! `mailbox.rs`: the lock, and how a sleeping loop is woken.
+
+use std::fmt;
+
+use super::{Context, Place, RawId};
+use mailbox::Post;
+
+pub(super) use mailbox::{Inbox, Mailbox};
+pub(super) use sync::{Arc, Waker};
+
+mod mailbox;
+#[cfg(all(test, loom))]
+mod model;
+mod sync;
+
+/// Posts taken into one turn at most; the rest waits for the next, after the sources' events (R6).
+pub const POSTS_PER_TURN: usize = 1024;
+
+/// The source on whose behalf something is posted, where it was handed to the loop, and the callback
+/// that has asked for the post: see [`Context::origin`].
+#[derive(Clone, Copy, Debug)]
+pub struct Origin {
+    source: RawId,
+    place: Place,
+    /// The trace's record of that callback.
+    cause: u64,
+}
+
+impl<S: 'static> Context<S> {
+    /// A handle by which other threads post callbacks into this loop.
+    ///
+    /// It and its clones hold the loop, because posts are expected. [`Remote::unref`] makes a
+    /// handle that does not hold it.
+    #[track_caller]
+    pub fn remote(&mut self) -> Remote<S> {
+        self.remotes = true;
+        let place = Place::caller();
+        self.mailbox.expect(place);
+        Remote {
+            mailbox: self.mailbox.clone(),
+            hold: Some(Arc::new(Hold(self.mailbox.clone(), place))),
+        }
+    }
+
+    /// For authors of patterns: a handle that does not hold the loop, because a source does on whose
+    /// behalf it posts. Cheaper than [`Remote::unref`].
+    pub fn remote_unheld(&mut self) -> Remote<S> {
+        self.remotes = true;
+        Remote { mailbox: self.mailbox.clone(), hold: None }
+    }
+
+    /// For authors of patterns: what is [delivered](Remote::deliver) with this is posted on behalf of
+    /// the source, and of the callback that runs now.
+    #[track_caller]
+    pub fn origin(&self, id: impl Into<RawId>) -> Origin {
+        let source = id.into();
+        Origin { source, place: self.place_of(source.into()), cause: self.trace.running }
+    }
+
+    /// For authors of patterns: work has begun outside of the loop, and its result will be posted. A
+    /// manual clock stands still until [`end_outside`](Context::end_outside), so that a test does not
+    /// depend on how fast the work is done.
+    pub fn begin_outside(&mut self) {
+        self.outside += 1;
+    }
+
+    /// For authors of patterns: the result of such work has come, or will not come.
+    pub fn end_outside(&mut self) {
+        debug_assert!(self.outside > 0, "more work has ended than has begun");
+        self.outside = self.outside.saturating_sub(1);
+    }
+}
+
+/// A handle to a loop in another thread, `Clone` and `Send`.
+///
+/// ```
+/// # use waterwheel::Reactor;
+/// let mut reactor = Reactor::<Vec<u32>>::new().unwrap();
+/// let remote = reactor.remote();
+/// let thread = std::thread::spawn(move || {
+///     remote.post(|_, list: &mut Vec<u32>| list.push(7)).unwrap();
+/// });
+/// let mut list = Vec::new();
+/// reactor.run(&mut list).unwrap(); // until the remote is dropped
+/// thread.join().unwrap();
+/// assert_eq!(list, [7]);
+/// ```
+pub struct Remote<S> {
+    mailbox: Arc<Mailbox<S>>,
+    /// Shared by clones; it holds the loop until the last of them is dropped.
+    hold: Option<Arc<Hold<S>>>,
+}
+
+impl<S> Clone for Remote<S> {
+    fn clone(&self) -> Remote<S> {
+        Remote { mailbox: self.mailbox.clone(), hold: self.hold.clone() }
+    }
+}
+
+impl<S> fmt::Debug for Remote<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remote").field("holds", &self.hold.is_some()).finish_non_exhaustive()
+    }
+}
+
+impl<S> Remote<S> {
+    /// Runs `callback` on the loop's thread in one of its next turns. Posts of one thread arrive in
+    /// order. Never blocks; many posts to a sleeping loop wake it once.
+    ///
+    /// # Errors
+    /// [`PostError::Full`] if as many posts wait as [`Builder::mailbox_posts_max`] allows,
+    /// [`PostError::Closed`] once the loop is gone. Both hand the callback back.
+    ///
+    /// [`Builder::mailbox_posts_max`]: super::Builder::mailbox_posts_max
+    #[track_caller]
+    pub fn post<F>(&self, callback: F) -> Result<(), PostError<F>>
+    where
+        F: FnOnce(&mut Context<S>, &mut S) + Send + 'static,
+    {
+        let place = Place::caller();
+        // Boxed before the lock is taken: the allocator may be slow.
+        let callback = Box::new(callback);
+        let mut posts = self.mailbox.lock();
+        if posts.closed {
+            return Err(PostError::Closed(*callback));
+        }
+        if posts.waiting.len() + posts.taken >= self.mailbox.bound {
+            return Err(PostError::Full(*callback));
+        }
+        posts.waiting.push(Post::Call(callback, place));
+        drop(posts);
+        self.mailbox.notify_of_post();
+        Ok(())
+    }
+
+    /// For authors of patterns: [`post`](Remote::post) on behalf of a source. The loop takes it however
+    /// many posts wait, so the number of such posts must have a bound of its own. In the trace its
+    /// subject is the source, whose place and cause it has. The callback finds out if the source is
+    /// still there.
+    ///
+    /// # Errors
+    /// [`PostError::Closed`] once the loop is gone.
+    pub fn deliver<F>(&self, origin: Origin, callback: F) -> Result<(), PostError<F>>
+    where
+        F: FnOnce(&mut Context<S>, &mut S) + Send + 'static,
+    {
+        let callback = Box::new(callback);
+        let mut posts = self.mailbox.lock();
+        if posts.closed {
+            drop(posts); // First: the callback may do anything when it is dropped.
+            return Err(PostError::Closed(*callback));
+        }
+        posts.waiting.push(Post::For(Box::new((origin, callback))));
+        drop(posts);
+        self.mailbox.notify_of_post();
+        Ok(())
+    }
+
+    /// Makes the loop's current turn its last, as [`Context::stop`] does.
+    ///
+    /// # Errors
+    /// [`PostError::Closed`] once the loop is gone.
+    pub fn stop(&self) -> Result<(), PostError<()>> {
+        if self.mailbox.lock().closed {
+            return Err(PostError::Closed(()));
+        }
+        self.mailbox.stop();
+        Ok(())
+    }
+
+    /// A handle to the same loop that does not hold it.
+    pub fn unref(&self) -> Remote<S> {
+        Remote { mailbox: self.mailbox.clone(), hold: None }
+    }
+}
+
+/// Holds the loop while it lives.
+struct Hold<S>(Arc<Mailbox<S>>, Place);
+
+impl<S> Drop for Hold<S> {
+    fn drop(&mut self) {
+        let Hold(mailbox, place) = self;
+        mailbox.expect_no_more(*place);
+    }
+}
+
+/// A post that was not taken, with its callback.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum PostError<F> {
+    /// The mailbox is full.
+    Full(F),
+    /// The loop is gone.
+    Closed(F),
+}
+
+impl<F> fmt::Debug for PostError<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PostError::Full(_) => "Full",
+            PostError::Closed(_) => "Closed",
+        })
+    }
+}
+
+impl<F> fmt::Display for PostError<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PostError::Full(_) => "the loop's mailbox is full",
+            PostError::Closed(_) => "the loop is gone",
+        })
+    }
+}
+
+impl<F> std::error::Error for PostError<F> {}
+
+/// `WouldBlock` for a full mailbox, `BrokenPipe` for a loop that is gone; the callback is dropped.
+impl<F> From<PostError<F>> for std::io::Error {
+    fn from(error: PostError<F>) -> std::io::Error {
+        let kind = match error {
+            PostError::Full(_) => std::io::ErrorKind::WouldBlock,
+            PostError::Closed(_) => std::io::ErrorKind::BrokenPipe,
+        };
+        std::io::Error::new(kind, error.to_string())
+    }
+}
