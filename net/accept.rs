@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use mio::event::Source;
 
-use super::drive::Lent;
+use super::handler::Lent;
 use super::listen::Listen;
 use super::scarce::{give_up, is_scarce};
 use super::seat::Seat;

@@ -25,8 +25,6 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
 use std::str::FromStr;
 
-use super::listen::named;
-
 /// The beginning of the errors about the text of an address; the reason follows.
 const WANTED: &str = "not a host and a port, such as localhost:80";
 const BRACKETS: &str = "an address of IPv6 stands in brackets: [::1]:80";
@@ -187,6 +185,11 @@ fn scope(zone: &str) -> Option<u32> {
         SocketAddr::V6(found) => Some(found.scope_id()),
         SocketAddr::V4(_) => None,
     })
+}
+
+/// An error that names the address.
+pub(super) fn named(addr: impl fmt::Display, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{addr}: {error}"))
 }
 
 fn invalid(error: String) -> io::Error {

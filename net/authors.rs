@@ -24,12 +24,12 @@ use std::any::Any;
 use std::io;
 
 pub use super::address::{parse_port, split, without_zone};
-use super::budget;
 use super::conn::Conn;
 use super::cork::Cork;
 pub use super::drain::{Drainable, drain_too};
-use super::drive::{LOOK_AND_READ, NUDGE};
 use super::event::{Pressure, Reason};
+use super::handler::{LOOK_AND_READ, NUDGE};
+use super::relief;
 use super::seat::Seat;
 use super::states::{Sending, fact};
 use super::stream::Stream;
@@ -251,7 +251,7 @@ impl SourceId<Conn> {
     /// the bytes are freed before.
     #[track_caller]
     pub fn charge<S: 'static>(self, reactor: &mut Context<S>, bytes: usize) -> bool {
-        budget::charge(reactor, self, bytes)
+        relief::charge(reactor, self, bytes)
     }
 }
 

@@ -1,6 +1,6 @@
 //! A budget of buffered bytes, which many connections share.
 //!
-//! Knows connections and their buffers; never mentions a protocol.
+//! Knows numbers; a connection's part of it is in `relief.rs`.
 //!
 //! Each connection has limits of its own. A thousand of them whose peers never read use a thousand
 //! times those limits. So all of them together have a budget, and it is used up in three steps:
@@ -34,26 +34,16 @@
 //! the kernel holds: see `Listen::send_buffer_bytes` and `receive_buffer_bytes`.
 //!
 //! # Read next
-//! `deadline.rs`: the limits on a connection's time.
+//! `relief.rs`: who is closed when it is full.
 
 use std::cell::Cell;
 use std::rc::Rc;
 
 use super::charge::{Charge, Total};
-use super::conn::Conn;
-use super::drive::LOOK_AND_READ;
-use super::event::Reason;
-use crate::reactor::{Context, SourceId};
 
 /// Bytes that the connections of a listener may buffer together if its limits name no budget.
 /// 256 MiB: 64 connections that each have a full outbox of 4 MiB.
 pub(super) const LISTENER_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// Turns until a connection that was closed from outside its callback has got `Closed`, and its
-/// handler is dropped with all that it holds.
-const TURNS_TO_GO: u64 = 3;
-/// Unused capacity of an outbox that is not worth giving back.
-const SLACK_BYTES: usize = 16 * 1024;
-
 /// The reaction when the budget is nearly used up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenFull {
@@ -151,7 +141,7 @@ impl BufferBudget {
         self.bytes() >= self.tight_bytes()
     }
 
-    fn tight_bytes(&self) -> usize {
+    pub(super) fn tight_bytes(&self) -> usize {
         self.0.bytes_max - self.0.bytes_max / 4
     }
 
@@ -164,165 +154,17 @@ impl BufferBudget {
     pub(super) fn total(&self) -> &Total {
         &self.0.total
     }
-}
 
-/// A connection's side of it.
-impl Conn {
-    /// Counts the outbox and the backlog at their present size.
-    #[inline]
-    pub(super) fn account(&mut self) {
-        if self.seat.buffers.is_some() {
-            self.account_for();
-        }
+    /// Returns true if connections may be closed in this turn.
+    pub(super) fn may_close(&self, turn: u64) -> bool {
+        self.0.when_full.get() == WhenFull::CloseLargest && turn >= self.0.look_at.get()
     }
 
-    #[cold]
-    fn account_for(&mut self) {
-        let Some(budget) = &self.seat.buffers else { return };
-        let inner = self.io.buffered_bytes();
-        if let Some(outbox) = &mut self.outbox
-            && !outbox.lent
-        {
-            outbox.charge.set(budget.total(), outbox.bytes.capacity());
-        }
-        if let Some(backlog) = &mut self.backlog {
-            backlog.charge.set(budget.total(), backlog.bytes.capacity());
-        }
-        self.seat.charge_transport(inner);
+    /// Counts connections that were closed. The next search is at `look_at`.
+    pub(super) fn note_closed(&self, count: u64, look_at: u64) {
+        self.0.look_at.set(look_at);
+        self.0.closed.set(self.0.closed.get() + count);
     }
-
-    /// The outbox, lent by the loop for one callback, stays with the connection: it is shrunk to
-    /// the memory that it needs, and counted.
-    #[cold]
-    pub(super) fn keep_outbox(&mut self) {
-        if let Some(outbox) = &mut self.outbox {
-            outbox.lent = false;
-            if outbox.bytes.capacity() > 2 * outbox.bytes.len() + SLACK_BYTES {
-                outbox.bytes.shrink_to_fit();
-            }
-        }
-        self.account();
-    }
-
-    /// Counts the bytes that a protocol holds for this connection, in place of the number before.
-    pub fn charge(&mut self, bytes: usize) {
-        self.seat.charge_protocol(bytes);
-    }
-
-    /// Bytes that are counted for it.
-    fn charged(&self) -> usize {
-        let outbox = self.outbox.as_ref().map_or(0, |outbox| outbox.charge.bytes());
-        let backlog = self.backlog.as_ref().map_or(0, |backlog| backlog.charge.bytes());
-        outbox + backlog + self.seat.charged()
-    }
-
-    /// Returns true if it is not to be read now: the budget is tight, and its own peer has not
-    /// taken all the bytes for it.
-    #[inline]
-    pub(super) fn waits_for_budget(&self) -> bool {
-        self.unsent() > 0
-            && self.seat.buffers.as_ref().is_some_and(BufferBudget::is_tight)
-            && !self.was_closed()
-            && !self.sending.has_failed()
-    }
-}
-
-/// Calls the connection again, to be read, when the budget has room again.
-#[cold]
-pub(super) fn await_budget<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
-    let resumer = reactor.resumer();
-    if let Some(budget) = reactor.get(id).and_then(|conn| conn.seat.buffers.as_ref()) {
-        budget.total().wait(&resumer, id.raw(), LOOK_AND_READ);
-    }
-}
-
-/// The connection has sent all: if it waited for budget, reading goes on.
-#[inline]
-pub(super) fn go_on<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
-    if forget_budget(reactor, id) {
-        reactor.send(id, LOOK_AND_READ);
-    }
-}
-
-/// Ends the connection's wait for budget. Returns true if it waited. One that ends must leave the
-/// list of those that wait, which would grow as long as the budget is tight.
-#[inline]
-pub(super) fn forget_budget<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> bool {
-    let budget = reactor.get(id).and_then(|conn| conn.seat.buffers.as_ref());
-    let Some(budget) = budget.filter(|budget| budget.total().has_waiting()).cloned() else {
-        return false;
-    };
-    let resumer = reactor.resumer();
-    budget.total().forget(&resumer, id.raw())
-}
-
-/// Closes the largest if the budget of this connection is full. Called where one has grown.
-#[inline]
-pub(super) fn relieve<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
-    let budget = reactor.get(id).and_then(|conn| conn.seat.buffers.as_ref());
-    if budget.is_some_and(BufferBudget::is_full)
-        && let Some(budget) = budget.cloned()
-    {
-        close_largest(reactor, &budget);
-    }
-}
-
-/// Counts the bytes that a protocol holds for a connection, in place of the number before, and
-/// closes the largest right after this callback if the budget is full. Returns false if there is no
-/// room for more.
-#[track_caller]
-pub(super) fn charge<S: 'static>(
-    reactor: &mut Context<S>,
-    id: SourceId<Conn>,
-    bytes: usize,
-) -> bool {
-    let Some(conn) = reactor.get_mut(id) else { return true };
-    conn.charge(bytes);
-    let full = conn.seat.buffers.as_ref().filter(|budget| budget.is_full()).cloned();
-    full.is_none_or(|budget| {
-        let has_room = budget.has_room(0);
-        reactor.defer(move |reactor, _| close_largest(reactor, &budget));
-        has_room
-    })
-}
-
-/// O(sources), and O(n log n) in those that share the budget, once in a few turns; each time frees
-/// an eighth of it, if there is so much to free.
-#[cold]
-fn close_largest<S: 'static>(reactor: &mut Context<S>, budget: &BufferBudget) {
-    let account = &*budget.0;
-    let turn = reactor.statistics().turns;
-    if account.when_full.get() == WhenFull::Refuse || turn < account.look_at.get() {
-        return;
-    }
-    let shares = |conn: &Conn| conn.seat.buffers.as_ref() == Some(budget) && !conn.has_failed();
-    let mut all: Vec<(usize, SourceId<Conn>)> = (reactor.ids::<Conn>().into_iter())
-        .filter_map(|id| Some((reactor.get(id).filter(|conn| shares(conn))?.charged(), id)))
-        .filter(|(charged, _)| *charged > 0)
-        .collect();
-    all.sort_unstable_by_key(|(charged, _)| std::cmp::Reverse(*charged));
-    let target = budget.tight_bytes();
-    let (mut left, mut closed, mut goes_later) = (budget.bytes(), 0, 0);
-    for (charged, id) in all {
-        if left <= target {
-            break;
-        }
-        if let Some(conn) = reactor.get_mut(id) {
-            conn.io.transport().reset_on_drop();
-            conn.fail(Reason::Buffers);
-            conn.backlog = None;
-            left = left.saturating_sub(charged);
-            goes_later += conn.charged(); // A protocol frees its bytes at `Closed`.
-            closed += 1;
-        }
-    }
-    account.look_at.set(if goes_later > 0 { turn + TURNS_TO_GO } else { 0 });
-    account.closed.set(account.closed.get() + closed);
-    log::info!(
-        "{} of {} buffered bytes: closed the {closed} that had most",
-        budget.bytes(),
-        account.bytes_max
-    );
 }
 
 /// The bytes that a seat's owner holds beside outbox and backlog.

@@ -32,11 +32,9 @@ use mio::event::Source;
 use mio::{Interest, Registry, Token};
 
 use super::charge::Charge;
-use super::codec::FrameError;
 use super::cork::Cork;
-use super::event::{Pressure, Reason};
+use super::event::Reason;
 use super::limits::Limits;
-use super::outbox;
 use super::seat::Seat;
 use super::states::{Closing, Receiving, Sending, fact};
 use super::transport::Carrier;
@@ -113,14 +111,6 @@ impl Conn {
             closing: Closing::No,
             facts: 0,
         }
-    }
-
-    /// Sends all of the bytes, or none. They collect, and leave in one system call: when this
-    /// connection's own callback returns, else before the loop next waits. From 16 KiB unsent on
-    /// they are offered to the kernel at once.
-    #[inline]
-    pub fn write(&mut self, bytes: &[u8]) -> Pressure {
-        self.put(bytes, outbox::WRITE_THROUGH_BYTES)
     }
 
     /// Bytes written and not yet taken by the kernel.
@@ -216,12 +206,6 @@ impl Conn {
         }
     }
 
-    /// Closes because of a bad frame; the unsent bytes are still sent.
-    pub(super) fn close_for(&mut self, error: FrameError) {
-        self.close();
-        self.end_with(Reason::Frame(error));
-    }
-
     /// Returns true if no more `Data` will come: it is closed, closing or aborted.
     pub fn is_closing(&self) -> bool {
         self.was_closed() || self.has_failed() && !self.sending.has_failed()
@@ -283,7 +267,7 @@ impl Conn {
     /// # Errors
     /// `Unsupported` for any other transport.
     #[cfg(all(unix, feature = "peer-cred"))]
-    pub fn peer_cred(&self) -> io::Result<super::unix::Credentials> {
+    pub fn peer_cred(&self) -> io::Result<super::cred::Credentials> {
         self.io.peer_cred()
     }
 

@@ -32,8 +32,8 @@ use std::time::Duration;
 use mio::event::Source;
 use socket2::SockRef;
 
-use super::drive::Lent;
 use super::event::Pressure;
+use super::handler::Lent;
 use super::transport::registers_by;
 use crate::reactor::{Context, Interest, Options, Readiness, SCRATCH_BYTES, SourceId};
 

@@ -5,8 +5,8 @@
 
 use super::conn::Conn;
 use super::event::Reason;
-use super::rate::LOOK_AGAIN;
 use super::states::{Receiving, fact};
+use super::throttle::LOOK_AGAIN;
 use crate::reactor::{Context, SourceId};
 use crate::timers::Tick;
 

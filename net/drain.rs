@@ -47,7 +47,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::conn::Conn;
-use super::drive::LOOK_AND_READ;
+use super::handler::LOOK_AND_READ;
 use super::states::{Closing, Receiving, fact};
 use super::{sim, tcp};
 use crate::reactor::{Context, RawId, Readiness, SourceId};

@@ -17,26 +17,19 @@
 //! # Read next
 //! `receive.rs`: how it reads.
 
-use super::budget::{go_on, relieve};
 use super::conn::Conn;
 use super::cork::Cork;
 use super::deadline::{arm, check_deadlines, needs_arming};
-use super::event::{Event, Reason};
+use super::event::Reason;
+use super::handler::{HandlerFn, LINK_GONE, LOOK, LOOK_AND_READ, NUDGE};
 use super::receive::{deliver, receive};
-use super::settle::{begins_to_linger, ends_with_peer, owes_drained, settle};
+use super::relief::go_on;
+use super::settle::{
+    begins_to_linger, ends_with_peer, flush, keep_to_budget, owes_drained, settle,
+};
 use super::states::{Receiving, Sending, fact};
-use crate::reactor::{Context, RawId, Readiness, SourceId};
+use crate::reactor::{Context, Readiness, SourceId};
 
-/// The readiness with which a connection resumes itself to reach `settle`.
-pub(super) const LOOK: Readiness = Readiness::WRITABLE;
-/// A message: read first, until the kernel has no more, since an edge may have been missed. It goes
-/// on after a short read, as when the peer has closed.
-pub(super) const LOOK_AND_READ: Readiness = Readiness::MESSAGES[0];
-/// A message: the handler has more to do with input that it left. It gets `Data` with the backlog,
-/// even if that is empty.
-pub(super) const NUDGE: Readiness = Readiness::MESSAGES[1];
-/// A message to an end of a link: the link has gone.
-pub(super) const LINK_GONE: Readiness = Readiness::MESSAGES[2];
 /// The readiness for which a connection is read.
 const READS: Readiness =
     Readiness::READABLE.with(Readiness::READ_CLOSED).with(Readiness::ERROR).with(LOOK_AND_READ);
@@ -171,111 +164,5 @@ fn keep_flushed<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>, sent: 
     }
     if !sent || reactor[id].backlog.is_some() {
         keep_to_budget(reactor, id);
-    }
-}
-
-/// Sends as much as the kernel takes, and notes when bytes went and came. Returns true if nothing
-/// is left, `None` if the connection has gone. If a limit needs the time, the clock is read again:
-/// callbacks may have taken long since the turn's `now`, and so no limit is up early.
-#[inline]
-pub(super) fn flush<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> Option<bool> {
-    let hears = reactor.get(id)?.seat.hears();
-    let now = if hears { Some(reactor.stamp()) } else { None };
-    let conn = reactor.get_mut(id)?;
-    let sent = conn.flush(now);
-    if !sent && conn.waits_unnoted() {
-        let now = reactor.stamp();
-        reactor[id].note_unsent(Some(now));
-    }
-    Some(sent)
-}
-
-/// Counts the bytes that stay with the connection, and closes the largest if the budget is full.
-#[cold]
-pub(super) fn keep_to_budget<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
-    let conn = &mut reactor[id];
-    match &conn.outbox {
-        Some(outbox) if outbox.lent => conn.keep_outbox(),
-        _ => conn.account(),
-    }
-    relieve(reactor, id);
-}
-
-/// A connection's handler.
-pub(super) trait HandlerFn<S> {
-    /// True if it gets `Eof` also for an input that was cut, and checks which it was.
-    const HEARS_CUTS: bool = false;
-
-    /// Calls it. It may do anything to anything.
-    fn call(
-        &mut self,
-        reactor: &mut Context<S>,
-        state: &mut S,
-        id: SourceId<Conn>,
-        event: Event<'_>,
-    );
-}
-
-impl<S, F: FnMut(&mut Context<S>, &mut S, SourceId<Conn>, Event<'_>)> HandlerFn<S> for F {
-    #[inline]
-    fn call(
-        &mut self,
-        reactor: &mut Context<S>,
-        state: &mut S,
-        id: SourceId<Conn>,
-        event: Event<'_>,
-    ) {
-        self(reactor, state, id, event);
-    }
-}
-
-/// A handler of this library: it asks [`Conn::is_cut`] how the input has ended.
-pub(super) struct HearsCuts<F>(pub(super) F);
-
-impl<S, F: HandlerFn<S>> HandlerFn<S> for HearsCuts<F> {
-    const HEARS_CUTS: bool = true;
-
-    #[inline]
-    fn call(
-        &mut self,
-        reactor: &mut Context<S>,
-        state: &mut S,
-        id: SourceId<Conn>,
-        event: Event<'_>,
-    ) {
-        self.0.call(reactor, state, id, event);
-    }
-}
-
-/// Calls the handler with the loop's cork in place of an empty outbox.
-#[inline]
-pub(super) fn call<S: 'static>(
-    reactor: &mut Context<S>,
-    state: &mut S,
-    id: SourceId<Conn>,
-    event: Event<'_>,
-    handler: &mut impl HandlerFn<S>,
-) {
-    let cork = Cork::lend();
-    let conn = &mut reactor[id];
-    if conn.outbox.is_none() {
-        conn.outbox = Some(cork);
-    } else {
-        Cork::give_back(cork);
-    }
-    let lent = Lent(reactor, id.raw());
-    handler.call(lent.0, state, id, event);
-}
-
-/// The loop, lent to a handler. If the handler panics, its source is called again, since no edge
-/// will come for the work that was left.
-pub(super) struct Lent<'a, S: 'static>(pub(super) &'a mut Context<S>, pub(super) RawId);
-
-impl<S: 'static> Drop for Lent<'_, S> {
-    #[inline]
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.send(self.1, Readiness::READABLE | LOOK_AND_READ);
-        }
     }
 }

@@ -1,29 +1,27 @@
-//! The events of a connection, and the handler that gets them.
+//! The events of a connection, and the results of a write.
 //!
 //! Knows ids and codec errors; never mentions a socket.
 //!
 //! # Read next
-//! `stream.rs`: how a connection comes into the loop.
+//! `handler.rs`: the handler that gets them.
 
 use std::fmt;
 use std::io;
 
 use super::codec::FrameError;
-use super::conn::Conn;
-use crate::reactor::{Context, SourceId};
 
 /// An event that a connection delivers to its handler.
 #[derive(Debug)]
 pub enum Event<'a> {
     /// Bytes have arrived. The slice is the loop's own buffer: copy the bytes to keep, or give them
-    /// back with [`Conn::unread`].
+    /// back with [`Conn::unread`](super::Conn::unread).
     Data(&'a [u8]),
     /// There is room again, after a write returned `AboveHigh` or `Refused`.
     Drained,
     /// The peer has finished writing. Unless [`Limits::half_open`](super::Limits::half_open) says
     /// otherwise, the connection is closed when this event returns and the unsent bytes were sent.
     Eof,
-    /// The connection is gone and its id stale. The last event. In it, [`lost`](SourceId::lost)
+    /// The connection is gone and its id stale. The last event. In it, [`lost`](crate::SourceId::lost)
     /// still returns how many of the accepted bytes were never sent.
     Closed(Reason),
 }
@@ -34,7 +32,7 @@ pub enum Event<'a> {
 pub enum Reason {
     /// In order: all was sent, and the peer closed or its time to do so was up.
     Finished,
-    /// [`Conn::abort`].
+    /// [`Conn::abort`](super::Conn::abort).
     Aborted,
     /// The peer reset it, or was gone when written to.
     Reset,
@@ -106,46 +104,5 @@ impl Pressure {
     /// Returns true if the bytes were taken: `Below` or `AboveHigh`.
     pub fn is_taken(self) -> bool {
         matches!(self, Pressure::Below | Pressure::AboveHigh)
-    }
-}
-
-/// A connection's handler as a struct; a closure over [`Event`] does the same.
-///
-/// ```no_run
-/// use waterwheel::{Context, Reactor, SourceId, net::{Conn, Handler, tcp}};
-///
-/// struct Counter { bytes: usize }
-///
-/// impl Handler<()> for Counter {
-///     fn data(&mut self, _: &mut Context<()>, _: &mut (), _: SourceId<Conn>, bytes: &[u8]) {
-///         self.bytes += bytes.len();
-///     }
-/// }
-///
-/// let mut reactor = Reactor::new()?;
-/// tcp::listen(&mut reactor, "127.0.0.1:0", |reactor, _, incoming| {
-///     incoming.open_with(reactor, Counter { bytes: 0 });
-/// })?;
-/// # Ok::<(), std::io::Error>(())
-/// ```
-#[allow(unused_variables)] // The defaults ignore their arguments.
-pub trait Handler<S>: 'static {
-    /// [`Event::Data`].
-    fn data(&mut self, reactor: &mut Context<S>, state: &mut S, conn: SourceId<Conn>, bytes: &[u8]);
-
-    /// [`Event::Drained`].
-    fn drained(&mut self, reactor: &mut Context<S>, state: &mut S, conn: SourceId<Conn>) {}
-
-    /// [`Event::Eof`].
-    fn eof(&mut self, reactor: &mut Context<S>, state: &mut S, conn: SourceId<Conn>) {}
-
-    /// [`Event::Closed`].
-    fn closed(
-        &mut self,
-        reactor: &mut Context<S>,
-        state: &mut S,
-        conn: SourceId<Conn>,
-        why: Reason,
-    ) {
     }
 }

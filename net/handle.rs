@@ -178,7 +178,7 @@ impl SourceId<Conn> {
     pub fn peer_cred<S: 'static>(
         self,
         reactor: &Context<S>,
-    ) -> io::Result<super::unix::Credentials> {
+    ) -> io::Result<super::cred::Credentials> {
         reactor.get(self).ok_or_else(gone)?.peer_cred()
     }
 

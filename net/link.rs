@@ -36,12 +36,11 @@ use std::mem;
 use std::time::{Duration, Instant};
 
 use super::conn::Conn;
-use super::drive::LINK_GONE;
 use super::event::{Event, Pressure, Reason};
+use super::handler::LINK_GONE;
 use super::limits::Limits;
 use super::states::{Receiving, Sending};
 use super::stream::Stream;
-use super::tap::Side;
 use crate::reactor::{Context, Options, Readiness, Resumer, SourceId};
 
 /// Two connections that pass on to each other all that they receive; made by [`link`]. Removing its
@@ -75,6 +74,29 @@ impl Drop for Ends {
         for end in self.ids.iter().flatten() {
             self.resumer.send(*end, LINK_GONE);
         }
+    }
+}
+
+/// One side of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The side that was given first.
+    A,
+    /// The other.
+    B,
+}
+
+impl Side {
+    /// The side opposite.
+    pub fn other(self) -> Side {
+        match self {
+            Side::A => Side::B,
+            Side::B => Side::A,
+        }
+    }
+
+    pub(super) fn of(index: usize) -> Side {
+        if index == 0 { Side::A } else { Side::B }
     }
 }
 

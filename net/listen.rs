@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 
 use socket2::{SockRef, Type};
 
-use super::address::ToAddresses;
+use super::address::{ToAddresses, named};
 use super::limits::Limits;
 
 /// Sets up a listener: [`tcp::Listen`](super::tcp::Listen) has an example. The options of one kind
@@ -71,11 +71,6 @@ impl<K> Listen<K> {
         self.backlog = i32::try_from(connections).unwrap_or(i32::MAX);
         self
     }
-}
-
-/// An error that names the address.
-pub(super) fn named(addr: impl fmt::Display, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{addr}: {error}"))
 }
 
 /// Binds the first of the addresses that can be bound, as std does. The error names each of them,

@@ -36,6 +36,8 @@ mod codec;
 mod conn;
 mod connect;
 mod cork;
+#[cfg(all(unix, feature = "peer-cred"))]
+mod cred;
 mod datagram;
 mod deadline;
 #[cfg(unix)]
@@ -45,7 +47,9 @@ mod drive;
 mod event;
 #[cfg(unix)]
 mod fd;
+mod framed;
 mod handle;
+mod handler;
 mod invariants;
 mod limits;
 mod link;
@@ -55,16 +59,18 @@ mod outbox;
 mod race;
 mod rate;
 mod receive;
+mod relief;
 mod scarce;
 mod seat;
 mod settle;
 pub mod sim;
-#[cfg(unix)]
 mod states;
+#[cfg(unix)]
 mod stdio;
 mod stream;
 mod tap;
 pub mod tcp;
+mod throttle;
 mod transport;
 pub mod udp;
 #[cfg(unix)]
@@ -74,21 +80,23 @@ mod wire;
 pub use accept::{Accept, Listener};
 pub use address::{HostPort, ToAddresses};
 pub use budget::{BufferBudget, WhenFull};
-pub use codec::{Codec, Frame, FrameError, Framed, LengthPrefix, Lines, framed};
+pub use codec::{Codec, Frame, FrameError, LengthPrefix, Lines};
 pub use conn::Conn;
 pub use connect::Connecting;
 pub use datagram::{Bind as BindDatagrams, Event as Datagram, Socket as DatagramSocket};
 pub use drain::{Drain, DrainReport, drain};
-pub use event::{Event, Handler, Pressure, Reason};
+pub use event::{Event, Pressure, Reason};
 #[cfg(unix)]
 pub use fd::Fd;
+pub use framed::{Framed, framed};
+pub use handler::Handler;
 pub use limits::{Limits, READ_BYTES_PER_TURN_TOTAL};
-pub use link::{Link, LinkEnd, LinkReport, link};
+pub use link::{Link, LinkEnd, LinkReport, Side, link};
 pub use listen::Listen;
 pub use race::{ADDRESSES_MAX, Race};
 pub use rate::Rate;
 #[cfg(unix)]
 pub use stdio::{stderr, stdin, stdio, stdout};
 pub use stream::Stream;
-pub use tap::{Passing, Side, Tap, link_with};
+pub use tap::{Passing, Tap, link_with};
 pub use transport::Transport;

@@ -19,9 +19,17 @@ use crate::timers::Stamp;
 
 /// From this many bytes on, a write does not wait for the callback's end: one more system call
 /// costs less than copying so much.
-pub(super) const WRITE_THROUGH_BYTES: usize = 16 * 1024;
+const WRITE_THROUGH_BYTES: usize = 16 * 1024;
 
 impl Conn {
+    /// Sends all of the bytes, or none. They collect, and leave in one system call: when this
+    /// connection's own callback returns, else before the loop next waits. From 16 KiB unsent on
+    /// they are offered to the kernel at once.
+    #[inline]
+    pub fn write(&mut self, bytes: &[u8]) -> Pressure {
+        self.put(bytes, WRITE_THROUGH_BYTES)
+    }
+
     /// Takes all of the bytes or none. From `through` unsent bytes on, offers them to the kernel.
     #[inline]
     pub fn put(&mut self, bytes: &[u8], through: usize) -> Pressure {

@@ -1,7 +1,6 @@
 //! How fast: a token bucket, for one connection or shared by several.
 //!
-//! Knows ticks and bytes, and at the end of the file a connection that waits; never mentions a
-//! socket.
+//! Knows ticks and bytes; the connection that waits is in `throttle.rs`.
 //!
 //! The bucket fills at the rate, to the burst and no further; bytes read or written are taken out
 //! of it. Its level counts thousandths of a byte: a tick (1 ms) is then worth exactly as many of
@@ -22,14 +21,11 @@
 //! connection has gone, leaves its bytes for the next.
 //!
 //! # Read next
-//! `drain.rs`: how a server ends.
+//! `throttle.rs`: a connection that waits for a rate.
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
 
-use super::conn::{Conn, SOON};
-use super::states::{Receiving, fact};
 use crate::reactor::Context;
 use crate::timers::{Stamp, Tick};
 
@@ -40,8 +36,6 @@ const IN_TURN: u64 = 200;
 /// The smallest burst is this part of a second's worth. The loop wakes by ticks, a tick late at
 /// times; a bucket that is full before then loses income.
 const BURST_MIN: u64 = 50;
-/// After so long a connection that waits checks if the rate was changed.
-pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A limit on bytes per second. Clones share it: in the [`Limits`](super::Limits) of a listener it
 /// is the rate of all its connections together, in those of one connection its own.
@@ -138,7 +132,7 @@ impl Rate {
 
     /// How many of `want` bytes may pass now, or the tick at which to ask again. `due` is that tick
     /// for a connection that waits.
-    fn ask(&self, now: Stamp, due: Option<Tick>, want: usize) -> Result<usize, Tick> {
+    pub(super) fn ask(&self, now: Stamp, due: Option<Tick>, want: usize) -> Result<usize, Tick> {
         let tick = self.fill(now);
         // Promises reach as far as `promised`: one beyond that was broken.
         let promised = Tick::new(self.0.promised.get().div_ceil(1000));
@@ -185,84 +179,5 @@ impl Rate {
         let wait = missing.saturating_mul(1000).div_ceil(rate).max(1);
         self.0.promised.set(from.saturating_add(wait));
         Tick::new(self.0.promised.get().div_ceil(1000))
-    }
-}
-
-/// A connection's side of it.
-impl Conn {
-    /// The ticks until which a rate delays reading, and sending. Reading also while it is paused.
-    pub(super) fn throttled_until(&self) -> (Option<Tick>, Option<Tick>) {
-        self.rare.as_ref().map_or((None, None), |rare| (rare.reads_at, rare.writes_at))
-    }
-
-    /// Returns true while a rate delays sending.
-    pub(super) fn is_write_throttled(&self) -> bool {
-        self.throttled_until().1.is_some()
-    }
-
-    /// The rates may have changed, so a connection that was delayed asks again.
-    pub(super) fn forget_rates(&mut self) {
-        if self.receiving == Receiving::Throttled {
-            self.receiving = Receiving::Resuming;
-        }
-        let Some(rare) = &mut self.rare else { return };
-        rare.reads_at = None;
-        if rare.writes_at.take().is_some()
-            && let Some(outbox) = &mut self.outbox
-        {
-            outbox.since = None; // The wait for the peer begins now.
-        }
-    }
-
-    /// How many bytes may be read now, at most `room`. `None` while the rate delays it: the
-    /// deadline calls again.
-    pub(super) fn may_read(&mut self, now: Stamp, room: usize) -> Option<usize> {
-        let Some(rate) = &self.seat.read_rate else { return Some(room) };
-        if self.was_closed() || self.sending.has_failed() {
-            return Some(room); // It ends soon, and its end may be behind this input.
-        }
-        let due = self.throttled_until().0;
-        let granted = rate.ask(now, due, room);
-        if due.is_some() || granted.is_err() {
-            self.rare().reads_at = granted.err();
-        }
-        match granted {
-            Ok(_) if due.is_some() => {
-                if self.receiving == Receiving::Throttled {
-                    self.receiving = Receiving::Open;
-                }
-                (self.progress, self.heard) = (SOON, SOON);
-            }
-            Ok(_) => {}
-            Err(_) => {
-                if self.receiving == Receiving::Open {
-                    self.receiving = Receiving::Throttled;
-                }
-                self.facts &= !fact::ARMED;
-            }
-        }
-        granted.ok()
-    }
-
-    /// How many bytes may be sent now; `None` as for [`may_read`](Conn::may_read).
-    pub(super) fn may_send(&mut self, now: Option<Stamp>) -> Option<usize> {
-        let Some(rate) = &self.seat.write_rate else { return Some(usize::MAX) };
-        let now = now?; // A rate needs the time, so it is there.
-        let due = self.throttled_until().1;
-        let granted = rate.ask(now, due, self.unsent());
-        if due.is_some() || granted.is_err() {
-            self.rare().writes_at = granted.err();
-        }
-        match granted {
-            Ok(_) if due.is_some() => {
-                self.heard = Some(now);
-                if let Some(outbox) = &mut self.outbox {
-                    outbox.since = Some(now);
-                }
-            }
-            Ok(_) => {}
-            Err(_) => self.facts &= !fact::ARMED,
-        }
-        granted.ok()
     }
 }

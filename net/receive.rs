@@ -7,10 +7,10 @@
 
 use std::io;
 
-use super::budget::await_budget;
 use super::conn::{Backlog, Conn, SOON};
-use super::drive::{HandlerFn, LOOK_AND_READ, call};
 use super::event::{Event, Reason};
+use super::handler::{HandlerFn, LOOK_AND_READ, call};
+use super::relief::await_budget;
 use super::states::{Receiving, Sending, fact};
 use crate::reactor::{Context, Readiness, SCRATCH_BYTES, SourceId};
 use crate::timers::Stamp;
@@ -285,7 +285,7 @@ fn end_of_input<S: 'static, H: HandlerFn<S>>(
 }
 
 /// The backlog of a finished stream: shown to `Eof`, and gone after it, even if that panics. Bytes
-/// that the handler gave back wait for a [`NUDGE`](super::drive::NUDGE).
+/// that the handler gave back wait for a [`NUDGE`](super::handler::NUDGE).
 struct Shown<'a, S: 'static>(&'a mut Context<S>, SourceId<Conn>);
 
 impl<S: 'static> Drop for Shown<'_, S> {

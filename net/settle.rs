@@ -19,12 +19,13 @@
 use std::io;
 use std::mem;
 
-use super::budget::{BufferBudget, await_budget, forget_budget, go_on};
+use super::budget::BufferBudget;
 use super::conn::Conn;
 use super::cork::Cork;
 use super::deadline::{arm, needs_arming};
-use super::drive::{HandlerFn, LOOK, LOOK_AND_READ, NUDGE, call, flush, keep_to_budget};
 use super::event::{Event, Reason};
+use super::handler::{HandlerFn, LOOK, LOOK_AND_READ, NUDGE, call};
+use super::relief::{await_budget, forget_budget, go_on, relieve};
 use super::states::{Closing, Receiving, Sending, fact};
 use super::transport::Carrier;
 use crate::reactor::{Context, SourceId};
@@ -242,4 +243,31 @@ pub(super) fn owes_drained(conn: &Conn) -> bool {
 
 pub(super) fn begins_to_linger(conn: &Conn) -> bool {
     conn.closing == Closing::Asked
+}
+
+/// Sends as much as the kernel takes, and notes when bytes went and came. Returns true if nothing
+/// is left, `None` if the connection has gone. If a limit needs the time, the clock is read again:
+/// callbacks may have taken long since the turn's `now`, and so no limit is up early.
+#[inline]
+pub(super) fn flush<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> Option<bool> {
+    let hears = reactor.get(id)?.seat.hears();
+    let now = if hears { Some(reactor.stamp()) } else { None };
+    let conn = reactor.get_mut(id)?;
+    let sent = conn.flush(now);
+    if !sent && conn.waits_unnoted() {
+        let now = reactor.stamp();
+        reactor[id].note_unsent(Some(now));
+    }
+    Some(sent)
+}
+
+/// Counts the bytes that stay with the connection, and closes the largest if the budget is full.
+#[cold]
+pub(super) fn keep_to_budget<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
+    let conn = &mut reactor[id];
+    match &conn.outbox {
+        Some(outbox) if outbox.lent => conn.keep_outbox(),
+        _ => conn.account(),
+    }
+    relieve(reactor, id);
 }

@@ -11,8 +11,9 @@ use socket2::SockRef;
 
 use super::conn::{Conn, Rare};
 use super::deadline::arm;
-use super::drive::{HandlerFn, HearsCuts, NUDGE, drive};
-use super::event::{Event, Handler, Pressure};
+use super::drive::drive;
+use super::event::{Event, Pressure};
+use super::handler::{Handler, HandlerFn, HearsCuts, NUDGE};
 use super::limits::Limits;
 use super::seat::Seat;
 use super::states::{Closing, Receiving, Sending, fact};
@@ -71,7 +72,7 @@ impl Stream {
     /// # Errors
     /// As there.
     #[cfg(all(unix, feature = "peer-cred"))]
-    pub fn peer_cred(&self) -> std::io::Result<super::unix::Credentials> {
+    pub fn peer_cred(&self) -> std::io::Result<super::cred::Credentials> {
         self.conn.peer_cred()
     }
 

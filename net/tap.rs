@@ -35,32 +35,9 @@ use std::rc::Rc;
 
 use super::conn::Conn;
 use super::event::{Event, Pressure, Reason};
-use super::link::{self, Link, LinkReport};
+use super::link::{self, Link, LinkReport, Side};
 use super::stream::Stream;
 use crate::reactor::{Context, SourceId};
-
-/// One side of a link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Side {
-    /// The side that was given first.
-    A,
-    /// The other.
-    B,
-}
-
-impl Side {
-    /// The side opposite.
-    pub fn other(self) -> Side {
-        match self {
-            Side::A => Side::B,
-            Side::B => Side::A,
-        }
-    }
-
-    fn of(index: usize) -> Side {
-        if index == 0 { Side::A } else { Side::B }
-    }
-}
 
 /// Something that is to pass a link.
 #[derive(Clone, Copy, Debug)]

@@ -105,7 +105,7 @@ pub trait Transport: Source + fmt::Debug + Any {
     /// # Errors
     /// `Unsupported` where it does not.
     #[cfg(all(unix, feature = "peer-cred"))]
-    fn peer_cred(&self) -> io::Result<super::unix::Credentials> {
+    fn peer_cred(&self) -> io::Result<super::cred::Credentials> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
@@ -345,7 +345,7 @@ impl Carrier {
     /// # Errors
     /// As there.
     #[cfg(all(unix, feature = "peer-cred"))]
-    pub fn peer_cred(&self) -> io::Result<super::unix::Credentials> {
+    pub fn peer_cred(&self) -> io::Result<super::cred::Credentials> {
         match self {
             Carrier::Tcp(stream) => Transport::peer_cred(stream),
             Carrier::Other(other) => other.peer_cred(),

@@ -31,9 +31,10 @@ use mio::net::UdpSocket;
 use socket2::{Domain, Protocol, SockRef, Type};
 
 use super::address::ToAddresses;
+use super::address::named;
 use super::datagram::{self, Carrier};
 use super::event::Pressure;
-use super::listen::{self, Family, bind_first, named};
+use super::listen::{self, Family, bind_first};
 use super::transport::registers_by;
 use crate::reactor::{Context, SourceId};
 

@@ -10,15 +10,14 @@
 //! `listen.rs`: where an attempt to connect arrives.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 
 use super::Traffic;
 use super::faults::{Dice, Faults};
-use super::listen::Queue;
-use crate::net::wire::{Carrier, Parcel, Wire};
+use crate::net::wire::{Carrier, End, Parcel, Wire};
 use crate::reactor::{Context, RawId, Readiness, Resumer, SourceId};
 use crate::timers::Tick;
 
@@ -212,5 +211,37 @@ impl fmt::Debug for Ether {
             .field("under_way", &(state.outgoing.len() + state.flights.len()))
             .field("traffic", &state.traffic)
             .finish_non_exhaustive()
+    }
+}
+
+/// The connections that wait to be accepted, and the source to wake for them.
+#[derive(Debug)]
+pub(super) struct Queue {
+    pub(super) id: Option<RawId>,
+    pub(super) ends: VecDeque<End>,
+    pub(super) backlog: usize,
+}
+
+impl Ether {
+    /// An attempt to connect has arrived.
+    fn knock(&self, wire: &Rc<Wire>, addr: SocketAddr) -> Option<(RawId, Readiness)> {
+        let queue = self.state.borrow().listeners.get(&addr).and_then(|queue| queue.upgrade());
+        let Some(queue) = queue else {
+            self.state.borrow_mut().traffic.refused += 1;
+            self.carry(wire, 0, Parcel::Refused);
+            return None;
+        };
+        let queue = &mut *queue.borrow_mut();
+        if queue.ends.len() >= queue.backlog {
+            self.state.borrow_mut().traffic.lost += 1;
+            return None;
+        }
+        queue.ends.push_back(wire.end(1));
+        self.carry(wire, 0, Parcel::Opened);
+        queue.id.map(|id| (id, Readiness::READABLE))
+    }
+
+    pub(super) fn resume(&self, id: RawId) {
+        self.resumer().resume(id, Readiness::READABLE);
     }
 }

@@ -16,12 +16,12 @@ use mio::event::Source;
 use mio::{Registry, Token};
 
 use super::Network;
-use super::ether::Ether;
+use super::ether::{Ether, Queue};
 use crate::net::accept::{self, Accept, Acceptor};
 use crate::net::seat::Seat;
 use crate::net::stream::Stream;
-use crate::net::wire::{Carrier, End, Parcel, Wire};
-use crate::reactor::{Context, Interest, RawId, Readiness, SourceId};
+use crate::net::wire::End;
+use crate::reactor::{Context, Interest, RawId, SourceId};
 
 /// A listener at an address of a simulated network. Remove its source to stop; connections that
 /// wait to be accepted are reset.
@@ -98,14 +98,6 @@ pub struct SimAcceptor {
     queue: Rc<RefCell<Queue>>,
 }
 
-/// The connections that wait to be accepted, and the source to wake for them.
-#[derive(Debug)]
-pub(super) struct Queue {
-    id: Option<RawId>,
-    ends: VecDeque<End>,
-    backlog: usize,
-}
-
 impl Listener {
     /// Where it listens, with the port that was chosen if it asked for port 0.
     pub fn local_addr(&self) -> SocketAddr {
@@ -129,30 +121,6 @@ impl Acceptor for SimAcceptor {
 impl fmt::Debug for SimAcceptor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SimAcceptor").field("addr", &self.addr).finish_non_exhaustive()
-    }
-}
-
-impl Ether {
-    /// An attempt to connect has arrived.
-    pub(super) fn knock(&self, wire: &Rc<Wire>, addr: SocketAddr) -> Option<(RawId, Readiness)> {
-        let queue = self.state.borrow().listeners.get(&addr).and_then(|queue| queue.upgrade());
-        let Some(queue) = queue else {
-            self.state.borrow_mut().traffic.refused += 1;
-            self.carry(wire, 0, Parcel::Refused);
-            return None;
-        };
-        let queue = &mut *queue.borrow_mut();
-        if queue.ends.len() >= queue.backlog {
-            self.state.borrow_mut().traffic.lost += 1;
-            return None;
-        }
-        queue.ends.push_back(wire.end(1));
-        self.carry(wire, 0, Parcel::Opened);
-        queue.id.map(|id| (id, Readiness::READABLE))
-    }
-
-    fn resume(&self, id: RawId) {
-        self.resumer().resume(id, Readiness::READABLE);
     }
 }
 

@@ -10,8 +10,8 @@ use mio::net::{TcpListener, TcpStream};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::net::accept::{self, Accept, Acceptor};
-use crate::net::address::ToAddresses;
-use crate::net::listen::{self, Family, bind_first, named};
+use crate::net::address::{ToAddresses, named};
+use crate::net::listen::{self, Family, bind_first};
 use crate::net::seat::Seat;
 use crate::net::stream::Stream;
 use crate::net::transport::registers_by;

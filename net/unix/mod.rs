@@ -16,16 +16,14 @@
 
 mod address;
 mod connect;
-#[cfg(feature = "peer-cred")]
-mod cred;
 pub mod datagram;
 mod file;
 mod listen;
 mod stream;
 
 pub use super::accept::Accept;
+#[cfg(feature = "peer-cred")]
+pub use super::cred::Credentials;
 pub use address::{Address, ToAddress};
 pub use connect::{Connecting, connect};
-#[cfg(feature = "peer-cred")]
-pub use cred::Credentials;
 pub use listen::{Listen, Listener, Options, listen};

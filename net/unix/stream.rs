@@ -35,6 +35,6 @@ impl Transport for UnixStream {
 
     #[cfg(feature = "peer-cred")]
     fn peer_cred(&self) -> io::Result<super::Credentials> {
-        super::cred::of(self)
+        crate::net::cred::of(self)
     }
 }

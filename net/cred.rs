@@ -19,14 +19,14 @@ pub struct Credentials {
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
-pub(super) fn of(stream: &UnixStream) -> io::Result<Credentials> {
+pub(in crate::net) fn of(stream: &UnixStream) -> io::Result<Credentials> {
     let peer = nix::sys::socket::getsockopt(stream, nix::sys::socket::sockopt::PeerCredentials)?;
     let pid = u32::try_from(peer.pid()).ok().filter(|pid| *pid != 0);
     Ok(Credentials { pid, uid: peer.uid(), gid: peer.gid() })
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub(super) fn of(stream: &UnixStream) -> io::Result<Credentials> {
+pub(in crate::net) fn of(stream: &UnixStream) -> io::Result<Credentials> {
     let (uid, gid) = nix::unistd::getpeereid(stream)?;
     Ok(Credentials { pid: None, uid: uid.as_raw(), gid: gid.as_raw() })
 }
