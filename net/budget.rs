@@ -48,7 +48,7 @@ use crate::reactor::{Charge, Context, SourceId, Total};
 /// 256 MiB: 64 connections that each have a full outbox of 4 MiB.
 pub(super) const LISTENER_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Turns until a connection that was closed from outside its callback has got `Closed`, and its
-/// handler is dropped with all that it holds.
+/// handler is dropped with everything in it.
 const TURNS_TO_GO: u64 = 3;
 /// Unused capacity of an outbox that is not worth giving back.
 const SLACK_BYTES: usize = 16 * 1024;
@@ -116,7 +116,7 @@ impl BufferBudget {
         }))
     }
 
-    /// Chooses what happens when it is nearly used up, for all that share it. `CloseLargest`.
+    /// Sets the reaction when it is nearly used up, for all that share it. Default: `CloseLargest`.
     pub fn when_full(self, what: WhenFull) -> BufferBudget {
         self.0.when_full.set(what);
         self
@@ -242,8 +242,8 @@ pub(super) fn go_on<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
     }
 }
 
-/// Ends the connection's wait for budget. Returns true if it waited. One that ends must leave the
-/// list of those that wait, which would grow as long as the budget is tight.
+/// Ends the connection's wait for budget. Returns true if it waited. A connection that ends must
+/// leave the list of those that wait, or the list would grow as long as the budget is tight.
 #[inline]
 pub(super) fn forget_budget<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> bool {
     let budget = reactor.get(id).and_then(|conn| conn.seat.buffers.as_ref());

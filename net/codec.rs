@@ -6,7 +6,7 @@
 //!
 //! TCP keeps the order of bytes and nothing else: two writes may arrive as one read, one write as
 //! twenty. The two ends must agree where a message ends, and these are the two usual ways. Each has
-//! a maximum, because a peer that never ends its line must not get all our memory.
+//! a maximum, because a peer that never ends its line must not use up our memory.
 //!
 //! # Read next
 //! `link.rs`: two connections joined.
@@ -87,8 +87,8 @@ pub trait Codec: 'static {
     fn encode(&self, payload: &[u8], out: &mut Vec<u8>) -> Result<(), FrameError>;
 }
 
-/// Lines, ended by `\n` or `\r\n`; they may contain any other bytes. The last line of a stream need
-/// not be ended.
+/// Lines, ended by `\n` or `\r\n`; they may contain any other bytes. The last line of a stream may
+/// have no end.
 #[derive(Clone, Debug)]
 pub struct Lines {
     bytes_max: usize,
@@ -209,8 +209,8 @@ pub enum Framed<'a> {
 /// An incomplete frame stays in the connection's backlog, so frames longer than
 /// [`Limits::backlog_bytes_max`](super::Limits::backlog_bytes_max) (1 MiB) need that raised, too. A
 /// handler that deregisters its connection loses the bytes read behind the frame. That is right for
-/// a line that asks for TLS (`tls::Server::accept` has an example); where the next protocol may
-/// begin in the same read, handle [`Event::Data`] and decode there.
+/// a line that asks for TLS (`tls::Server::accept` has an example). If the next protocol may begin
+/// in the same read, handle [`Event::Data`] and decode there.
 ///
 /// ```no_run
 /// use waterwheel::{Reactor, net::{Framed, Lines, framed, tcp}};
