@@ -9,9 +9,9 @@
 //!       wrk -t1 -c64 http://127.0.0.1:8080/
 //! See:  the slow page come last, and nobody wait for it; a gigabyte counted in a few kilobytes of
 //!       memory; on Ctrl-C no new clients, and those that wait still get their answer; with
-//!       RUST_LOG=info, which requests it refuses, and why (`nc 127.0.0.1 8080`, and type).
+//!       RUST_LOG=info, each request that it refuses, and why (`nc 127.0.0.1 8080`, and type).
 //! Look: `slow`. The reply is a value: it is moved into a timer, and sent when that fires.
-//! Next: take what was counted into the state, and show it at `/total`; let `/count` refuse an
+//! Next: add each count to a total in the state, and show that at `/total`; let `/count` refuse an
 //!       upload by its `Content-Length`; a route that answers from a worker (`offload`).
 
 use std::time::Duration;

@@ -5,10 +5,10 @@
 //!       curl -N 127.0.0.1:8080/events       and, in another terminal,
 //!       curl -d 'hello from curl' 127.0.0.1:8080/say
 //! See:  all get it at once. Stop the server and start it again: the page finds it. Pause a
-//!       column, say something, resume it: the page says what it has seen, and gets the rest.
+//!       column, say something, resume it: the page names the last news it has, and gets the rest.
 //! Look: `catch_up` in live/reader.rs. A reader is a place in the history and not a queue, so a
 //!       slow one costs no memory. If the history has dropped some news meanwhile, the reader
-//!       learns how much it has missed.
+//!       gets the number of those that it has missed.
 //! Next: rooms (`/events/{room}`); names; ids that go on after a restart. A browser opens six
 //!       connections to a server, and each page takes two: what does the fourth page do?
 

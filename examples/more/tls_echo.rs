@@ -2,14 +2,14 @@
 //!
 //! Run:  cargo run --release --features tls --example tls_echo -- --save localhost.pem
 //! Then: openssl s_client -connect localhost:7443 -CAfile localhost.pem -quiet
-//!       and type; or, with the protocol that was agreed on, and who is there:
+//!       and type; or, to see the protocol that was agreed on, and the server's name:
 //!       openssl s_client -connect localhost:7443 -CAfile localhost.pem -brief -alpn echo
 //! See:  each line come back; and here, a line for each client: version, cipher, whether it goes
 //!       on from an earlier session, or why there was no handshake (`nc localhost 7443`, and type).
-//! Look: `serve`: a handshake takes a stream and answers with one. What follows is what `echo`
-//!       does, to the letter.
+//! Look: `serve`: a handshake takes a stream and gives back another one. The rest is exactly as
+//!       in `echo`.
 //! Next: ask clients for a certificate (`tls::Server::require_clients`); show another one for
-//!       another name (`host`); begin in the clear and let a line say STARTTLS
+//!       another name (`host`); begin without TLS and let a line `STARTTLS` begin it
 //!       (`vault` does).
 
 use waterwheel::net::{Conn, Event, Limits, Pressure, Stream, tcp};

@@ -1,16 +1,16 @@
-//! Chat in the browser: a page, and a WebSocket that it talks over.
+//! Chat in the browser: a page, and the WebSocket that it uses.
 //!
 //! Run:  cargo run --release --features ws --example wschat
 //! Then: open http://127.0.0.1:7001 in two windows, one as narrow as a phone, and type;
 //!       or, with Python's websockets: python3 -m websockets ws://127.0.0.1:7001/chat
 //!       and type {"text": "hello"}
-//! See:  who is there, who comes and goes. Stop the server and start it again: the pages come back
-//!       by themselves, under their names.
-//! Look: `tell`. What is said is made once, as JSON and as a frame, however many get it. The list
-//!       of members is sent once, to each who comes, and then only changes: if all got the whole
-//!       list each time, a thousand who come would cost gigabytes. A member who does not read is let
-//!       go when 4 MiB wait for him.
-//! Next: the last ten lines for each who comes; rooms by path; signed cookies for the names.
+//! See:  the members, and each one that comes or goes. Stop the server and start it again: the
+//! pages come back by themselves, under their names.
+//! Look: `tell`. A message is made once, as JSON and as a frame, for any number of members. The
+//! list of members is sent once, to each new one, and after that only changes: if all got the whole
+//! list each time, a thousand new members would cost gigabytes. A member that does not read is
+//! closed when 4 MiB wait for it. Next: the last ten lines for each new member; rooms by path;
+//! signed cookies for the names.
 
 use std::slice;
 
