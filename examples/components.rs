@@ -98,7 +98,7 @@ mod reaper {
     use std::collections::HashMap;
     use waterwheel::timers::Tick;
 
-    /// A handle, as the ids in it are: `Copy`, for the code that is to report what a client does.
+    /// A handle, `Copy` like the ids in it, for the code that reports the acts of a client.
     #[derive(Clone, Copy)]
     pub struct Reaper(SourceId<Watch>);
 

@@ -5,7 +5,7 @@
 //!       head -c 1000000 /dev/urandom > sent; nc -N 127.0.0.1 7002 < sent | cmp - sent
 //! See:  the echo of 7001, and a line for each connection that has ended.
 //! Look: `net::link`. It pauses the side that sends faster than the other reads, passes each FIN
-//!       on as a FIN, each reset as a reset. And `late`, which delays what passes (`--delay 200`).
+//!       on as a FIN, each reset as a reset. And `late`, which delays the bytes (`--delay 200`).
 //! Next: print what passes, or cut off clients that send too much; choose among upstreams, and
 //!       leave out for a while those that refuse; greet the upstream with the client's address (the
 //!       PROXY protocol) by `Stream::write`.

@@ -5,8 +5,8 @@
 //! See:  a client joins by its first line, and has left when it is silent for a minute (`--timeout
 //!       SECONDS`): nothing else shows it. End a client with ^C: the others learn it only then.
 //! Look: `Chat::heard`. A member is an address and a timer, and stays as long as its lines re-arm
-//!       the timer. There is no accept, no close, and no queue: a line without room is lost. Next:
-//!       number the lines and let clients ask for those that they missed; names; ask each new
+//!       the timer. There is no accept, no close, and no queue: a line without room is lost.
+//! Next: number the lines and let clients ask for those that they missed; names; ask each new
 //!       client to send a word back before it gets anything: senders' addresses may be false.
 
 use std::collections::HashMap;

@@ -9,8 +9,8 @@
 //!
 //! The only queues are the kernel's two buffers ([`Bind::receive_buffer_bytes`],
 //! [`Bind::send_buffer_bytes`]). A sender expects that a datagram may get lost, not that a queue in
-//! the loop sends it late. So a datagram for which there is no room is refused, and the caller, who
-//! knows its value, drops it or waits for `Writable`.
+//! the loop sends it late. So a datagram for which there is no room is refused, and the caller,
+//! which knows its value, drops it or waits for `Writable`.
 //!
 //! # Rules
 //! 1. Each datagram is delivered once and whole, empty ones too; one that is longer than

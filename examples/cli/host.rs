@@ -1,8 +1,8 @@
 //! The loop of an example, run by itself or by a host.
 //!
-//! A host is a program that has a loop of its own, as `embed.rs` has. Whatever an example does it
-//! must do as soon in one: with `WATERWHEEL_HOST=1` those that wait for others run so, and so do their
-//! tests.
+//! A host is a program that has a loop of its own, as `embed.rs` has. An example must do everything
+//! as soon in a host: with `WATERWHEEL_HOST=1` those that call `run` here do so in one, and their
+//! tests as well.
 
 use waterwheel::Reactor;
 

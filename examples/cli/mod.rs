@@ -1,4 +1,4 @@
-//! What the examples' `main`s share: arguments, `--help`, errors in one line, output that may end.
+//! The shared parts of the examples' `main`: arguments, `--help`, errors in one line, output.
 #![allow(dead_code)] // Each example uses its own part of it.
 
 use std::fmt::Display;

@@ -44,7 +44,7 @@ const SOURCE: &str = include_str!("http.rs");
 const BODY_BYTES_MAX: usize = 64 * 1024;
 /// How long those that wait for an answer may still wait when the server is to end.
 const DRAIN_GRACE: Duration = Duration::from_secs(30);
-/// The slowest that `/slow` will be: what waits is a timer and a reply, and somebody's memory.
+/// The longest wait of `/slow`: during it a timer and a reply take memory.
 const SLOW_MS_MAX: u64 = 60_000;
 
 fn main() {
@@ -99,7 +99,7 @@ fn echo(reactor: &mut Context<()>, _: &mut (), request: &Request<'_>, reply: Rep
     reply.send(reactor, answer);
 }
 
-/// Answers later. For a client that goes meanwhile the timer is cancelled, and the reply with it.
+/// Answers later. If the client goes before that, the timer is cancelled, and the reply with it.
 fn slow(reactor: &mut Context<()>, _: &mut (), request: &Request<'_>, reply: Reply) {
     let given = request.query_param("ms").and_then(|ms| ms.parse().ok());
     let ms = given.unwrap_or(1000).min(SLOW_MS_MAX);

@@ -43,13 +43,13 @@ Options:
   -h, --help      show this";
 
 const PAGE: &str = include_str!("live/index.html");
-/// Bytes that one may say at once. 1,000: a few sentences; with a history of 100, 100 KB.
+/// The most bytes of one message. 1,000: a few sentences; with a history of 100, 100 KB.
 const TEXT_BYTES_MAX: usize = 1000;
 /// How long a browser waits before it comes back.
 const COME_BACK: Duration = Duration::from_secs(1);
 
-/// Published when there is news. The news itself is in the history: who comes after this is
-/// published and before it is delivered misses nothing, and gets nothing twice.
+/// Published when there is news. The news itself is in the history: a reader that comes after this
+/// is published and before it is delivered misses nothing, and gets nothing twice.
 struct News;
 
 #[derive(Default)]
@@ -143,7 +143,7 @@ fn events(reactor: &mut Context<Live>, live: &mut Live, request: &Request<'_>, r
 }
 
 impl Live {
-    /// Ends what would not end by itself: streams, and polls that wait for news.
+    /// Ends all that would not end by itself: streams, and polls that wait for news.
     fn end(&mut self, reactor: &mut Context<Live>) {
         for (_, stream) in self.streams.drain() {
             stream.to.end(reactor);
@@ -153,8 +153,8 @@ impl Live {
         }
     }
 
-    /// A new reader's number and place. The reader says what it has seen in the address, or in a
-    /// header, as a browser does that has lost its event stream.
+    /// A new reader's number and place. The reader names the last news it has in the address, or in
+    /// a header, as a browser does that has lost its event stream.
     fn admit(&mut self, request: &Request<'_>) -> (u64, u64) {
         self.readers += 1;
         let heard = request.header("Last-Event-ID").map(Cow::from);
