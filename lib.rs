@@ -10,8 +10,8 @@
 //!   simulated network to test them in.
 //! * [`protocols`]: TLS, HTTP and WebSocket; `process`: children and signals. Each is a feature.
 //!
-//! The README has the first program, the examples and the order in which to read the sources. What
-//! the words mean is in the [`glossary`].
+//! The README has the first program, the examples and the order in which to read the sources. The
+//! [`glossary`] explains the words.
 //!
 //! # Components
 //! A part of a program that is to work in a `Reactor<S>` of any `S`, such as a cache, a statistics
@@ -24,7 +24,7 @@
 //! | its state is in | the program's state | the program's state | the loop |
 //! | the program sees it | as a field | as a field | by its id |
 //! | the same part twice | a lens for each | not possible | an id for each |
-//! | it goes | with the program's state | with the program's state | when it is removed |
+//! | it is dropped | with the program's state | with the program's state | when it is removed |
 //! | a use costs | nothing | nothing | a look-up by index |
 //!
 //! A lens suits a part whose numbers the program reads and writes. A source suits one that keeps
@@ -108,7 +108,7 @@
 //!
 //! # Errors in a callback
 //! A callback returns nothing, so `?` does not compile in one. It would hand the error to the loop,
-//! which cannot know what it means: close this connection, log a line, end the program? Write the
+//! which cannot know the reaction: close this connection, log a line, end the program? Write the
 //! work as a function that returns a `Result`, use `?` there, and decide in the callback, in one
 //! place. To end the program, keep the error in the state and [`stop`](Context::stop):
 //!
@@ -138,8 +138,8 @@
 //! # Ok::<(), io::Error>(())
 //! ```
 //!
-//! [Promises](patterns::Promise) are where `?` does go on: what `then` is given may return a
-//! `Result`, and an error is passed to the next `catch`.
+//! With [promises](patterns::Promise) `?` does work: the callback of `then` may return a `Result`,
+//! and an error is passed to the next `catch`.
 
 #[doc = include_str!("glossary.md")]
 pub mod glossary {}

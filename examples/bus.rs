@@ -2,8 +2,8 @@
 //!
 //! Run:  cargo run --release --example bus
 //! Then: nothing: it prints a line for each thing that happens
-//! See:  who gets an event first, and that mail, which nobody called, is sent, too; what
-//!       is published waits for the next turn, what is emitted is delivered inside the call.
+//! See:  the order in which departments get an event; mail is sent, although nobody calls it. A
+//!       published event waits for the next turn, an emitted one is delivered inside the call.
 //! Look: `open_shop`. Each department names events and no other department, so a new one is a new
 //!       function, and nothing else changes.
 //! Next: a department for returns; let stock refuse an order, by an event of its own; subscribe a
@@ -24,10 +24,10 @@ Takes three orders, and lets departments hear of them that do not know each othe
 Options:
   -h, --help      show this";
 
-/// The state: what is on the shelf.
+/// The state: the number of each item on the shelf.
 type Shelf = HashMap<&'static str, u32>;
 
-// What may happen. An event is any type at all; the sender does not know the listeners.
+// The events. An event may be of any type; the sender does not know the listeners.
 struct Placed {
     order: u32,
     item: &'static str,
@@ -60,7 +60,7 @@ fn run() -> std::io::Result<()> {
     Ok(())
 }
 
-/// Prints who says what, and in which turn of the loop.
+/// Prints a line of a department, and the turn of the loop.
 fn say(reactor: &Context<Shelf>, who: &str, what: impl std::fmt::Display) {
     cli::print(format_args!("turn {}  {who}: {what}", reactor.statistics().turns));
 }
@@ -93,7 +93,7 @@ fn mail(reactor: &mut Context<Shelf>) {
     });
 }
 
-/// Praises what is sold, until something is sold out.
+/// Praises the items that are sold, until one is sold out.
 fn advertising(reactor: &mut Context<Shelf>) {
     let ads = reactor.subscribe(|reactor, _, placed: &Placed| {
         say(reactor, "advertising", format_args!("{}s are all the rage!", placed.item));

@@ -1,12 +1,13 @@
-//! Chat: what one types, all the others see.
+//! Chat: a line that one client types goes to all the others.
 //!
 //! Run:  cargo run --release --example chat
 //! Then: nc 127.0.0.1 7001        in three terminals, and type in each: lines, /nick, /who, /quit
-//! See:  who joins, says what, leaves. A fourth that does not read, `nc 127.0.0.1 7001 | sleep 999`,
-//!       holds up nobody: it misses lines, and reads how many if it ever goes on.
-//! Look: `Member::tell`. One slow reader is all it takes to fill a server's memory, so its
-//!       case is decided here, once, for every line that is sent to anybody.
-//! Next: rooms; the last ten lines for each who joins; close those that are behind for a minute.
+//! See:  each line in the other terminals, and a note when a client joins or leaves. A fourth that
+//!       does not read, `nc 127.0.0.1 7001 | sleep 999`, delays no other: it misses lines, and if
+//!       it reads again it gets their number.
+//! Look: `Member::tell`. One slow reader is enough to fill a server's memory, so this function
+//!       decides about it, for every line to any client.
+//! Next: rooms; the last ten lines for each new client; close those that are behind for a minute.
 
 use std::mem;
 
@@ -26,13 +27,13 @@ vanished leaves: TCP's keep-alive asks every 15 s. All clients together may have
 Options:
   -h, --help      show this";
 
-/// The longest line, its end not counted. What a client sends before its line ends is memory.
+/// The longest line, without its end. The server has to keep a line in memory until it ends.
 const LINE_BYTES_MAX: usize = 1024;
 const NAME_BYTES_MAX: usize = 20;
-/// Names that /who is answered with: a word of 5 bytes is not to cost more than some 2 KB.
+/// The most names in the answer to /who: a request of 5 bytes must not cost more than about 2 KB.
 const WHO_MAX: usize = 100;
 
-/// In a `Vec`, and found by looking: each line that somebody says goes to all of them anyway.
+/// Members are in a `Vec` and found by a search: each line goes to all of them in any case.
 #[derive(Default)]
 struct Chat {
     members: Vec<Member>,
@@ -48,7 +49,7 @@ struct Member {
 
 impl Member {
     /// Sends a line, or counts it if the member is behind: too much is unsent already. A line for
-    /// one that has gone, or is being closed, reaches nobody, which is as well.
+    /// a member that has gone, or is being closed, reaches nobody, and that does no harm.
     fn tell(&mut self, reactor: &mut Context<Chat>, line: &str) {
         if let Some(missed) = &mut self.missed {
             *missed += 1;
@@ -93,12 +94,12 @@ fn hear(reactor: &mut Context<Chat>, chat: &mut Chat, conn: SourceId<Conn>, even
         Framed::Frame(line) => chat.heard(reactor, at, &printable(line)),
         Framed::Error(_) => chat.members[at].tell(reactor, "! that line is too long: good-bye\n"),
         Framed::Drained => chat.members[at].catch_up(reactor),
-        Framed::Eof => {} // `Closed` follows, as it does an error.
+        Framed::Eof => {} // `Closed` follows, as after an error.
         Framed::Closed(_) => chat.leave(reactor, at),
     }
 }
 
-/// Text without control characters: nobody is to move the others' cursors.
+/// Text without control characters, so that no client can move the cursors of others.
 fn printable(line: &[u8]) -> String {
     String::from_utf8_lossy(line).chars().filter(|char| !char.is_control()).collect()
 }
@@ -143,7 +144,7 @@ impl Chat {
     }
 
     fn rename(&mut self, reactor: &mut Context<Chat>, at: usize, name: &str) {
-        // The names of guests are ours to give.
+        // Only the server gives the names of guests.
         let is_name = name.chars().all(char::is_alphanumeric) && !name.starts_with("guest");
         let is_taken = self.members.iter().any(|member| member.name == name);
         if !is_name || is_taken || !(1..=NAME_BYTES_MAX).contains(&name.len()) {

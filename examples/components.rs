@@ -31,7 +31,7 @@ Options:
   --every MILLIS   how often to print what has happened (default: 10000)
   -h, --help       show this";
 
-/// The program's state. One part has its own in here.
+/// The program's state. One of the parts keeps its own state in it.
 #[derive(Default)]
 struct Server {
     tally: Tally,
@@ -98,7 +98,7 @@ mod reaper {
     use std::collections::HashMap;
     use waterwheel::timers::Tick;
 
-    /// A handle, as the ids in it are: `Copy`, for the code that is to report what a client does.
+    /// A handle, `Copy` like the ids in it, for the code that reports the acts of a client.
     #[derive(Clone, Copy)]
     pub struct Reaper(SourceId<Watch>);
 
@@ -122,7 +122,7 @@ mod reaper {
             let until = reactor.tick_after(reactor[self.0].patience);
             reactor[self.0].until.insert(conn, until);
             if reactor[self.0].until.len() == 1 {
-                reactor.set_deadline(self.0, Some(until)); // Else it is armed for another.
+                reactor.set_deadline(self.0, Some(until)); // Else it is armed for another client.
             }
         }
 
@@ -130,7 +130,7 @@ mod reaper {
             reactor[self.0].until.remove(&conn);
         }
 
-        /// How many connections there are, and how many it has closed.
+        /// The number of connections, and the number that it has closed.
         pub fn counts<S: 'static>(self, reactor: &Context<S>) -> (usize, u64) {
             (reactor[self.0].until.len(), reactor[self.0].reaped)
         }
@@ -148,7 +148,7 @@ mod reaper {
     }
 }
 
-/// Prints what has been counted, if that has changed. Its state is a field of the program's.
+/// Prints the counts, if they have changed. Its state is a field of the program's state.
 mod tally {
     use super::*;
     use waterwheel::reactor::Missed;

@@ -1,4 +1,4 @@
-//! Echo: whatever a client sends, it gets back.
+//! Echo: a client gets back everything that it sends.
 //!
 //! Run:  cargo run --release --example echo
 //! Then: nc 127.0.0.1 7001        and type; or, for a megabyte:
@@ -58,7 +58,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
     cli::run(&mut reactor, &mut ())
 }
 
-/// Sends bytes back. A client that does not read its echo is not read from either.
+/// Sends bytes back. While a client does not read its echo, nothing is read from it.
 fn echo(reactor: &mut Context<()>, conn: SourceId<Conn>, bytes: &[u8]) {
     match conn.write(reactor, bytes) {
         Pressure::Below => {}

@@ -82,8 +82,8 @@ fn host(reactor: &mut Reactor<Clients>) -> io::Result<()> {
     }
 }
 
-/// Reads what was typed, once, so as not to wait for more; false at the end. Not with `BufRead`: it
-/// might keep a second line for itself, and poll(2) would never report it.
+/// Reads the typed bytes, once, so that it does not wait for more; false at the end. Not with
+/// `BufRead`: it might keep a second line in its buffer, and poll(2) would never report that.
 fn read_lines(
     reactor: &mut Reactor<Clients>,
     clients: &Clients,
@@ -106,7 +106,7 @@ fn read_lines(
     Ok(true)
 }
 
-/// What the host does with a line; false to end. It may use the reactor as a callback does.
+/// Carries out a line; false to end. The host may use the reactor as a callback does.
 fn obey(reactor: &mut Reactor<Clients>, clients: &Clients, line: &str) -> bool {
     match line.trim_end().split_once(' ').unwrap_or((line.trim_end(), "")) {
         ("quit", "") => return false,
@@ -120,7 +120,7 @@ fn obey(reactor: &mut Reactor<Clients>, clients: &Clients, line: &str) -> bool {
         },
         _ => {
             for client in clients {
-                let _ = client.write(reactor, line.as_bytes()); // Who reads nothing misses this.
+                let _ = client.write(reactor, line.as_bytes()); // A slow client may miss it.
             }
         }
     }

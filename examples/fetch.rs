@@ -5,7 +5,7 @@
 //!       $fetch -o /tmp/a -o /tmp/b http://localhost:8000/Cargo.lock http://localhost:8000/lib.rs
 //!       $fetch http://localhost:8000/$fetch | (sleep 5; wc -c)
 //! See:  the bar on stderr, where that is a terminal. While the reader sleeps, memory stays small:
-//!       the reader slows the server down, through all that lies between.
+//!       the reader slows the server down, through everything between the two.
 //! Look: `write`. Too much unsent pauses the call, and `drained` resumes it. A call whose turn on
 //!       stdout has not come is paused, too.
 //! Next: -C, to go on with a half-fetched file (`Range`); two calls to a host at most

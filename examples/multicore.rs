@@ -5,7 +5,7 @@
 //! See:  which core serves which client: the kernel decides, by a hash of addresses and ports. What
 //!       one client types reaches those of every core. The kernel shares the port with a second
 //!       server of yours, too: it starts, without an error, and takes its share of the clients.
-//! Look: `hear`. No core touches what is another's: it posts what is to be done there.
+//! Look: `hear`. No core touches the state of another: it posts a callback to it.
 //! Next: a `/who` that asks every core and waits for all the answers; pin each thread to its core
 //!       (sched_setaffinity(2)) and count lines per second; measure `SO_INCOMING_CPU`.
 
@@ -35,7 +35,7 @@ Options:
   --connections N    end when so many connections have come and gone
   -h, --help         show this";
 
-/// Lines that may wait for a core, a kilobyte each at most. One that is so far behind misses lines.
+/// Lines that may wait for a core, a kilobyte each at most. A core with so many misses lines.
 const POSTS_MAX: usize = 8192;
 /// Each is a thread, and says its lines to every other.
 const CORES_MAX: u64 = 1024;
@@ -76,11 +76,11 @@ fn run(args: cli::Args) -> Result<(), String> {
     for number in 0..cores {
         let (ready, started) = channel();
         let (wanted, remote) = (addr.clone(), reactor.remote());
-        // A budget belongs to one loop: each has its share of what the program may buffer.
+        // A budget belongs to one loop: each loop has its share of the program's.
         let bytes_max = cli::BUFFERED_BYTES_MAX / cores;
         threads.push(thread::spawn(move || serve(number, &wanted, bytes_max, remote, &ready)));
-        let Ok((bound, core)) = started.recv() else { break }; // why, its thread knows
-        addr = bound.to_string(); // asked for port 0, the first core knows which one it is
+        let Ok((bound, core)) = started.recv() else { break }; // its thread knows the reason
+        addr = bound.to_string(); // for port 0, the first core knows the port that was chosen
         console.cores.push(core);
     }
     if console.cores.len() < cores {

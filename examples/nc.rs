@@ -6,7 +6,7 @@
 //! See:  what is typed in one appear in the other. Ctrl-D: without -N nothing happens, since that
 //!       ends our input, and the peer may still send.
 //! Look: `end_if_over`. The two directions end separately; it only decides when both have ended.
-//! Next: -k, to go on listening; -z, to check that somebody does; a progress line on stderr.
+//! Next: -k, to go on listening; -z, to check if a server listens; a progress line on stderr.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -39,11 +39,11 @@ Options:
                    long nothing is sent or comes
   -h, --help       show this";
 
-/// What connect(2) would take at most, with Linux's defaults.
+/// The longest time that connect(2) would take, with Linux's defaults.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(127);
-/// What of stdin goes into one datagram.
+/// The most bytes of stdin in one datagram.
 const DATAGRAM_BYTES_MAX: usize = 16 * 1024;
-/// What is kept of what was sent to somebody who may not be there, for the name's next address.
+/// The most sent bytes that are kept, to send them again to the name's next address.
 const UNHEARD_BYTES_MAX: usize = 64 * 1024;
 
 #[derive(Default)]
@@ -51,7 +51,7 @@ struct Nc {
     listens: bool,
     half_closes: bool,
     patience: Option<Duration>,
-    /// The end of the patience.
+    /// Ends the program when the patience is over.
     timer: Option<TimerId>,
     stdio: Option<SourceId<Conn>>,
     net: Option<SourceId<Conn>>,
@@ -62,7 +62,7 @@ struct Nc {
     /// The other addresses of the name, the next one last, until somebody has answered or too much
     /// was sent.
     untried: Vec<SocketAddr>,
-    /// What was sent until then.
+    /// The datagrams that were sent until then.
     unheard: Vec<Vec<u8>>,
     net_ended: bool,
     stdin_ended: bool,
@@ -79,7 +79,7 @@ fn main() {
     }
 }
 
-/// What goes wrong with a connection is its answer, behind whatever has come by then.
+/// Returns the error of the connection, if it had one; all that came before it is printed.
 fn run(args: &cli::Args) -> Result<Option<String>, String> {
     let mut reactor = Reactor::new().map_err(|error| error.to_string())?;
     let mut nc = Nc {
@@ -108,7 +108,7 @@ fn run(args: &cli::Args) -> Result<Option<String>, String> {
     Ok(nc.error)
 }
 
-/// Host and port as one name; an IPv6 address has colons of its own. What is none is bad usage.
+/// Host and port as one name; an IPv6 address has colons of its own. Any other is bad usage.
 fn name(host: &str, port: &str) -> String {
     let name = if host.contains(':') && !host.starts_with('[') {
         format!("[{host}]:{port}")
@@ -137,7 +137,7 @@ fn listen(reactor: &mut Reactor<Nc>, at: &str, is_udp: bool) -> io::Result<()> {
     } else {
         let listener = tcp::listen(reactor, at, |reactor, nc: &mut Nc, stream| {
             for listener in reactor.ids::<tcp::Listener>() {
-                reactor.remove(listener); // One connection is what it was for.
+                reactor.remove(listener); // It was there for one connection.
             }
             join(reactor, nc, stream);
         });
@@ -187,8 +187,8 @@ fn connect_udp(reactor: &mut Reactor<Nc>, to: String) -> io::Result<()> {
     Ok(())
 }
 
-/// Connects to the next address and sends there what the one before did not get. If anybody is
-/// there shows later, when an answer comes, or that it was refused.
+/// Connects to the next address and sends it the datagrams that the one before did not get. A
+/// later answer, or a refusal, shows if a peer is there.
 fn try_next(reactor: &mut Context<Nc>, nc: &mut Nc) -> Option<io::Error> {
     let mut refused = None;
     while let Some(peer) = nc.untried.pop() {
@@ -217,7 +217,7 @@ fn join(reactor: &mut Context<Nc>, nc: &mut Nc, stream: Stream) {
 
 /// Nobody reads stdin before there is somebody to send it to.
 fn open_stdio(reactor: &mut Context<Nc>, nc: &mut Nc) {
-    // What is left to print is printed, however slowly it is read.
+    // The rest is printed, even if it is read slowly.
     let limits = Limits { half_open: true, close_grace: Duration::MAX, ..Limits::default() };
     match net::stdio(reactor) {
         Ok(stdio) => nc.stdio = Some(stdio.limits(limits).open(reactor, from_stdin)),
@@ -305,7 +305,7 @@ fn from_udp(
     }
 }
 
-/// Sends a piece of stdin as datagrams; what there is no room for comes again.
+/// Sends a piece of stdin as datagrams; bytes for which there is no room come again.
 fn send(reactor: &mut Context<Nc>, nc: &mut Nc, bytes: &[u8], stdio: SourceId<Conn>) {
     be_patient(reactor, nc);
     let mut sent = 0;
@@ -331,7 +331,7 @@ fn send(reactor: &mut Context<Nc>, nc: &mut Nc, bytes: &[u8], stdio: SourceId<Co
     }
 }
 
-/// Keeps what was sent while it is not known whether anybody is there and there are others.
+/// Keeps a sent piece as long as no peer has answered and other addresses are left.
 fn keep(nc: &mut Nc, piece: &[u8]) {
     let kept: usize = nc.unheard.iter().map(Vec::len).sum();
     if kept + piece.len() > UNHEARD_BYTES_MAX {
@@ -344,7 +344,7 @@ fn keep(nc: &mut Nc, piece: &[u8]) {
     }
 }
 
-/// Nobody is there: the next address, if there is one.
+/// No peer is there: tries the next address, if there is one.
 fn not_there(reactor: &mut Context<Nc>, nc: &mut Nc, error: &io::Error) {
     if let Some((udp, _)) = nc.udp
         && !nc.untried.is_empty()
@@ -390,8 +390,8 @@ fn resume(reactor: &mut Context<Nc>, from: Option<SourceId<Conn>>) {
     }
 }
 
-/// It is over when neither side has more to say. A server's user is not asked: the peer was
-/// served. What is unsent still goes, both ways.
+/// It is over when both sides have finished. A server does not wait for its own stdin: the peer
+/// was served. Unsent bytes still go, both ways.
 fn end_if_over(reactor: &mut Context<Nc>, nc: &Nc) {
     if nc.net_ended && (nc.stdin_ended || nc.listens) {
         if let Some(net) = nc.net {

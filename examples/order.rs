@@ -68,7 +68,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     cli::print(format_args!("What runs first?\n\n{}\n", code.join("\n")));
 
     let recorder = Recorder::new();
-    // Time stands still, so that a delay of zero is up in the very turn that follows.
+    // Time stands still, so that a delay of zero is over in the turn that follows.
     let builder = Reactor::builder().clock(&ManualClock::new()).observer(recorder.observer());
     let mut reactor = builder.build()?;
     let (readable, mut writer) = pipe()?;
@@ -144,7 +144,7 @@ fn row_of(event: &LoopEvent) -> usize {
     }
 }
 
-/// What the callback adds: the first letter from the line on that handed it to the loop.
+/// The letter that the callback adds: the first one in or after the line that made the callback.
 fn letter(event: &LoopEvent) -> char {
     let lines = SOURCE.lines().skip(event.place.line() as usize - 1);
     let mut letters = lines.filter_map(|line| line.split("seen.push('").nth(1)?.chars().next());

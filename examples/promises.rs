@@ -2,7 +2,7 @@
 //!
 //! Run:  cargo run --release --example promises
 //! Then: nothing: the server, a kitchen, is in the same loop
-//! See:  each line when it comes, and why then; and that it ends, though one dish takes a minute
+//! See:  each line when it comes, with the reason; and an early end, though one dish takes a minute
 //! Look: `dine` reads from top to bottom and blocks nowhere; in `fetch` callbacks become promises
 //! Next: a `timeout` of 30 ms on each dish: what does `all` say then? Make it `all_settled`. Let the
 //!       kitchen never warm its oven, and take the `catch` away.
@@ -31,10 +31,10 @@ const MENU: [Dish; 6] =
     [("soup", 60), ("salad", 20), ("cake", 40), ("bread", 0), ("snack", 10), ("stew", 60_000)];
 const OVEN: [&str; 3] = ["cold, again in 10 ms", "cold, again in 20, twice as long", "warm"];
 
-/// The state. The kitchen's, as what the guests wait for is in their promises.
+/// The state. It is the kitchen's; the guests' part is in their promises.
 #[derive(Default)]
 struct Kitchen {
-    /// Who of the table has ordered what; the stove is lit when all have.
+    /// The orders of the table, by guest; the stove is lit when all have ordered.
     table: Vec<(Guest, usize)>,
     oven_looked_at: u32,
 }
@@ -125,7 +125,7 @@ fn ask(reactor: &mut Loop, stream: Stream, dish: &str) -> Soon<String> {
     })
 }
 
-/// The kitchen's side: somebody asks for a dish. Answers what to cancel if they leave.
+/// The kitchen's side: a guest asks for a dish. Returns the promise to cancel if the guest leaves.
 fn order(reactor: &mut Loop, kitchen: &mut Kitchen, conn: Guest, dish: &[u8]) -> Option<Soon<()>> {
     let number = MENU.iter().position(|(name, _)| name.as_bytes() == dish)?;
     kitchen.table.push((conn, number));

@@ -5,8 +5,8 @@
 //!       head -c 1000000 /dev/urandom > sent; nc -N 127.0.0.1 7002 < sent | cmp - sent
 //! See:  the echo of 7001, and a line for each connection that has ended.
 //! Look: `net::link`. It pauses the side that sends faster than the other reads, passes each FIN
-//!       on as a FIN, each reset as a reset. And `late`, which delays what passes (`--delay 200`).
-//! Next: print what passes, or cut off who sends too much; choose among several upstreams, and
+//!       on as a FIN, each reset as a reset. And `late`, which delays the bytes (`--delay 200`).
+//! Next: print what passes, or cut off clients that send too much; choose among upstreams, and
 //!       leave out for a while those that refuse; greet the upstream with the client's address (the
 //!       PROXY protocol) by `Stream::write`.
 
@@ -48,8 +48,8 @@ fn main() {
 fn run(args: &cli::Args) -> Result<(), String> {
     cli::raise_open_files();
     let upstream = args.second.clone();
-    // Looking a name up blocks, which does no harm before the loop runs. Each connection asks again:
-    // what has moved is found, and where one of several addresses is dead, another serves.
+    // Looking a name up blocks, which does no harm before the loop runs. Each connection asks
+    // again: it finds an upstream that has moved, and tries all addresses if one of them is dead.
     upstream.to_addresses().map_err(cli::cannot("look up"))?;
     let mut reactor = Reactor::new().map_err(|error| error.to_string())?;
     let rate = args.number("--rate");
@@ -74,7 +74,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
     cli::run(&mut reactor, &mut ())
 }
 
-/// Connects a client to the upstream. Where that fails the client is dropped, which closes it.
+/// Connects a client to the upstream. If that fails the client is dropped, which closes it.
 fn pass_on(
     reactor: &mut Context<()>,
     client: Stream,
@@ -95,7 +95,7 @@ fn pass_on(
         }
         Err(error) => refuse(error),
     };
-    // What can be wrong at once is the name, and that has been looked at.
+    // Only the name can be wrong at once, and that was checked.
     let connect = tcp::Connect::new().timeout(CONNECT_TIMEOUT).keepalive(Some(cli::KEEPALIVE));
     connect.open(reactor, upstream, connected).map_err(refuse).ok();
 }

@@ -4,7 +4,7 @@
 //!           'ping -c 3 localhost' 'sleep 1; echo hi' 'sleep 2; exit 3'
 //! Then: Ctrl-C, which is passed on; a second one kills
 //! See:  their lines as they come, with a number in front. The third fails and is started again
-//!       after 0.1 s, 0.2 s, 0.4 s, and then given up, with its exit code for ours.
+//!       after 0.1 s, 0.2 s, 0.4 s, and then given up; its exit code becomes ours.
 //! Look: `ended`. The end of a child is delivered once, after the last of its output, so one
 //!       function handles it.
 //! Next: start a job when another has printed "ready"; pass Ctrl-Z on; restart on SIGHUP.
@@ -38,7 +38,7 @@ Options:
                    time, 10 s at most (default: 100)
   -h, --help       show this";
 
-/// What a line may have. A command that prints a longer one is not read any further.
+/// The most bytes of a line. A command that prints a longer one is not read any further.
 const LINE_BYTES_MAX: usize = 64 * 1024;
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// How long pipes that outlive all commands are read, once nobody pauses them any more.
@@ -122,7 +122,7 @@ fn start_after(reactor: &mut Context<Shell>, number: usize, wait: Duration) -> S
     Stage::Waits(reactor.after(wait, move |reactor, shell| start(reactor, shell, number)))
 }
 
-/// Starts a job, in a group of its own, so that a signal reaches whatever it starts itself.
+/// Starts a job, in a group of its own, so that a signal reaches all that it starts itself.
 fn start(reactor: &mut Context<Shell>, shell: &mut Shell, number: usize) {
     let mut command = Command::new("sh");
     command.arg("-c").arg(&shell.jobs[number].command).stdin(Stdio::null());
@@ -149,7 +149,7 @@ fn start(reactor: &mut Context<Shell>, shell: &mut Shell, number: usize) {
             });
             let pipes: Vec<_> = pipes.collect();
             let job = &mut shell.jobs[number];
-            // Something that its last run has left behind may have the old ones still.
+            // A process that its last run has left behind may still have the old ones.
             job.pipes.retain(|pipe| reactor.contains(*pipe));
             job.pipes.extend(pipes);
             job.stage = Stage::Runs(spawned.id);
@@ -197,14 +197,14 @@ fn finish_soon(reactor: &mut Context<Shell>, shell: &mut Shell) {
     }));
 }
 
-/// Closes what still holds the loop: pipes that only strangers have, and our stdout.
+/// Closes all that still holds the loop: our stdout, and pipes that only other processes have.
 fn finish(reactor: &mut Context<Shell>, shell: &Shell) {
     each_pipe(reactor, shell, |reactor, pipe| pipe.close(reactor));
     shell.out.close(reactor);
 }
 
-/// The first signal goes on to all that run; the second kills them. One that comes when none does
-/// ends us, even if our lines are not all read yet.
+/// The first signal goes on to all jobs that run; the second kills them. A signal that comes when
+/// none runs ends us, even if our lines are not all read yet.
 fn pass_on(reactor: &mut Context<Shell>, shell: &mut Shell, signal: Signal) {
     let signal = if shell.ending.is_none() { signal } else { Signal::KILL };
     shell.ending.get_or_insert(signal);
@@ -230,7 +230,7 @@ fn note(reactor: &mut Context<Shell>, shell: &Shell, number: usize, what: &str) 
     print(reactor, shell, number, ": ", what.as_bytes());
 }
 
-/// Prints a line; who prints more than is read waits. Stale is the id of a stdout that has gone.
+/// Prints a line. If our stdout is not read, the jobs wait; if it has gone, its id is stale.
 fn print(reactor: &mut Context<Shell>, shell: &Shell, number: usize, mark: &str, line: &[u8]) {
     let head = format!("{}{mark}", number + 1);
     if shell.out.write(reactor, &[head.as_bytes(), line, b"\n"].concat()) == Pressure::AboveHigh {

@@ -1,4 +1,4 @@
-//! Socks: a SOCKS5 server (RFC 1928): clients say where to, it connects and passes on.
+//! Socks: a SOCKS5 server (RFC 1928): it connects clients to the addresses that they name.
 //!
 //! Run:  cargo run --release --example socks
 //! Then: curl --socks5-hostname 127.0.0.1:1080 http://example.com/
@@ -6,7 +6,7 @@
 //! See:  the page; and here, a line for each connection that has ended.
 //! Look: `serve`: a connection whose protocol changes. It leaves the loop as a `Conn`, waits as a
 //!       `Stream` until the other side is there, and goes on as one end of a link.
-//! Next: let in who knows a password (RFC 1929); refuse addresses of your own network; limit each
+//! Next: ask clients for a password (RFC 1929); refuse addresses of your own network; limit each
 //!       client's rate (`Limits::read_rate`).
 
 use std::io::{self, ErrorKind};
@@ -32,7 +32,7 @@ may have 16 MiB buffered; then who reads least is closed.
 Options:
   -h, --help       show this";
 
-/// How long a client may take to say where to.
+/// How long a client may take to name an address.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long looking up and connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -67,7 +67,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
     cli::run(&mut reactor, &mut ())
 }
 
-/// Takes what a client has said so far as far as it goes.
+/// Handles the bytes of a client so far; gives back those of an incomplete message.
 fn serve(
     reactor: &mut Context<()>,
     id: SourceId<Conn>,
@@ -92,7 +92,7 @@ fn serve(
     Ok(())
 }
 
-/// Connects to where the client wants to; the client waits outside of the loop meanwhile.
+/// Connects to the address that the client names; the client waits outside of the loop meanwhile.
 fn connect(reactor: &mut Context<()>, client: Stream, name: String) {
     let limits = Limits { write_timeout: Some(WRITE_TIMEOUT), ..Limits::default() };
     let mut client = client.limits(limits.clone());

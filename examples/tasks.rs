@@ -31,7 +31,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// What the tasks share: how many polls and uploads there were.
+/// The state that the tasks share: the number of polls and uploads.
 #[derive(Default)]
 struct Counts {
     polls: u32,
@@ -109,7 +109,7 @@ fn tell(reactor: &Context<Counts>, record: &Record) {
     cli::print(line);
 }
 
-/// Says how the tasks stand, and ends the program: what repeats has no end of its own.
+/// Prints a summary of the tasks, and ends the program: a task that repeats does not end by itself.
 fn summary(reactor: &mut Context<Counts>, queue: Queue) {
     cli::print("\n        runs  failed  skipped  next");
     for task in reactor[queue].tasks() {

@@ -1,10 +1,10 @@
-//! Timers: once, again and again, cancelled, put off, and what happens when a callback takes long.
+//! Timers: once, again and again, cancelled, re-armed; and the effect of a slow callback.
 //!
 //! Run:  cargo run --release --example timers
 //! Then: cargo run --release --example timers -- --fast        the same on a clock that jumps
 //! See:  four repeating timers of 100 ms. The third run of `work` takes 250 ms, and nothing else
 //!       runs meanwhile: there is one thread. Each policy makes up for the rest in its own way.
-//! Look: the three `Missed` in `arm`; and `take_time`, all that `--fast` changes besides the clock.
+//! Look: the three `Missed` in `arm`; and `take_time`: `--fast` changes only that and the clock.
 //! Next: let `work` take 1,200 ms and count; a watchdog that `idle` re-arms when something happens.
 
 use std::time::{Duration, Instant};
@@ -25,10 +25,10 @@ Options:
   -h, --help      show this";
 
 const PERIOD: Duration = ms(100);
-/// What the third run of `work` takes.
+/// The time of the third run of `work`.
 const WORK: Duration = ms(250);
 const END: Duration = ms(875);
-/// From this on a run counts as late; a busy machine makes it one or two.
+/// From this on a run counts as late; on a busy machine it may be 1 or 2 ms late.
 const LATE: Duration = ms(10);
 /// A column of the picture.
 const COLUMN_MS: u128 = 25;
@@ -96,7 +96,7 @@ fn arm(reactor: &mut Reactor<Timeline>, take_time: impl Fn(Duration) + 'static) 
     });
 }
 
-/// What happened, for the picture.
+/// The runs so far, for the picture.
 struct Timeline {
     start: Instant,
     /// Milliseconds from the start, the row, and the sign to draw there.

@@ -1,13 +1,13 @@
-//! UDP chat: what one types, all the others see, and nobody is connected.
+//! UDP chat: a line that one client types goes to all the others, without connections.
 //!
 //! Run:  cargo run --release --example udp_chat
 //! Then: nc -u 127.0.0.1 7001     in three terminals, and type in each: lines, /who, /quit
-//! See:  who says something joins, who is silent for a minute (`--timeout SECONDS`) has left: there
-//!       is no other way to know. End a client with ^C: the others learn it only then.
+//! See:  a client joins by its first line, and has left when it is silent for a minute (`--timeout
+//!       SECONDS`): nothing else shows it. End a client with ^C: the others learn it only then.
 //! Look: `Chat::heard`. A member is an address and a timer, and stays as long as its lines re-arm
-//!       the timer. There is no accept, no close, and no queue: a line that does not go is lost.
-//! Next: number the lines and let clients ask for those that they missed; names; ask each who joins
-//!       to send a word back before it gets anything: senders' addresses may be false.
+//!       the timer. There is no accept, no close, and no queue: a line without room is lost.
+//! Next: number the lines and let clients ask for those that they missed; names; ask each new
+//!       client to send a word back before it gets anything: senders' addresses may be false.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -32,12 +32,12 @@ Options:
 /// A line that all the others get is this long at most, so that one datagram cannot become more than
 /// this times [`MEMBERS_MAX`] bytes.
 const LINE_BYTES_MAX: usize = 512;
-/// Addresses cost their sender nothing, so he could fill our memory with them.
+/// A sender can invent any number of addresses, and could fill our memory with them.
 const MEMBERS_MAX: usize = 100;
 
 struct Chat {
     socket: SourceId<udp::Socket>,
-    /// Who said something lately, and when that will be too long ago.
+    /// The clients that said something lately, each with the timer of its silence.
     members: HashMap<SocketAddr, Member>,
     timeout: Duration,
     lost: u64,
@@ -65,7 +65,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
         .open(&mut reactor, &args.addr, |reactor, chat: &mut Chat, _, event| match event {
             udp::Event::Received { from, bytes, .. } => chat.heard(reactor, from, bytes),
             udp::Event::Error(error) => log::warn!("the network says: {error}"),
-            udp::Event::Writable => {} // Nothing waits: what did not go is lost.
+            udp::Event::Writable => {} // Nothing waits: a line without room is lost.
         })
         .map_err(cli::cannot("listen on"))?;
     cli::end_on_signals(&mut reactor, cli::GRACE)?;
@@ -110,7 +110,7 @@ impl Chat {
 
     fn leave(&mut self, reactor: &mut Context<Chat>, member: SocketAddr) {
         let Some(Member { silence, .. }) = self.members.remove(&member) else { return };
-        reactor.cancel(silence); // It may be what has just run; then there is nothing to cancel.
+        reactor.cancel(silence); // No effect if this timer is the one that has just run.
         self.tell_all(reactor, member, &format!("* {member} left\n"));
     }
 

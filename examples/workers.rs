@@ -33,11 +33,11 @@ Options:
   --rounds N    make each so slow (default: 5000000)
   -h, --help    show this";
 
-/// Somebody logs in as often as this. A hash of the default takes about half of that time.
+/// The time from one login to the next. A hash of the default takes about half of it.
 const LOGIN_EVERY: Duration = Duration::from_millis(150);
 const LINE_EVERY: Duration = Duration::from_millis(5);
 
-/// How many there may be: almost two days of them, each way.
+/// The most hashes: they take almost two days, each way.
 const HASHES_MAX: u64 = 1_000_000;
 
 struct Server {
@@ -69,7 +69,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
         .open(&mut reactor, &args.addr, |reactor, _, incoming| {
             incoming.open(reactor, |reactor: &mut Context<Server>, _, conn, event| {
                 if let Event::Data(bytes) = event {
-                    let _ = conn.write(reactor, bytes); // full only for who reads nothing of 4 MiB
+                    let _ = conn.write(reactor, bytes); // full only if a client leaves 4 MiB unread
                 }
             });
         })

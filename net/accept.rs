@@ -1,14 +1,14 @@
 //! Accepting, for every kind of connection.
 //!
-//! Knows the loop and what a turn may cost; connections come from an [`Acceptor`]: TCP, Unix, the
+//! Knows the loop and the budget of a turn; connections come from an [`Acceptor`]: TCP, Unix, the
 //! simulation.
 //!
-//! A listener that meets the limit on open files (EMFILE, accept(2)) must neither spin nor die. The
-//! kernel keeps the connection it could not hand over, and an edge-triggered selector reports it no
-//! more. Connections that only wait for their peers to close make room first (`scarce.rs`). If
-//! there are none, the listener still has a *spare* descriptor: it gives that up, accepts with it,
-//! closes the connection, so that the client learns at once that it is not served, and takes the
-//! spare back. Then it rests, 100 ms at first and a second at most, and tries again:
+//! A listener that meets the limit on open files (EMFILE, accept(2)) must not spin, and must not
+//! stop. The kernel keeps the connection that it could not hand over, and an edge-triggered
+//! selector reports it no more. Connections that only wait for their peers to close make room first
+//! (`scarce.rs`). If there are none, the listener has a *spare* descriptor: it gives that up,
+//! accepts with it, closes the connection, so that the client learns at once that it is not
+//! served, and takes the spare back. Then it rests, 100 ms at first and a second at most:
 //!
 //! ```text
 //!   accept ──EMFILE──▶ close spare, accept + close all, reopen spare ──▶ Exhausted once ──▶ rest
@@ -16,9 +16,9 @@
 //!      └──────────────────────────────── accepts again ◀──────────────────────────────────────┘
 //! ```
 //!
-//! Twice in a row, because on Linux accept(2) also fails with an error of the one connection that
-//! it was to hand over (EPROTO, EPERM of a firewall, …), and others should not pay for that. An
-//! error that is not one connection's comes again.
+//! The error must come twice in a row: on Linux accept(2) also fails with an error of the one
+//! connection that it was to hand over (EPROTO, EPERM of a firewall, …), and no other should be
+//! closed for that. An error that concerns all connections comes again.
 //!
 //! # Read next
 //! `connect.rs`: the other way to a connection.
@@ -51,20 +51,20 @@ const LOG_EVERY: Duration = Duration::from_secs(1);
 pub enum Accept {
     /// A connection.
     Stream(Stream),
-    /// Descriptors or memory have run out, or accepting fails for a reason that is not one
-    /// connection's: connections are closed as they come until that is over.
+    /// Descriptors or memory have run out, or accepting fails for a reason that concerns all
+    /// connections: connections are closed as they come until that is over.
     /// Delivered once each time it begins.
     Exhausted(io::Error),
 }
 
 /// The origin of connections: a listening socket, or a substitute for one.
 ///
-/// It reports by edges, as a [`Transport`](super::Transport) does: `WouldBlock` arms the next.
+/// It reports by edges, as a [`Transport`](super::Transport) does: `WouldBlock` arms the next edge.
 pub trait Acceptor: Source + fmt::Debug + 'static {
     /// One accepted connection, as the system hands it over. Dropping it closes it.
     type Socket;
 
-    /// True if each connection is a descriptor, of which there may be none left.
+    /// True if each connection takes a descriptor, so that descriptors may run out.
     const IS_DESCRIPTOR: bool = true;
 
     /// Accepts the next connection.
@@ -73,7 +73,7 @@ pub trait Acceptor: Source + fmt::Debug + 'static {
     /// As accept(2): `WouldBlock` when no connection waits.
     fn accept(&mut self) -> io::Result<Self::Socket>;
 
-    /// Makes a stream of one that is to be served.
+    /// Makes a stream of a socket that is to be served.
     fn stream(&self, socket: Self::Socket, seat: Seat) -> Stream;
 }
 
@@ -139,7 +139,7 @@ impl<A: std::os::fd::AsFd> std::os::fd::AsFd for Listener<A> {
 
 registers_by!(Listener<A>, acceptor);
 
-/// A descriptor that costs nothing else. None is not an error: then there is no spare.
+/// Opens a descriptor that costs nothing else. `None` if that fails: then there is no spare.
 fn spare<A: Acceptor>() -> Option<File> {
     (cfg!(unix) && A::IS_DESCRIPTOR).then(|| File::open("/dev/null").ok()).flatten()
 }
@@ -188,7 +188,7 @@ fn accept<S: 'static, A: Acceptor>(
                 listener.exhausted = false;
                 listener.rest = REST_FIRST;
                 if listener.spare.is_none() {
-                    listener.spare = spare::<A>(); // None was left at the last attempt.
+                    listener.spare = spare::<A>(); // No descriptor was left at the last attempt.
                 }
                 if listener.seat.others() >= listener.connections_max {
                     drop(socket);
@@ -212,7 +212,7 @@ fn accept<S: 'static, A: Acceptor>(
     reactor.resume(id, Readiness::READABLE);
 }
 
-/// What a failed accept means for the listener.
+/// The meaning of a failed accept for the listener.
 enum Trouble {
     /// No connection waits.
     None,

@@ -6,7 +6,7 @@
 //!   example.org:80         a name
 //!   127.0.0.1:80           an address of IPv4
 //!   [::1]:80               one of IPv6, in brackets: it has colons of its own
-//!   [fe80::1%eth0]:80      one that every network has, and the network: its zone
+//!   [fe80::1%eth0]:80      one that exists in every network, and the network: its zone
 //! ```
 //!
 //! A zone, a network interface by its name or its number, has a meaning on this host only (RFC
@@ -118,7 +118,7 @@ impl fmt::Display for HostPort {
 /// Splits a text into a host, without brackets, and a port, if there is one.
 ///
 /// # Errors
-/// The reason why it is neither.
+/// The reason: the text is neither a host nor a host and a port.
 pub fn split(text: &str) -> Result<(&str, Option<&str>), &'static str> {
     if let Some(rest) = text.strip_prefix('[') {
         let (inner, rest) = rest.split_once(']').ok_or("a bracket is not closed")?;

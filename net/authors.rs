@@ -1,21 +1,21 @@
-//! For authors of protocols: the operations on a stream that a protocol needs, and a program does not.
+//! For authors of protocols: operations on a stream that a protocol needs and a program does not.
 //!
-//! Knows connections and streams; never mentions a protocol. `../protocols/` is written with this and
-//! with the rest of what is public, and so can yours be: `../examples/more/vault.rs` is one, in a
-//! package of its own.
+//! Knows connections and streams; never mentions a protocol. The protocols in `../protocols/` use
+//! these and other public items, and so can yours: `../examples/more/vault.rs` is one, in a package
+//! of its own.
 //!
 //! A protocol is a handler between a stream and the program. Five things come up:
 //!
 //! | a protocol wants to | and has |
 //! |---|---|
-//! | put itself between a stream and its carrier, as TLS does | [`Stream::take_apart`], [`Transport`], [`Rest::over`] |
+//! | put itself between a stream and its transport, as TLS does | [`Stream::take_apart`], [`Transport`], [`Rest::over`] |
 //! | hand the stream on to another handler, in the middle of its input | [`Context::deregister`], [`Stream::unread`] |
 //! | answer later, from outside of a callback | [`Conn::hold`], [`SourceId::nudge`], [`nudge_by`] |
 //! | take all of a message or none of it, and say when there is room again | [`Conn::admits`], [`Conn::write_all`], [`Conn::ask_for_drained`] |
 //! | end in order | [`Conn::is_drained`], [`Stream::closes_itself`], [`Conn::close_at_once`] |
 //!
-//! A protocol may hold bytes for a connection: a body, or a message in parts. It counts them by
-//! [`SourceId::charge`], so that they are part of the [`BufferBudget`](super::BufferBudget).
+//! A protocol may hold bytes for a connection, such as a body or the parts of a message. It counts
+//! them by [`SourceId::charge`], so that the [`BufferBudget`](super::BufferBudget) includes them.
 //!
 //! # Read next
 //! `../protocols/tls/handshake.rs`: a stream is taken apart, and put together again.
@@ -38,7 +38,7 @@ use super::transport::Transport;
 use crate::reactor::{Context, Resumer, SourceId};
 use crate::timers::Stamp;
 
-/// The parts of a stream, and the bytes that were on their way.
+/// The parts of a stream: its carrier, and the bytes that were on their way.
 #[derive(Debug)]
 pub struct Parts {
     /// The carrier of the stream.
@@ -49,8 +49,8 @@ pub struct Parts {
     pub unread: Vec<u8>,
 }
 
-/// The part of a connection that stays when something else carries it: its limits, its place among
-/// those of its listener, and a drain that has begun.
+/// The rest of a connection, which stays when another transport carries it: its limits, its place
+/// among those of its listener, and a mark if it is to be drained.
 #[derive(Debug)]
 pub struct Rest {
     seat: Seat,
@@ -62,14 +62,14 @@ pub struct Rest {
 }
 
 impl Rest {
-    /// Closes the stream that it becomes as soon as that is idle, if it is a server's.
+    /// If it belongs to a server: the stream that it becomes is closed as soon as that is idle.
     pub fn drain(&mut self) {
         if self.seat.is_accepted() {
             self.facts |= fact::DRAINING;
         }
     }
 
-    /// Makes a rest that is neither paused nor held, and no drain has reached.
+    /// Forgets that the stream was paused, held, or to be drained.
     pub fn afresh(self) -> Rest {
         Rest { sending: Sending::Open, is_paused: false, facts: 0, ..self }
     }
@@ -88,9 +88,9 @@ impl Rest {
 }
 
 impl Stream {
-    /// Takes the stream apart, so that something can be put between it and its carrier. An error
-    /// instead of the parts says why it is over, or that it is half closed. The rest is there in any
-    /// case: the stream counts among those of its listener until that is dropped.
+    /// Takes the stream apart, so that a layer can be put between it and its transport. If the
+    /// stream is over, or half closed, an error with the reason comes in place of the parts. The
+    /// rest comes in any case: until it is dropped, the stream counts among those of its listener.
     pub fn take_apart(self) -> (io::Result<Parts>, Rest) {
         let mut conn = self.conn;
         let over = match conn.rare.take().and_then(|rare| rare.reason) {
@@ -119,14 +119,14 @@ impl Stream {
         self.conn.transport()
     }
 
-    /// Returns true if it is closed when its carrier is dropped: nobody else has this end.
+    /// Returns true if dropping its carrier closes it: no other process has this end.
     pub fn closes_when_dropped(&self) -> bool {
         self.conn.io.is_one_peer()
     }
 
-    /// Leaves it to the handler to close it when it is drained, since the protocol has an end of its
-    /// own to send first: the handler is [nudged](SourceId::nudge) when nothing is in flight. Does
-    /// nothing, and returns false, if it is not a server's: a drain passes it by.
+    /// From now on a drain leaves it to the handler to close it, since the protocol has to announce
+    /// its own end first: the handler is [nudged](SourceId::nudge) when nothing is in flight. Has
+    /// no effect and returns false if it is not a server's: a drain does not touch it.
     pub fn closes_itself(&mut self) -> bool {
         let is_accepted = self.conn.seat.is_accepted();
         if is_accepted {
@@ -150,7 +150,7 @@ fn into_error(reason: Reason) -> io::Error {
 }
 
 impl Conn {
-    /// Its carrier, if that is a `T`: a protocol below may know more of the connection.
+    /// Its transport, if that is a `T`: a protocol below may know more about the connection.
     pub fn transport<T: Transport>(&self) -> Option<&T> {
         let Carrier::Other(transport) = &self.io else { return None };
         let any: &dyn Any = &**transport;
@@ -232,23 +232,24 @@ impl Conn {
 
 impl SourceId<Conn> {
     /// Calls the handler in the next turn: something that it waits for has happened elsewhere. It
-    /// gets `Data` with the bytes that it gave back, or with none, even while reading is paused.
-    /// Nothing comes if it is closing by then. False if the connection is gone.
+    /// gets `Data` with the bytes that it gave back, or with none, even while reading is paused. It
+    /// gets nothing if the connection is closing by then. False if the connection is gone.
     pub fn nudge<S: 'static>(self, reactor: &mut Context<S>) -> bool {
         reactor.send(self, NUDGE)
     }
 
-    /// Reads the connection in the next turn, whatever the kernel has said. False if it is gone.
+    /// Reads the connection in the next turn, also without an event. False if it is gone.
     pub fn look<S: 'static>(self, reactor: &mut Context<S>) -> bool {
         reactor.send(self, LOOK_AND_READ)
     }
 
-    /// Counts the bytes that a protocol holds for a connection, in place of the last count, and closes the
-    /// largest right after this callback if that is too much for all. Returns false if there is no
-    /// room for any more: a handler that refuses then, and charges 0, is not closed for it.
+    /// Counts the bytes that a protocol holds for a connection, in place of the number before. If
+    /// all together hold too much, the largest is closed right after this callback. Returns false
+    /// if there is no room for more: a handler that then refuses, and charges 0, is not closed for
+    /// it.
     ///
-    /// It counts until the connection is gone, also while a close waits for the peer. So say 0 where
-    /// the bytes are freed before.
+    /// It counts until the connection is gone, also while a close waits for the peer. So charge 0
+    /// if the bytes are freed earlier.
     #[track_caller]
     pub fn charge<S: 'static>(self, reactor: &mut Context<S>, bytes: usize) -> bool {
         relief::charge(reactor, self, bytes)

@@ -107,7 +107,7 @@ impl BufferBudget {
         }))
     }
 
-    /// Chooses what happens when it is nearly used up, for all that share it. `CloseLargest`.
+    /// Sets the reaction when it is nearly used up, for all that share it. Default: `CloseLargest`.
     pub fn when_full(self, what: WhenFull) -> BufferBudget {
         self.0.when_full.set(what);
         self

@@ -6,7 +6,7 @@
 //!
 //! TCP keeps the order of bytes and nothing else: two writes may arrive as one read, one write as
 //! twenty. The two ends must agree where a message ends, and these are the two usual ways. Each has
-//! a maximum, because a peer that never ends its line must not get all our memory.
+//! a maximum, because a peer that never ends its line must not use up our memory.
 //!
 //! # Read next
 //! `framed.rs`: a codec in front of a handler.
@@ -83,8 +83,8 @@ pub trait Codec: 'static {
     fn encode(&self, payload: &[u8], out: &mut Vec<u8>) -> Result<(), FrameError>;
 }
 
-/// Lines, ended by `\n` or `\r\n`; they may contain any other bytes. The last line of a stream need
-/// not be ended.
+/// Lines, ended by `\n` or `\r\n`; they may contain any other bytes. The last line of a stream may
+/// have no end.
 #[derive(Clone, Debug)]
 pub struct Lines {
     bytes_max: usize,

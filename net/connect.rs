@@ -26,7 +26,7 @@ pub trait Connector: Source + fmt::Debug + 'static {
     /// a spurious event.
     fn outcome(&mut self) -> Option<io::Result<()>>;
 
-    /// When to ask again although no event has come; `None` if events report all.
+    /// The time after which to ask again without an event; `None` if events report everything.
     fn ask_again(&self) -> Option<Duration> {
         None
     }
@@ -45,7 +45,7 @@ pub trait Connector: Source + fmt::Debug + 'static {
 pub struct Connecting<C> {
     pub(super) connector: C,
     first: Vec<u8>,
-    /// The tick at which it is given up.
+    /// The tick at which the attempt is given up.
     until: Tick,
 }
 
@@ -100,7 +100,7 @@ fn outcome<S: 'static, C: Connector>(
     let connecting = &mut reactor[id];
     let result = match connecting.connector.outcome() {
         Some(result) => result,
-        // For any readiness: to arm a deadline that is up puts it off to the next turn (R3).
+        // For any readiness: if a deadline that is up was armed again, it would wait a turn (R3).
         None if connecting.until <= tick => Err(io::ErrorKind::TimedOut.into()),
         None => {
             look_again(reactor, id);

@@ -8,16 +8,16 @@
 //! ```
 //!
 //! The only queues are the kernel's two buffers ([`Bind::receive_buffer_bytes`],
-//! [`Bind::send_buffer_bytes`]). A queue in the loop would deliver late a datagram that the sender
-//! expects to lose; so a datagram for which there is no room is refused, and the caller, who knows
-//! its worth, drops it or waits for `Writable`.
+//! [`Bind::send_buffer_bytes`]). A sender expects that a datagram may get lost, not that a queue in
+//! the loop sends it late. So a datagram for which there is no room is refused, and the caller,
+//! which knows its value, drops it or waits for `Writable`.
 //!
 //! # Rules
 //! 1. Each datagram is delivered once and whole, empty ones too; one that is longer than
 //!    [`Bind::datagram_bytes_max`] is delivered without its end, marked as `truncated`.
 //! 2. A send takes the datagram, or returns that there is no room (`Writable` is delivered when
 //!    there is, once), or fails. It never takes a part.
-//! 3. An error of the network, which ICMP brings in, is reported and ends nothing. If a send meets
+//! 3. An error of the network, which ICMP brings in, is reported and ends nothing. If a send gets
 //!    it, it is about an earlier datagram: an event reports it, and this datagram is still sent.
 //! 4. Only its owner ends a socket, so there is no last event: remove or deregister its source.
 //!    After that nothing more is delivered, however much is queued.
@@ -57,7 +57,7 @@ pub enum Event<'a, A> {
     },
     /// There is room again, after a send returned `Refused`.
     Writable,
-    /// The network has trouble with something that was sent: a connected socket's peer is not there
+    /// The network could not deliver an earlier datagram: a connected socket's peer is not there
     /// (`ConnectionRefused`), or cannot be reached. The socket goes on.
     Error(io::Error),
 }
@@ -91,7 +91,7 @@ pub trait Carrier: Source + fmt::Debug + 'static {
     }
 }
 
-/// The source of the news that there is room to send.
+/// The way by which the loop learns that there is room to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Watch {
     Nobody,
@@ -182,8 +182,8 @@ fn is_of_the_network(kind: ErrorKind) -> bool {
     )
 }
 
-/// Sets up a datagram socket: [`udp::Bind`](super::udp::Bind) has an example. The options of one
-/// kind only are methods of that kind.
+/// Sets up a datagram socket: [`udp::Bind`](super::udp::Bind) has an example. An option's
+/// description ends with its default. The options of one kind only are methods of that kind.
 #[derive(Clone, Debug)]
 pub struct Bind<K> {
     budget: Budget,
@@ -349,9 +349,9 @@ fn receive<S: 'static, C: Carrier>(
     reactor.resume(id, Readiness::READABLE);
 }
 
-/// Does what is due after sends: the next turn reports their errors, and after a refused one the
-/// socket or the clock is watched for room. An idle socket is watched for reading only, since the
-/// kernel reports room for every datagram that leaves.
+/// The steps after a send: the next turn reports its error; after a refused send the socket or the
+/// clock is watched for room. An idle socket is watched for reading only, since the kernel reports
+/// room for every datagram that leaves.
 fn settle<S: 'static, C: Carrier>(reactor: &mut Context<S>, id: SourceId<Socket<C>>) {
     let Some(socket) = reactor.get(id) else { return };
     let (blocked, watch) = (socket.blocked, socket.watch);

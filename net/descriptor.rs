@@ -2,7 +2,7 @@
 //!
 //! Knows the descriptors that epoll(7) takes and refuses; the connection above does not.
 //!
-//! A connection wants three things that a descriptor does not always give. This file makes up for
+//! A connection needs three things that a descriptor does not always have. This file replaces
 //! those that are missing:
 //!
 //! ```text
@@ -15,8 +15,8 @@
 //! ```
 //!
 //! A descriptor that is always ready is read, like all others, in pieces of a turn's budget, so
-//! other sources are called between. But it does block while a disk or a network file system is
-//! slow, and the loop with it: a file that is large, or far away, is work for a worker
+//! other sources are called between. But a read blocks, and the loop with it, while a disk or a
+//! network file system is slow: leave a file that is large, or far away, to a worker
 //! ([`Context::offload`]).
 //!
 //! The two directions are two descriptors under one token. `finish` closes the writing one, which
@@ -87,13 +87,13 @@ pub fn writer<S: 'static>(reactor: &mut Context<S>, fd: impl Into<OwnedFd>) -> i
     Ok(Stream::one_way(Descriptor::new(reactor, None, Some(writer)), false))
 }
 
-/// Goes with a descriptor: it is dropped when that is closed, whatever the reason.
+/// A value that belongs to a descriptor: it is dropped when that is closed, for any reason.
 pub trait Companion: fmt::Debug {
     /// The descriptor belongs to this connection from now on.
     fn registered(&mut self, conn: SourceId<Conn>);
 }
 
-/// [`reader`] for a descriptor that nobody else has, with something that goes with it.
+/// [`reader`] for a descriptor that no other code has, with a companion.
 ///
 /// # Errors
 /// As [`reader`].
@@ -107,7 +107,7 @@ pub fn reader_with<S: 'static>(
     Ok(Stream::one_way(reader, true))
 }
 
-/// [`writer`] for a descriptor that nobody else has, with something that goes with it.
+/// [`writer`] for a descriptor that no other code has, with a companion.
 ///
 /// # Errors
 /// As [`reader`].

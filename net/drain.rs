@@ -10,20 +10,20 @@
 //!   the report    when the last of them has got Closed
 //! ```
 //!
-//! A connection is *in flight* while it has unsent bytes or an unfinished frame, while its handler
-//! waits for `Drained`, said that it will answer later ([`Conn::hold`]) or paused it, while a rate
-//! delays its input, and as one end of a link, which knows no frames. It closes itself when that
-//! is over, a WebSocket by a Close with 1001: the loop checks this whenever it has called a
-//! connection, and searches no list.
+//! A connection is *in flight* while it has unsent bytes or an unfinished frame; while its handler
+//! waits for `Drained`, will answer later ([`Conn::hold`]) or has paused it; while a rate delays
+//! its input; and as one end of a link, which knows no frames. It closes itself when that is over,
+//! a WebSocket by a Close with 1001: the loop checks this each time it has called a connection,
+//! and searches no list.
 //!
-//! *In order* is as [`Conn::close`] does it: bytes that the peer still sends would meet a closed
+//! *In order* means as [`Conn::close`] does it: bytes that the peer still sends would meet a closed
 //! socket, and the reset that follows may destroy the end of an answer that is on its way. So the
-//! peer may close first, within the grace of a close; if all is sent, within a second of it. A peer
+//! peer may close first, within the grace of a close, but within a second if all is sent. A peer
 //! that was idle when the drain began has its answers, and if no byte passes, 100 ms are enough:
 //! the next request of a busy client comes sooner, and finds the socket open. A peer that was busy
-//! lately, within the grace of a close, has the whole second, where that is known: HTTP knows when
-//! it has answered. TLS sends close_notify first; a WebSocket waits for the peer's Close
-//! (`ws::Limits::close_timeout`), and for nothing behind that.
+//! lately (within the grace of a close) gets the whole second, if the protocol knows that: HTTP
+//! knows when it has answered. TLS sends close_notify first; a WebSocket waits only for the peer's
+//! Close (`ws::Limits::close_timeout`).
 //!
 //! # Rules
 //! 1. The report comes exactly once, and its numbers add up. A drain whose source was removed
@@ -34,7 +34,7 @@
 //!    they are not counted, and close themselves like the others. To end with the last connection
 //!    that was counted, call `stop` in the report.
 //! 3. Two drains at a time do not know of each other: both count the connections that both find,
-//!    and the earlier deadline is kept. So a second with less grace is a way to hurry.
+//!    and the earlier deadline is kept. So a second one with less grace makes the end come sooner.
 //!
 //! # Read next
 //! `datagram.rs`: messages instead of a stream.
@@ -108,7 +108,7 @@ impl Drain {
     }
 }
 
-/// A source that a drain is to reach, although it is no connection yet: a handshake.
+/// A source that is to be drained, although it is no connection yet: a handshake.
 pub trait Drainable: 'static {
     /// From now on, the connection that it becomes is to be drained.
     fn drain(&mut self);
@@ -268,9 +268,9 @@ fn abort<S: 'static>(reactor: &mut Context<S>, id: SourceId<Drain>) {
 }
 
 impl Conn {
-    /// Says that an answer is still to come, though nothing is unsent: a [`drain`] waits for it,
-    /// and so does a half-open connection over TLS whose input was cut.
-    /// For handlers that answer from a timer, a worker, another connection.
+    /// Says that an answer is still to come, although nothing is unsent: a [`drain`] waits for it,
+    /// and so does a half-open connection over TLS whose input was cut. For handlers that answer
+    /// from a timer, a worker or another connection.
     pub fn hold(&mut self) {
         self.facts |= fact::HELD;
     }

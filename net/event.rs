@@ -18,8 +18,8 @@ pub enum Event<'a> {
     Data(&'a [u8]),
     /// There is room again, after a write returned `AboveHigh` or `Refused`.
     Drained,
-    /// The peer has finished writing. Unless [`Limits::half_open`](super::Limits::half_open) says
-    /// otherwise, the connection is closed when this event returns and the unsent bytes were sent.
+    /// The peer has finished writing. Without [`Limits::half_open`](super::Limits::half_open), the
+    /// connection is closed when this event returns and the unsent bytes were sent.
     Eof,
     /// The connection is gone and its id stale. The last event. In it, [`lost`](crate::SourceId::lost)
     /// still returns how many of the accepted bytes were never sent.
@@ -32,15 +32,15 @@ pub enum Event<'a> {
 pub enum Reason {
     /// In order: all was sent, and the peer closed or its time to do so was up.
     Finished,
-    /// [`Conn::abort`](super::Conn::abort).
+    /// The program called [`Conn::abort`].
     Aborted,
     /// The peer reset it, or was gone when written to.
     Reset,
-    /// [`Limits::idle_timeout`](super::Limits::idle_timeout).
+    /// After [`Limits::idle_timeout`](super::Limits::idle_timeout).
     IdleTimeout,
-    /// [`Limits::read_timeout`](super::Limits::read_timeout).
+    /// After [`Limits::read_timeout`](super::Limits::read_timeout).
     ReadTimeout,
-    /// [`Limits::write_timeout`](super::Limits::write_timeout).
+    /// After [`Limits::write_timeout`](super::Limits::write_timeout).
     WriteTimeout,
     /// [`Limits::close_grace`](super::Limits::close_grace) was up before all was sent.
     Grace,
@@ -92,8 +92,8 @@ pub enum Pressure {
     Below,
     /// Taken, and more is unsent than the high-water mark: stop until `Drained`.
     AboveHigh,
-    /// Nothing was taken: there is no room for all of it. `Drained` follows when there is, unless
-    /// it is more than the limit could ever take.
+    /// Nothing was taken: there is no room for all of it. `Drained` follows when there is room. It
+    /// does not follow a write that is larger than the limit.
     Refused,
     /// Nothing was taken, and nothing will be: the sending half has ended, or the connection is
     /// gone.

@@ -31,8 +31,8 @@ pub enum Framed<'a> {
 /// An incomplete frame stays in the connection's backlog, so frames longer than
 /// [`Limits::backlog_bytes_max`](super::Limits::backlog_bytes_max) (1 MiB) need that raised, too. A
 /// handler that deregisters its connection loses the bytes read behind the frame. That is right for
-/// a line that asks for TLS (`tls::Server::accept` has an example); where the next protocol may
-/// begin in the same read, handle [`Event::Data`] and decode there.
+/// a line that asks for TLS (`tls::Server::accept` has an example). If the next protocol may begin
+/// in the same read, handle [`Event::Data`] and decode there.
 ///
 /// ```no_run
 /// use waterwheel::{Reactor, net::{Framed, Lines, framed, tcp}};

@@ -3,7 +3,7 @@
 //! Knows the loop and one connection; those on sockets, listeners and links are in `by_id.rs`.
 //!
 //! A peer decides when its connection is gone. A timer, a worker's answer or another connection may
-//! hold its id for longer. So each of these operations is *total*: if the connection is gone,
+//! keep its id for longer. So each of these operations is *total*: if the connection is gone,
 //! nothing happens and the return value says so.
 //!
 //! ```text
@@ -52,9 +52,9 @@ use crate::reactor::{Context, SourceId};
 /// # Ok::<(), std::io::Error>(())
 /// ```
 impl SourceId<Conn> {
-    /// Sends all of the bytes, or none. They collect, and leave in one system call: when the
-    /// connection's own callback returns, otherwise before the loop next waits. From 16 KiB unsent
-    /// on they are offered to the kernel at once.
+    /// Sends all of the bytes, or none. The bytes of several writes collect and leave in one system
+    /// call: when the connection's own callback returns, otherwise before the loop next waits. Once
+    /// 16 KiB are unsent, they are offered to the kernel at once.
     #[inline]
     pub fn write<S: 'static>(self, reactor: &mut Context<S>, bytes: &[u8]) -> Pressure {
         reactor.get_mut(self).map_or(Pressure::Closed, |conn| conn.write(bytes))
@@ -89,8 +89,8 @@ impl SourceId<Conn> {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     ///
-    /// More may be lost: the bytes that the kernel (or TLS) had taken may not have arrived either.
-    /// Only the peer knows: a protocol that must know lets it acknowledge.
+    /// More may be lost: bytes that the kernel (or TLS) had taken may not have arrived. Only the
+    /// peer knows, so a protocol that needs to know makes the peer acknowledge.
     pub fn lost<S: 'static>(self, reactor: &Context<S>) -> Option<usize> {
         let conn = reactor.get_removed(self)?;
         let told = conn.is_over();

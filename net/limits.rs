@@ -19,7 +19,7 @@ const PART_BYTES_MIN: usize = 4 * 1024;
 /// The limits on a connection's bytes, rates and time.
 ///
 /// Set for all connections of a listener, or for one by
-/// [`Conn::set_limits`](super::Conn::set_limits).
+/// [`Conn::set_limits`](super::Conn::set_limits). Each description names the default.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -30,7 +30,7 @@ const PART_BYTES_MIN: usize = 4 * 1024;
 pub struct Limits {
     /// Unsent bytes above which [`write`](super::Conn::write) returns `AboveHigh`. 256 KiB.
     pub outbox_bytes_high: usize,
-    /// Unsent bytes at which, after that, `Drained` is delivered. 64 KiB.
+    /// After that, `Drained` is delivered when so many bytes or fewer are unsent. 64 KiB.
     pub outbox_bytes_low: usize,
     /// The most unsent bytes: a write that would exceed this is refused as a whole. 4 MiB.
     pub outbox_bytes_max: usize,
@@ -42,19 +42,19 @@ pub struct Limits {
     pub read_bytes_per_turn: usize,
     /// The longest time without a byte in either direction. None.
     pub idle_timeout: Option<Duration>,
-    /// The longest time in which the handler consumes nothing; bytes given back as an incomplete
-    /// frame do not count, so it also stops a peer that sends a frame byte by byte. It does not run
-    /// while reading is paused and begins again when it is resumed. None.
+    /// The longest time in which the handler consumes nothing. Bytes that it gives back, as an
+    /// incomplete frame, are not consumed, so this also stops a peer that sends a frame byte by
+    /// byte. It does not run while reading is paused and begins again with `resume`. None.
     pub read_timeout: Option<Duration>,
     /// The longest time that unsent bytes may wait without the peer taking any. None.
     pub write_timeout: Option<Duration>,
     /// How long a graceful close may take, to send the unsent bytes and wait for the peer's close.
     /// 5 s; less, if all is sent, when descriptors run out and others are to be served.
     pub close_grace: Duration,
-    /// True if the connection stays open for writing when the peer has finished. False: it is
+    /// True if the connection stays open for writing when the peer has finished. If false, it is
     /// closed after [`Eof`](super::Event::Eof) was delivered and the unsent bytes were sent. Over
     /// TLS an input may be cut, which delivers no `Eof`: then it stays open only while it is
-    /// [held](super::Conn::hold) or `Drained` is owed.
+    /// [held](super::Conn::hold) or `Drained` is to come. False.
     pub half_open: bool,
     /// How fast bytes are read; input that a close discards does not count. While it delays
     /// reading, no idle or read timeout runs. None.
@@ -129,7 +129,7 @@ mod tests {
         assert_eq!([0, 1, few].map(|callbacks| limits.read_bytes_in_turn(callbacks)), [own; 3]);
         assert_eq!(limits.read_bytes_in_turn(2 * few), own / 2);
         assert_eq!(limits.read_bytes_in_turn(usize::MAX), PART_BYTES_MIN);
-        // A limit below the part, and none at all, are kept.
+        // A limit below the part is kept, and so is one that is no limit.
         let slow = Limits { read_bytes_per_turn: 10, ..Limits::default() };
         assert_eq!(slow.read_bytes_in_turn(usize::MAX), 10);
         let none = Limits { read_bytes_per_turn: 0, ..Limits::default() };

@@ -2,15 +2,15 @@
 //!
 //! Knows connections and the loop; never mentions the meaning of the bytes.
 //!
-//! Each side is an ordinary connection with a handler of this library, and all that a proxy has to
-//! get right is in four events:
+//! Each side is an ordinary connection with a handler of this library. A proxy has to do the right
+//! thing at four events:
 //!
 //! ```text
 //!   event of a   b does
 //!   Data ──────▶ write; above its high-water mark: a pauses until Drained of b
 //!   Eof ───────▶ FIN behind the last byte; the other direction goes on
-//!   (cut) ─────▶ nothing: FIN would mean that this was all. b may still answer it; after a
-//!                `close_grace` of silence both are reset
+//!   (cut) ─────▶ nothing: a FIN would say that the input is complete. b may still answer; after
+//!                a `close_grace` of silence both are reset
 //!   Closed ────▶ in order: finish, too; for any other reason: reset
 //!
 //!   both Closed: the link's source is called, and hands over the report
@@ -23,10 +23,10 @@
 //! 1. The report comes exactly once, when both ends are gone. A link that was removed, or dropped
 //!    with the loop, reports nothing, and its ends are reset.
 //! 2. The bytes that arrive are a prefix of those sent; all of them if both sides have finished.
-//! 3. A reset overtakes the unsent bytes, as it does in TCP (RFC 9293, 3.10.7.4).
+//! 3. A reset does not wait for the unsent bytes, as in TCP (RFC 9293, 3.10.7.4).
 //!
 //! # Left out
-//! splice(2): it wants `unsafe` and a pipe for each direction.
+//! splice(2): it needs `unsafe` and a pipe for each direction.
 //!
 //! # Read next
 //! `tap.rs`: the bytes that pass, seen and changed.
@@ -43,8 +43,8 @@ use super::states::{Receiving, Sending};
 use super::stream::Stream;
 use crate::reactor::{Context, Options, Readiness, Resumer, SourceId};
 
-/// Two connections that pass on to each other all that they receive; made by [`link`]. Removing its
-/// source resets both peers and reports nothing; [`abort`](Link::abort) reports, too.
+/// Two connections that pass everything that they receive on to each other; made by [`link`].
+/// Removing its source resets both peers and reports nothing; [`abort`](Link::abort) reports, too.
 #[derive(Debug)]
 pub struct Link {
     ends: Ends,
@@ -100,7 +100,7 @@ impl Side {
     }
 }
 
-/// How a link has ended.
+/// The report of a link that has ended.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct LinkReport {
@@ -112,13 +112,13 @@ pub struct LinkReport {
     pub duration: Duration,
 }
 
-/// How one side of a link has ended.
+/// The end of one side of a link.
 #[derive(Debug)]
 pub struct LinkEnd {
     /// Bytes that came from this side and were passed on.
     pub bytes: u64,
-    /// Why it is gone. [`Reason::Aborted`] if the other side's end or [`Link::abort`] was the
-    /// cause.
+    /// The reason for its end. [`Reason::Aborted`] if the other side's end or [`Link::abort`] was
+    /// the cause.
     pub reason: Reason,
 }
 
@@ -138,8 +138,8 @@ impl Link {
         self.aborted = true;
     }
 
-    /// In the next turn, shows a tap again the bytes that it has put off by
-    /// [`Tap::Wait`](super::Tap::Wait). Does nothing if it does not wait for that side.
+    /// In the next turn, shows the bytes again that a tap has put off by
+    /// [`Tap::Wait`](super::Tap::Wait). Does nothing if the tap has put off nothing of that side.
     pub fn resume(&mut self, from: Side) {
         self.resumed[from as usize] |= self.waits[from as usize].take();
     }
@@ -155,8 +155,8 @@ impl Link {
 /// Each is a [`Stream`] that was accepted or connected, or a [`Conn`] that was deregistered: its
 /// unread and unsent bytes go first. The limits of each stay in force; both may be half open. Give
 /// them a `write_timeout`: otherwise a peer that neither reads nor leaves keeps the link without
-/// end. A stream of one direction only cannot take what the other sends, which ends the link. To
-/// see the bytes that pass, or to change them, there is [`link_with`](super::link_with).
+/// end. A stream that only reads cannot take the other's bytes, so these end the link. To see the
+/// bytes that pass, or to change them, use [`link_with`](super::link_with).
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -322,7 +322,7 @@ fn pass<S: 'static>(
 }
 
 /// An input was cut. The link goes on while anything is under way, and is then reset: the rest of
-/// that input will not come, and the other peer must not take a part for all of it.
+/// that input will not come, and the other peer must not take the part for the whole.
 pub(super) fn await_answer<S: 'static>(reactor: &mut Context<S>, id: SourceId<Link>) {
     let Some(ends) = reactor.get(id).map(Link::ends) else { return };
     let graces = ends.iter().filter_map(|end| Some(reactor.get(*end)?.limits().close_grace));
@@ -336,7 +336,7 @@ fn end_silent<S: 'static>(reactor: &mut Context<S>, id: SourceId<Link>) {
     let Some(link) = reactor.get(id) else { return };
     let ends = link.ends();
     let has_passed = link.bytes().iter().sum::<u64>() > link.passed;
-    // A tap waits because the program wants it, and the bytes put off are not passed at once.
+    // A tap waits because the program wants it to, and the bytes put off are not passed at once.
     let waits = link.waits.iter().any(Cell::get) || link.resumed.contains(&true);
     let is_busy = |end: &Conn| !end.is_sent() || end.receiving == Receiving::Resuming;
     if has_passed || waits || ends.iter().any(|end| reactor.get(*end).is_some_and(is_busy)) {

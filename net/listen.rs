@@ -1,10 +1,10 @@
 //! The options that listeners of all kinds have.
 //!
-//! Knows limits and budgets; where to listen, and the options of a socket, are its kind's part.
+//! Knows limits and budgets. Each kind of listener adds its address and its socket's options.
 //!
-//! A socket may also come from another program, which has bound it and may still hold it: systemd
-//! and inetd do so, to start a service when its first client comes, and to let clients wait while
-//! it is replaced. It is checked first, since a descriptor is a number and may be anything.
+//! A socket may also come from another program, which has bound it and may still have it open.
+//! systemd and inetd do so, to start a service when its first client comes, and to let clients wait
+//! while it is replaced. It is checked first, since a descriptor is only a number.
 
 use std::fmt;
 use std::io;
@@ -15,8 +15,8 @@ use socket2::{SockRef, Type};
 use super::address::{ToAddresses, named};
 use super::limits::Limits;
 
-/// Sets up a listener: [`tcp::Listen`](super::tcp::Listen) has an example. The options of one kind
-/// of socket only are methods of that kind.
+/// Sets up a listener: [`tcp::Listen`](super::tcp::Listen) has an example. An option's description
+/// ends with its default. The options of one kind of socket only are methods of that kind.
 #[derive(Clone, Debug)]
 pub struct Listen<K> {
     pub(super) limits: Limits,
@@ -53,7 +53,7 @@ impl<K> Listen<K> {
     }
 
     /// Connections open at a time; one more is accepted and closed at once, counted, and logged
-    /// once a second at most (by the `log` crate). No limit by default.
+    /// once a second at most (by the `log` crate). No limit.
     pub fn connections_max(mut self, connections: usize) -> Listen<K> {
         self.connections_max = connections;
         self

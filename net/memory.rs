@@ -2,9 +2,9 @@
 //!
 //! Knows the wire; it needs no kernel, no clock and no simulation.
 //!
-//! For a test of code that uses a connection, for two parts of one program that speak a protocol to
-//! each other, for a server that is its own client: each stream is opened like an accepted one, and
-//! handlers see no difference. Bytes that one writes make the other ready in the next turn.
+//! It serves tests of code that uses a connection, two parts of one program that speak a protocol
+//! to each other, and a server that is its own client. Each stream is opened like an accepted one,
+//! and handlers see no difference. Bytes that one writes make the other ready in the next turn.
 //!
 //! # Read next
 //! `sim/mod.rs`: the same wire with a network that misbehaves.
@@ -15,8 +15,8 @@ use super::stream::Stream;
 use super::wire::{Carrier, Parcel, Wire};
 use crate::reactor::{Context, Resumer};
 
-/// Bytes that may wait in each direction to be read, unless said otherwise; a writer that has more
-/// finds it full, as it would the kernel's buffer. 64 KiB.
+/// The default for the bytes that may wait in each direction to be read; for a writer that has more
+/// there is no room, as in the kernel's buffer. 64 KiB.
 pub const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Two streams that are each other's peer, with [`BUFFER_BYTES`] in each direction. Both belong to

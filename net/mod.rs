@@ -2,7 +2,7 @@
 //!
 //! Knows the reactor, mio's sockets and socket2; the reactor does not know it.
 //!
-//! [`Conn`] is the one buffered byte stream, whatever carries it. It is registered once for both
+//! [`Conn`] is the one buffered byte stream, over any transport. It is registered once for both
 //! directions and never again, and in the steady state a request costs one `read` and one `write`:
 //!
 //! ```text
@@ -13,7 +13,7 @@
 //!
 //! A connection owns bytes only while a frame is incomplete (its *backlog*) or its peer is slow
 //! (its *outbox*); an idle one owns none. [`link`](link()) joins two of them, a [`Rate`] slows them
-//! down, and [`drain`](drain()) ends a server's.
+//! down, and [`drain`](drain()) ends those of a server.
 //!
 //! A connection is carried by TCP, a [`unix`] socket, any [`descriptor`] (a terminal, a pipe to a
 //! child), a pair of ends in [`memory`], or a simulated network ([`sim`]) with faults that a seed

@@ -2,10 +2,10 @@
 //!
 //! Knows connectors and the order of addresses; `tcp/name.rs` finds the addresses.
 //!
-//! A name has several addresses, usually of two families, and one that is announced but cannot be
-//! reached costs a minute of silence if they are tried one by one. So each is tried a little after
-//! the one before it, at once if that has failed, and the first to answer is taken: RFC 8305,
-//! *Happy Eyeballs*, sections 4 and 5.
+//! A name has several addresses, usually of two families. If they are tried one by one, an address
+//! that cannot be reached costs a minute of silence. So each is tried a little after the one before
+//! it, or at once if that has failed, and the first to answer is taken: RFC 8305, *Happy Eyeballs*,
+//! sections 4 and 5.
 //!
 //! ```text
 //!   0 ms      [2001:db8::1]:80 ···································
@@ -60,7 +60,7 @@ pub struct Race<C> {
     delay: Duration,
     /// The tick at which the next one begins, if there is one.
     next: Tick,
-    /// The tick at which it is given up.
+    /// The tick at which the attempt is given up.
     until: Tick,
 }
 
@@ -145,7 +145,7 @@ impl<C> Race<C> {
         None
     }
 
-    /// The next address, if there is one whose time has come.
+    /// The next address, if its time has come.
     fn next_address(&mut self, now: Tick) -> Option<SocketAddr> {
         match &mut self.addresses {
             Addresses::Untried(untried) if now >= self.next => untried.pop_front(),
@@ -215,8 +215,8 @@ where
     Ok(id)
 }
 
-/// Gives a race its addresses, in order of preference; it begins in the next turn. Nothing happens
-/// if it is gone.
+/// Gives a race its addresses, in order of preference; it begins in the next turn. Has no effect if
+/// the race is gone.
 pub(super) fn enter<S: 'static, C: Connector>(
     reactor: &mut Context<S>,
     id: SourceId<Race<C>>,

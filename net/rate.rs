@@ -1,14 +1,14 @@
-//! How fast: a token bucket, for one connection or shared by several.
+//! A limit on speed: a token bucket, for one connection or shared by several.
 //!
 //! Knows ticks and bytes; the connection that waits is in `throttle.rs`.
 //!
 //! The bucket fills at the rate, to the burst and no further; bytes read or written are taken out
-//! of it. Its level counts thousandths of a byte: a tick (1 ms) is then worth exactly as many of
-//! them as the rate has bytes, nothing is rounded and nothing drifts.
+//! of it. Its level counts thousandths of a byte: in a tick (1 ms) exactly as many of them come in
+//! as the rate has bytes, so nothing is rounded.
 //!
-//! A connection that finds too little waits, by the deadline of its own source, for a *portion*: a
-//! 20th of a second's worth, half a burst at most. Portions are *promised*, one behind the other,
-//! so connections that share a bucket are served in turn and none starves:
+//! A connection that finds too little waits, by the deadline of its own source, for a *portion*:
+//! the bytes of a 20th of a second, half a burst at most. Portions are *promised*, one behind the
+//! other, so connections that share a bucket are served in turn and none starves:
 //!
 //! ```text
 //!   income  ────┬────────┬────────┬────────┬───▶ time
@@ -16,9 +16,9 @@
 //!                        due: a   due: b
 //! ```
 //!
-//! There is no list of waiting connections. The income until a promise is due is for those promised
-//! before, so the bucket needs to know one moment only; a promise that nobody claims, because the
-//! connection has gone, leaves its bytes for the next.
+//! There is no list of waiting connections. All income until a promise is due belongs to earlier
+//! promises, so the bucket keeps one moment only. If a connection has gone and does not claim its
+//! promise, the bytes are left for the next.
 //!
 //! # Read next
 //! `throttle.rs`: a connection that waits for a rate.
@@ -33,8 +33,8 @@ use crate::timers::{Stamp, Tick};
 const ALONE: u64 = 20;
 /// Portions in a second for all of several that wait.
 const IN_TURN: u64 = 200;
-/// The smallest burst is this part of a second's worth. The loop wakes by ticks, a tick late at
-/// times; a bucket that is full before then loses income.
+/// The smallest burst is the bytes of this part of a second. The loop wakes by ticks, sometimes a
+/// tick late; a bucket that is full before then loses income.
 const BURST_MIN: u64 = 50;
 
 /// A limit on bytes per second. Clones share it: in the [`Limits`](super::Limits) of a listener it
@@ -75,7 +75,7 @@ impl Eq for Rate {}
 
 impl Rate {
     /// So many bytes in each second, and `burst_bytes` at once after a pause and at the beginning.
-    /// A burst below 20 ms' worth is raised to that. A rate of 0 lets only the burst pass.
+    /// A burst below the bytes of 20 ms is raised to them. A rate of 0 lets only the burst pass.
     pub fn new(bytes_per_second: u64, burst_bytes: u64) -> Rate {
         let rate = Rate(Rc::new(Bucket {
             bytes_per_second: Cell::new(bytes_per_second),
@@ -117,8 +117,9 @@ impl Rate {
         self.burst_bytes().saturating_mul(1000)
     }
 
-    /// Takes in the income of the ticks that are over; returns the tick up to which. A full bucket
-    /// goes on with the tick after now, so that a part of a tick never counts for a whole one.
+    /// Takes in the income of the ticks that are over; returns the tick it has reached. A full
+    /// bucket goes on with the tick after now, so that a part of a tick never counts as a whole
+    /// one.
     fn fill(&self, now: Stamp) -> Tick {
         let tick = now.tick().max(self.0.filled.get().unwrap_or(Tick::START));
         let ticks = tick.since(self.0.filled.get().unwrap_or(tick));

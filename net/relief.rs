@@ -12,7 +12,7 @@ use super::handler::LOOK_AND_READ;
 use crate::reactor::{Context, SourceId};
 
 /// Turns until a connection that was closed from outside its callback has got `Closed`, and its
-/// handler is dropped with all that it holds.
+/// handler is dropped with everything in it.
 const TURNS_TO_GO: u64 = 3;
 /// Unused capacity of an outbox that is not worth giving back.
 const SLACK_BYTES: usize = 16 * 1024;
@@ -94,8 +94,8 @@ pub(super) fn go_on<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
     }
 }
 
-/// Ends the connection's wait for budget. Returns true if it waited. One that ends must leave the
-/// list of those that wait, which would grow as long as the budget is tight.
+/// Ends the connection's wait for budget. Returns true if it waited. A connection that ends must
+/// leave the list of those that wait, or the list would grow as long as the budget is tight.
 #[inline]
 pub(super) fn forget_budget<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> bool {
     let budget = reactor.get(id).and_then(|conn| conn.seat.buffers.as_ref());

@@ -1,12 +1,12 @@
-//! Scarce descriptors: connections that only wait to be closed make room for new ones.
+//! Few descriptors left: connections that only wait to be closed make room for new ones.
 //!
 //! Knows connections whose close lingers; never mentions the code that wants a descriptor.
 //!
 //! A connection that was closed in order, by [`Conn::close`], keeps its socket until the peer
 //! closes, too, for up to [`Limits::close_grace`](super::Limits::close_grace). So a client that is
-//! refused and stays costs as much as one that is served. That does no harm while there are
-//! descriptors. When accept(2) or socket(2) meets the limit on them (EMFILE, ENFILE), the older
-//! half of those that have sent everything and only wait is closed at once:
+//! refused and does not close costs as much as one that is served. That does no harm while there
+//! are descriptors. When accept(2) or socket(2) meets the limit on them (EMFILE, ENFILE), the older
+//! half of the connections that have sent everything and only wait is closed at once:
 //!
 //! ```text
 //!   lingering, the oldest first   [1] [2] [3] [4] [5]       and one that still sends   [6]
@@ -81,7 +81,7 @@ impl Conn {
     }
 }
 
-/// In place of a transport that was given up.
+/// Stands in place of a transport that was given up.
 #[derive(Debug)]
 struct Gone;
 

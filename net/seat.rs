@@ -148,7 +148,7 @@ impl Seat {
     }
 
     /// From now on its handler closes it when it is drained, since the handler sends something
-    /// first: it is nudged when nothing is in flight.
+    /// first: the handler is nudged when nothing is in flight.
     pub(super) fn keep_farewell(&mut self) {
         self.replace(self.0.limits.clone(), true);
     }

@@ -1,7 +1,7 @@
 //! Stdin, stdout and stderr as streams.
 //!
-//! Knows how to get a descriptor of our own to a file that others have open, too; `descriptor.rs`
-//! uses it.
+//! Knows how to get a descriptor of our own to a file that other programs have open, too;
+//! `descriptor.rs` uses it.
 //!
 //! A loop needs descriptors that do not block, and that is a property of the *open file
 //! description* (open(2)), which our stdin shares with the shell that started us and with all other
@@ -54,7 +54,7 @@ const PTMX: u64 = 5 << 8 | 2;
 ///
 /// It begins with [`Limits::half_open`]: after the end of stdin (Ctrl-D) it may be written to until
 /// it is closed. Closing it ends the stream and not the process's stdin and stdout: a reader of our
-/// stdout sees the end when the process ends (a socket is shut down, though).
+/// stdout sees the end when the process ends. (If stdout is a socket, that is shut down at once.)
 ///
 /// Bytes that `std::io::stdin` has buffered are not seen here, and the other way round.
 ///

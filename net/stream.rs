@@ -67,7 +67,7 @@ impl Stream {
         self.peer
     }
 
-    /// Who is at the other end; see [`Conn::peer_cred`].
+    /// The process at the other end; see [`Conn::peer_cred`].
     ///
     /// # Errors
     /// As there.
@@ -109,13 +109,13 @@ impl Stream {
         self
     }
 
-    /// Sends bytes as soon as it is open, before any that are written then.
+    /// Sends bytes as soon as it is open, before any that are written later.
     pub fn write(&mut self, bytes: &[u8]) -> Pressure {
         self.conn.write(bytes)
     }
 
-    /// Delivers bytes as if they came from the peer, before any that do: for a program that takes
-    /// over a connection in the middle of its input.
+    /// Delivers these bytes as if the peer had sent them, before the bytes that it does send: for a
+    /// program that takes over a connection in the middle of its input.
     pub fn unread(mut self, bytes: &[u8]) -> Stream {
         if !bytes.is_empty() {
             self.conn.backlog.get_or_insert_default().bytes.extend_from_slice(bytes);

@@ -21,9 +21,9 @@
 //! 3. `Eof` comes behind the last byte, and the FIN goes behind the last byte of the tap.
 //!
 //! # Left out
-//! Bytes out of turn: a tap is called only when something passes. It does not see where a message
-//! ends; a program that needs frames opens the two streams with a codec, and writes to each the
-//! frames of the other. `Wait` holds up a whole direction, so it delays one piece at a time, and
+//! Bytes at any other time: a tap is called only when something passes. It does not know the ends
+//! of messages; a program that needs frames opens the two streams with a codec, and writes to each
+//! the frames of the other. `Wait` stops a whole direction, so it delays one piece at a time, and
 //! later bytes arrive in one piece with it.
 //!
 //! # Read next
@@ -39,7 +39,7 @@ use super::link::{self, Link, LinkReport, Side};
 use super::stream::Stream;
 use crate::reactor::{Context, SourceId};
 
-/// Something that is to pass a link.
+/// Bytes, or an end, on their way through a link.
 #[derive(Clone, Copy, Debug)]
 pub enum Passing<'a> {
     /// Bytes that came from that side.
@@ -53,22 +53,22 @@ pub enum Passing<'a> {
 pub enum Tap {
     /// It goes on as it is.
     Pass,
-    /// These bytes go in its place, however many. In place of an end, they go before it.
+    /// These bytes, of any number, go in its place. If it is an end, they go before it.
     Replace(Vec<u8>),
     /// Nothing goes. An end cannot be dropped: it passes.
     Drop,
     /// No decision yet: the same bytes come again after [`resume`](Link::resume), and until then
     /// nothing is read from that side. An end passes.
     ///
-    /// Until then it is not noticed if the peer goes, so the program must resume in any case.
+    /// Until then nobody notices if the peer goes, so the program must resume in any case.
     Wait,
     /// Both peers get a reset at once, as by [`Link::abort`].
     Cut,
 }
 
-/// [`link`](super::link()) with a tap, which is asked about all that passes, in both directions.
-/// [`LinkEnd::bytes`](super::LinkEnd::bytes) counts the bytes that were passed on, replacements
-/// included, dropped bytes not.
+/// [`link`](super::link()) with a tap, which decides on everything that passes, in both directions.
+/// [`LinkEnd::bytes`](super::LinkEnd::bytes) counts the bytes that were passed on: it includes
+/// replacements, and not the bytes dropped.
 ///
 /// ```
 /// use waterwheel::{Reactor, net::{self, Event, Passing, Side, Tap, memory}};
@@ -135,7 +135,7 @@ impl SourceId<Link> {
 /// The state that both sides' handlers share.
 struct Tapped<T> {
     tap: RefCell<T>,
-    /// By the side they come from.
+    /// A lane for each side: the bytes that come from there.
     lanes: [Lane; 2],
 }
 
@@ -148,7 +148,7 @@ struct Lane {
     then: Cell<Then>,
 }
 
-/// How a direction goes on behind its rest.
+/// The next step of a direction, when its rest has gone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Then {
     #[default]

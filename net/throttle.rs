@@ -11,7 +11,7 @@ use super::conn::{Conn, SOON};
 use super::states::{Receiving, fact};
 use crate::timers::{Stamp, Tick};
 
-/// After so long a connection that waits checks if the rate was changed.
+/// After this time a connection that waits checks if the rate was changed.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 impl Conn {

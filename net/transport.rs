@@ -19,21 +19,21 @@ use mio::{Interest, Registry, Token};
 ///
 /// It reports readiness by edges, through the selector it registers with or by
 /// [`resume`](crate::reactor::Context::resume). If `resume` reports a hang-up or an error, a read
-/// or a write must confirm it: only the kernel's own report is taken for the end. A short read
-/// means that all there was has been read; a short write means that the transport is full.
+/// or a write must confirm it: only the kernel's own report counts as the end. A short read
+/// means that nothing more is there to read; a short write means that the transport is full.
 pub trait Transport: Source + fmt::Debug + Any {
     /// Reads; 0 is the end of the stream.
     ///
     /// # Errors
-    /// `WouldBlock` when there is nothing now; `UnexpectedEof` when the input has ended, but the
-    /// peer did not announce that end, so that the bytes before it can still be answered; any other
-    /// ends the connection.
+    /// `WouldBlock` when there is nothing now; `UnexpectedEof` when the input has ended without an
+    /// announcement by the peer: the bytes before it can still be answered. Any other error ends
+    /// the connection.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
 
     /// Writes from several pieces, in order, as much as there is room for.
     ///
     /// # Errors
-    /// `WouldBlock` when there is no room now; any other ends the connection.
+    /// `WouldBlock` when there is no room now; any other error ends the connection.
     fn write(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize>;
 
     /// Announces to the peer that nothing more will be written.
@@ -48,16 +48,16 @@ pub trait Transport: Source + fmt::Debug + Any {
         false
     }
 
-    /// Sends the bytes that it owes, as many as there is room for. It then owes only the rest.
+    /// Sends as many of these bytes as there is room for.
     ///
     /// # Errors
-    /// `WouldBlock` when something is left; any other ends the connection.
+    /// `WouldBlock` when something is left; any other error ends the connection.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 
-    /// Returns true if another read is worth a try even after a short read or `WouldBlock`: it
-    /// takes in its input in pieces of its own.
+    /// Returns true if another read may deliver bytes even after a short read or `WouldBlock`: the
+    /// transport takes in its input in pieces of its own.
     fn has_more(&self) -> bool {
         false
     }
@@ -111,9 +111,9 @@ pub trait Transport: Source + fmt::Debug + Any {
 
     /// Returns true if both directions lead to one peer and this end is not shared: for a socket.
     ///
-    /// Not so for a pair of pipes or a terminal: closing does not wait for the other side, a failed
-    /// write says nothing about the input, a hang-up is of one direction only, and dropping may
-    /// leave the descriptor registered, since another one may keep its file open.
+    /// False for a pair of pipes or a terminal. There, closing does not wait for the other side; a
+    /// failed write says nothing about the input; a hang-up ends one direction only; and a dropped
+    /// descriptor may stay registered, since another one may keep its file open.
     fn is_one_peer(&self) -> bool {
         true
     }
@@ -123,8 +123,8 @@ pub trait Transport: Source + fmt::Debug + Any {
         false
     }
 
-    /// Returns true if the end is announced to the peer even where this end is dropped, and nobody
-    /// waits for an answer: TLS sends a close_notify (RFC 8446, 6.1).
+    /// Returns true if the end must be announced to the peer even if this end is dropped and waits
+    /// for no answer: TLS sends a close_notify (RFC 8446, 6.1).
     fn says_goodbye(&self) -> bool {
         false
     }
@@ -198,8 +198,8 @@ macro_rules! registers_by {
 }
 pub(super) use registers_by;
 
-/// What carries a stream: TCP without an indirection, anything else behind one. Its methods are those
-/// of [`Transport`].
+/// The transport of a stream: TCP itself, or any other in a box. Its methods are those of
+/// [`Transport`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Carrier {
@@ -210,7 +210,7 @@ pub enum Carrier {
 }
 
 impl Carrier {
-    /// What carries a stream over that transport.
+    /// The carrier for that transport.
     pub fn of(transport: impl Transport) -> Carrier {
         Carrier::Other(Box::new(transport))
     }
@@ -220,7 +220,7 @@ impl Carrier {
         matches!(self, Carrier::Tcp(_))
     }
 
-    /// What it is, as a trait object.
+    /// The transport in it, as a trait object.
     #[inline]
     pub fn transport(&mut self) -> &mut dyn Transport {
         match self {

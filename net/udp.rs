@@ -3,23 +3,23 @@
 //! Knows addresses, multicast groups and socket options; `datagram.rs` is the loop's side of a
 //! socket.
 //!
-//! Nothing about a datagram is certain: it may be lost, doubled, overtaken, and its sender's
-//! address may be false. So a server that answers with more bytes than it was sent can be misused
-//! to attack the address that the datagram claims to come from.
+//! Nothing about a datagram is certain: it may get lost, arrive twice or in another order, and its
+//! sender's address may be false. So a server whose answers are longer than the questions can be
+//! misused to attack the address from which a datagram claims to come.
 //!
 //! A socket on `0.0.0.0` or `[::]` has all addresses of its host, and its datagrams leave from the
-//! one that the kernel chooses for the way: not always the one by which the peer knows us, and a
-//! connected peer accepts datagrams only from that. [`Bind::packet_info`] (feature `packet-info`)
-//! reports where a datagram arrived, and [`Socket::send_from`] answers from there; without it, bind
-//! a socket to each address.
+//! one that the kernel chooses for the route. That may differ from the address that the peer uses,
+//! and a connected peer accepts datagrams from that one only. [`Bind::packet_info`] (feature
+//! `packet-info`) reports at which address a datagram arrived, and [`Socket::send_from`] answers
+//! from there; without it, bind a socket to each address.
 //!
 //! # Left out
-//! Several datagrams in one system call, recvmmsg(2) and sendmmsg(2). They save nearly all of the
-//! two calls that a request and its answer cost here, and no time: with nix's safe functions, 64
+//! Several datagrams in one system call, recvmmsg(2) and sendmmsg(2). A request and its answer cost
+//! two calls here; these two save nearly all calls, and no time. With nix's safe functions, 64
 //! datagrams of 64 bytes at a time on loopback, receiving one took 0.78 µs instead of 0.56, sending
 //! one 1.82 instead of 1.77 (Linux 6.18, a virtual machine; 1,400 bytes: 0.87 for 0.63, 1.96 for
-//! 1.92). The kernel reads and writes a header for each. Where entering the kernel costs more, up
-//! to a sixth may be won; it would need a buffer for each datagram, and a queue of those to send.
+//! 1.92). The kernel reads and writes a header for each. If a system call costs more, up to a sixth
+//! may be saved; it would need a buffer for each datagram, and a queue of those to send.
 //!
 //! # Read next
 //! `unix/mod.rs`: sockets that are files.
@@ -53,8 +53,8 @@ pub type Socket = datagram::Socket<UdpCarrier>;
 /// An event of a UDP socket.
 pub type Event<'a> = datagram::Event<'a, SocketAddr>;
 
-/// Binds a socket to `addr` and calls `handler` for all it receives. One on `0.0.0.0` or `[::]` may
-/// answer from another address than it was asked at: see [`Socket::send_from`].
+/// Binds a socket to `addr` and calls `handler` for all it receives. A socket on `0.0.0.0` or
+/// `[::]` may answer from another address than the one that was asked: see [`Socket::send_from`].
 ///
 /// ```no_run
 /// use waterwheel::{Reactor, net::udp};
@@ -88,10 +88,10 @@ where
 /// Binds a socket to a port of the system's choice and connects it to `peer`, an address: it sends
 /// there with [`send`](Socket::send), receives only from it, and an event reports a missing peer.
 ///
-/// A name may have several addresses, and connecting does not find out if a peer is there: only a
-/// datagram does, if a `ConnectionRefused` ([`Event::Error`]) or an answer comes. For a name, look
-/// it up on a worker ([`ToAddresses`] in a [`Context::offload`]), connect to the first address, and
-/// when that is refused to the next, and send again; the example `nc` does so.
+/// A name may have several addresses, and connecting does not show if a peer is there. Only a
+/// datagram shows it, by a `ConnectionRefused` ([`Event::Error`]) or by an answer. So look a name
+/// up on a worker ([`ToAddresses`] in a [`Context::offload`]) and connect to the first address; if
+/// that is refused, connect to the next one and send again. The example `nc` does so.
 ///
 /// # Errors
 /// No route, no free port. The error names the peer.
@@ -157,7 +157,7 @@ impl Bind {
     }
 
     /// Lets several sockets have the address (`SO_REUSEADDR`): each gets the datagrams to a group
-    /// or broadcast, and the last one bound gets the rest. Off.
+    /// or broadcast, and the last one bound gets all others. Off.
     pub fn reuse_address(mut self, reuse: bool) -> Bind {
         self.kind.reuse_address = reuse;
         self
@@ -253,8 +253,8 @@ impl Bind {
     /// [`tcp::Listen::adopt`](crate::net::tcp::Listen::adopt). Its options stay as they are.
     ///
     /// # Errors
-    /// It is not a UDP socket, or an option is asked for that is not one of all datagram sockets:
-    /// it comes too late. The socket is closed.
+    /// It is not a UDP socket, or an option of [`Bind`] for UDP only is asked for, which comes too
+    /// late. The socket is closed.
     #[track_caller]
     pub fn adopt<S, F>(
         self,
@@ -331,7 +331,7 @@ impl Socket {
         self.carrier.addr
     }
 
-    /// Where the datagram that was delivered last has arrived; `None` unless
+    /// The arrival of the datagram that was delivered last; `None` unless
     /// [`Bind::packet_info`](Bind) asked for it.
     ///
     /// ```no_run
@@ -431,13 +431,13 @@ pub struct UdpCarrier {
     arrivals: Option<(Control, Option<Arrival>)>,
 }
 
-/// Where a datagram has arrived.
+/// The addresses, and the interface, at which a datagram has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
     /// The address it was sent to: one of this host, a group or a broadcast address.
     pub to: IpAddr,
-    /// This host's own address there, from which an answer is expected: the same, unless it was
-    /// sent to many. `None` if the kernel does not report it, as for groups of IPv6.
+    /// This host's own address there; the peer expects the answer from it. It is the same, unless
+    /// the datagram went to many. `None` if the kernel does not report it, as for groups of IPv6.
     pub own: Option<IpAddr>,
     /// The network interface, by its index.
     pub interface: u32,

@@ -1,8 +1,7 @@
 //! A wire: two ends in one loop, and the bytes between them.
 //!
 //! Knows transports and the reactor's [`Resumer`]; never mentions sockets. The [`Carrier`] decides
-//! how long a thing takes from end to end: no time in `memory.rs`, as long as a seed says in
-//! `sim/`.
+//! the time from end to end: none in `memory.rs`; a time that depends on a seed in `sim/`.
 //!
 //! Bytes that an end writes go into its peer's buffer at once, and a *parcel* reports when they
 //! have arrived:
@@ -14,7 +13,7 @@
 //!                            ◀── Parcel::Bytes(n) moves this line
 //! ```
 //!
-//! So there is one bound, one copy in and one out, and a reset takes away the bytes to the right of
+//! So there is one bound, one copy in and one out, and a reset removes the bytes to the right of
 //! the line.
 //!
 //! # Rules
@@ -24,8 +23,8 @@
 //! 2. Bytes that arrived before a reset can be read, then the reset is reported, once, and then the
 //!    end. Behind a FIN reads return 0, also when a reset follows it.
 //! 3. An end that is dropped sends FIN; with unread input, or after `reset_on_drop`, RST. Bytes
-//!    that arrive at a dropped end are answered with RST, so a write to a gone peer succeeds and
-//!    the next one fails.
+//!    that arrive at a dropped end are answered with RST, so a write to a peer that has gone
+//!    succeeds and the next one fails.
 //!
 //! # Read next
 //! `memory.rs`: the carrier without a network.
@@ -64,7 +63,7 @@ pub(super) enum Parcel {
 /// Brings parcels from one end of a wire to the other.
 pub(super) trait Carrier: fmt::Debug {
     /// Hands a parcel to [`Wire::arrive`], now or later. Parcels for one end arrive in the order in
-    /// which they were sent, except a reset, which may overtake.
+    /// which they were sent, except a reset, which may overtake others.
     fn carry(&self, wire: &Rc<Wire>, to: usize, parcel: Parcel);
 
     /// How many of `count` bytes one read or write moves; 1 at least.
@@ -232,7 +231,7 @@ impl End {
         }
     }
 
-    /// How connecting has ended, if it has.
+    /// The result of connecting, if there is one.
     pub(super) fn outcome(&self) -> Option<io::Result<()>> {
         let mut line = self.wire.line.borrow_mut();
         if let Some(error) = line.take_reset(self.end) {
@@ -363,7 +362,7 @@ impl Drop for End {
             Side { finished: true, .. } => None,
             _ => Some(Parcel::Fin),
         };
-        // Bytes under way, though nobody will read them, stay until their parcels arrive.
+        // Bytes under way stay until their parcels arrive, although nobody will read them.
         drop(line);
         if let Some(last) = last {
             self.send(last);

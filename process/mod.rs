@@ -1,6 +1,6 @@
 //! Other programs, and signals.
 //!
-//! Knows net, whose streams are a child's pipes; nothing below knows it.
+//! Knows net: the pipes of a child are streams. No floor below knows it.
 //!
 //! # Read next
 //! `child/mod.rs`: a child and its pipes.

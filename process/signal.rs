@@ -1,6 +1,6 @@
 //! Signals of the process, as events in the queue.
 //!
-//! Knows signal-hook, which does the part that needs care; never mentions what a signal is for.
+//! Knows signal-hook, which does the part that needs care; never mentions the use of a signal.
 //!
 //! A real signal handler may run between any two instructions, and so is allowed to do very little
 //! (signal-safety(7)). The one of signal-hook notes the number and writes a byte to a socket of the
@@ -18,12 +18,12 @@
 //! 3. Every loop of the process that handles a signal gets it.
 //! 4. A handler holds the loop only after [`reref`](Context::reref): a program that waits for
 //!    Ctrl-C usually waits for something else as well.
-//! 5. A signal that was ever handled loses its default action for good: after its last handler has
+//! 5. A signal that was handled once has no default action any more: after its last handler has
 //!    gone it does nothing. [`Signal::default_action`] does the default action.
 //! 6. A handled signal arrives, even if the parent of this process has ignored or blocked it. A
-//!    program inherits which signals are ignored (nohup(1)) and which are blocked (execve(2)): the
-//!    handler ends the first, and the loop's thread unblocks the second. All other signals stay as
-//!    they are.
+//!    program inherits from its parent the ignored signals (nohup(1)) and the blocked ones
+//!    (execve(2)). A handled signal is not ignored any more, and the loop's thread unblocks it. All
+//!    other signals stay as they are.
 //!
 //! A blocked signal is unblocked in one thread, the loop's, and that is enough: the kernel gives a
 //! signal of the process to any thread that does not block it. Threads that this one starts later,
@@ -88,8 +88,8 @@ impl Signal {
         self.0
     }
 
-    /// Does what this signal does without a handler: most end the process, and its parent sees by
-    /// which signal. For instance at a second Ctrl-C.
+    /// Carries out the default action of this signal: most signals end the process, and its parent
+    /// learns by which one. For instance at a second Ctrl-C.
     ///
     /// # Errors
     /// There is no such signal.
@@ -152,11 +152,11 @@ impl OnSignal {
 /// Names a handler of a signal.
 pub type SignalId = SourceId<OnSignal>;
 
-/// The hub of a loop; `None` until someone wants a signal.
+/// The hub of a loop; `None` until a signal is asked for.
 #[derive(Default)]
 struct OfLoop(Option<SourceId<Hub>>);
 
-/// Who is to know of a signal.
+/// A receiver of a signal.
 #[derive(Clone, Copy)]
 enum Waiter {
     Handler(SourceId<OnSignal>),
@@ -253,7 +253,7 @@ impl<S: 'static> Context<S> {
         Ok(id)
     }
 
-    /// For authors of sources: waiters a source with [`Readiness::READABLE`] whenever the process
+    /// For authors of sources: resumes a source with [`Readiness::READABLE`] whenever the process
     /// gets `signal`, until the source has gone. O(sources that wait for a signal).
     ///
     /// # Errors

@@ -1,8 +1,8 @@
-//! The clock: the one file of the project that asks what time it is.
+//! The clock: the one file of the project that reads the time.
 //!
 //! Knows `Instant`, which measures, and the wall clock, which names a moment for people and may be
-//! set back an hour: no timer follows it. Only schedules by hour and day do, and they are checked
-//! again after the wall clock was set.
+//! set back an hour: no timer follows it. Only schedules by hour and day follow it, and they are
+//! checked again after the wall clock was set.
 //!
 //! # Read next
 //! `wheel.rs`: the timers that wait for ticks.
@@ -16,7 +16,7 @@ use super::{Now, Stamp, Tick};
 
 /// The length of a tick, the resolution of every timer.
 ///
-/// One millisecond because that is what `epoll_wait(2)` can wait for.
+/// One millisecond, because `epoll_wait(2)` counts in milliseconds.
 pub const TICK: Duration = Duration::from_millis(1);
 
 /// Nanoseconds in a [`TICK`].
@@ -32,8 +32,8 @@ pub enum Clock {
 }
 
 impl Clock {
-    /// The time now. # Cost: one `clock_gettime(2)`. In the vDSO that takes tens of nanoseconds and
-    /// no system call; where the kernel does not trust the processor's counter, it is one.
+    /// The time now. # Cost: one `clock_gettime(2)`. It takes tens of nanoseconds and, by the vDSO,
+    /// no system call; if the kernel does not trust the processor's counter, it is a system call.
     pub fn now(&self) -> Instant {
         match self {
             Clock::Monotonic => Instant::now(),
@@ -70,7 +70,7 @@ impl WallTime {
         self.0
     }
 
-    /// Milliseconds from `earlier` to this one; negative if that is later. Saturates.
+    /// Milliseconds from `earlier` to this one; negative if `earlier` is later. Saturates.
     pub const fn ms_since(self, earlier: WallTime) -> i64 {
         self.0.saturating_sub(earlier.0)
     }
@@ -101,7 +101,7 @@ impl From<WallTime> for SystemTime {
 }
 
 impl fmt::Debug for WallTime {
-    /// As `date -d @…` takes it.
+    /// In the form that `date -d @…` reads.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "@{}.{:03}", self.0.div_euclid(1000), self.0.rem_euclid(1000))
     }
@@ -126,7 +126,7 @@ pub struct ManualClock {
     /// The beginning of time; only differences from it are ever used.
     origin: Instant,
     elapsed: Rc<Cell<Duration>>,
-    /// The wall clock's time at the origin, as the last `set_wall` implies it.
+    /// The wall clock's time at the origin; the last `set_wall` has computed it.
     wall_origin: Rc<Cell<WallTime>>,
     held: bool,
 }

@@ -61,13 +61,13 @@ impl Tick {
         Tick(self.0.saturating_add(ticks))
     }
 
-    /// Ticks from an earlier one to this; 0 if that is not earlier.
+    /// Ticks from `earlier` to this one; 0 if `earlier` is later.
     pub const fn since(self, earlier: Tick) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// The number of ticks in a period, which is counted in whole ticks: rounds up. A single delay
-    /// is added to a moment instead.
+    /// The number of whole ticks in a period: rounds up. For a single delay use
+    /// [`Stamp::after`] instead.
     pub fn count_of(length: Duration) -> u64 {
         let (ticks, rest) = split(length);
         ticks.saturating_add(u64::from(rest > 0))
@@ -189,7 +189,7 @@ impl fmt::Debug for Stamp {
     }
 }
 
-/// Whole ticks, and the nanoseconds over. Saturates at `u64::MAX` ticks.
+/// Whole ticks, and the nanoseconds that remain. Saturates at `u64::MAX` ticks.
 fn split(duration: Duration) -> (u64, u64) {
     let nanos = u64::from(duration.subsec_nanos());
     let ticks = duration.as_secs().saturating_mul(1000).saturating_add(nanos / TICK_NANOS);

@@ -3,10 +3,10 @@
 //! Knows only integers; never mentions a clock. The caller passes the current tick, and the wheel
 //! returns the timers that have expired.
 //!
-//! The problem: an event loop holds many timers, most of which never fire (a timeout is armed for
-//! every request and cancelled by the reply), and before each wait it asks for the earliest. A
-//! sorted structure pays O(log n) for each of these. A wheel pays for exact order only when a
-//! timer comes near:
+//! The problem: an event loop holds many timers, and most of them never fire (a timeout is armed
+//! for every request and cancelled by the reply). Before each wait the loop asks for the earliest.
+//! A sorted structure needs O(log n) for each of these steps. A wheel sorts timers exactly only
+//! when their time comes near:
 //!
 //! ```text
 //!             one slot is     a level spans         the hand at tick 70, a timer for tick 200:
@@ -19,7 +19,7 @@
 //! ```
 //!
 //! Compare a deadline with the hand, both in base 64, and take the highest digit that differs: its
-//! place is the timer's level, its value the slot. When the hand reaches a slot of level n, the
+//! place is the timer's level, its value is the slot. When the hand reaches a slot of level n, the
 //! timers in it *cascade*: they now agree with the hand in that digit, so they belong to a lower
 //! level. A timer moves at most once for each level, and expires on any level once it is due.
 //!
@@ -38,7 +38,7 @@
 //!    generation.
 //!
 //! # Left out
-//! Ticks finer or coarser than the caller's: the wheel does not know what a tick is.
+//! Ticks finer or coarser than the caller's: the wheel does not know the length of a tick.
 //!
 //! # Read next
 //! `../net/conn.rs`: a connection on this loop. Beside the path: `wheel/memory.rs`, what it costs, and

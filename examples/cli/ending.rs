@@ -12,7 +12,7 @@ use waterwheel::{Context, net};
 
 use super::say;
 
-/// How long those that are being served may still take when the server is to end.
+/// The time that clients may still take when the server is to end.
 pub const GRACE: Duration = Duration::from_secs(5);
 
 /// True once a server has begun to end.
@@ -35,8 +35,8 @@ pub fn end_on_signals<S: 'static>(
     end_on_signals_with(reactor, grace, |_, _| {})
 }
 
-/// [`end_on_signals`] for a server that has something to do `first`: to end what would not end by
-/// itself.
+/// [`end_on_signals`] for a server that has something to do `first`: to end sources that would not
+/// end by themselves.
 pub fn end_on_signals_with<S: 'static>(
     reactor: &mut Context<S>,
     grace: Duration,
@@ -107,8 +107,8 @@ mod unix {
         let is_second = Arc::new(AtomicBool::new(false));
         let begin = Rc::new(Cell::new(Some(begin)));
         for (name, signal) in [("SIGINT", SIGINT), ("SIGTERM", SIGTERM)] {
-            // In this order: the first finds the flag down and raises it. What the second does, it
-            // does in the signal handler, so a loop that is stuck ends as well.
+            // In this order: the first signal finds the flag down and raises it. The second acts in
+            // the signal handler, so a loop that is stuck ends as well.
             flag::register_conditional_default(signal, is_second.clone())?;
             flag::register(signal, is_second.clone())?;
             let (ours, theirs) = Pair::pair()?;

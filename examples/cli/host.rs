@@ -1,12 +1,12 @@
 //! The loop of an example, run by itself or by a host.
 //!
-//! A host is a program that has a loop of its own, as `embed.rs` has. Whatever an example does it
-//! must do as soon in one: with `WATERWHEEL_HOST=1` those that wait for others run so, and so do their
-//! tests.
+//! A host is a program that has a loop of its own, as `embed.rs` has. An example must do everything
+//! as soon in a host: with `WATERWHEEL_HOST=1` those that call `run` here do so in one, and their
+//! tests as well.
 
 use waterwheel::Reactor;
 
-/// Runs the loop until it is stopped or nothing is left that could call anybody: `Reactor::run`.
+/// As `Reactor::run`: until it is stopped, or nothing is left that could call a callback.
 pub fn run<S: 'static>(reactor: &mut Reactor<S>, state: &mut S) -> Result<(), String> {
     #[cfg(unix)]
     if std::env::var("WATERWHEEL_HOST").is_ok_and(|host| host != "0") {
@@ -15,8 +15,8 @@ pub fn run<S: 'static>(reactor: &mut Reactor<S>, state: &mut S) -> Result<(), St
     reactor.run(state).map_err(|error| error.to_string())
 }
 
-/// What a host does: it waits for the reactor's descriptor, no longer than the reactor allows, and
-/// turns it without a wait.
+/// The loop of a host: it waits for the reactor's descriptor, no longer than the reactor allows,
+/// and turns it without a wait.
 #[cfg(unix)]
 fn run_by_host<S: 'static>(reactor: &mut Reactor<S>, state: &mut S) -> std::io::Result<()> {
     use std::os::fd::AsFd;

@@ -1,4 +1,4 @@
-//! What the examples' `main`s share: arguments, `--help`, errors in one line, output that may end.
+//! The shared parts of the examples' `main`: arguments, `--help`, errors in one line, output.
 #![allow(dead_code)] // Each example uses its own part of it.
 
 use std::fmt::Display;
@@ -9,8 +9,8 @@ use std::time::Duration;
 use lexopt::prelude::*;
 use waterwheel::net::{BufferBudget, Limits};
 
-/// What all clients of a server together may make it buffer. 16 MiB: who reads nothing is sent away
-/// before the others feel it.
+/// The most bytes that all clients together may make a server buffer. 16 MiB: clients that read
+/// nothing are closed before the others notice.
 pub const BUFFERED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 mod ending;
@@ -27,9 +27,9 @@ pub use host::whole_ms;
 #[allow(unused_imports)]
 pub use output::{say, warn};
 
-/// How often the kernel asks a silent client of a server whether it is there. One that has vanished,
-/// its cable cut, sends no FIN and would be served forever. Linux closes it after nine questions
-/// without an answer, some two and a half minutes in all.
+/// How often the kernel asks a silent client of a server if it is there. A client that has
+/// vanished, because its cable was cut, sends no FIN and would be served forever. Linux closes it
+/// after nine questions without an answer, about two and a half minutes in all.
 pub const KEEPALIVE: Duration = Duration::from_secs(15);
 
 /// Arguments: an address, options with a value, and switches.
@@ -62,7 +62,7 @@ impl Args {
         given.map(|(_, value)| value.as_str())
     }
 
-    /// The number given for an option; what is none ends the program.
+    /// The number given for an option; any other text ends the program.
     pub fn number(&self, option: &str) -> Option<u64> {
         let value = self.text(option)?;
         let wrong = |_| bad_usage(format_args!("{option} wants a whole number, not {value:?}"));
@@ -158,7 +158,7 @@ fn with_host(addr: &str) -> String {
 }
 
 /// Raises the soft limit on open files to the hard one, so that a server may have as many
-/// connections as the system grants: the soft one is 1,024 as a rule, for the sake of select(2).
+/// connections as the system allows: the soft one is usually 1,024, because of select(2).
 ///
 /// A system that refuses (macOS does, where the hard limit is infinite) leaves it as it was, and a
 /// listener at the limit refuses connections and says so.
@@ -173,8 +173,8 @@ pub fn raise_open_files() {
     }
 }
 
-/// Prints a line of what the program is there to print; ends it quietly when the reader has gone
-/// (`… | head -1`). What a server prints beside its work goes by [`say`].
+/// Prints a line of the program's result; ends the program quietly when the reader has gone
+/// (`… | head -1`). A server prints its notes by [`say`].
 pub fn print(line: impl Display) {
     match writeln!(io::stdout(), "{line}") {
         Ok(()) => {}

@@ -1,4 +1,4 @@
-//! Lines of a server, and of the log: a reader that does not read them holds up nobody.
+//! Lines of a server, and of the log: a reader that does not read them stops nothing.
 //!
 //! A write to a pipe that is full waits, and with it the loop and all clients; if the pipe is
 //! non-blocking, or the disk full, or the reader gone, it fails. None of that is a reason to stop
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// Lines that were dropped since the last one that was printed.
 static LOST: AtomicU64 = AtomicU64::new(0);
 
-/// Prints a line on stdout, or drops it. The next that goes says how many did not.
+/// Prints a line on stdout, or drops it. The next line that is printed adds the number dropped.
 pub fn say(line: impl Display) {
     let lost = LOST.swap(0, Relaxed);
     let before = if lost > 0 { format!("(lines lost: {lost})\n") } else { String::new() };
@@ -20,12 +20,12 @@ pub fn say(line: impl Display) {
     }
 }
 
-/// Says on stderr what went wrong, if anybody listens.
+/// Prints a problem on stderr, if there is room.
 pub fn warn(line: impl Display) {
     let _ = offer(io::stderr(), format!("{line}\n").as_bytes());
 }
 
-/// Where log lines go: stderr, if there is room.
+/// The target of log lines: stderr, if there is room.
 pub struct Log;
 
 impl Write for Log {
@@ -39,7 +39,7 @@ impl Write for Log {
     }
 }
 
-/// Writes text if that need not wait. With room for any, a pipe has room for PIPE_BUF bytes, which
+/// Writes text if that need not wait. A pipe that has any room has room for PIPE_BUF bytes, which
 /// go in one piece (pipe(7)): 4,096 on Linux, and our lines are shorter.
 #[cfg(unix)]
 fn offer(to: impl std::os::fd::AsFd, text: &[u8]) -> io::Result<()> {

@@ -1,4 +1,4 @@
-//! A job: one URL, and how far it has come.
+//! A job: one URL, and its progress.
 
 use waterwheel::SourceId;
 use waterwheel::net::Conn;
@@ -7,12 +7,12 @@ use waterwheel::protocols::http::Call;
 pub struct Job {
     pub url: String,
     pub call: SourceId<Call>,
-    /// Where it is written to. Jobs that share it write one after the other.
+    /// The output. Jobs that share it write one after the other.
     pub out: SourceId<Conn>,
     /// 0 until the head is there.
     pub status: u16,
     pub got_bytes: u64,
-    /// `None` where the server does not say.
+    /// `None` if the server does not give the number.
     pub total_bytes: Option<u64>,
     pub ended: bool,
 }
@@ -23,7 +23,7 @@ impl Job {
         Job { url, call, out, status, got_bytes, total_bytes, ended }
     }
 
-    /// Bytes when it is whole, if that is known.
+    /// The bytes of the whole body, if that number is known.
     fn whole_bytes(&self) -> Option<u64> {
         if self.ended { Some(self.got_bytes) } else { self.total_bytes }
     }
@@ -34,7 +34,7 @@ pub fn has_turn(jobs: &[Job], at: usize) -> bool {
     jobs[..at].iter().all(|before| before.ended || before.out != jobs[at].out)
 }
 
-/// Bytes of all jobs so far, and when they are whole, if that is known.
+/// The bytes of all jobs so far, and those of all whole bodies, if that number is known.
 pub fn bytes(jobs: &[Job]) -> (u64, Option<u64>) {
     (jobs.iter().map(|job| job.got_bytes).sum(), jobs.iter().map(Job::whole_bytes).sum())
 }

@@ -1,4 +1,4 @@
-//! Where fetch writes: the files that `-o` names, and stdout.
+//! The outputs of fetch: the files that `-o` names, and stdout.
 
 use std::fs::File;
 use std::time::Duration;
@@ -30,7 +30,7 @@ pub fn open_all(reactor: &mut Context<Fetch>, args: &Args) -> Result<Vec<SourceI
 }
 
 fn open(reactor: &mut Context<Fetch>, stream: Stream) -> SourceId<Conn> {
-    // A reader may be as slow as it likes: all that is written waits for it.
+    // A reader may be slow without a limit: all written bytes wait for it.
     let limits = Limits { close_grace: Duration::MAX, ..Limits::default() };
     stream.limits(limits).open(reactor, |reactor, fetch: &mut Fetch, out, event| match event {
         Event::Drained => drained(reactor, fetch, out),

@@ -1,4 +1,4 @@
-//! What fetch says on stderr: a bar that is drawn over itself, or plain lines.
+//! The messages of fetch on stderr: a bar that is drawn over itself, or plain lines.
 
 use std::io::{IsTerminal, Write, stderr};
 use std::time::Instant;
@@ -11,7 +11,7 @@ pub struct Progress {
     bar: bool,
     quiet: bool,
     begun: Instant,
-    /// Columns of what is in the line now; 0 if the line is empty.
+    /// Columns of the text that is in the line now; 0 if the line is empty.
     drawn: usize,
 }
 
@@ -21,8 +21,8 @@ impl Progress {
         Progress { bar, quiet, begun: Instant::now(), drawn: 0 }
     }
 
-    /// Draws the bar: bytes so far, of how many if that is known; URLs that have ended, of how
-    /// many.
+    /// Draws the bar: the bytes so far, and the total if that is known; the URLs that have ended,
+    /// and the number of all.
     pub fn show(&mut self, got: u64, total: Option<u64>, (ended, all): (usize, usize)) {
         if self.bar {
             let text = line(got, total, self.begun.elapsed().as_secs_f64());
@@ -30,7 +30,7 @@ impl Progress {
         }
     }
 
-    /// A line, and the time that it took to come to this, unless there is a bar that says the same.
+    /// Prints a line and the time since the start, unless there is a bar that shows the same.
     pub fn note(&mut self, text: &str) {
         if !self.bar && !self.quiet {
             say(&format!("{text} in {} ms", self.begun.elapsed().as_millis()));

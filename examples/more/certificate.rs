@@ -1,4 +1,4 @@
-//! The certificate of a server among these examples: one that is given, or one that it makes.
+//! The certificate of a server among these examples: from a file, or made by the server.
 
 use std::fs;
 
@@ -6,10 +6,10 @@ use waterwheel::protocols::tls;
 
 use crate::cli;
 
-/// The options that say which.
+/// The options that name its files.
 pub const OPTIONS: [&str; 3] = ["--cert", "--key", "--save"];
 
-/// What a server needs for TLS, by its options.
+/// The server's side of TLS, by its options.
 pub fn server(args: &cli::Args) -> Result<tls::Server, String> {
     let (cert, key) = match (args.text("--cert"), args.text("--key")) {
         (Some(cert), Some(key)) => (read(cert), read(key)),
@@ -19,7 +19,7 @@ pub fn server(args: &cli::Args) -> Result<tls::Server, String> {
     Ok(tls::Server::new(cert, key).unwrap_or_else(|error| cli::bad_usage(error)))
 }
 
-/// A certificate that only itself vouches for, and its key.
+/// A certificate that is signed only by itself, and its key.
 fn made(save: Option<&str>) -> Result<(Vec<u8>, Vec<u8>), String> {
     let names = ["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
     let made = rcgen::generate_simple_self_signed(names);

@@ -9,9 +9,9 @@
 //!       wrk -t1 -c64 http://127.0.0.1:8080/
 //! See:  the slow page come last, and nobody wait for it; a gigabyte counted in a few kilobytes of
 //!       memory; on Ctrl-C no new clients, and those that wait still get their answer; with
-//!       RUST_LOG=info, which requests it refuses, and why (`nc 127.0.0.1 8080`, and type).
+//!       RUST_LOG=info, each request that it refuses, and why (`nc 127.0.0.1 8080`, and type).
 //! Look: `slow`. The reply is a value: it is moved into a timer, and sent when that fires.
-//! Next: take what was counted into the state, and show it at `/total`; let `/count` refuse an
+//! Next: add each count to a total in the state, and show that at `/total`; let `/count` refuse an
 //!       upload by its `Content-Length`; a route that answers from a worker (`offload`).
 
 use std::time::Duration;
@@ -44,7 +44,7 @@ const SOURCE: &str = include_str!("http.rs");
 const BODY_BYTES_MAX: usize = 64 * 1024;
 /// How long those that wait for an answer may still wait when the server is to end.
 const DRAIN_GRACE: Duration = Duration::from_secs(30);
-/// The slowest that `/slow` will be: what waits is a timer and a reply, and somebody's memory.
+/// The longest wait of `/slow`: during it a timer and a reply take memory.
 const SLOW_MS_MAX: u64 = 60_000;
 
 fn main() {
@@ -99,7 +99,7 @@ fn echo(reactor: &mut Context<()>, _: &mut (), request: &Request<'_>, reply: Rep
     reply.send(reactor, answer);
 }
 
-/// Answers later. For a client that goes meanwhile the timer is cancelled, and the reply with it.
+/// Answers later. If the client goes before that, the timer is cancelled, and the reply with it.
 fn slow(reactor: &mut Context<()>, _: &mut (), request: &Request<'_>, reply: Reply) {
     let given = request.query_param("ms").and_then(|ms| ms.parse().ok());
     let ms = given.unwrap_or(1000).min(SLOW_MS_MAX);

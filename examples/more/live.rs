@@ -5,10 +5,10 @@
 //!       curl -N 127.0.0.1:8080/events       and, in another terminal,
 //!       curl -d 'hello from curl' 127.0.0.1:8080/say
 //! See:  all get it at once. Stop the server and start it again: the page finds it. Pause a
-//!       column, say something, resume it: the page says what it has seen, and gets the rest.
+//!       column, say something, resume it: the page names the last news it has, and gets the rest.
 //! Look: `catch_up` in live/reader.rs. A reader is a place in the history and not a queue, so a
 //!       slow one costs no memory. If the history has dropped some news meanwhile, the reader
-//!       learns how much it has missed.
+//!       gets the number of those that it has missed.
 //! Next: rooms (`/events/{room}`); names; ids that go on after a restart. A browser opens six
 //!       connections to a server, and each page takes two: what does the fourth page do?
 
@@ -43,13 +43,13 @@ Options:
   -h, --help      show this";
 
 const PAGE: &str = include_str!("live/index.html");
-/// Bytes that one may say at once. 1,000: a few sentences; with a history of 100, 100 KB.
+/// The most bytes of one message. 1,000: a few sentences; with a history of 100, 100 KB.
 const TEXT_BYTES_MAX: usize = 1000;
 /// How long a browser waits before it comes back.
 const COME_BACK: Duration = Duration::from_secs(1);
 
-/// Published when there is news. The news itself is in the history: who comes after this is
-/// published and before it is delivered misses nothing, and gets nothing twice.
+/// Published when there is news. The news itself is in the history: a reader that comes after this
+/// is published and before it is delivered misses nothing, and gets nothing twice.
 struct News;
 
 #[derive(Default)]
@@ -143,7 +143,7 @@ fn events(reactor: &mut Context<Live>, live: &mut Live, request: &Request<'_>, r
 }
 
 impl Live {
-    /// Ends what would not end by itself: streams, and polls that wait for news.
+    /// Ends all that would not end by itself: streams, and polls that wait for news.
     fn end(&mut self, reactor: &mut Context<Live>) {
         for (_, stream) in self.streams.drain() {
             stream.to.end(reactor);
@@ -153,8 +153,8 @@ impl Live {
         }
     }
 
-    /// A new reader's number and place. The reader says what it has seen in the address, or in a
-    /// header, as a browser does that has lost its event stream.
+    /// A new reader's number and place. The reader names the last news it has in the address, or in
+    /// a header, as a browser does that has lost its event stream.
     fn admit(&mut self, request: &Request<'_>) -> (u64, u64) {
         self.readers += 1;
         let heard = request.header("Last-Event-ID").map(Cow::from);

@@ -1,15 +1,15 @@
-//! TLS echo: what `echo` does, over TLS.
+//! TLS echo: the same as `echo`, over TLS.
 //!
 //! Run:  cargo run --release --features tls --example tls_echo -- --save localhost.pem
 //! Then: openssl s_client -connect localhost:7443 -CAfile localhost.pem -quiet
-//!       and type; or, with the protocol that was agreed on, and who is there:
+//!       and type; or, to see the protocol that was agreed on, and the server's name:
 //!       openssl s_client -connect localhost:7443 -CAfile localhost.pem -brief -alpn echo
-//! See:  each line come back; and here, a line for each client: version, cipher, whether it goes
-//!       on from an earlier session, or why there was no handshake (`nc localhost 7443`, and type).
-//! Look: `serve`: a handshake takes a stream and answers with one. What follows is what `echo`
-//!       does, to the letter.
+//! See:  each line come back; and here, a line for each client: version, cipher, and if it resumes
+//!       an earlier session; or why there was no handshake (`nc localhost 7443`, and type).
+//! Look: `serve`: a handshake takes a stream and gives back another one. The rest is exactly as
+//!       in `echo`.
 //! Next: ask clients for a certificate (`tls::Server::require_clients`); show another one for
-//!       another name (`host`); begin in the clear and let a line say STARTTLS
+//!       another name (`host`); begin without TLS and let a line `STARTTLS` begin it
 //!       (`vault` does).
 
 use waterwheel::net::{Conn, Event, Limits, Pressure, Stream, tcp};
@@ -35,8 +35,8 @@ Options:
   --save FILE      write the certificate that was made, for clients to trust
   -h, --help       show this";
 
-/// What one client may have decrypted, and encrypted again, before it is the next one's turn. 2 KiB:
-/// encryption costs more than copying, which the usual 256 KiB are made for.
+/// Bytes of one client that are decrypted, and encrypted again, before the next one has its turn.
+/// 2 KiB: encryption costs more than a copy, and the usual 256 KiB are right for copies.
 const READ_BYTES_PER_TURN: usize = 2 * 1024;
 
 /// Clients that are accepted in one turn: each costs a handshake. 8.
@@ -64,7 +64,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
     cli::run(&mut reactor, &mut ())
 }
 
-/// Shakes hands, then echoes.
+/// Does the handshake, then echoes.
 fn serve(reactor: &mut Context<()>, server: &tls::Server, incoming: Stream) {
     let peer = incoming.peer().map_or("?".into(), |peer| peer.to_string());
     server.accept(reactor, incoming, move |reactor, _, result| match result {
@@ -83,7 +83,7 @@ fn serve(reactor: &mut Context<()>, server: &tls::Server, incoming: Stream) {
     });
 }
 
-/// Sends bytes back. A client that does not read its echo is not read from either.
+/// Sends bytes back. While a client does not read its echo, nothing is read from it.
 fn echo(reactor: &mut Context<()>, conn: SourceId<Conn>, bytes: &[u8]) {
     if conn.write(reactor, bytes) == Pressure::AboveHigh {
         conn.pause(reactor);

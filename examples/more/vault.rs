@@ -6,9 +6,9 @@
 //!       and `--get greeting`, which prints it
 //! See:  the digest of the value, then the value; Ctrl-C at the server while a client reads slowly
 //!       (`--get greeting | less`, with a large one): it waits up to 5 s until all is sent.
-//! Look: `Session`: an answer that has to wait, for a worker or for the peer to read; meanwhile the
-//!       next request stays unread. `upgrade` and `hand_over`: the connection gets another handler in
-//!       the middle of its input, and no byte is lost.
+//! Look: `Session`: an answer that has to wait, for a worker or for the peer to read; until then
+//!       the next request stays unread. `upgrade`, `hand_over`: the connection gets another handler
+//!       in the middle of its input, and no byte is lost.
 //! Next: a request that lists the names; one that deletes; let Put begin with the length of the
 //!       value, and refuse it before it is sent.
 
@@ -50,12 +50,12 @@ Options:
   --save FILE      write the certificate that was made, for clients to trust
   -h, --help       show this";
 
-/// What all values take together, with what the map needs for each. 64 MiB.
+/// The most bytes that all values take together, with the map's own for each. 64 MiB.
 const BYTES_MAX: usize = 64 * 1024 * 1024;
 const ENTRY_BYTES: usize = 128;
 /// How long a client may read nothing while there is something for it.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
-/// What one client may have decrypted before it is the next one's turn. 16 KiB.
+/// Bytes of one client that are decrypted before the next one has its turn. 16 KiB.
 const READ_BYTES_PER_TURN: usize = 16 * 1024;
 /// Clients that are accepted in one turn: each costs a handshake. 8.
 const ACCEPTS_PER_TURN: usize = 8;
@@ -97,8 +97,8 @@ fn run(args: &cli::Args) -> Result<(), String> {
     cli::run(&mut reactor, &mut Vault::default())
 }
 
-/// In the clear there is one line to say. What has come behind it is the client's half of the
-/// handshake, and nothing else: bytes that somebody on the way has put there are not taken as a request.
+/// Without TLS the client may send one line. The bytes behind it are the client's half of the
+/// handshake, and nothing else: bytes that an attacker has put there do not become a request.
 fn upgrade(
     reactor: &mut Context<Vault>,
     id: SourceId<Conn>,
@@ -130,12 +130,12 @@ fn upgrade(
 #[derive(Default)]
 struct Vault {
     values: HashMap<String, Rc<Vec<u8>>>,
-    /// What they take, and those that a worker has.
+    /// The bytes that they take, together with those that a worker has.
     bytes: usize,
 }
 
 impl Vault {
-    /// Finds room for a value, beside one of that name until that is replaced.
+    /// Takes room for a value, in addition to an older one of that name until that is replaced.
     fn reserve(&mut self, name: &str, value: &[u8]) -> Result<(), String> {
         let bytes = cost(name, value);
         if self.bytes + bytes > BYTES_MAX {
@@ -150,7 +150,7 @@ impl Vault {
         self.bytes -= bytes;
     }
 
-    /// Keeps a value that room was found for.
+    /// Keeps a value for which room was taken.
     fn keep(&mut self, name: String, value: Vec<u8>) {
         if let Some(old) = self.values.get(&name) {
             self.bytes -= cost(&name, old);

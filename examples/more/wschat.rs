@@ -1,16 +1,16 @@
-//! Chat in the browser: a page, and a WebSocket that it talks over.
+//! Chat in the browser: a page, and the WebSocket that it uses.
 //!
 //! Run:  cargo run --release --features ws --example wschat
 //! Then: open http://127.0.0.1:7001 in two windows, one as narrow as a phone, and type;
 //!       or, with Python's websockets: python3 -m websockets ws://127.0.0.1:7001/chat
 //!       and type {"text": "hello"}
-//! See:  who is there, who comes and goes. Stop the server and start it again: the pages come back
-//!       by themselves, under their names.
-//! Look: `tell`. What is said is made once, as JSON and as a frame, however many get it. The list
-//!       of members is sent once, to each who comes, and then only changes: if all got the whole
-//!       list each time, a thousand who come would cost gigabytes. A member who does not read is let
-//!       go when 4 MiB wait for him.
-//! Next: the last ten lines for each who comes; rooms by path; signed cookies for the names.
+//! See:  the members, and each one that comes or goes. Stop the server and start it again: the
+//!       pages come back by themselves, under their names.
+//! Look: `tell`. A message is made once, as JSON and as a frame, for any number of members. The
+//!       list of members is sent once, to each new one, and after that only changes: if all got the
+//!       whole list each time, a thousand new members would cost gigabytes. A member that does not
+//!       read is closed when 4 MiB wait for it.
+//! Next: the last ten lines for each new member; rooms by path; signed cookies for the names.
 
 use std::slice;
 
@@ -39,7 +39,7 @@ const MESSAGE_BYTES_MAX: usize = 4096;
 /// Characters of a name: the page puts it in front of each line.
 const NAME_CHARS_MAX: usize = 20;
 
-/// In the order in which they came.
+/// The members, in the order in which they came.
 #[derive(Default)]
 struct Chat {
     members: Vec<Member>,
@@ -66,7 +66,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
         move |reactor, chat: &mut Chat, request, reply| match request.path() {
             "/" => _ = reply.send(reactor, Response::html(PAGE)),
             "/chat" => {
-                // One that is refused has got the reason.
+                // A client that is refused has got the reason.
                 if let Ok(socket) = accept.open(reactor, request, reply, hear) {
                     chat.join(reactor, socket);
                 }
@@ -100,7 +100,7 @@ fn hear(reactor: &mut Context<Chat>, chat: &mut Chat, socket: &ws::Socket, event
 }
 
 impl Chat {
-    /// A newcomer gets all the names, his own behind the others; they get his.
+    /// A new member gets all the names, its own behind the others; the others get the new one.
     fn join(&mut self, reactor: &mut Context<Chat>, socket: ws::Socket) {
         let name = self.next_name();
         self.members.push(Member { socket, name: name.clone() });
@@ -110,7 +110,7 @@ impl Chat {
         tell(others, reactor, &json!({ "came": name }));
     }
 
-    /// A name that nobody has; anybody may have taken the next one already.
+    /// A name that no member has; a member may have chosen the next `guest` name itself.
     fn next_name(&mut self) -> String {
         loop {
             self.came += 1;

@@ -15,7 +15,7 @@ use waterwheel::net::HostPort;
 /// "No authentication required" is the one method.
 pub const WELCOME: [u8; 2] = [5, 0];
 
-/// Why a request is not served, or that it is: the codes of section 6.
+/// The answer to a request, served or not: the codes of section 6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Code {
@@ -28,14 +28,14 @@ pub enum Code {
     AddressUnknown = 8,
 }
 
-/// What the client gets before it is closed; nothing, if it does not speak SOCKS5.
+/// The bytes that the client gets before it is closed; none, if it does not speak SOCKS5.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Refused(pub Vec<u8>);
 
-/// What is in front of the input and how many bytes it takes; `None` if more are to come.
+/// The message in front of the input and the bytes that it takes; `None` if more are to come.
 pub type Parsed<T> = Result<Option<(T, usize)>, Refused>;
 
-/// Section 3: the methods that the client offers, of which we know one.
+/// Section 3: the methods that the client offers; we know one of them.
 pub fn greeting(input: &[u8]) -> Parsed<()> {
     version(input)?;
     let [_, count, methods @ ..] = input else { return Ok(None) };
@@ -46,7 +46,7 @@ pub fn greeting(input: &[u8]) -> Parsed<()> {
     }
 }
 
-/// Section 4: where to connect to, as `host:port`.
+/// Section 4: the address to connect to, as `host:port`.
 pub fn request(input: &[u8]) -> Parsed<String> {
     version(input)?;
     let [_, command, _, kind, address @ ..] = input else { return Ok(None) };

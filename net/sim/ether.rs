@@ -3,8 +3,8 @@
 //! Knows parcels and dice; never mentions streams.
 //!
 //! A send is noted, and wakes the network's source. When that runs, at the same tick on a manual
-//! clock, everything noted gets its time of arrival: the seed makes all its decisions here, except
-//! for how much a read or a write moves.
+//! clock, everything noted gets its time of arrival. The seed makes all its decisions here, except
+//! one: the number of bytes that a read or a write moves.
 //!
 //! # Read next
 //! `listen.rs`: where an attempt to connect arrives.
@@ -157,7 +157,7 @@ impl State {
                         self.fly(due, &wire, 1 - to, Cargo::Parcel(Parcel::Reset));
                         cargo = Cargo::Parcel(Parcel::Reset);
                     } else if let Some(rate) = self.faults.bytes_per_second {
-                        // A busy line begins with this when it is done with the last.
+                        // A busy line begins with this parcel when it is done with the last one.
                         let ms = (count as u64).saturating_mul(1000).div_ceil(rate.max(1));
                         due = wire.in_order(to, due).plus(ms);
                     }
@@ -178,7 +178,7 @@ impl State {
                 }
                 _ => {}
             }
-            // A reset may overtake, but is never overtaken: a FIN behind lost bytes would be
+            // A reset may overtake, but nothing overtakes it: a FIN behind lost bytes would be
             // wrong.
             let in_order = wire.in_order(to, due);
             if !matches!(cargo, Cargo::Parcel(Parcel::Reset)) {

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use crate::patterns::Random;
 
-/// The faults of a [`Network`](super::Network). The default is a network without faults, one to
-/// five milliseconds long; [`Faults::drawn`] has some of everything.
+/// The faults of a [`Network`](super::Network). By default it has none, and takes one to five
+/// milliseconds; [`Faults::drawn`] mixes them. Each description ends with the default.
 ///
-/// Bytes are delayed, cut up and held back, and a connection may be reset, which loses the bytes
-/// under way. Otherwise they are never lost, doubled or reordered: TCP prevents that.
+/// Bytes are delayed, cut into pieces and held back, and a connection may be reset, which loses
+/// the bytes under way. Otherwise bytes never get lost, doubled or reordered: TCP prevents that.
 ///
 /// ```
 /// use std::time::Duration;
@@ -24,7 +24,7 @@ use crate::patterns::Random;
 pub struct Faults {
     /// The shortest time from end to end. 1 ms, the resolution of all of these times.
     pub latency_min: Duration,
-    /// The longest; each parcel has its own, but none overtakes another of its direction. 5 ms.
+    /// The longest. Each parcel has its own, but none overtakes another of its direction. 5 ms.
     pub latency_max: Duration,
     /// Bytes that each direction of a connection carries in a second. No limit.
     pub bytes_per_second: Option<u64>,
@@ -34,9 +34,9 @@ pub struct Faults {
     pub cut_per_mille: u16,
     /// Of a thousand parcels, so many are lost at first and come later, by `resend_after`. 0.
     pub resend_per_mille: u16,
-    /// How much later: TCP waits for an acknowledgement before it sends again. 200 ms.
+    /// The delay of these: TCP waits for an acknowledgement before it sends again. 200 ms.
     pub resend_after: Duration,
-    /// The longest time by which a FIN is late, in addition. Zero.
+    /// The longest additional delay of a FIN. Zero.
     pub fin_delay_max: Duration,
     /// Of a thousand parcels with bytes, so many meet a reset of their connection, which both ends
     /// get. 0.
@@ -70,7 +70,7 @@ impl Default for Faults {
 }
 
 impl Faults {
-    /// Faults that a seed has drawn, each present or absent and more or less of it.
+    /// Faults that a seed has drawn: it decides for each if it is present, and how strong.
     ///
     /// Each is absent in half of the networks on purpose: a fault that is always there hides bugs
     /// that show without it. (Groce, Zhang, Eide, Chen, Regehr, *Swarm Testing*, 2012.)

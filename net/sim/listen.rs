@@ -27,8 +27,8 @@ use crate::reactor::{Context, Interest, RawId, SourceId};
 /// wait to be accepted are reset.
 pub type Listener = accept::Listener<SimAcceptor>;
 
-/// Sets up a listener in a simulated network. An attempt to connect that finds the backlog full is
-/// not answered; it has a timeout for that.
+/// Sets up a listener in a simulated network. If the backlog is full, an attempt to connect is not
+/// answered, and ends by its timeout.
 pub type Listen = crate::net::listen::Listen<()>;
 
 impl Listen {
@@ -99,7 +99,7 @@ pub struct SimAcceptor {
 }
 
 impl Listener {
-    /// Where it listens, with the port that was chosen if it asked for port 0.
+    /// The address it listens on, with the port that was chosen if it asked for port 0.
     pub fn local_addr(&self) -> SocketAddr {
         self.acceptor.addr
     }

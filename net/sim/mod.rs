@@ -1,28 +1,28 @@
-//! A simulated network: the program under test, a clock that jumps, and a seed for all that may
-//! happen.
+//! A simulated network: the program under test, a clock that jumps, and a seed that decides
+//! everything else.
 //!
 //! Knows wires and the reactor; never mentions a socket.
 //!
-//! A server seldom breaks by one message; it breaks by an order of events: a reset between two
-//! writes, a FIN that comes with the last byte, a reader that stops when the buffer is full to the
-//! byte. A real network shows each of them once in a while and never twice. So the network is
-//! replaced by one in memory, the clock by one that jumps to the next event, and every choice (how
-//! long, how many bytes, which end first, which is cut off) is drawn from a generator with a known
-//! seed. A thousand networks a second are tried, and one that fails is tried again, step by step,
-//! as often as needed: a run depends only on the seed.
+//! One message seldom breaks a server. An order of events breaks it: a reset between two writes, a
+//! FIN that comes with the last byte, a reader that stops when the last byte of the buffer is used.
+//! A real network shows each of these sometimes, and cannot repeat it. So the network is replaced
+//! by one in memory, the clock by one that jumps to the next event, and every choice (how long, how
+//! many bytes, which end first, which is cut off) is drawn from a generator with a known seed. A
+//! thousand networks a second are tried, and one that fails is tried again, step by step, as often
+//! as needed: a run depends only on the seed.
 //!
 //! FoundationDB is tested like this, a whole cluster in one thread
 //! (<https://apple.github.io/foundationdb/testing.html>), and so is every release of TigerBeetle
-//! (<https://docs.tigerbeetle.com/about/production-ready/>). The hard part is to find all that a
-//! program gets from the system. A loop has that in one place, sources, timers and clock, so this
-//! is enough:
+//! (<https://docs.tigerbeetle.com/about/production-ready/>). The hard part is to find everything
+//! that a program gets from the system. A loop has it in one place (sources, timers and clock), so
+//! this is enough:
 //!
 //! ```text
 //!   Conn  ── write ──▶ outgoing ─┐                            ┌─▶ arrived ── wake ──▶ Conn
 //!                                │  the network's own source  │   (in an order that the
 //!   Conn  ── close ──▶ outgoing ─┤                            ├─▶  seed chooses)
 //!                                ▼                            │
-//!              due = now + what the dice say      due ≤ now?  │
+//!              due = now + a time from the dice   due ≤ now?  │
 //!                                └──▶ flights, by time ───────┘
 //!                                     first of them = the source's deadline
 //! ```
@@ -37,7 +37,7 @@
 //! # Rules
 //! 1. The same seed, faults and program: the same run, record for record. The order of a hash map,
 //!    addresses in memory and real time decide nothing.
-//! 2. The bytes that arrive are a prefix of those sent; only a reset makes it a shorter one.
+//! 2. The bytes that arrive are a prefix of those sent; without a reset all of them arrive.
 //! 3. The network does not hold the loop (R8): if no source waits for parcels under way, they are
 //!    lost.
 //!
@@ -124,8 +124,8 @@ pub struct Traffic {
 }
 
 impl Network {
-    /// Puts a network into the loop; its every choice comes from `seed`. On a manual clock its time
-    /// passes as fast as the loop turns; on any other it takes the time it says.
+    /// Puts a network into the loop; all its choices come from `seed`. On a manual clock its time
+    /// passes as fast as the loop turns; on any other a delay takes its real time.
     ///
     /// # Panics
     /// With more sources than a token can number.

@@ -2,11 +2,11 @@
 //!
 //! Knows connect(2) and its errors; `../connect.rs` waits for the outcome.
 //!
-//! A socket can be connected to itself. If a port of this host has no listener, and the system
-//! picks that very port for the socket that is on its way there, its SYN arrives at itself and is
+//! A socket can be connected to itself. A port of this host may have no listener, and the system
+//! may choose the same port for the socket that connects there: its SYN arrives at itself and is
 //! answered (RFC 9293, section 3.5, simultaneous open). A client that tries again and again to
-//! reach a server that is down meets this sooner or later, then talks to itself, and keeps the
-//! server from getting its port back. So it is refused as by a missing listener, and reset.
+//! reach a server that is down meets this sooner or later. It then talks to itself, and the server
+//! cannot get its port back. So such a socket is refused as by a missing listener, and reset.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;

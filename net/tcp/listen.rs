@@ -1,4 +1,4 @@
-//! Listening: where, and with which options.
+//! Listening: the address, and the options of the sockets.
 //!
 //! Knows addresses and socket options; `../accept.rs` does the accepting.
 
@@ -118,16 +118,16 @@ impl Listen {
     }
 
     /// How many bytes the kernel takes beyond those that are on their way (`TCP_NOTSENT_LOWAT`, on
-    /// Linux). By default as many as the buffer holds, megabytes for a peer that reads slowly; the
-    /// kernel reports room only when a third of them has gone, so that a write timeout closes such
-    /// a peer although it reads.
+    /// Linux). By default as many as the buffer holds: megabytes for a peer that reads slowly. The
+    /// kernel reports room only when a third of them has gone, so a write timeout may close such a
+    /// peer although it reads.
     pub fn unsent_bytes(mut self, bytes: usize) -> Listen {
         self.kind.unsent_bytes = Some(bytes);
         self
     }
 
-    /// [`unsent_bytes`](Listen::unsent_bytes) unless it was called: for a protocol whose answers are
-    /// held back in one piece.
+    /// [`unsent_bytes`](Listen::unsent_bytes) unless it was called: for a protocol whose answers
+    /// are held back in one piece.
     pub fn unsent_bytes_by_default(mut self, bytes: usize) -> Listen {
         self.kind.unsent_bytes.get_or_insert(bytes);
         self
@@ -146,8 +146,8 @@ impl Listen {
     }
 
     /// Lets the kernel ask a silent peer at this interval if it is there (`SO_KEEPALIVE`), in whole
-    /// seconds: 1 at least, 32,767 at most. A peer that has vanished, and so is silent, is noticed
-    /// after some unanswered questions, nine on Linux: it is closed for `TimedOut`. Off.
+    /// seconds: 1 at least, 32,767 at most. After some questions without an answer, nine on Linux,
+    /// the peer counts as gone, and the connection is closed for `TimedOut`. Off.
     pub fn keepalive(mut self, every: Option<Duration>) -> Listen {
         self.kind.keepalive = every;
         self
@@ -215,7 +215,7 @@ impl Listen {
     /// systemd otherwise passes descriptors from 3 on and their number in `LISTEN_FDS`, for the
     /// process `LISTEN_PID` (sd_listen_fds(3)). Only the program can know that a number is a
     /// descriptor with no other owner, so std takes it by an unsafe function. The crate `listenfd`
-    /// does this: `ListenFd::from_env().take_tcp_listener(0)?` is the listener, if there is one.
+    /// calls it: `ListenFd::from_env().take_tcp_listener(0)?` is the listener, if there is one.
     ///
     /// # Errors
     /// It is not a TCP socket that listens, or [`reuse_port`](Listen::reuse_port) or

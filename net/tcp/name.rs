@@ -117,7 +117,7 @@ impl Connect {
         self
     }
 
-    /// How long an address has for itself before the next one is tried, too. 250 ms.
+    /// The time after which the next address is tried, too. 250 ms.
     pub fn attempt_delay(mut self, delay: Duration) -> Connect {
         self.attempt_delay = delay;
         self
@@ -158,7 +158,7 @@ impl Connect {
     {
         let times = (self.timeout, self.attempt_delay);
         let address = name.parse::<HostPort>()?.address();
-        // It dies with the callback, which the race drops when it is over or removed.
+        // It is dropped with the callback, which the race drops when it is over or removed.
         let wanted = Arc::new(());
         let lives = Arc::downgrade(&wanted);
         let keepalive = self.keepalive;

@@ -1,4 +1,4 @@
-//! How many datagrams the kernel has thrown away, from its table of sockets.
+//! The number of datagrams that the kernel has thrown away, from its table of sockets.
 //!
 //! Knows proc_net(5). The kernel also gives the number with each datagram (`SO_RXQ_OVFL`), but then
 //! only from the next one that arrives on, and each receiving call takes longer.

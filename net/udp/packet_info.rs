@@ -1,5 +1,5 @@
-//! The kernel knows at which of this host's addresses a datagram arrived. And the way back: to send
-//! from that address.
+//! To ask the kernel at which of this host's addresses a datagram arrived, and to send from that
+//! address.
 //!
 //! Knows recvmsg(2), sendmsg(2) and the control messages of ip(7) and ipv6(7).
 //!

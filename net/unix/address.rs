@@ -55,7 +55,7 @@ impl Address {
         Err(io::Error::new(ErrorKind::Unsupported, "only Linux has abstract names"))
     }
 
-    /// Where its file is, if it has one.
+    /// The path of its file, if it has one.
     pub fn as_path(&self) -> Option<&Path> {
         self.0.as_pathname()
     }

@@ -1,4 +1,4 @@
-//! Unix datagrams: as with UDP, and none is lost.
+//! Unix datagrams: as UDP, but none gets lost.
 //!
 //! Knows that a full receiver blocks its senders; `../datagram.rs` is the loop's side of a
 //! socket.

@@ -3,7 +3,7 @@
 //! Knows files and bind(2); never mentions the loop.
 //!
 //! A socket's file outlives a process that is killed, and bind(2) refuses a path that exists. So
-//! `bind` checks if a file that is in the way is in use:
+//! `bind` checks if a file with that path is in use:
 //!
 //! ```text
 //!   bind ──EADDRINUSE──▶ no socket?            left alone: an error

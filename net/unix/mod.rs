@@ -8,8 +8,8 @@
 //!
 //! # Left out
 //! Resets: Unix sockets cannot send them, so after an `abort` or a timeout the peer sees an end of
-//! input like any other, unless it had sent bytes that were not read. Descriptors in messages: no
-//! safe interface for them in the crates that stand below. Sequenced packets.
+//! input like any other, unless it had sent bytes that were not read. Descriptors in messages: the
+//! crates below have no safe interface for them. Sequenced packets.
 //!
 //! # Read next
 //! `file.rs`: how a file that exists already is treated.

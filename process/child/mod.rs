@@ -1,4 +1,4 @@
-//! Children: other programs, their pipes as streams, and how they ended.
+//! Children: other programs, their pipes as streams, and their end.
 //!
 //! Knows SIGCHLD, pipes and the loop. Not part of the reactor, which knows no streams.
 //!
@@ -37,8 +37,8 @@
 //!    start, and a signal that waits, blocked, would then take effect.
 //!
 //! On Linux each child has a descriptor that becomes readable when it ends, pidfd_open(2). Where
-//! there is none, SIGCHLD only means that some child has ended, so each costs a waitid(2) for every
-//! child of the loop.
+//! there is none, SIGCHLD only means that some child has ended, so each SIGCHLD costs a waitid(2)
+//! for every child of the loop.
 //!
 //! # Read next
 //! `spawn.rs`: how one is started.
@@ -97,7 +97,7 @@ enum Due {
     Told,
 }
 
-/// How a child ended.
+/// The end of a child.
 #[derive(Debug)]
 pub struct Exit {
     /// Its exit code, or the signal that killed it. An error if other code has waited for it, so

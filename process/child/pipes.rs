@@ -1,13 +1,13 @@
-//! The pipes of a child: which are open, and for how long they may hold the loop.
+//! The pipes of a child: their number, and the time for which they may hold the loop.
 //!
 //! Knows the owners of a pipe and the source to wake. `mod.rs` decides when `Exit` is delivered.
 //!
 //! A pipe is open as long as any process has its other end, also after the child: the programs that
 //! it has started have inherited stdin, stdout and stderr. So a pipe may outlive its child for
 //! hours, and the loop should not wait for that. It holds the loop for
-//! [`Spawn::linger`](super::Spawn::linger) more, and is then let go: it stays open, and its bytes
-//! are still delivered, but the loop ends when nothing else holds it. A pipe that its handler has
-//! paused is not let go: it may still hold output of the child itself.
+//! [`Spawn::linger`](super::Spawn::linger) more. After that it stays open, and its bytes are still
+//! delivered, but the loop ends when nothing else holds it. A pipe that its handler has paused goes
+//! on holding the loop: it may still contain output of the child itself.
 //!
 //! # Read next
 //! `spawn.rs`.
@@ -20,7 +20,7 @@ use crate::net::Conn;
 use crate::net::descriptor::Companion;
 use crate::reactor::{Context, RawId, Readiness, Resumer, SourceId};
 
-/// How soon a pipe that was paused is looked at again, at the earliest.
+/// The shortest time until a paused pipe is looked at again.
 const PAUSED_AGAIN: Duration = Duration::from_secs(1);
 
 /// The pipes of one child.

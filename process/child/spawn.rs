@@ -39,7 +39,7 @@ where
     Spawn::new(command).open(reactor, on_exit).map(|spawned| spawned.id)
 }
 
-/// A program to be started, and the pipes and options that are wanted.
+/// A program to be started, with its pipes and options.
 ///
 /// ```
 /// use std::process::Command;
@@ -168,7 +168,7 @@ impl Spawn {
         self.open_by(reactor, pidfd, on_exit)
     }
 
-    /// [`open`](Spawn::open) with the way to a descriptor for the child's end.
+    /// [`open`](Spawn::open) with the function that gives a descriptor for the child's end.
     #[track_caller]
     pub(super) fn open_by<S, F>(
         mut self,

@@ -1,4 +1,4 @@
-//! What a wheel is kept in, and how it gives memory back: nothing of the algorithm is here.
+//! The tables that hold a wheel, and how it gives memory back. The algorithm is not here.
 //!
 //! Knows nodes and slots; never mentions which timer is next.
 //!

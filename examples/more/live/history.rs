@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use serde_json::json;
 use waterwheel::protocols::http::SseEvent;
 
-/// News that are kept, for who is slow or comes back.
+/// News that are kept, for readers that are slow or come back.
 pub const KEPT_MAX: usize = 100;
 
 #[derive(Default)]
@@ -40,13 +40,13 @@ impl History {
         self.last
     }
 
-    /// The place of a reader that says what it has got. One that is new, or has got it from a
-    /// server that is no more, begins with the oldest that is kept.
+    /// The place of a reader that names the last news it has. A new reader, or one that has its
+    /// news from an earlier run of the server, begins with the oldest that is kept.
     pub fn place(&self, heard: Option<u64>) -> u64 {
         heard.filter(|id| *id <= self.last).unwrap_or(self.forgotten())
     }
 
-    /// What follows a place: how many are forgotten, and then the others with their ids.
+    /// The news behind a place: the number of those not kept, and then the others with their ids.
     pub fn since(&self, place: u64) -> (u64, impl Iterator<Item = (u64, &str)>) {
         let (missed, news) = self.news(place);
         (missed, (place + missed + 1..).zip(news.map(|news| &*news.json)))

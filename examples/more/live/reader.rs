@@ -1,6 +1,6 @@
 //! A reader: a client, and its place in the history.
 //!
-//! A place is all that is kept for it. There is no queue, so a slow reader costs no memory.
+//! Only the place is kept for it. There is no queue, so a slow reader costs no memory.
 
 use waterwheel::Context;
 use waterwheel::protocols::http::{Reply, Response, Sender, SseEvent};
@@ -22,7 +22,7 @@ impl Reader<Reply> {
 }
 
 impl Reader<Sender> {
-    /// Sends all that is new; later, if too much of what it was sent before is still unsent.
+    /// Sends all that is new; if too many earlier bytes are still unsent, it does so later.
     pub fn catch_up<S: 'static>(&mut self, reactor: &mut Context<S>, history: &History) {
         if self.to.is_above_high(reactor) {
             return; // `on_drained` calls when there is room.
@@ -32,7 +32,7 @@ impl Reader<Sender> {
             let _ = self.to.event(reactor, &SseEvent::data(&missed.to_string()).event("missed"));
         }
         for event in events {
-            // What is refused here is no loss: the client has gone.
+            // A refusal here loses nothing: the client has gone.
             let _ = self.to.write(reactor, event);
         }
         self.place = history.last();

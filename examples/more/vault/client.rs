@@ -1,4 +1,4 @@
-//! The vault's client: one errand, and the end.
+//! The vault's client: it does one job, and ends.
 
 use std::io::{self, Read, Write};
 use std::time::Duration;
@@ -16,7 +16,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The work to be done, and its result.
 struct Errand {
     name: String,
-    /// To be put, from this offset on.
+    /// The value to be sent, from this offset on.
     value: Option<(Vec<u8>, usize)>,
     outcome: Option<Result<(), String>>,
 }
@@ -116,10 +116,10 @@ fn talk(reactor: &mut Context<Errand>, errand: &Errand, stream: Stream) {
     let conn = &mut reactor[id];
     let kind = if errand.value.is_some() { Kind::Put } else { Kind::Get };
     let _ = wire::put(conn, kind, errand.name.as_bytes());
-    conn.ask_for_drained(); // Which sends the first pieces of a value.
+    conn.ask_for_drained(); // `Drained` sends the first pieces of a value.
 }
 
-/// Does what the frames say; returns how many bytes they took, and how it all ended if it has.
+/// Handles the frames; returns how many bytes they took, and the result if the job has ended.
 fn hear(input: &[u8]) -> Result<(usize, Option<Result<(), String>>), String> {
     let mut at = 0;
     while let Some((kind, body, used)) = wire::frame(&input[at..]).map_err(|e| e.to_string())? {

@@ -1,7 +1,7 @@
 //! A client of the vault, from the end of the handshake on.
 //!
-//! The answer to a request may have to wait: for a worker, or until the peer has read what was sent.
-//! Meanwhile the requests behind it stay unread, and so the peer is slowed down in the end:
+//! The answer to a request may have to wait: for a worker, or until the peer has read earlier
+//! bytes. Until then the requests behind it stay unread, so in the end the peer is slowed down:
 //!
 //! ```text
 //!   Data ──▶ read: a frame ──▶ take ──▶ answered at once: the next frame
@@ -19,7 +19,7 @@ use waterwheel::{Context, SourceId};
 use super::wire::{self, Kind};
 use super::{Vault, cost};
 
-/// Serves a client, over whatever carries it, as soon as both speak frames.
+/// Serves a client, over any transport, from the first frame on.
 pub fn open(reactor: &mut Context<Vault>, mut stream: Stream) {
     stream.closes_itself(); // Its last word is Bye.
     let mut session = Session::default();
@@ -31,7 +31,7 @@ pub fn open(reactor: &mut Context<Vault>, mut stream: Stream) {
     });
 }
 
-/// What a client is in the middle of.
+/// The unfinished work for a client.
 #[derive(Default)]
 enum Amid {
     #[default]
@@ -40,7 +40,7 @@ enum Amid {
     Put { name: String, value: Vec<u8> },
     /// A worker has its value.
     Work,
-    /// It is sent a value, of which so many bytes are gone. The vault may have another one since.
+    /// It gets a value; so many bytes of it are sent. The vault may have another one since.
     Get { value: Weak<Vec<u8>>, at: usize },
 }
 
@@ -94,7 +94,7 @@ impl Session {
         }
     }
 
-    /// Sends what is due. Returns true if there is nothing more of it, and room for another answer;
+    /// Sends what is due. Returns true if all of it is sent, and there is room for another answer;
     /// otherwise `Drained` follows, or a nudge.
     fn may_hear(&mut self, conn: &mut Conn) -> bool {
         if !conn.admits(wire::ANSWER_BYTES_MAX) {
@@ -187,7 +187,7 @@ impl Session {
         });
     }
 
-    /// A drain lets it finish what it is in the middle of.
+    /// A drain lets it finish its work first.
     fn end_if_drained(&self, conn: &mut Conn, rest: &[u8]) {
         if rest.is_empty() && matches!(self.amid, Amid::Nothing) && conn.is_drained() {
             conn.write_last(&wire::head(Kind::Bye, b""));
@@ -195,15 +195,15 @@ impl Session {
         }
     }
 
-    /// The client says nothing more.
+    /// The client has finished sending.
     fn end(&mut self, conn: &mut Conn) {
         if !conn.backlog().is_empty() || matches!(self.amid, Amid::Put { .. }) {
             self.refuse(conn, "the input ended in the middle of a request");
         }
     }
 
-    /// Says why, for which there is always room, and closes. What was held for it is free at once,
-    /// and not when the peer has closed, too. Returns false: nothing more is read.
+    /// Sends the reason, for which there is always room, and closes. The memory of its value is
+    /// freed at once, not when the peer has closed. Returns false: nothing more is read.
     fn refuse(&mut self, conn: &mut Conn, why: &str) -> bool {
         self.amid = Amid::Nothing;
         conn.charge(0);
@@ -214,7 +214,7 @@ impl Session {
     }
 }
 
-/// From here on it is an echo: another handler has the connection, and what came behind the frame.
+/// From here on it is an echo: another handler gets the connection, and the bytes behind the frame.
 fn hand_over(reactor: &mut Context<Vault>, id: SourceId<Conn>, behind: &[u8]) {
     let _ = wire::put(&mut reactor[id], Kind::Done, b"");
     let Some(conn) = reactor.deregister(id) else { return };

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   client                        server
-//!   "TLS\n"                  ───▶            in the clear
+//!   "TLS\n"                  ───▶            not encrypted
 //!                            ◀───  "go ahead\n"
 //!   the handshake of TLS     ◀──▶            from here on over TLS
 //!
@@ -34,7 +34,7 @@ pub const VALUE_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const NAME_BYTES_MAX: usize = 255;
 /// Room for any answer that is one frame.
 pub const ANSWER_BYTES_MAX: usize = 128;
-/// How much of a value is sent before others have their turn: encryption takes time. 64 KiB.
+/// Bytes of a value that are sent before others have their turn: encryption takes time. 64 KiB.
 const SEND_BYTES_PER_CALL: usize = 64 * 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,7 +110,7 @@ pub fn name(body: &[u8]) -> Result<String, String> {
     name.map(str::to_owned).ok_or_else(|| format!("a name is 1 to {NAME_BYTES_MAX} bytes of UTF-8"))
 }
 
-/// FNV-1a: finds damage, but not an attacker's.
+/// FNV-1a: it finds accidental damage, not a change by an attacker.
 pub fn digest(value: &[u8]) -> u64 {
     let with = |sum: u64, byte: &u8| (sum ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
     value.iter().fold(0xcbf2_9ce4_8422_2325, with)
