@@ -296,13 +296,15 @@ fn one_timeout_is_for_all_and_tells_what_became_of_each_address() {
 fn a_lookup_counts_into_the_timeout_and_comes_too_late_for_anything() {
     let _ceiling = ceiling(LIMIT);
     let ((_listener, addr), mut lab) = (listener(), Lab::new());
-    let (release, released) = channel::<()>();
+    let ((release, released), (begin, begun)) = (channel::<()>(), channel::<()>());
     let released = Mutex::new(released);
     let connect = Connect::new().resolver(move |_| {
+        begin.send(()).unwrap();
         let _ = released.lock().unwrap().recv();
         Ok(vec![addr])
     });
     connect.open(&mut lab.reactor, NAME, keep).unwrap();
+    begun.recv().unwrap(); // A worker that begins later finds nothing to do, and says so at once.
     lab.advance(TIMEOUT - MS);
     assert!(lab.answers.is_empty());
     lab.advance(MS);
