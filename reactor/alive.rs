@@ -9,6 +9,7 @@ use std::fmt;
 
 use super::RawId;
 use super::source::Entry;
+use super::timer::Timer;
 use super::trace::Subject;
 use super::{Context, Place, SourceId};
 use crate::timers::TimerId;
@@ -161,5 +162,24 @@ impl<S: 'static> Context<S> {
             why.push(Alive::Queued(self.waiting_calls()));
         }
         why
+    }
+
+    /// The place where the subject was handed to the loop; for a deadline, its source. If it has
+    /// gone, the caller's place.
+    #[track_caller]
+    pub(super) fn place_of(&self, subject: Subject) -> Place {
+        let place = match subject {
+            Subject::Source(id) => self.sources.get(id).map(|entry| entry.place),
+            Subject::Timer(id) => match self.wheel.get(id) {
+                Some(&Timer::Source(id)) => self.sources.get(id).map(|entry| entry.place),
+                timer => timer.and_then(Timer::held).map(|(_, place)| place),
+            },
+            Subject::None => None,
+        };
+        // Not `unwrap_or_else(Place::caller)`, which would name a line of the core library.
+        match place {
+            Some(place) => place,
+            None => Place::caller(),
+        }
     }
 }
