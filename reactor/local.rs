@@ -104,7 +104,9 @@ impl<S> Local<S> {
     }
 
     fn pop(&self) -> Option<Call<S>> {
-        let call = self.0.calls.borrow_mut().pop_front()?;
+        let mut calls = self.0.calls.borrow_mut();
+        debug_assert_eq!(calls.len(), self.0.waiting.get(), "`waiting` is their number");
+        let call = calls.pop_front()?;
         self.0.waiting.set(self.0.waiting.get() - 1);
         Some(call)
     }

@@ -316,6 +316,7 @@ impl<S: 'static> Reactor<S> {
             self.hooks(HookPoint::Idle, state);
         }
         self.context.removed.clear();
+        self.context.check();
     }
 }
 
