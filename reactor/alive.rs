@@ -9,9 +9,14 @@ use std::fmt;
 
 use super::RawId;
 use super::source::Entry;
+use super::timer::Timer;
 use super::trace::Subject;
 use super::{Context, Place, SourceId};
 use crate::timers::TimerId;
+
+/// Sources, timers or entries of the queue up to which a turn ends with a check. 64: what most tests
+/// have, and it takes a microsecond.
+const CHECKED_MAX: usize = 64;
 
 /// One reason why [`run`](super::Reactor::run) has not returned.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,5 +166,42 @@ impl<S: 'static> Context<S> {
             why.push(Alive::Queued(self.waiting_calls()));
         }
         why
+    }
+
+    /// The place where the subject was handed to the loop; for a deadline, its source. If it has
+    /// gone, the caller's place.
+    #[track_caller]
+    pub(super) fn place_of(&self, subject: Subject) -> Place {
+        let place = match subject {
+            Subject::Source(id) => self.sources.get(id).map(|entry| entry.place),
+            Subject::Timer(id) => match self.wheel.get(id) {
+                Some(&Timer::Source(id)) => self.sources.get(id).map(|entry| entry.place),
+                timer => timer.and_then(Timer::held).map(|(_, place)| place),
+            },
+            Subject::None => None,
+        };
+        // Not `unwrap_or_else(Place::caller)`, which would name a line of the core library.
+        match place {
+            Some(place) => place,
+            None => Place::caller(),
+        }
+    }
+
+    /// Asserts what the fields' comments say, in a debug build: `referenced` is the number of sources
+    /// and timers that hold the loop, and a source has readiness pending exactly if it is in the
+    /// queue, where it then is once. O(sources + timers), so only in a small loop.
+    pub(super) fn check(&self) {
+        if !cfg!(debug_assertions) || self.sources.len().max(self.wheel.len()) > CHECKED_MAX {
+            return;
+        }
+        let sources = self.sources.iter().filter(|(_, entry)| entry.is_referenced()).count();
+        let holds = |timer: &Timer<S>| timer.held().is_some_and(|(referenced, _)| referenced);
+        let timers = self.wheel.iter().filter(|(_, timer)| holds(timer)).count();
+        debug_assert_eq!(self.referenced, sources + timers, "what holds the loop is counted");
+        for (id, entry) in self.sources.iter() {
+            let entries = usize::from(!entry.pending.is_none());
+            let counted = self.queue.count_of(id, CHECKED_MAX).unwrap_or(entries);
+            debug_assert_eq!(counted, entries, "entries of {id:?} in the queue");
+        }
     }
 }

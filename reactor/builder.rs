@@ -1,14 +1,34 @@
 //! Building a reactor: the clock, the limits, and the seams for tests.
+//!
+//! Spurious, merged, stale or reordered readiness is hard to get out of a real kernel and easy to
+//! write down. A reactor built with a [`Script`] takes its events from it, turn by turn, until it is
+//! used up, and then from the kernel again. An [`Unplugged`] source replaces a socket: it can be
+//! registered and is ready only when the script says so.
+//!
+//! # Read next
+//! `authors.rs`: what patterns and protocols need. `../tests/contract.rs` is written with scripts.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
+use std::rc::Rc;
 use std::time::Duration;
 
-use super::extension::Extensions;
-use super::trace::{LoopEvent, Observer};
-use super::{Reactor, Script};
-use crate::timers::{Clock, ManualClock};
+use mio::{Interest, Registry, Token};
+
+use super::authors::Extensions;
+use super::context::Time;
+use super::hook::Hooks;
+use super::local::Local;
+use super::queue::EventQueue;
+use super::remote::{Arc, Inbox, Mailbox, Waker};
+use super::source::Sources;
+use super::trace::{LoopEvent, Observer, Subject, Trace};
+use super::{Context, DEFERRED_PER_TURN, EVENTS_PER_TURN, WAKE};
+use super::{Place, RawId, Reactor, Readiness, Statistics};
+use crate::timers::{Clock, ManualClock, Wheel};
 
 /// The policy for a callback that panics (R9).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,14 +50,14 @@ pub enum PanicPolicy {
 /// let mut reactor = Reactor::<()>::builder().spin(Duration::from_micros(50)).build().unwrap();
 /// ```
 pub struct Builder<S> {
-    pub(super) clock: Clock,
-    pub(super) script: Option<Script>,
-    pub(super) observer: Option<Observer>,
-    pub(super) panic: PanicPolicy,
-    pub(super) spin: Duration,
-    pub(super) posts_max: usize,
-    pub(super) timers: usize,
-    pub(super) extensions: Extensions,
+    clock: Clock,
+    script: Option<Script>,
+    observer: Option<Observer>,
+    panic: PanicPolicy,
+    spin: Duration,
+    posts_max: usize,
+    timers: usize,
+    extensions: Extensions,
     state: PhantomData<fn(&mut S)>,
 }
 
@@ -117,7 +137,44 @@ impl<S: 'static> Builder<S> {
     /// # Errors
     /// The selector or its waker could not be made: out of descriptors or of memory.
     pub fn build(self) -> io::Result<Reactor<S>> {
-        Reactor::from_builder(self)
+        let poll = mio::Poll::new()?;
+        let waker = Waker::new(poll.registry(), WAKE)?;
+        let context = Context {
+            sources: Sources::new(),
+            wheel: Wheel::with_capacity(self.timers),
+            queue: EventQueue::new(),
+            deferred: Default::default(),
+            local: Local::new(),
+            hooks: Hooks::new(),
+            extensions: self.extensions,
+            panic: self.panic,
+            time: Time::new(self.clock),
+            registry: poll.registry().try_clone()?,
+            mailbox: Arc::new(Mailbox::new(waker, self.posts_max)),
+            remotes: false,
+            inbox: Inbox::new(),
+            resumer: None,
+            touched: Default::default(),
+            removed: Vec::new(),
+            trace: Trace::new(self.observer),
+            statistics: Statistics::default(),
+            referenced: 0,
+            outside: 0,
+            running: Subject::None,
+            running_place: Place::caller(),
+            deferred_left: DEFERRED_PER_TURN,
+            batch_len: 0,
+            stopping: false,
+            scratch: Box::default(),
+        };
+        Ok(Reactor {
+            poll,
+            events: mio::Events::with_capacity(EVENTS_PER_TURN),
+            scripted: Vec::new(),
+            script: self.script,
+            spin: Some(self.spin).filter(|spin| !spin.is_zero()),
+            context,
+        })
     }
 }
 
@@ -129,5 +186,61 @@ impl<S> fmt::Debug for Builder<S> {
             .field("spin", &self.spin)
             .field("posts_max", &self.posts_max)
             .finish_non_exhaustive()
+    }
+}
+
+type Report = Vec<(RawId, Readiness)>;
+
+/// The reports of the poller. Clones share them, so a test may go on writing while the loop reads.
+///
+/// ```
+/// use waterwheel::reactor::{Reactor, Readiness, Script, Unplugged};
+/// let script = Script::new();
+/// let mut reactor = Reactor::builder().script(&script).build().unwrap();
+/// let source = reactor
+///     .register(Unplugged, mio::Interest::READABLE, |_, calls: &mut u32, _, _| *calls += 1)
+///     .unwrap();
+/// script.report([(source.raw(), Readiness::READABLE)]);
+/// let mut calls = 0;
+/// reactor.turn(&mut calls, None).unwrap();
+/// assert_eq!(calls, 1);
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Script {
+    turns: Rc<RefCell<VecDeque<Report>>>,
+}
+
+impl Script {
+    /// An empty script.
+    pub fn new() -> Script {
+        Script::default()
+    }
+
+    /// Adds a turn in which the poller reports `events`, in this order. Bits that no kernel can
+    /// report, [`DEADLINE`](Readiness::DEADLINE) and [`FLUSH`](Readiness::FLUSH), are left out.
+    pub fn report<E: IntoIterator<Item = (RawId, Readiness)>>(&self, events: E) {
+        let events = events.into_iter().map(|(id, ready)| (id, ready.said()));
+        self.turns.borrow_mut().push_back(events.collect());
+    }
+
+    pub(super) fn next(&self) -> Option<Report> {
+        self.turns.borrow_mut().pop_front()
+    }
+}
+
+/// A source without a descriptor, for scripts. For a value of your own, use
+/// [`own`](super::Context::own).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unplugged;
+
+impl mio::event::Source for Unplugged {
+    fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+        Ok(())
+    }
+    fn reregister(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+        Ok(())
+    }
+    fn deregister(&mut self, _: &Registry) -> io::Result<()> {
+        Ok(())
     }
 }

@@ -14,8 +14,7 @@ use super::queue::{Batch, Call, Item};
 use super::source::Callback;
 use super::timer::Timer;
 use super::trace::{Kind, Subject};
-use super::{Context, TIMERS_PER_TURN};
-use super::{RawId, Readiness};
+use super::{Context, Place, RawId, Readiness, TIMERS_PER_TURN};
 
 impl<S: 'static> Context<S> {
     /// Puts a source that the kernel reported into the queue.
@@ -126,6 +125,23 @@ impl<S: 'static> Context<S> {
         self.end_callback(Kind::Returned);
     }
 
+    /// Takes a source's pending readiness and its callback; `None` if the id is stale.
+    #[inline]
+    pub(super) fn take_ready(&mut self, id: RawId) -> Option<(Readiness, Callback<S>, Place)> {
+        let entry = self.sources.get_mut(id)?;
+        let ready = mem::take(&mut entry.pending);
+        Some((ready, entry.callback.take()?, entry.place))
+    }
+
+    /// Takes a source's callback and clears its deadline, so that each deadline is reported once.
+    pub(super) fn take_deadline(&mut self, id: RawId) -> Option<(Callback<S>, Place)> {
+        let entry = self.sources.get_mut(id)?;
+        if let Some(timer) = entry.deadline.take() {
+            self.wheel.cancel(timer);
+        }
+        Some((entry.callback.take()?, entry.place))
+    }
+
     /// Calls a source's callback, which was taken out of its slot.
     #[inline(always)]
     pub(super) fn call_source(
@@ -173,6 +189,44 @@ impl<S: 'static> Context<S> {
                 self.call_source(id, callback, Readiness::FLUSH, state);
             }
         }
+    }
+
+    /// Calls a source's callback in the next turn with `ready`, as if the kernel had reported it;
+    /// or in this one, if it is queued already.
+    ///
+    /// This is the *resume queue*: an edge-triggered kernel does not report a source again that
+    /// stopped early to let others run. While a source waits to be resumed, the loop does not
+    /// sleep. False if the id is stale.
+    ///
+    /// Only the loop reports [`DEADLINE`](Readiness::DEADLINE) and [`FLUSH`](Readiness::FLUSH):
+    /// they are removed from `ready`; if nothing else is in it, nothing is called.
+    #[inline]
+    pub fn resume(&mut self, id: impl Into<RawId>, ready: Readiness) -> bool {
+        let id = id.into();
+        self.send(id, ready.asked())
+    }
+
+    /// [`resume`](Context::resume) with any bits: messages to a source of the library, or readiness
+    /// reported in place of the kernel.
+    #[inline]
+    pub(crate) fn send(&mut self, id: impl Into<RawId>, ready: Readiness) -> bool {
+        let id = id.into();
+        let queued = self.push_ready(id, ready);
+        if queued && self.trace.is_on() {
+            self.note(Kind::Resumed, id.into(), self.place_of(id.into()), ready.bits());
+        }
+        queued
+    }
+
+    /// Queues readiness for a source, or merges it into what is queued. False if the id is stale.
+    #[inline]
+    pub(super) fn push_ready(&mut self, id: RawId, ready: Readiness) -> bool {
+        let Some(entry) = self.sources.get_mut(id) else { return false };
+        if entry.pending.is_none() && !ready.is_none() {
+            self.queue.push_source(entry.priority, id);
+        }
+        entry.pending |= ready;
+        true
     }
 }
 

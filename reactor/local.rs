@@ -1,8 +1,16 @@
-//! A handle to the loop from its own thread, where no `Context` is at hand.
+//! Handles to the loop from its own thread, where no `Context` is at hand.
 //!
-//! Knows calls; never runs one. A value that is dropped with a timer, a connection or a callback that
-//! panics is not handed the loop. It keeps a [`Local`], and what is now due it leaves there: the loop
-//! takes it over right after the callback that runs.
+//! Knows calls and ids; never runs a callback. A value that is dropped with a timer, a connection or
+//! a callback that panics is not handed the loop. It keeps a [`Local`], and what is now due it leaves
+//! there: the loop takes it over right after the callback that runs.
+//!
+//! Two sources in the same loop can be the ends of a pair: bytes written into one end of an in-memory
+//! pair make the other readable. The writer keeps a [`Resumer`] and notes the readiness there: the
+//! next turn collects it, behind the readiness from the kernel. It is a type of its own because it
+//! does not name the program's state `S`: a pair in memory works in any loop.
+//!
+//! # Read next
+//! `trace.rs`: the records of what happens in the loop.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -10,7 +18,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use super::queue::{Call, Once};
-use super::{Context, Place};
+use super::{Context, Place, RawId, Readiness};
 
 /// Defers callbacks from where no [`Context`] is at hand. Clones are the same handle; it outlives the
 /// loop harmlessly.
@@ -96,7 +104,9 @@ impl<S> Local<S> {
     }
 
     fn pop(&self) -> Option<Call<S>> {
-        let call = self.0.calls.borrow_mut().pop_front()?;
+        let mut calls = self.0.calls.borrow_mut();
+        debug_assert_eq!(calls.len(), self.0.waiting.get(), "`waiting` is their number");
+        let call = calls.pop_front()?;
         self.0.waiting.set(self.0.waiting.get() - 1);
         Some(call)
     }
@@ -152,6 +162,85 @@ impl<S: 'static> Context<S> {
     fn take_local(&mut self) {
         while let Some(call) = self.local.pop() {
             self.defer_boxed(call.run, call.place);
+        }
+    }
+}
+
+/// Resumes sources of the loop it belongs to, from this thread. Clones share the list; it may
+/// outlive the loop and then has no effect.
+///
+/// A source learns its own id by [`RawId::from_token`] when it is registered.
+///
+/// ```
+/// use waterwheel::reactor::{Interest, Readiness, Reactor, Unplugged};
+/// let mut reactor = Reactor::new().unwrap();
+/// let resumer = reactor.resumer();
+/// let source = reactor
+///     .register(Unplugged, Interest::READABLE, |reactor, called: &mut bool, id, _| {
+///         *called = true;
+///         reactor.remove(id);
+///     })
+///     .unwrap();
+/// resumer.resume(source, Readiness::READABLE);
+/// let mut called = false;
+/// reactor.run(&mut called).unwrap();
+/// assert!(called);
+/// ```
+#[derive(Clone, Default)]
+pub struct Resumer(Rc<RefCell<Vec<(RawId, Readiness)>>>);
+
+impl Resumer {
+    /// Calls the source's callback in the next turn, as [`Context::resume`] does; until then the
+    /// loop does not sleep. A stale id is dropped and counted when it is collected. O(1).
+    pub fn resume(&self, id: impl Into<RawId>, ready: Readiness) {
+        self.send(id, ready.asked());
+    }
+
+    /// [`resume`](Resumer::resume) with any bits, as [`Context::send`].
+    pub(crate) fn send(&self, id: impl Into<RawId>, ready: Readiness) {
+        self.0.borrow_mut().push((id.into(), ready));
+    }
+
+    /// A number that names its loop.
+    pub(crate) fn loop_key(&self) -> usize {
+        Rc::as_ptr(&self.0).addr()
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.0.borrow().is_empty()
+    }
+}
+
+impl fmt::Debug for Resumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Resumer").field(&self.0.borrow().len()).finish()
+    }
+}
+
+impl<S: 'static> Context<S> {
+    /// A handle by which sources of this thread resume each other; see [`Resumer`].
+    pub fn resumer(&mut self) -> Resumer {
+        self.resumer.get_or_insert_default().clone()
+    }
+
+    /// The part of phase 5 that takes in the resumed sources.
+    #[inline]
+    pub(super) fn collect_resumed(&mut self) {
+        let Some(resumer) = &self.resumer else { return };
+        if !resumer.is_waiting() {
+            return;
+        }
+        let mut waiting = resumer.0.take();
+        for (id, ready) in waiting.drain(..) {
+            if !self.send(id, ready) {
+                self.drop_stale(id.into());
+            }
+        }
+        // The list is put back for its capacity, unless an observer has resumed a source since.
+        if let Some(resumer) = &self.resumer
+            && !resumer.is_waiting()
+        {
+            *resumer.0.borrow_mut() = waiting;
         }
     }
 }

@@ -61,60 +61,42 @@ use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use crate::timers::Wheel;
-
 mod alive;
+mod authors;
 mod builder;
 mod context;
 mod dispatch;
-mod extension;
 mod hook;
 mod id;
 mod local;
-mod message;
-mod nested;
-mod now;
-mod own;
-mod place;
 mod poll;
 mod queue;
 mod readiness;
 mod registration;
 mod remote;
-mod resumer;
-mod script;
 mod source;
 mod timer;
 mod trace;
 
 pub use alive::{Alive, Handle};
-pub use builder::{Builder, PanicPolicy};
+pub use authors::Outer;
+pub use builder::{Builder, PanicPolicy, Script, Unplugged};
 pub use context::{Context, SCRATCH_BYTES, Statistics};
 pub use dispatch::panic_message;
 pub use hook::HookId;
 pub use id::{RawId, SourceId};
-pub use local::Local;
-pub use message::{MESSAGES_MAX, Messages};
+pub use local::{Local, Resumer};
 /// What a source is watched for.
 pub use mio::Interest;
-pub use nested::Outer;
-pub use place::Place;
 pub use queue::{Once, Priority};
-pub use readiness::Readiness;
+pub use readiness::{MESSAGES_MAX, Messages, Readiness};
 pub use registration::{Options, Rejected};
 pub use remote::{Origin, POSTS_PER_TURN, PostError, Remote};
-pub use resumer::Resumer;
-pub use script::{Script, Unplugged};
 pub use timer::{BURST_MAX, Missed, Occurrence};
-pub use trace::{Kind, LoopEvent, Recorder, Subject};
+pub use trace::{Kind, LoopEvent, Place, Recorder, Subject};
 
-use context::Time;
-use hook::{HookPoint, Hooks};
-use queue::EventQueue;
-use remote::{Arc, Inbox, Mailbox, Waker};
-use source::Sources;
+use hook::HookPoint;
 use timer::Timer;
-use trace::Trace;
 
 /// Deferred callbacks that run in one turn; the rest waits for the next (R2).
 pub const DEFERRED_PER_TURN: usize = 1024;
@@ -146,7 +128,8 @@ pub struct Reactor<S: 'static> {
     /// The readiness that the script reported, if there is a script.
     scripted: Vec<(RawId, Readiness)>,
     script: Option<Script>,
-    spin: Duration,
+    /// How long it looks for events before it sleeps; `None` for not at all.
+    spin: Option<Duration>,
     context: Context<S>,
 }
 
@@ -162,47 +145,6 @@ impl<S: 'static> Reactor<S> {
     /// Sets up a reactor that differs from the default.
     pub fn builder() -> Builder<S> {
         Builder::new()
-    }
-
-    fn from_builder(builder: Builder<S>) -> io::Result<Reactor<S>> {
-        let poll = mio::Poll::new()?;
-        let waker = Waker::new(poll.registry(), WAKE)?;
-        let context = Context {
-            sources: Sources::new(),
-            wheel: Wheel::with_capacity(builder.timers),
-            queue: EventQueue::new(),
-            deferred: Default::default(),
-            local: Local::new(),
-            hooks: Hooks::new(),
-            extensions: builder.extensions,
-            panic: builder.panic,
-            time: Time::new(builder.clock),
-            registry: poll.registry().try_clone()?,
-            mailbox: Arc::new(Mailbox::new(waker, builder.posts_max)),
-            remotes: false,
-            inbox: Inbox::new(),
-            resumer: None,
-            touched: Default::default(),
-            removed: Vec::new(),
-            trace: Trace::new(builder.observer),
-            statistics: Statistics::default(),
-            referenced: 0,
-            outside: 0,
-            running: Subject::None,
-            running_place: Place::caller(),
-            deferred_left: DEFERRED_PER_TURN,
-            batch_len: 0,
-            stopping: false,
-            scratch: Box::default(),
-        };
-        Ok(Reactor {
-            poll,
-            events: mio::Events::with_capacity(EVENTS_PER_TURN),
-            scripted: Vec::new(),
-            script: builder.script,
-            spin: builder.spin,
-            context,
-        })
     }
 
     /// Turns the loop until nothing holds it or it is stopped (R8).
@@ -374,6 +316,7 @@ impl<S: 'static> Reactor<S> {
             self.hooks(HookPoint::Idle, state);
         }
         self.context.removed.clear();
+        self.context.check();
     }
 }
 

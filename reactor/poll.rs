@@ -22,7 +22,7 @@ use std::io;
 use std::time::Duration;
 
 use super::{Reactor, Script};
-use crate::timers::Clock;
+use crate::timers::{Clock, ManualClock};
 
 /// The longest single wait. The kernel takes milliseconds in 32 bits, 24.8 days; a day is simpler,
 /// and waking once a day costs nothing.
@@ -39,28 +39,39 @@ impl<S: 'static> Reactor<S> {
         if wait == Some(Duration::ZERO) {
             return self.poll_kernel(wait);
         }
-        if let Clock::Manual(clock) = self.context.time.clock.clone() {
-            self.poll_kernel(Some(Duration::ZERO))?;
-            let nothing = self.events.is_empty() && !self.context.is_queued();
-            return match wait {
-                _ if !nothing => Ok(()),
-                Some(wait) if !clock.is_held() && self.context.outside == 0 => {
-                    clock.advance(wait);
-                    Ok(())
-                }
-                // The manual clock stands still; the sleep takes no longer than asked.
-                _ => self.sleep(wait),
-            };
+        if let Clock::Manual(clock) = &self.context.time.clock {
+            let clock = clock.clone();
+            return self.poll_by_hand(&clock, wait);
         }
-        if !self.spin.is_zero() && self.spin(wait)? {
+        if let Some(at_most) = self.spin
+            && self.spin(at_most, wait)?
+        {
             return Ok(());
         }
         self.sleep(wait)
     }
 
+    /// Moves the manual clock in place of a sleep, unless something is ready, or the result of work is
+    /// still to come.
+    #[cold]
+    fn poll_by_hand(&mut self, clock: &ManualClock, wait: Option<Duration>) -> io::Result<()> {
+        self.poll_kernel(Some(Duration::ZERO))?;
+        let nothing = self.events.is_empty() && !self.context.is_queued();
+        match wait {
+            _ if !nothing => Ok(()),
+            Some(wait) if !clock.is_held() && self.context.outside == 0 => {
+                clock.advance(wait);
+                Ok(())
+            }
+            // The manual clock stands still; the sleep takes no longer than asked.
+            _ => self.sleep(wait),
+        }
+    }
+
     /// Polls without sleeping. Returns true if it found something or used up the whole wait.
-    fn spin(&mut self, wait: Option<Duration>) -> io::Result<bool> {
-        let limit = wait.map_or(self.spin, |wait| wait.min(self.spin));
+    #[cold]
+    fn spin(&mut self, at_most: Duration, wait: Option<Duration>) -> io::Result<bool> {
+        let limit = wait.map_or(at_most, |wait| wait.min(at_most));
         let start = self.context.time.clock.now();
         loop {
             self.poll_kernel(Some(Duration::ZERO))?;

@@ -74,6 +74,14 @@ struct Lane<S> {
     calls: VecDeque<Call<S>>,
 }
 
+impl<S> Lane<S> {
+    /// Returns true if as many items stand for calls as there are. O(items): a turn runs them all.
+    fn agrees(&self) -> bool {
+        let events = |item: &&Item| matches!(item, Item::Source(_) | Item::Timer(_));
+        self.items.len() - self.items.iter().filter(events).count() == self.calls.len()
+    }
+}
+
 pub(super) struct EventQueue<S> {
     lanes: [Lane<S>; 3],
 }
@@ -116,6 +124,10 @@ impl<S> EventQueue<S> {
     /// The entries that the queue holds now.
     #[inline]
     pub(super) fn batch(&self) -> Batch {
+        debug_assert!(
+            self.lanes.iter().all(Lane::agrees),
+            "each call of a lane has its entry among the items"
+        );
         Batch { left: [0, 1, 2].map(|lane| self.lanes[lane].items.len()), lane: 0 }
     }
 
@@ -126,6 +138,10 @@ impl<S> EventQueue<S> {
         while *batch.left.get(batch.lane)? == 0 {
             batch.lane += 1;
         }
+        debug_assert!(
+            batch.left[batch.lane] <= self.lanes[batch.lane].items.len(),
+            "a batch is no larger than the queue: only its own entries are taken out"
+        );
         batch.left[batch.lane] -= 1;
         Some((batch.lane, self.lanes[batch.lane].items.pop_front()?))
     }
@@ -139,6 +155,14 @@ impl<S> EventQueue<S> {
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.lanes.iter().all(|lane| lane.items.is_empty())
+    }
+
+    /// How many entries this source has; `None` if there are more than `max` entries to look at.
+    pub(super) fn count_of(&self, id: RawId, max: usize) -> Option<usize> {
+        let entries: usize = self.lanes.iter().map(|lane| lane.items.len()).sum();
+        let items = self.lanes.iter().flat_map(|lane| &lane.items);
+        let is_of = |item: &&Item| matches!(item, Item::Source(of) if *of == id);
+        (entries <= max).then(|| items.filter(is_of).count())
     }
 
     /// Calls among the entries. They hold the loop themselves: they have no source or timer.

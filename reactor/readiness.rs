@@ -1,5 +1,7 @@
 //! Readiness: why a source is called.
 //!
+//! Knows bits; never mentions how a callback is called.
+//!
 //! ```text
 //!   bit  0 ─ 5    reported by the kernel, or by a call that resumes the source in its place
 //!        6, 7     DEADLINE and FLUSH: reported by the loop
@@ -12,12 +14,16 @@
 //!    the kernel has reported a hang-up, or that one of the library's own sources was sent a
 //!    message.
 //! 2. A callback that was handed in by a public call does not see bits 8 to 15.
+//! 3. A message has a type of its own ([`Messages`]), and code that cannot make a value of that type
+//!    cannot send one. What it means is for the author of the source to say.
 //!
 //! # Read next
 //! `dispatch.rs`: how callbacks are called.
 
 use std::fmt;
 use std::ops::{BitAnd, BitOr, BitOrAssign};
+
+use super::{Context, Resumer, SourceId};
 
 /// Why a source is called: a set of reasons, merged while they wait.
 ///
@@ -187,6 +193,78 @@ impl fmt::Debug for Readiness {
         let names: Vec<&str> = set.map(|(_, name)| *name).collect();
         f.write_str(if names.is_empty() { "none" } else { "" })?;
         f.write_str(&names.join("+"))
+    }
+}
+
+/// How many messages a type of source may have.
+pub const MESSAGES_MAX: usize = Readiness::MESSAGES.len();
+
+/// For authors of sources: the messages that sources of this type receive.
+///
+/// ```
+/// use waterwheel::Reactor;
+/// use waterwheel::reactor::{Messages, Options};
+///
+/// pub struct Lamp;
+/// /// Its field is private, so only this module can make one.
+/// #[derive(Clone, Copy)]
+/// pub struct Switch(u8);
+/// impl From<Switch> for u8 {
+///     fn from(switch: Switch) -> u8 {
+///         switch.0
+///     }
+/// }
+/// impl Messages for Lamp {
+///     type Message = Switch;
+/// }
+/// const ON: Switch = Switch(0);
+///
+/// let mut reactor = Reactor::new()?;
+/// let lamp = reactor.try_own(Lamp, Options::default(), |reactor, lit: &mut bool, lamp, ready| {
+///     *lit |= ready.has_message::<Lamp>(ON);
+///     reactor.remove(lamp);
+/// })?;
+/// reactor.send_message(lamp, ON);
+/// let mut lit = false;
+/// reactor.run(&mut lit)?;
+/// assert!(lit);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub trait Messages: 'static {
+    /// A message. Its number is below [`MESSAGES_MAX`]. Messages of one number merge while they wait.
+    type Message: Copy + Into<u8>;
+}
+
+fn bit<T: Messages>(message: T::Message) -> Readiness {
+    Readiness::MESSAGES[usize::from(message.into())]
+}
+
+impl Readiness {
+    /// Returns true if this message was sent since the source was called last.
+    #[inline]
+    pub fn has_message<T: Messages>(self, message: T::Message) -> bool {
+        self.contains(bit::<T>(message))
+    }
+}
+
+impl<S: 'static> Context<S> {
+    /// Calls the source in the next turn with a message. False if the id is stale.
+    ///
+    /// # Panics
+    /// The message's number is not below [`MESSAGES_MAX`].
+    #[inline]
+    pub fn send_message<T: Messages>(&mut self, id: SourceId<T>, message: T::Message) -> bool {
+        self.send(id, bit::<T>(message))
+    }
+}
+
+impl Resumer {
+    /// [`Context::send_message`] from where no `Context` is at hand.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn send_message<T: Messages>(&self, id: SourceId<T>, message: T::Message) {
+        self.send(id, bit::<T>(message));
     }
 }
 

@@ -1,6 +1,10 @@
-//! Registering: how an object becomes a source.
+//! Registering: how an object becomes a source, and a value of the program, too.
 //!
 //! Knows mio's `Source` and what a user may choose; never mentions the slab.
+//!
+//! A part of a program puts its state into the loop beside the sockets ([`Context::own`]), reaches it
+//! by the same kind of id, and drops it by removing it. No selector watches it: its callback is called
+//! when its deadline has passed, when it is resumed, or when others have borrowed it.
 //!
 //! # Read next
 //! `source.rs`: how the loop keeps it.
@@ -8,7 +12,8 @@
 use std::fmt;
 use std::io;
 
-use mio::Interest;
+use mio::event::Source;
+use mio::{Interest, Registry, Token};
 
 use super::{Context, Priority, Readiness, SourceId};
 
@@ -113,6 +118,106 @@ impl<S: 'static> Context<S> {
         match self.register_unmasked(source, interest, options, callback) {
             Ok(id) => id,
             Err(Rejected { error, .. }) => panic!("{error}"),
+        }
+    }
+}
+
+/// A value that no selector watches. [`SourceId`]s name the value in it.
+pub(super) struct Owned<T>(pub(super) T);
+
+impl<T> Source for Owned<T> {
+    fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+        Ok(())
+    }
+    fn reregister(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+        Ok(())
+    }
+    fn deregister(&mut self, _: &Registry) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<S: 'static> Context<S> {
+    /// Moves a value of any type into the loop, as a source without a descriptor:
+    /// `reactor[id]` is the value, [`deregister`](Context::deregister) hands it back, and
+    /// [`remove`](Context::remove) drops it. `callback` is called when its
+    /// [deadline](Context::set_deadline) has passed, and when it is [resumed](Context::resume),
+    /// with that readiness.
+    ///
+    /// So a part of a program keeps a state of its own and works in a loop of any `S`; see
+    /// [Components](crate#components). Like every source it holds the loop until it is removed, or
+    /// [`unref`](Context::unref)'d.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use waterwheel::Reactor;
+    ///
+    /// let mut reactor = Reactor::new()?;
+    /// // A count of visits, reported when there was none for a while.
+    /// let visits = reactor.own(7, |reactor, told: &mut u32, id, _| {
+    ///     *told = reactor.deregister(id).unwrap_or_default();
+    /// });
+    /// reactor[visits] += 1;
+    /// let up = reactor.tick_after(Duration::from_millis(5));
+    /// reactor.set_deadline(visits, Some(up));
+    /// let mut told = 0;
+    /// reactor.run(&mut told)?;
+    /// assert_eq!(told, 8);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Panics
+    /// With more sources than a token can number: 2^31, or 2^19 on 32-bit targets.
+    #[track_caller]
+    pub fn own<T, F>(&mut self, value: T, callback: F) -> SourceId<T>
+    where
+        T: 'static,
+        F: FnMut(&mut Context<S>, &mut S, SourceId<T>, Readiness) + 'static,
+    {
+        self.own_with(value, Options::default(), callback)
+    }
+
+    /// [`own`](Context::own) with [`Options`]. With [`Options::flush`] it is called with
+    /// [`Readiness::FLUSH`] before the loop waits, if it was borrowed mutably by others: a plain
+    /// assignment may then have consequences.
+    ///
+    /// # Panics
+    /// As [`own`](Context::own).
+    #[track_caller]
+    pub fn own_with<T, F>(&mut self, value: T, options: Options, mut callback: F) -> SourceId<T>
+    where
+        T: 'static,
+        F: FnMut(&mut Context<S>, &mut S, SourceId<T>, Readiness) + 'static,
+    {
+        let callback = move |context: &mut Context<S>, state: &mut S, id, ready: Readiness| {
+            callback(context, state, id, ready.shown());
+        };
+        self.try_own(value, options, callback).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// For authors of sources: [`own_with`](Context::own_with) that returns an error where that panics.
+    /// The callback sees [`Messages`](super::Messages), too.
+    ///
+    /// # Errors
+    /// There are more sources than a token can number.
+    #[track_caller]
+    pub fn try_own<T, F>(
+        &mut self,
+        value: T,
+        options: Options,
+        mut callback: F,
+    ) -> io::Result<SourceId<T>>
+    where
+        T: 'static,
+        F: FnMut(&mut Context<S>, &mut S, SourceId<T>, Readiness) + 'static,
+    {
+        let call = move |reactor: &mut Context<S>, state: &mut S, id: SourceId<Owned<T>>, ready| {
+            callback(reactor, state, SourceId::new(id.raw()), ready);
+        };
+        // Nothing is ever readable here; mio wants an interest.
+        match self.register_unmasked(Owned(value), Interest::READABLE, options, call) {
+            Ok(id) => Ok(self.mark_owned(id)),
+            Err(Rejected { error, .. }) => Err(error),
         }
     }
 }

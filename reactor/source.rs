@@ -4,22 +4,20 @@
 //!
 //! Registering moves an object into the slab, so the loop can find it when the kernel names it, and
 //! gives back a typed id. Its callback is stored beside it and taken out while it runs. The public
-//! methods for that are in `registration.rs`.
+//! methods for that are in `registration.rs`; `dispatch.rs` calls the callback.
 //!
 //! # Read next
 //! `queue.rs`: where events wait for their turn.
 
 use std::any::Any;
 use std::io;
-use std::mem;
 use std::ops::{Index, IndexMut};
 
 use mio::{Interest, Registry, Token};
 use slab::Slab;
 
 use super::id::{GENERATION_MAX, INDEX_BITS};
-use super::own::Owned;
-use super::registration::{Options, Rejected};
+use super::registration::{Options, Owned, Rejected};
 use super::trace::Kind;
 use super::{Context, Place, Priority, RawId, Readiness, SourceId};
 use crate::timers::Tick;
@@ -65,10 +63,10 @@ pub(super) struct Entry<S> {
     pub(super) callback: Option<Callback<S>>,
     pub(super) place: Place,
     /// The timer of [`Context::set_deadline`], if one is armed.
-    deadline: Option<crate::timers::TimerId>,
+    pub(super) deadline: Option<crate::timers::TimerId>,
     generation: u32,
     /// Not empty exactly when the source is in the event queue.
-    pending: Readiness,
+    pub(super) pending: Readiness,
     pub(super) priority: Priority,
     marks: u8,
 }
@@ -277,33 +275,6 @@ impl<S: 'static> Context<S> {
         self.sources.get_mut(id).map(|entry| entry.priority = priority).is_some()
     }
 
-    /// Calls a source's callback in the next turn with `ready`, as if the kernel had reported it;
-    /// or in this one, if it is queued already.
-    ///
-    /// This is the *resume queue*: an edge-triggered kernel does not report a source again that
-    /// stopped early to let others run. While a source waits to be resumed, the loop does not
-    /// sleep. False if the id is stale.
-    ///
-    /// Only the loop reports [`DEADLINE`](Readiness::DEADLINE) and [`FLUSH`](Readiness::FLUSH):
-    /// they are removed from `ready`; if nothing else is in it, nothing is called.
-    #[inline]
-    pub fn resume(&mut self, id: impl Into<RawId>, ready: Readiness) -> bool {
-        let id = id.into();
-        self.send(id, ready.asked())
-    }
-
-    /// [`resume`](Context::resume) with any bits: messages to a source of the library, or readiness
-    /// reported in place of the kernel.
-    #[inline]
-    pub(crate) fn send(&mut self, id: impl Into<RawId>, ready: Readiness) -> bool {
-        let id = id.into();
-        let queued = self.push_ready(id, ready);
-        if queued && self.trace.is_on() {
-            self.note(Kind::Resumed, id.into(), self.place_of(id.into()), ready.bits());
-        }
-        queued
-    }
-
     /// For authors of protocols: names another place as the one where the source was handed over. A
     /// client that connects on behalf of a call names the place of the call.
     pub fn set_place(&mut self, id: impl Into<RawId>, place: Place) {
@@ -311,34 +282,6 @@ impl<S: 'static> Context<S> {
         if let Some(entry) = self.sources.get_mut(id) {
             entry.place = place;
         }
-    }
-
-    /// Queues readiness for a source, or merges it into what is queued. False if the id is stale.
-    #[inline]
-    pub(super) fn push_ready(&mut self, id: RawId, ready: Readiness) -> bool {
-        let Some(entry) = self.sources.get_mut(id) else { return false };
-        if entry.pending.is_none() && !ready.is_none() {
-            self.queue.push_source(entry.priority, id);
-        }
-        entry.pending |= ready;
-        true
-    }
-
-    /// Takes a source's pending readiness and its callback; `None` if the id is stale.
-    #[inline]
-    pub(super) fn take_ready(&mut self, id: RawId) -> Option<(Readiness, Callback<S>, Place)> {
-        let entry = self.sources.get_mut(id)?;
-        let ready = mem::take(&mut entry.pending);
-        Some((ready, entry.callback.take()?, entry.place))
-    }
-
-    /// Takes a source's callback and clears its deadline, so that each deadline is reported once.
-    pub(super) fn take_deadline(&mut self, id: RawId) -> Option<(Callback<S>, Place)> {
-        let entry = self.sources.get_mut(id)?;
-        if let Some(timer) = entry.deadline.take() {
-            self.wheel.cancel(timer);
-        }
-        Some((entry.callback.take()?, entry.place))
     }
 
     /// Calls the source with [`Readiness::DEADLINE`] at or after `tick` (see

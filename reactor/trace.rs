@@ -1,6 +1,6 @@
 //! The trace: a record of each thing that happens in the loop, for an optional observer.
 //!
-//! Knows ids and places; never changes the loop that it watches. Without an observer the cost is
+//! Knows ids, and places in the program; never changes the loop that it watches. Without an observer the cost is
 //! one predictable branch, and the clock is not read.
 //!
 //! The contract's tests compare these records, so they name everything that a rule mentions.
@@ -11,11 +11,46 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
+use std::panic::Location;
 use std::rc::Rc;
 
-use super::timer::Timer;
-use super::{Context, Place, RawId, Readiness};
+use super::{Context, RawId, Readiness};
 use crate::timers::TimerId;
+
+/// A place in the program, shown as `examples/chat.rs:41`: where something was handed to the loop.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Place(&'static Location<'static>);
+
+impl Place {
+    /// The place of the caller of the function that has `#[track_caller]`.
+    #[track_caller]
+    #[inline]
+    pub fn caller() -> Place {
+        Place(Location::caller())
+    }
+
+    /// The file, as the compiler was given it.
+    pub fn file(self) -> &'static str {
+        self.0.file()
+    }
+
+    /// The line, counted from 1.
+    pub fn line(self) -> u32 {
+        self.0.line()
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file(), self.line())
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -169,25 +204,6 @@ impl<S> Context<S> {
         if self.trace.is_on() {
             let cause = self.trace.running;
             self.record(kind, subject, place, argument, cause);
-        }
-    }
-
-    /// The place where the subject was handed to the loop; for a deadline, its source. If it has
-    /// gone, the caller's place.
-    #[track_caller]
-    pub(super) fn place_of(&self, subject: Subject) -> Place {
-        let place = match subject {
-            Subject::Source(id) => self.sources.get(id).map(|entry| entry.place),
-            Subject::Timer(id) => match self.wheel.get(id) {
-                Some(&Timer::Source(id)) => self.sources.get(id).map(|entry| entry.place),
-                timer => timer.and_then(Timer::held).map(|(_, place)| place),
-            },
-            Subject::None => None,
-        };
-        // Not `unwrap_or_else(Place::caller)`, which would name a line of the core library.
-        match place {
-            Some(place) => place,
-            None => Place::caller(),
         }
     }
 

@@ -163,6 +163,178 @@ fn a_pattern_and_a_protocol_use_only_what_a_program_could_use() {
     assert_eq!(used, ["register_unmasked"]);
 }
 
+/// The loop holds only the loop: so many files, and so many lines of code. They may only become fewer.
+const LOOP_FILES_MAX: usize = 20;
+const LOOP_CODE_LINES_MAX: usize = 3300;
+
+/// The lines of code of a text: neither empty nor only a comment. Tests within a file count, too.
+fn code_lines(text: &str) -> usize {
+    let lines = text.lines().map(str::trim_start);
+    lines.filter(|line| !line.is_empty() && !line.starts_with("//")).count()
+}
+
+#[test]
+fn the_loop_is_small() {
+    let files = sources(&home().join("reactor"));
+    let code: usize = files.iter().map(|file| code_lines(&fs::read_to_string(file).unwrap())).sum();
+    println!("reactor/: {} files, {code} lines of code", files.len());
+    assert!(files.len() <= LOOP_FILES_MAX, "{} files: {files:?}", files.len());
+    assert!(code <= LOOP_CODE_LINES_MAX, "{code} lines of code");
+    assert_eq!(code_lines("//! A.\n\nfn a() {\n    // Why.\n    b(); // How.\n}\n"), 3);
+}
+
+/// The folders in which no files, or folders, name each other in a circle.
+const WITHOUT_CIRCLES: [&str; 5] = ["timers", "reactor", "patterns", "net", "process"];
+
+/// A file of a floor: its path as a module, from the floor, and its text.
+type Module = (Vec<String>, String);
+
+fn modules(floor: &str) -> Vec<Module> {
+    let root = home().join(floor);
+    let files = sources(&root).into_iter().map(|file| {
+        let path = file.strip_prefix(&root).unwrap().with_extension("");
+        let parts = path.iter().map(|part| part.to_str().unwrap().to_owned());
+        (parts.filter(|part| part != "mod").collect(), fs::read_to_string(&file).unwrap())
+    });
+    files.collect()
+}
+
+/// The paths with which a text goes on: `a::{b, c::d}` is `a::b` and `a::c::d`.
+fn paths(text: &str) -> (Vec<Vec<String>>, &str) {
+    let end = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+    let (name, rest) = text.split_at(end);
+    let (mut tails, rest) = match rest.strip_prefix("::") {
+        Some(rest) => paths(rest),
+        None => (vec![Vec::new()], rest),
+    };
+    if !name.is_empty() {
+        tails.iter_mut().for_each(|tail| tail.insert(0, name.to_owned()));
+        return (tails, rest);
+    }
+    let Some(mut rest) = rest.strip_prefix('{') else { return (tails, rest) };
+    let mut all = Vec::new();
+    while !rest.starts_with('}') && !rest.is_empty() {
+        let (inner, after) = paths(rest.trim_start());
+        all.extend(inner);
+        rest = after.trim_start().trim_start_matches([',', '*']).trim_start();
+    }
+    (all, rest.get(1..).unwrap_or_default())
+}
+
+/// The modules that a file names by `super::` and `crate::floor::`, as paths from the floor.
+fn named(floor: &str, (module, text): &Module) -> BTreeSet<Vec<String>> {
+    let (mut named, mut inner) = (BTreeSet::new(), 0);
+    let code = text.lines().map(|line| line.split("//").next().unwrap_or_default());
+    let lines: Vec<&str> = code.collect();
+    for (at, line) in lines.iter().enumerate() {
+        if line.contains("mod ") && line.ends_with('{') && !line.starts_with(' ') {
+            inner = 1; // In here, `super` is the file.
+        } else if line.starts_with('}') {
+            inner = 0;
+        }
+        let by_crate = format!("crate::{floor}::");
+        let starts = ["super::", &by_crate];
+        let found = starts.iter().flat_map(|start| line.match_indices(start));
+        for (column, start) in found {
+            // A chain of `super::` is read from its begin; and `pub(in crate::floor)` names none.
+            if line[..column].ends_with("super::") || line[..column].ends_with("in ") {
+                continue;
+            }
+            let rest = lines[at..].join("\n");
+            let mut rest = &rest[column + start.len()..];
+            let mut base = module.clone();
+            base.extend((0..inner).map(|_| "inner".to_owned()));
+            if start == "super::" {
+                base.pop();
+            } else {
+                base.clear();
+            }
+            while let Some(after) = rest.strip_prefix("super::") {
+                base.pop();
+                rest = after;
+            }
+            named.extend(paths(rest).0.into_iter().map(|tail| [base.clone(), tail].concat()));
+        }
+    }
+    named
+}
+
+/// A circle of files or folders in one folder, if there is one: each names the next by its own path. A
+/// name that is taken from the folder, `super::Context`, is no file's.
+fn circle(floor: &str, modules: &[Module]) -> Option<Vec<String>> {
+    let folders: BTreeSet<&[String]> =
+        modules.iter().flat_map(|(path, _)| (0..path.len()).map(|end| &path[..end])).collect();
+    for folder in folders {
+        let within = |path: &[String]| path.strip_prefix(folder)?.first().cloned();
+        let entries: BTreeSet<_> = modules.iter().filter_map(|(path, _)| within(path)).collect();
+        let edges: BTreeSet<(String, String)> = modules
+            .iter()
+            .filter_map(|module| Some((within(&module.0)?, named(floor, module))))
+            .flat_map(|(from, named)| {
+                let to: Vec<_> = named.iter().filter_map(|path| within(path)).collect();
+                to.into_iter().map(move |to| (from.clone(), to))
+            })
+            .filter(|(from, to)| from != to && entries.contains(to))
+            .collect();
+        // What names no other, or only such, is in no circle.
+        let mut left = entries.clone();
+        while let Some(leaf) = left
+            .iter()
+            .find(|of| !edges.iter().any(|(from, to)| from == *of && left.contains(to)))
+            .cloned()
+        {
+            left.remove(&leaf);
+        }
+        let Some(mut at) = left.first() else { continue };
+        let mut way = Vec::new();
+        while !way.contains(at) {
+            way.push(at.clone());
+            let next = edges.iter().find(|(from, to)| from == at && left.contains(to));
+            at = &next.expect("it names one that is left").1;
+        }
+        return Some(way.split_off(way.iter().position(|of| of == at).unwrap_or_default()));
+    }
+    None
+}
+
+#[test]
+fn no_files_of_the_lower_floors_name_each_other_in_a_circle() {
+    for floor in WITHOUT_CIRCLES {
+        let modules = modules(floor);
+        assert!(modules.iter().map(|module| named(floor, module).len()).sum::<usize>() > 2);
+        assert_eq!(circle(floor, &modules), None, "in {floor}/");
+    }
+}
+
+#[test]
+fn the_check_catches_a_circle() {
+    let of = |files: &[(&str, &str)]| {
+        let module = |(path, text): &(&str, &str)| {
+            let parts = path.split('/').filter(|part| !part.is_empty()).map(str::to_owned);
+            (parts.collect(), text.to_string())
+        };
+        circle("f", &files.iter().map(module).collect::<Vec<_>>())
+    };
+    let (a, b) = (("a", "use super::b::B;"), ("b", "fn b() -> super::a::A {}"));
+    assert_eq!(of(&[a, b]), Some(vec!["a".into(), "b".into()]));
+    let twice = ("b", "fn b(b: super::B) -> super::a::A {}");
+    assert_eq!(of(&[a, twice]), Some(vec!["a".into(), "b".into()]));
+    assert_eq!(of(&[a, ("b", "use super::A; // super::a::A")]), None);
+    assert_eq!(of(&[a, ("", "use super::a::A;"), ("b", "fn b() {}")]), None);
+    let grouped = ("b", "use super::{\n    C,\n    c::{self, D},\n};");
+    assert_eq!(of(&[a, grouped, ("c", "use crate::f::a;")]).map(|way| way.len()), Some(3));
+    assert_eq!(of(&[a, grouped, ("c", "pub(in crate::f) fn a() {}")]), None);
+    // A folder is one, whichever of its files it is; and within a folder the same holds.
+    let deep = ("b/x", "use super::super::a::A;");
+    assert_eq!(of(&[a, deep]).map(|way| way.len()), Some(2));
+    let (x, y) = (("b/x", "use super::y::Y;"), ("b/y", "use super::x::X;"));
+    assert_eq!(of(&[("a", ""), x, y]), Some(vec!["x".into(), "y".into()]));
+    assert_eq!(of(&[x, ("b/y", "use super::X;"), ("b", "use y::Y;")]), None);
+    let tests = "mod tests {\n    use super::a::A;\n    use super::super::c::C;\n}\n";
+    assert_eq!(of(&[("a", tests), ("c", "use super::a::A;")]).map(|way| way.len()), Some(2));
+    assert_eq!(of(&[("a", "mod tests {\n    use super::c::C;\n}"), ("c", "use super::a;")]), None);
+}
+
 /// What a program imports, and the feature that has it.
 const FEATURES: [(&str, &str); 9] = [
     ("http", "http"),

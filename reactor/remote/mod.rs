@@ -61,19 +61,6 @@ impl<S: 'static> Context<S> {
         let source = id.into();
         Origin { source, place: self.place_of(source.into()), cause: self.trace.running }
     }
-
-    /// For authors of patterns: work has begun outside of the loop, and its result will be posted. A
-    /// manual clock stands still until [`end_outside`](Context::end_outside), so that a test does not
-    /// depend on how fast the work is done.
-    pub fn begin_outside(&mut self) {
-        self.outside += 1;
-    }
-
-    /// For authors of patterns: the result of such work has come, or will not come.
-    pub fn end_outside(&mut self) {
-        debug_assert!(self.outside > 0, "more work has ended than has begun");
-        self.outside = self.outside.saturating_sub(1);
-    }
 }
 
 /// A handle to a loop in another thread, `Clone` and `Send`.

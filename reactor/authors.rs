@@ -1,0 +1,195 @@
+//! What patterns and protocols need of the loop beside what a program needs.
+//!
+//! Knows types and the callback that runs; never mentions what a pattern is for. All of it is public,
+//! so that a pattern of yours can do what ours do:
+//!
+//! | a value that belongs to the loop as a whole | [`Context::extension`] |
+//! | a callback that another one calls, as a part of it | [`Context::begin_nested`] |
+//! | work outside of the loop whose result will be posted | [`Context::begin_outside`] |
+//! | what has to stop first when the loop goes | [`Context::close_first`] |
+//! | a post on behalf of a source | [`Context::origin`], `remote/mod.rs` |
+//! | a callback that is boxed, and was handed in elsewhere | [`Context::defer_boxed`] |
+//! | a call of a source that nobody can forge | [`Messages`](super::Messages), `readiness.rs` |
+//! | the loop from where no `Context` is at hand | [`Local`](super::Local), `local.rs` |
+//!
+//! # Read next
+//! `local.rs`: the loop from where no `Context` is at hand.
+
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use super::dispatch::panic_message;
+use super::trace::{Kind, Subject};
+use super::{Context, PanicPolicy, Place};
+
+/// Values, one of each type, and what is to be done first when the loop goes.
+#[derive(Default)]
+pub(super) struct Extensions {
+    values: HashMap<TypeId, Box<dyn Any>, BuildHasherDefault<TypeHasher>>,
+    closers: Vec<Closer>,
+}
+
+type Closer = Box<dyn FnOnce() -> Box<dyn Any>>;
+
+impl Extensions {
+    #[inline]
+    pub(super) fn get<T: Default + 'static>(&mut self) -> &mut T {
+        let value = self.values.entry(TypeId::of::<T>());
+        let value = value.or_insert_with(|| Box::<T>::default());
+        value.downcast_mut().expect("it is kept by its type")
+    }
+
+    /// Closes what is to be closed first. Returns what is to be dropped then.
+    pub(super) fn close(&mut self) -> Vec<Box<dyn Any>> {
+        self.closers.drain(..).map(|close| close()).collect()
+    }
+}
+
+/// A `TypeId` is a hash already: it is used as it is.
+#[derive(Default)]
+pub(super) struct TypeHasher(u64);
+
+impl Hasher for TypeHasher {
+    #[inline]
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    /// A `TypeId` is hashed by the method above today. If that changes, this one is good enough.
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    #[inline]
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+impl<S: 'static> Context<S> {
+    /// For authors of patterns and protocols: the loop's value of type `T`, which is made when it is
+    /// first asked for. It goes with the loop. O(1).
+    ///
+    /// ```
+    /// use waterwheel::{Context, Reactor};
+    ///
+    /// #[derive(Default)]
+    /// struct Asked(u32);
+    ///
+    /// fn ask<S: 'static>(reactor: &mut Context<S>) -> u32 {
+    ///     let asked: &mut Asked = reactor.extension();
+    ///     asked.0 += 1;
+    ///     asked.0
+    /// }
+    ///
+    /// let mut reactor = Reactor::<()>::new()?;
+    /// assert_eq!((ask(&mut reactor), ask(&mut reactor)), (1, 2));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[inline]
+    pub fn extension<T: Default + 'static>(&mut self) -> &mut T {
+        self.extensions.get()
+    }
+
+    /// The loop's value of type `T`, if there is one yet.
+    #[inline]
+    pub fn extension_ref<T: 'static>(&self) -> Option<&T> {
+        self.extensions.values.get(&TypeId::of::<T>())?.downcast_ref()
+    }
+
+    /// Makes this the loop's value of type `T`, in place of another.
+    pub fn set_extension<T: 'static>(&mut self, value: T) {
+        self.extensions.values.insert(TypeId::of::<T>(), Box::new(value));
+    }
+
+    /// For authors of patterns: calls `close` when the loop is dropped, before any source, callback
+    /// or extension is. What it returns is dropped when the loop is closed for all. So a pattern's
+    /// threads stop before the code of the program runs in a `drop`. `close` must not panic.
+    pub fn close_first(&mut self, close: impl FnOnce() -> Box<dyn Any> + 'static) {
+        self.extensions.closers.push(Box::new(close));
+    }
+
+    /// For authors of patterns: work has begun outside of the loop, and its result will be posted. A
+    /// manual clock stands still until [`end_outside`](Context::end_outside), so that a test does not
+    /// depend on how fast the work is done.
+    pub fn begin_outside(&mut self) {
+        self.outside += 1;
+    }
+
+    /// For authors of patterns: the result of such work has come, or will not come.
+    pub fn end_outside(&mut self) {
+        debug_assert!(self.outside > 0, "more work has ended than has begun");
+        self.outside = self.outside.saturating_sub(1);
+    }
+}
+
+/// The callback that calls another one, until that ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Outer {
+    /// Its record, when it began, and where it was handed in.
+    running: u64,
+    began: u64,
+    place: Place,
+}
+
+impl<S: 'static> Context<S> {
+    /// For authors of patterns: the callback that runs now is about to call one that was handed in at
+    /// `place`, as a part of it (R1). The trace shows that inside. Whatever happens,
+    /// [`end_nested`](Context::end_nested) has to be called with what this returns.
+    #[inline]
+    pub fn begin_nested(&mut self, place: Place) -> Outer {
+        let (running, began) = (self.trace.running, self.trace.began);
+        let outer = Outer { running, began, place: self.running_place };
+        self.running_place = place;
+        if self.trace.is_on() {
+            self.note(Kind::RunNested, Subject::None, place, 0);
+            self.trace.running = self.trace.sequence;
+            self.trace.began = self.time.this_moment().nanos();
+        }
+        outer
+    }
+
+    /// For authors of patterns: the inner callback has returned, or panicked, and the outer one goes on.
+    #[inline]
+    pub fn end_nested(&mut self, outer: Outer, returned: bool) {
+        if self.trace.is_on() {
+            if returned {
+                self.end_callback(Kind::Returned);
+            }
+            (self.trace.running, self.trace.began) = (outer.running, outer.began);
+        }
+        self.running_place = outer.place;
+    }
+
+    /// For authors of patterns: calls `run` on behalf of others. If it panics,
+    /// [`PanicPolicy::Drop`] does not drop the source whose callback this is.
+    pub fn call_for_others<R>(&mut self, run: impl FnOnce(&mut Context<S>) -> R) -> R {
+        let running = std::mem::replace(&mut self.running, Subject::None);
+        let result = run(self);
+        self.running = running;
+        result
+    }
+
+    /// What is done about a callback that panics.
+    pub fn panic_policy(&self) -> PanicPolicy {
+        self.panic
+    }
+
+    /// Where the callback that runs now was handed to the loop.
+    pub fn running_place(&self) -> Place {
+        self.running_place
+    }
+
+    /// For authors of patterns who catch the panic of a callback that they call: logs and counts it, as
+    /// the loop does with its own. `what` is what was handed in at `place`, and is dropped: "listener".
+    #[cold]
+    pub fn report_panic(&mut self, what: &str, place: Place, panic: &(dyn Any + Send)) {
+        let message = panic_message(panic);
+        log::error!("the {what} from {place} panicked ({message}) and is dropped");
+        self.statistics.panicked += 1;
+        self.note(Kind::Panicked, Subject::None, place, 0);
+    }
+}
