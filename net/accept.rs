@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use mio::event::Source;
 
-use super::handler::Lent;
+use super::handler::guarded;
 use super::listen::Listen;
 use super::scarce::{give_up, is_scarce};
 use super::seat::Seat;
@@ -196,8 +196,9 @@ fn accept<S: 'static, A: Acceptor>(
                     continue;
                 }
                 let stream = listener.acceptor.stream(socket, listener.seat.next());
-                let lent = Lent(reactor, id.raw());
-                on_accept(lent.0, state, Accept::Stream(stream));
+                guarded(reactor, id, |reactor| {
+                    on_accept(reactor, state, Accept::Stream(stream));
+                });
             }
             Err(error) => match classify(&error) {
                 Trouble::None => return,

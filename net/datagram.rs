@@ -33,7 +33,7 @@ use mio::event::Source;
 use socket2::SockRef;
 
 use super::event::Pressure;
-use super::handler::Lent;
+use super::handler::guarded;
 use super::transport::registers_by;
 use crate::reactor::{Context, Interest, Options, Readiness, SCRATCH_BYTES, SourceId};
 
@@ -292,11 +292,11 @@ fn drive<S: 'static, C: Carrier>(
     let has_room = ready.intersects(Readiness::HAS_ROOM | Readiness::DEADLINE) && socket.blocked;
     socket.blocked &= !has_room;
     if has_room {
-        handler(Lent(reactor, id.raw()).0, state, id, Event::Writable);
+        guarded(reactor, id, |reactor| handler(reactor, state, id, Event::Writable));
     }
     // Second: if a handler panics, this error is still there, but room is not reported again.
     if let Some(error) = reactor.get_mut(id).and_then(|socket| socket.trouble.take()) {
-        handler(Lent(reactor, id.raw()).0, state, id, Event::Error(error));
+        guarded(reactor, id, |reactor| handler(reactor, state, id, Event::Error(error)));
     }
     if ready.is_readable() {
         receive(reactor, state, id, handler);
@@ -329,7 +329,7 @@ fn receive<S: 'static, C: Carrier>(
                 let truncated = count > datagram_bytes;
                 let told = &scratch[..count.min(datagram_bytes)];
                 let event = Event::Received { from, bytes: told, truncated };
-                handler(Lent(reactor, id.raw()).0, state, id, event);
+                guarded(reactor, id, |reactor| handler(reactor, state, id, event));
                 false
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => false,
@@ -337,7 +337,7 @@ fn receive<S: 'static, C: Carrier>(
             Err(error) => {
                 // Another kind of error may come again without end; wait for the next edge.
                 let passes = is_of_the_network(error.kind());
-                handler(Lent(reactor, id.raw()).0, state, id, Event::Error(error));
+                guarded(reactor, id, |reactor| handler(reactor, state, id, Event::Error(error)));
                 !passes
             }
         };

@@ -123,19 +123,22 @@ pub(super) fn call<S: 'static>(
     } else {
         Cork::give_back(cork);
     }
-    let lent = Lent(reactor, id.raw());
-    handler.call(lent.0, state, id, event);
+    guarded(reactor, id, |reactor| handler.call(reactor, state, id, event));
 }
 
-/// The loop, lent to a handler. If the handler panics, its source is called again, since no edge
-/// will come for the work that was left.
-pub(super) struct Lent<'a, S: 'static>(pub(super) &'a mut Context<S>, pub(super) RawId);
-
-impl<S: 'static> Drop for Lent<'_, S> {
-    #[inline]
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.send(self.1, Readiness::READABLE | LOOK_AND_READ);
+/// Calls `call`, which calls a handler. If that panics, the source is called again, since no edge will
+/// come for the work that was left.
+#[inline(always)]
+pub(super) fn guarded<S: 'static>(
+    reactor: &mut Context<S>,
+    id: impl Into<RawId>,
+    call: impl FnOnce(&mut Context<S>),
+) {
+    let id = id.into();
+    let call_again = |reactor: &mut Context<S>, (), returned: bool| {
+        if !returned {
+            reactor.send(id, Readiness::READABLE | LOOK_AND_READ);
         }
-    }
+    };
+    reactor.lend((), call_again, |reactor, ()| call(reactor));
 }

@@ -278,26 +278,27 @@ fn end_of_input<S: 'static, H: HandlerFn<S>>(
     let tells = !conn.was_closed()
         && conn.sending != Sending::Reset
         && (end == Receiving::Finished || H::HEARS_CUTS);
-    let shown = Shown(reactor, id);
-    if tells {
-        call(shown.0, state, id, Event::Eof, handler);
-    }
+    reactor.lend(
+        (),
+        |reactor, (), _| keep_given_back(reactor, id),
+        |reactor, ()| {
+            if tells {
+                call(reactor, state, id, Event::Eof, handler);
+            }
+        },
+    );
 }
 
 /// The backlog of a finished stream: shown to `Eof`, and gone after it, even if that panics. Bytes
 /// that the handler gave back wait for a [`NUDGE`](super::handler::NUDGE).
-struct Shown<'a, S: 'static>(&'a mut Context<S>, SourceId<Conn>);
-
-impl<S: 'static> Drop for Shown<'_, S> {
-    fn drop(&mut self) {
-        let Some(conn) = self.0.get_mut(self.1) else { return };
-        let kept = conn.kept as usize;
-        match &mut conn.backlog {
-            Some(backlog) if kept > 0 => {
-                let first = backlog.bytes.len().saturating_sub(kept);
-                backlog.consumed = backlog.consumed.max(first);
-            }
-            _ => conn.backlog = None,
+fn keep_given_back<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
+    let Some(conn) = reactor.get_mut(id) else { return };
+    let kept = conn.kept as usize;
+    match &mut conn.backlog {
+        Some(backlog) if kept > 0 => {
+            let first = backlog.bytes.len().saturating_sub(kept);
+            backlog.consumed = backlog.consumed.max(first);
         }
+        _ => conn.backlog = None,
     }
 }

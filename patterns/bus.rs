@@ -50,7 +50,7 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
-use crate::reactor::{Context, Outer, PanicPolicy, Place, Priority};
+use crate::reactor::{Context, PanicPolicy, Place, Priority};
 use topic::{AnyTopic, Callback, Delivery, Key, Listener, Shared, Topic};
 
 mod topic;
@@ -275,11 +275,15 @@ impl<S: 'static> Context<S> {
     {
         while let Some(callback) = delivery.next() {
             *heard += 1;
-            let mut lent = LentListener::begin(self, delivery, callback);
-            if let LentListener { context, callback: Some(callback), .. } = &mut lent {
-                callback(context, state, event);
-            }
-            lent.returned = true;
+            let (nested, here) = (&delivery.topic.shared.nested, &*delivery);
+            nested.update(|nested| nested + 1);
+            let outer = self.begin_nested(here.place);
+            let put_back = |context: &mut Context<S>, callback, returned| {
+                nested.update(|nested| nested - 1);
+                context.end_nested(outer, returned);
+                here.put_back(Some(callback));
+            };
+            self.lend(callback, put_back, |context, callback| callback(context, state, event));
         }
     }
 
@@ -288,38 +292,5 @@ impl<S: 'static> Context<S> {
     fn drop_listener<E: 'static>(&mut self, key: Key, place: Place, panic: &(dyn Any + Send)) {
         self.report_panic("listener", place, panic);
         self.unsubscribe(ListenerId { event: TypeId::of::<E>(), key });
-    }
-}
-
-/// A listener while it runs. It is put back, also after a panic, unless it was unsubscribed.
-struct LentListener<'a, S: 'static, E: 'static> {
-    context: &'a mut Context<S>,
-    delivery: &'a Delivery<S, E>,
-    callback: Option<Callback<S, E>>,
-    /// True once the listener has returned without a panic.
-    returned: bool,
-    /// The callback that emits.
-    outer: Outer,
-}
-
-impl<'a, S: 'static, E: 'static> LentListener<'a, S, E> {
-    #[inline]
-    fn begin(
-        context: &'a mut Context<S>,
-        delivery: &'a Delivery<S, E>,
-        callback: Callback<S, E>,
-    ) -> LentListener<'a, S, E> {
-        delivery.topic.shared.nested.update(|nested| nested + 1);
-        let outer = context.begin_nested(delivery.place);
-        LentListener { context, delivery, callback: Some(callback), returned: false, outer }
-    }
-}
-
-impl<S: 'static, E: 'static> Drop for LentListener<'_, S, E> {
-    #[inline]
-    fn drop(&mut self) {
-        self.delivery.topic.shared.nested.update(|nested| nested - 1);
-        self.context.end_nested(self.outer, self.returned);
-        self.delivery.put_back(self.callback.take());
     }
 }

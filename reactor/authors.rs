@@ -4,6 +4,7 @@
 //! so that a pattern of yours can do what ours do:
 //!
 //! | a value that belongs to the loop as a whole | [`Context::extension`] |
+//! | a callback that is taken out of its slot while it runs | [`Context::lend`] |
 //! | a callback that another one calls, as a part of it | [`Context::begin_nested`] |
 //! | work outside of the loop whose result will be posted | [`Context::begin_outside`] |
 //! | what has to stop first when the loop goes | [`Context::close_first`] |
@@ -123,6 +124,49 @@ impl<S: 'static> Context<S> {
     pub fn end_outside(&mut self) {
         debug_assert!(self.outside > 0, "more work has ended than has begun");
         self.outside = self.outside.saturating_sub(1);
+    }
+}
+
+/// The loop, and a value that was taken out of its slot, while `call` has both.
+struct Lent<'a, S: 'static, T, B: FnOnce(&mut Context<S>, T, bool)> {
+    context: &'a mut Context<S>,
+    lent: Option<(T, B)>,
+}
+
+impl<S: 'static, T, B: FnOnce(&mut Context<S>, T, bool)> Lent<'_, S, T, B> {
+    #[inline(always)]
+    fn end(&mut self, returned: bool) {
+        if let Some((lent, put_back)) = self.lent.take() {
+            put_back(self.context, lent, returned);
+        }
+    }
+}
+
+impl<S: 'static, T, B: FnOnce(&mut Context<S>, T, bool)> Drop for Lent<'_, S, T, B> {
+    #[cold]
+    fn drop(&mut self) {
+        self.end(false);
+    }
+}
+
+impl<S: 'static> Context<S> {
+    /// For authors of patterns and protocols: calls `call` with the loop and a value that was taken
+    /// out of its slot, usually a callback. Then `put_back` gets the value, also if `call` panics;
+    /// `true` says that it has returned. So nothing on the stack borrows the slot while a callback
+    /// runs, and no panic loses it.
+    #[inline(always)]
+    pub fn lend<T, B, C>(&mut self, lent: T, put_back: B, call: C)
+    where
+        B: FnOnce(&mut Context<S>, T, bool),
+        C: FnOnce(&mut Context<S>, &mut T),
+    {
+        let mut lent = Lent { context: self, lent: Some((lent, put_back)) };
+        if let Lent { context, lent: Some((lent, _)) } = &mut lent {
+            call(context, lent);
+        }
+        // Called here, so that only a panic goes through `drop`, which is not inlined.
+        lent.end(true);
+        std::mem::forget(lent);
     }
 }
 

@@ -152,13 +152,12 @@ impl<S: 'static> Context<S> {
         state: &mut S,
     ) {
         self.running = id.into();
-        let mut lent = LentSource { context: self, id, callback: Some(callback) };
-        if let LentSource { context, callback: Some(callback), .. } = &mut lent {
-            callback(context, state, id, ready);
-        }
-        // Called here, so that only a panic goes through `drop`, which is not inlined.
-        lent.give_back();
-        mem::forget(lent);
+        let put_back = |context: &mut Context<S>, callback, _| {
+            if let Some(entry) = context.sources.get_mut(id) {
+                entry.callback = Some(callback);
+            }
+        };
+        self.lend(callback, put_back, |context, callback| callback(context, state, id, ready));
         self.running = Subject::None;
     }
 
@@ -234,29 +233,4 @@ impl<S: 'static> Context<S> {
 pub fn panic_message(panic: &(dyn Any + Send)) -> &str {
     let message = panic.downcast_ref::<String>().map(String::as_str);
     message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("?")
-}
-
-/// A source's callback while it runs. It is put back when it ends, also after a panic, unless the
-/// source has gone.
-struct LentSource<'a, S> {
-    context: &'a mut Context<S>,
-    id: RawId,
-    callback: Option<Callback<S>>,
-}
-
-impl<S> LentSource<'_, S> {
-    #[inline(always)]
-    fn give_back(&mut self) {
-        let callback = self.callback.take();
-        if let Some(entry) = self.context.sources.get_mut(self.id) {
-            entry.callback = callback;
-        }
-    }
-}
-
-impl<S> Drop for LentSource<'_, S> {
-    #[cold]
-    fn drop(&mut self) {
-        self.give_back();
-    }
 }

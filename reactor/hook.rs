@@ -131,32 +131,21 @@ impl<S: 'static> Context<S> {
             self.hooks.done = hook.number;
             let (callback, place) = (hook.callback.take(), hook.place);
             self.hooks.running = Some(id);
-            let mut lent = LentHook { context: self, id, callback };
-            lent.context.begin_callback(Kind::RunHook, Subject::None, place, (0, 0));
-            if let LentHook { context, callback: Some(callback), .. } = &mut lent {
-                callback(context, state);
-            }
-            drop(lent);
+            self.begin_callback(Kind::RunHook, Subject::None, place, (0, 0));
+            let put_back = |context: &mut Context<S>, callback, _| {
+                let mut hooks = context.hooks.of[point as usize].iter_mut();
+                if let Some(hook) = hooks.find(|hook| hook.number == id.1) {
+                    hook.callback = callback;
+                }
+            };
+            self.lend(callback, put_back, |context, callback| {
+                if let Some(callback) = callback {
+                    callback(context, state);
+                }
+            });
             self.hooks.running = None;
             self.end_callback(Kind::Returned);
             self.run_deferred(state);
-        }
-    }
-}
-
-/// A hook while it runs. It is put back when it ends, also after a panic, unless it was removed.
-struct LentHook<'a, S> {
-    context: &'a mut Context<S>,
-    id: HookId,
-    callback: Option<Callback<S>>,
-}
-
-impl<S> Drop for LentHook<'_, S> {
-    fn drop(&mut self) {
-        let HookId(point, number) = self.id;
-        let hooks = &mut self.context.hooks.of[point as usize];
-        if let Some(hook) = hooks.iter_mut().find(|hook| hook.number == number) {
-            hook.callback = self.callback.take();
         }
     }
 }

@@ -262,11 +262,14 @@ impl<S: 'static> Context<S> {
                 let occurrence = self.next_occurrence(id, &every);
                 self.begin_callback(Kind::RunTimer, id.into(), place, (0, 0));
                 self.running = id.into();
-                let mut lent = LentTimer { context: self, id, every: Some(every) };
-                if let LentTimer { context, every: Some(every), .. } = &mut lent {
+                let put_back = |context: &mut Context<S>, lent, _| {
+                    if let Some(Timer::Every { every, .. }) = context.wheel.get_mut(id) {
+                        *every = Some(lent);
+                    }
+                };
+                self.lend(every, put_back, |context, every| {
                     (every.callback)(context, state, occurrence);
-                }
-                drop(lent);
+                });
                 self.running = Subject::None;
                 self.end_callback(Kind::Returned);
             }
@@ -296,21 +299,5 @@ impl<S: 'static> Context<S> {
         self.wheel.rearm(id, from.plus(every.period).count());
         let deadline = self.time.timeline.instant(due).unwrap_or_else(|| self.now());
         Occurrence { timer: id, deadline, missed }
-    }
-}
-
-/// A repeating timer's callback while it runs. It is put back when it ends, also after a panic,
-/// unless the timer was cancelled.
-struct LentTimer<'a, S> {
-    context: &'a mut Context<S>,
-    id: TimerId,
-    every: Option<Box<Every<S>>>,
-}
-
-impl<S> Drop for LentTimer<'_, S> {
-    fn drop(&mut self) {
-        if let Some(Timer::Every { every, .. }) = self.context.wheel.get_mut(self.id) {
-            *every = self.every.take();
-        }
     }
 }

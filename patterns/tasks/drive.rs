@@ -32,9 +32,15 @@ pub(super) fn drive<S: 'static>(
     let on_end = queue.on_end.take();
     // If the callback panics, `PanicPolicy::Drop` must not drop the queue with it.
     reactor.call_for_others(|reactor| {
-        let mut telling = Telling { reactor, id, on_end, returned: false };
-        telling.tell(state);
-        telling.returned = true;
+        reactor.lend(
+            on_end,
+            |reactor, on_end, returned| put_back(reactor, id, on_end, returned),
+            |reactor, on_end| {
+                if let Some(on_end) = on_end {
+                    report(reactor, state, id, on_end);
+                }
+            },
+        );
     });
 }
 
@@ -93,82 +99,74 @@ fn begin<S: 'static>(
         let task = begun.task;
         answers.is_awaited.set(true);
         let callback = queue.plan.take(task);
-        let mut lent = Lent { reactor, id, task, run, callback, returned: false };
-        if let Lent { reactor, callback: Some(callback), .. } = &mut lent {
-            callback(reactor, state, Run::new(answers, run, begun));
-        }
-        lent.returned = true;
-        return; // Dropping `lent` does the rest.
+        reactor.lend(
+            callback,
+            |reactor, callback, returned| end(reactor, id, (task, run), callback, returned),
+            |reactor, callback| {
+                if let Some(callback) = callback {
+                    callback(reactor, state, Run::new(answers, run, begun));
+                }
+            },
+        );
+        return;
     }
     pump(reactor, id);
 }
 
-/// A task's callback while it runs. It is put back and its answer taken in when it ends, also after
-/// a panic, which is a failure even if the run has answered before.
-struct Lent<'a, S: 'static> {
-    reactor: &'a mut Context<S>,
+/// The callback of a run has returned, or panicked: that is a failure even if the run has answered
+/// before. (The thread may unwind for another reason: the loop runs in a `drop`.)
+fn end<S: 'static>(
+    reactor: &mut Context<S>,
     id: SourceId<TaskQueue<S>>,
-    task: TaskId,
-    run: RunId,
+    (task, run): (TaskId, RunId),
     callback: Option<Callback<S>>,
-    /// True once it has returned. (The thread may unwind for another reason: the loop runs in a
-    /// `drop`.)
     returned: bool,
+) {
+    let now = reactor.present();
+    let Some(queue) = reactor.get_mut(id) else { return };
+    if let Some(callback) = callback {
+        queue.plan.put(task, callback);
+    }
+    if !returned {
+        if let Some(answers) = &queue.answers {
+            answers.waiting.borrow_mut().retain(|(_, other, _)| *other != run);
+        }
+        queue.plan.end(run, Outcome::Panicked, now);
+    }
+    take_answers(reactor, id);
+    pump(reactor, id);
 }
 
-impl<S: 'static> Drop for Lent<'_, S> {
-    fn drop(&mut self) {
-        let now = self.reactor.present();
-        let callback = self.callback.take();
-        let Some(queue) = self.reactor.get_mut(self.id) else { return };
-        if let Some(callback) = callback {
-            queue.plan.put(self.task, callback);
-        }
-        if !self.returned {
-            if let Some(answers) = &queue.answers {
-                answers.waiting.borrow_mut().retain(|(_, run, _)| *run != self.run);
-            }
-            queue.plan.end(self.run, Outcome::Panicked, now);
-        }
-        take_answers(self.reactor, self.id);
-        pump(self.reactor, self.id);
+/// Calls `on_end` with each record. Runs that end in these calls follow in the next turn.
+fn report<S: 'static>(
+    reactor: &mut Context<S>,
+    state: &mut S,
+    id: SourceId<TaskQueue<S>>,
+    on_end: &mut OnEnd<S>,
+) {
+    let news = |reactor: &mut Context<S>| Some(reactor.get_mut(id)?.plan.news.as_mut()?.len());
+    for _ in 0..news(reactor).unwrap_or(0) {
+        let news = reactor.get_mut(id).and_then(|queue| queue.plan.news.as_mut());
+        let Some(record) = news.and_then(|news| news.pop_front()) else { return };
+        on_end(reactor, state, &record);
     }
 }
 
-/// The `on_end` callback while it runs. When it ends, `pump` runs, also after a panic, which drops
-/// the callback by [`PanicPolicy::Drop`] (R9).
-struct Telling<'a, S: 'static> {
-    reactor: &'a mut Context<S>,
+/// Puts `on_end` back, unless it has panicked and [`PanicPolicy::Drop`] drops it (R9).
+fn put_back<S: 'static>(
+    reactor: &mut Context<S>,
     id: SourceId<TaskQueue<S>>,
     on_end: Option<OnEnd<S>>,
-    /// True once it has returned without a panic.
     returned: bool,
-}
-
-impl<S: 'static> Telling<'_, S> {
-    /// Calls `on_end` with each record. Runs that end in these calls follow in the next turn.
-    fn tell(&mut self, state: &mut S) {
-        let Telling { reactor, id, on_end: Some(on_end), .. } = self else { return };
-        let news = |reactor: &mut Context<S>| Some(reactor.get_mut(*id)?.plan.news.as_mut()?.len());
-        for _ in 0..news(reactor).unwrap_or(0) {
-            let news = reactor.get_mut(*id).and_then(|queue| queue.plan.news.as_mut());
-            let Some(record) = news.and_then(|news| news.pop_front()) else { return };
-            on_end(reactor, state, &record);
+) {
+    let is_dropped = !returned && reactor.panic_policy() == PanicPolicy::Drop;
+    if let Some(queue) = reactor.get_mut(id) {
+        let is_over = on_end.is_none() || is_dropped;
+        match (&mut queue.on_end, on_end) {
+            (Some(_), _) => {} // It has set another.
+            (None, _) if is_over => queue.plan.news = None,
+            (none, on_end) => *none = on_end,
         }
     }
-}
-
-impl<S: 'static> Drop for Telling<'_, S> {
-    fn drop(&mut self) {
-        let is_dropped = !self.returned && self.reactor.panic_policy() == PanicPolicy::Drop;
-        if let Some(queue) = self.reactor.get_mut(self.id) {
-            let is_over = self.on_end.is_none() || is_dropped;
-            match (&mut queue.on_end, self.on_end.take()) {
-                (Some(_), _) => {} // It has set another.
-                (None, _) if is_over => queue.plan.news = None,
-                (none, on_end) => *none = on_end,
-            }
-        }
-        pump(self.reactor, self.id);
-    }
+    pump(reactor, id);
 }
