@@ -175,7 +175,7 @@ mod asked {
     use allocation_counter::{AllocationInfo, measure};
     use waterwheel::Reactor;
     use waterwheel::net::{Event, Pressure, memory};
-    use waterwheel::protocols::http::{Ask, Client};
+    use waterwheel::protocols::http::{Client, ClientRequest};
     use waterwheel::timers::ManualClock;
 
     const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\
@@ -196,7 +196,7 @@ mod asked {
     }
 
     /// What so many calls allocate, one behind the other.
-    fn calls(count: usize, ask: impl Fn() -> Ask) -> AllocationInfo {
+    fn calls(count: usize, ask: impl Fn() -> ClientRequest) -> AllocationInfo {
         let reactor = Reactor::builder().clock(&ManualClock::held()).build();
         let (mut reactor, client, mut answers) = (reactor.unwrap(), client(), 0);
         let mut call = |answers: &mut usize, count: usize| {
@@ -222,9 +222,10 @@ mod asked {
     #[test]
     fn call_over_a_connection_that_idled_allocates_for_itself_alone() {
         let grown = 10; // A queue or a table that grows in the midst of it.
-        let get = calls(1000, || Ask::get("http://a.example:8080/path?query"));
+        let get = calls(1000, || ClientRequest::get("http://a.example:8080/path?query"));
         assert!(get.count_total <= 18 * 1000 + grown, "{get:?}");
-        let put = calls(1000, || Ask::put("http://a.example/").header("A", "b").body("body"));
+        let put =
+            calls(1000, || ClientRequest::put("http://a.example/").header("A", "b").body("body"));
         assert!(put.count_total <= 23 * 1000 + grown, "{put:?}");
     }
 }

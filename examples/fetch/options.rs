@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use waterwheel::protocols::http::{Ask, Client, ClientLimits, Method};
+use waterwheel::protocols::http::{Client, ClientLimits, ClientRequest, Method};
 #[cfg(feature = "tls")]
 use waterwheel::protocols::tls;
 
@@ -60,7 +60,7 @@ pub fn client<S: 'static>(args: &Args) -> Result<Client<S>, String> {
 }
 
 /// The request for one URL.
-pub fn ask(args: &Args, url: &str) -> Result<Ask, String> {
+pub fn ask(args: &Args, url: &str) -> Result<ClientRequest, String> {
     let data = match args.text("-d").map(|text| (text, text.strip_prefix('@'))) {
         None => None,
         Some((text, None)) => Some(text.as_bytes().to_vec()),
@@ -72,7 +72,7 @@ pub fn ask(args: &Args, url: &str) -> Result<Ask, String> {
         None if data.is_some() => Method::POST,
         None => Method::GET,
     };
-    let mut ask = Ask::new(method, url);
+    let mut ask = ClientRequest::new(method, url);
     let mut names_itself = false;
     for field in args.all("-H") {
         let (name, value) = field.split_once(':').ok_or(format!("no header field: {field:?}"))?;

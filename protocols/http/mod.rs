@@ -38,7 +38,7 @@
 //! | serve | [`listen`]; [`Server`] for limits, TLS and other streams, [`Router`] for paths |
 //! | answer now, later, or without end | [`Reply`]; [`Response`], [`Sender`], [`SseEvent`] |
 //! | take in a body larger than memory | [`Router::stream`], [`Server::streaming`] |
-//! | ask | [`Client`]; [`Ask`] for more than a GET, [`CallEvent`] for an answer as it comes |
+//! | ask | [`Client`]; [`ClientRequest`] for more than a GET, [`CallEvent`] for an answer as it comes |
 //!
 //! Nobody can make either side keep more, or wait longer, than [`Limits`] and [`ClientLimits`] say.
 //!
@@ -65,7 +65,8 @@ mod target;
 mod zone;
 
 pub use client::{
-    Answer, AnswerHead, Ask, Call, CallEvent, Client, ClientLimits, Dialed, Error, Phase,
+    Call, CallEvent, CallStage, Client, ClientLimits, ClientRequest, ClientResponse,
+    ClientResponseHead, Dialed, Error,
 };
 pub use headers::Headers;
 pub use limits::Limits;

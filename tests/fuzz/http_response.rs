@@ -15,7 +15,7 @@ use waterwheel::net::{Event, Limits, memory};
 use waterwheel::protocols::http::parts::{
     Framing, HeadLimits, INTERIM_MAX, Reader, ResponseHead, Step, room,
 };
-use waterwheel::protocols::http::{Ask, CallEvent, Client, ClientLimits, Error, Method};
+use waterwheel::protocols::http::{CallEvent, Client, ClientLimits, ClientRequest, Error, Method};
 
 pub fn http_response(bytes: &[u8]) {
     let (head, rest) = bytes.split_at(bytes.len().min(4));
@@ -169,18 +169,22 @@ fn through_a_client(pieces: Vec<&[u8]>, method: Method, limits: HeadLimits) -> T
         reactor.defer(move |reactor, state| done(reactor, state, Ok(ours)));
         Ok(None)
     });
-    client.stream(&mut reactor, Ask::new(method, "http://a/"), |_, told: &mut Told, _, event| {
-        assert!(told.1.is_none(), "{event:?} after the last");
-        match event {
-            CallEvent::Head(_) => assert!(told.0.is_empty()),
-            CallEvent::Data(bytes) => told.0.extend(bytes),
-            CallEvent::Drained => panic!("nothing was written"),
-            CallEvent::End => told.1 = Some("end"),
-            CallEvent::Failed(Error::Refused { .. }) => told.1 = Some("refused"),
-            CallEvent::Failed(Error::Lost { .. }) => told.1 = Some("lost"),
-            CallEvent::Failed(error) => panic!("{error}"),
-        }
-    });
+    client.stream(
+        &mut reactor,
+        ClientRequest::new(method, "http://a/"),
+        |_, told: &mut Told, _, event| {
+            assert!(told.1.is_none(), "{event:?} after the last");
+            match event {
+                CallEvent::Head(_) => assert!(told.0.is_empty()),
+                CallEvent::Data(bytes) => told.0.extend(bytes),
+                CallEvent::Drained => panic!("nothing was written"),
+                CallEvent::End => told.1 = Some("end"),
+                CallEvent::Failed(Error::Refused { .. }) => told.1 = Some("refused"),
+                CallEvent::Failed(Error::Lost { .. }) => told.1 = Some("lost"),
+                CallEvent::Failed(error) => panic!("{error}"),
+            }
+        },
+    );
     let mut told = Told::default();
     let mut turn = |reactor: &mut Reactor<Told>| {
         for _ in 0..3 {

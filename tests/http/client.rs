@@ -7,7 +7,7 @@ use support::web::{Lab, Told, ok};
 use support::{MS, ceiling};
 use waterwheel::Reactor;
 use waterwheel::patterns::Broken;
-use waterwheel::protocols::http::{Ask, Client, ClientLimits, Error, Method, StatusCode};
+use waterwheel::protocols::http::{Client, ClientLimits, ClientRequest, Error, Method, StatusCode};
 
 const URL: &str = "http://a.test/";
 const LIMIT: Duration = Duration::from_secs(60);
@@ -15,7 +15,9 @@ const LIMIT: Duration = Duration::from_secs(60);
 #[test]
 fn a_get_is_sent_and_its_answer_collected() {
     let mut lab = Lab::new();
-    lab.send(Ask::get("http://a.test:8080/path?query#fragment").header("Accept", "text/plain"));
+    lab.send(
+        ClientRequest::get("http://a.test:8080/path?query#fragment").header("Accept", "text/plain"),
+    );
     assert_eq!(
         lab.got(0),
         "GET /path?query HTTP/1.1\r\nHost: a.test:8080\r\nAccept: text/plain\r\n\r\n"
@@ -32,7 +34,7 @@ fn a_get_is_sent_and_its_answer_collected() {
 #[test]
 fn a_post_sends_its_body_behind_its_length() {
     let mut lab = Lab::new();
-    lab.send(Ask::post(URL).header("Content-Type", "text/plain").body("hello"));
+    lab.send(ClientRequest::post(URL).header("Content-Type", "text/plain").body("hello"));
     assert_eq!(
         lab.got(0),
         "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\n\
@@ -40,7 +42,7 @@ fn a_post_sends_its_body_behind_its_length() {
     );
     lab.say(0, ok("thanks"));
     assert_eq!(lab.body(), "thanks");
-    lab.send(Ask::post(URL));
+    lab.send(ClientRequest::post(URL));
     assert!(lab.got(0).ends_with("Content-Length: 0\r\n\r\n"), "an empty one says so");
 }
 
@@ -109,7 +111,7 @@ fn a_connection_that_the_server_closes_is_not_used_again() {
     lab.answer().unwrap();
     lab.finish(3);
     assert_eq!((lab.client.idle(), lab.client.connections()), (0, 0));
-    lab.send(Ask::get(URL).header("Connection", "close"));
+    lab.send(ClientRequest::get(URL).header("Connection", "close"));
     lab.say(4, ok(""));
     assert_eq!(lab.answer().unwrap().status, 200);
     assert_eq!(lab.client.idle(), 0, "we have asked for that ourselves");
@@ -134,11 +136,11 @@ fn a_call_that_meets_a_closed_connection_is_made_again_once_if_it_may() {
     let mut lab = Lab::new();
     let mut at = 0;
     for (ask, again) in [
-        (Ask::get(URL), true),
-        (Ask::put(URL).body("same"), true),
-        (Ask::delete(URL), true),
-        (Ask::post(URL).body("once"), false),
-        (Ask::new(Method::PATCH, URL), false),
+        (ClientRequest::get(URL), true),
+        (ClientRequest::put(URL).body("same"), true),
+        (ClientRequest::delete(URL), true),
+        (ClientRequest::post(URL).body("once"), false),
+        (ClientRequest::new(Method::PATCH, URL), false),
     ] {
         lab.get(URL);
         lab.say(at, ok(""));
@@ -157,7 +159,7 @@ fn a_call_that_meets_a_closed_connection_is_made_again_once_if_it_may() {
     }
 }
 
-fn ask_method(ask: &Ask) -> &'static str {
+fn ask_method(ask: &ClientRequest) -> &'static str {
     let text = format!("{ask:?}");
     ["GET", "PUT", "DELETE"].into_iter().find(|method| text.contains(method)).unwrap()
 }
@@ -231,10 +233,10 @@ fn the_same_as_promises() {
     let _ceiling = ceiling(LIMIT);
     let mut lab = Lab::new();
     let client = lab.client.clone();
-    let first = client.send_promise(&mut lab.reactor, Ask::get(URL));
+    let first = client.send_promise(&mut lab.reactor, ClientRequest::get(URL));
     first
         .then(&mut lab.reactor, move |reactor, _, answer| {
-            client.send_promise(reactor, Ask::post(answer.text().unwrap()))
+            client.send_promise(reactor, ClientRequest::post(answer.text().unwrap()))
         })
         .then(&mut lab.reactor, |_, told: &mut Told, answer| told.answers.push(Ok(answer)))
         .catch(&mut lab.reactor, |_, told, error| told.answers.push(Err(error)));
@@ -243,7 +245,7 @@ fn the_same_as_promises() {
     assert!(lab.got(1).starts_with("POST /next "));
     lab.say(1, ok("done"));
     assert_eq!(lab.body(), "done");
-    let slow = lab.client.send_promise(&mut lab.reactor, Ask::get("http://c.test/"));
+    let slow = lab.client.send_promise(&mut lab.reactor, ClientRequest::get("http://c.test/"));
     let slow = slow.timeout(&mut lab.reactor, 100 * MS);
     slow.catch(&mut lab.reactor, |_, told: &mut Told, error| {
         told.answers.push(Err(error));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use support::MS;
 use support::web::{Lab, Told, note, ok};
 use waterwheel::net::Pressure;
-use waterwheel::protocols::http::{Ask, CallEvent, Client, ClientLimits};
+use waterwheel::protocols::http::{CallEvent, Client, ClientLimits, ClientRequest};
 
 const URL: &str = "http://a.test/";
 const SECOND: Duration = Duration::from_secs(1);
@@ -20,7 +20,7 @@ fn early_bytes_are_taken_up_to_a_limit_and_those_that_are_refused_count_for_noth
         // Nobody ever answers.
         let mut lab = Lab::with(|_| Client::new().dialer(|_, _, _| Ok(None)));
         let length = EARLY_BYTES_MAX as u64 + 1;
-        let call = lab.stream(Ask::post(URL).body_stream(Some(length)));
+        let call = lab.stream(ClientRequest::post(URL).body_stream(Some(length)));
         assert_eq!(call.write(&mut lab.reactor, &[b'x'; 100]), Pressure::Below);
         let rest = vec![b'x'; EARLY_BYTES_MAX - 100 + over];
         let pressure = call.write(&mut lab.reactor, &rest);
@@ -30,8 +30,11 @@ fn early_bytes_are_taken_up_to_a_limit_and_those_that_are_refused_count_for_noth
     // The whole length may still be written behind a refusal.
     let mut lab = Lab::new();
     let most = EARLY_BYTES_MAX + 1000;
-    let call =
-        lab.client.stream(&mut lab.reactor, Ask::post(URL).body_stream(Some(most as u64)), note);
+    let call = lab.client.stream(
+        &mut lab.reactor,
+        ClientRequest::post(URL).body_stream(Some(most as u64)),
+        note,
+    );
     assert_eq!(call.write(&mut lab.reactor, &vec![b'x'; most]), Pressure::Refused);
     for piece in vec![b'x'; most].chunks(100_000) {
         assert!(call.write(&mut lab.reactor, piece).is_taken());
@@ -46,7 +49,7 @@ fn early_bytes_are_taken_up_to_a_limit_and_those_that_are_refused_count_for_noth
 fn pause_is_no_silence_of_the_servers() {
     let limits = ClientLimits { body_timeout: Some(5 * SECOND), ..ClientLimits::default() };
     let mut lab = Lab::limited(limits);
-    let call = lab.stream(Ask::get(URL));
+    let call = lab.stream(ClientRequest::get(URL));
     lab.say(0, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab");
     call.pause(&mut lab.reactor);
     lab.advance(100 * SECOND);
@@ -62,7 +65,7 @@ fn pause_is_no_silence_of_the_servers() {
 #[test]
 fn call_that_is_paused_before_it_is_connected_is_told_nothing() {
     let mut lab = Lab::new();
-    let call = lab.client.stream(&mut lab.reactor, Ask::get(URL), note);
+    let call = lab.client.stream(&mut lab.reactor, ClientRequest::get(URL), note);
     call.pause(&mut lab.reactor);
     lab.settle();
     lab.say(0, ok("body"));
@@ -107,7 +110,7 @@ fn connections_do_not_idle_for_longer_than_they_may() {
 #[test]
 fn connection_that_owes_a_body_is_not_used_again() {
     let mut lab = Lab::over(waterwheel::Reactor::builder(), 1000, |client| client);
-    let ask = Ask::post(URL).body(vec![b'x'; 5_000_000]);
+    let ask = ClientRequest::post(URL).body(vec![b'x'; 5_000_000]);
     lab.client.send(&mut lab.reactor, ask, |_, told: &mut Told, result| {
         told.answers.push(result);
     });
@@ -119,7 +122,7 @@ fn connection_that_owes_a_body_is_not_used_again() {
     assert_eq!(lab.client.idle(), 0);
     // It was written, and waits for the server's 100.
     let mut lab = Lab::new();
-    let ask = Ask::post(URL).body_stream(Some(4)).expect_continue();
+    let ask = ClientRequest::post(URL).body_stream(Some(4)).expect_continue();
     let call = lab.client.stream(&mut lab.reactor, ask, |_, told: &mut Told, _, event| {
         if let CallEvent::End = event {
             told.events.push("end".into());
@@ -192,11 +195,12 @@ fn folded_lines_of_an_answer_are_told_as_one() {
 
 #[test]
 fn a_request_in_the_log_shows_no_secret() {
-    let ask = Ask::post("http://ann:secret@example.org/orders").header("Authorization", "secret");
+    let ask = ClientRequest::post("http://ann:secret@example.org/orders")
+        .header("Authorization", "secret");
     let shown = format!("{:?}", ask.body("secret"));
     assert!(shown.contains("POST") && shown.contains("example.org/orders"), "{shown}");
     assert!(shown.contains("[\"Authorization\"]") && shown.contains("6 bytes"), "{shown}");
     assert!(!shown.contains("secret") && !shown.contains("115, 101, 99"), "{shown}");
-    let bad = format!("{:?}", Ask::get("http://ann:secret@a b/"));
+    let bad = format!("{:?}", ClientRequest::get("http://ann:secret@a b/"));
     assert!(bad.contains("a b") && !bad.contains("secret"), "{bad}");
 }

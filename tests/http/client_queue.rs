@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use support::web;
 use support::web::{Lab, Told, ok};
-use waterwheel::protocols::http::{Ask, Client, ClientLimits};
+use waterwheel::protocols::http::{Client, ClientLimits, ClientRequest};
 use waterwheel::{Context, SourceId};
 
 const URL: &str = "http://a.test/";
@@ -43,7 +43,8 @@ fn calls_beyond_the_limit_wait_for_a_connection_in_order() {
 fn a_place_in_the_queue_is_not_lost_with_a_call_that_gives_it_up() {
     let mut lab = Lab::limited(narrow());
     lab.get("http://a.test/0");
-    let upload = lab.client.stream(&mut lab.reactor, Ask::post(URL).body_stream(None), web::note);
+    let upload =
+        lab.client.stream(&mut lab.reactor, ClientRequest::post(URL).body_stream(None), web::note);
     let last = lab.get("http://a.test/2");
     upload.end(&mut lab.reactor); // It still waits, and must not wait twice.
     lab.settle();
@@ -140,7 +141,7 @@ fn a_call_that_finds_its_connection_closed_keeps_its_place() {
         told.answers.push(result);
         client.get(reactor, "http://a.test/late", |_, told, result| told.answers.push(result));
     });
-    lab.send(Ask::post("http://a.test/waits")); // It looks whether the server has closed.
+    lab.send(ClientRequest::post("http://a.test/waits")); // It looks whether the server has closed.
     let conn = lab.seen.borrow()[0].conn.unwrap();
     let _ = lab.reactor[conn].write(ok("0").as_bytes());
     lab.finish(0);
@@ -154,7 +155,7 @@ fn a_call_that_finds_its_connection_closed_keeps_its_place() {
 #[test]
 fn a_call_that_goes_on_over_another_connection_is_not_one_too_many() {
     let mut lab = Lab::limited(ClientLimits { waiting_max: 0, ..narrow() });
-    lab.send(Ask::get(URL).redirects(1));
+    lab.send(ClientRequest::get(URL).redirects(1));
     lab.say(0, "HTTP/1.1 302 \r\nLocation: /b\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
     assert!(lab.told.answers.is_empty(), "{:?}", lab.told.answers);
     lab.say(1, ok("b"));

@@ -14,7 +14,7 @@ use support::tcp::turn_until;
 use support::tls as certs;
 use support::tls::{Scratch, authority, self_signed, server, server_of};
 use waterwheel::net::{self, Conn, Event, Stream, link};
-use waterwheel::protocols::http::{Answer, Ask, Client, Error, Phase};
+use waterwheel::protocols::http::{CallStage, Client, ClientRequest, ClientResponse, Error};
 use waterwheel::protocols::tls;
 use waterwheel::timers::ManualClock;
 use waterwheel::{Context, Reactor, SourceId};
@@ -23,11 +23,11 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
 struct Told {
-    answers: Vec<Result<Answer, Error>>,
+    answers: Vec<Result<ClientResponse, Error>>,
     accepted: usize,
 }
 
-fn push(_: &mut Context<Told>, told: &mut Told, result: Result<Answer, Error>) {
+fn push(_: &mut Context<Told>, told: &mut Told, result: Result<ClientResponse, Error>) {
     told.answers.push(result);
 }
 
@@ -68,7 +68,7 @@ fn get(
     told: &mut Told,
     client: &Client<Told>,
     url: &str,
-) -> Result<Answer, Error> {
+) -> Result<ClientResponse, Error> {
     client.get(reactor, url, push);
     turn_until(reactor, told, |_, told| !told.answers.is_empty());
     told.answers.remove(0)
@@ -130,7 +130,7 @@ fn an_end_that_anybody_could_have_made_is_not_the_end_of_a_body() {
     let port = serve(&mut reactor, server(), cuts);
     let url = format!("https://localhost:{port}/");
     let error = get(&mut reactor, &mut told, &client, &url).unwrap_err();
-    assert!(matches!(error, Error::Lost { phase: Phase::Body, .. }), "{error}");
+    assert!(matches!(error, Error::Lost { stage: CallStage::Body, .. }), "{error}");
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn an_answer_that_is_whole_before_a_cut_is_an_answer() {
         match get(&mut reactor, &mut told, &client, &url) {
             Ok(answer) => assert!(whole && answer.text() == Ok("whole"), "{answer:?}"),
             Err(error) => {
-                let lost = matches!(error, Error::Lost { phase: Phase::Body, .. });
+                let lost = matches!(error, Error::Lost { stage: CallStage::Body, .. });
                 assert!(!whole && lost, "{error}");
             }
         }
@@ -216,7 +216,7 @@ fn a_post_is_sent_over_a_connection_that_has_not_ended_and_over_no_other() {
         client.get(&mut reactor, url.clone(), move |reactor, told, first| {
             push(reactor, told, first);
             hears.recv().unwrap(); // The loop has had no chance to hear of it.
-            own.send(reactor, Ask::post(url).body("once"), push);
+            own.send(reactor, ClientRequest::post(url).body("once"), push);
         });
         reactor.run(&mut told).unwrap();
         assert!(told.answers.iter().all(Result::is_ok), "{:?}", told.answers);
@@ -336,7 +336,7 @@ fn a_page_of_openssls_is_read_to_its_end() {
     let url = format!("https://localhost:{port}/Cargo.toml");
     let answer = get(&mut reactor, &mut told, &client, &url).unwrap();
     assert_eq!(answer.body, std::fs::read(support::home().join("Cargo.toml")).unwrap());
-    let ask = Ask::get(format!("https://localhost:{port}/none"));
+    let ask = ClientRequest::get(format!("https://localhost:{port}/none"));
     client.send(&mut reactor, ask, push);
     turn_until(&mut reactor, &mut told, |_, told| !told.answers.is_empty());
     assert!(told.answers.remove(0).unwrap().text().unwrap().contains("Error"));

@@ -7,7 +7,7 @@ use support::MS;
 use support::http::{Bench, Client, body, echo, get, keeping, post, statuses};
 use waterwheel::Reactor;
 use waterwheel::net::{Pressure, Reason, drain};
-use waterwheel::protocols::http::{self as web, Ask, ClientLimits};
+use waterwheel::protocols::http::{self as web, ClientLimits, ClientRequest};
 use waterwheel::protocols::http::{Body, Limits, Reply, Response, Server, StatusCode};
 use waterwheel::timers::ManualClock;
 
@@ -357,7 +357,7 @@ fn limits_of_a_call_count_from_when_it_was_begun() {
         let (by, mut ended) = (clock.clone(), false);
         reactor.after(Duration::ZERO, move |reactor, _| {
             by.advance(2 * SECOND);
-            let mut ask = Ask::get("http://h/");
+            let mut ask = ClientRequest::get("http://h/");
             if total {
                 ask = ask.timeout(SECOND);
             }

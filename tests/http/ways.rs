@@ -11,7 +11,7 @@ use support::web;
 use support::web::{Lab, Told, ok};
 use waterwheel::net::tcp::Connect;
 use waterwheel::net::{Conn, Event, unix};
-use waterwheel::protocols::http::{Ask, Client, ClientLimits, Error};
+use waterwheel::protocols::http::{Client, ClientLimits, ClientRequest, Error};
 use waterwheel::reactor::Alive;
 use waterwheel::{Context, Reactor, SourceId};
 
@@ -22,7 +22,7 @@ fn redirect(status: u16, location: &str) -> String {
     format!("HTTP/1.1 {status} Elsewhere\r\nLocation: {location}\r\nContent-Length: 4\r\n\r\nsee.")
 }
 
-fn push(_: &mut Context<Told>, told: &mut Told, result: Result<web::Answer, Error>) {
+fn push(_: &mut Context<Told>, told: &mut Told, result: Result<web::ClientResponse, Error>) {
     told.answers.push(result);
 }
 
@@ -34,19 +34,19 @@ fn a_redirect_is_an_answer_unless_it_is_to_be_followed() {
     let answer = lab.answer().unwrap();
     assert_eq!((answer.status.as_u16(), answer.text()), (302, Ok("see.")));
     lab.take_got(0);
-    lab.send(Ask::get(URL).redirects(2));
+    lab.send(ClientRequest::get(URL).redirects(2));
     lab.take_got(0);
     lab.say(0, redirect(302, "there#fragment"));
     assert!(lab.take_got(0).starts_with("GET /from/there HTTP/1.1\r\nHost: a.test\r\n"));
     lab.say(0, redirect(301, "https://b.test/secure"));
     assert!(lab.told.answers.is_empty() || cfg!(not(feature = "tls")));
     lab.told.answers.clear();
-    lab.send(Ask::get("http://c.test/").redirects(1));
+    lab.send(ClientRequest::get("http://c.test/").redirects(1));
     let at = lab.connections() - 1;
     lab.say(at, redirect(302, "http://d.test/"));
     lab.say(at + 1, redirect(302, "http://e.test/"));
     assert_eq!(lab.error(), "http://d.test/: not redirected: more than 1 redirects");
-    lab.send(Ask::get("http://f.test/").redirects(1));
+    lab.send(ClientRequest::get("http://f.test/").redirects(1));
     lab.say(at + 2, redirect(302, "http://a b/"));
     assert!(lab.error().contains("http://f.test/: not redirected: a bad Location"));
 }
@@ -89,7 +89,7 @@ fn a_location_is_followed_whatever_bytes_it_has() {
         (b"a\tb", ""),
     ] {
         let mut lab = Lab::new();
-        lab.send(Ask::get(URL).redirects(1));
+        lab.send(ClientRequest::get(URL).redirects(1));
         lab.take_got(0);
         let answer = [b"HTTP/1.1 302 x\r\nLocation: ", location, b"\r\nContent-Length: 0\r\n\r\n"];
         lab.say(0, answer.concat());
@@ -102,7 +102,7 @@ fn a_location_is_followed_whatever_bytes_it_has() {
         }
     }
     let mut lab = Lab::new();
-    lab.send(Ask::get(URL).redirects(1));
+    lab.send(ClientRequest::get(URL).redirects(1));
     lab.say(0, b"HTTP/1.1 301 x\r\nLocation: //b\xfccher.test/\r\nContent-Length: 0\r\n\r\n");
     let error = lab.error();
     assert!(error.contains("not redirected: a bad Location") && error.contains("ASCII"), "{error}");
@@ -121,7 +121,7 @@ fn methods_change_as_browsers_change_them() {
     ] {
         let mut lab = Lab::new();
         let method = method.parse().unwrap();
-        let ask = Ask::new(method, URL).header("Content-Type", "text/plain").redirects(1);
+        let ask = ClientRequest::new(method, URL).header("Content-Type", "text/plain").redirects(1);
         lab.send(if status == 303 && becomes == "HEAD" { ask } else { ask.body("text") });
         lab.take_got(0);
         let answer = redirect(status, "/b");
@@ -133,7 +133,7 @@ fn methods_change_as_browsers_change_them() {
         assert_eq!(got.contains("Content-Type"), body || becomes == "HEAD", "{status}: {got}");
     }
     let mut lab = Lab::new();
-    let call = lab.stream(Ask::post(URL).body_stream(Some(1)).redirects(1));
+    let call = lab.stream(ClientRequest::post(URL).body_stream(Some(1)).redirects(1));
     let _ = call.write(&mut lab.reactor, b"x");
     lab.settle();
     lab.say(0, redirect(307, "/b"));
@@ -141,7 +141,8 @@ fn methods_change_as_browsers_change_them() {
     assert!(events.len() == 1 && events[0].contains("its body was sent and is gone"), "{events:?}");
     // Unless it waited for the server's word, and nothing has gone.
     let mut lab = Lab::new();
-    let call = lab.stream(Ask::post(URL).body_stream(Some(2)).expect_continue().redirects(1));
+    let call =
+        lab.stream(ClientRequest::post(URL).body_stream(Some(2)).expect_continue().redirects(1));
     let _ = call.write(&mut lab.reactor, b"x");
     lab.settle();
     lab.say(0, redirect(307, "/b"));
@@ -166,8 +167,8 @@ fn secrets_stay_with_the_origin_they_were_meant_for() {
         for secret_in_url in [false, true] {
             let mut lab = Lab::new();
             let ask = match secret_in_url {
-                true => Ask::get("http://user:word@a.test/"),
-                false => Ask::get(URL).header("authorization", "Basic dXNlcjp3b3Jk"),
+                true => ClientRequest::get("http://user:word@a.test/"),
+                false => ClientRequest::get(URL).header("authorization", "Basic dXNlcjp3b3Jk"),
             };
             lab.send(ask.header("Cookie", "c").header("X", "y").redirects(1));
             let first = lab.take_got(0);
@@ -184,7 +185,7 @@ fn secrets_stay_with_the_origin_they_were_meant_for() {
 #[test]
 fn the_body_of_a_redirect_is_read_within_bounds() {
     let mut lab = Lab::new();
-    lab.send(Ask::get(URL).redirects(1));
+    lab.send(ClientRequest::get(URL).redirects(1));
     lab.say(0, "HTTP/1.1 302 Found\r\nLocation: /b\r\nTransfer-Encoding: chunked\r\n\r\n");
     assert_eq!(lab.connections(), 1);
     lab.say(0, format!("11000\r\n{}", "x".repeat(0x11000)));
@@ -192,7 +193,7 @@ fn the_body_of_a_redirect_is_read_within_bounds() {
     lab.say(1, ok("there"));
     assert_eq!(lab.body(), "there");
     let mut lab = Lab::new();
-    lab.send(Ask::get(URL).redirects(1));
+    lab.send(ClientRequest::get(URL).redirects(1));
     lab.say(0, "HTTP/1.1 302 Found\r\nLocation: /b\r\nContent-Length: 10\r\n\r\nsee");
     lab.finish(0);
     lab.say(1, ok("there"));
@@ -209,7 +210,7 @@ fn a_location_is_read_as_browsers_read_it() {
         ("/ü%20", "GET /%C3%BC%20 HTTP/1.1\r\nHost: a.test\r\n"),
     ] {
         let mut lab = Lab::new();
-        lab.send(Ask::get(URL).redirects(1));
+        lab.send(ClientRequest::get(URL).redirects(1));
         lab.take_got(0);
         lab.say(0, redirect(302, location));
         assert!(lab.told.answers.is_empty(), "{location}: {:?}", lab.told.answers);
@@ -234,7 +235,7 @@ fn a_proxy_is_told_the_whole_url_and_who_we_are() {
     assert!(lab.take_got(0).starts_with("GET http://b.test/ "), "one connection for all hosts");
     lab.say(0, ok(""));
     lab.answer().unwrap();
-    lab.send(Ask::get(URL).header("Proxy-Authorization", "Bearer own"));
+    lab.send(ClientRequest::get(URL).header("Proxy-Authorization", "Bearer own"));
     assert_eq!(lab.got(0).matches("Proxy-Authorization: ").count(), 1, "{}", lab.got(0));
     for url in ["https://proxy.test/", "proxy", "ftp://x/"] {
         let mut lab = Lab::with(|client| client.proxy(url));
@@ -248,7 +249,7 @@ fn a_proxy_is_told_the_whole_url_and_who_we_are() {
 #[test]
 fn what_is_meant_for_a_proxy_is_told_to_nobody_else() {
     let mut lab = Lab::new();
-    let ask = |url| Ask::get(url).header("Proxy-authorization", "Bearer secret");
+    let ask = |url| ClientRequest::get(url).header("Proxy-authorization", "Bearer secret");
     lab.send(ask(URL));
     assert!(!lab.got(0).contains("secret"), "{}", lab.got(0));
     let mut lab = Lab::with(|client| client.proxy("http://proxy.test"));
@@ -392,7 +393,7 @@ fn an_answer_reaches_an_upload_whose_server_has_hung_up() {
     let client = Client::new();
     let mut told = Told::default();
     for round in 0..20 {
-        client.send(&mut reactor, Ask::post(&url).body(vec![b'x'; 3_000_000]), push);
+        client.send(&mut reactor, ClientRequest::post(&url).body(vec![b'x'; 3_000_000]), push);
         turn_until(&mut reactor, &mut told, |_, told| told.answers.len() > round);
     }
     for answer in told.answers {
@@ -439,7 +440,7 @@ fn post_after_an_end<P: Read + Write>(
     client.get(&mut reactor, url.clone(), move |reactor, told, first| {
         push(reactor, told, first);
         hears.recv().unwrap(); // The loop has had no chance to hear of it.
-        own.send(reactor, Ask::post(url).body("once"), push);
+        own.send(reactor, ClientRequest::post(url).body("once"), push);
     });
     let mut told = Told::default();
     reactor.run(&mut told).unwrap();

@@ -106,7 +106,7 @@ fn unix_sockets_say_where_they_cannot_listen() {
 
 #[cfg(feature = "http")]
 mod http {
-    use waterwheel::protocols::http::{Ask, Client};
+    use waterwheel::protocols::http::{Client, ClientRequest};
 
     use support::web::{Lab, ok};
 
@@ -146,7 +146,7 @@ mod http {
             ("http://a.test/b", "a.test:80"),
         ] {
             let mut lab = Lab::new();
-            lab.send(Ask::get("http://[fe80::1%25eth0]/a").redirects(1));
+            lab.send(ClientRequest::get("http://[fe80::1%25eth0]/a").redirects(1));
             lab.say(0, format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"));
             lab.settle();
             assert_eq!(lab.seen.borrow()[1].to, leads, "{location}");

@@ -611,7 +611,7 @@ mod process {
 
 #[cfg(feature = "http")]
 mod http {
-    use waterwheel::protocols::http::{Ask, CallEvent, Client, ClientLimits, Server};
+    use waterwheel::protocols::http::{CallEvent, Client, ClientLimits, ClientRequest, Server};
 
     use super::*;
 
@@ -710,7 +710,7 @@ mod http {
     }
 
     fn ask(lab: &mut Lab, client: &Client<World>, n: u32) {
-        let ask = Ask::get(format!("http://a.test/{n}"));
+        let ask = ClientRequest::get(format!("http://a.test/{n}"));
         client.stream(&mut lab.reactor, ask, move |_, world: &mut World, _, event| match event {
             CallEvent::End => world.note(format!("end {n}")),
             CallEvent::Failed(error) => world.note(format!("failed {n}: {error}")),

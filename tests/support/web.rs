@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use waterwheel::net::{Conn, Event, Limits, Reason, memory};
-pub use waterwheel::protocols::http::Answer;
-use waterwheel::protocols::http::{Ask, Call, CallEvent, Client, ClientLimits, Error};
+pub use waterwheel::protocols::http::ClientResponse;
+use waterwheel::protocols::http::{Call, CallEvent, Client, ClientLimits, ClientRequest, Error};
 use waterwheel::reactor::Builder;
 use waterwheel::timers::ManualClock;
 use waterwheel::{Context, Reactor, SourceId};
@@ -26,7 +26,7 @@ pub struct Seen {
 /// What was told, of all calls.
 #[derive(Debug, Default)]
 pub struct Told {
-    pub answers: Vec<Result<Answer, Error>>,
+    pub answers: Vec<Result<ClientResponse, Error>>,
     /// Of streamed calls.
     pub events: Vec<String>,
 }
@@ -105,10 +105,10 @@ impl Lab {
     }
 
     pub fn get(&mut self, url: &str) -> SourceId<Call> {
-        self.send(Ask::get(url))
+        self.send(ClientRequest::get(url))
     }
 
-    pub fn send(&mut self, ask: Ask) -> SourceId<Call> {
+    pub fn send(&mut self, ask: ClientRequest) -> SourceId<Call> {
         let call = self.client.send(&mut self.reactor, ask, |_, told: &mut Told, result| {
             told.answers.push(result);
         });
@@ -117,7 +117,7 @@ impl Lab {
     }
 
     /// Sends a request and notes what is told of it as a word and what there is of text.
-    pub fn stream(&mut self, ask: Ask) -> SourceId<Call> {
+    pub fn stream(&mut self, ask: ClientRequest) -> SourceId<Call> {
         let call = self.client.stream(&mut self.reactor, ask, note);
         self.settle();
         call
@@ -169,7 +169,7 @@ impl Lab {
     }
 
     /// The only answer there is, and out.
-    pub fn answer(&mut self) -> Result<Answer, Error> {
+    pub fn answer(&mut self) -> Result<ClientResponse, Error> {
         assert_eq!(self.told.answers.len(), 1, "{:?}", self.told.answers);
         self.told.answers.remove(0)
     }

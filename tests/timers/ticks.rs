@@ -328,7 +328,7 @@ fn what_rates_hold_up_takes_its_full_time() {
 
 #[cfg(feature = "http")]
 mod http {
-    use waterwheel::protocols::http::{Ask, Client, ClientLimits, Limits, Reply, Server};
+    use waterwheel::protocols::http::{Client, ClientLimits, ClientRequest, Limits, Reply, Server};
 
     use super::*;
 
@@ -416,7 +416,7 @@ mod http {
             reactor.defer(move |reactor, state| done(reactor, state, Ok(ours)));
             Ok(None)
         });
-        client.send(&mut lab.reactor, Ask::get("http://a.test/"), |_, world, answer| {
+        client.send(&mut lab.reactor, ClientRequest::get("http://a.test/"), |_, world, answer| {
             world.up += u32::from(answer.is_err());
         });
         lab.settle();

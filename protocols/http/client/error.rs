@@ -1,7 +1,7 @@
 //! Why a call has failed.
 //!
 //! # Read next
-//! `exchange.rs`: where they come from.
+//! `transfer.rs`: where they come from.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -12,7 +12,7 @@ use crate::protocols::http::Refusal;
 
 /// What a call was doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Phase {
+pub enum CallStage {
     /// Waiting for one of its host's connections.
     Queue,
     /// Looking up, connecting, and what proxies and TLS want before the request.
@@ -27,15 +27,15 @@ pub enum Phase {
     Total,
 }
 
-impl fmt::Display for Phase {
+impl fmt::Display for CallStage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Phase::Queue => "waiting for a connection",
-            Phase::Connect => "connecting",
-            Phase::Send => "sending the request",
-            Phase::Head => "waiting for the answer",
-            Phase::Body => "receiving the body",
-            Phase::Total => "the call",
+            CallStage::Queue => "waiting for a connection",
+            CallStage::Connect => "connecting",
+            CallStage::Send => "sending the request",
+            CallStage::Head => "waiting for the answer",
+            CallStage::Body => "receiving the body",
+            CallStage::Total => "the call",
         })
     }
 }
@@ -63,14 +63,14 @@ pub enum Error {
         /// Of the call.
         url: Box<str>,
         /// What took too long.
-        phase: Phase,
+        stage: CallStage,
     },
     /// The connection broke, or ended before the answer did.
     Lost {
         /// Of the call.
         url: Box<str>,
         /// What the call was doing.
-        phase: Phase,
+        stage: CallStage,
         /// How the connection ended. `Finished`: the server closed it.
         reason: Reason,
     },
@@ -130,12 +130,12 @@ impl fmt::Display for Error {
         match self {
             Error::Request { url, why } => write!(f, "{url}: cannot be asked for: {why}"),
             Error::Connect { url, error } => write!(f, "{url}: {error}"),
-            Error::Timeout { url, phase } => write!(f, "{url}: {phase} took too long"),
-            Error::Lost { url, phase, reason: Reason::Finished } => {
-                write!(f, "{url}: the server closed the connection while {phase}")
+            Error::Timeout { url, stage } => write!(f, "{url}: {stage} took too long"),
+            Error::Lost { url, stage, reason: Reason::Finished } => {
+                write!(f, "{url}: the server closed the connection while {stage}")
             }
-            Error::Lost { url, phase, reason } => {
-                write!(f, "{url}: the connection broke while {phase}: {reason}")
+            Error::Lost { url, stage, reason } => {
+                write!(f, "{url}: the connection broke while {stage}: {reason}")
             }
             Error::Refused { url, refusal } => write!(f, "{url}: a bad answer: {refusal}"),
             Error::TooLong { url, bytes_max } => {

@@ -3,10 +3,10 @@
 //! Knows connections and the parts that both sides of HTTP share; never mentions the server.
 //!
 //! ```text
-//!   ask.rs ──bytes──▶ upload.rs ──▶ ┌──────┐ ──▶ reader.rs ──steps──▶ answer.rs
+//!   client_request.rs ──bytes──▶ upload.rs ──▶ ┌──────┐ ──▶ reader.rs ──steps──▶ client_response.rs
 //!   the request       its body      │ conn │     the response          the events
 //!                                   └──────┘
-//!   dial.rs makes it, pool.rs keeps it for the next, exchange.rs sees a call through it
+//!   dial.rs makes it, pool.rs keeps it for the next, transfer.rs sees a call through it
 //! ```
 //!
 //! A call is a source: it has an id, which may be cancelled, and a deadline, and it holds the loop
@@ -14,42 +14,42 @@
 //!
 //! # Left out
 //! Cookies, caches, compression, HTTP/2: each is more than what is here. Pipelining: one slow
-//! answer would hold up those behind it. The environment's proxies: a program may read them.
+//! response would step up those behind it. The environment's proxies: a program may read them.
 //!
 //! # Read next
-//! `ask.rs`, `reader.rs`: what goes out and what comes back; then `exchange.rs`: a call's course.
+//! `client_request.rs`, `reader.rs`: what goes out and what comes back; then `transfer.rs`: a call's course.
 
 use std::fmt;
 use std::io;
 use std::rc::Rc;
 
-mod answer;
-mod ask;
 mod call;
-mod connect;
+mod checkout;
+mod client_limits;
+mod client_request;
+mod client_response;
+mod client_url;
+mod deliver;
 mod dial;
 mod error;
-mod exchange;
-mod leash;
-mod limits;
-mod line;
-mod place;
+mod host_pool;
 mod pool;
+mod pooled_conn;
 pub(super) mod reader;
-mod receive;
+mod receive_response;
 mod redirect;
-mod send;
+mod send_body;
 mod settings;
-mod target;
-mod tell;
+mod source_guard;
+mod transfer;
 mod upload;
 
-pub use answer::{Answer, AnswerHead, CallEvent};
-pub use ask::Ask;
 pub use call::Call;
+pub use client_limits::ClientLimits;
+pub use client_request::ClientRequest;
+pub use client_response::{CallEvent, ClientResponse, ClientResponseHead};
 pub use dial::Dialed;
-pub use error::{Error, Phase};
-pub use limits::ClientLimits;
+pub use error::{CallStage, Error};
 
 use crate::net::tcp::Connect;
 use crate::patterns::Promise;
@@ -67,7 +67,7 @@ use settings::{Settings, Shared};
 ///
 /// let mut reactor = Reactor::new()?;
 /// Client::new().get(&mut reactor, "http://example.org/", |_, _, result| match result {
-///     Ok(answer) => println!("{} and {} bytes", answer.status, answer.body.len()),
+///     Ok(response) => println!("{} and {} bytes", response.status, response.body.len()),
 ///     Err(error) => eprintln!("{error}"),
 /// });
 /// reactor.run(&mut ())?;
@@ -160,59 +160,68 @@ impl<S: 'static> Client<S> {
     #[track_caller]
     pub fn get<F>(&self, reactor: &mut Context<S>, url: impl AsRef<str>, done: F) -> SourceId<Call>
     where
-        F: FnOnce(&mut Context<S>, &mut S, Result<Answer, Error>) + 'static,
+        F: FnOnce(&mut Context<S>, &mut S, Result<ClientResponse, Error>) + 'static,
     {
-        self.send(reactor, Ask::get(url), done)
+        self.send(reactor, ClientRequest::get(url), done)
     }
 
     /// Sends a request, collects the answer and calls `done` once, in a later turn, whatever
     /// happens; unless the call is cancelled.
     #[track_caller]
-    pub fn send<F>(&self, reactor: &mut Context<S>, ask: Ask, done: F) -> SourceId<Call>
+    pub fn send<F>(
+        &self,
+        reactor: &mut Context<S>,
+        request: ClientRequest,
+        done: F,
+    ) -> SourceId<Call>
     where
-        F: FnOnce(&mut Context<S>, &mut S, Result<Answer, Error>) + 'static,
+        F: FnOnce(&mut Context<S>, &mut S, Result<ClientResponse, Error>) + 'static,
     {
-        let bytes_max = ask.body_bytes_max.unwrap_or(self.shared.limits.body_bytes_max);
-        exchange::begin(&self.shared, reactor, ask, answer::collect(bytes_max, done))
+        let bytes_max = request.body_bytes_max.unwrap_or(self.shared.limits.body_bytes_max);
+        transfer::begin(&self.shared, reactor, request, client_response::collect(bytes_max, done))
     }
 
     /// [`send`](Client::send) as a promise. Cancelled, it cancels the call.
     ///
     /// ```no_run
-    /// use waterwheel::{Reactor, protocols::http::{Ask, Client}};
+    /// use waterwheel::{Reactor, protocols::http::{ClientRequest, Client}};
     ///
     /// let mut reactor = Reactor::new()?;
     /// let client = Client::new();
-    /// let order = client.send_promise(&mut reactor, Ask::post("http://a.example/").body("tea"));
+    /// let order = client.send_promise(&mut reactor, ClientRequest::post("http://a.example/").body("tea"));
     /// order
-    ///     .then(&mut reactor, move |reactor, _, answer| {
-    ///         let next = answer.header("location").unwrap_or("http://a.example/").to_owned();
-    ///         client.send_promise(reactor, Ask::get(next))
+    ///     .then(&mut reactor, move |reactor, _, response| {
+    ///         let next = response.header("location").unwrap_or("http://a.example/").to_owned();
+    ///         client.send_promise(reactor, ClientRequest::get(next))
     ///     })
-    ///     .then(&mut reactor, |_, _, answer| println!("{}", answer.status))
+    ///     .then(&mut reactor, |_, _, response| println!("{}", response.status))
     ///     .catch(&mut reactor, |_, _, error| eprintln!("{error}"));
     /// reactor.run(&mut ())?;
     /// # Ok::<(), std::io::Error>(())
     /// ```
     #[track_caller]
-    pub fn send_promise(&self, reactor: &mut Context<S>, ask: Ask) -> Promise<S, Answer, Error> {
+    pub fn send_promise(
+        &self,
+        reactor: &mut Context<S>,
+        request: ClientRequest,
+    ) -> Promise<S, ClientResponse, Error> {
         let (promise, resolver) = reactor.promise();
-        let call = self.send(reactor, ask, resolver.done());
+        let call = self.send(reactor, request, resolver.done());
         promise.on_cancel(move |reactor| {
             call.cancel(reactor);
         })
     }
 
     /// Sends a request and delivers the answer as it comes; see [`CallEvent`]. With
-    /// [`Ask::body_stream`] the request goes as it comes, too.
+    /// [`ClientRequest::body_stream`] the request goes as it comes, too.
     ///
     /// ```no_run
-    /// use waterwheel::{Reactor, protocols::http::{Ask, CallEvent, Client}};
+    /// use waterwheel::{Reactor, protocols::http::{ClientRequest, CallEvent, Client}};
     ///
     /// let mut reactor = Reactor::new()?;
-    /// let ask = Ask::post("http://127.0.0.1:8080/count").body_stream(None);
+    /// let request = ClientRequest::post("http://127.0.0.1:8080/count").body_stream(None);
     /// let client = Client::new();
-    /// let call = client.stream(&mut reactor, ask, |_, got: &mut usize, _, event| match event {
+    /// let call = client.stream(&mut reactor, request, |_, got: &mut usize, _, event| match event {
     ///     CallEvent::Head(head) => println!("{}", head.status),
     ///     CallEvent::Data(bytes) => *got += bytes.len(), // `call.pause(…)` slows the server down
     ///     CallEvent::Drained => {}                       // after a write that was `AboveHigh`
@@ -226,11 +235,16 @@ impl<S: 'static> Client<S> {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     #[track_caller]
-    pub fn stream<F>(&self, reactor: &mut Context<S>, ask: Ask, on_event: F) -> SourceId<Call>
+    pub fn stream<F>(
+        &self,
+        reactor: &mut Context<S>,
+        request: ClientRequest,
+        on_event: F,
+    ) -> SourceId<Call>
     where
         F: FnMut(&mut Context<S>, &mut S, SourceId<Call>, CallEvent<'_>) + 'static,
     {
-        exchange::begin(&self.shared, reactor, ask, Box::new(on_event))
+        transfer::begin(&self.shared, reactor, request, Box::new(on_event))
     }
 
     /// How many connections wait for their next request.

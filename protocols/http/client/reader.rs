@@ -9,7 +9,7 @@
 //! ```
 //!
 //! # Read next
-//! `exchange.rs`: who feeds it.
+//! `transfer.rs`: who feeds it.
 
 use http::{Method, StatusCode};
 

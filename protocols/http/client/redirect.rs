@@ -9,20 +9,20 @@ use std::borrow::Cow;
 
 use http::Method;
 
-use super::ask::{Ask, Body};
-use super::target::{NO_HOST, Target};
+use super::client_request::{Body, ClientRequest};
+use super::client_url::{ClientUrl, NO_HOST};
 use crate::protocols::http::percent::encoded;
 
-impl Ask {
+impl ClientRequest {
     /// What to ask next when the answer from `target` is a redirect to `location`. `unsent` is
     /// true if nothing of the body was sent.
     pub(super) fn redirected(
         &self,
-        target: &Target,
+        target: &ClientUrl,
         status: u16,
         location: &[u8],
         unsent: bool,
-    ) -> Result<Ask, String> {
+    ) -> Result<ClientRequest, String> {
         let mut next = self.clone();
         let there = join(target, location)?;
         // A server does not know by which of our interfaces we reach it: its Location has no zone.
@@ -69,12 +69,12 @@ impl Ask {
 }
 
 /// Where a `Location` leads from `base` (RFC 3986, 5.2.2, branch by branch).
-fn join(base: &Target, location: &[u8]) -> Result<Target, String> {
+fn join(base: &ClientUrl, location: &[u8]) -> Result<ClientUrl, String> {
     resolve(base, location)
         .map_err(|why| format!("a bad Location {:?}: {why}", String::from_utf8_lossy(location)))
 }
 
-fn resolve(base: &Target, location: &[u8]) -> Result<Target, String> {
+fn resolve(base: &ClientUrl, location: &[u8]) -> Result<ClientUrl, String> {
     let own = Reference::of(base.url().as_bytes());
     let to = Reference::of(location);
     let (authority, path, query) = match to {
@@ -99,7 +99,7 @@ fn resolve(base: &Target, location: &[u8]) -> Result<Target, String> {
     if let Some(query) = query {
         url = format!("{url}?{query}");
     }
-    Target::parse(&url)
+    ClientUrl::parse(&url)
 }
 
 /// What a reference consists of (RFC 3986, appendix B), except the fragment. Many servers send
@@ -164,8 +164,8 @@ fn without_dots(path: &str) -> String {
 mod tests {
     use super::*;
 
-    fn target(url: &str) -> Target {
-        Target::parse(url).unwrap()
+    fn target(url: &str) -> ClientUrl {
+        ClientUrl::parse(url).unwrap()
     }
 
     #[test]
@@ -203,7 +203,7 @@ mod tests {
         assert!(join(&base, b"//a b/").is_err());
     }
 
-    fn leads_to(base: &Target, location: impl AsRef<[u8]>) -> String {
+    fn leads_to(base: &ClientUrl, location: impl AsRef<[u8]>) -> String {
         join(base, location.as_ref()).unwrap().url().to_string()
     }
 
@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn zone_goes_on_to_the_same_host_however_that_is_written() {
-        let zoned = Ask::get("http://[fe80::1%25%2541]/a").header("Cookie", "c");
+        let zoned = ClientRequest::get("http://[fe80::1%25%2541]/a").header("Cookie", "c");
         let base = zoned.url.clone().unwrap();
         for (location, address, cookies) in [
             ("b", "[fe80::1%%41]:80", 1),

@@ -14,10 +14,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::ClientLimits;
+use super::client_url::ClientUrl;
 use super::dial::{Dialer, Proxy};
-use super::leash::Keeper;
 use super::pool::Pool;
-use super::target::Target;
+use super::source_guard::Reaper;
 use crate::net::tcp::Connect;
 #[cfg(feature = "tls")]
 use crate::protocols::tls;
@@ -27,7 +27,7 @@ pub(super) struct Shared<S: 'static> {
     pub(super) limits: Rc<ClientLimits>,
     pub(super) settings: Settings<S>,
     pub(super) pool: RefCell<Pool<S>>,
-    pub(super) keeper: RefCell<Option<Rc<Keeper>>>,
+    pub(super) reaper: RefCell<Option<Rc<Reaper>>>,
     /// Where the head of a request is put together.
     pub(super) head: Cell<Vec<u8>>,
     /// Made when it is first wanted, unless it was given.
@@ -76,7 +76,7 @@ impl<S: 'static> Shared<S> {
             limits,
             settings,
             pool: RefCell::default(),
-            keeper: RefCell::default(),
+            reaper: RefCell::default(),
             head: Cell::default(),
             #[cfg(feature = "tls")]
             tls: OnceCell::new(),
@@ -84,7 +84,7 @@ impl<S: 'static> Shared<S> {
     }
 
     /// What connections are kept by: those of one key lead to the same place by the same way.
-    pub(super) fn key(&self, target: &Target) -> Rc<str> {
+    pub(super) fn key(&self, target: &ClientUrl) -> Rc<str> {
         let name = match (&self.settings.proxy, &target.zone) {
             (Some(_), _) if !target.secure => "proxy",
             (_, Some(zone)) => &*format!("{}%{zone}", target.origin()),

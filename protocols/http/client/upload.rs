@@ -7,11 +7,11 @@
 //! *early* bytes, bounded as an outbox is.
 //!
 //! # Read next
-//! `exchange.rs`: when the gate opens.
+//! `transfer.rs`: when the gate opens.
 
 use std::fmt::Write;
 
-use super::ask::Body;
+use super::client_request::Body;
 use crate::net::{Conn, Pressure};
 
 /// Bytes that may be written before the connection takes any. 1 MiB: above that a write is refused.
@@ -29,7 +29,7 @@ pub(super) struct Upload {
     /// Framed already.
     early: Vec<u8>,
     /// True if a write was answered with pressure: the caller gets `Drained` when that is over.
-    pub(super) owes_drained: bool,
+    pub(super) drained_due: bool,
     /// True if `end` came before the announced length was written.
     pub(super) is_short: bool,
 }
@@ -49,7 +49,7 @@ impl Upload {
             Body::Stream(None) => Left::Chunked,
             Body::None | Body::Bytes(_) => Left::Nothing,
         };
-        Upload { left, open: false, early: Vec::new(), owes_drained: false, is_short: false }
+        Upload { left, open: false, early: Vec::new(), drained_due: false, is_short: false }
     }
 
     /// Returns true if all was handed to the connection.
@@ -85,7 +85,7 @@ impl Upload {
             Some(conn) if self.open => conn.write_all(&pieces),
             _ => self.keep(&pieces),
         };
-        self.owes_drained |= pressure != Pressure::Below;
+        self.drained_due |= pressure != Pressure::Below;
         if let Left::Length(left) = &mut self.left
             && pressure.is_taken()
         {

@@ -63,13 +63,13 @@ impl Watch {
     ///
     /// ```
     /// use waterwheel::net::Pressure;
-    /// use waterwheel::protocols::http::{Ask, Body, CallEvent, Client, Server};
+    /// use waterwheel::protocols::http::{ClientRequest, Body, CallEvent, Client, Server};
     ///
     /// // Passes every upload on, no faster than it is taken there.
     /// let client = Client::new();
     /// let server = Server::streaming(move |reactor, _: &mut (), request, reply| {
     ///     let (slow_down, go_on, mut reply) = (reply.watch(), reply.watch(), Some(reply));
-    ///     let ask = Ask::post("http://127.0.0.1:9000/").body_stream(request.body_bytes());
+    ///     let ask = ClientRequest::post("http://127.0.0.1:9000/").body_stream(request.body_bytes());
     ///     let call = client.stream(reactor, ask, move |reactor, _, _, event| match event {
     ///         CallEvent::Head(head) => {
     ///             reply.take().map(|reply| reply.send(reactor, head.status));

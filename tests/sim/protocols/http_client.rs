@@ -8,7 +8,7 @@ use support::sim::{Sim, explore};
 use support::tcp::Flow;
 use waterwheel::net::{Pressure, sim::Listener};
 use waterwheel::protocols::http::{
-    Answer, Ask, Call, CallEvent, Client, ClientLimits, Error, Method, Server,
+    Call, CallEvent, Client, ClientLimits, ClientRequest, ClientResponse, Error, Method, Server,
 };
 use waterwheel::{Context, SourceId};
 
@@ -101,7 +101,7 @@ fn begin(reactor: &mut Context<Calls>, calls: &mut Calls, at: usize, kind: u64) 
     let Some(client) = &calls.client else { return };
     let bytes = calls.calls[at].bytes;
     let collected = move |reactor: &mut Context<Calls>, calls: &mut Calls, result| {
-        let result: Result<Answer, Error> = result;
+        let result: Result<ClientResponse, Error> = result;
         let one = &mut calls.calls[at];
         let result = result.map(|answer| {
             assert_eq!(answer.status, 200);
@@ -111,16 +111,16 @@ fn begin(reactor: &mut Context<Calls>, calls: &mut Calls, at: usize, kind: u64) 
     };
     let id = match kind {
         0 => client.get(reactor, format!("http://a/{bytes}"), collected),
-        1 => client.send(reactor, Ask::post("http://a/").body(flow(bytes)), collected),
+        1 => client.send(reactor, ClientRequest::post("http://a/").body(flow(bytes)), collected),
         2 => {
-            let ask = Ask::get(format!("http://a/{bytes}"));
+            let ask = ClientRequest::get(format!("http://a/{bytes}"));
             client.stream(reactor, ask, move |reactor, calls, id, event| {
                 on_event(reactor, calls, (at, id), event);
             })
         }
         _ => {
             let length = at.is_multiple_of(2).then_some(bytes as u64);
-            let ask = Ask::post("http://a/").body_stream(length);
+            let ask = ClientRequest::post("http://a/").body_stream(length);
             let id = client.stream(reactor, ask, move |reactor, calls, id, event| {
                 on_event(reactor, calls, (at, id), event);
             });

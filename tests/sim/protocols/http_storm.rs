@@ -9,8 +9,8 @@ use support::sim::{Sim, explore};
 use support::tcp::Flow;
 use waterwheel::net::{Conn, Pressure, Stream};
 use waterwheel::protocols::http::{
-    Ask, Body, CallEvent, Client, ClientLimits, Error, Limits, Method, Reply, Request, Response,
-    Router, Server,
+    Body, CallEvent, Client, ClientLimits, ClientRequest, Error, Limits, Method, Reply, Request,
+    Response, Router, Server,
 };
 use waterwheel::{Context, SourceId};
 
@@ -62,19 +62,19 @@ impl Wants {
         }
     }
 
-    fn ask(self, number: usize) -> Ask {
+    fn ask(self, number: usize) -> ClientRequest {
         let url = |path: &str, count: u64| format!("http://sim/{path}/{number}/{count}");
         let own = |bytes: usize| Flow { at: number }.peek(bytes).to_vec();
         match self {
-            Wants::Bytes(bytes) => Ask::get(url("bytes", bytes as u64)),
-            Wants::Later(wait_ms) => Ask::get(url("later", wait_ms)),
-            Wants::Pieces(bytes) => Ask::get(url("pieces", bytes as u64)),
-            Wants::Head => Ask::head(url("bytes", 100)),
-            Wants::Echo(bytes) => Ask::post(url("echo", 0)).body(own(bytes)),
-            Wants::Upload(bytes) => Ask::post(url("upload", 0)).body(own(bytes)),
-            Wants::Refused(bytes) => Ask::post(url("refused", 0)).body(own(bytes)),
-            Wants::Torn(bytes) => Ask::get(url("torn", bytes as u64)),
-            Wants::Nothing => Ask::get(url("nothing", 0)),
+            Wants::Bytes(bytes) => ClientRequest::get(url("bytes", bytes as u64)),
+            Wants::Later(wait_ms) => ClientRequest::get(url("later", wait_ms)),
+            Wants::Pieces(bytes) => ClientRequest::get(url("pieces", bytes as u64)),
+            Wants::Head => ClientRequest::head(url("bytes", 100)),
+            Wants::Echo(bytes) => ClientRequest::post(url("echo", 0)).body(own(bytes)),
+            Wants::Upload(bytes) => ClientRequest::post(url("upload", 0)).body(own(bytes)),
+            Wants::Refused(bytes) => ClientRequest::post(url("refused", 0)).body(own(bytes)),
+            Wants::Torn(bytes) => ClientRequest::get(url("torn", bytes as u64)),
+            Wants::Nothing => ClientRequest::get(url("nothing", 0)),
         }
     }
 

@@ -14,8 +14,8 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::call::{ADMITTED, Call};
-use super::leash::Leash;
-use super::line::Line;
+use super::pooled_conn::PooledConn;
+use super::source_guard::SourceGuard;
 use crate::net::Conn;
 use crate::reactor::{Context, SourceId};
 use crate::timers::Tick;
@@ -23,14 +23,14 @@ use crate::timers::Tick;
 /// A connection that waits for its next request.
 pub(super) struct Idle<S: 'static> {
     pub(super) conn: SourceId<Conn>,
-    pub(super) line: Rc<Line<S>>,
-    pub(super) leash: Leash,
+    pub(super) pooled: Rc<PooledConn<S>>,
+    pub(super) guard: SourceGuard,
     /// The tick at which it has idled for too long.
     pub(super) until: Tick,
 }
 
 /// The connections to one place, by one way.
-pub(super) struct Place<S: 'static> {
+pub(super) struct HostPool<S: 'static> {
     /// In the order of use. The last is used first, so that the others may time out.
     pub(super) idle: Vec<Idle<S>>,
     /// Those that are in use, idle, or being made.
@@ -43,14 +43,14 @@ pub(super) struct Place<S: 'static> {
     returned: usize,
 }
 
-impl<S> Default for Place<S> {
-    fn default() -> Place<S> {
+impl<S> Default for HostPool<S> {
+    fn default() -> HostPool<S> {
         let (waiting, admitted) = (VecDeque::new(), Vec::new());
-        Place { idle: Vec::new(), open: 0, waiting, admitted, returned: 0 }
+        HostPool { idle: Vec::new(), open: 0, waiting, admitted, returned: 0 }
     }
 }
 
-impl<S: 'static> Place<S> {
+impl<S: 'static> HostPool<S> {
     /// Connections that a call could have now, if nobody else wanted them.
     fn available(&self, open_max: usize) -> usize {
         self.idle.len() + open_max.saturating_sub(self.open)
@@ -63,7 +63,7 @@ impl<S: 'static> Place<S> {
     }
 
     /// Returns true if a call that was not admitted may take a connection, since none is before it.
-    /// Where calls wait although there is a connection, the keeper is about to admit them.
+    /// Where calls wait although there is a connection, the reaper is about to admit them.
     pub(super) fn is_turn(&mut self, reactor: &Context<S>, open_max: usize) -> bool {
         self.admitted.retain(|admitted| reactor.contains(*admitted));
         self.available(open_max) > self.admitted.len() + self.waiting.len()

@@ -3,7 +3,7 @@
 //! Knows the `http` crate's `Uri`, which drops fragments; never mentions a connection.
 //!
 //! # Read next
-//! `ask.rs`: the request that goes there.
+//! `client_request.rs`: the request that goes there.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -22,7 +22,7 @@ pub(super) const NO_HOST: &str = "it has no host";
 
 /// What a URL says, taken apart. A clone allocates nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Target {
+pub(super) struct ClientUrl {
     /// True if TLS is asked for.
     pub(super) secure: bool,
     /// `http://host:port/path?query`: without the port, if that is what the scheme stands for, and
@@ -44,18 +44,18 @@ pub(super) struct Target {
     pub(super) authorization: Option<Arc<str>>,
 }
 
-impl Target {
+impl ClientUrl {
     /// Takes apart what was given as an absolute URL, by a person perhaps: what no URL has is
     /// percent-encoded behind the host.
-    pub(super) fn parse(url: &str) -> Result<Target, String> {
+    pub(super) fn parse(url: &str) -> Result<ClientUrl, String> {
         let (bare, zone) = take_zone(url);
         let sent = typed(&bare)?;
-        let target = Target::of(&sent.parse().map_err(|error| not_a_url(url, error))?)?;
+        let target = ClientUrl::of(&sent.parse().map_err(|error| not_a_url(url, error))?)?;
         Ok(target.with_zone(zone.map(Arc::from)))
     }
 
     /// Takes an absolute URL apart, of which all is ASCII.
-    fn of(uri: &Uri) -> Result<Target, String> {
+    fn of(uri: &Uri) -> Result<ClientUrl, String> {
         let secure = match uri.scheme_str() {
             Some("http" | "ws") => false,
             Some("https" | "wss") => true,
@@ -95,7 +95,7 @@ impl Target {
             url.push('/');
         }
         url.push_str(path);
-        Ok(Target {
+        Ok(ClientUrl {
             secure,
             url: url.into(),
             host: scheme.len(),
@@ -109,7 +109,7 @@ impl Target {
     }
 
     /// The same place, by this interface.
-    pub(super) fn with_zone(mut self, zone: Option<Arc<str>>) -> Target {
+    pub(super) fn with_zone(mut self, zone: Option<Arc<str>>) -> ClientUrl {
         self.zone = zone;
         self.zoned = self.zone.is_some().then(|| {
             let host = self.host_in("%").replace('%', "%25");
@@ -202,8 +202,8 @@ mod tests {
     use super::*;
     use crate::protocols::http::percent::NOT_ASCII;
 
-    fn target(url: &str) -> Target {
-        Target::parse(url).unwrap()
+    fn target(url: &str) -> ClientUrl {
+        ClientUrl::parse(url).unwrap()
     }
 
     #[test]
@@ -270,7 +270,7 @@ mod tests {
         let percent = target("http://[fe80::1%25%2541]/");
         assert_eq!(percent.address(), "[fe80::1%%41]:80");
         assert_eq!(target(percent.url()), percent, "also with a percent sign in its name");
-        assert!(Target::parse("http://[fe80::1%25]x/").is_err());
+        assert!(ClientUrl::parse("http://[fe80::1%25]x/").is_err());
     }
 
     #[test]
@@ -296,7 +296,7 @@ mod tests {
             ("http://a/b c\r\nHost: evil", "invalid uri character"),
             (" http://a/", "invalid uri character"),
         ] {
-            assert_eq!(Target::parse(url).unwrap_err(), why, "{url}");
+            assert_eq!(ClientUrl::parse(url).unwrap_err(), why, "{url}");
         }
     }
 

@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use http::Method;
 
+use super::client_url::ClientUrl;
 use super::dial::Proxy;
 use super::error::Error;
-use super::target::Target;
 use crate::protocols::http::headers::{is_text, is_token};
 use crate::protocols::http::response::put_number;
 
@@ -25,17 +25,17 @@ const HEAD_BYTES_MAX: usize = 256 * 1024;
 /// A request to be sent by a [`Client`](super::Client).
 ///
 /// ```
-/// use waterwheel::protocols::http::Ask;
+/// use waterwheel::protocols::http::ClientRequest;
 ///
-/// let ask = Ask::post("http://example.org/orders")
+/// let request = ClientRequest::post("http://example.org/orders")
 ///     .header("Content-Type", "application/json")
 ///     .body(r#"{"count": 3}"#);
 /// ```
 #[derive(Clone)]
-pub struct Ask {
+pub struct ClientRequest {
     pub(super) method: Method,
     /// Or the text that was given, and why it is no URL.
-    pub(super) url: Result<Target, (Box<str>, Box<str>)>,
+    pub(super) url: Result<ClientUrl, (Box<str>, Box<str>)>,
     pub(super) headers: Vec<(Box<str>, Box<[u8]>)>,
     pub(super) body: Body,
     pub(super) expects_continue: bool,
@@ -64,17 +64,17 @@ impl fmt::Debug for Body {
     }
 }
 
-impl Ask {
+impl ClientRequest {
     /// A request of any method except CONNECT, which is for proxies. An error in the URL, or in
     /// anything else, is reported when the request is sent.
     ///
     /// Spaces and letters beyond ASCII behind the host are percent-encoded. In the host they are
     /// not right.
-    pub fn new(method: Method, url: impl AsRef<str>) -> Ask {
+    pub fn new(method: Method, url: impl AsRef<str>) -> ClientRequest {
         let url = url.as_ref();
-        Ask {
+        ClientRequest {
             method,
-            url: Target::parse(url).map_err(|why| (shown(url), why.into())),
+            url: ClientUrl::parse(url).map_err(|why| (shown(url), why.into())),
             headers: Vec::new(),
             body: Body::None,
             expects_continue: false,
@@ -85,47 +85,47 @@ impl Ask {
     }
 
     /// GET.
-    pub fn get(url: impl AsRef<str>) -> Ask {
-        Ask::new(Method::GET, url)
+    pub fn get(url: impl AsRef<str>) -> ClientRequest {
+        ClientRequest::new(Method::GET, url)
     }
 
     /// HEAD: the answer has no body.
-    pub fn head(url: impl AsRef<str>) -> Ask {
-        Ask::new(Method::HEAD, url)
+    pub fn head(url: impl AsRef<str>) -> ClientRequest {
+        ClientRequest::new(Method::HEAD, url)
     }
 
     /// POST.
-    pub fn post(url: impl AsRef<str>) -> Ask {
-        Ask::new(Method::POST, url)
+    pub fn post(url: impl AsRef<str>) -> ClientRequest {
+        ClientRequest::new(Method::POST, url)
     }
 
     /// PUT.
-    pub fn put(url: impl AsRef<str>) -> Ask {
-        Ask::new(Method::PUT, url)
+    pub fn put(url: impl AsRef<str>) -> ClientRequest {
+        ClientRequest::new(Method::PUT, url)
     }
 
     /// DELETE.
-    pub fn delete(url: impl AsRef<str>) -> Ask {
-        Ask::new(Method::DELETE, url)
+    pub fn delete(url: impl AsRef<str>) -> ClientRequest {
+        ClientRequest::new(Method::DELETE, url)
     }
 
     /// Adds a field. `Host` takes the place of what the URL says; those that say where the body
     /// ends, and `Expect` and `Upgrade`, are refused when it is sent. `Proxy-Authorization` goes to
     /// a proxy that forwards, and never through a tunnel.
-    pub fn header(mut self, name: impl AsRef<str>, value: impl AsRef<[u8]>) -> Ask {
+    pub fn header(mut self, name: impl AsRef<str>, value: impl AsRef<[u8]>) -> ClientRequest {
         self.headers.push((name.as_ref().into(), value.as_ref().into()));
         self
     }
 
     /// The body, kept until the answer is there.
-    pub fn body(mut self, bytes: impl Into<Vec<u8>>) -> Ask {
+    pub fn body(mut self, bytes: impl Into<Vec<u8>>) -> ClientRequest {
         self.body = Body::Bytes(bytes.into());
         self
     }
 
     /// The body is written piece by piece, by [`SourceId::<Call>::write`](crate::SourceId::write):
     /// `length` bytes, or chunked if it is `None`.
-    pub fn body_stream(mut self, length: Option<u64>) -> Ask {
+    pub fn body_stream(mut self, length: Option<u64>) -> ClientRequest {
         self.body = Body::Stream(length);
         self
     }
@@ -133,7 +133,7 @@ impl Ask {
     /// Sends the body only when the server says that it wants it (`Expect: 100-continue`), or says
     /// nothing for [`ClientLimits::continue_timeout`](super::ClientLimits::continue_timeout). If it
     /// answers 417, since it does not know that, it is asked again without. Off.
-    pub fn expect_continue(mut self) -> Ask {
+    pub fn expect_continue(mut self) -> ClientRequest {
         self.expects_continue = true;
         self
     }
@@ -142,29 +142,29 @@ impl Ask {
     ///
     /// As in browsers, 301 and 302 turn POST into GET, and 303 turns all methods but HEAD into GET.
     /// 307 and 308 repeat the request, which takes a body that was given whole, or one of which
-    /// nothing was sent ([`expect_continue`](Ask::expect_continue)). `Authorization`, `Cookie` and
+    /// nothing was sent ([`expect_continue`](ClientRequest::expect_continue)). `Authorization`, `Cookie` and
     /// `Proxy-Authorization` stay with the origin they were meant for.
-    pub fn redirects(mut self, most: u32) -> Ask {
+    pub fn redirects(mut self, most: u32) -> ClientRequest {
         self.redirects_max = most;
         self
     }
 
     /// How long all of it may take, in place of
     /// [`ClientLimits::total_timeout`](super::ClientLimits::total_timeout).
-    pub fn timeout(mut self, timeout: Duration) -> Ask {
+    pub fn timeout(mut self, timeout: Duration) -> ClientRequest {
         self.timeout = Some(timeout);
         self
     }
 
     /// How many bytes of body are collected, in place of
     /// [`ClientLimits::body_bytes_max`](super::ClientLimits::body_bytes_max).
-    pub fn body_bytes_max(mut self, bytes: u64) -> Ask {
+    pub fn body_bytes_max(mut self, bytes: u64) -> ClientRequest {
         self.body_bytes_max = Some(bytes);
         self
     }
 
     /// Where it goes, if it can be sent.
-    pub(super) fn check(&self) -> Result<Target, Error> {
+    pub(super) fn check(&self) -> Result<ClientUrl, Error> {
         let target = self.url.clone().map_err(|(url, why)| Error::Request { url, why })?;
         match self.check_parts() {
             Ok(()) => Ok(target),
@@ -224,7 +224,7 @@ impl Ask {
     }
 
     /// Adds the head to `out`. To a proxy that forwards, the request target is the whole URL.
-    pub(super) fn encode(&self, target: &Target, proxy: Option<&Proxy>, out: &mut Vec<u8>) {
+    pub(super) fn encode(&self, target: &ClientUrl, proxy: Option<&Proxy>, out: &mut Vec<u8>) {
         out.extend_from_slice(self.method.as_str().as_bytes());
         out.push(b' ');
         if proxy.is_some() {
@@ -298,11 +298,11 @@ fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 }
 
 /// Without what may be secret: the user in the URL, and the values of the fields.
-impl fmt::Debug for Ask {
+impl fmt::Debug for ClientRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let url = self.url.as_ref().map(Target::url);
+        let url = self.url.as_ref().map(ClientUrl::url);
         let names: Vec<&str> = self.headers.iter().map(|(name, _)| &**name).collect();
-        f.debug_struct("Ask")
+        f.debug_struct("ClientRequest")
             .field("method", &self.method)
             .field("url", &url)
             .field("headers", &names)
@@ -312,14 +312,14 @@ impl fmt::Debug for Ask {
 }
 
 /// A URL, for a plain GET.
-impl From<&str> for Ask {
-    fn from(url: &str) -> Ask {
-        Ask::get(url)
+impl From<&str> for ClientRequest {
+    fn from(url: &str) -> ClientRequest {
+        ClientRequest::get(url)
     }
 }
 
-impl From<String> for Ask {
-    fn from(url: String) -> Ask {
-        Ask::get(url)
+impl From<String> for ClientRequest {
+    fn from(url: String) -> ClientRequest {
+        ClientRequest::get(url)
     }
 }

@@ -1,59 +1,59 @@
 //! One call's course, from the first connection to the last byte.
 //!
-//! Knows the loop, the pool and the protocol's two sides, `ask.rs` and `reader.rs`.
+//! Knows the loop, the pool and the protocol's two sides, `client_request.rs` and `reader.rs`.
 //!
 //! ```text
 //!   Queue ──▶ Connect ──▶ [Continue] ──▶ Send ──▶ Head ──▶ Body ──▶ End
 //!     └───── a connection that idled ─────▶┘  ◀─────────────┘ redirect
 //! ```
 //!
-//! A connection's handler is a [`Line`] (`line.rs`): it passes events on to the exchange that uses
-//! it now; while it is idle there is none. `send.rs` and `receive.rs` handle the events.
+//! A connection's handler is a [`PooledConn`] (`pooled_conn.rs`): it passes events on to the transfer that uses
+//! it now; while it is idle there is none. `send_body.rs` and `receive_response.rs` handle the events.
 //!
 //! # Rules
 //! 1. One of `End` and `Failed` is delivered, once, and is the last event; the call's id is stale
 //!    by then. A call that was cancelled, or dropped with the loop or after a panic, gets no event.
-//! 2. A call that fails over a connection that had idled, before a byte of the answer came, is made
+//! 2. A call that fails over a connection that had idled, before a byte of the response came, is made
 //!    again, once, over a new one, if it is one that may be made twice.
-//! 3. An answer is delivered as it comes, also while the request is still being sent. When it is
+//! 3. An response is delivered as it comes, also while the request is still being sent. When it is
 //!    whole the call has ended; a connection that still has something to send is closed then.
 //!
 //! # Read next
-//! `connect.rs`: how it gets a connection.
+//! `checkout.rs`: how it gets a connection.
 
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 
 use super::Shared;
-use super::ask::{Ask, Body};
-use super::call::{ADMITTED, BROKEN, Call, Control, LOOK, Stage};
-use super::error::{Error, Phase};
-use super::line::Line;
+use super::call::{ADMITTED, BROKEN, Call, CallState, Control, LOOK};
+use super::client_request::{Body, ClientRequest};
+use super::client_url::ClientUrl;
+use super::deliver::OnEvent;
+use super::error::{CallStage, Error};
+use super::pooled_conn::PooledConn;
 use super::reader::Reader;
-use super::target::Target;
-use super::tell::Sink;
 use super::upload::Upload;
 use crate::net::{Conn, Reason};
 use crate::reactor::{Context, Options, Place, Readiness, SourceId};
 use crate::timers::Tick;
 
 /// One call.
-pub(super) struct Exchange<S: 'static> {
+pub(super) struct Transfer<S: 'static> {
     pub(super) shared: Rc<Shared<S>>,
     pub(super) control: Rc<Control>,
     pub(super) work: RefCell<Work<S>>,
     /// Taken out while it runs.
-    pub(super) sink: RefCell<Option<Sink<S>>>,
+    pub(super) on_event: RefCell<Option<OnEvent<S>>>,
     /// The call that asked: its connection is known by that, too.
     pub(super) place: Place,
 }
 
 pub(super) struct Work<S: 'static> {
-    pub(super) ask: Ask,
+    pub(super) request: ClientRequest,
     /// `None` if there is something wrong with the request, and then `failed` says what.
-    pub(super) target: Option<Target>,
+    pub(super) target: Option<ClientUrl>,
     pub(super) reader: Reader,
-    pub(super) line: Weak<Line<S>>,
+    pub(super) pooled: Weak<PooledConn<S>>,
     /// The place of its last connection.
     pub(super) place: Option<Rc<str>>,
     /// How many bytes of a body that was given whole were handed to the connection.
@@ -61,11 +61,11 @@ pub(super) struct Work<S: 'static> {
     /// True if it goes over a connection that was idle before.
     pub(super) reused: bool,
     /// True if something has come over this connection.
-    pub(super) heard: bool,
+    pub(super) received: bool,
     /// True if it is made again: over a new connection, and not a third time.
     pub(super) again: bool,
     /// What is asked next, once the answer that says so is read.
-    pub(super) next: Option<Ask>,
+    pub(super) next: Option<ClientRequest>,
     pub(super) skipped: usize,
     pub(super) redirects_max: u32,
     /// To be delivered in the next turn.
@@ -73,17 +73,22 @@ pub(super) struct Work<S: 'static> {
 }
 
 impl<S: 'static> Work<S> {
-    fn new(ask: Ask, target: Option<Target>, failed: Option<Error>, shared: &Shared<S>) -> Work<S> {
+    fn new(
+        request: ClientRequest,
+        target: Option<ClientUrl>,
+        failed: Option<Error>,
+        shared: &Shared<S>,
+    ) -> Work<S> {
         Work {
-            reader: Reader::new(ask.method.clone(), shared.limits.heads()),
-            redirects_max: ask.redirects_max,
-            ask,
+            reader: Reader::new(request.method.clone(), shared.limits.heads()),
+            redirects_max: request.redirects_max,
+            request,
             target,
-            line: Weak::new(),
+            pooled: Weak::new(),
             place: None,
             sent: 0,
             reused: false,
-            heard: false,
+            received: false,
             again: false,
             next: None,
             skipped: 0,
@@ -97,36 +102,36 @@ impl<S: 'static> Work<S> {
 pub(super) fn begin<S: 'static>(
     shared: &Rc<Shared<S>>,
     reactor: &mut Context<S>,
-    ask: Ask,
-    sink: Sink<S>,
+    request: ClientRequest,
+    on_event: OnEvent<S>,
 ) -> SourceId<Call> {
-    let (url, target, failed) = match ask.check() {
+    let (url, target, failed) = match request.check() {
         Ok(target) => (target.url().clone(), Some(target), None),
         Err(error) => (error.url().unwrap_or("").into(), None, Some(error)),
     };
-    let timeout = ask.timeout.or(shared.limits.total_timeout);
+    let timeout = request.timeout.or(shared.limits.total_timeout);
     let until = timeout.map_or(Tick::NEVER, |timeout| reactor.tick_after(timeout));
-    let (keeper, limits) = (shared.keeper(reactor), shared.limits.clone());
+    let (reaper, limits) = (shared.reaper(reactor), shared.limits.clone());
     let since = reactor.stamp();
-    let control = Rc::new(Control::new(url, &ask.body, since, until, limits, keeper));
-    let exchange = Rc::new(Exchange {
+    let control = Rc::new(Control::new(url, &request.body, since, until, limits, reaper));
+    let transfer = Rc::new(Transfer {
         shared: shared.clone(),
         control: control.clone(),
-        work: RefCell::new(Work::new(ask, target, failed, shared)),
-        sink: RefCell::new(Some(sink)),
+        work: RefCell::new(Work::new(request, target, failed, shared)),
+        on_event: RefCell::new(Some(on_event)),
         place: Place::caller(),
     });
-    let own = exchange.clone();
+    let own = transfer.clone();
     let on_call = move |reactor: &mut Context<S>, state: &mut S, call, ready| {
         own.on_call(reactor, state, call, ready);
     };
     let call = reactor.try_own(Call { control }, Options::default(), on_call);
     let call = call.unwrap_or_else(|error| panic!("{error}"));
-    exchange.seek(reactor, call);
+    transfer.get_connection(reactor, call);
     call
 }
 
-impl<S: 'static> Exchange<S> {
+impl<S: 'static> Transfer<S> {
     /// The call's own source is called.
     fn on_call(
         self: &Rc<Self>,
@@ -143,8 +148,8 @@ impl<S: 'static> Exchange<S> {
         if let Some(error) = failed {
             return self.finish(reactor, state, call, Err(error));
         }
-        if ready.has_message::<Call>(ADMITTED) && self.control.stage.get() == Stage::Queue {
-            return self.seek(reactor, call);
+        if ready.has_message::<Call>(ADMITTED) && self.control.state.get() == CallState::Queue {
+            return self.get_connection(reactor, call);
         }
         if ready.has_message::<Call>(LOOK) {
             self.look_at_upload(reactor, state, call);
@@ -159,21 +164,21 @@ impl<S: 'static> Exchange<S> {
         let conn = self.control.conn.get();
         match self.control.is_up(tick) {
             None => self.control.arm(reactor, call),
-            Some(Phase::Send) => {
+            Some(CallStage::Send) => {
                 // The server says nothing of 100: it may not know it (RFC 9110, 10.1.1).
                 if let Some(conn) = conn {
-                    self.open_gate(reactor, call, conn);
+                    self.start_body(reactor, call, conn);
                 }
             }
-            Some(Phase::Head | Phase::Body)
+            Some(CallStage::Head | CallStage::Body)
                 if conn.and_then(|conn| reactor.get(conn)).is_some_and(|c| c.unsent() > 0) =>
             {
                 // It is still on its way out, where the connection looks at the time.
                 self.control.since.set(reactor.stamp());
                 self.control.arm(reactor, call);
             }
-            Some(phase) => {
-                let error = Error::Timeout { url: self.url(), phase };
+            Some(stage) => {
+                let error = Error::Timeout { url: self.url(), stage };
                 self.finish(reactor, state, call, Err(error));
             }
         }
@@ -187,36 +192,37 @@ impl<S: 'static> Exchange<S> {
         (call, conn): (SourceId<Call>, SourceId<Conn>),
         clean: bool,
     ) {
-        let (line, is_sent, keeps) = {
+        let (pooled, is_sent, keeps) = {
             let work = self.work.borrow();
-            let sent_all = !matches!(&work.ask.body, Body::Bytes(bytes) if work.sent < bytes.len());
-            let keeps = work.reader.keeps_alive() && !work.ask.closes();
-            (work.line.upgrade(), sent_all, keeps)
+            let sent_all =
+                !matches!(&work.request.body, Body::Bytes(bytes) if work.sent < bytes.len());
+            let keeps = work.reader.keeps_alive() && !work.request.closes();
+            (work.pooled.upgrade(), sent_all, keeps)
         };
         let upload = self.control.upload.borrow();
         let is_sent = is_sent && upload.open && upload.is_done();
         drop(upload);
         let is_quiet = reactor.get_mut(conn).is_some_and(|conn| conn.is_quiet(false));
-        match (line, self.control.hold.take()) {
-            (Some(line), Some(leash)) if clean && keeps && is_sent && is_quiet => {
+        match (pooled, self.control.step.take()) {
+            (Some(pooled), Some(guard)) if clean && keeps && is_sent && is_quiet => {
                 self.control.conn.set(None);
-                line.current.take();
+                pooled.current.take();
                 reactor[conn].resume(); // The caller may have paused it at the last byte.
-                self.shared.keep_idle(reactor, conn, line, leash);
+                self.shared.keep_idle(reactor, conn, pooled, guard);
             }
-            (_, leash) => {
-                if let Some(leash) = leash {
-                    self.control.hold.put(leash);
+            (_, guard) => {
+                if let Some(guard) = guard {
+                    self.control.step.put(guard);
                 }
                 if is_sent && is_quiet {
                     reactor[conn].say_goodbye();
                 }
-                self.let_go(reactor);
+                self.drop_connection(reactor);
             }
         }
         let next = self.work.borrow_mut().next.take();
         match next {
-            Some(ask) => self.start_over(reactor, state, call, ask),
+            Some(request) => self.start_over(reactor, state, call, request),
             None => self.finish(reactor, state, call, Ok(())),
         }
     }
@@ -227,22 +233,22 @@ impl<S: 'static> Exchange<S> {
         reactor: &mut Context<S>,
         state: &mut S,
         call: SourceId<Call>,
-        ask: Ask,
+        request: ClientRequest,
     ) {
-        let target = match ask.check() {
+        let target = match request.check() {
             Ok(target) => target,
             Err(error) => return self.finish(reactor, state, call, Err(error)),
         };
         *self.control.url.borrow_mut() = target.url().clone();
-        if !matches!(ask.body, Body::Stream(_)) {
-            *self.control.upload.borrow_mut() = Upload::new(&ask.body);
+        if !matches!(request.body, Body::Stream(_)) {
+            *self.control.upload.borrow_mut() = Upload::new(&request.body);
         } // Else nothing of it was sent: what was written waits for this connection now.
         {
             let work = &mut *self.work.borrow_mut();
-            (work.ask, work.target) = (ask, Some(target));
+            (work.request, work.target) = (request, Some(target));
             (work.again, work.skipped) = (false, 0);
         }
-        self.seek(reactor, call);
+        self.get_connection(reactor, call);
     }
 
     /// The connection is gone before the answer was whole.
@@ -256,30 +262,30 @@ impl<S: 'static> Exchange<S> {
         let timed_out = matches!(reason, Reason::WriteTimeout);
         let again = {
             let work = &mut *self.work.borrow_mut();
-            let may = work.reused && !work.again && !work.heard && work.ask.is_repeatable();
+            let may = work.reused && !work.again && !work.received && work.request.is_repeatable();
             work.again |= may && !timed_out;
             may && !timed_out
         };
-        self.let_go(reactor);
+        self.drop_connection(reactor);
         let next = self.work.borrow_mut().next.take();
-        if let Some(ask) = next {
-            return self.start_over(reactor, state, call, ask); // The rest is of no interest.
+        if let Some(request) = next {
+            return self.start_over(reactor, state, call, request); // The rest is of no interest.
         }
         if again {
-            *self.control.upload.borrow_mut() = Upload::new(&self.work.borrow().ask.body);
-            return self.seek(reactor, call);
+            *self.control.upload.borrow_mut() = Upload::new(&self.work.borrow().request.body);
+            return self.get_connection(reactor, call);
         }
-        let phase = self.control.stage.get().phase();
-        self.finish(reactor, state, call, Err(Error::Lost { url: self.url(), phase, reason }));
+        let stage = self.control.state.get().stage();
+        self.finish(reactor, state, call, Err(Error::Lost { url: self.url(), stage, reason }));
     }
 
     /// Drops the connection, or the attempt to make one.
-    pub(super) fn let_go(&self, reactor: &mut Context<S>) {
-        if let Some(line) = self.work.borrow().line.upgrade() {
-            line.current.take();
+    pub(super) fn drop_connection(&self, reactor: &mut Context<S>) {
+        if let Some(pooled) = self.work.borrow().pooled.upgrade() {
+            pooled.current.take();
         }
         self.control.conn.set(None);
-        if let Some(id) = self.control.hold.release() {
+        if let Some(id) = self.control.step.release() {
             reactor.remove(id);
         }
     }

@@ -1,26 +1,26 @@
 //! The request's body on its way, and how a call sees it.
 //!
-//! Knows the exchange; the framing is in `upload.rs`.
+//! Knows the transfer; the framing is in `upload.rs`.
 //!
 //! # Read next
-//! `receive.rs`: the other direction.
+//! `receive_response.rs`: the other direction.
 
 use std::rc::Rc;
 
-use super::answer::CallEvent;
-use super::ask::Body;
-use super::call::{Call, LOOK, Stage};
+use super::call::{Call, CallState, LOOK};
+use super::client_request::Body;
+use super::client_response::CallEvent;
 use super::error::Error;
-use super::exchange::Exchange;
+use super::transfer::Transfer;
 use crate::net::{Conn, Pressure};
 use crate::reactor::{Context, SourceId};
 
 /// Bytes of a body that are handed to the connection at a time.
 const PIECE_BYTES: usize = 64 * 1024;
 
-impl<S: 'static> Exchange<S> {
+impl<S: 'static> Transfer<S> {
     /// Begins to send the body.
-    pub(super) fn open_gate(
+    pub(super) fn start_body(
         &self,
         reactor: &mut Context<S>,
         call: SourceId<Call>,
@@ -32,11 +32,11 @@ impl<S: 'static> Exchange<S> {
             return;
         }
         upload.open(connection);
-        let owes = upload.owes_drained;
+        let drained_due = upload.drained_due;
         drop(upload);
-        self.control.enter(reactor, call, Stage::Send);
+        self.control.enter(reactor, call, CallState::Send);
         self.feed(reactor, call, conn);
-        if owes {
+        if drained_due {
             reactor.send_message(call, LOOK);
         }
     }
@@ -55,7 +55,7 @@ impl<S: 'static> Exchange<S> {
             return;
         }
         let mut done = upload.is_done();
-        if let Body::Bytes(bytes) = &work.ask.body {
+        if let Body::Bytes(bytes) = &work.request.body {
             for piece in bytes[work.sent..].chunks(PIECE_BYTES) {
                 let pressure = connection.write(piece);
                 if pressure.is_taken() {
@@ -67,8 +67,8 @@ impl<S: 'static> Exchange<S> {
             }
             done &= work.sent == bytes.len();
         }
-        if done && self.control.stage.get() == Stage::Send {
-            self.control.enter(reactor, call, Stage::Head);
+        if done && self.control.state.get() == CallState::Send {
+            self.control.enter(reactor, call, CallState::Head);
         }
     }
 
@@ -89,10 +89,10 @@ impl<S: 'static> Exchange<S> {
         let has_room =
             reactor.get(conn).is_some_and(|c| c.unsent() <= c.limits().outbox_bytes_high);
         let mut upload = self.control.upload.borrow_mut();
-        if upload.open && upload.owes_drained && has_room {
-            upload.owes_drained = false;
+        if upload.open && upload.drained_due && has_room {
+            upload.drained_due = false;
             drop(upload);
-            self.tell(reactor, state, call, CallEvent::Drained);
+            self.deliver(reactor, state, call, CallEvent::Drained);
         }
     }
 }

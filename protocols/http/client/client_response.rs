@@ -9,14 +9,14 @@ use std::str;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 
 use super::call::Call;
+use super::deliver::OnEvent;
 use super::error::Error;
-use super::tell::Sink;
 use crate::protocols::http::Headers;
 use crate::reactor::Context;
 
 /// A whole answer.
 #[derive(Clone, Debug, Default)]
-pub struct Answer {
+pub struct ClientResponse {
     /// The status.
     pub status: StatusCode,
     /// HTTP/1.0 or HTTP/1.1.
@@ -27,7 +27,7 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
-impl Answer {
+impl ClientResponse {
     /// The value of the first field of that name, if it is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
@@ -41,7 +41,7 @@ impl Answer {
         str::from_utf8(&self.body)
     }
 
-    fn begin(head: &AnswerHead<'_>) -> Answer {
+    fn begin(head: &ClientResponseHead<'_>) -> ClientResponse {
         let pair = |(name, value): (&str, &[u8])| {
             let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
             Some((name, HeaderValue::from_bytes(value).ok()?))
@@ -50,13 +50,13 @@ impl Answer {
         for (name, value) in head.headers.iter().filter_map(pair) {
             headers.append(name, value);
         }
-        Answer { status: head.status, version: head.version, headers, body: Vec::new() }
+        ClientResponse { status: head.status, version: head.version, headers, body: Vec::new() }
     }
 }
 
 /// The head of an answer, in the loop's own buffer.
 #[derive(Clone, Copy, Debug)]
-pub struct AnswerHead<'a> {
+pub struct ClientResponseHead<'a> {
     /// The status.
     pub status: StatusCode,
     /// HTTP/1.0 or HTTP/1.1.
@@ -72,7 +72,7 @@ pub struct AnswerHead<'a> {
 #[derive(Debug)]
 pub enum CallEvent<'a> {
     /// The final answer's head. Interim ones (1xx) are not delivered.
-    Head(&'a AnswerHead<'a>),
+    Head(&'a ClientResponseHead<'a>),
     /// Bytes of the body, decoded. The slice is the loop's own buffer.
     Data(&'a [u8]),
     /// After a piece of the request's body was answered with pressure: there is room again.
@@ -87,23 +87,23 @@ pub enum CallEvent<'a> {
 const BODY_BYTES_TRUSTED: u64 = 256 * 1024;
 
 /// Collects an answer.
-pub(super) fn collect<S: 'static, F>(bytes_max: u64, done: F) -> Sink<S>
+pub(super) fn collect<S: 'static, F>(bytes_max: u64, done: F) -> OnEvent<S>
 where
-    F: FnOnce(&mut Context<S>, &mut S, Result<Answer, Error>) + 'static,
+    F: FnOnce(&mut Context<S>, &mut S, Result<ClientResponse, Error>) + 'static,
 {
-    let (mut answer, mut done) = (Answer::default(), Some(done));
+    let (mut response, mut done) = (ClientResponse::default(), Some(done));
     Box::new(move |reactor, state, call, event| {
         let result = match event {
             CallEvent::Head(head) if head.body_bytes.is_none_or(|bytes| bytes <= bytes_max) => {
-                answer = Answer::begin(head);
+                response = ClientResponse::begin(head);
                 let bytes = head.body_bytes.unwrap_or(0).min(BODY_BYTES_TRUSTED);
-                return answer.body.reserve(bytes as usize);
+                return response.body.reserve(bytes as usize);
             }
-            CallEvent::Data(bytes) if (answer.body.len() + bytes.len()) as u64 <= bytes_max => {
-                return answer.body.extend_from_slice(bytes);
+            CallEvent::Data(bytes) if (response.body.len() + bytes.len()) as u64 <= bytes_max => {
+                return response.body.extend_from_slice(bytes);
             }
             CallEvent::Drained => return,
-            CallEvent::End => Ok(mem::take(&mut answer)),
+            CallEvent::End => Ok(mem::take(&mut response)),
             CallEvent::Failed(error) => Err(error),
             CallEvent::Head(_) | CallEvent::Data(_) => {
                 let url = reactor.get(call).map(Call::url).unwrap_or_default().into();

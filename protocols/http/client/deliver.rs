@@ -1,34 +1,34 @@
 //! How a call delivers its events.
 //!
-//! Knows the exchange and its callback, which may do anything: cancel the call, drop the client,
+//! Knows the transfer and its callback, which may do anything: cancel the call, drop the client,
 //! panic.
 //!
 //! # Read next
-//! `answer.rs`: the events.
+//! `client_response.rs`: the events.
 
-use super::answer::CallEvent;
 use super::call::{BROKEN, Call};
+use super::client_response::CallEvent;
 use super::error::Error;
-use super::exchange::Exchange;
+use super::transfer::Transfer;
 use crate::reactor::{Context, Readiness, SourceId};
 
 /// The callback that receives a call's events.
-pub(super) type Sink<S> = Box<dyn FnMut(&mut Context<S>, &mut S, SourceId<Call>, CallEvent<'_>)>;
+pub(super) type OnEvent<S> = Box<dyn FnMut(&mut Context<S>, &mut S, SourceId<Call>, CallEvent<'_>)>;
 
-impl<S: 'static> Exchange<S> {
+impl<S: 'static> Transfer<S> {
     /// Delivers an event that is not the last. Returns true if the call goes on.
-    pub(super) fn tell(
+    pub(super) fn deliver(
         &self,
         reactor: &mut Context<S>,
         state: &mut S,
         call: SourceId<Call>,
         event: CallEvent<'_>,
     ) -> bool {
-        let sink = self.sink.borrow_mut().take();
-        if let Some(sink) = sink {
-            let mut lent = Lent { sink: Some(sink), exchange: self, call };
-            if let Some(sink) = &mut lent.sink {
-                sink(reactor, state, call, event);
+        let on_event = self.on_event.borrow_mut().take();
+        if let Some(on_event) = on_event {
+            let mut lent = Lent { on_event: Some(on_event), transfer: self, call };
+            if let Some(on_event) = &mut lent.on_event {
+                on_event(reactor, state, call, event);
             }
         }
         reactor.contains(call)
@@ -42,12 +42,12 @@ impl<S: 'static> Exchange<S> {
         call: SourceId<Call>,
         result: Result<(), Error>,
     ) {
-        self.let_go(reactor);
+        self.drop_connection(reactor);
         reactor.remove(call);
-        let sink = self.sink.borrow_mut().take();
-        if let Some(mut sink) = sink {
+        let on_event = self.on_event.borrow_mut().take();
+        if let Some(mut on_event) = on_event {
             let last = result.map_or_else(CallEvent::Failed, |()| CallEvent::End);
-            sink(reactor, state, call, last);
+            on_event(reactor, state, call, last);
         }
     }
 
@@ -69,16 +69,16 @@ impl<S: 'static> Exchange<S> {
 /// A callback while it runs, put back when it ends. One that panics takes its call along: the
 /// events that were to come next went with the panic.
 struct Lent<'a, S: 'static> {
-    sink: Option<Sink<S>>,
-    exchange: &'a Exchange<S>,
+    on_event: Option<OnEvent<S>>,
+    transfer: &'a Transfer<S>,
     call: SourceId<Call>,
 }
 
 impl<S> Drop for Lent<'_, S> {
     fn drop(&mut self) {
-        *self.exchange.sink.borrow_mut() = self.sink.take();
+        *self.transfer.on_event.borrow_mut() = self.on_event.take();
         if std::thread::panicking() {
-            self.exchange.control.keeper.send(self.call, BROKEN);
+            self.transfer.control.reaper.send(self.call, BROKEN);
         }
     }
 }

@@ -1,32 +1,32 @@
 //! A connection of the pool: which call its events are for.
 //!
 //! # Read next
-//! `send.rs`: what the exchange does with them.
+//! `send_body.rs`: what the transfer does with them.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::call::{BROKEN, Call};
-use super::exchange::Exchange;
-use super::leash::Keeper;
-use super::pool::Slot;
+use super::pool::Permit;
+use super::source_guard::Reaper;
+use super::transfer::Transfer;
 use crate::net::{Conn, Event};
 use crate::reactor::{Context, SourceId};
 
 /// What a connection of the pool does with its events.
-pub(super) struct Line<S: 'static> {
-    pub(super) slot: Slot<S>,
+pub(super) struct PooledConn<S: 'static> {
+    pub(super) permit: Permit<S>,
     /// So that it is there as long as any connection.
-    pub(super) _keeper: Rc<Keeper>,
+    pub(super) _reaper: Rc<Reaper>,
     pub(super) current: RefCell<Option<Current<S>>>,
 }
 
 /// Who uses a connection now.
-type Current<S> = (Rc<Exchange<S>>, SourceId<Call>);
+type Current<S> = (Rc<Transfer<S>>, SourceId<Call>);
 
-impl<S: 'static> Line<S> {
+impl<S: 'static> PooledConn<S> {
     pub(super) fn key(&self) -> &Rc<str> {
-        self.slot.key()
+        self.permit.key()
     }
 
     pub(super) fn handle(
@@ -38,13 +38,13 @@ impl<S: 'static> Line<S> {
     ) {
         let current = self.current.borrow().clone();
         match current {
-            Some((exchange, call)) if reactor.contains(call) => {
-                exchange.on_conn(reactor, state, (call, conn), event);
+            Some((transfer, call)) if reactor.contains(call) => {
+                transfer.on_conn(reactor, state, (call, conn), event);
             }
             None if matches!(event, Event::Drained) => {}
             gone => {
                 if gone.is_none() {
-                    self.slot.forget(conn);
+                    self.permit.forget(conn);
                     if let Some(conn) = reactor.get_mut(conn) {
                         conn.say_goodbye(); // The server may have said its own.
                     }
@@ -58,12 +58,12 @@ impl<S: 'static> Line<S> {
 
 /// A connection that is dropped while a call uses it had a handler that panicked: the call goes,
 /// too.
-impl<S> Drop for Line<S> {
+impl<S> Drop for PooledConn<S> {
     fn drop(&mut self) {
-        if let Some((exchange, call)) = self.current.take()
-            && !exchange.control.is_over()
+        if let Some((transfer, call)) = self.current.take()
+            && !transfer.control.is_over()
         {
-            exchange.control.keeper.send(call, BROKEN);
+            transfer.control.reaper.send(call, BROKEN);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The answer as it comes, and how a call sees it.
 //!
-//! Knows the exchange; the protocol is in `reader.rs`.
+//! Knows the transfer; the protocol is in `reader.rs`.
 //!
 //! # Read next
 //! `redirect.rs`: an answer that leads on.
@@ -9,12 +9,12 @@ use std::rc::Rc;
 
 use http::StatusCode;
 
-use super::answer::{AnswerHead, CallEvent};
-use super::ask::{Ask, Body};
-use super::call::{Call, Stage};
+use super::call::{Call, CallState};
+use super::client_request::{Body, ClientRequest};
+use super::client_response::{CallEvent, ClientResponseHead};
 use super::error::Error;
-use super::exchange::Exchange;
 use super::reader::Step;
+use super::transfer::Transfer;
 use crate::net::{Conn, Event, Reason};
 use crate::protocols::http::Refusal;
 use crate::protocols::http::framing::Framing;
@@ -24,7 +24,7 @@ use crate::reactor::{Context, SourceId};
 /// Bytes of a redirect's own body that are read so that its connection can be used again. 64 KiB.
 const SKIPPED_BYTES_MAX: usize = 64 * 1024;
 
-impl<S: 'static> Exchange<S> {
+impl<S: 'static> Transfer<S> {
     /// The connection that carries this call has an event.
     pub(super) fn on_conn(
         self: &Rc<Self>,
@@ -38,9 +38,9 @@ impl<S: 'static> Exchange<S> {
             Event::Data(bytes) => self.read(reactor, state, ids, bytes),
             Event::Drained => {
                 self.feed(reactor, call, conn);
-                let owes = std::mem::take(&mut self.control.upload.borrow_mut().owes_drained);
-                if owes && !self.tell(reactor, state, call, CallEvent::Drained) {
-                    self.let_go(reactor);
+                let drained_due = std::mem::take(&mut self.control.upload.borrow_mut().drained_due);
+                if drained_due && !self.deliver(reactor, state, call, CallEvent::Drained) {
+                    self.drop_connection(reactor);
                 }
             }
             // `Closed` will report that, and soon: there will be no answer to what is unsent.
@@ -70,8 +70,8 @@ impl<S: 'static> Exchange<S> {
         mut rest: &[u8],
     ) {
         let (call, conn) = ids;
-        self.work.borrow_mut().heard = true;
-        if self.control.stage.get() == Stage::Body {
+        self.work.borrow_mut().received = true;
+        if self.control.state.get() == CallState::Body {
             self.control.since.set(reactor.stamp()); // A head has its time, however it comes.
         }
         loop {
@@ -89,20 +89,20 @@ impl<S: 'static> Exchange<S> {
                 Step::More => return reactor[conn].unread(rest.len()),
                 Step::Interim(status) => {
                     if status == StatusCode::CONTINUE {
-                        self.open_gate(reactor, call, conn);
+                        self.start_body(reactor, call, conn);
                     }
                     true
                 }
                 Step::Head(head) => self.on_head(reactor, state, call, &head),
                 Step::Data(bytes) => match self.skips(bytes.len()) {
-                    None => self.tell(reactor, state, call, CallEvent::Data(bytes)),
+                    None => self.deliver(reactor, state, call, CallEvent::Data(bytes)),
                     Some(true) => true,
                     Some(false) => return self.complete(reactor, state, ids, false),
                 },
                 Step::End => return self.complete(reactor, state, ids, rest.is_empty()),
             };
             if !goes_on {
-                return self.let_go(reactor);
+                return self.drop_connection(reactor);
             }
         }
     }
@@ -134,7 +134,7 @@ impl<S: 'static> Exchange<S> {
         call: SourceId<Call>,
         head: &ResponseHead<'_>,
     ) -> bool {
-        self.control.enter(reactor, call, Stage::Body);
+        self.control.enter(reactor, call, CallState::Body);
         match self.follow_up(head) {
             Ok(Some(next)) => {
                 self.work.borrow_mut().next = Some(next);
@@ -152,42 +152,42 @@ impl<S: 'static> Exchange<S> {
             _ => None,
         };
         let (status, version, headers) = (head.status, head.version, head.headers);
-        let head = AnswerHead { status, version, headers, body_bytes };
-        self.tell(reactor, state, call, CallEvent::Head(&head))
+        let head = ClientResponseHead { status, version, headers, body_bytes };
+        self.deliver(reactor, state, call, CallEvent::Head(&head))
     }
 
     /// What to ask next, if the answer is not to be the last.
-    fn follow_up(&self, head: &ResponseHead<'_>) -> Result<Option<Ask>, String> {
+    fn follow_up(&self, head: &ResponseHead<'_>) -> Result<Option<ClientRequest>, String> {
         if head.status == StatusCode::EXPECTATION_FAILED
-            && let Some(ask) = self.unexpecting()
+            && let Some(request) = self.unexpecting()
         {
-            return Ok(Some(ask));
+            return Ok(Some(request));
         }
         self.redirect(head)
     }
 
     /// The same request without `Expect`, which a proxy on the way does not know (RFC 9110,
     /// 10.1.1); if it had one, and all of its body is still there.
-    fn unexpecting(&self) -> Option<Ask> {
+    fn unexpecting(&self) -> Option<ClientRequest> {
         let work = self.work.borrow();
-        let is_there = self.is_unsent() || !matches!(work.ask.body, Body::Stream(_));
-        let again = work.ask.waits_for_continue() && is_there;
-        again.then(|| Ask { expects_continue: false, ..work.ask.clone() })
+        let is_there = self.is_unsent() || !matches!(work.request.body, Body::Stream(_));
+        let again = work.request.waits_for_continue() && is_there;
+        again.then(|| ClientRequest { expects_continue: false, ..work.request.clone() })
     }
 
     /// What to ask next, if the answer says so and the caller wants it.
-    fn redirect(&self, head: &ResponseHead<'_>) -> Result<Option<Ask>, String> {
+    fn redirect(&self, head: &ResponseHead<'_>) -> Result<Option<ClientRequest>, String> {
         let work = self.work.borrow();
         let status = head.status.as_u16();
         let location = head.headers.get_bytes("location");
         let (301 | 302 | 303 | 307 | 308, Some(location)) = (status, location) else {
             return Ok(None);
         };
-        match (&work.target, work.redirects_max, work.ask.redirects_max) {
+        match (&work.target, work.redirects_max, work.request.redirects_max) {
             (None, ..) | (_, 0, _) => Ok(None),
             (_, most, 0) => Err(format!("more than {most} redirects")),
             (Some(target), ..) => {
-                work.ask.redirected(target, status, location, self.is_unsent()).map(Some)
+                work.request.redirected(target, status, location, self.is_unsent()).map(Some)
             }
         }
     }
