@@ -1,4 +1,4 @@
-//! Errors in plain words, with what rustls said as their source.
+//! Errors in plain words, with the error of rustls as their source.
 //!
 //! Knows rustls's errors; never mentions where they occur.
 //!
@@ -18,17 +18,17 @@ use rustls::{
 use super::der::signature;
 use super::trust::{Finding, take_finding};
 
-/// Why TLS has failed. It is what stands in an [`io::Error`] of kind `InvalidData`; its source is
-/// the error of rustls.
+/// Why TLS has failed. An [`io::Error`] of kind `InvalidData` contains one; its source is the error
+/// of rustls.
 #[derive(Debug)]
 pub struct Failure {
-    words: String,
+    text: String,
     cause: rustls::Error,
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.words)
+        f.write_str(&self.text)
     }
 }
 
@@ -39,12 +39,12 @@ impl Error for Failure {
 }
 
 pub(super) fn failure(cause: rustls::Error) -> io::Error {
-    let words = words(&cause);
+    let text = text_of(&cause);
     take_finding(); // It is of this error and of no other.
-    io::Error::new(io::ErrorKind::InvalidData, Failure { words, cause })
+    io::Error::new(io::ErrorKind::InvalidData, Failure { text, cause })
 }
 
-/// The peer's input has ended, and not by its word.
+/// The peer's input has ended without close_notify.
 pub(super) fn cut_off(handshaking: bool) -> io::Error {
     io::Error::new(
         io::ErrorKind::UnexpectedEof,
@@ -58,7 +58,7 @@ pub(super) fn cut_off(handshaking: bool) -> io::Error {
     )
 }
 
-fn words(error: &rustls::Error) -> String {
+fn text_of(error: &rustls::Error) -> String {
     use rustls::Error::{
         AlertReceived, DecryptError, EncryptError, InappropriateHandshakeMessage,
         InappropriateMessage, InvalidCertificate, InvalidMessage as Invalid, NoApplicationProtocol,
@@ -86,7 +86,7 @@ fn words(error: &rustls::Error) -> String {
     }
 }
 
-/// What is wrong with a certificate of our own.
+/// The text for an error of our own certificate.
 pub(super) fn of_own(error: &rustls::Error) -> String {
     match error {
         rustls::Error::InvalidCertificate(why) => of_certificate(why),
@@ -130,7 +130,7 @@ fn of_certificate(why: &CertificateError) -> String {
     }
 }
 
-/// Of a verifier that is not ours, so that nobody has looked.
+/// Of a verifier that is not ours: the cause was not looked for.
 const BAD_SIGNATURE: &str =
     "has a signature that is wrong, or by a key of a kind that is not taken here";
 const SELF_SIGNED: &str = "is self-signed, and not among those that are trusted here";
@@ -162,7 +162,7 @@ fn of_signature(finding: Option<Finding>, unknown: &str) -> String {
     }
 }
 
-/// What webpki finds and rustls has no word for, by the name that it has there.
+/// Errors of webpki for which rustls has no variant, by the name that they have there.
 fn of_webpki(name: &str) -> String {
     match name {
         // As `openssl req -x509` makes them.

@@ -4,9 +4,9 @@
 //!
 //! ```text
 //!   read   carrier ──▶ spare ──decrypted in place──▶ the caller's buffer
-//!             incomplete record: `partial` ┘              └ what it has no room for: `surplus`
+//!             incomplete record: `partial` ┘              └ without room there: `surplus`
 //!   write  the caller's pieces ──sealed, a batch at a time──▶ spare ──▶ carrier
-//!                                     what the carrier does not take: `outgoing` ┘
+//!                                    bytes that the carrier does not take: `outgoing` ┘
 //! ```
 //!
 //! A write that was sealed and did not go in full is not yet reported as written: the connection
@@ -29,16 +29,17 @@ use std::net::SocketAddr;
 use mio::event::Source;
 use mio::{Interest, Registry, Token};
 
+use super::failure::failure;
 use super::info::Info;
 use super::sealed::{Sealed, offer, put_spare, take_spare};
 use super::session::{RECORD_BYTES, Session};
-use super::words::failure;
 use crate::net::Transport;
 use crate::net::authors::Carrier;
 
 /// Plaintext that is sealed before the carrier is offered it: four records for a system call.
 const BATCH_BYTES: usize = 4 * RECORD_BYTES;
-/// How often one read asks the carrier. Records without data end there, however many come.
+/// How often one read reads from the carrier, so that many records without data cannot hold up the
+/// loop.
 const PULLS_PER_READ: usize = 4;
 
 /// A session and its carrier.
@@ -53,23 +54,24 @@ pub(super) struct Tls {
     credit: usize,
     /// The beginning of a record.
     pub(super) partial: Vec<u8>,
-    /// Plaintext for which the caller's buffer had no room: at most a record that was waited for,
-    /// and what came in one read with its end.
+    /// Plaintext for which the caller's buffer had no room: at most one record, and the
+    /// records that came in one read with its end.
     pub(super) surplus: Vec<u8>,
     /// Why nothing more will be read, until that is reported.
     pub(super) failed: Option<io::Error>,
     /// True if the carrier may have more, even after a short read or `WouldBlock`.
     pub(super) more: bool,
     /// True if bytes came since the last call of `has_heard`, and none could be delivered.
-    pub(super) heard: bool,
+    pub(super) received: bool,
     /// True once the peer's close_notify has been reported.
-    told: bool,
+    eof_reported: bool,
     /// True while close_notify is in `outgoing`; the carrier's own end follows.
     ends: bool,
 }
 
 impl Tls {
-    /// A session about to begin. `clear` goes out before it, as it is; `early` is what has come.
+    /// A session about to begin. `clear` goes out before it, as it is; `early` is input that has
+    /// come.
     pub(super) fn new(carrier: Carrier, session: Session, clear: &[u8], early: &[u8]) -> Tls {
         let mut tls = Tls {
             carrier,
@@ -81,12 +83,12 @@ impl Tls {
             surplus: Vec::new(),
             failed: None,
             more: true,
-            heard: false,
-            told: false,
+            received: false,
+            eof_reported: false,
             ends: false,
         };
         tls.outgoing.extend(clear);
-        tls.session.look(early);
+        tls.session.look_for_name(early);
         tls.decrypt(&mut early.to_vec(), &mut []); // A client says hello even if nothing has come.
         tls
     }
@@ -95,7 +97,7 @@ impl Tls {
     ///
     /// # Errors
     /// It has failed. The alert for the peer is in [`unsent`](Tls::unsent).
-    pub(super) fn shake(&mut self) -> io::Result<bool> {
+    pub(super) fn advance_handshake(&mut self) -> io::Result<bool> {
         let (mut pulls, mut dry) = (0, false);
         loop {
             let sent = self.send();
@@ -125,7 +127,7 @@ impl Tls {
         self.outgoing.pending()
     }
 
-    /// Sends what is sealed. Returns true if all of it went.
+    /// Sends the sealed bytes. Returns true if all of them went.
     pub(super) fn send(&mut self) -> io::Result<bool> {
         while !self.outgoing.is_empty() {
             let pending = self.outgoing.pending();
@@ -173,7 +175,7 @@ impl Tls {
 impl Transport for Tls {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut filled = self.give_surplus(buffer);
-        self.more |= filled > 0; // The carrier may not be asked now, and no edge will come again.
+        self.more |= filled > 0; // The carrier may not be read now, and no edge will come again.
         for _ in 0..PULLS_PER_READ {
             let over = self.failed.is_some() || self.session.is_closed();
             let room = buffer.len() - filled;
@@ -189,19 +191,19 @@ impl Transport for Tls {
             self.more = true;
         }
         if filled > 0 || buffer.is_empty() {
-            self.heard = false; // The bytes speak for themselves.
+            self.received = false; // The bytes are delivered.
             return Ok(filled);
         }
         if let Some(error) = self.failed.take() {
             self.more = false;
-            // An end without close_notify is no error of the session: it can still answer.
+            // An end without close_notify is no error of the session: it can still send.
             if error.kind() != io::ErrorKind::UnexpectedEof {
                 self.forget();
             }
             return Err(error);
         }
         if self.session.is_closed() {
-            self.told = true;
+            self.eof_reported = true;
             return Ok(0);
         }
         Err(io::ErrorKind::WouldBlock.into())
@@ -209,7 +211,7 @@ impl Transport for Tls {
 
     fn write(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         let offered: usize = pieces.iter().map(|piece| piece.len()).sum();
-        // What is sealed is the front of what is offered, as it was the last time.
+        // The sealed bytes are the first of those that are offered, as they were the last time.
         let mut goes = self.send()?;
         while goes && self.credit < offered {
             goes = self.send_batch(pieces)?;
@@ -221,7 +223,7 @@ impl Transport for Tls {
 
     fn finish(&mut self) -> io::Result<()> {
         self.ends = true;
-        // A session that has failed has nothing to say any more.
+        // A session that has failed cannot send any more.
         let _ = self.session.finish(&mut self.partial, &mut self.outgoing);
         match self.flush() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
@@ -250,20 +252,20 @@ impl Transport for Tls {
 
     fn has_more(&self) -> bool {
         if self.session.is_closed() {
-            return !self.told; // What the carrier may have behind it is of no interest.
+            return !self.eof_reported; // Bytes behind close_notify do not count.
         }
         self.failed.is_some() || self.more || !self.surplus.is_empty()
     }
 
     fn has_heard(&mut self) -> bool {
-        mem::take(&mut self.heard)
+        mem::take(&mut self.received)
     }
 
     fn is_amid(&self) -> bool {
         !self.partial.is_empty() || self.carrier.is_amid()
     }
 
-    /// Takes in what has come, since tickets and new keys are not input of the program.
+    /// Takes in records that have come, since tickets and new keys are not input of the program.
     fn is_silent(&mut self) -> bool {
         let is_dry = (0..PULLS_PER_READ).any(|_| self.pull(&mut []).is_none());
         let has_left = !self.surplus.is_empty() || self.is_amid();
