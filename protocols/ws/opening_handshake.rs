@@ -1,11 +1,12 @@
-//! The handshake: the HTTP request and answer with which a WebSocket begins (RFC 6455, 4).
+//! The opening handshake: the HTTP request and response with which a WebSocket begins (RFC 6455,
+//! 4).
 //!
 //! Knows header fields; never mentions a connection. The server proves that it speaks
-//! WebSocket by an answer to the client's key. So no page can use a browser to talk to a server of
-//! another protocol.
+//! WebSocket: its response contains a value that is made of the client's key. So no page can use a
+//! browser to send requests to a server of another protocol.
 //!
 //! # Read next
-//! `accept.rs`: a server's side; `connect.rs`: a client's.
+//! `ws_accept.rs`: a server's side; `ws_connect.rs`: a client's.
 
 use tungstenite::handshake::derive_accept_key;
 
@@ -17,25 +18,25 @@ pub(super) const VERSION: &str = "13";
 
 /// A correct request for a WebSocket.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Asked<'a> {
+pub(super) struct HandshakeRequest<'a> {
     key: &'a str,
     /// The page it comes from, where a browser sends it.
     pub(super) origin: Option<&'a str>,
-    /// The server it asks: a host, and a port if one was named.
+    /// The server that it is sent to: a host, and a port if one was named.
     authority: Option<&'a str>,
-    /// The subprotocols it would speak, the best first.
+    /// The subprotocols that the client offers, the best first.
     pub(super) protocols: Vec<&'a str>,
 }
 
-/// Looks at a request (RFC 6455, 4.2.1); `authority` is the host it is for.
-pub(super) fn asked<'a>(
+/// Checks a request (RFC 6455, 4.2.1); `authority` is the host it is for.
+pub(super) fn check_request<'a>(
     method: &Method,
     version: Version,
     authority: Option<&'a str>,
     headers: Headers<'a>,
-) -> Result<Asked<'a>, Refusal> {
+) -> Result<HandshakeRequest<'a>, Refusal> {
     if !headers.has_token("upgrade", "websocket") || !headers.has_token("connection", "upgrade") {
-        return Err(Refusal::new(426, "this is a WebSocket: ask for an upgrade"));
+        return Err(Refusal::new(426, "this is a WebSocket: request an upgrade"));
     }
     if method != Method::GET || version < Version::HTTP_11 {
         return Err(Refusal::new(400, "an upgrade to WebSocket is a GET of HTTP/1.1"));
@@ -51,16 +52,16 @@ pub(super) fn asked<'a>(
         return Err(Refusal::new(400, "a bad Sec-WebSocket-Protocol"));
     };
     let protocols = lists.iter().flat_map(|list| list.split(',')).map(str::trim);
-    Ok(Asked {
+    Ok(HandshakeRequest {
         key,
-        // An origin that is no text, or is there twice, is that of no page we know.
+        // An origin that is no text, or is there twice, is that of an unknown page.
         origin: headers.get_bytes("origin").map(|_| only(headers, "origin").unwrap_or_default()),
         authority,
         protocols: protocols.filter(|name| !name.is_empty()).collect(),
     })
 }
 
-impl<'a> Asked<'a> {
+impl<'a> HandshakeRequest<'a> {
     /// The proof that the request was understood.
     pub(super) fn accept(&self) -> String {
         derive_accept_key(self.key.as_bytes())
@@ -68,11 +69,12 @@ impl<'a> Asked<'a> {
 
     /// The first of the client's subprotocols that the server speaks, too.
     pub(super) fn choose(&self, spoken: &[String]) -> Option<&'a str> {
-        self.protocols.iter().copied().find(|asked| spoken.iter().any(|spoken| spoken == asked))
+        self.protocols.iter().copied().find(|offered| spoken.iter().any(|spoken| spoken == offered))
     }
 
-    /// Returns true if it comes from a page of the host that it asks, or from no page at all. A
-    /// browser lets any page open a WebSocket to anywhere, with cookies; only the server can check.
+    /// Returns true if it comes from a page of the host that it is sent to, or from no page at all.
+    /// A browser lets any page open a WebSocket to anywhere, with cookies; only the server can
+    /// check.
     pub(super) fn is_same_origin(&self) -> bool {
         let Some(origin) = self.origin else { return true };
         self.authority.is_some_and(|authority| origin::leads_to(origin, authority))
@@ -87,7 +89,7 @@ fn is_key(key: &str) -> bool {
     digits.len() == 22 && digits.bytes().all(is_digit) && digits.ends_with(['A', 'Q', 'g', 'w'])
 }
 
-/// The members of a list, whatever fields it is spread over; empty ones do not count.
+/// The members of a list, which may be spread over several fields; empty ones do not count.
 fn members<'a>(headers: Headers<'a>, name: &str) -> impl Iterator<Item = &'a [u8]> {
     let members = headers.get_all(name).flat_map(|list| list.split(|byte| *byte == b','));
     members.map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
@@ -100,16 +102,16 @@ fn only<'a>(headers: Headers<'a>, name: &str) -> Option<&'a str> {
     if all.next().is_some() { None } else { std::str::from_utf8(value).ok() }
 }
 
-/// Looks at an answer to a request with that key and those subprotocols (RFC 6455, 4.1); returns
+/// Checks the response to a request with that key and those subprotocols (RFC 6455, 4.1). Returns
 /// the subprotocol that was chosen.
-pub(super) fn answered<'a>(
+pub(super) fn check_response<'a>(
     status: StatusCode,
     headers: Headers<'a>,
     key: &str,
     offered: &[String],
 ) -> Result<Option<&'a str>, String> {
     if status != StatusCode::SWITCHING_PROTOCOLS {
-        return Err(format!("the server answered {status}"));
+        return Err(format!("the server responded with {status}"));
     }
     let mut upgrade = members(headers, "upgrade");
     let is_websocket = upgrade.next().is_some_and(|name| name.eq_ignore_ascii_case(b"websocket"));
@@ -120,14 +122,14 @@ pub(super) fn answered<'a>(
         return Err("the server does not know WebSocket: a wrong Sec-WebSocket-Accept".to_owned());
     }
     if members(headers, "sec-websocket-extensions").next().is_some() {
-        return Err("the server uses an extension that nobody asked for".to_owned());
+        return Err("the server uses an extension that was not requested".to_owned());
     }
     if headers.get_bytes("sec-websocket-protocol").is_none() {
         return Ok(None);
     }
     let chosen = only(headers, "sec-websocket-protocol");
     let chosen = chosen.filter(|chosen| offered.iter().any(|offered| offered == chosen));
-    chosen.map(Some).ok_or_else(|| "the server chose a subprotocol nobody offered".to_owned())
+    chosen.map(Some).ok_or_else(|| "the server chose a subprotocol that was not offered".to_owned())
 }
 
 #[cfg(test)]
@@ -137,7 +139,7 @@ mod tests {
 
     const LIMITS: HeadLimits =
         HeadLimits { head_bytes_max: 4096, headers_max: 64, target_bytes_max: 1024 };
-    /// Key and answer of RFC 6455, 1.3.
+    /// Key and accepted value of RFC 6455, 1.3.
     const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
     const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
     const GOOD: &str = "GET /chat HTTP/1.1\r\nHost: server.example\r\nUpgrade: websocket\r\n\
@@ -147,32 +149,36 @@ mod tests {
     const AGREED: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: WebSocket\r\n\
         Connection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
-    fn ask<T>(request: &str, look: impl FnOnce(Result<Asked<'_>, Refusal>) -> T) -> T {
+    fn checked_request<T>(
+        request: &str,
+        look: impl FnOnce(Result<HandshakeRequest<'_>, Refusal>) -> T,
+    ) -> T {
         let mut room = room();
         let head = parse_request(request.as_bytes(), LIMITS, &mut room).unwrap().unwrap();
-        look(asked(&head.method, head.version, head.authority(), head.headers))
+        look(check_request(&head.method, head.version, head.authority(), head.headers))
     }
 
-    fn answer(response: &str, offered: &[&str]) -> Result<Option<String>, String> {
+    fn checked_response(response: &str, offered: &[&str]) -> Result<Option<String>, String> {
         let mut room = room();
         let head = parse_response(response.as_bytes(), LIMITS, &Method::GET, &mut room);
         let head = head.unwrap().unwrap();
         let offered: Vec<String> = offered.iter().map(|name| name.to_string()).collect();
-        answered(head.status, head.headers, KEY, &offered).map(|chosen| chosen.map(str::to_owned))
+        check_response(head.status, head.headers, KEY, &offered)
+            .map(|chosen| chosen.map(str::to_owned))
     }
 
     #[test]
     fn good_request_is_understood() {
-        ask(GOOD, |asked| {
-            let asked = asked.unwrap();
-            assert_eq!(asked.accept(), ACCEPT);
-            assert_eq!(asked.protocols, ["chat", "superchat", "last"]);
+        checked_request(GOOD, |request| {
+            let request = request.unwrap();
+            assert_eq!(request.accept(), ACCEPT);
+            assert_eq!(request.protocols, ["chat", "superchat", "last"]);
             assert_eq!(
-                asked.choose(&["last".to_owned(), "superchat".to_owned()]),
+                request.choose(&["last".to_owned(), "superchat".to_owned()]),
                 Some("superchat")
             );
-            assert_eq!(asked.choose(&["Chat".to_owned()]), None);
-            assert!(asked.is_same_origin());
+            assert_eq!(request.choose(&["Chat".to_owned()]), None);
+            assert!(request.is_same_origin());
         });
     }
 
@@ -189,11 +195,12 @@ mod tests {
             ("ZSBub25jZQ==", "ZSBub25jZ===", 400),
             ("ZSBub25jZQ==", "ZSBub25jZR==", 400),
             ("ZSBub25jZQ==", "ZSBub25jZQ", 400),
-            ("chat, super", "ch\u{e4}t, super", 0), // Not ours to judge: nobody will choose it.
+            ("chat, super", "ch\u{e4}t, super", 0), // Not checked here: no server will choose it.
         ] {
             let request = GOOD.replace(from, to);
             assert!(request != GOOD, "{from}");
-            let refused = ask(&request, |asked| asked.map_or_else(Refusal::status, |_| 0));
+            let refused =
+                checked_request(&request, |request| request.map_or_else(Refusal::status, |_| 0));
             assert_eq!(refused, status, "{from} to {to}");
         }
     }
@@ -212,30 +219,34 @@ mod tests {
             ("null", false),
         ] {
             let request = GOOD.replace("http://server.example", origin);
-            assert_eq!(ask(&request, |asked| asked.unwrap().is_same_origin()), same, "{origin}");
+            assert_eq!(
+                checked_request(&request, |request| request.unwrap().is_same_origin()),
+                same,
+                "{origin}"
+            );
         }
         let twice = GOOD.replace("Origin", "Origin: http://server.example\r\nOrigin");
-        assert!(!ask(&twice, |asked| asked.unwrap().is_same_origin()));
+        assert!(!checked_request(&twice, |request| request.unwrap().is_same_origin()));
         let request = GOOD.replace("Origin: http://server.example\r\n", "");
-        assert!(ask(&request, |asked| asked.unwrap().is_same_origin()));
+        assert!(checked_request(&request, |request| request.unwrap().is_same_origin()));
     }
 
     #[test]
     fn target_that_names_a_host_goes_before_the_field() {
         let request = GOOD.replace("Host: server.example", "Host: other.example");
-        assert!(!ask(&request, |asked| asked.unwrap().is_same_origin()));
+        assert!(!checked_request(&request, |request| request.unwrap().is_same_origin()));
         let named = request.replace("GET /chat", "GET http://Server.example:80/chat");
-        assert!(ask(&named, |asked| asked.unwrap().is_same_origin()));
+        assert!(checked_request(&named, |request| request.unwrap().is_same_origin()));
         let named = GOOD.replace("GET /chat", "GET http://other.example/chat");
-        assert!(!ask(&named, |asked| asked.unwrap().is_same_origin()));
+        assert!(!checked_request(&named, |request| request.unwrap().is_same_origin()));
     }
 
     #[test]
-    fn answer_must_prove_that_it_understood() {
-        assert_eq!(answer(AGREED, &[]), Ok(None));
+    fn response_must_prove_that_it_understood() {
+        assert_eq!(checked_response(AGREED, &[]), Ok(None));
         let empty =
             AGREED.replace("WebSocket\r\n", ", WebSocket,\r\nSec-WebSocket-Extensions: ,\r\n");
-        assert_eq!(answer(&empty, &[]), Ok(None), "empty members do not count");
+        assert_eq!(checked_response(&empty, &[]), Ok(None), "empty members do not count");
         for (from, to) in [
             ("101 Switching Protocols", "200 OK"),
             ("WebSocket\r\n", "h2c\r\n"),
@@ -248,10 +259,10 @@ mod tests {
             ("Connection:", "Sec-WebSocket-Protocol: chat\r\nConnection:"),
         ] {
             assert!(AGREED.contains(from));
-            assert!(answer(&AGREED.replace(from, to), &[]).is_err(), "{from} to {to}");
+            assert!(checked_response(&AGREED.replace(from, to), &[]).is_err(), "{from} to {to}");
         }
         let chosen = AGREED.replace("Connection:", "Sec-WebSocket-Protocol: chat\r\nConnection:");
-        assert_eq!(answer(&chosen, &["super", "chat"]), Ok(Some("chat".to_owned())));
-        assert!(answer(&chosen, &["super"]).is_err());
+        assert_eq!(checked_response(&chosen, &["super", "chat"]), Ok(Some("chat".to_owned())));
+        assert!(checked_response(&chosen, &["super"]).is_err());
     }
 }

@@ -4,17 +4,17 @@
 //!
 //! # Rules
 //! 1. A frame is taken whole or not at all.
-//! 2. A Close and the pong to the last ping are not lost if there is no room: they are owed, and
+//! 2. A Close and the pong to the last ping are not lost if there is no room: they are pending, and
 //!    sent when there is some. So a flood of pings makes no more pongs than the outbox's high-water
 //!    mark has room for, and one.
 //!
 //! # Read next
-//! `watch.rs`: the timeouts of a WebSocket.
+//! `timeouts.rs`: the timeouts of a WebSocket.
 
-use super::close::Payload;
+use super::close::ClosePayload;
 use super::frame::{Kind, Role, head};
 use super::mask::{self, Mask};
-use super::socket::{Owed, Socket};
+use super::socket::{Pending, Socket};
 use crate::net::{Conn, Pressure};
 use crate::reactor::Context;
 
@@ -31,7 +31,7 @@ pub(super) fn frame(socket: &Socket, conn: &mut Conn, kind: Kind, payload: &[u8]
         None => conn.write_all(&[head.bytes(), payload]),
     };
     if pressure.is_taken() {
-        socket.0.watch.wrote(head.bytes().len() + payload.len());
+        socket.0.timeouts.wrote(head.bytes().len() + payload.len());
     }
     pressure
 }
@@ -51,41 +51,41 @@ fn masked(conn: &mut Conn, head: &[u8], mut mask: Mask, payload: &[u8]) -> Press
     taken
 }
 
-/// Answers a ping, at once or when less is unsent.
+/// Answers a ping with a pong, at once or when less is unsent.
 pub(super) fn pong<S: 'static>(socket: &Socket, reactor: &mut Context<S>, payload: &[u8]) {
     let Some(conn) = socket.conn_mut(reactor) else { return };
     if conn.unsent() > conn.limits().outbox_bytes_high {
         conn.ask_for_drained();
     } else if frame(socket, conn, Kind::Pong, payload).is_taken() {
-        *socket.0.owed.borrow_mut() = None; // An older ping's would come behind it.
+        *socket.0.pending.borrow_mut() = None; // The pong to an older ping would come behind it.
         return;
     }
-    socket.0.owed.borrow_mut().get_or_insert_default().pong = Some(payload.into());
+    socket.0.pending.borrow_mut().get_or_insert_default().pong = Some(payload.into());
 }
 
 /// Sends a Close, at once or when there is room; `end` closes the connection behind it.
 pub(super) fn close<S: 'static>(
     socket: &Socket,
     reactor: &mut Context<S>,
-    payload: Payload,
+    payload: ClosePayload,
     end: bool,
 ) {
     let Some(conn) = socket.conn_mut(reactor) else { return };
     if frame(socket, conn, Kind::Close, payload.bytes()).is_taken() {
-        *socket.0.owed.borrow_mut() = None; // A pong would come behind it.
+        *socket.0.pending.borrow_mut() = None; // A pong would come behind it.
         if end {
             conn.close();
         }
         return;
     }
-    let owed = Owed { pong: None, close: Some(payload), end };
-    *socket.0.owed.borrow_mut() = Some(Box::new(owed));
+    let pending = Pending { pong: None, close: Some(payload), end };
+    *socket.0.pending.borrow_mut() = Some(Box::new(pending));
 }
 
-/// Closes the connection, behind a Close that is still owed.
+/// Closes the connection, behind a Close that is still pending.
 pub(super) fn end<S: 'static>(socket: &Socket, reactor: &mut Context<S>) {
-    match &mut *socket.0.owed.borrow_mut() {
-        Some(owed) if owed.close.is_some() => owed.end = true,
+    match &mut *socket.0.pending.borrow_mut() {
+        Some(pending) if pending.close.is_some() => pending.end = true,
         _ => {
             if let Some(conn) = socket.conn_mut(reactor) {
                 conn.close();
@@ -94,16 +94,16 @@ pub(super) fn end<S: 'static>(socket: &Socket, reactor: &mut Context<S>) {
     }
 }
 
-/// The outbox has room again: sends the answers that had none.
-pub(super) fn owed<S: 'static>(socket: &Socket, reactor: &mut Context<S>) {
-    let owed = socket.0.owed.borrow_mut().take();
-    let Some(owed) = owed else { return };
-    if let Some(payload) = owed.close {
-        close(socket, reactor, payload, owed.end);
-    } else if let Some(payload) = &owed.pong
+/// The outbox has room again: sends the pong or the Close that had none.
+pub(super) fn send_pending<S: 'static>(socket: &Socket, reactor: &mut Context<S>) {
+    let pending = socket.0.pending.borrow_mut().take();
+    let Some(pending) = pending else { return };
+    if let Some(payload) = pending.close {
+        close(socket, reactor, payload, pending.end);
+    } else if let Some(payload) = &pending.pong
         && let Some(conn) = socket.conn_mut(reactor)
         && !frame(socket, conn, Kind::Pong, payload).is_taken()
     {
-        *socket.0.owed.borrow_mut() = Some(owed);
+        *socket.0.pending.borrow_mut() = Some(pending);
     }
 }

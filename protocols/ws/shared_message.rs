@@ -8,12 +8,12 @@ use std::rc::Rc;
 
 use super::frame::{Kind, head};
 
-/// A message as it goes over the wire: clones share it, and a server's peers all get the same
-/// bytes. A client's are masked, each time with a new mask.
+/// A message in the form in which it is sent: clones share it, and all peers of a server get the
+/// same bytes. A client masks them, each time with a new mask.
 ///
 /// ```no_run
 /// # use waterwheel::{Context, protocols::ws};
-/// # fn tell_all(reactor: &mut Context<()>, peers: &[ws::Socket]) {
+/// # fn send_to_all(reactor: &mut Context<()>, peers: &[ws::Socket]) {
 /// let message = ws::Message::text("the same for all");
 /// for peer in peers {
 ///     let _ = peer.send(reactor, &message);
@@ -45,7 +45,7 @@ impl Message {
         Message { frame, payload: head.bytes().len() as u8, kind }
     }
 
-    /// All of it, for an end that does not mask.
+    /// The whole frame, for an end that does not mask.
     pub(super) fn frame(&self) -> &[u8] {
         &self.frame
     }

@@ -1,31 +1,31 @@
-//! The loop's side of a WebSocket: what happens when its connection has an event.
+//! The loop's side of a WebSocket: it handles the events of the connection.
 //!
 //! Knows the decoder and the connection; the same code drives servers' and clients'.
 //!
 //! # Rules
-//! 1. `Closed` is delivered exactly once, whatever ended it, and is the last event.
+//! 1. `Closed` is delivered exactly once, for every kind of end, and is the last event.
 //! 2. A message is delivered whole, once and in order, until either end has sent Close. None is
 //!    delivered while it is paused.
 //! 3. A ping is answered before anything behind it is delivered.
 //!
 //! # Read next
-//! `send.rs`: from a payload to bytes.
+//! `outgoing.rs`: from a payload to bytes.
 
 use std::mem;
 use std::rc::Rc;
 
-use super::close::{Payload, code};
+use super::close::{ClosePayload, code};
 use super::decoder::{Decoder, Incoming, Step, put_shared, take_shared};
-use super::event::{Event, Reason};
 use super::frame::Role;
-use super::limits::Limits;
-use super::send;
-use super::socket::{Phase, Socket};
-use super::watch;
+use super::outgoing;
+use super::socket::{Socket, SocketState};
+use super::socket_event::{Event, Reason};
+use super::socket_limits::Limits;
+use super::timeouts;
 use crate::net::{self, Conn, Stream};
 use crate::reactor::{Context, SourceId};
 
-/// Calls the handler, which may do anything to anything.
+/// A handler. It may change anything, also this socket.
 pub(super) trait HandlerFn<S>:
     FnMut(&mut Context<S>, &mut S, &Socket, Event<'_>) + 'static
 {
@@ -48,16 +48,16 @@ impl<S, F: FnMut(&mut Context<S>, &mut S, &Socket, Event<'_>) + 'static> Handler
 ///     }
 /// });
 /// let client = ws::open(&mut reactor, right, ws::Role::Client, limits(), {
-///     |_, heard: &mut String, _, event| match event {
-///         ws::Event::Text(text) => heard.push_str(text),
-///         ws::Event::Closed(reason) => heard.push_str(&format!(", {reason}")),
+///     |_, log: &mut String, _, event| match event {
+///         ws::Event::Text(text) => log.push_str(text),
+///         ws::Event::Closed(reason) => log.push_str(&format!(", {reason}")),
 ///         _ => {}
 ///     }
 /// });
 /// let _ = client.text(&mut reactor, "hello");
-/// let mut heard = String::new();
-/// reactor.run(&mut heard)?;
-/// assert_eq!(heard, "HELLO, code 1000 \"that was all\"");
+/// let mut log = String::new();
+/// reactor.run(&mut log)?;
+/// assert_eq!(log, "HELLO, code 1000 \"that was all\"");
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[track_caller]
@@ -77,73 +77,73 @@ where
     socket
 }
 
-/// Puts a socket on its stream; `tells` its handler `Open` before anything else.
+/// Puts a socket on its stream. If `open_due`, its handler gets `Open` before anything else.
 #[track_caller]
 pub(super) fn attach<S: 'static>(
     reactor: &mut Context<S>,
     stream: Stream,
     socket: &Socket,
     handler: impl HandlerFn<S>,
-    tells: bool,
+    open_due: bool,
 ) {
     let mut stream = stream;
     stream.closes_itself();
     let decoder = Decoder::new(socket.0.role);
-    let mut driven =
-        Driven { socket: socket.clone(), decoder, busy: false, held: 0, tells, handler };
+    let mut driver =
+        Driver { socket: socket.clone(), decoder, busy: false, charged: 0, open_due, handler };
     let id = stream.open(reactor, move |reactor, state, id, event| match event {
-        net::Event::Data(input) => driven.receive(reactor, state, id, input),
-        net::Event::Drained => driven.drained(reactor, state),
-        net::Event::Eof => reactor[id].close(), // Whatever its limits say of half open ones.
-        net::Event::Closed(reason) => driven.closed(reactor, state, reason),
+        net::Event::Data(input) => driver.receive(reactor, state, id, input),
+        net::Event::Drained => driver.drained(reactor, state),
+        net::Event::Eof => reactor[id].close(), // Also if its limits allow half-open connections.
+        net::Event::Closed(reason) => driver.closed(reactor, state, reason),
     });
     socket.0.conn.set(Some(id));
-    socket.0.phase.set(Phase::Open);
-    if tells && let Some(conn) = reactor.get_mut(id) {
-        conn.ask_for_drained(); // `Open` is delivered then, or before what comes first.
+    socket.0.state.set(SocketState::Open);
+    if open_due && let Some(conn) = reactor.get_mut(id) {
+        conn.ask_for_drained(); // `Open` is delivered then, or before the first input.
     }
-    watch::opened(socket, reactor);
+    timeouts::opened(socket, reactor);
 }
 
-/// Ends it because of a fault or a panic: the peer gets a Close, and nothing more is read.
+/// Ends it because of a violation or a panic: the peer gets a Close, and nothing more is read.
 pub(super) fn fail<S: 'static>(socket: &Socket, reactor: &mut Context<S>, reason: Reason) {
     let code = match &reason {
-        Reason::Fault(fault) => fault.code(),
+        Reason::Violation(violation) => violation.code(),
         _ => code::INTERNAL,
     };
-    let told = match &reason {
-        Reason::Fault(fault) => fault.to_string(),
+    let text = match &reason {
+        Reason::Violation(violation) => violation.to_string(),
         _ => String::new(),
     };
     let was_open = socket.is_open();
     socket.end_with(reason);
     if was_open {
-        send::close(socket, reactor, Payload::new(code, &told), true);
+        outgoing::close(socket, reactor, ClosePayload::new(code, &text), true);
     } else {
-        send::end(socket, reactor); // It got a Close before.
+        outgoing::end(socket, reactor); // It got a Close before.
     }
-    watch::closing(socket, reactor);
+    timeouts::closing(socket, reactor);
 }
 
-/// A socket, its place in the peer's stream, and its handler.
-struct Driven<F> {
+/// A socket, its decoder, and its handler.
+struct Driver<F> {
     socket: Socket,
     decoder: Decoder,
     /// True while input is being handed out. If it is still true at the next call, the handler has
     /// panicked.
     busy: bool,
     /// Bytes that are charged for a message that has begun.
-    held: usize,
+    charged: usize,
     /// True if `Open` is still to be delivered.
-    tells: bool,
+    open_due: bool,
     handler: F,
 }
 
 /// The loop, lent in the middle of input. If a handler panics, the socket is called again to end:
 /// the bytes behind its message are lost, and more may never come.
-struct Amid<'a, S: 'static>(&'a mut Context<S>, SourceId<Conn>);
+struct NudgeOnPanic<'a, S: 'static>(&'a mut Context<S>, SourceId<Conn>);
 
-impl<S: 'static> Drop for Amid<'_, S> {
+impl<S: 'static> Drop for NudgeOnPanic<'_, S> {
     #[inline]
     fn drop(&mut self) {
         if std::thread::panicking() {
@@ -152,7 +152,7 @@ impl<S: 'static> Drop for Amid<'_, S> {
     }
 }
 
-impl<F> Driven<F> {
+impl<F> Driver<F> {
     fn receive<S: 'static>(
         &mut self,
         reactor: &mut Context<S>,
@@ -162,13 +162,13 @@ impl<F> Driven<F> {
     ) where
         F: HandlerFn<S>,
     {
-        self.socket.0.watch.heard();
+        self.socket.0.timeouts.received();
         if mem::replace(&mut self.busy, true) {
             fail(&self.socket, reactor, Reason::Panicked);
         }
-        let amid = Amid(reactor, id);
-        let reactor = &mut *amid.0;
-        self.tell_open(reactor, state);
+        let nudge = NudgeOnPanic(reactor, id);
+        let reactor = &mut *nudge.0;
+        self.deliver_open(reactor, state);
         let mut shared = take_shared();
         let mut at = 0;
         while self.wants_more(reactor, id) {
@@ -178,23 +178,23 @@ impl<F> Driven<F> {
                     let Some(incoming) = incoming else { break };
                     self.take(reactor, state, incoming);
                 }
-                Err(fault) => fail(&self.socket, reactor, Reason::Fault(fault)),
+                Err(violation) => fail(&self.socket, reactor, Reason::Violation(violation)),
             }
         }
         put_shared(shared);
         self.busy = false;
-        if self.socket.0.phase.get() == Phase::Over {
+        if self.socket.0.state.get() == SocketState::Over {
             return;
         }
         if let Some(conn) = reactor.get_mut(id) {
             conn.unread(input.len() - at);
         }
-        let held = self.decoder.held_bytes();
-        if held != mem::replace(&mut self.held, held) {
-            id.charge(reactor, held); // A limit of its own refuses a message that is too big.
+        let charged = self.decoder.held_bytes();
+        if charged != mem::replace(&mut self.charged, charged) {
+            id.charge(reactor, charged); // A limit of its own refuses a message that is too big.
         }
         let since = self.decoder.begun(|| reactor.stamp());
-        watch::amid(&self.socket, reactor, since);
+        timeouts::in_message(&self.socket, reactor, since);
         if at == input.len() && since.is_none() {
             self.close_if_draining(reactor, id);
         }
@@ -208,20 +208,20 @@ impl<F> Driven<F> {
     }
 
     #[inline]
-    fn tell_open<S: 'static>(&mut self, reactor: &mut Context<S>, state: &mut S)
+    fn deliver_open<S: 'static>(&mut self, reactor: &mut Context<S>, state: &mut S)
     where
         F: HandlerFn<S>,
     {
-        if mem::take(&mut self.tells) && self.socket.is_open() {
+        if mem::take(&mut self.open_due) && self.socket.is_open() {
             (self.handler)(reactor, state, &self.socket, Event::Open);
         }
     }
 
     /// Returns true if input is still wanted: the handler may have closed or paused the connection
-    /// in answer to the last message.
+    /// when it got the last message.
     #[inline]
     fn wants_more<S: 'static>(&self, reactor: &Context<S>, id: SourceId<Conn>) -> bool {
-        self.socket.0.phase.get() != Phase::Over
+        self.socket.0.state.get() != SocketState::Over
             && reactor.get(id).is_some_and(|conn| !conn.is_closing() && !conn.is_paused())
     }
 
@@ -235,7 +235,9 @@ impl<F> Driven<F> {
             Incoming::Text(text) => Event::Text(text),
             Incoming::Binary(bytes) => Event::Binary(bytes),
             Incoming::Pong(payload) => Event::Pong(payload),
-            Incoming::Ping(payload) if open => return send::pong(&self.socket, reactor, payload),
+            Incoming::Ping(payload) if open => {
+                return outgoing::pong(&self.socket, reactor, payload);
+            }
             Incoming::Ping(_) => return,
             Incoming::Close(code, reason) => return self.peer_closes(reactor, code, reason),
         };
@@ -244,7 +246,7 @@ impl<F> Driven<F> {
         }
     }
 
-    /// The peer's Close is answered with its own code, unless it is an answer itself. The server
+    /// The peer's Close is answered with its own code, unless it is the answer to ours. The server
     /// ends the connection then (RFC 6455, 7.1.1), so that its port does not have to wait for late
     /// bytes; the client sees that it does.
     fn peer_closes<S: 'static>(&mut self, reactor: &mut Context<S>, code: u16, reason: &str) {
@@ -255,12 +257,12 @@ impl<F> Driven<F> {
             conn.release();
         }
         if answers {
-            send::close(&self.socket, reactor, Payload::new(code, ""), ends);
+            outgoing::close(&self.socket, reactor, ClosePayload::new(code, ""), ends);
         } else if ends {
-            send::end(&self.socket, reactor);
+            outgoing::end(&self.socket, reactor);
             self.end_if_draining(reactor);
         }
-        watch::closing(&self.socket, reactor);
+        timeouts::closing(&self.socket, reactor);
     }
 
     /// Both ends have sent Close. A drain waits for no more than that: the peer sends nothing else.
@@ -277,10 +279,10 @@ impl<F> Driven<F> {
     where
         F: HandlerFn<S>,
     {
-        let above = self.socket.0.above.take(); // What `Open` calls for has not gone yet.
-        self.tell_open(reactor, state);
-        send::owed(&self.socket, reactor);
-        if above && self.socket.is_open() {
+        let drained_due = self.socket.0.drained_due.take(); // Before `Open`, whose handler may send.
+        self.deliver_open(reactor, state);
+        outgoing::send_pending(&self.socket, reactor);
+        if drained_due && self.socket.is_open() {
             (self.handler)(reactor, state, &self.socket, Event::Drained);
         }
     }
@@ -289,7 +291,7 @@ impl<F> Driven<F> {
     where
         F: HandlerFn<S>,
     {
-        watch::closed(&self.socket, reactor);
+        timeouts::closed(&self.socket, reactor);
         self.socket.end_with(Reason::Lost(why));
         let Some(reason) = self.socket.0.end.take() else { return };
         (self.handler)(reactor, state, &self.socket, Event::Closed(*reason));

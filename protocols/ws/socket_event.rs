@@ -1,25 +1,25 @@
 //! The events of a WebSocket, and why it ends.
 //!
 //! # Read next
-//! `message.rs`: one message for many.
+//! `shared_message.rs`: one message for many.
 
 use std::fmt;
 use std::io;
 
 use super::close::code;
-use super::fault::Fault;
+use super::violation::Violation;
 use crate::net;
 
 /// An event that a WebSocket delivers to its handler.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// Of [`connect`](super::connect) only: it is there, and what is sent from now on is taken.
+    /// Of [`connect`](super::connect) only: it is there, and takes messages from now on.
     Open,
-    /// A text. The slice is a buffer of the loop: copy what is to be kept.
+    /// A text. The slice is a buffer of the loop: copy the parts that you keep.
     Text(&'a str),
     /// A message that is no text; as for `Text`.
     Binary(&'a [u8]),
-    /// An answer to a ping, or one that nobody asked for.
+    /// The answer to a ping, or a pong without one.
     Pong(&'a [u8]),
     /// There is room again, after a message was `Refused` since there was none, or `AboveHigh`.
     Drained,
@@ -31,15 +31,15 @@ pub enum Event<'a> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Reason {
-    /// In order: both ends have sent a Close. These are the peer's.
+    /// In order: both ends have sent a Close. Code and reason are the peer's.
     Closed {
         /// As in [`code`]; 1005 if it had none.
         code: u16,
         /// Why, for people.
         reason: String,
     },
-    /// The peer sent what it may not, and got a Close with the code.
-    Fault(Fault),
+    /// The peer violated the protocol or a limit, and got a Close with the code.
+    Violation(Violation),
     /// The peer was silent, and did not answer a ping in
     /// [`Limits::pong_timeout`](super::Limits::pong_timeout).
     PongTimeout,
@@ -48,18 +48,18 @@ pub enum Reason {
     CloseTimeout,
     /// [`Socket::abort`](super::Socket::abort).
     Aborted,
-    /// The handler panicked in the middle of what had arrived, and nobody knows how far it came.
-    /// The peer got a Close with 1011.
+    /// The handler panicked in the middle of the input, and it is unknown how far it came. The peer
+    /// got a Close with 1011.
     Panicked,
     /// The connection under it ended without a Close: a network that failed, a peer that crashed
     /// or did not bother, a limit of the connection's.
     Lost(net::Reason),
-    /// Of [`connect`](super::connect) only: it never came to be.
+    /// Of [`connect`](super::connect) only: the attempt failed.
     Connect(io::Error),
 }
 
 impl Reason {
-    /// The peer's code, or what stands for it (RFC 6455, 7.1.5): 1006 where the peer sent no Close.
+    /// The peer's code; 1006 if the peer sent no Close (RFC 6455, 7.1.5).
     pub fn code(&self) -> u16 {
         match self {
             Reason::Closed { code, .. } => *code,
@@ -73,7 +73,7 @@ impl fmt::Display for Reason {
         match self {
             Reason::Closed { code, reason } if reason.is_empty() => write!(f, "code {code}"),
             Reason::Closed { code, reason } => write!(f, "code {code} {reason:?}"),
-            Reason::Fault(fault) => write!(f, "the peer sent {fault}"),
+            Reason::Violation(violation) => write!(f, "the peer sent {violation}"),
             Reason::PongTimeout => f.write_str("the peer did not answer a ping"),
             Reason::CloseTimeout => f.write_str("the peer did not answer a Close in time"),
             Reason::Aborted => f.write_str("aborted"),

@@ -1,12 +1,12 @@
 //! The limits of a WebSocket: names, units, defaults.
 //!
 //! # Read next
-//! `event.rs`: the events that it delivers.
+//! `socket_event.rs`: the events that it delivers.
 
 use std::time::Duration;
 
-/// What a WebSocket's peer may send, and how long it may take. What waits to be sent is bounded by
-/// the [`net::Limits`](crate::net::Limits) of the connection under it.
+/// The limits on the messages of a WebSocket's peer, in bytes and in time. Bytes that wait to
+/// be sent are bounded by the [`net::Limits`](crate::net::Limits) of the connection under it.
 ///
 /// ```
 /// # use waterwheel::protocols::ws::Limits;

@@ -1,16 +1,17 @@
-//! Faults: what a peer may not send.
+//! Violations of the protocol or of a limit.
 //!
 //! # Read next
-//! `decoder.rs`: where they are found.
+//! `decoder.rs`: where violations are found.
 
 use std::fmt;
 
 use super::close::code;
 
-/// What a peer has sent that it may not. It gets a Close with the code, and the connection ends.
+/// Input from a peer that breaks the protocol or exceeds a limit. The peer gets a Close with the
+/// code, and the connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Fault {
+pub enum Violation {
     /// Against RFC 6455, in so many words. Code 1002.
     Protocol(&'static str),
     /// A text or a reason that is not UTF-8. Code 1007.
@@ -35,33 +36,35 @@ pub enum Fault {
     TooSlow,
 }
 
-impl Fault {
+impl Violation {
     /// The code in the Close that the peer gets.
     pub fn code(self) -> u16 {
         match self {
-            Fault::Protocol(_) => code::PROTOCOL,
-            Fault::Utf8 => code::INVALID,
-            Fault::MessageTooBig { .. } | Fault::FrameTooBig { .. } => code::TOO_BIG,
-            Fault::TooManyFragments { .. } | Fault::TooSlow => code::POLICY,
+            Violation::Protocol(_) => code::PROTOCOL,
+            Violation::Utf8 => code::INVALID,
+            Violation::MessageTooBig { .. } | Violation::FrameTooBig { .. } => code::TOO_BIG,
+            Violation::TooManyFragments { .. } | Violation::TooSlow => code::POLICY,
         }
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fault::Protocol(what) => f.write_str(what),
-            Fault::Utf8 => f.write_str("a text that is not UTF-8"),
-            Fault::MessageTooBig { bytes_max } => {
+            Violation::Protocol(text) => f.write_str(text),
+            Violation::Utf8 => f.write_str("a text that is not UTF-8"),
+            Violation::MessageTooBig { bytes_max } => {
                 write!(f, "a message of more than {bytes_max} bytes")
             }
-            Fault::FrameTooBig { bytes_max } => write!(f, "a frame of more than {bytes_max} bytes"),
-            Fault::TooManyFragments { fragments_max } => {
+            Violation::FrameTooBig { bytes_max } => {
+                write!(f, "a frame of more than {bytes_max} bytes")
+            }
+            Violation::TooManyFragments { fragments_max } => {
                 write!(f, "a message of more than {fragments_max} fragments")
             }
-            Fault::TooSlow => f.write_str("a message that took too long"),
+            Violation::TooSlow => f.write_str("a message that took too long"),
         }
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for Violation {}

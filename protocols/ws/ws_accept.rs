@@ -4,17 +4,17 @@
 //! that came behind the request.
 //!
 //! # Read next
-//! `connect.rs`: the other side.
+//! `ws_connect.rs`: the other side.
 
 use std::fmt;
 use std::rc::Rc;
 
-use super::drive::attach;
-use super::event::Event;
 use super::frame::Role;
-use super::handshake::{Asked, VERSION, asked};
-use super::limits::Limits;
+use super::opening_handshake::{HandshakeRequest, VERSION, check_request};
 use super::socket::Socket;
+use super::socket_driver::attach;
+use super::socket_event::Event;
+use super::socket_limits::Limits;
 use crate::net;
 use crate::protocols::http::{Refusal, Reply, Request, Response, StatusCode};
 use crate::reactor::Context;
@@ -24,8 +24,8 @@ thread_local! {
     static LIMITS: Rc<Limits> = Rc::default();
 }
 
-/// Makes a WebSocket of a request that asks for one. If a web page asks, it has to be a page of
-/// this host. Any other request is answered with a status that says what is wrong with it.
+/// Makes a WebSocket of a request for one. If a web page sends the request, it has to be a page of
+/// this host. Any other request gets a response whose status and text say what is wrong.
 /// [`Accept`] sets up the rest.
 ///
 /// ```
@@ -43,7 +43,7 @@ thread_local! {
 /// ```
 ///
 /// # Errors
-/// The reason why there is none. The client has got its answer, and the handler is never called.
+/// The reason why there is no WebSocket. The response is sent, and the handler is never called.
 #[track_caller]
 pub fn accept<S, F>(
     reactor: &mut Context<S>,
@@ -63,7 +63,7 @@ where
 enum Origins {
     Same,
     Any,
-    Ask(Rc<dyn Fn(&str) -> bool>),
+    Check(Rc<dyn Fn(&str) -> bool>),
 }
 
 /// Sets up [`accept`]; made once, it serves any number of requests.
@@ -109,14 +109,14 @@ impl Accept {
         Accept::default()
     }
 
-    /// What the client may send, and how long it may take.
+    /// Sets the limits on the client's messages, and on its time.
     pub fn limits(mut self, limits: Limits) -> Accept {
         self.limits = Rc::new(limits);
         self
     }
 
-    /// The limits of the connection under it, such as what may wait to be sent: those of the HTTP
-    /// server end with the request.
+    /// Sets the limits of the connection under it, such as that on unsent bytes: the limits of the
+    /// HTTP server end with the request.
     pub fn stream_limits(mut self, limits: net::Limits) -> Accept {
         self.stream_limits = limits;
         self
@@ -129,13 +129,13 @@ impl Accept {
         self
     }
 
-    /// Which pages may connect, by their origin, such as `https://example.org`. By default only
-    /// those of the host that is asked: a browser lets every page open a WebSocket to anywhere,
-    /// with the cookies of its user. A request without an origin, from a program, is always let in.
-    /// There the default ports, 80 and 443, count as no port, since a proxy that speaks TLS in
-    /// front of this server may name either.
+    /// Sets which pages may connect, by their origin, such as `https://example.org`. By default
+    /// only pages of the request's own host: a browser lets every page open a WebSocket to any
+    /// server, with the cookies of its user. A request without an origin, from a program, is always
+    /// let in. There the default ports, 80 and 443, count as no port, since a proxy that speaks TLS
+    /// in front of this server may name either.
     pub fn origins(mut self, may: impl Fn(&str) -> bool + 'static) -> Accept {
-        self.origins = Origins::Ask(Rc::new(may));
+        self.origins = Origins::Check(Rc::new(may));
         self
     }
 
@@ -162,16 +162,16 @@ impl Accept {
         F: FnMut(&mut Context<S>, &mut S, &Socket, Event<'_>) + 'static,
     {
         let (version, authority) = (request.version(), request.authority());
-        let asked = asked(request.method(), version, authority, request.headers());
-        let asked = match asked.and_then(|asked| self.check(asked)) {
-            Ok(asked) => asked,
+        let handshake = check_request(request.method(), version, authority, request.headers());
+        let handshake = match handshake.and_then(|handshake| self.check(handshake)) {
+            Ok(handshake) => handshake,
             Err(refusal) => {
                 reply.send(reactor, refused(refusal));
                 return Err(refusal);
             }
         };
-        let protocol = asked.choose(&self.protocols);
-        let Some(stream) = reply.upgrade(reactor, agreed(&asked, protocol)) else {
+        let protocol = handshake.choose(&self.protocols);
+        let Some(stream) = reply.upgrade(reactor, switching(&handshake, protocol)) else {
             return Err(Refusal::new(400, "the client has gone"));
         };
         let socket = Socket::new(Role::Server, self.limits.clone(), protocol);
@@ -180,13 +180,13 @@ impl Accept {
         Ok(socket)
     }
 
-    fn check<'a>(&self, asked: Asked<'a>) -> Result<Asked<'a>, Refusal> {
-        let may = match (&self.origins, asked.origin) {
+    fn check<'a>(&self, handshake: HandshakeRequest<'a>) -> Result<HandshakeRequest<'a>, Refusal> {
+        let may = match (&self.origins, handshake.origin) {
             (Origins::Any, _) | (_, None) => true,
-            (Origins::Same, _) => asked.is_same_origin(),
-            (Origins::Ask(may), Some(origin)) => may(origin),
+            (Origins::Same, _) => handshake.is_same_origin(),
+            (Origins::Check(may), Some(origin)) => may(origin),
         };
-        if may { Ok(asked) } else { Err(Refusal::new(403, "not from this page")) }
+        if may { Ok(handshake) } else { Err(Refusal::new(403, "not from this page")) }
     }
 }
 
@@ -199,11 +199,11 @@ impl fmt::Debug for Accept {
     }
 }
 
-fn agreed(asked: &Asked<'_>, protocol: Option<&str>) -> Response {
+fn switching(handshake: &HandshakeRequest<'_>, protocol: Option<&str>) -> Response {
     let response = Response::new(StatusCode::SWITCHING_PROTOCOLS)
         .header("Upgrade", "websocket")
         .header("Connection", "Upgrade")
-        .header("Sec-WebSocket-Accept", asked.accept());
+        .header("Sec-WebSocket-Accept", handshake.accept());
     match protocol {
         Some(protocol) => response.header("Sec-WebSocket-Protocol", protocol),
         None => response,

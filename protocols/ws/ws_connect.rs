@@ -1,10 +1,10 @@
 //! Connecting: a WebSocket from its URL.
 //!
-//! Knows the options, and the request. The stages follow one after another (name and
-//! TCP, TLS for `wss`, the handshake), and the handler gets one event for how they ended.
+//! Knows the options, and the request. The steps follow one after another (name and TCP, TLS for
+//! `wss`, the handshake), and the handler gets one event for the outcome.
 //!
 //! # Read next
-//! `attempt.rs`: the stages.
+//! `attempt.rs`: the steps.
 
 use std::cell::Cell;
 use std::fmt;
@@ -15,11 +15,11 @@ use std::time::Duration;
 use tungstenite::handshake::client::generate_key;
 
 use super::attempt::Attempt;
-use super::event::Event;
 use super::frame::Role;
-use super::handshake::VERSION;
-use super::limits::Limits;
+use super::opening_handshake::VERSION;
 use super::socket::Socket;
+use super::socket_event::Event;
+use super::socket_limits::Limits;
 use super::url::Url;
 use crate::net::{self, Stream, tcp};
 #[cfg(feature = "tls")]
@@ -30,8 +30,8 @@ use crate::reactor::{Context, Place};
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connects to a WebSocket, `ws://host:port/path`, or with feature `tls` also `wss://…`. The
-/// handler gets [`Open`](Event::Open) when it is there, or only [`Closed`](Event::Closed) with the
-/// reason. [`Connect`] sets up the rest.
+/// handler gets [`Open`](Event::Open) when it is connected, or only [`Closed`](Event::Closed) with
+/// the reason. [`Connect`] sets up the rest.
 ///
 /// ```no_run
 /// use waterwheel::{Reactor, protocols::ws};
@@ -120,7 +120,7 @@ impl Connect {
         self
     }
 
-    /// The page it comes from, for a server that asks: `https://example.org`.
+    /// The page it comes from, for a server that checks it: `https://example.org`.
     pub fn origin(self, origin: &str) -> Connect {
         self.header("origin", origin)
     }
@@ -132,19 +132,19 @@ impl Connect {
         self
     }
 
-    /// What the server may send, and how long it may take.
+    /// Sets the limits on the server's messages, and on its time.
     pub fn limits(mut self, limits: Limits) -> Connect {
         self.limits = limits;
         self
     }
 
-    /// The limits of the connection under it, such as what may wait to be sent.
+    /// Sets the limits of the connection under it, such as that on unsent bytes.
     pub fn stream_limits(mut self, limits: net::Limits) -> Connect {
         self.stream_limits = limits;
         self
     }
 
-    /// How long the lookup and the connection may take, and again the server's answer. 10 s. TLS
+    /// How long the lookup and the connection may take, and again the server's response. 10 s. TLS
     /// between them has a time of its own: `tls::Client::handshake_timeout`.
     pub fn timeout(mut self, timeout: Duration) -> Connect {
         self.timeout = timeout;
@@ -180,19 +180,19 @@ impl Connect {
         F: FnMut(&mut Context<S>, &mut S, &Socket, Event<'_>) + 'static,
     {
         let attempt = self.attempt(url, handler)?;
-        let reached = attempt.clone();
+        let connecting = attempt.clone();
         let race = self.tcp.open(reactor, &attempt.url.address(), {
             move |reactor, state, result| match result {
-                Ok(stream) => reached.reached(reactor, stream),
-                Err(error) => reached.fail(reactor, state, error),
+                Ok(stream) => connecting.on_connected(reactor, stream),
+                Err(error) => connecting.fail(reactor, state, error),
             }
         })?;
-        attempt.wait_for(reactor, race.raw());
+        attempt.wait_for(reactor, race);
         Ok(attempt.may_be_cancelled())
     }
 
     /// [`open`](Connect::open) over a stream that is there already: through a proxy, of a Unix
-    /// socket, in memory. The URL says what to ask for; with `wss` TLS comes first.
+    /// socket, in memory. The URL has the target of the request; with `wss` TLS comes first.
     ///
     /// # Errors
     /// As there.
@@ -209,7 +209,7 @@ impl Connect {
         F: FnMut(&mut Context<S>, &mut S, &Socket, Event<'_>) + 'static,
     {
         let attempt = self.attempt(url, handler)?;
-        attempt.reached(reactor, stream);
+        attempt.on_connected(reactor, stream);
         Ok(attempt.may_be_cancelled())
     }
 
@@ -221,8 +221,8 @@ impl Connect {
         let request = self.request(&url, &key)?;
         let socket = Socket::new(Role::Client, Rc::new(self.limits.clone()), None);
         let place = Place::caller();
-        let (handler, stage) = (Cell::new(Some(handler)), Cell::new(None));
-        Ok(Rc::new(Attempt { socket, handler, stage, url, key, request, set, place }))
+        let (handler, source) = (Cell::new(Some(handler)), Cell::new(None));
+        Ok(Rc::new(Attempt { socket, handler, source, url, key, request, set, place }))
     }
 
     #[cfg(feature = "tls")]
@@ -251,7 +251,7 @@ impl Connect {
              Sec-WebSocket-Key: {key}\r\n"
         );
         for name in &self.protocols {
-            // A token is what a field's name is, too.
+            // A subprotocol is a token, as a field's name is.
             http::HeaderName::try_from(name).map_err(|_| bad("subprotocol"))?;
         }
         let protocols = self.protocols.join(", ");
