@@ -51,7 +51,7 @@ fn fail(reactor: &mut Context<Fetch>, fetch: &mut Fetch, out: SourceId<Conn>, er
     }
 }
 
-/// An answer's head, as `-i` prints it.
+/// A response's head, as `-i` prints it.
 pub fn head_text(head: &ClientResponseHead<'_>) -> String {
     let mut text = format!("{:?} {}\r\n", head.version, head.status);
     for (name, value) in head.headers.iter() {

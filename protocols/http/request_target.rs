@@ -5,12 +5,12 @@
 //! | form | for | example |
 //! |---|---|---|
 //! | origin | nearly all | `/users/7?all` |
-//! | absolute | proxies, and those who talk to us as if we were one | `http://host:80/users/7` |
+//! | absolute | proxies, and clients that take this server for one | `http://host:80/users/7` |
 //! | authority | CONNECT | `host:443` |
 //! | asterisk | OPTIONS of the server itself | `*` |
 //!
 //! # Read next
-//! `router.rs`: what a path leads to.
+//! `route_matcher.rs`: the route of a path.
 
 use http::Method;
 
@@ -18,15 +18,15 @@ use super::refusal::Refusal;
 
 /// The parts of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Target<'a> {
+pub struct RequestTarget<'a> {
     pub authority: Option<&'a str>,
     /// Begins with `/`, unless the form is asterisk, or authority, which has none.
     pub path: &'a str,
     pub query: Option<&'a str>,
 }
 
-impl<'a> Target<'a> {
-    pub fn of(method: &Method, target: &'a str) -> Result<Target<'a>, Refusal> {
+impl<'a> RequestTarget<'a> {
+    pub fn of(method: &Method, target: &'a str) -> Result<RequestTarget<'a>, Refusal> {
         const BAD: Refusal = Refusal::bad("a bad request target");
         if !target.is_ascii() {
             return Err(BAD); // They are to be percent-encoded (RFC 3986, 2).
@@ -34,12 +34,12 @@ impl<'a> Target<'a> {
         if *method == Method::CONNECT {
             let has_port = target.rsplit_once(':').is_some_and(|(_, port)| !port.is_empty());
             let fits = has_port && is_authority(target.as_bytes());
-            return if fits { Ok(Target::new(Some(target), "", None)) } else { Err(BAD) };
+            return if fits { Ok(RequestTarget::new(Some(target), "", None)) } else { Err(BAD) };
         }
         let (authority, rest) = if target.starts_with('/') {
             (None, target)
         } else if target == "*" && *method == Method::OPTIONS {
-            return Ok(Target::new(None, "*", None));
+            return Ok(RequestTarget::new(None, "*", None));
         } else {
             let Some((authority, rest)) = split_absolute(target) else { return Err(BAD) };
             (Some(authority), rest)
@@ -56,19 +56,19 @@ impl<'a> Target<'a> {
         }
         Ok(match path {
             "" if *method == Method::OPTIONS && query.is_none() => {
-                Target::new(authority, "*", None)
+                RequestTarget::new(authority, "*", None)
             }
-            "" => Target::new(authority, "/", query),
-            path => Target::new(authority, path, query),
+            "" => RequestTarget::new(authority, "/", query),
+            path => RequestTarget::new(authority, path, query),
         })
     }
 
-    fn new(authority: Option<&'a str>, path: &'a str, query: Option<&'a str>) -> Target<'a> {
-        Target { authority, path, query }
+    fn new(authority: Option<&'a str>, path: &'a str, query: Option<&'a str>) -> RequestTarget<'a> {
+        RequestTarget { authority, path, query }
     }
 }
 
-/// What is behind `http://` or `https://`: the authority and the rest.
+/// The text behind `http://` or `https://`: the authority and the rest.
 fn split_absolute(target: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = target.split_once("://")?;
     if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
@@ -79,8 +79,8 @@ fn split_absolute(target: &str) -> Option<(&str, &str)> {
     (!authority.is_empty() && is_authority(authority.as_bytes())).then_some((authority, rest))
 }
 
-/// Bytes of a registered name (RFC 3986, 3.2.2), except the comma: that may be two hosts which
-/// somebody has put into one field.
+/// Bytes of a registered name (RFC 3986, 3.2.2), except the comma: with it a field may have two
+/// hosts.
 static NAME: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0;
@@ -140,7 +140,9 @@ mod tests {
     use super::*;
 
     fn of(method: Method, target: &str) -> Option<(Option<&str>, &str, Option<&str>)> {
-        Target::of(&method, target).ok().map(|target| (target.authority, target.path, target.query))
+        RequestTarget::of(&method, target)
+            .ok()
+            .map(|target| (target.authority, target.path, target.query))
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! Which route a request takes: a method and a pattern of a path.
 //!
-//! Knows paths; never mentions what is behind a route, for which it has an index.
+//! Knows paths; never mentions handlers: a route is an index here.
 //!
 //! ```text
 //!   GET  /                       {id} stands for a segment, not empty
 //!   GET  /users/{id}             {rest...} for all that is left, which may be nothing
-//!   POST /users/{id}/files       /users/me would go before {id}, whatever came first
+//!   POST /users/{id}/files       /users/me would go before {id}, also if added later
 //!   GET  /files/{rest...}
 //! ```
 //!
@@ -13,7 +13,7 @@
 //! 1. A path is cut at its slashes, then decoded, once: `%2F` is a character of its segment.
 //! 2. A trailing slash is a segment that is empty: `/users` and `/users/` are two paths.
 //! 3. Of two patterns that fit the one wins that is more definite at the first difference: text
-//!    goes before `{id}` and `{id}` before `{rest...}`, in whatever order they were added.
+//!    goes before `{id}` and `{id}` before `{rest...}`, whichever was added first.
 //! 4. HEAD takes the route of GET unless it has one of its own.
 //! 5. A path is bad if it could lead elsewhere when a parameter becomes the name of a file: by a
 //!    segment `.` or `..`, an empty one before the last, or a NUL; encoded slashes and backslashes
@@ -56,14 +56,14 @@ enum Segment {
     Rest(String),
 }
 
-/// What there is for a request.
+/// The result of a search for a request's route.
 #[derive(Debug)]
 pub enum Found<'a> {
     /// The route that was added as this one, counted from zero.
     Route(usize, Params<'a>),
     /// 404.
     Nothing,
-    /// 405, and the value of its `Allow`; to OPTIONS this is the answer.
+    /// 405, and the value of its `Allow`; this is the response to OPTIONS.
     WrongMethod(String),
     /// 400: by rule 5.
     Bad,
@@ -115,7 +115,7 @@ pub struct Params<'a> {
 }
 
 impl<'a> Params<'a> {
-    /// What stands for `{name}` or `{name...}`, decoded.
+    /// The text for `{name}` or `{name...}`, decoded.
     pub fn get(self, name: &str) -> Option<Cow<'a, str>> {
         let mut rest = self.path;
         for segment in &self.route?.segments {

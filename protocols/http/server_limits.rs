@@ -1,7 +1,7 @@
 //! The limits of a server's connections and requests: names, units, defaults, statuses.
 //!
 //! # Read next
-//! `server/mod.rs`: who keeps them.
+//! `server/mod.rs`: the server, which keeps them.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::net;
 use crate::net::BufferBudget;
 use crate::reactor::SCRATCH_BYTES;
 
-/// What a client may send, and how long it may take.
+/// The limits on a client's requests, in bytes and in time.
 ///
 /// A request that exceeds one is answered with the status that is named, logged once with the
 /// peer, and its connection closed.
@@ -33,13 +33,13 @@ pub struct Limits {
     /// Bytes of further requests that may wait for their turn while one is answered. From there on
     /// the connection is not read, so the client waits. 64 KiB, and one read more.
     pub pipelined_bytes_max: usize,
-    /// Bytes of a body that nobody wants, read and dropped so that the connection can be used
-    /// again. With more to come it is closed after the answer. 256 KiB.
+    /// Bytes of a body that are read and dropped after the response, so that the connection can be
+    /// used again. With more to come it is closed after the response. 256 KiB.
     pub discard_bytes_max: u64,
-    /// Requests on one connection; it is closed after the last one's answer. No limit.
+    /// Requests on one connection; it is closed after the last response. No limit.
     pub requests_max: usize,
-    /// Connections of a listener at a time. 16,384; one more is answered with 503 when it has
-    /// asked. 64 of those are answered at a time. Further ones are closed as they come, counted
+    /// Connections of a listener at a time. 16,384; one more gets 503 when it has sent
+    /// its request. 64 of those are served at a time. Further ones are closed as they come, counted
     /// ([`Listener::refused`](crate::net::tcp::Listener::refused)), and logged once a second.
     pub connections_max: usize,
     /// How long a head may take from its first byte to its last. 10 s; 408.
@@ -50,18 +50,19 @@ pub struct Limits {
     pub body_grace: Duration,
     /// Bytes of a body that must arrive per second in the long run, 1 at least. 240; 408.
     pub body_bytes_per_second: u64,
-    /// How long a connection may be without a request. 75 s; closed without an answer, which the
-    /// client could take for that to a request on its way.
+    /// How long a connection may be without a request. 75 s; closed without a response, which the
+    /// client could take for the one to a request on its way.
     pub idle_timeout: Duration,
-    /// How long bytes of an answer may wait without the client taking any. 30 s; reset.
+    /// How long bytes of a response may wait without the client taking any. 30 s; reset.
     pub write_timeout: Option<Duration>,
-    /// How long a handler may take until it begins its answer. None; 503.
+    /// How long a handler may take until it begins its response. None; 503.
     pub reply_timeout: Option<Duration>,
-    /// How long the end of a connection may take: for a client to take the last answer and to
-    /// close, while what it still sends is read and dropped. 5 s.
+    /// How long the end of a connection may take: for a client to take the last response and
+    /// to close, while its further input is read and dropped. 5 s.
     pub close_grace: Duration,
-    /// What all connections may buffer together: unsent answers, bodies that are collected, requests
-    /// that wait. `None`: a listener's own budget of 256 MiB. A body for which nothing is left: 503.
+    /// Bytes that all connections may buffer together: unsent responses, bodies that are collected,
+    /// requests that wait. `None`: a listener's own budget of 256 MiB. A body for which nothing is
+    /// left: 503.
     pub buffers: Option<BufferBudget>,
 }
 
@@ -97,7 +98,7 @@ impl Limits {
         }
     }
 
-    /// What they mean for the connections themselves.
+    /// The limits of the connections themselves.
     pub(super) fn connection(&self) -> net::Limits {
         net::Limits {
             // An unfinished head, or pipelined requests until reading pauses.
@@ -107,7 +108,7 @@ impl Limits {
                 .saturating_add(SCRATCH_BYTES),
             write_timeout: self.write_timeout,
             close_grace: self.close_grace,
-            // A client that has finished sending waits for its answer.
+            // A client that has finished sending waits for its response.
             half_open: true,
             buffers: self.buffers.clone(),
             ..net::Limits::default()

@@ -1,5 +1,5 @@
 //! Answers: whatever the bytes and wherever they are cut, the client reads the same; what it takes
-//! for whole is whole, and no answer leads to two.
+//! for whole is whole, and no response leads to two.
 //!
 //! The first bytes choose the method, the limits, the cuts, and whether the rest is the stream
 //! itself or choices of what to build one from.
@@ -46,7 +46,7 @@ struct Read {
     head: Option<String>,
     body: Vec<u8>,
     refused: bool,
-    /// The answer was whole, and this is where it ended.
+    /// The response was whole, and this is where it ended.
     end: Option<usize>,
     /// It is whole as the connection ends.
     ends_with_connection: bool,
@@ -209,7 +209,7 @@ fn through_a_client(pieces: Vec<&[u8]>, method: Method, limits: HeadLimits) -> T
     told
 }
 
-/// An answer from choices, right for the most part.
+/// A response from choices, right for the most part.
 fn build(rng: &mut Rng) -> Vec<u8> {
     let mut out = Vec::new();
     for _ in 0..rng.below(3) {

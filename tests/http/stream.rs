@@ -23,7 +23,7 @@ fn chunked(pieces: &[&str]) -> String {
 }
 
 #[test]
-fn an_answer_is_told_as_it_comes() {
+fn a_response_is_told_as_it_comes() {
     let mut lab = Lab::new();
     lab.stream(ClientRequest::get(URL));
     lab.say(0, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\n");
@@ -41,7 +41,7 @@ fn an_answer_is_told_as_it_comes() {
 }
 
 #[test]
-fn every_kind_of_answer_is_the_same_wherever_it_is_cut() {
+fn every_kind_of_response_is_the_same_wherever_it_is_cut() {
     let until_close = "HTTP/1.1 200 OK\r\n\r\nhello";
     for (text, ends) in [
         (ok("hello"), false),
@@ -65,7 +65,7 @@ fn every_kind_of_answer_is_the_same_wherever_it_is_cut() {
 }
 
 #[test]
-fn an_answer_that_is_cut_off_is_not_taken_for_a_whole_one() {
+fn a_response_that_is_cut_off_is_not_taken_for_a_whole_one() {
     for (text, stage) in [
         ("", CallStage::Head),
         ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n", CallStage::Head),
@@ -77,18 +77,18 @@ fn an_answer_that_is_cut_off_is_not_taken_for_a_whole_one() {
         lab.get(URL);
         lab.say(0, text);
         lab.finish(0);
-        let error = lab.answer().unwrap_err();
+        let error = lab.response().unwrap_err();
         assert!(matches!(error, Error::Lost { stage: at, .. } if at == stage), "{text:?}: {error}");
     }
     let mut lab = Lab::new();
     lab.get(URL);
     lab.say(0, "HTTP/1.1 200 OK\r\n\r\nall but");
     lab.reset(0);
-    assert!(matches!(lab.answer().unwrap_err(), Error::Lost { .. }), "a reset is no end");
+    assert!(matches!(lab.response().unwrap_err(), Error::Lost { .. }), "a reset is no end");
 }
 
 #[test]
-fn what_is_no_answer_or_a_smuggled_one_is_refused() {
+fn what_is_no_response_or_a_smuggled_one_is_refused() {
     for text in [
         "SSH-2.0-OpenSSH_9.6\r\n",
         "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -104,7 +104,7 @@ fn what_is_no_answer_or_a_smuggled_one_is_refused() {
         let mut lab = Lab::new();
         lab.get(URL);
         lab.say(0, text);
-        let error = lab.answer().unwrap_err();
+        let error = lab.response().unwrap_err();
         assert!(matches!(error, Error::Refused { .. }), "{text:?}: {error}");
         assert!(lab.is_left(0), "{text:?}");
     }
@@ -115,14 +115,14 @@ fn what_is_no_answer_or_a_smuggled_one_is_refused() {
 }
 
 #[test]
-fn so_many_interim_answers_are_heard_and_no_more() {
+fn so_many_interim_responses_are_heard_and_no_more() {
     for (count, heard) in [(32, true), (33, false)] {
         let mut lab = Lab::new();
         lab.get(URL);
         lab.say(0, "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(count) + &ok("at last"));
         match heard {
             true => assert_eq!(lab.body(), "at last"),
-            false => assert!(lab.error().contains("too many interim answers")),
+            false => assert!(lab.error().contains("too many interim responses")),
         }
     }
 }
@@ -145,19 +145,19 @@ fn a_head_that_is_too_long_is_refused() {
         let mut lab = Lab::limited(limits.clone());
         lab.get(URL);
         lab.say(0, format!("HTTP/1.1 200 OK\r\n{flood}\r\n\r\n"));
-        assert!(matches!(lab.answer().unwrap_err(), Error::Refused { .. }));
+        assert!(matches!(lab.response().unwrap_err(), Error::Refused { .. }));
     }
 }
 
 #[test]
-fn answers_without_a_body_have_none_whatever_they_say() {
-    for (ask, status) in [
+fn responses_without_a_body_have_none_whatever_they_say() {
+    for (request, status) in [
         (ClientRequest::head(URL), "200 OK"),
         (ClientRequest::get(URL), "204 No Content"),
         (ClientRequest::get(URL), "304 Not"),
     ] {
         let mut lab = Lab::new();
-        lab.send(ask);
+        lab.send(request);
         lab.say(0, format!("HTTP/1.1 {status}\r\nContent-Length: 100\r\n\r\n"));
         assert_eq!(lab.body(), "");
         assert_eq!(lab.client.idle(), 1);
@@ -267,8 +267,8 @@ fn a_body_is_sent_piece_by_piece_with_a_length_or_in_chunks() {
     ] {
         for early in 0..3 {
             let mut lab = Lab::new();
-            let ask = ClientRequest::post(URL).body_stream(length);
-            let call = lab.client.stream(&mut lab.reactor, ask, note);
+            let request = ClientRequest::post(URL).body_stream(length);
+            let call = lab.client.stream(&mut lab.reactor, request, note);
             for (at, piece) in [&b"abc"[..], b"def", b""].into_iter().enumerate() {
                 if at == early {
                     lab.settle();
@@ -298,7 +298,7 @@ fn a_body_that_is_not_as_long_as_told_fails_the_call() {
     lab.settle();
     assert_eq!(
         lab.events(),
-        ["failed http://a.test/: cannot be asked for: its body is shorter than was told"]
+        ["failed http://a.test/: the request cannot be sent: its body is shorter than its length"]
     );
     assert!(lab.is_left(0));
 }
@@ -351,7 +351,7 @@ fn a_large_body_goes_as_the_server_takes_it() {
 }
 
 #[test]
-fn an_answer_before_the_upload_has_ended_is_delivered_and_ends_the_call() {
+fn a_response_before_the_upload_has_ended_is_delivered_and_ends_the_call() {
     let mut lab = Lab::new();
     lab.seen.borrow_mut().clear();
     let call = lab.stream(ClientRequest::post(URL).body_stream(Some(1_000_000)));
@@ -384,7 +384,7 @@ fn a_body_waits_for_100_or_a_second_or_is_never_sent() {
             lab.say(0, ok("thanks"));
             assert_eq!(lab.body(), "thanks");
         } else {
-            assert_eq!(lab.answer().unwrap().status, 413);
+            assert_eq!(lab.response().unwrap().status, 413);
         }
         assert_eq!(lab.client.idle(), usize::from(sends), "a body that was promised is owed");
     }
@@ -405,13 +405,13 @@ fn a_server_that_knows_no_expectation_is_asked_without() {
     let again = lab.got(1);
     assert!(again.ends_with("\r\nContent-Length: 8\r\n\r\nthe body"), "{again}");
     assert!(!again.contains("Expect"), "{again}");
-    // That is asked once. What a server says to a request without the field is an answer.
+    // That is asked once. What a server says to a request without the field is a response.
     lab.say(1, UNEXPECTED);
-    let answer = lab.answer().unwrap();
-    assert_eq!((answer.status.as_u16(), answer.text()), (417, Ok("no!")));
+    let response = lab.response().unwrap();
+    assert_eq!((response.status.as_u16(), response.text()), (417, Ok("no!")));
     lab.send(ClientRequest::post(URL).body("the body"));
     lab.say(1, UNEXPECTED);
-    assert_eq!((lab.answer().unwrap().status.as_u16(), lab.connections()), (417, 2));
+    assert_eq!((lab.response().unwrap().status.as_u16(), lab.connections()), (417, 2));
 }
 
 #[test]
@@ -467,7 +467,7 @@ fn each_phase_has_its_timeout() {
         ..ClientLimits::default()
     };
     let error = |lab: &mut Lab, stage| {
-        let error = lab.answer().unwrap_err();
+        let error = lab.response().unwrap_err();
         assert!(matches!(error, Error::Timeout { stage: was, .. } if was == stage), "{error}");
         assert!(error.is_timeout() && !lab.reactor.is_alive());
     };
@@ -486,7 +486,7 @@ fn each_phase_has_its_timeout() {
     });
     lab.get(URL);
     lab.advance(999 * MS);
-    assert!(lab.told.answers.is_empty());
+    assert!(lab.told.responses.is_empty());
     lab.advance(MS);
     error(&mut lab, CallStage::Connect);
 
@@ -494,7 +494,7 @@ fn each_phase_has_its_timeout() {
     lab.get(URL);
     lab.advance(1999 * MS);
     lab.say(0, "HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\nA: byte at a");
-    assert!(lab.told.answers.is_empty());
+    assert!(lab.told.responses.is_empty());
     lab.advance(MS);
     error(&mut lab, CallStage::Head);
 
@@ -511,7 +511,7 @@ fn each_phase_has_its_timeout() {
 }
 
 #[test]
-fn an_answer_that_began_early_waits_for_the_upload() {
+fn a_response_that_began_early_waits_for_the_upload() {
     let body_timeout = Some(3 * SECOND);
     let mut lab = Lab::limited(ClientLimits { body_timeout, ..ClientLimits::default() });
     let call = lab.stream(ClientRequest::post(URL).body_stream(None));
@@ -537,16 +537,16 @@ fn an_answer_that_began_early_waits_for_the_upload() {
 
 #[test]
 fn all_of_a_call_has_its_time_whatever_it_is_doing() {
-    for ask in [ClientRequest::get(URL).timeout(SECOND), ClientRequest::get(URL)] {
+    for request in [ClientRequest::get(URL).timeout(SECOND), ClientRequest::get(URL)] {
         let total_timeout = Some(SECOND);
         let mut lab = Lab::limited(ClientLimits { total_timeout, ..ClientLimits::default() });
-        lab.send(ask);
+        lab.send(request);
         lab.say(0, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n");
         for _ in 0..9 {
             lab.advance(100 * MS);
             lab.say(0, "x");
         }
-        assert!(lab.told.answers.is_empty());
+        assert!(lab.told.responses.is_empty());
         lab.advance(100 * MS);
         assert_eq!(lab.error(), "http://a.test/: the call took too long");
     }
@@ -558,7 +558,7 @@ fn a_server_that_takes_nothing_of_an_upload_is_given_up() {
     let mut lab = Lab::limited(limits);
     let call =
         lab.client.send(&mut lab.reactor, ClientRequest::post(URL).body(vec![0; 1_000_000]), {
-            |_, told: &mut Told, result| told.answers.push(result)
+            |_, told: &mut Told, result| told.responses.push(result)
         });
     lab.reactor.turn(&mut lab.told, Some(Duration::ZERO)).unwrap();
     let conn = lab.seen.borrow()[0].conn.unwrap();
@@ -567,13 +567,13 @@ fn a_server_that_takes_nothing_of_an_upload_is_given_up() {
     lab.advance(999 * MS);
     assert!(lab.reactor.contains(call));
     lab.advance(3 * MS);
-    let error = lab.answer().unwrap_err();
+    let error = lab.response().unwrap_err();
     assert!(error.is_timeout() && error.to_string().contains("while sending"), "{error}");
 }
 
 #[test]
 fn injected_line_ends_and_the_clients_own_fields_are_refused_before_anything_is_sent() {
-    for ask in [
+    for request in [
         ClientRequest::get(URL).header("A", "b\r\nHost: evil"),
         ClientRequest::get(URL).header("A\r\nB", "c"),
         ClientRequest::get(URL).header("A B", "c"),
@@ -599,10 +599,10 @@ fn injected_line_ends_and_the_clients_own_fields_are_refused_before_anything_is_
         ClientRequest::new(waterwheel::protocols::http::Method::CONNECT, URL),
     ] {
         let mut lab = Lab::new();
-        lab.send(ask.clone());
-        let error = lab.answer().unwrap_err();
-        assert!(matches!(error, Error::Request { .. }), "{ask:?}: {error}");
-        assert_eq!((lab.connections(), lab.reactor.is_alive()), (0, false), "{ask:?}");
+        lab.send(request.clone());
+        let error = lab.response().unwrap_err();
+        assert!(matches!(error, Error::Request { .. }), "{request:?}: {error}");
+        assert_eq!((lab.connections(), lab.reactor.is_alive()), (0, false), "{request:?}");
     }
 }
 

@@ -118,8 +118,8 @@ mod http {
             assert_eq!(lab.seen.borrow()[0].to, "[fe80::1%eth0]:8080");
             assert_eq!(lab.got(0), "GET /a HTTP/1.1\r\nHost: [fe80::1]:8080\r\n\r\n");
             lab.say(0, ok("here"));
-            let answer = lab.answer().unwrap();
-            assert_eq!(answer.text(), Ok("here"));
+            let response = lab.response().unwrap();
+            assert_eq!(response.text(), Ok("here"));
         }
     }
 
@@ -131,7 +131,7 @@ mod http {
                 lab.get(&format!("http://[fe80::1{zone}]/"));
                 assert_eq!(lab.connections(), at + 1);
                 lab.say(at, ok("here"));
-                lab.answer().unwrap();
+                lab.response().unwrap();
             }
         }
     }
@@ -162,7 +162,7 @@ mod http {
         assert_eq!(lab.seen.borrow()[0].to, "[fe80::9%eth1]:3128");
         assert_eq!(lab.got(0), "GET http://[fe80::1]/a HTTP/1.1\r\nHost: [fe80::1]\r\n\r\n");
         lab.say(0, ok("here"));
-        lab.answer().unwrap();
+        lab.response().unwrap();
         #[cfg(feature = "tls")]
         {
             lab.get("https://[fe80::1%25eth0]/a");
@@ -215,8 +215,8 @@ mod tls {
         let mut told = Vec::new();
         let client = http::Client::new().tls(certs::client());
         let url = format!("https://[::1%25lo]:{port}/");
-        client.get(&mut reactor, &url, |_, told: &mut Vec<String>, answer| {
-            told.push(answer.unwrap().text().unwrap().to_owned());
+        client.get(&mut reactor, &url, |_, told: &mut Vec<String>, response| {
+            told.push(response.unwrap().text().unwrap().to_owned());
         });
         turn_until(&mut reactor, &mut told, |_, told| told.len() == 2);
         assert_eq!(told, [format!("[::1]:{port}"), "sealed".to_owned()]);

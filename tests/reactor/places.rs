@@ -189,8 +189,8 @@ fn records_of_a_call_name_the_program_or_the_crate() {
         Ok(Some(network.connect(reactor, addr, Duration::from_secs(1), done)?.raw()))
     });
     for path in ["at-once", "never"] {
-        let ask = ClientRequest::get(format!("http://10.0.0.1/{path}")).timeout(100 * MS);
-        client.send(&mut reactor, ask, |_, _, _| {});
+        let request = ClientRequest::get(format!("http://10.0.0.1/{path}")).timeout(100 * MS);
+        client.send(&mut reactor, request, |_, _, _| {});
     }
     reactor.after(200 * MS, |reactor, _| reactor.stop());
     reactor.run(&mut Vec::new()).unwrap();

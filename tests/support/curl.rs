@@ -30,12 +30,12 @@ pub fn curl(addr: SocketAddr, path: &str, args: &[&str]) -> Command {
     command
 }
 
-/// Asks, and waits for the whole answer.
+/// Asks, and waits for the whole response.
 pub fn ask(addr: SocketAddr, path: &str, args: &[&str]) -> CurlResponse {
-    answer(curl(addr, path, args).arg("--include"))
+    response(curl(addr, path, args).arg("--include"))
 }
 
-fn answer(command: &mut Command) -> CurlResponse {
+fn response(command: &mut Command) -> CurlResponse {
     let output = command.stdin(Stdio::null()).output().expect("curl starts");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {said}");
@@ -47,7 +47,7 @@ pub fn ask_with(addr: SocketAddr, path: &str, args: &[&str], input: &[u8]) -> Cu
     parse(Process::start(curl(addr, path, args).arg("--include")).pass(input))
 }
 
-/// An answer of `--include`; those of 100 before it do not count.
+/// A response of `--include`; those of 100 before it do not count.
 fn parse(bytes: Vec<u8>) -> CurlResponse {
     let mut rest = String::from_utf8(bytes).expect("text");
     loop {

@@ -26,7 +26,7 @@ pub struct Seen {
 /// What was told, of all calls.
 #[derive(Debug, Default)]
 pub struct Told {
-    pub answers: Vec<Result<ClientResponse, Error>>,
+    pub responses: Vec<Result<ClientResponse, Error>>,
     /// Of streamed calls.
     pub events: Vec<String>,
 }
@@ -108,17 +108,17 @@ impl Lab {
         self.send(ClientRequest::get(url))
     }
 
-    pub fn send(&mut self, ask: ClientRequest) -> SourceId<Call> {
-        let call = self.client.send(&mut self.reactor, ask, |_, told: &mut Told, result| {
-            told.answers.push(result);
+    pub fn send(&mut self, request: ClientRequest) -> SourceId<Call> {
+        let call = self.client.send(&mut self.reactor, request, |_, told: &mut Told, result| {
+            told.responses.push(result);
         });
         self.settle();
         call
     }
 
     /// Sends a request and notes what is told of it as a word and what there is of text.
-    pub fn stream(&mut self, ask: ClientRequest) -> SourceId<Call> {
-        let call = self.client.stream(&mut self.reactor, ask, note);
+    pub fn stream(&mut self, request: ClientRequest) -> SourceId<Call> {
+        let call = self.client.stream(&mut self.reactor, request, note);
         self.settle();
         call
     }
@@ -168,20 +168,20 @@ impl Lab {
         seen.eof || seen.closed.is_some()
     }
 
-    /// The only answer there is, and out.
-    pub fn answer(&mut self) -> Result<ClientResponse, Error> {
-        assert_eq!(self.told.answers.len(), 1, "{:?}", self.told.answers);
-        self.told.answers.remove(0)
+    /// The only response there is, and out.
+    pub fn response(&mut self) -> Result<ClientResponse, Error> {
+        assert_eq!(self.told.responses.len(), 1, "{:?}", self.told.responses);
+        self.told.responses.remove(0)
     }
 
     pub fn body(&mut self) -> String {
-        let answer = self.answer().expect("an answer");
-        String::from_utf8(answer.body).expect("text")
+        let response = self.response().expect("a response");
+        String::from_utf8(response.body).expect("text")
     }
 
     /// What went wrong, in words.
     pub fn error(&mut self) -> String {
-        self.answer().expect_err("no answer").to_string()
+        self.response().expect_err("no response").to_string()
     }
 
     pub fn events(&mut self) -> Vec<String> {
@@ -206,7 +206,7 @@ pub fn note(_: &mut Context<Told>, told: &mut Told, _: SourceId<Call>, event: Ca
     }
 }
 
-/// A whole answer with a length.
+/// A whole response with a length.
 pub fn ok(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }

@@ -1,6 +1,6 @@
 //! A call in the loop: its id, its limits on time, and its public methods.
 //!
-//! Knows ids, the upload and the limits on time; what it says to a server is in `transfer.rs`.
+//! Knows ids, the upload and the limits on time; the transfer itself is in `transfer.rs`.
 //!
 //! # Read next
 //! `upload.rs`: the body of its request.
@@ -22,11 +22,11 @@ use crate::timers::{Stamp, Tick};
 #[derive(Clone, Copy, Debug)]
 pub struct CallMessage(u8);
 
-/// Something has changed: it looks at its state. Sent by itself or by others.
+/// Something has changed, and the call has to look at its state.
 pub(super) const LOOK: CallMessage = CallMessage(0);
 /// There may be a connection for it.
 pub(super) const ADMITTED: CallMessage = CallMessage(1);
-/// One of its callbacks has panicked, or its connection has gone because a callback did.
+/// One of its callbacks has panicked, or the callback of its connection.
 pub(super) const BROKEN: CallMessage = CallMessage(2);
 
 impl From<CallMessage> for u8 {
@@ -47,18 +47,18 @@ pub struct Call {
 }
 
 impl Call {
-    /// The URL that is being asked for, without the password in it.
+    /// The URL of the present request, without the password in it.
     pub fn url(&self) -> String {
         self.control.url.borrow().to_string()
     }
 
-    /// What it is doing.
+    /// How far it has come.
     pub fn stage(&self) -> CallStage {
         self.control.state.get().stage()
     }
 }
 
-/// If it is removed, its connection is removed, too.
+/// If a call is removed, its connection is removed, too.
 impl Drop for Call {
     fn drop(&mut self) {
         self.control.over.set(true);
@@ -80,7 +80,7 @@ pub(super) enum CallState {
     Continue,
     /// The body is on its way.
     Send,
-    /// All was sent; it waits for the head of the answer.
+    /// All was sent; it waits for the head of the response.
     Head,
     /// The head was delivered.
     Body,
@@ -98,12 +98,12 @@ impl CallState {
     }
 }
 
-/// What the call's id and its transfer share.
+/// The state that the call's source and its transfer share.
 #[derive(Debug)]
 pub(super) struct Control {
     pub(super) url: RefCell<Arc<str>>,
     pub(super) conn: Cell<Option<SourceId<Conn>>>,
-    /// Dropped with the call: the connection, or the attempt to make one.
+    /// Owns the connection, or the attempt to make one, until the call is dropped.
     pub(super) step: Rc<StepGuard>,
     pub(super) reaper: Rc<Reaper>,
     /// The call has left the loop.
@@ -142,12 +142,12 @@ impl Control {
         }
     }
 
-    /// Returns true if it has left the loop: nobody waits for its result.
+    /// Returns true if it has left the loop: its result is not needed any more.
     pub(super) fn is_over(&self) -> bool {
         self.over.get()
     }
 
-    /// Goes on to a state, whose time begins.
+    /// Enters a state; the time of that state begins.
     pub(super) fn enter<S: 'static>(
         &self,
         reactor: &mut Context<S>,
@@ -159,7 +159,7 @@ impl Control {
         self.arm(reactor, call);
     }
 
-    /// Arms the deadline for the limit that is up first.
+    /// Arms the deadline for the first of the limits on time.
     pub(super) fn arm<S: 'static>(&self, reactor: &mut Context<S>, call: SourceId<Call>) {
         let state = self.state_until().unwrap_or(Tick::NEVER);
         let first = state.min(self.until);
@@ -170,11 +170,11 @@ impl Control {
     fn state_until(&self) -> Option<Tick> {
         let limits = &self.limits;
         let after = match self.state.get() {
-            CallState::Send => return None, // Of a stalled send the connection knows.
+            CallState::Send => return None, // The connection has a timeout of its own for this.
             CallState::Queue => limits.queue_timeout,
             CallState::Connect => limits.connect_timeout,
             CallState::Continue => Some(limits.continue_timeout),
-            // Nothing is read, so nothing can come.
+            // While reading is paused, nothing can come.
             CallState::Head | CallState::Body if self.paused.get() => return None,
             CallState::Head => limits.head_timeout,
             CallState::Body => limits.body_timeout,
@@ -194,10 +194,11 @@ impl Control {
 
 /// The methods of a call. A stale id does no harm.
 impl SourceId<Call> {
-    /// Sends a piece of the body of an [`ClientRequest::body_stream`](super::ClientRequest::body_stream), as
-    /// [`Conn::write`] does: all of it or, `Refused`, nothing. It may be called at once: bytes
-    /// that are written before there is a connection wait for it. `AboveHigh`, and `Refused` if
-    /// there was no room, are followed by [`CallEvent::Drained`](super::CallEvent::Drained).
+    /// Sends a piece of the body of a
+    /// [`ClientRequest::body_stream`](super::ClientRequest::body_stream), as [`Conn::write`] does:
+    /// all of it or, `Refused`, nothing. It may be called at once: bytes that are written before
+    /// there is a connection wait for it. After `AboveHigh`, and after `Refused` if there was no
+    /// room, [`CallEvent::Drained`](super::CallEvent::Drained) follows.
     ///
     /// Bytes that exceed the announced length are `Refused`, too. `Closed` if the call or its body
     /// has ended.
@@ -206,14 +207,15 @@ impl SourceId<Call> {
             return Pressure::Closed;
         };
         if control.state.get() == CallState::Body {
-            control.since.set(reactor.stamp()); // The answer may wait for what is written.
+            // The server may wait for these bytes before it goes on.
+            control.since.set(reactor.stamp());
         }
         let conn = control.conn.get().and_then(|conn| reactor.get_mut(conn));
         control.upload.borrow_mut().write(conn, bytes)
     }
 
-    /// Ends the body that is written piece by piece. If less was written than the length that was
-    /// announced, the call fails.
+    /// Ends the body that is written piece by piece. If fewer bytes were written than announced,
+    /// the call fails.
     pub fn end<S: 'static>(self, reactor: &mut Context<S>) {
         let Some(control) = reactor.get(self).map(|call| call.control.clone()) else { return };
         let conn = control.conn.get().and_then(|conn| reactor.get_mut(conn));
@@ -240,13 +242,13 @@ impl SourceId<Call> {
             conn.resume();
         }
         if matches!(control.state.get(), CallState::Head | CallState::Body) {
-            control.since.set(reactor.stamp()); // Nobody could have sent us anything meanwhile.
+            control.since.set(reactor.stamp()); // Meanwhile nothing could have come.
             control.arm(reactor, self);
         }
     }
 
-    /// Ends the call: no callback comes any more, what it owns is dropped, and so is its
-    /// connection. False if it had ended.
+    /// Ends the call: no callback comes any more, and its connection is removed. Returns false if
+    /// it had ended before.
     pub fn cancel<S: 'static>(self, reactor: &mut Context<S>) -> bool {
         reactor.remove(self)
     }

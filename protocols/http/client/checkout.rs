@@ -1,4 +1,4 @@
-//! How an transfer gets its connection, and what it sends first.
+//! How a transfer gets its connection, and sends its head.
 //!
 //! Knows the transfer and the pool; how a new one is made is in `dial.rs`.
 //!
@@ -75,7 +75,8 @@ impl<S: 'static> Transfer<S> {
             let error = Error::Connect { url: self.url(), error };
             return self.fail_later(reactor, call, Some(error));
         }
-        // Armed behind the race's own deadline, whose error says more. A dialer may be quick.
+        // Armed behind the race's own deadline, whose error says more. A dialer may be done
+        // already.
         if self.control.conn.get().is_none() && reactor.contains(call) {
             self.control.enter(reactor, call, CallState::Connect);
         }
@@ -95,7 +96,7 @@ impl<S: 'static> Transfer<S> {
         let write_timeout = self.shared.limits.write_timeout;
         let stream = stream.adjust_limits(|limits| {
             limits.write_timeout = write_timeout;
-            let least = Limits::default().outbox_bytes_max; // For a head, and what waits behind it.
+            let least = Limits::default().outbox_bytes_max; // For a head, and the early body bytes.
             limits.outbox_bytes_max = limits.outbox_bytes_max.max(least);
         });
         let own = pooled.clone();
@@ -103,7 +104,7 @@ impl<S: 'static> Transfer<S> {
             own.handle(reactor, state, conn, event);
         });
         self.work.borrow_mut().reused = false;
-        let guard = reaper.guard(conn.raw());
+        let guard = reaper.guard(conn);
         self.attach(reactor, call, conn, pooled, guard);
     }
 

@@ -1,16 +1,16 @@
 //! The limits of a client: names, units, defaults.
 //!
 //! # Read next
-//! `call.rs`: those on time.
+//! `call.rs`: how the limits on time are kept.
 
 use std::time::Duration;
 
 use crate::protocols::http::head::HeadLimits;
 
-/// Header fields of an answer, whatever is asked for: what collects them has room for some 24,000.
+/// Header fields of a response, also with a larger limit: a `HeaderMap` has room for some 24,000.
 const HEADERS_MAX: usize = 4096;
 
-/// What a client's calls may take. `None` is no limit.
+/// The limits of a client's calls. `None` is no limit.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -20,14 +20,14 @@ const HEADERS_MAX: usize = 4096;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientLimits {
-    /// Waiting for one of its host's connections, where all are in use. None.
+    /// Waiting for a connection if all connections to the host are in use. None.
     pub queue_timeout: Option<Duration>,
-    /// From the lookup to the stream: TCP, the proxy's answer and the TLS handshake. 10 s.
+    /// From the lookup to the stream: TCP, the proxy's response and the TLS handshake. 10 s.
     pub connect_timeout: Option<Duration>,
-    /// From the last byte of the request to the head of the answer. 60 s.
+    /// From the last byte of the request to the head of the response. 60 s.
     pub head_timeout: Option<Duration>,
-    /// Between two pieces of the body; does not run while the call is paused, nor while bytes of
-    /// the request are still under way. 30 s.
+    /// Between two pieces of the body. It does not run while the call is paused, or while bytes of
+    /// the request are still being sent. 30 s.
     pub body_timeout: Option<Duration>,
     /// How long bytes of the request may wait without the server taking any. 30 s.
     pub write_timeout: Option<Duration>,
@@ -35,11 +35,11 @@ pub struct ClientLimits {
     pub total_timeout: Option<Duration>,
     /// How long to wait for 100 before the body is sent without it. 1 s.
     pub continue_timeout: Duration,
-    /// Bytes of the head of an answer. 64 KiB; never more than 512 KiB.
+    /// Bytes of the head of a response. 64 KiB; never more than 512 KiB.
     pub head_bytes_max: usize,
-    /// Header fields of an answer. 256: some servers send over 100; never more than 4,096.
+    /// Header fields of a response. 256: some servers send over 100; never more than 4,096.
     pub headers_max: usize,
-    /// Bytes of an answer's body that is collected; a streamed one may have any length. 16 MiB.
+    /// Bytes of a response's body that is collected; a streamed one may have any length. 16 MiB.
     pub body_bytes_max: u64,
     /// Connections to one scheme, host and port at a time; more calls wait for one. 64.
     pub connections_per_host_max: usize,

@@ -1,12 +1,12 @@
-//! What is asked: a request, built step by step, and the bytes that it becomes.
+//! A request of the client: built step by step, and encoded as bytes.
 //!
 //! Knows methods and fields; never mentions a connection.
 //!
-//! Whatever could make one request look like two to somebody on the way is refused before a byte is
-//! sent: line ends in a value, fields that say where the body ends, a name that is no token.
+//! A request that a proxy on the way could take for two is refused before a byte is sent: line ends
+//! in a value, fields that say where the body ends, a name that is no token.
 //!
 //! # Read next
-//! `reader.rs`: what comes back.
+//! `reader.rs`: the response.
 
 use std::fmt;
 use std::time::Duration;
@@ -34,7 +34,7 @@ const HEAD_BYTES_MAX: usize = 256 * 1024;
 #[derive(Clone)]
 pub struct ClientRequest {
     pub(super) method: Method,
-    /// Or the text that was given, and why it is no URL.
+    /// Or the text that was given, and the reason why it is no URL.
     pub(super) url: Result<ClientUrl, (Box<str>, Box<str>)>,
     pub(super) headers: Vec<(Box<str>, Box<[u8]>)>,
     pub(super) body: Body,
@@ -44,13 +44,13 @@ pub struct ClientRequest {
     pub(super) body_bytes_max: Option<u64>,
 }
 
-/// What is sent behind the head.
+/// The body that is sent behind the head.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Body {
-    /// Nothing, and nothing is said of it.
+    /// No body; the head does not mention one.
     None,
     Bytes(Vec<u8>),
-    /// What the caller writes, of this length; chunked if nobody knows it.
+    /// The caller writes it piece by piece: of this length, or chunked if the length is unknown.
     Stream(Option<u64>),
 }
 
@@ -68,8 +68,8 @@ impl ClientRequest {
     /// A request of any method except CONNECT, which is for proxies. An error in the URL, or in
     /// anything else, is reported when the request is sent.
     ///
-    /// Spaces and letters beyond ASCII behind the host are percent-encoded. In the host they are
-    /// not right.
+    /// Spaces and letters beyond ASCII behind the host are percent-encoded. In the host they are an
+    /// error.
     pub fn new(method: Method, url: impl AsRef<str>) -> ClientRequest {
         let url = url.as_ref();
         ClientRequest {
@@ -89,7 +89,7 @@ impl ClientRequest {
         ClientRequest::new(Method::GET, url)
     }
 
-    /// HEAD: the answer has no body.
+    /// HEAD: the response has no body.
     pub fn head(url: impl AsRef<str>) -> ClientRequest {
         ClientRequest::new(Method::HEAD, url)
     }
@@ -109,15 +109,15 @@ impl ClientRequest {
         ClientRequest::new(Method::DELETE, url)
     }
 
-    /// Adds a field. `Host` takes the place of what the URL says; those that say where the body
-    /// ends, and `Expect` and `Upgrade`, are refused when it is sent. `Proxy-Authorization` goes to
-    /// a proxy that forwards, and never through a tunnel.
+    /// Adds a field. A `Host` replaces the host of the URL in the head. Fields that say where the
+    /// body ends, and `Expect` and `Upgrade`, are refused when the request is sent.
+    /// `Proxy-Authorization` goes to a proxy that forwards, and never through a tunnel.
     pub fn header(mut self, name: impl AsRef<str>, value: impl AsRef<[u8]>) -> ClientRequest {
         self.headers.push((name.as_ref().into(), value.as_ref().into()));
         self
     }
 
-    /// The body, kept until the answer is there.
+    /// The body. It is kept until the response is there.
     pub fn body(mut self, bytes: impl Into<Vec<u8>>) -> ClientRequest {
         self.body = Body::Bytes(bytes.into());
         self
@@ -130,40 +130,41 @@ impl ClientRequest {
         self
     }
 
-    /// Sends the body only when the server says that it wants it (`Expect: 100-continue`), or says
-    /// nothing for [`ClientLimits::continue_timeout`](super::ClientLimits::continue_timeout). If it
-    /// answers 417, since it does not know that, it is asked again without. Off.
+    /// Sends the body only when the server agrees (`Expect: 100-continue`), or does not respond
+    /// for [`ClientLimits::continue_timeout`](super::ClientLimits::continue_timeout). A server that
+    /// does not know the field responds with 417: the request is then sent again without it. Off by
+    /// default.
     pub fn expect_continue(mut self) -> ClientRequest {
         self.expects_continue = true;
         self
     }
 
-    /// Follows so many redirects. None by default: a redirect is an answer.
+    /// Follows at most so many redirects. 0 by default: a redirect is a response like any other.
     ///
     /// As in browsers, 301 and 302 turn POST into GET, and 303 turns all methods but HEAD into GET.
-    /// 307 and 308 repeat the request, which takes a body that was given whole, or one of which
-    /// nothing was sent ([`expect_continue`](ClientRequest::expect_continue)). `Authorization`, `Cookie` and
-    /// `Proxy-Authorization` stay with the origin they were meant for.
+    /// 307 and 308 repeat the request. That is possible only if the body was given whole, or if
+    /// nothing of it was sent ([`expect_continue`](ClientRequest::expect_continue)).
+    /// `Authorization`, `Cookie` and `Proxy-Authorization` are sent to their own origin only.
     pub fn redirects(mut self, most: u32) -> ClientRequest {
         self.redirects_max = most;
         self
     }
 
-    /// How long all of it may take, in place of
+    /// How long the whole call may take, in place of
     /// [`ClientLimits::total_timeout`](super::ClientLimits::total_timeout).
     pub fn timeout(mut self, timeout: Duration) -> ClientRequest {
         self.timeout = Some(timeout);
         self
     }
 
-    /// How many bytes of body are collected, in place of
+    /// How many bytes of a response's body are collected at most, in place of
     /// [`ClientLimits::body_bytes_max`](super::ClientLimits::body_bytes_max).
     pub fn body_bytes_max(mut self, bytes: u64) -> ClientRequest {
         self.body_bytes_max = Some(bytes);
         self
     }
 
-    /// Where it goes, if it can be sent.
+    /// The URL, if the request can be sent.
     pub(super) fn check(&self) -> Result<ClientUrl, Error> {
         let target = self.url.clone().map_err(|(url, why)| Error::Request { url, why })?;
         match self.check_parts() {
@@ -193,7 +194,7 @@ impl ClientRequest {
         if self.named("host").any(|host| host.iter().any(|b| b" ,/?#@".contains(b))) {
             return Err("a bad Host field".to_owned());
         }
-        // They take the place of the client's own; of two of a kind none has precedence.
+        // They replace the client's own fields; of two fields of one name, neither has precedence.
         for name in ["Host", "Authorization", "Proxy-Authorization"] {
             if self.named(name).nth(1).is_some() {
                 return Err(format!("{name} is there twice"));
@@ -210,7 +211,7 @@ impl ClientRequest {
         of_name.map(|(_, value)| &value[..])
     }
 
-    /// Returns true if it asks the server to close the connection after the answer.
+    /// Returns true if it asks the server to close the connection after the response.
     pub(super) fn closes(&self) -> bool {
         let mut tokens = self.named("connection").flat_map(|value| value.split(|b| *b == b','));
         tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(b"close"))
@@ -238,13 +239,13 @@ impl ClientRequest {
             ("Authorization", target.authorization.as_deref()),
         ];
         for (name, value) in own {
-            // A field of the caller's takes its place.
+            // A field that the caller has set replaces it.
             if let Some(value) = value.filter(|_| self.named(name).next().is_none()) {
                 field(out, name, value.as_bytes());
             }
         }
         for (name, value) in &self.headers {
-            // Meant for the next proxy (RFC 9110, 11.7.2); here is none, or one that sees nothing.
+            // For the next proxy (RFC 9110, 11.7.2): there is none, or it sees ciphertext only.
             if proxy.is_some() || !name.eq_ignore_ascii_case("proxy-authorization") {
                 field(out, name, value);
             }
@@ -264,7 +265,8 @@ impl ClientRequest {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// What is said of the body's length. Methods that usually have a body say that there is none.
+    /// The length that the head announces. Methods that usually have a body announce 0 if there is
+    /// none.
     fn body_bytes(&self) -> Option<u64> {
         let has_body = [Method::POST, Method::PUT, Method::PATCH].contains(&self.method);
         match &self.body {
@@ -286,7 +288,7 @@ impl ClientRequest {
     }
 }
 
-/// A bad URL without its credentials, which belong in no log however wrong the rest is.
+/// A bad URL without its credentials, which do not belong in a log.
 fn shown(url: &str) -> Box<str> {
     url.rsplit_once('@').map_or(url, |(_, rest)| rest).into()
 }
@@ -297,7 +299,7 @@ fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     }
 }
 
-/// Without what may be secret: the user in the URL, and the values of the fields.
+/// Without its secrets: the user in the URL, and the values of the fields.
 impl fmt::Debug for ClientRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let url = self.url.as_ref().map(ClientUrl::url);

@@ -1,7 +1,7 @@
-//! What comes back: an answer whole, or its parts as they come.
+//! The response to a call: collected, or in parts as they come.
 //!
 //! # Read next
-//! `call.rs`: what may be done meanwhile.
+//! `call.rs`: the methods of a call under way.
 
 use std::mem;
 use std::str;
@@ -14,7 +14,7 @@ use super::error::Error;
 use crate::protocols::http::Headers;
 use crate::reactor::Context;
 
-/// A whole answer.
+/// A whole response, as the client receives it.
 #[derive(Clone, Debug, Default)]
 pub struct ClientResponse {
     /// The status.
@@ -54,7 +54,7 @@ impl ClientResponse {
     }
 }
 
-/// The head of an answer, in the loop's own buffer.
+/// The head of a response, in the loop's own buffer.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientResponseHead<'a> {
     /// The status.
@@ -63,30 +63,30 @@ pub struct ClientResponseHead<'a> {
     pub version: Version,
     /// The fields.
     pub headers: Headers<'a>,
-    /// How long the body will be, if that is known: 0 where there is none, as of an answer to HEAD.
-    /// What its `Content-Length` says is how long that of a GET would be.
+    /// The length of the body, if that is known: 0 if there is none, as in a response to HEAD. (The
+    /// `Content-Length` of that one is the length that a GET would get.)
     pub body_bytes: Option<u64>,
 }
 
-/// An event of a call: `Head` once, `Data` as often as there is some, at last `End` or `Failed`.
+/// An event of a call: `Head` once, `Data` for each piece of the body, at last `End` or `Failed`.
 #[derive(Debug)]
 pub enum CallEvent<'a> {
-    /// The final answer's head. Interim ones (1xx) are not delivered.
+    /// The head of the final response. Interim ones (1xx) are not delivered.
     Head(&'a ClientResponseHead<'a>),
     /// Bytes of the body, decoded. The slice is the loop's own buffer.
     Data(&'a [u8]),
-    /// After a piece of the request's body was answered with pressure: there is room again.
+    /// There is room again, after a write of the request's body returned `AboveHigh` or `Refused`.
     Drained,
-    /// The answer is whole. The last event; the id is stale.
+    /// The response is whole. The last event; the id is stale.
     End,
-    /// It will not be. The last event; the id is stale.
+    /// There will be no whole response. The last event; the id is stale.
     Failed(Error),
 }
 
-/// Bytes that a body is trusted to have before they are there.
+/// Bytes that are reserved for a body by its announced length alone, at most. 256 KiB.
 const BODY_BYTES_TRUSTED: u64 = 256 * 1024;
 
-/// Collects an answer.
+/// Collects a response.
 pub(super) fn collect<S: 'static, F>(bytes_max: u64, done: F) -> OnEvent<S>
 where
     F: FnOnce(&mut Context<S>, &mut S, Result<ClientResponse, Error>) + 'static,

@@ -1,4 +1,4 @@
-//! Where a URL leads: host and port, what is asked for there, and with which credentials.
+//! The URL of a request: host and port, path and query, and credentials.
 //!
 //! Knows the `http` crate's `Uri`, which drops fragments; never mentions a connection.
 //!
@@ -20,13 +20,13 @@ use crate::protocols::http::zone::take_zone;
 const NO_SCHEME: &str = "it has no scheme, such as http://";
 pub(super) const NO_HOST: &str = "it has no host";
 
-/// What a URL says, taken apart. A clone allocates nothing.
+/// A URL, taken apart. A clone allocates nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ClientUrl {
-    /// True if TLS is asked for.
+    /// True if the scheme asks for TLS.
     pub(super) secure: bool,
-    /// `http://host:port/path?query`: without the port, if that is what the scheme stands for, and
-    /// without credentials. All that is asked of a target in the course of a call is a part of it.
+    /// `http://host:port/path?query`: without the port if it is the scheme's default, and
+    /// without credentials. The other parts are slices of it.
     url: Arc<str>,
     /// Where in it the host begins.
     host: usize,
@@ -34,8 +34,8 @@ pub(super) struct ClientUrl {
     host_end: usize,
     /// Where the path begins.
     path: usize,
-    /// The interface by which an address of IPv6 is reached, if the URL names one. It stays here: what
-    /// is sent does not have it (RFC 6874, 4).
+    /// The interface by which an address of IPv6 is reached, if the URL names one. It is never sent
+    /// (RFC 6874, 4).
     pub(super) zone: Option<Arc<str>>,
     /// The URL with its zone, if there is one.
     zoned: Option<Arc<str>>,
@@ -45,8 +45,8 @@ pub(super) struct ClientUrl {
 }
 
 impl ClientUrl {
-    /// Takes apart what was given as an absolute URL, by a person perhaps: what no URL has is
-    /// percent-encoded behind the host.
+    /// Takes apart an absolute URL, which a person may have typed: behind the host, characters that
+    /// are not allowed in a URL are percent-encoded.
     pub(super) fn parse(url: &str) -> Result<ClientUrl, String> {
         let (bare, zone) = take_zone(url);
         let sent = typed(&bare)?;
@@ -64,7 +64,8 @@ impl ClientUrl {
         };
         let authority = uri.authority().map_or("", |authority| authority.as_str());
         let (user, place) = authority.rsplit_once('@').unwrap_or(("", authority));
-        let user = Some(user).filter(|user| !matches!(*user, "" | ":")); // Which is nobody.
+        // An empty user counts as none.
+        let user = Some(user).filter(|user| !matches!(*user, "" | ":"));
         let host = uri.host().unwrap_or("");
         if host.is_empty() {
             return Err(NO_HOST.to_owned());
@@ -123,17 +124,17 @@ impl ClientUrl {
         &self.url[self.host..self.host_end]
     }
 
-    /// As connecting by name takes it.
+    /// Host and port in the form that connecting by name takes.
     pub(super) fn address(&self) -> String {
         format!("{}:{}", self.host_in("%"), self.port)
     }
 
-    /// Host and port as others are to know them.
+    /// Host and port as they are sent to others.
     pub(super) fn authority(&self) -> String {
         format!("{}:{}", self.host(), self.port)
     }
 
-    /// The host with its zone, if it has one, behind this.
+    /// The host; if it has a zone, with `percent` and the zone behind it.
     fn host_in(&self, percent: &str) -> Cow<'_, str> {
         match &self.zone {
             Some(zone) => format!("{}{percent}{zone}]", self.host().trim_end_matches(']')).into(),
@@ -141,12 +142,12 @@ impl ClientUrl {
         }
     }
 
-    /// The `Host` field: without the port, if that is what the scheme stands for.
+    /// The `Host` field: without the port if it is the scheme's default.
     pub(super) fn host_field(&self) -> &str {
         &self.url[self.host..self.path]
     }
 
-    /// Scheme, host and port: what a page, a cookie and a pooled connection belong to.
+    /// The origin: scheme, host and port.
     pub(super) fn origin(&self) -> &str {
         &self.url[..self.path]
     }
@@ -162,7 +163,7 @@ impl ClientUrl {
     }
 }
 
-/// Why a URL is none, where the parser has no words for the two mistakes that all make.
+/// The reason why a text is no URL. The parser's own text does not name the two usual mistakes.
 fn not_a_url(url: &str, error: InvalidUri) -> String {
     match url.split_once("://") {
         None => NO_SCHEME.to_owned(),
@@ -264,7 +265,7 @@ mod tests {
             assert_eq!(zoned.host_field(), "[fe80::1]:8080");
             assert_eq!(zoned.authority(), "[fe80::1]:8080");
             assert_eq!(zoned.origin(), "http://[fe80::1]:8080");
-            assert_eq!(&**zoned.url(), "http://[fe80::1%25eth0]:8080/a", "to be asked for again");
+            assert_eq!(&**zoned.url(), "http://[fe80::1%25eth0]:8080/a", "to be requested again");
         }
         assert_eq!(&**target("https://u@[::1%2525]/").url(), "https://[::1%2525]/");
         let percent = target("http://[fe80::1%25%2541]/");

@@ -1,7 +1,6 @@
 //! How a call delivers its events.
 //!
-//! Knows the transfer and its callback, which may do anything: cancel the call, drop the client,
-//! panic.
+//! Knows the transfer and its callback, which may cancel the call, drop the client, or panic.
 //!
 //! # Read next
 //! `client_response.rs`: the events.
@@ -51,8 +50,8 @@ impl<S: 'static> Transfer<S> {
         }
     }
 
-    /// Delivers a failure in the next turn: nobody is called back from inside the call that began
-    /// it.
+    /// Delivers a failure in the next turn, so that no callback runs inside the function that began
+    /// the call.
     pub(super) fn fail_later(
         &self,
         reactor: &mut Context<S>,
@@ -66,8 +65,8 @@ impl<S: 'static> Transfer<S> {
     }
 }
 
-/// A callback while it runs, put back when it ends. One that panics takes its call along: the
-/// events that were to come next went with the panic.
+/// A callback while it runs; it is put back when it returns. If it panics, its call is removed,
+/// because the panic has lost the next events.
 struct Lent<'a, S: 'static> {
     on_event: Option<OnEvent<S>>,
     transfer: &'a Transfer<S>,

@@ -4,13 +4,13 @@
 //!
 //! ```text
 //!   connect ──▶ [CONNECT to the proxy] ──▶ [TLS] ──▶ stream
-//!   a race,      a connection with a        a handshake
-//!   or given     handler of its own
+//!   a race, or   a connection with a        a handshake
+//!   the dialer   handler of its own
 //! ```
 //!
-//! Each step is a source. The call that dials keeps a [`StepGuard`], which has the step under way on a
-//! guard: letting go ends that step. There is no timeout here: the caller has a
-//! deadline.
+//! Each step is a source. The call that dials keeps a [`StepGuard`], which owns the source of the
+//! step under way: if the guard is dropped, that step ends. There is no timeout here: the caller
+//! has a deadline.
 //!
 //! # Read next
 //! `deliver.rs`: how the response reaches the program.
@@ -45,7 +45,7 @@ impl Proxy {
     /// `http://[user:password@]host[:port]`.
     pub(super) fn of(url: &str) -> Proxy {
         let target = ClientUrl::parse(url).and_then(|target| match target.secure {
-            true => Err("it is spoken to without TLS: http://".to_owned()),
+            true => Err("it is used without TLS: http://".to_owned()),
             false => Ok(target),
         });
         Proxy { target: target.map_err(|why| format!("not the URL of a proxy: {why}")) }
@@ -57,7 +57,7 @@ impl Proxy {
     }
 }
 
-/// Connects to the host of a URL. `done` is called once, unless the hold is let go before.
+/// Connects to the host of a URL. `done` is called once, unless the guard is dropped before.
 #[track_caller]
 pub(super) fn dial<S: 'static>(
     shared: &Rc<Shared<S>>,
@@ -98,7 +98,7 @@ pub(super) fn dial<S: 'static>(
     Ok(())
 }
 
-/// The rest of the way.
+/// The steps behind the first connection.
 struct Dial<S: 'static> {
     shared: Rc<Shared<S>>,
     target: ClientUrl,
@@ -106,7 +106,7 @@ struct Dial<S: 'static> {
 }
 
 impl<S: 'static> Dial<S> {
-    /// Asks the proxy to pass everything through (RFC 9110, 9.3.6).
+    /// Asks the proxy for a tunnel (RFC 9110, 9.3.6).
     fn tunnel(self: Rc<Self>, reactor: &mut Context<S>, mut stream: Stream, done: Dialed<S>) {
         let to = self.target.authority();
         let mut request = format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n");
@@ -133,7 +133,7 @@ impl<S: 'static> Dial<S> {
                 }
             }
         });
-        step.take_up(&reaper, conn.raw());
+        step.take_up(&reaper, conn);
     }
 
     /// Puts TLS over the stream, if the URL wants it.
@@ -180,11 +180,12 @@ impl<S: 'static> Dial<S> {
             done(reactor, state, result.map_err(explain));
         };
         let id = tls.connect(reactor, stream, &name, shaken);
-        step.take_up(&reaper, id.raw());
+        step.take_up(&reaper, id);
     }
 }
 
-/// What the proxy has answered, once it has: the stream behind it, out of the loop.
+/// The proxy's response to CONNECT, when it is there: the stream behind it, out of the loop, or the
+/// reason why there is none.
 fn proxy_response<S: 'static>(
     reactor: &mut Context<S>,
     conn: SourceId<Conn>,
@@ -204,7 +205,7 @@ fn proxy_response<S: 'static>(
         match reader.step(input, &mut room) {
             Err(refusal) => return Some(Err(refusal.to_string())),
             Ok((_, Step::Head(head))) if !head.status.is_success() => {
-                return Some(Err(format!("it answers {}", head.status)));
+                return Some(Err(format!("it responds with {}", head.status)));
             }
             Ok((used, Step::Head(_))) => {
                 let stream = Stream::from(reactor.deregister(conn)?);

@@ -1,14 +1,14 @@
-//! A place: the connections to one origin, by one way, and the calls that wait for one.
+//! The pool of one host: the connections to one origin, and the calls that wait for one of them.
 //!
-//! Knows ids and counts; never mentions what is said over a connection.
+//! Knows ids and counts; never mentions requests or responses.
 //!
 //! A call that waits is *admitted* when there is a connection for it, or may be one: it is resumed,
 //! and comes back in the next turn. Until then the connection is reserved for it, and a call that
-//! is made meanwhile waits behind it. Otherwise a program that asks again in each answer's callback
-//! would keep all other calls waiting forever.
+//! is made meanwhile waits behind it. Otherwise a program that makes its next call in each
+//! response's callback would keep all other calls waiting forever.
 //!
 //! # Read next
-//! `pool.rs`: all places.
+//! `pool.rs`: the pools of all hosts.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -29,15 +29,15 @@ pub(super) struct Idle<S: 'static> {
     pub(super) until: Tick,
 }
 
-/// The connections to one place, by one way.
+/// The connections to one host, directly or by a proxy.
 pub(super) struct HostPool<S: 'static> {
     /// In the order of use. The last is used first, so that the others may time out.
     pub(super) idle: Vec<Idle<S>>,
-    /// Those that are in use, idle, or being made.
+    /// Connections that are in use, idle, or being made.
     pub(super) open: usize,
     /// Cancelled ones stay in it until their turn comes, or room is needed.
     pub(super) waiting: VecDeque<SourceId<Call>>,
-    /// Those that were taken out of the queue and resumed, and are not back yet.
+    /// Calls that were taken out of the queue and resumed, and are not back yet.
     admitted: Vec<SourceId<Call>>,
     /// How many at the front of the queue were admitted before, and found no connection.
     returned: usize,
@@ -51,7 +51,7 @@ impl<S> Default for HostPool<S> {
 }
 
 impl<S: 'static> HostPool<S> {
-    /// Connections that a call could have now, if nobody else wanted them.
+    /// Connections that calls could have now, those of admitted calls included.
     fn available(&self, open_max: usize) -> usize {
         self.idle.len() + open_max.saturating_sub(self.open)
     }
@@ -63,7 +63,7 @@ impl<S: 'static> HostPool<S> {
     }
 
     /// Returns true if a call that was not admitted may take a connection, since none is before it.
-    /// Where calls wait although there is a connection, the reaper is about to admit them.
+    /// If calls wait although there is a connection, the reaper is about to admit them.
     pub(super) fn is_turn(&mut self, reactor: &Context<S>, open_max: usize) -> bool {
         self.admitted.retain(|admitted| reactor.contains(*admitted));
         self.available(open_max) > self.admitted.len() + self.waiting.len()
@@ -107,7 +107,7 @@ impl<S: 'static> HostPool<S> {
         before - self.waiting.len()
     }
 
-    /// Returns true if nothing is to be remembered of it.
+    /// Returns true if it has neither connections nor calls.
     pub(super) fn is_unused(&self) -> bool {
         self.open == 0 && self.waiting.is_empty() && self.admitted.is_empty()
     }

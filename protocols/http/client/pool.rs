@@ -1,12 +1,12 @@
 //! The pool: connections that wait for their next request, and calls that wait for a connection.
 //!
-//! Knows sources and their ids; what is said over a connection is in `transfer.rs`.
+//! Knows sources and their ids; the work of a call is in `transfer.rs`.
 //!
 //! # Rules
-//! 1. A connection is idle when an answer was read to its end, its request sent to the end, and not
-//!    a byte has come behind it. Anything that comes while it idles, the end included, closes it.
+//! 1. A connection is idle when its response was read to the end, its request was sent to the end,
+//!    and no byte has come behind the response. Any event while it idles closes it.
 //! 2. An idle connection does not hold the loop.
-//! 3. Calls get their connections in the order in which they asked.
+//! 3. Calls get their connections in the order in which they were made.
 //!
 //! # Read next
 //! `host_pool.rs`: the queue. `source_guard.rs`: how they are closed without a callback.
@@ -38,13 +38,13 @@ impl<S> Default for Pool<S> {
 }
 
 impl<S> Pool<S> {
-    /// The key of a place that there is already.
+    /// The key of a host that the pool has already.
     pub(super) fn key(&self, name: &str) -> Option<Rc<str>> {
         self.hosts.get_key_value(name).map(|(key, _)| key.clone())
     }
 }
 
-/// The right to one of a place's connections, from dialling to closing.
+/// A permit: counts one of a host's connections, from dialling to closing.
 pub(super) struct Permit<S: 'static> {
     key: Rc<str>,
     shared: Weak<Shared<S>>,
@@ -71,11 +71,11 @@ impl<S> Drop for Permit<S> {
     }
 }
 
-/// How a call gets at a connection.
+/// The result of a request to the pool for a connection.
 pub(super) enum Checkout<S: 'static> {
-    /// One that is open already.
+    /// A connection that is open already.
     Reuse(SourceId<Conn>, Rc<PooledConn<S>>, SourceGuard),
-    /// One is to be made.
+    /// The call has to make a connection.
     Connect(Permit<S>),
     /// All are in use: the call waits in the queue, and will be resumed.
     Wait,
@@ -84,7 +84,7 @@ pub(super) enum Checkout<S: 'static> {
 }
 
 impl<S: 'static> Shared<S> {
-    /// The reaper in this loop.
+    /// The reaper in this loop; made if there is none.
     pub(super) fn reaper(self: &Rc<Self>, reactor: &mut Context<S>) -> Rc<Reaper> {
         let mut reaper = self.reaper.borrow_mut();
         if let Some(reaper) = &*reaper
@@ -99,14 +99,14 @@ impl<S: 'static> Shared<S> {
         };
         let id = reactor.own((), reap);
         reactor.unref(id);
-        let made = Reaper::new(id.raw(), reactor.resumer(), list);
+        let made = Reaper::new(id, reactor.resumer(), list);
         *reaper = Some(made.clone());
         made
     }
 
     /// A connection for a call, the most recently used one first; a new one if `fresh`. `probe`
     /// is true if it is worth a system call to know that the server has not closed it, and
-    /// `was_there` if the call had its last connection to the same place.
+    /// `was_there` if the call's last connection was to the same host.
     pub(super) fn check_out(
         self: &Rc<Self>,
         reactor: &mut Context<S>,
@@ -130,7 +130,7 @@ impl<S: 'static> Shared<S> {
                 idle.guard.set_idle(None);
                 return Checkout::Reuse(idle.conn, idle.pooled, idle.guard);
             }
-            gone.push(idle); // Its slot is counted until it is removed.
+            gone.push(idle); // Its permit counts until it is removed.
         }
         if is_turn && host.open < limits.connections_per_host_max {
             host.open += 1;
@@ -157,7 +157,7 @@ impl<S: 'static> Shared<S> {
         Checkout::Wait
     }
 
-    /// Returns true if calls have left the queue by themselves since this was asked last.
+    /// Returns true if waiting calls were cancelled since the last call of this function.
     fn has_cancelled(&self) -> bool {
         self.reaper.borrow().as_ref().is_some_and(|reaper| reaper.cancelled.take())
     }
@@ -190,7 +190,7 @@ impl<S: 'static> Shared<S> {
         if surplus.as_ref().is_none_or(|surplus| surplus.conn != conn) {
             reactor.unref(conn);
             if until < reaper.until.get() {
-                arm(reactor, &reaper, self); // Else it looks sooner, and again.
+                arm(reactor, &reaper, self); // Otherwise it is armed for an earlier check already.
             }
         }
         drop(surplus);
@@ -224,7 +224,7 @@ impl<S: 'static> Shared<S> {
         }
     }
 
-    /// Lets calls that wait have a connection that idles, or make one where there may be more.
+    /// Admits calls that wait: to an idle connection, or to make one if the limit allows it.
     fn admit(&self, reactor: &mut Context<S>) {
         let pool = &mut *self.pool.borrow_mut();
         for host in pool.hosts.values_mut() {
@@ -286,6 +286,6 @@ fn reap<S: 'static>(
         }
     }
     if Rc::strong_count(list) == 1 {
-        reactor.remove(id); // Nobody has a guard, or will.
+        reactor.remove(id); // There is no guard, and none will be made.
     }
 }

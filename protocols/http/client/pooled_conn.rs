@@ -1,7 +1,7 @@
-//! A connection of the pool: which call its events are for.
+//! A connection of the pool: it delivers its events to the call that uses it.
 //!
 //! # Read next
-//! `send_body.rs`: what the transfer does with them.
+//! `send_body.rs`: how the transfer handles them.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -13,15 +13,15 @@ use super::transfer::Transfer;
 use crate::net::{Conn, Event};
 use crate::reactor::{Context, SourceId};
 
-/// What a connection of the pool does with its events.
+/// The handler of a connection of the pool.
 pub(super) struct PooledConn<S: 'static> {
     pub(super) permit: Permit<S>,
-    /// So that it is there as long as any connection.
+    /// Keeps the reaper in the loop as long as there is a connection.
     pub(super) _reaper: Rc<Reaper>,
     pub(super) current: RefCell<Option<Current<S>>>,
 }
 
-/// Who uses a connection now.
+/// The call that uses a connection now.
 type Current<S> = (Rc<Transfer<S>>, SourceId<Call>);
 
 impl<S: 'static> PooledConn<S> {
@@ -46,7 +46,7 @@ impl<S: 'static> PooledConn<S> {
                 if gone.is_none() {
                     self.permit.forget(conn);
                     if let Some(conn) = reactor.get_mut(conn) {
-                        conn.say_goodbye(); // The server may have said its own.
+                        conn.say_goodbye(); // The server may have announced its own end.
                     }
                 }
                 self.current.take();
@@ -56,8 +56,7 @@ impl<S: 'static> PooledConn<S> {
     }
 }
 
-/// A connection that is dropped while a call uses it had a handler that panicked: the call goes,
-/// too.
+/// If a connection is dropped while a call uses it, its handler has panicked: the call ends, too.
 impl<S> Drop for PooledConn<S> {
     fn drop(&mut self) {
         if let Some((transfer, call)) = self.current.take()

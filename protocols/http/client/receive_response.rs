@@ -1,9 +1,9 @@
-//! The answer as it comes, and how a call sees it.
+//! A call receives its response.
 //!
 //! Knows the transfer; the protocol is in `reader.rs`.
 //!
 //! # Read next
-//! `redirect.rs`: an answer that leads on.
+//! `redirect.rs`: a response that leads to another request.
 
 use std::rc::Rc;
 
@@ -43,7 +43,7 @@ impl<S: 'static> Transfer<S> {
                     self.drop_connection(reactor);
                 }
             }
-            // `Closed` will report that, and soon: there will be no answer to what is unsent.
+            // `Closed` will report that, and soon: the server will not respond to unsent bytes.
             Event::Eof if reactor.get(conn).is_some_and(Conn::is_cut) => {
                 let conn = &mut reactor[conn];
                 if conn.unsent() > 0 { conn.abort() } else { conn.close() }
@@ -61,7 +61,7 @@ impl<S: 'static> Transfer<S> {
         }
     }
 
-    /// Takes in what has come.
+    /// Takes in bytes of the response.
     fn read(
         self: &Rc<Self>,
         reactor: &mut Context<S>,
@@ -72,7 +72,7 @@ impl<S: 'static> Transfer<S> {
         let (call, conn) = ids;
         self.work.borrow_mut().received = true;
         if self.control.state.get() == CallState::Body {
-            self.control.since.set(reactor.stamp()); // A head has its time, however it comes.
+            self.control.since.set(reactor.stamp()); // Pieces of a head do not renew its time.
         }
         loop {
             if self.control.paused.get() && !self.work.borrow().reader.is_done() {
@@ -156,7 +156,7 @@ impl<S: 'static> Transfer<S> {
         self.deliver(reactor, state, call, CallEvent::Head(&head))
     }
 
-    /// What to ask next, if the answer is not to be the last.
+    /// The next request, if this response is not the last.
     fn follow_up(&self, head: &ResponseHead<'_>) -> Result<Option<ClientRequest>, String> {
         if head.status == StatusCode::EXPECTATION_FAILED
             && let Some(request) = self.unexpecting()
@@ -175,7 +175,7 @@ impl<S: 'static> Transfer<S> {
         again.then(|| ClientRequest { expects_continue: false, ..work.request.clone() })
     }
 
-    /// What to ask next, if the answer says so and the caller wants it.
+    /// The next request, if the response is a redirect and the caller wants to follow it.
     fn redirect(&self, head: &ResponseHead<'_>) -> Result<Option<ClientRequest>, String> {
         let work = self.work.borrow();
         let status = head.status.as_u16();

@@ -1,9 +1,9 @@
-//! Redirects: what is asked next, and of which server.
+//! Redirects: the next request, and the server that it goes to.
 //!
 //! Knows requests and URLs (RFC 9110, 15.4; RFC 3986, 5.2); never mentions a connection.
 //!
 //! # Read next
-//! `settings.rs`: what all calls of a client share.
+//! `settings.rs`: the state that all calls of a client share.
 
 use std::borrow::Cow;
 
@@ -14,7 +14,7 @@ use super::client_url::{ClientUrl, NO_HOST};
 use crate::protocols::http::percent::encoded;
 
 impl ClientRequest {
-    /// What to ask next when the answer from `target` is a redirect to `location`. `unsent` is
+    /// The next request when the response from `target` is a redirect to `location`. `unsent` is
     /// true if nothing of the body was sent.
     pub(super) fn redirected(
         &self,
@@ -25,7 +25,7 @@ impl ClientRequest {
     ) -> Result<ClientRequest, String> {
         let mut next = self.clone();
         let there = join(target, location)?;
-        // A server does not know by which of our interfaces we reach it: its Location has no zone.
+        // A server cannot know by which of our interfaces we reach it: its Location has no zone.
         let there = match &there.zone {
             None if there.host() == target.host() => there.with_zone(target.zone.clone()),
             zone if *zone == target.zone || zone.is_none() => there,
@@ -102,8 +102,8 @@ fn resolve(base: &ClientUrl, location: &[u8]) -> Result<ClientUrl, String> {
     ClientUrl::parse(&url)
 }
 
-/// What a reference consists of (RFC 3986, appendix B), except the fragment. Many servers send
-/// characters in it that no URL has, in whatever encoding: they are percent-encoded byte by byte,
+/// The parts of a reference (RFC 3986, appendix B), except the fragment. Many servers send
+/// characters in it that no URL has, in any encoding: they are percent-encoded byte by byte,
 /// but not in the authority, where they mean something else.
 struct Reference<'a> {
     scheme: Option<&'a str>,
@@ -155,7 +155,7 @@ fn without_dots(path: &str) -> String {
         }
     }
     if path.ends_with("/.") || path.ends_with("/..") {
-        kept.push(""); // What they stand for is a folder.
+        kept.push(""); // They name a folder.
     }
     format!("/{}", kept.join("/"))
 }
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_location_leads_where_the_rfc_says() {
-        // Of RFC 3986, 5.4, what can be asked for by http; `base` has no parameters of a segment.
+        // The examples of RFC 3986, 5.4, that http has; `base` has no parameters of a segment.
         let base = target("http://a/b/c/d?q");
         for (location, leads) in [
             ("g", "/b/c/g"),
@@ -224,7 +224,7 @@ mod tests {
             ("/a/./../b/..", "http://a/"),
             ("d/../../e", "http://a/e"),
             ("../..#..", "http://a/"),
-            // Of its own path nothing is asked again but the path as it is.
+            // If the reference has no path, the base's path is taken as it is.
             ("?x", "http://a/b/../c?x"),
             ("", "http://a/b/../c?q"),
             ("#a/../b", "http://a/b/../c?q"),

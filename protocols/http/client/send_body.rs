@@ -1,4 +1,4 @@
-//! The request's body on its way, and how a call sees it.
+//! A call sends the body of its request.
 //!
 //! Knows the transfer; the framing is in `upload.rs`.
 //!
@@ -72,7 +72,7 @@ impl<S: 'static> Transfer<S> {
         }
     }
 
-    /// The caller has ended the body, or is to get `Drained`.
+    /// The caller has ended the body, or is due to get `Drained`.
     pub(super) fn look_at_upload(
         self: &Rc<Self>,
         reactor: &mut Context<S>,
@@ -80,7 +80,7 @@ impl<S: 'static> Transfer<S> {
         call: SourceId<Call>,
     ) {
         if self.control.upload.borrow().is_short {
-            let why = "its body is shorter than was told".into();
+            let why = "its body is shorter than its length".into();
             let error = Error::Request { url: self.url(), why };
             return self.finish(reactor, state, call, Err(error));
         }

@@ -1,4 +1,4 @@
-//! What a client's clones share: its settings, its limits and its connections.
+//! The state that clones of a client share: its settings, its limits and its connections.
 //!
 //! Knows the pool and how connections are made; never mentions a request.
 //!
@@ -22,15 +22,15 @@ use crate::net::tcp::Connect;
 #[cfg(feature = "tls")]
 use crate::protocols::tls;
 
-/// What clones share.
+/// The state that clones share.
 pub(super) struct Shared<S: 'static> {
     pub(super) limits: Rc<ClientLimits>,
     pub(super) settings: Settings<S>,
     pub(super) pool: RefCell<Pool<S>>,
     pub(super) reaper: RefCell<Option<Rc<Reaper>>>,
-    /// Where the head of a request is put together.
+    /// The buffer in which the head of a request is written.
     pub(super) head: Cell<Vec<u8>>,
-    /// Made when it is first wanted, unless it was given.
+    /// Made when it is first needed, unless the program has set it.
     #[cfg(feature = "tls")]
     tls: OnceCell<tls::Client>,
 }
@@ -83,7 +83,7 @@ impl<S: 'static> Shared<S> {
         }
     }
 
-    /// What connections are kept by: those of one key lead to the same place by the same way.
+    /// The key of the pool: connections of one key go to the same host, or all by the proxy.
     pub(super) fn key(&self, target: &ClientUrl) -> Rc<str> {
         let name = match (&self.settings.proxy, &target.zone) {
             (Some(_), _) if !target.secure => "proxy",
@@ -93,7 +93,7 @@ impl<S: 'static> Shared<S> {
         self.pool.borrow().key(name).unwrap_or_else(|| name.into())
     }
 
-    /// What TLS is spoken with.
+    /// The client of TLS for all connections.
     #[cfg(feature = "tls")]
     pub(super) fn tls(&self) -> io::Result<&tls::Client> {
         if let Some(made) = self.tls.get() {

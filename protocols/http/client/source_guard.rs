@@ -1,19 +1,19 @@
 //! Source guards: how a value owns a source where it has no `Context`.
 //!
-//! Knows ids and the reactor's [`Resumer`]; what the reaper does when it is called is in `pool.rs`.
+//! Knows ids and the reactor's [`Resumer`]; the reaper's callback is in `pool.rs`.
 //!
 //! A client, or a call, may be dropped where there is no `Context`, so it cannot remove the sources
-//! that it owns. Each such source is on a [`SourceGuard`]. Dropping the guard notes the source's id and
-//! wakes the *reaper*, a source of the client's own, which removes it in the next turn. So a call
-//! that is removed takes its connection along, or the race for one. A client that is dropped takes
-//! its idle connections along.
+//! that it owns. Each such source has a [`SourceGuard`]. Dropping the guard notes the source's id
+//! and wakes the *reaper*, a source of the client's own, which removes it in the next turn. So if a
+//! call is removed, its connection is removed, too, or the race for one. If a client is dropped,
+//! its idle connections are removed.
 //!
 //! ```text
 //!   call ──owns──▶ guard ──drop──▶ list ◀──drains── reaper ──remove──▶ connection
-//!   idle ──owns──▶ guard ──drop──▶  ┘                 └── its deadline: what idles for too long
+//!   idle ──owns──▶ guard ──drop──▶  ┘                 └── its deadline: idle for too long
 //! ```
 //!
-//! The reaper does not step the loop, and is removed when no client or guard refers to it any more.
+//! The reaper does not hold the loop, and is removed when no client or guard refers to it any more.
 //!
 //! # Read next
 //! `dial.rs`: where new connections come from.
@@ -26,7 +26,7 @@ use crate::net::Conn;
 use crate::reactor::{RawId, Readiness, Resumer, SourceId};
 use crate::timers::Tick;
 
-/// The sources to be removed. To the peer of an idle connection the end is announced.
+/// The sources to be removed. An idle connection announces the end to its peer first.
 pub(super) type List = Rc<RefCell<Vec<(Option<SourceId<Conn>>, RawId)>>>;
 
 /// Removes from the loop the sources whose guard was dropped.
@@ -35,16 +35,16 @@ pub(super) struct Reaper {
     pub(super) id: RawId,
     resumer: Resumer,
     list: List,
-    /// True if a call that waited, or was admitted, has ended.
+    /// True if a call has ended while it waited or was admitted.
     pub(super) cancelled: Cell<bool>,
     /// The tick at which it looks for connections that have idled for too long.
     pub(super) until: Cell<Tick>,
 }
 
 impl Reaper {
-    pub(super) fn new(id: RawId, resumer: Resumer, list: List) -> Rc<Reaper> {
+    pub(super) fn new(id: impl Into<RawId>, resumer: Resumer, list: List) -> Rc<Reaper> {
         let (cancelled, until) = (Cell::new(false), Cell::new(Tick::NEVER));
-        Rc::new(Reaper { id, resumer, list, cancelled, until })
+        Rc::new(Reaper { id: id.into(), resumer, list, cancelled, until })
     }
 
     pub(super) fn wake(&self) {
@@ -56,9 +56,9 @@ impl Reaper {
         self.resumer.send_message(call, message);
     }
 
-    /// Ties a source to the owner of the guard.
-    pub(super) fn guard(self: &Rc<Reaper>, id: RawId) -> SourceGuard {
-        SourceGuard { id: Some(id), idle: None, reaper: self.clone() }
+    /// A guard that owns this source.
+    pub(super) fn guard(self: &Rc<Reaper>, id: impl Into<RawId>) -> SourceGuard {
+        SourceGuard { id: Some(id.into()), idle: None, reaper: self.clone() }
     }
 }
 
@@ -79,12 +79,12 @@ pub(super) struct SourceGuard {
 }
 
 impl SourceGuard {
-    /// From now on it holds an idle connection; `None`: no longer.
+    /// Notes that its source is an idle connection; `None`: that it is none any more.
     pub(super) fn set_idle(&mut self, conn: Option<SourceId<Conn>>) {
         self.idle = conn;
     }
 
-    /// Lets go of the source, which stays.
+    /// Gives up the source, which stays in the loop.
     pub(super) fn release(mut self) -> Option<RawId> {
         self.id.take()
     }
@@ -99,15 +99,15 @@ impl Drop for SourceGuard {
     }
 }
 
-/// The guard of the step under way. When its owner is dropped, so is that step.
+/// Owns the source of the step under way: if this is dropped, that source is removed.
 #[derive(Debug, Default)]
 pub(super) struct StepGuard {
     guard: RefCell<Option<SourceGuard>>,
 }
 
 impl StepGuard {
-    /// From now on this source is under way; the one before stays, without an owner.
-    pub(super) fn take_up(&self, reaper: &Rc<Reaper>, id: RawId) {
+    /// Owns this source from now on; the one before stays in the loop, without an owner.
+    pub(super) fn take_up(&self, reaper: &Rc<Reaper>, id: impl Into<RawId>) {
         self.release();
         self.put(reaper.guard(id));
     }
@@ -116,7 +116,7 @@ impl StepGuard {
         *self.guard.borrow_mut() = Some(guard);
     }
 
-    /// Lets go of the source, which stays, without an owner.
+    /// Gives up the source, which stays in the loop, without an owner.
     pub(super) fn release(&self) -> Option<RawId> {
         self.take().and_then(SourceGuard::release)
     }

@@ -1,4 +1,4 @@
-//! One call's course, from the first connection to the last byte.
+//! A transfer: the course of one call, from the first connection to the last byte.
 //!
 //! Knows the loop, the pool and the protocol's two sides, `client_request.rs` and `reader.rs`.
 //!
@@ -7,15 +7,16 @@
 //!     └───── a connection that idled ─────▶┘  ◀─────────────┘ redirect
 //! ```
 //!
-//! A connection's handler is a [`PooledConn`] (`pooled_conn.rs`): it passes events on to the transfer that uses
-//! it now; while it is idle there is none. `send_body.rs` and `receive_response.rs` handle the events.
+//! A connection's handler is a [`PooledConn`] (`pooled_conn.rs`): it passes events on to the
+//! transfer that uses it now; while it is idle there is none. `send_body.rs` and
+//! `receive_response.rs` handle the events.
 //!
 //! # Rules
 //! 1. One of `End` and `Failed` is delivered, once, and is the last event; the call's id is stale
 //!    by then. A call that was cancelled, or dropped with the loop or after a panic, gets no event.
-//! 2. A call that fails over a connection that had idled, before a byte of the response came, is made
-//!    again, once, over a new one, if it is one that may be made twice.
-//! 3. An response is delivered as it comes, also while the request is still being sent. When it is
+//! 2. A call that fails over a connection that had idled, before a byte of the response came, is
+//!    made again, once, over a new one, if it is one that may be made twice.
+//! 3. A response is delivered as it comes, also while the request is still being sent. When it is
 //!    whole the call has ended; a connection that still has something to send is closed then.
 //!
 //! # Read next
@@ -37,34 +38,34 @@ use crate::net::{Conn, Reason};
 use crate::reactor::{Context, Options, Place, Readiness, SourceId};
 use crate::timers::Tick;
 
-/// One call.
+/// The work of one call. It may use several connections, one after another.
 pub(super) struct Transfer<S: 'static> {
     pub(super) shared: Rc<Shared<S>>,
     pub(super) control: Rc<Control>,
     pub(super) work: RefCell<Work<S>>,
     /// Taken out while it runs.
     pub(super) on_event: RefCell<Option<OnEvent<S>>>,
-    /// The call that asked: its connection is known by that, too.
+    /// Where the program made the call: traces name this place for its connection, too.
     pub(super) place: Place,
 }
 
 pub(super) struct Work<S: 'static> {
     pub(super) request: ClientRequest,
-    /// `None` if there is something wrong with the request, and then `failed` says what.
+    /// `None` if the request is not valid; then `failed` has the error.
     pub(super) target: Option<ClientUrl>,
     pub(super) reader: Reader,
     pub(super) pooled: Weak<PooledConn<S>>,
-    /// The place of its last connection.
+    /// The host of its last connection, as the pool's key.
     pub(super) place: Option<Rc<str>>,
     /// How many bytes of a body that was given whole were handed to the connection.
     pub(super) sent: usize,
-    /// True if it goes over a connection that was idle before.
+    /// True if its connection was idle before.
     pub(super) reused: bool,
     /// True if something has come over this connection.
     pub(super) received: bool,
-    /// True if it is made again: over a new connection, and not a third time.
+    /// True if the call is made a second time: over a new connection, and not a third time.
     pub(super) again: bool,
-    /// What is asked next, once the answer that says so is read.
+    /// The next request of this call, to be sent when the present response is read.
     pub(super) next: Option<ClientRequest>,
     pub(super) skipped: usize,
     pub(super) redirects_max: u32,
@@ -97,7 +98,7 @@ impl<S: 'static> Work<S> {
     }
 }
 
-/// Begins a call. Nobody is called back before the next turn.
+/// Begins a call. No callback comes before the next turn.
 #[track_caller]
 pub(super) fn begin<S: 'static>(
     shared: &Rc<Shared<S>>,
@@ -165,7 +166,7 @@ impl<S: 'static> Transfer<S> {
         match self.control.is_up(tick) {
             None => self.control.arm(reactor, call),
             Some(CallStage::Send) => {
-                // The server says nothing of 100: it may not know it (RFC 9110, 10.1.1).
+                // The server has not sent 100: it may not know that (RFC 9110, 10.1.1).
                 if let Some(conn) = conn {
                     self.start_body(reactor, call, conn);
                 }
@@ -173,7 +174,7 @@ impl<S: 'static> Transfer<S> {
             Some(CallStage::Head | CallStage::Body)
                 if conn.and_then(|conn| reactor.get(conn)).is_some_and(|c| c.unsent() > 0) =>
             {
-                // It is still on its way out, where the connection looks at the time.
+                // The request is still being sent: until then the connection's timeout counts.
                 self.control.since.set(reactor.stamp());
                 self.control.arm(reactor, call);
             }
@@ -184,7 +185,7 @@ impl<S: 'static> Transfer<S> {
         }
     }
 
-    /// The answer is whole. `clean` is true if nothing has come behind it.
+    /// The response is whole. `clean` is true if nothing has come behind it.
     pub(super) fn complete(
         self: &Rc<Self>,
         reactor: &mut Context<S>,
@@ -227,7 +228,8 @@ impl<S: 'static> Transfer<S> {
         }
     }
 
-    /// Asks again: for the target of the redirect, or for the same in another way.
+    /// Sends the next request of the call: to the target of a redirect, or the same one in another
+    /// form.
     fn start_over(
         self: &Rc<Self>,
         reactor: &mut Context<S>,
@@ -242,7 +244,7 @@ impl<S: 'static> Transfer<S> {
         *self.control.url.borrow_mut() = target.url().clone();
         if !matches!(request.body, Body::Stream(_)) {
             *self.control.upload.borrow_mut() = Upload::new(&request.body);
-        } // Else nothing of it was sent: what was written waits for this connection now.
+        } // Otherwise nothing was sent: the written bytes wait for the next connection.
         {
             let work = &mut *self.work.borrow_mut();
             (work.request, work.target) = (request, Some(target));
@@ -251,7 +253,7 @@ impl<S: 'static> Transfer<S> {
         self.get_connection(reactor, call);
     }
 
-    /// The connection is gone before the answer was whole.
+    /// The connection has ended before the response was whole.
     pub(super) fn lose(
         self: &Rc<Self>,
         reactor: &mut Context<S>,
@@ -269,7 +271,8 @@ impl<S: 'static> Transfer<S> {
         self.drop_connection(reactor);
         let next = self.work.borrow_mut().next.take();
         if let Some(request) = next {
-            return self.start_over(reactor, state, call, request); // The rest is of no interest.
+            // The rest of the redirect is not needed.
+            return self.start_over(reactor, state, call, request);
         }
         if again {
             *self.control.upload.borrow_mut() = Upload::new(&self.work.borrow().request.body);

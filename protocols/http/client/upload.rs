@@ -1,13 +1,13 @@
 //! The body of a request on its way out.
 //!
-//! Knows the chunked coding and how much is still owed; of the connection only that bytes can be
-//! written to it.
+//! Knows the chunked coding and how many bytes are still to come; of the connection only that bytes
+//! can be written to it.
 //!
-//! What is written before the connection is there, or before the server has said 100, waits here:
-//! *early* bytes, bounded as an outbox is.
+//! *Early* bytes wait here, bounded as in an outbox: those that are written before the connection
+//! is there, or before the server has sent 100.
 //!
 //! # Read next
-//! `transfer.rs`: when the gate opens.
+//! `transfer.rs`: when sending begins.
 
 use std::fmt::Write;
 
@@ -22,13 +22,13 @@ const EARLY_BYTES_HIGH: usize = 256 * 1024;
 /// The body of one request.
 #[derive(Debug)]
 pub(super) struct Upload {
-    /// How the caller's bytes are framed, and how many are owed.
+    /// How the caller's bytes are framed, and how many are still to come.
     left: Left,
     /// True once bytes may go to the connection.
     pub(super) open: bool,
     /// Framed already.
     early: Vec<u8>,
-    /// True if a write was answered with pressure: the caller gets `Drained` when that is over.
+    /// True if a write returned `AboveHigh` or `Refused`: `Drained` follows when there is room.
     pub(super) drained_due: bool,
     /// True if `end` came before the announced length was written.
     pub(super) is_short: bool,
@@ -125,7 +125,7 @@ impl Upload {
         self.open = true;
         let early = std::mem::take(&mut self.early);
         let pressure = conn.write(&early);
-        // The outbox is larger than what may wait here, and so far it has had a head only.
+        // The outbox has more room than early bytes may take, and so far it has had a head only.
         debug_assert!(pressure.is_taken());
     }
 }

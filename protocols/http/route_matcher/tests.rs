@@ -1,4 +1,4 @@
-//! What matches a path and what does not, and which of two patterns is preferred.
+//! Which patterns match a path, and which of two patterns is preferred.
 
 use super::*;
 

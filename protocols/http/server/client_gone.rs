@@ -1,18 +1,19 @@
 //! How a connection ends from the client's side: it has finished sending, or it is gone.
 //!
-//! Knows the session; a client that waits for an answer gets it as long as it may be there.
+//! Knows the connection. A client that has finished sending may still be there: it gets the
+//! response that it waits for.
 //!
 //! # Read next
-//! `time.rs`: what is too slow.
+//! `request_time.rs`: the limits on time.
 
-use super::conn::{Intake, Session};
-use super::exchange::Phase;
+use super::exchange::ResponseState;
+use super::server_conn::{Intake, ServerConn};
 use crate::net::Conn;
 use crate::protocols::http::refusal::Refusal;
 use crate::reactor::{Context, SourceId};
 
-impl<S: 'static> Session<S> {
-    /// The client has finished sending. If it waits for its answer, it gets it.
+impl<S: 'static> ServerConn<S> {
+    /// The client has finished sending. If a response is pending, the client gets it.
     pub(super) fn eof(&mut self, reactor: &mut Context<S>, state: &mut S, id: SourceId<Conn>) {
         if matches!(&self.intake, Intake::Flow(flow) if flow.decoder.left() == 0) {
             // All of it has come. Its handler paused at the last byte, so it has not got the end.
@@ -21,7 +22,8 @@ impl<S: 'static> Session<S> {
         if self.intake.is_body() {
             return self.cut_body(reactor, state, id);
         }
-        let busy = self.exchange.phase.get() != Phase::Idle || self.exchange.blocked.get();
+        let busy =
+            self.exchange.response.get() != ResponseState::Idle || self.exchange.blocked.get();
         let waits = busy || self.spent;
         let Some(conn) = reactor.get_mut(id) else { return };
         let unread = conn.backlog().len();
@@ -30,25 +32,25 @@ impl<S: 'static> Session<S> {
         }
         conn.unread(unread);
         if waits {
-            return self.tell_gone(reactor, state);
+            return self.call_on_gone(reactor, state);
         }
-        // The answer is of this turn, and what stood behind its request was not looked at yet.
+        // The response was written in this turn, and the bytes behind its request are still unread.
         id.nudge(reactor);
     }
 
-    /// The client has finished in the middle of a body. Half a request is not answered, but an
-    /// answer that was begun goes on.
+    /// The client has finished in the middle of a body. Half a request is not answered, but a
+    /// response that was begun goes on.
     pub(super) fn cut_body(&mut self, reactor: &mut Context<S>, state: &mut S, id: SourceId<Conn>) {
         const GONE: Refusal = Refusal::bad("the client has finished in the middle of a body");
         log::info!("{}: {GONE}", self.exchange.peer());
         self.fail_body(reactor, state, GONE);
-        self.tell_gone(reactor, state);
+        self.call_on_gone(reactor, state);
         let Some(conn) = reactor.get_mut(id) else { return self.exchange.end() };
-        match self.exchange.phase.get() {
-            Phase::Sending | Phase::Streaming => {}
+        match self.exchange.response.get() {
+            ResponseState::Sending | ResponseState::Streaming => {}
             // Its sender was dropped just now: a reset, so that it looks cut off.
-            Phase::Torn => conn.abort(),
-            Phase::Idle => self.exchange.close(conn),
+            ResponseState::Torn => conn.abort(),
+            ResponseState::Idle => self.exchange.close(conn),
             _ => {
                 self.exchange.end();
                 self.exchange.close(conn);
@@ -56,7 +58,7 @@ impl<S: 'static> Session<S> {
         }
     }
 
-    fn tell_gone(&self, reactor: &mut Context<S>, state: &mut S) {
+    fn call_on_gone(&self, reactor: &mut Context<S>, state: &mut S) {
         if let Some(gone) = self.exchange.take_gone::<S>() {
             gone(reactor, state);
         }
@@ -75,7 +77,7 @@ impl<S: 'static> Session<S> {
 }
 
 /// However the connection leaves the loop, the exchange ends.
-impl<S: 'static> Drop for Session<S> {
+impl<S: 'static> Drop for ServerConn<S> {
     fn drop(&mut self) {
         self.exchange.end();
     }

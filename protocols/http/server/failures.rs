@@ -1,25 +1,25 @@
-//! What can go wrong: a request is refused or too slow, its reply is dropped, its handler panics.
+//! Failures: a request is refused or too slow, its reply is dropped, its handler panics.
 //!
-//! Knows the session; in each case it answers if it can, logs the reason and the peer once, and
+//! Knows the connection; in each case it answers if it can, logs the reason and the peer once, and
 //! closes the connection.
 //!
 //! # Read next
-//! `end.rs`: when the client goes.
+//! `client_gone.rs`: when the client goes.
 
 use std::mem;
 
 use http::StatusCode;
 
 use super::Body;
-use super::conn::{Intake, Session};
-use super::exchange::{Phase, Running};
-use super::time::Limit;
+use super::exchange::{ResponseState, Running};
+use super::request_time::Limit;
+use super::server_conn::{Intake, ServerConn};
 use crate::net::Conn;
 use crate::protocols::http::refusal::Refusal;
 use crate::reactor::{Context, SourceId};
 
-impl<S: 'static> Session<S> {
-    /// Refuses a request: the last answer on this connection.
+impl<S: 'static> ServerConn<S> {
+    /// Refuses a request. This is the last response on the connection.
     pub(super) fn refuse(
         &mut self,
         reactor: &mut Context<S>,
@@ -30,17 +30,17 @@ impl<S: 'static> Session<S> {
         let exchange = &*self.exchange;
         let (peer, status) = (exchange.peer(), refusal.status());
         exchange.set_last();
-        match exchange.phase.get() {
-            Phase::Idle | Phase::Pending | Phase::Dropped => {
+        match exchange.response.get() {
+            ResponseState::Idle | ResponseState::Pending | ResponseState::Dropped => {
                 log::info!("{peer}: answered with {status}: {refusal}");
-                exchange.phase.set(Phase::Pending);
+                exchange.response.set(ResponseState::Pending);
                 let running = Running::begin(exchange); // No nudge is needed.
-                exchange.answer(reactor, refusal.response());
+                exchange.respond(reactor, refusal.response());
                 drop(running);
             }
-            // Its answer has begun, and cannot be completed as it was meant.
+            // Its response has begun, and cannot be completed.
             _ => {
-                log::info!("{peer}: cut off in its answer: {refusal}");
+                log::info!("{peer}: cut off in its response: {refusal}");
                 reactor[id].abort();
             }
         }
@@ -57,19 +57,22 @@ impl<S: 'static> Session<S> {
         let streams = matches!(self.intake, Intake::Flow(_));
         self.fail_body(reactor, state, refusal);
         let Some(conn) = reactor.get_mut(id) else { return self.exchange.end() };
-        match self.exchange.phase.get() {
+        match self.exchange.response.get() {
             _ if conn.is_closing() => {}
-            // Answered by the handler, and that is the last answer.
-            Phase::Idle if streams => self.exchange.close(conn),
-            Phase::Sending => {}
+            // The handler has answered, and this is the last response.
+            ResponseState::Idle if streams => self.exchange.close(conn),
+            ResponseState::Sending => {}
             _ => self.refuse(reactor, id, refusal),
         }
     }
 
-    /// Delivers to the handler of a body that no more will come. What it answers is the last.
+    /// Reports to the handler of a body that no more will come. Its response is the last.
     pub(super) fn fail_body(&mut self, reactor: &mut Context<S>, state: &mut S, why: Refusal) {
         self.exchange.set_last();
-        let wanted = matches!(self.exchange.phase.get(), Phase::Pending | Phase::Streaming);
+        let wanted = matches!(
+            self.exchange.response.get(),
+            ResponseState::Pending | ResponseState::Streaming
+        );
         if let Intake::Flow(mut flow) = mem::replace(&mut self.intake, Intake::Ignore)
             && wanted
         {
@@ -99,29 +102,29 @@ impl<S: 'static> Session<S> {
 
     /// The handler has dropped its reply.
     #[cold]
-    pub(super) fn answer_for_dropped(&mut self, reactor: &mut Context<S>, id: SourceId<Conn>) {
+    pub(super) fn respond_for_dropped(&mut self, reactor: &mut Context<S>, id: SourceId<Conn>) {
         let exchange = &*self.exchange;
-        exchange.phase.set(Phase::Pending);
+        exchange.response.set(ResponseState::Pending);
         if reactor[id].is_read_out() && exchange.has_callbacks.get() {
             // The handler got the end of the client's input, and gave up.
             log::debug!("{}: its request was dropped", exchange.peer());
-            exchange.phase.set(Phase::Idle);
+            exchange.response.set(ResponseState::Idle);
             let conn = &mut reactor[id];
             conn.release();
             return exchange.close(conn);
         }
         log::error!("{}: answered with 500: the reply was dropped", exchange.peer());
         let running = Running::begin(exchange);
-        exchange.answer(reactor, StatusCode::INTERNAL_SERVER_ERROR.into());
+        exchange.respond(reactor, StatusCode::INTERNAL_SERVER_ERROR.into());
         drop(running);
     }
 
-    /// The handler has panicked, and what it was given is lost: no request can follow.
+    /// The handler has panicked, and its input is lost: no request can follow.
     #[cold]
     pub(super) fn give_up(&mut self, reactor: &mut Context<S>, id: SourceId<Conn>) {
         self.intake = Intake::Ignore;
         self.exchange.set_last();
-        if self.exchange.phase.get() == Phase::Idle {
+        if self.exchange.response.get() == ResponseState::Idle {
             self.exchange.close(&mut reactor[id]);
         }
     }

@@ -1,21 +1,21 @@
 //! Request bodies: collected, streamed, or dropped.
 //!
-//! Knows the two framings and the session's part of a body; `conn.rs` calls it.
+//! Knows the two framings and the connection's part of a body; `server_conn.rs` calls it.
 //!
 //! # Read next
-//! `trouble.rs`: what can go wrong.
+//! `failures.rs`: how a request fails.
 
 use std::mem;
 
-use super::conn::{Intake, Session};
-use super::exchange::{Facts, Phase, Running};
-use super::{Body, BodyHandler, Reply, Request, time};
+use super::exchange::{RequestFlags, ResponseState, Running};
+use super::server_conn::{Intake, ServerConn};
+use super::{Body, BodyHandler, Reply, Request, request_time};
 use crate::net::Conn;
 use crate::protocols::http::chunked::{Chunked, Piece};
 use crate::protocols::http::framing::Framing;
 use crate::protocols::http::head::{self, RequestHead, parse_request};
 use crate::protocols::http::refusal::Refusal;
-use crate::protocols::http::router::Params;
+use crate::protocols::http::route_matcher::Params;
 use crate::reactor::{Context, SourceId};
 
 /// Asks a client that waits for this to send its body (RFC 9110, 10.1.1).
@@ -38,7 +38,7 @@ impl Decoder {
         }
     }
 
-    /// Takes one step. Returns how many bytes of `input` it has used, and what they were.
+    /// Takes one step. Returns how many bytes of `input` it has used, and its result.
     pub(super) fn step<'a>(&mut self, input: &'a [u8]) -> Result<(usize, Piece<'a>), Refusal> {
         let left = match self {
             Decoder::Chunked(chunked) => return chunked.step(input),
@@ -89,7 +89,7 @@ impl Collect {
     }
 }
 
-/// There is no room for more of it in what all connections may buffer together.
+/// The budget that all connections share is used up.
 const TOO_MUCH: Refusal = Refusal::new(503, "too much is buffered for others");
 pub(super) const TOO_LARGE: Refusal = Refusal::new(413, "the body is too large");
 
@@ -101,7 +101,7 @@ pub(super) struct Flow<S> {
     pub(super) continues: bool,
 }
 
-/// A body that nobody wants.
+/// A body that is read and dropped.
 #[derive(Debug)]
 pub(super) struct Discard {
     pub(super) decoder: Decoder,
@@ -109,7 +109,7 @@ pub(super) struct Discard {
     pub(super) budget: u64,
 }
 
-impl<S: 'static> Session<S> {
+impl<S: 'static> ServerConn<S> {
     /// Begins a body that is streamed. `after` is how many bytes of input are behind its head.
     pub(super) fn begin_flow(
         &mut self,
@@ -122,10 +122,10 @@ impl<S: 'static> Session<S> {
     ) {
         self.begin_body(reactor, id);
         let exchange = &*self.exchange;
-        exchange.facts.set(Facts { upgrades: false, ..exchange.facts.get() });
+        exchange.flags.set(RequestFlags { upgrades: false, ..exchange.flags.get() });
         let left = decoder.left().saturating_sub(after as u64);
         exchange.body_left.set(if continues { u64::MAX } else { left });
-        exchange.phase.set(Phase::Pending);
+        exchange.response.set(ResponseState::Pending);
         let reply = Reply::new(self.exchange.clone());
         let running = Running::begin(exchange);
         let handler = self.service.borrow_mut().stream(reactor, state, request, reply);
@@ -160,7 +160,7 @@ impl<S: 'static> Session<S> {
         self.exchange.body_until.set(reactor.stamp().plus(grace));
     }
 
-    /// Takes one step of a body that is collected; answers as [`Session::step`].
+    /// Takes one step of a body that is collected; returns the same as [`ServerConn::step`].
     pub(super) fn collect(
         &mut self,
         reactor: &mut Context<S>,
@@ -177,7 +177,7 @@ impl<S: 'static> Session<S> {
                 return None;
             }
         };
-        time::earn(&self.exchange, reactor.stamp(), used);
+        request_time::earn(&self.exchange, reactor.stamp(), used);
         if !whole {
             let bytes = collect.head.capacity() + collect.body.capacity();
             if !id.charge(reactor, bytes) {
@@ -199,14 +199,14 @@ impl<S: 'static> Session<S> {
                 self.call(reactor, state, id, Request { head: &head, body, peer, params });
                 drop(self.exchange.input.take());
             }
-            if self.exchange.phase.get() != Phase::Sending {
-                id.charge(reactor, 0); // Else the rest of the answer was charged.
+            if self.exchange.response.get() != ResponseState::Sending {
+                id.charge(reactor, 0); // Otherwise the rest of the response is charged.
             }
         }
         Some(used)
     }
 
-    /// Takes one step of a body that is streamed; answers as [`Session::step`].
+    /// Takes one step of a body that is streamed; returns the same as [`ServerConn::step`].
     pub(super) fn flow(
         &mut self,
         reactor: &mut Context<S>,
@@ -219,7 +219,7 @@ impl<S: 'static> Session<S> {
         if exchange.body_paused.get() {
             return None;
         }
-        if mem::take(&mut flow.continues) && exchange.phase.get() == Phase::Pending {
+        if mem::take(&mut flow.continues) && exchange.response.get() == ResponseState::Pending {
             let _ = reactor[id].write(CONTINUE);
         }
         let (used, piece) = match flow.decoder.step(bytes) {
@@ -229,7 +229,7 @@ impl<S: 'static> Session<S> {
                 return None;
             }
         };
-        time::earn(exchange, reactor.stamp(), used);
+        request_time::earn(exchange, reactor.stamp(), used);
         let left = flow.decoder.left().saturating_sub((bytes.len() - used) as u64);
         let event = match piece {
             Piece::Data(bytes) => Body::Data(bytes),
@@ -250,17 +250,18 @@ impl<S: 'static> Session<S> {
         Some(used)
     }
 
-    /// The answer is complete and the body is not. If little of it is left it is dropped, else the
-    /// connection is closed. The bytes that have arrived, `is_here`, do not count: the head of
-    /// the answer did not count them either when it said if the connection stays open.
+    /// The response is complete and the request's body is not. If little of the body is left, it is
+    /// dropped, otherwise the connection is closed. The bytes that have arrived, `arrived`, do not
+    /// count: the head of the response did not count them either when it announced if the
+    /// connection stays open.
     pub(super) fn discard(
         &mut self,
         reactor: &mut Context<S>,
         id: SourceId<Conn>,
-        is_here: usize,
+        arrived: usize,
     ) -> Option<usize> {
         let limits = &self.exchange.common.limits;
-        let budget = limits.discard_bytes_max.saturating_add(is_here as u64);
+        let budget = limits.discard_bytes_max.saturating_add(arrived as u64);
         let Intake::Flow(flow) = mem::replace(&mut self.intake, Intake::Ignore) else {
             return None;
         };
@@ -269,7 +270,7 @@ impl<S: 'static> Session<S> {
         Some(0)
     }
 
-    /// Takes one step of a body that is dropped; answers as [`Session::step`].
+    /// Takes one step of a body that is dropped; returns the same as [`ServerConn::step`].
     pub(super) fn drop_body(
         &mut self,
         reactor: &mut Context<S>,
@@ -286,7 +287,7 @@ impl<S: 'static> Session<S> {
             }
         };
         discard.budget -= used as u64;
-        time::earn(&self.exchange, reactor.stamp(), used);
+        request_time::earn(&self.exchange, reactor.stamp(), used);
         if is_end {
             self.intake = Intake::Head;
             self.exchange.since.set(reactor.stamp());

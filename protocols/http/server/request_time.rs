@@ -8,15 +8,15 @@
 //! that has kept a limit must not pay for the handler of another one.
 //!
 //! # Read next
-//! `service.rs`: the handlers that answer.
+//! `service.rs`: the handlers.
 
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::conn::Session;
-use super::exchange::{Exchange, Phase};
-use crate::protocols::http::limits::Limits;
+use super::exchange::{Exchange, ResponseState};
+use super::server_conn::ServerConn;
 use crate::protocols::http::refusal::Refusal;
+use crate::protocols::http::server_limits::Limits;
 use crate::reactor::{Context, Missed, Priority};
 use crate::timers::{Stamp, TICK, Tick};
 
@@ -30,53 +30,53 @@ pub(super) enum Limit {
 }
 
 impl Limit {
-    /// The answer to the client when it is up; `None` is no answer.
+    /// The response to the client when the limit has been reached; `None` is no response.
     pub(super) fn refusal(self) -> Option<Refusal> {
         match self {
             Limit::Idle => None,
             Limit::Head => Some(Refusal::new(408, "the head took too long")),
             Limit::Body => Some(Refusal::new(408, "the body came too slowly")),
-            Limit::Reply => Some(Refusal::new(503, "no answer was found in time")),
+            Limit::Reply => Some(Refusal::new(503, "no response was ready in time")),
         }
     }
 }
 
-/// How long a connection may be without a request. One connection too many (`crowded`) has the time
-/// of a head: its request should be on its way.
-pub(super) fn patience(limits: &Limits, crowded: bool) -> Duration {
-    if crowded { limits.head_timeout } else { limits.idle_timeout }
+/// How long a connection may be without a request. One connection too many (`over_limit`) has the
+/// time of a head: its request should be on its way.
+pub(super) fn time_for_request(limits: &Limits, over_limit: bool) -> Duration {
+    if over_limit { limits.head_timeout } else { limits.idle_timeout }
 }
 
-/// Starts the timer of a connection, which makes the session look at its limits. It ends with the
+/// Starts the timer of a connection, which makes the connection check its limits. It ends with the
 /// connection. Returns the tick for which it is armed.
 pub(super) fn start<S: 'static>(
     reactor: &mut Context<S>,
     exchange: &Rc<Exchange>,
-    patience: Duration,
+    time_for_request: Duration,
 ) -> Tick {
-    let period = patience.max(TICK);
+    let period = time_for_request.max(TICK);
     let of = Rc::downgrade(exchange);
     let timer = reactor.every(period, Missed::Delay, move |reactor, _, occurrence| {
         let conn = of.upgrade().and_then(|of| of.conn.get().map(|conn| (of, conn)));
         match conn {
             Some((of, conn)) if reactor.contains(conn) => {
                 conn.look(reactor);
-                reactor.enqueue(Priority::Low, move |_, _| of.ring());
+                reactor.enqueue(Priority::Low, move |_, _| of.on_timer());
             }
             _ => {
                 reactor.cancel(occurrence.timer);
             }
         }
     });
-    let first = reactor.tick_after(patience);
+    let first = reactor.tick_after(time_for_request);
     reactor.rearm_at(timer, first);
     reactor.unref(timer);
     exchange.timer.set(Some(timer));
     first
 }
 
-/// Bytes of a body have come, so the next may come later: by what the bytes have earned, and never
-/// later than the grace from now.
+/// Bytes of a body have come, so the next may come later: by the time that they have earned, and
+/// never later than the grace from now.
 pub(super) fn earn(exchange: &Exchange, now: Stamp, bytes: usize) {
     let limits = &exchange.common.limits;
     let nanos = (bytes as u64).saturating_mul(1_000_000_000);
@@ -85,25 +85,29 @@ pub(super) fn earn(exchange: &Exchange, now: Stamp, bytes: usize) {
     exchange.body_until.set(until.min(now.plus(limits.body_grace)));
 }
 
-impl<S: 'static> Session<S> {
+impl<S: 'static> ServerConn<S> {
     /// The limit that is up first, and the tick at which it is.
     fn due(&self) -> Option<(Tick, Limit)> {
         let exchange = &*self.exchange;
         let limits = &exchange.common.limits;
-        let phase = exchange.phase.get();
-        if exchange.closing.get() || phase == Phase::Dead {
+        let response = exchange.response.get();
+        if exchange.closing.get() || response == ResponseState::Dead {
             return None;
         }
         let body = self.intake.is_body() && !exchange.body_paused.get();
         let body = body.then(|| (exchange.body_until.get().next(), Limit::Body));
         let since = exchange.since.get();
-        let own = match phase {
-            Phase::Pending => {
+        let own = match response {
+            ResponseState::Pending => {
                 limits.reply_timeout.map(|timeout| (since.after(timeout), Limit::Reply))
             }
-            Phase::Idle if self.intake.is_body() || exchange.blocked.get() => None,
-            Phase::Idle if self.partial => Some((since.after(limits.head_timeout), Limit::Head)),
-            Phase::Idle => Some((since.after(patience(limits, self.crowd.is_some())), Limit::Idle)),
+            ResponseState::Idle if self.intake.is_body() || exchange.blocked.get() => None,
+            ResponseState::Idle if self.partial => {
+                Some((since.after(limits.head_timeout), Limit::Head))
+            }
+            ResponseState::Idle => {
+                Some((since.after(time_for_request(limits, self.excess.is_some())), Limit::Idle))
+            }
             _ => None,
         };
         [body, own].into_iter().flatten().min_by_key(|(tick, _)| *tick)
@@ -111,7 +115,7 @@ impl<S: 'static> Session<S> {
 
     /// The limit that is up, if the timer has fired.
     pub(super) fn is_up(&mut self, reactor: &Context<S>) -> Option<Limit> {
-        if !self.exchange.alarm.take() {
+        if !self.exchange.timer_fired.take() {
             return None;
         }
         self.armed = Tick::NEVER;

@@ -1,11 +1,11 @@
 //! The connection's side: from its events to requests, one after another.
 //!
-//! Knows heads and handlers; bodies are in `body.rs`, what goes wrong in `trouble.rs`, and the
-//! answer's life in `exchange.rs`.
+//! Knows heads and handlers; bodies are in `request_body.rs`, failures in `failures.rs`, and the
+//! states of a response in `exchange.rs`.
 //!
-//! A connection delivers `Data`, and the session takes as many steps as the bytes allow: a head, a
-//! piece of a body. What it cannot use yet it gives back, and looks at again when more comes or
-//! when the answer that it waits for is written. [`Intake`] says what comes next:
+//! A connection delivers `Data`, and its handler takes as many steps as the bytes allow: a head, a
+//! piece of a body. It gives bytes back that it cannot use yet, and gets them again when more comes
+//! or when the pending response is written. [`Intake`] is the part of a request that comes next:
 //!
 //! ```text
 //!   Head ──whole, with its body──▶ handler ──▶ Head
@@ -16,7 +16,7 @@
 //! ```
 //!
 //! # Read next
-//! `body.rs`: how the end of a body is found.
+//! `request_body.rs`: how the end of a body is found.
 
 use std::cell::RefCell;
 use std::mem;
@@ -24,28 +24,28 @@ use std::rc::Rc;
 
 use http::StatusCode;
 
-use super::body::{Collect, Decoder, Discard, Flow, TOO_LARGE};
-use super::exchange::{Exchange, Facts, Phase, Running};
-use super::time;
-use super::{Crowd, Reply, Request, Server, Service};
+use super::exchange::{Exchange, RequestFlags, ResponseState, Running};
+use super::request_body::{Collect, Decoder, Discard, Flow, TOO_LARGE};
+use super::request_time;
+use super::{Excess, Reply, Request, Server, Service};
 use crate::net::Conn;
 use crate::net::Event;
 use crate::net::Stream;
 use crate::protocols::http::framing::Framing;
 use crate::protocols::http::head::{self, RequestHead, Scan, parse_request};
 use crate::protocols::http::refusal::Refusal;
-use crate::protocols::http::router::Params;
+use crate::protocols::http::route_matcher::Params;
 use crate::reactor::{Context, SourceId};
 use crate::timers::Tick;
 
-/// Opens a connection with a session as its handler. With a `crowd` it is one connection too many:
-/// it is refused after its request.
+/// Opens a connection with a [`ServerConn`] as its handler. With an `excess` it is one connection
+/// too many: it is refused after its request.
 #[track_caller]
 pub(super) fn serve<S: 'static>(
     server: &Server<S>,
     reactor: &mut Context<S>,
     stream: Stream,
-    crowd: Option<Crowd>,
+    excess: Option<Excess>,
 ) -> SourceId<Conn> {
     let common = server.common.clone();
     let resumer = reactor.resumer();
@@ -57,35 +57,35 @@ pub(super) fn serve<S: 'static>(
         limits.close_grace = own.close_grace;
         limits.half_open = own.half_open;
     });
-    let patience = time::patience(&server.common.limits, crowd.is_some());
-    let armed = time::start(reactor, &exchange, patience);
-    let mut session = Session {
+    let time_for_request = request_time::time_for_request(&server.common.limits, excess.is_some());
+    let armed = request_time::start(reactor, &exchange, time_for_request);
+    let mut handler = ServerConn {
         service: server.service.clone(),
         exchange: exchange.clone(),
         intake: Intake::Head,
         scan: Scan::default(),
         partial: false,
-        room: 0,
+        requests_left: 0,
         spent: false,
         armed,
-        crowd,
+        excess,
     };
     let id = stream.open_hearing_cuts(reactor, move |reactor, state, id, event| {
-        session.event(reactor, state, id, event);
+        handler.event(reactor, state, id, event);
     });
     exchange.conn.set(Some(id));
     id
 }
 
-/// The answer to one connection too many.
-const CROWDED: Refusal = Refusal::new(503, "the limit on connections is reached");
+/// The response on one connection too many.
+const OVER_LIMIT: Refusal = Refusal::new(503, "the limit on connections is reached");
 
 /// Requests of one connection that are handled in one call. Those behind them wait for the next
 /// turn, so that other connections do not wait: one read may hold two thousand. 64: deeper than
 /// clients pipeline.
 const REQUESTS_PER_TURN: usize = 64;
 
-/// What a connection does with the bytes that come next.
+/// The part of a request that the next bytes of a connection belong to.
 pub(super) enum Intake<S> {
     Head,
     Collect(Box<Collect>),
@@ -101,7 +101,7 @@ impl<S> Intake<S> {
 }
 
 /// The handler of one connection.
-pub(super) struct Session<S: 'static> {
+pub(super) struct ServerConn<S: 'static> {
     pub(super) service: Rc<RefCell<dyn Service<S>>>,
     pub(super) exchange: Rc<Exchange>,
     pub(super) intake: Intake<S>,
@@ -109,16 +109,16 @@ pub(super) struct Session<S: 'static> {
     /// True if the first bytes of a head are here.
     pub(super) partial: bool,
     /// Requests that may still begin in this call.
-    room: usize,
-    /// `room` was used up, and the backlog holds more requests: a nudge goes on with them.
+    requests_left: usize,
+    /// `requests_left` was used up, and the backlog holds more requests: a nudge goes on with them.
     pub(super) spent: bool,
     /// The tick for which the timer is armed, or an earlier one.
     pub(super) armed: Tick,
     /// True if it is one connection too many.
-    pub(super) crowd: Option<Crowd>,
+    pub(super) excess: Option<Excess>,
 }
 
-impl<S: 'static> Session<S> {
+impl<S: 'static> ServerConn<S> {
     fn event(
         &mut self,
         reactor: &mut Context<S>,
@@ -137,16 +137,16 @@ impl<S: 'static> Session<S> {
         }
     }
 
-    /// Takes as many steps as `bytes` allow, and gives back what is left.
+    /// Takes as many steps as `bytes` allow, and gives the rest back.
     fn data(&mut self, reactor: &mut Context<S>, state: &mut S, id: SourceId<Conn>, bytes: &[u8]) {
         if self.exchange.running.replace(false) {
             self.give_up(reactor, id);
         }
-        self.room = REQUESTS_PER_TURN;
+        self.requests_left = REQUESTS_PER_TURN;
         if mem::take(&mut self.spent)
             && let Some(conn) = reactor.get_mut(id)
         {
-            conn.resume(); // It may have been paused for that reason alone.
+            conn.resume(); // It may be paused for that reason alone.
         }
         let mut used = 0;
         while let Some(count) = self.step(reactor, state, id, &bytes[used..]) {
@@ -158,7 +158,7 @@ impl<S: 'static> Session<S> {
         if self.spent {
             id.nudge(reactor);
         }
-        let waits = self.exchange.phase.get() != Phase::Idle || self.spent;
+        let waits = self.exchange.response.get() != ResponseState::Idle || self.spent;
         let Some(conn) = reactor.get_mut(id) else { return };
         let ignored = matches!(self.intake, Intake::Ignore) || self.exchange.closing.get();
         let left = bytes.len() - used;
@@ -193,27 +193,29 @@ impl<S: 'static> Session<S> {
         bytes: &[u8],
     ) -> Option<usize> {
         let exchange = &*self.exchange;
-        match exchange.phase.get() {
-            Phase::Idle => {}
-            Phase::Dropped => self.answer_for_dropped(reactor, id),
-            Phase::Torn => {
-                log::info!("{}: reset: its answer was not ended", exchange.peer());
-                exchange.phase.set(Phase::Dead);
+        match exchange.response.get() {
+            ResponseState::Idle => {}
+            ResponseState::Dropped => self.respond_for_dropped(reactor, id),
+            ResponseState::Torn => {
+                log::info!("{}: reset: its response was not ended", exchange.peer());
+                exchange.response.set(ResponseState::Dead);
                 reactor[id].abort();
             }
             _ => {}
         }
-        let phase = self.exchange.phase.get();
-        if phase == Phase::Dead || self.exchange.closing.get() {
+        let response = self.exchange.response.get();
+        if response == ResponseState::Dead || self.exchange.closing.get() {
             return None;
         }
         match &self.intake {
-            Intake::Head if phase == Phase::Idle && !self.exchange.blocked.get() => {
+            Intake::Head if response == ResponseState::Idle && !self.exchange.blocked.get() => {
                 self.head(reactor, state, id, bytes)
             }
             Intake::Head | Intake::Ignore => None,
             Intake::Collect(_) => self.collect(reactor, state, id, bytes),
-            Intake::Flow(_) if phase == Phase::Idle => self.discard(reactor, id, bytes.len()),
+            Intake::Flow(_) if response == ResponseState::Idle => {
+                self.discard(reactor, id, bytes.len())
+            }
             Intake::Flow(_) => self.flow(reactor, state, id, bytes),
             Intake::Discard(_) => self.drop_body(reactor, id, bytes),
         }
@@ -229,7 +231,7 @@ impl<S: 'static> Session<S> {
         if bytes.is_empty() {
             return None;
         }
-        if self.room == 0 {
+        if self.requests_left == 0 {
             self.spent = true;
             return None;
         }
@@ -247,12 +249,12 @@ impl<S: 'static> Session<S> {
             Ok(None) => {
                 if !mem::replace(&mut self.partial, true) {
                     self.exchange.since.set(reactor.stamp());
-                    self.exchange.facts.set(Facts::default()); // Nothing is known of it.
+                    self.exchange.flags.set(RequestFlags::default()); // Nothing is known of it.
                 }
                 None
             }
             Err(refusal) => {
-                self.exchange.facts.set(Facts::default());
+                self.exchange.flags.set(RequestFlags::default());
                 self.refuse(reactor, id, refusal);
                 None
             }
@@ -268,17 +270,17 @@ impl<S: 'static> Session<S> {
         head: &RequestHead<'_>,
         bytes: &[u8],
     ) -> Option<usize> {
-        self.room = self.room.saturating_sub(1);
+        self.requests_left = self.requests_left.saturating_sub(1);
         let exchange = &*self.exchange;
         let number = exchange.requests.get() + 1;
         exchange.requests.set(number);
         let limits = &exchange.common.limits;
-        let mut facts = Facts::of(head);
-        facts.keep_alive &= number < limits.requests_max;
-        exchange.facts.set(facts);
+        let mut flags = RequestFlags::of(head);
+        flags.keep_alive &= number < limits.requests_max;
+        exchange.flags.set(flags);
         exchange.body_left.set(0);
-        if self.crowd.is_some() {
-            self.refuse(reactor, id, CROWDED);
+        if self.excess.is_some() {
+            self.refuse(reactor, id, OVER_LIMIT);
             return None;
         }
         let after = &bytes[head.bytes..];
@@ -326,10 +328,10 @@ impl<S: 'static> Session<S> {
         request: Request<'_>,
     ) {
         let exchange = &*self.exchange;
-        exchange.phase.set(Phase::Pending);
+        exchange.response.set(ResponseState::Pending);
         let reply = Reply::new(self.exchange.clone());
         if request.path() == "*" {
-            // Of the server itself, which only OPTIONS may ask for.
+            // The server itself: only OPTIONS has this target.
             reply.send(reactor, StatusCode::NO_CONTENT);
             return;
         }
@@ -339,8 +341,8 @@ impl<S: 'static> Session<S> {
         self.hold(reactor, id);
     }
 
-    /// The handler has returned. A drain waits for the answer, and a limit on its time begins to
-    /// run.
+    /// The handler has returned. A drain waits for the response from now on, and a limit on its
+    /// time begins to run.
     #[inline]
     pub(super) fn hold(&self, reactor: &mut Context<S>, id: SourceId<Conn>) {
         let Some(conn) = reactor.get_mut(id) else {
@@ -349,13 +351,13 @@ impl<S: 'static> Session<S> {
         if conn.is_closing() {
             self.exchange.closing.set(true); // The handler may have closed it.
         }
-        if self.exchange.phase.get() != Phase::Idle {
+        if self.exchange.response.get() != ResponseState::Idle {
             conn.hold();
             self.exchange.since.set(reactor.stamp());
         }
     }
 
-    /// There is room for more of an answer.
+    /// There is room for more of a response.
     fn drained(&mut self, reactor: &mut Context<S>, state: &mut S, id: SourceId<Conn>) {
         let exchange = self.exchange.clone();
         if exchange.closing.get() {
@@ -367,9 +369,9 @@ impl<S: 'static> Session<S> {
             }
             id.nudge(reactor);
         }
-        match exchange.phase.get() {
-            Phase::Sending => exchange.send_rest(reactor),
-            Phase::Streaming => exchange.tell_drained(reactor, state),
+        match exchange.response.get() {
+            ResponseState::Sending => exchange.send_rest(reactor),
+            ResponseState::Streaming => exchange.call_on_drained(reactor, state),
             _ => {}
         }
     }

@@ -1,21 +1,21 @@
-//! How an answer is written: head and body in one go, a large body as its reader takes it.
+//! How a response is written: head and body in one write, a large body as fast as its client reads.
 //!
 //! Knows the exchange and its connection.
 //!
 //! # Read next
-//! `sender.rs`: answers that come in pieces.
+//! `sender.rs`: responses that come in pieces.
 
 use http::StatusCode;
 
-use super::exchange::{Exchange, Facts, Phase};
+use super::exchange::{Exchange, RequestFlags, ResponseState};
 use crate::net::Conn;
 use crate::net::Pressure;
 use crate::protocols::http::date;
 use crate::protocols::http::response::{Coding, Connection, Response};
 use crate::reactor::Context;
 
-/// A body, or a piece of one, up to this long is copied to what surrounds it, so that all leave as
-/// one. A longer one is not copied. 16 KiB.
+/// A body, or a piece of one, up to this long is copied behind its head, so that both leave in one
+/// write. A longer one is not copied. 16 KiB.
 pub(super) const COPIED_BYTES: usize = 16 * 1024;
 /// A large body is offered to the kernel in pieces of this size, of which one at most is copied.
 const PIECE_BYTES: usize = 128 * 1024;
@@ -26,28 +26,28 @@ const PIECES_PER_TURN: usize = 8;
 const HEAD_KEPT_BYTES: usize = 64 * 1024;
 
 impl Exchange {
-    /// Sends all of an answer. Returns true if the client was still there.
-    pub(super) fn answer<S: 'static>(
+    /// Sends a whole response. Returns true if the client was still there.
+    pub(super) fn respond<S: 'static>(
         &self,
         reactor: &mut Context<S>,
         mut response: Response,
     ) -> bool {
-        if self.phase.get() != Phase::Pending {
+        if self.response.get() != ResponseState::Pending {
             return false;
         }
         if !response.is_final() {
-            response = self.instead(&response);
+            response = self.replacement(&response);
         }
         let length = response.body.len();
         let bodiless = self.bodiless(&response);
         let coding = bodiless.unwrap_or(Coding::Length(length as u64));
-        let has_body = bodiless.is_none() && !self.facts.get().is_head;
+        let has_body = bodiless.is_none() && !self.flags.get().is_head;
         let copied =
             if has_body && length <= COPIED_BYTES { response.body.as_slice() } else { &[] };
         let date = self.common.dates.get(reactor);
         let now = reactor.stamp();
         let Some(conn) = self.conn(reactor) else {
-            self.phase.set(Phase::Dead);
+            self.response.set(ResponseState::Dead);
             return false;
         };
         if !self.write_head(conn, &response, coding, copied, &date) {
@@ -55,14 +55,14 @@ impl Exchange {
         }
         if !has_body || length <= COPIED_BYTES {
             self.finish(conn, now);
-            self.tell_session();
+            self.wake_conn();
         } else {
-            self.phase.set(Phase::Sending);
+            self.response.set(ResponseState::Sending);
             let bytes = response.body.owned_bytes();
             self.rest.set(Some(Box::new((response.body, 0))));
             self.send_rest(reactor);
             if let Some(id) = self.conn.get()
-                && self.phase.get() == Phase::Sending
+                && self.response.get() == ResponseState::Sending
             {
                 id.charge(reactor, bytes);
             }
@@ -70,30 +70,30 @@ impl Exchange {
         true
     }
 
-    /// Writes the head of an answer and `body` behind it; false if that is refused.
+    /// Writes the head of a response and `body` behind it. Returns false if that is refused.
     pub(super) fn write_head(
         &self,
         conn: &mut Conn,
         response: &Response,
         coding: Coding,
         body: &[u8],
-        date: &date::Line,
+        date: &date::DateLine,
     ) -> bool {
-        let mut facts = self.facts.get();
-        facts.keep_alive &= !response.close
+        let mut flags = self.flags.get();
+        flags.keep_alive &= !response.close
             && !conn.is_draining()
             && coding != Coding::UntilClose
             && self.body_left.get() <= self.common.limits.discard_bytes_max;
-        self.facts.set(facts);
-        let connection = match facts {
-            Facts { keep_alive: false, .. } => Connection::Close,
-            Facts { is_http10: true, .. } => Connection::KeepAlive,
+        self.flags.set(flags);
+        let connection = match flags {
+            RequestFlags { keep_alive: false, .. } => Connection::Close,
+            RequestFlags { is_http10: true, .. } => Connection::KeepAlive,
             _ => Connection::Usual,
         };
         self.put_head(conn, response, coding, connection, body, date)
     }
 
-    /// [`write_head`](Exchange::write_head), with what is said of the connection.
+    /// [`write_head`](Exchange::write_head), with the value for the field `Connection`.
     #[inline]
     pub(super) fn put_head(
         &self,
@@ -102,7 +102,7 @@ impl Exchange {
         coding: Coding,
         connection: Connection,
         body: &[u8],
-        date: &date::Line,
+        date: &date::DateLine,
     ) -> bool {
         let mut out = self.common.head.take();
         response.write_head(&mut out, coding, connection, date);
@@ -114,24 +114,25 @@ impl Exchange {
         }
         self.blocked.set(pressure == Pressure::AboveHigh);
         if !pressure.is_taken() {
-            conn.abort(); // A head beyond all measure, or the client is gone and `Closed` comes.
-            self.phase.set(Phase::Dead);
+            conn.abort(); // The head exceeds the outbox, or the client has gone and `Closed` comes.
+            self.response.set(ResponseState::Dead);
         }
         pressure.is_taken()
     }
 
-    /// What is sent for a response that cannot be sent: it has a bad field, or is not final (1xx).
+    /// The response in place of one that cannot be sent: that has a bad field, or is not final
+    /// (1xx).
     #[cold]
-    pub(super) fn instead(&self, response: &Response) -> Response {
+    pub(super) fn replacement(&self, response: &Response) -> Response {
         let why = match &response.bad {
             Some(field) => format!("the header field {field:?} cannot be sent"),
-            None => format!("{} is no final answer", response.code()),
+            None => format!("{} is no final response", response.code()),
         };
         log::error!("answering {} with 500: {why}", self.peer());
         StatusCode::INTERNAL_SERVER_ERROR.into()
     }
 
-    /// Sends more of a large body, and finishes when that was all.
+    /// Sends more of a large body, and finishes at its end.
     pub(super) fn send_rest<S: 'static>(&self, reactor: &mut Context<S>) {
         let now = reactor.stamp();
         let Some(mut rest) = self.rest.take() else { return };
@@ -142,9 +143,9 @@ impl Exchange {
             if left.is_empty() {
                 conn.charge(0);
                 self.finish(conn, now);
-                return self.tell_session();
+                return self.wake_conn();
             }
-            // No more, so that `Drained` comes when the kernel has taken what is there.
+            // Not more, so that `Drained` comes when the kernel has taken these bytes.
             if conn.unsent() > conn.limits().outbox_bytes_low {
                 break;
             }
@@ -156,7 +157,7 @@ impl Exchange {
             let piece = &left[..left.len().min(PIECE_BYTES).min(room)];
             match conn.put(piece, 1) {
                 Pressure::Closed => return conn.abort(),
-                // There is no room for all, in what connections have together.
+                // The budget that connections share has no room for the piece.
                 Pressure::Refused => break,
                 Pressure::Below | Pressure::AboveHigh => *sent += piece.len(),
             }

@@ -36,7 +36,7 @@ enum Wants {
     Upload(usize),
     /// An upload that is refused at once.
     Refused(usize),
-    /// An answer that breaks off.
+    /// A response that breaks off.
     Torn(usize),
     /// The reply is dropped.
     Nothing,
@@ -62,7 +62,7 @@ impl Wants {
         }
     }
 
-    fn ask(self, number: usize) -> ClientRequest {
+    fn request(self, number: usize) -> ClientRequest {
         let url = |path: &str, count: u64| format!("http://sim/{path}/{number}/{count}");
         let own = |bytes: usize| Flow { at: number }.peek(bytes).to_vec();
         match self {
@@ -78,8 +78,8 @@ impl Wants {
         }
     }
 
-    /// The status and the body of the right answer.
-    fn answer(self, number: usize) -> Option<(u16, Vec<u8>)> {
+    /// The status and the body of the right response.
+    fn response(self, number: usize) -> Option<(u16, Vec<u8>)> {
         let own = |bytes: usize| Flow { at: number }.peek(bytes).to_vec();
         let said = |bytes: usize| own(bytes).len().to_string().into_bytes();
         Some(match self {
@@ -260,16 +260,16 @@ fn begin(reactor: &mut Context<World>, client: &Client<World>, world: &mut World
     let Asked { wants, number, .. } = world.asked[index];
     let collects = number % 3 == 0;
     let call = if collects {
-        client.send(reactor, wants.ask(number), move |_, world: &mut World, result| {
+        client.send(reactor, wants.request(number), move |_, world: &mut World, result| {
             let asked = &mut world.asked[index];
             assert!(asked.ended.is_none() && !asked.cancelled, "told twice: {asked:?}");
-            asked.ended = Some(result.map_err(|error| words(&error)).map(|answer| {
-                asked.status = answer.status.as_u16();
-                asked.got = answer.body;
+            asked.ended = Some(result.map_err(|error| words(&error)).map(|response| {
+                asked.status = response.status.as_u16();
+                asked.got = response.body;
             }));
         })
     } else {
-        client.stream(reactor, wants.ask(number), move |_, world: &mut World, _, event| {
+        client.stream(reactor, wants.request(number), move |_, world: &mut World, _, event| {
             note(world, index, event);
         })
     };
@@ -363,21 +363,21 @@ fn check_calls(world: &World) {
     for asked in &world.asked {
         let Asked { wants, number, status, got, ended, cancelled } = asked;
         assert!(ended.is_some() != *cancelled, "one end: {asked:?}");
-        let right = wants.answer(*number);
+        let right = wants.response(*number);
         match ended {
             Some(Ok(())) if *status >= 400 && right.as_ref().is_none_or(|r| r.0 != *status) => {
                 // The server's own words: too slow, too large.
                 assert!([408, 413, 503].contains(status), "{status} to {wants:?}");
             }
             Some(Ok(())) => {
-                let (right_status, body) = right.expect("a torn answer is no answer");
+                let (right_status, body) = right.expect("a torn response is no response");
                 assert_eq!(*status, right_status, "{wants:?}");
                 assert!(*got == body, "{wants:?}: {} bytes", got.len());
             }
             _ if *status == 200 => {
                 let whole = match wants {
                     Wants::Torn(bytes) => Flow { at: *number }.peek(*bytes).to_vec(),
-                    _ => right.expect("an answer").1,
+                    _ => right.expect("a response").1,
                 };
                 assert!(whole.starts_with(got), "{wants:?}: not even a part of it");
             }
