@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::ClientLimits;
-use super::client_request::Body;
+use super::client_request::RequestBody;
 use super::error::CallStage;
 use super::source_guard::{Reaper, StepGuard};
 use super::upload::Upload;
@@ -121,7 +121,7 @@ pub(super) struct Control {
 impl Control {
     pub(super) fn new(
         url: Arc<str>,
-        body: &Body,
+        body: &RequestBody,
         since: Stamp,
         until: Tick,
         limits: Rc<ClientLimits>,

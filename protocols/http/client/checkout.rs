@@ -9,9 +9,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::call::{Call, CallState};
+use super::client_pool::{Checkout, Permit};
 use super::dial::dial;
 use super::error::Error;
-use super::pool::{Checkout, Permit};
 use super::pooled_conn::PooledConn;
 use super::reader::Reader;
 use super::source_guard::SourceGuard;

@@ -37,7 +37,7 @@ pub struct ClientRequest {
     /// Or the text that was given, and the reason why it is no URL.
     pub(super) url: Result<ClientUrl, (Box<str>, Box<str>)>,
     pub(super) headers: Vec<(Box<str>, Box<[u8]>)>,
-    pub(super) body: Body,
+    pub(super) body: RequestBody,
     pub(super) expects_continue: bool,
     pub(super) redirects_max: u32,
     pub(super) timeout: Option<Duration>,
@@ -46,7 +46,7 @@ pub struct ClientRequest {
 
 /// The body that is sent behind the head.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) enum Body {
+pub(super) enum RequestBody {
     /// No body; the head does not mention one.
     None,
     Bytes(Vec<u8>),
@@ -54,12 +54,12 @@ pub(super) enum Body {
     Stream(Option<u64>),
 }
 
-impl fmt::Debug for Body {
+impl fmt::Debug for RequestBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Body::None => f.write_str("None"),
-            Body::Bytes(bytes) => write!(f, "{} bytes", bytes.len()),
-            Body::Stream(length) => write!(f, "Stream({length:?})"),
+            RequestBody::None => f.write_str("None"),
+            RequestBody::Bytes(bytes) => write!(f, "{} bytes", bytes.len()),
+            RequestBody::Stream(length) => write!(f, "Stream({length:?})"),
         }
     }
 }
@@ -76,7 +76,7 @@ impl ClientRequest {
             method,
             url: ClientUrl::parse(url).map_err(|why| (shown(url), why.into())),
             headers: Vec::new(),
-            body: Body::None,
+            body: RequestBody::None,
             expects_continue: false,
             redirects_max: 0,
             timeout: None,
@@ -119,14 +119,14 @@ impl ClientRequest {
 
     /// The body. It is kept until the response is there.
     pub fn body(mut self, bytes: impl Into<Vec<u8>>) -> ClientRequest {
-        self.body = Body::Bytes(bytes.into());
+        self.body = RequestBody::Bytes(bytes.into());
         self
     }
 
     /// The body is written piece by piece, by [`SourceId::<Call>::write`](crate::SourceId::write):
     /// `length` bytes, or chunked if it is `None`.
     pub fn body_stream(mut self, length: Option<u64>) -> ClientRequest {
-        self.body = Body::Stream(length);
+        self.body = RequestBody::Stream(length);
         self
     }
 
@@ -221,7 +221,7 @@ impl ClientRequest {
     /// done once or twice.
     pub(super) fn is_repeatable(&self) -> bool {
         let idempotent = [Method::GET, Method::HEAD, Method::PUT, Method::DELETE, Method::OPTIONS];
-        idempotent.contains(&self.method) && !matches!(self.body, Body::Stream(_))
+        idempotent.contains(&self.method) && !matches!(self.body, RequestBody::Stream(_))
     }
 
     /// Adds the head to `out`. To a proxy that forwards, the request target is the whole URL.
@@ -256,7 +256,7 @@ impl ClientRequest {
                 put_number(out, length, 10);
                 out.extend_from_slice(b"\r\n");
             }
-            None if self.body == Body::None => {}
+            None if self.body == RequestBody::None => {}
             None => field(out, "Transfer-Encoding", b"chunked"),
         }
         if self.waits_for_continue() {
@@ -270,9 +270,9 @@ impl ClientRequest {
     fn body_bytes(&self) -> Option<u64> {
         let has_body = [Method::POST, Method::PUT, Method::PATCH].contains(&self.method);
         match &self.body {
-            Body::None => has_body.then_some(0),
-            Body::Bytes(bytes) => Some(bytes.len() as u64),
-            Body::Stream(length) => *length,
+            RequestBody::None => has_body.then_some(0),
+            RequestBody::Bytes(bytes) => Some(bytes.len() as u64),
+            RequestBody::Stream(length) => *length,
         }
     }
 
@@ -280,9 +280,9 @@ impl ClientRequest {
     /// 9110, 10.1.1).
     pub(super) fn waits_for_continue(&self) -> bool {
         let has_body = match &self.body {
-            Body::None => false,
-            Body::Bytes(bytes) => !bytes.is_empty(),
-            Body::Stream(length) => *length != Some(0),
+            RequestBody::None => false,
+            RequestBody::Bytes(bytes) => !bytes.is_empty(),
+            RequestBody::Stream(length) => *length != Some(0),
         };
         self.expects_continue && has_body
     }

@@ -8,7 +8,7 @@
 //! response's callback would keep all other calls waiting forever.
 //!
 //! # Read next
-//! `pool.rs`: the pools of all hosts.
+//! `client_pool.rs`: the pools of all hosts.
 
 use std::collections::VecDeque;
 use std::rc::Rc;

@@ -6,7 +6,7 @@
 //!   client_request.rs   upload.rs     ┌──────┐     reader.rs      client_response.rs
 //!   the head ──────────▶ the body ──▶ │ conn │ ──▶ steps ───────▶ the events
 //!                                     └──────┘
-//!   dial.rs makes it, pool.rs keeps it for the next call, transfer.rs leads a call through it
+//!   dial.rs makes it, client_pool.rs keeps it for the next call, transfer.rs uses it for one
 //! ```
 //!
 //! A call is a source: it has an id, which may be cancelled, and a deadline, and it holds the loop
@@ -27,6 +27,7 @@ use std::rc::Rc;
 mod call;
 mod checkout;
 mod client_limits;
+mod client_pool;
 mod client_request;
 mod client_response;
 mod client_url;
@@ -34,7 +35,6 @@ mod deliver;
 mod dial;
 mod error;
 mod host_pool;
-mod pool;
 mod pooled_conn;
 pub(super) mod reader;
 mod receive_response;

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::call::{BROKEN, Call};
-use super::pool::Permit;
+use super::client_pool::Permit;
 use super::source_guard::Reaper;
 use super::transfer::Transfer;
 use crate::net::{Conn, Event};

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use http::StatusCode;
 
 use super::call::{Call, CallState};
-use super::client_request::{Body, ClientRequest};
+use super::client_request::{ClientRequest, RequestBody};
 use super::client_response::{CallEvent, ClientResponseHead};
 use super::error::Error;
 use super::reader::Step;
@@ -170,7 +170,7 @@ impl<S: 'static> Transfer<S> {
     /// 10.1.1); if it had one, and all of its body is still there.
     fn unexpecting(&self) -> Option<ClientRequest> {
         let work = self.work.borrow();
-        let is_there = self.is_unsent() || !matches!(work.request.body, Body::Stream(_));
+        let is_there = self.is_unsent() || !matches!(work.request.body, RequestBody::Stream(_));
         let again = work.request.waits_for_continue() && is_there;
         again.then(|| ClientRequest { expects_continue: false, ..work.request.clone() })
     }

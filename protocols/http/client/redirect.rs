@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 use http::Method;
 
-use super::client_request::{Body, ClientRequest};
+use super::client_request::{ClientRequest, RequestBody};
 use super::client_url::{ClientUrl, NO_HOST};
 use crate::protocols::http::percent::encoded;
 
@@ -44,12 +44,12 @@ impl ClientRequest {
         };
         if becomes_get {
             next.method = Method::GET;
-            next.body = Body::None;
+            next.body = RequestBody::None;
             next.expects_continue = false;
             let of_body =
                 |name: &str| name.get(..8).is_some_and(|n| n.eq_ignore_ascii_case("content-"));
             next.headers.retain(|(name, _)| !of_body(name));
-        } else if matches!(self.body, Body::Stream(_)) && !unsent {
+        } else if matches!(self.body, RequestBody::Stream(_)) && !unsent {
             return Err("its body was sent and is gone".to_owned());
         }
         if there.origin() != target.origin() {

@@ -8,7 +8,7 @@
 use std::rc::Rc;
 
 use super::call::{Call, CallState, LOOK};
-use super::client_request::Body;
+use super::client_request::RequestBody;
 use super::client_response::CallEvent;
 use super::error::Error;
 use super::transfer::Transfer;
@@ -55,7 +55,7 @@ impl<S: 'static> Transfer<S> {
             return;
         }
         let mut done = upload.is_done();
-        if let Body::Bytes(bytes) = &work.request.body {
+        if let RequestBody::Bytes(bytes) = &work.request.body {
             for piece in bytes[work.sent..].chunks(PIECE_BYTES) {
                 let pressure = connection.write(piece);
                 if pressure.is_taken() {

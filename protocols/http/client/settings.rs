@@ -3,7 +3,7 @@
 //! Knows the pool and how connections are made; never mentions a request.
 //!
 //! # Read next
-//! `pool.rs`: the connections.
+//! `client_pool.rs`: the connections.
 
 #[cfg(feature = "tls")]
 use std::cell::OnceCell;
@@ -14,9 +14,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::ClientLimits;
+use super::client_pool::Pool;
 use super::client_url::ClientUrl;
 use super::dial::{Dialer, Proxy};
-use super::pool::Pool;
 use super::source_guard::Reaper;
 use crate::net::tcp::Connect;
 #[cfg(feature = "tls")]

@@ -1,6 +1,6 @@
 //! Source guards: how a value owns a source where it has no `Context`.
 //!
-//! Knows ids and the reactor's [`Resumer`]; the reaper's callback is in `pool.rs`.
+//! Knows ids and the reactor's [`Resumer`]; the reaper's callback is in `client_pool.rs`.
 //!
 //! A client, or a call, may be dropped where there is no `Context`, so it cannot remove the sources
 //! that it owns. Each such source has a [`SourceGuard`]. Dropping the guard notes the source's id

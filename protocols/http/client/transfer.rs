@@ -27,7 +27,7 @@ use std::rc::{Rc, Weak};
 
 use super::Shared;
 use super::call::{ADMITTED, BROKEN, Call, CallState, Control, LOOK};
-use super::client_request::{Body, ClientRequest};
+use super::client_request::{ClientRequest, RequestBody};
 use super::client_url::ClientUrl;
 use super::deliver::OnEvent;
 use super::error::{CallStage, Error};
@@ -196,7 +196,7 @@ impl<S: 'static> Transfer<S> {
         let (pooled, is_sent, keeps) = {
             let work = self.work.borrow();
             let sent_all =
-                !matches!(&work.request.body, Body::Bytes(bytes) if work.sent < bytes.len());
+                !matches!(&work.request.body, RequestBody::Bytes(bytes) if work.sent < bytes.len());
             let keeps = work.reader.keeps_alive() && !work.request.closes();
             (work.pooled.upgrade(), sent_all, keeps)
         };
@@ -242,7 +242,7 @@ impl<S: 'static> Transfer<S> {
             Err(error) => return self.finish(reactor, state, call, Err(error)),
         };
         *self.control.url.borrow_mut() = target.url().clone();
-        if !matches!(request.body, Body::Stream(_)) {
+        if !matches!(request.body, RequestBody::Stream(_)) {
             *self.control.upload.borrow_mut() = Upload::new(&request.body);
         } // Otherwise nothing was sent: the written bytes wait for the next connection.
         {

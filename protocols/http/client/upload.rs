@@ -11,7 +11,7 @@
 
 use std::fmt::Write;
 
-use super::client_request::Body;
+use super::client_request::RequestBody;
 use crate::net::{Conn, Pressure};
 
 /// Bytes that may be written before the connection takes any. 1 MiB: above that a write is refused.
@@ -43,11 +43,11 @@ enum Left {
 }
 
 impl Upload {
-    pub(super) fn new(body: &Body) -> Upload {
+    pub(super) fn new(body: &RequestBody) -> Upload {
         let left = match body {
-            Body::Stream(Some(length)) => Left::Length(*length),
-            Body::Stream(None) => Left::Chunked,
-            Body::None | Body::Bytes(_) => Left::Nothing,
+            RequestBody::Stream(Some(length)) => Left::Length(*length),
+            RequestBody::Stream(None) => Left::Chunked,
+            RequestBody::None | RequestBody::Bytes(_) => Left::Nothing,
         };
         Upload { left, open: false, early: Vec::new(), drained_due: false, is_short: false }
     }
