@@ -9,7 +9,7 @@
 //! Look: `write`. Too much unsent pauses the call, and `drained` resumes it. A call whose turn on
 //!       stdout has not come is paused, too.
 //! Next: -C, to go on with a half-fetched file (`Range`); two calls to a host at most
-//!       (`connections_per_host_max`); the time that each phase took.
+//!       (`connections_per_host_max`); the time that each stage took.
 
 use std::process::exit;
 use std::time::Duration;
@@ -61,8 +61,8 @@ fn run(args: &cli::Args) -> Result<(), String> {
     };
     let outputs = output::open_all(&mut reactor, args)?;
     for (at, (url, out)) in args.values.iter().zip(outputs).enumerate() {
-        let ask = options::ask(args, url).unwrap_or_else(|error| cli::bad_usage(error));
-        let call = client.stream(&mut reactor, ask, move |reactor, fetch, _, event| {
+        let request = options::request(args, url).unwrap_or_else(|error| cli::bad_usage(error));
+        let call = client.stream(&mut reactor, request, move |reactor, fetch, _, event| {
             take(reactor, fetch, at, event);
         });
         fetch.jobs.push(Job::new(url, call, out));

@@ -25,7 +25,7 @@ use super::handler::{HandlerFn, LINK_GONE, LOOK, LOOK_AND_READ, NUDGE};
 use super::receive::{deliver, receive};
 use super::relief::go_on;
 use super::settle::{
-    begins_to_linger, ends_with_peer, flush, keep_to_budget, owes_drained, settle,
+    begins_to_linger, ends_with_peer, flush, is_settled, keep_to_budget, owes_drained, settle,
 };
 use super::states::{Receiving, Sending, fact};
 use crate::reactor::{Context, Readiness, SourceId};
@@ -141,6 +141,9 @@ fn flush_outside<S: 'static, H: HandlerFn<S>>(
         conn = &mut reactor[id];
     }
     conn.check();
+    if is_settled(conn, sent) {
+        return;
+    }
     if conn.receiving == Receiving::Resuming || conn.sending.has_failed() || begins_to_linger(conn)
     {
         reactor.send(id, LOOK_AND_READ);

@@ -217,7 +217,7 @@ fn go_on_reading<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
 /// Returns true if nothing more is to be done: the connection is open, as after most events.
 /// `sent` is true if all is sent.
 #[inline]
-fn is_settled(conn: &Conn, sent: bool) -> bool {
+pub(super) fn is_settled(conn: &Conn, sent: bool) -> bool {
     conn.sending == Sending::Open
         && conn.receiving < Receiving::Resuming
         && conn.closing == Closing::No

@@ -1,8 +1,8 @@
-//! Protocols: what is spoken over a stream.
+//! Protocols over streams.
 //!
 //! Knows net, whose streams carry it; nothing below knows it.
 //!
-//! * `tls` (feature `tls`): encryption, over any stream; what comes out is a stream again.
+//! * `tls` (feature `tls`): encryption, over any stream; the result is a stream again.
 //! * `http` (feature `http`): HTTP/1.1, server and client.
 //! * `ws` (feature `ws`): WebSocket, which begins as an HTTP request.
 //!

@@ -175,7 +175,7 @@ mod asked {
     use allocation_counter::{AllocationInfo, measure};
     use waterwheel::Reactor;
     use waterwheel::net::{Event, Pressure, memory};
-    use waterwheel::protocols::http::{Ask, Client};
+    use waterwheel::protocols::http::{Client, ClientRequest};
     use waterwheel::timers::ManualClock;
 
     const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\
@@ -196,35 +196,36 @@ mod asked {
     }
 
     /// What so many calls allocate, one behind the other.
-    fn calls(count: usize, ask: impl Fn() -> Ask) -> AllocationInfo {
+    fn calls(count: usize, request: impl Fn() -> ClientRequest) -> AllocationInfo {
         let reactor = Reactor::builder().clock(&ManualClock::held()).build();
-        let (mut reactor, client, mut answers) = (reactor.unwrap(), client(), 0);
-        let mut call = |answers: &mut usize, count: usize| {
+        let (mut reactor, client, mut responses) = (reactor.unwrap(), client(), 0);
+        let mut call = |responses: &mut usize, count: usize| {
             for _ in 0..count {
-                let before = *answers;
-                client.send(&mut reactor, ask(), |_, answers: &mut usize, result| {
+                let before = *responses;
+                client.send(&mut reactor, request(), |_, responses: &mut usize, result| {
                     assert_eq!(result.unwrap().body, b"hello");
-                    *answers += 1;
+                    *responses += 1;
                 });
-                while *answers == before {
-                    reactor.turn(answers, Some(Duration::ZERO)).unwrap();
+                while *responses == before {
+                    reactor.turn(responses, Some(Duration::ZERO)).unwrap();
                 }
             }
         };
-        call(&mut answers, 100);
-        let memory = measure(|| call(&mut answers, count));
-        assert_eq!((answers, client.connections(), client.idle()), (100 + count, 1, 1));
+        call(&mut responses, 100);
+        let memory = measure(|| call(&mut responses, count));
+        assert_eq!((responses, client.connections(), client.idle()), (100 + count, 1, 1));
         memory
     }
 
-    /// Of a call, its URL, its source and its answer: each field's value, the body. Nothing for the
+    /// Of a call, its URL, its source and its response: each field's value, the body. Nothing for the
     /// place in the pool, the head that is sent, or the connection.
     #[test]
     fn call_over_a_connection_that_idled_allocates_for_itself_alone() {
         let grown = 10; // A queue or a table that grows in the midst of it.
-        let get = calls(1000, || Ask::get("http://a.example:8080/path?query"));
+        let get = calls(1000, || ClientRequest::get("http://a.example:8080/path?query"));
         assert!(get.count_total <= 18 * 1000 + grown, "{get:?}");
-        let put = calls(1000, || Ask::put("http://a.example/").header("A", "b").body("body"));
+        let put =
+            calls(1000, || ClientRequest::put("http://a.example/").header("A", "b").body("body"));
         assert!(put.count_total <= 23 * 1000 + grown, "{put:?}");
     }
 }

@@ -39,7 +39,7 @@ fn hello(limits: Limits) -> Siege<usize> {
 }
 
 /// Clients in a process of their own, since one may have no more open files than this: so many,
-/// each of which has sent what is to be sent, and with `answers` has read the answer.
+/// each of which has sent what is to be sent, and with `answers` has read the response.
 fn crowd(addr: SocketAddr, count: usize, sends: &str, answers: bool) -> Process {
     let mut child = Command::new(std::env::current_exe().unwrap());
     child.args(["clients", "--exact", "--ignored", "--nocapture"]);
@@ -57,15 +57,15 @@ fn clients() {
     let addr: SocketAddr = word().parse().unwrap();
     let count: usize = word().parse().unwrap();
     let (answers, sends) = (word() == "true", word());
-    let mut answer = [0; 1000];
+    let mut response = [0; 1000];
     let mut clients = Vec::new();
     for _ in 0..count {
         let mut client = TcpStream::connect(addr).unwrap();
         reset_on_drop(&client).unwrap();
         client.write_all(sends.as_bytes()).unwrap();
         if answers {
-            let count = client.read(&mut answer).unwrap();
-            assert!(answer[..count].ends_with(b"hello"));
+            let count = client.read(&mut response).unwrap();
+            assert!(response[..count].ends_with(b"hello"));
         }
         clients.push(client);
     }
@@ -141,7 +141,7 @@ fn largest_half_heads_cost_no_more_than_the_limit_allows() {
 }
 
 #[test]
-fn flood_of_requests_whose_answers_nobody_reads_is_held_up_and_then_answered() {
+fn flood_of_requests_whose_responses_nobody_reads_is_held_up_and_then_answered() {
     const COUNT: usize = 100_000;
     let _ceiling = ceiling(LIMIT);
     let server = Server::new(|reactor, requests: &mut usize, request, reply| {
@@ -171,7 +171,7 @@ fn flood_of_requests_whose_answers_nobody_reads_is_held_up_and_then_answered() {
             left = &left[peer.write(left)..];
             while let Ok(count @ 1..) = peer.socket.read(&mut piece) {
                 heard.extend_from_slice(&piece[..count]);
-                let whole = take_answers(&heard, &mut next, &mut wrong);
+                let whole = take_responses(&heard, &mut next, &mut wrong);
                 heard.drain(..whole);
             }
             next == COUNT || wrong.is_some()
@@ -215,8 +215,8 @@ fn flood_of_requests_delays_the_others_by_no_more_than_its_share_of_a_turn() {
     siege.assert_clean("a flood");
 }
 
-/// Checks the whole answers in front; how many bytes they have.
-fn take_answers(heard: &[u8], next: &mut usize, wrong: &mut Option<String>) -> usize {
+/// Checks the whole responses in front; how many bytes they have.
+fn take_responses(heard: &[u8], next: &mut usize, wrong: &mut Option<String>) -> usize {
     const BEHIND: usize = 105;
     let mut at = 0;
     while let Some(end) = heard[at..].windows(4).position(|bytes| bytes == b"\r\n\r\n") {
@@ -254,7 +254,7 @@ fn one_reader_in_a_thousand_that_never_reads_delays_nobody() {
     let mut others: Vec<Peer> = (0..OTHERS).map(|_| Peer::to(siege.addr)).collect();
     siege.until(|reactor| reactor.sources() == OTHERS + 2);
     slow.send(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n");
-    let (mut late, mut answer) = (0, 0);
+    let (mut late, mut response) = (0, 0);
     let mut unsent_max = 0;
     for round in 0..ROUNDS {
         others.iter_mut().for_each(|other| other.send(GET.as_bytes()));
@@ -262,15 +262,15 @@ fn one_reader_in_a_thousand_that_never_reads_delays_nobody() {
         unsent_max = unsent_max.max(siege.reactor[id].unsent());
         for other in &mut others {
             let count = other.read(4096).len();
-            answer = answer.max(count);
-            late += usize::from(count < answer);
+            response = response.max(count);
+            late += usize::from(count < response);
         }
         siege.wait(limits.write_timeout.unwrap() / ROUNDS as u32);
         // None is left behind.
         siege.settle();
         for other in &mut others {
             other.read_all();
-            assert_eq!(other.got.len(), (round + 1) * answer);
+            assert_eq!(other.got.len(), (round + 1) * response);
         }
     }
     assert!(late <= OTHERS * ROUNDS / 100, "{late} answers were late");

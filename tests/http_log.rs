@@ -82,7 +82,7 @@ fn each_refusal_is_one_line_with_the_peer() {
         (post("/", "eleven byte"), 413, Some(Level::Info), "the body is too large"),
         (post("/", "five").replace("five", "fi"), 408, Some(Level::Info), "came too slowly"),
         (format!("POST / {CHUNKED}x"), 400, Some(Level::Info), "a bad chunk size"),
-        (get("/keep"), 503, Some(Level::Info), "no answer was found in time"),
+        (get("/keep"), 503, Some(Level::Info), "no response was ready in time"),
         (get("/drop"), 500, Some(Level::Error), "the reply was dropped"),
         (get("/field"), 500, Some(Level::Error), "\"A\" cannot be sent"),
         (format!("POST /both {CHUNKED}x"), 0, Some(Level::Info), "a bad chunk size"),

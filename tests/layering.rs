@@ -744,6 +744,79 @@ fn the_check_finds_a_given_up_word_in_a_comment_and_nowhere_else() {
     assert!(GIVEN_UP.iter().all(|(word, instead)| is_lower(word) && !instead.is_empty()));
 }
 
+/// Names that the code of the protocols was cleared of, and what to write instead. A message of HTTP
+/// is a request or a response, on either side.
+const NAMES_GIVEN_UP: [(&str, &str); 21] = [
+    ("Ask", "ClientRequest"),
+    ("ask", "request"),
+    ("Asked", "a request"),
+    ("asked", "a request, or a count of requests"),
+    ("Answer", "ClientResponse"),
+    ("answer", "response; for a reply, respond"),
+    ("AnswerHead", "ClientResponseHead"),
+    ("Keeper", "Reaper"),
+    ("keeper", "reaper"),
+    ("Leash", "SourceGuard"),
+    ("leash", "guard"),
+    ("Owed", "Pending"),
+    ("owed", "pending, due"),
+    ("Told", "what was delivered"),
+    ("told", "delivered, reported"),
+    ("tell", "deliver, report"),
+    ("heard", "received"),
+    ("Amid", "the middle of what"),
+    ("trouble", "failure"),
+    ("Phase", "a state or a stage; a phase is one of the turn"),
+    ("Facts", "what they are about"),
+];
+
+/// The given-up names in the code of a text, each with its line, also in what its comments quote; a
+/// text in quotes may say anything.
+fn names_given_up(text: &str) -> Vec<(usize, &'static str, &'static str)> {
+    let code = |line: &str| -> String {
+        let mut parts = line.split(" //");
+        let (code, comment) = match line.trim_start().starts_with("//") {
+            true => ("", line),
+            false => (parts.next().unwrap_or(line), parts.next().unwrap_or("")),
+        };
+        let quoted = comment.split('`').skip(1).step_by(2);
+        code.split('"').step_by(2).chain(quoted).collect::<Vec<_>>().join(" ")
+    };
+    let found = (1..).zip(text.lines()).flat_map(|(number, line)| {
+        let code = code(line);
+        let names: BTreeSet<&str> =
+            code.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+        let found = NAMES_GIVEN_UP.iter().filter(|(name, _)| names.contains(name));
+        found.map(|(name, instead)| (number, *name, *instead)).collect::<Vec<_>>()
+    });
+    found.collect()
+}
+
+#[test]
+fn names_that_were_given_up_do_not_come_back() {
+    let mut found = Vec::new();
+    for file in sources(&home().join("protocols")) {
+        let name = file.strip_prefix(home()).unwrap_or(&file).display();
+        for (line, word, instead) in names_given_up(&fs::read_to_string(&file).unwrap()) {
+            found.push(format!("{name}:{line}: {word}; instead: {instead}"));
+        }
+    }
+    assert!(found.is_empty(), "{} given-up names:\n{}", found.len(), found.join("\n"));
+}
+
+#[test]
+fn the_check_finds_a_given_up_name_in_code_and_in_what_comments_quote() {
+    let names = |text| {
+        let found = names_given_up(text).into_iter();
+        found.map(|(line, name, _)| (line, name)).collect::<Vec<_>>()
+    };
+    assert_eq!(names("let x = 1;\nlet ask = Ask::get(x);"), [(2, "Ask"), (2, "ask")]);
+    assert_eq!(names("/// A [`Leash`].\nx(); // By `self.keeper`."), [(1, "Leash"), (2, "keeper")]);
+    // A longer name, a text, a comment's own words.
+    assert!(names("let asks = task.answered(\"ask\"); // Ask for a leash.").is_empty());
+    assert!(names("/// Answer it, or ask again.\nfn respond() {}").is_empty());
+}
+
 /// An entry of the glossary: its terms, and the code that is named in front of the colon, which is
 /// what the term is, and behind it. What other loops call it is left out.
 struct Entry {

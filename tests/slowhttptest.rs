@@ -16,7 +16,7 @@ use waterwheel::Reactor;
 use waterwheel::protocols::http::{Limits, Response, Router, Server};
 
 const LIMIT: Duration = Duration::from_secs(120);
-/// What a new client may wait for its answer, in 99 of 100 cases. It takes a millisecond; the tool
+/// What a new client may wait for its response, in 99 of 100 cases. It takes a millisecond; the tool
 /// and a debug build share the processor with it.
 const WAIT_MAX: Duration = Duration::from_millis(250);
 const CONNECTIONS: usize = 1000;
@@ -68,7 +68,7 @@ fn withstand(mode: &[&str], path: &str) {
     assert!(said.contains("service available") && !said.contains("NO"), "{said}");
 }
 
-/// New clients, one after another: how long each waits for its answer.
+/// New clients, one after another: how long each waits for its response.
 fn probe(addr: SocketAddr, over: &AtomicBool) -> Vec<Duration> {
     let mut waits = Vec::new();
     while !over.load(Ordering::Relaxed) {
@@ -76,9 +76,9 @@ fn probe(addr: SocketAddr, over: &AtomicBool) -> Vec<Duration> {
         let mut client = TcpStream::connect(addr).expect("room for one more");
         client.set_read_timeout(Some(LIMIT)).unwrap();
         client.write_all(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        client.read_to_string(&mut answer).expect("an answer");
-        assert!(answer.ends_with("hello"), "{answer}");
+        let mut response = String::new();
+        client.read_to_string(&mut response).expect("a response");
+        assert!(response.ends_with("hello"), "{response}");
         waits.push(begin.elapsed());
         std::thread::sleep(Duration::from_millis(10));
     }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use waterwheel::protocols::http::{Ask, Client, ClientLimits, Method};
+use waterwheel::protocols::http::{Client, ClientLimits, ClientRequest, Method};
 #[cfg(feature = "tls")]
 use waterwheel::protocols::tls;
 
@@ -19,14 +19,14 @@ Options:
   -o FILE            write to FILE; given again, the next URL's
   -i                 print the head, too
   -I                 print the head only (HEAD)
-  -X METHOD          ask by this method
+  -X METHOD          use this method
   -d TEXT            send this (POST); @FILE: what is in there
   -H 'NAME: VALUE'   add a header field; as often as wanted
   -L                 follow redirects, 10 at most
   -f                 a status of 400 or more is a failure, and its page not printed
   --max-time SECONDS
                      give up a URL after so long
-  --proxy URL        ask this proxy
+  --proxy URL        use this proxy
   --cacert FILE      trust these certificates (PEM), and no others
   --progress         show the bar although stderr is no terminal
   -s                 say nothing on stderr but errors
@@ -60,7 +60,7 @@ pub fn client<S: 'static>(args: &Args) -> Result<Client<S>, String> {
 }
 
 /// The request for one URL.
-pub fn ask(args: &Args, url: &str) -> Result<Ask, String> {
+pub fn request(args: &Args, url: &str) -> Result<ClientRequest, String> {
     let data = match args.text("-d").map(|text| (text, text.strip_prefix('@'))) {
         None => None,
         Some((text, None)) => Some(text.as_bytes().to_vec()),
@@ -72,21 +72,21 @@ pub fn ask(args: &Args, url: &str) -> Result<Ask, String> {
         None if data.is_some() => Method::POST,
         None => Method::GET,
     };
-    let mut ask = Ask::new(method, url);
+    let mut request = ClientRequest::new(method, url);
     let mut names_itself = false;
     for field in args.all("-H") {
         let (name, value) = field.split_once(':').ok_or(format!("no header field: {field:?}"))?;
         names_itself |= name.trim().eq_ignore_ascii_case("user-agent");
-        ask = ask.header(name.trim(), value.trim());
+        request = request.header(name.trim(), value.trim());
     }
     if !names_itself {
-        ask = ask.header("User-Agent", "waterwheel-fetch");
+        request = request.header("User-Agent", "waterwheel-fetch");
     }
     if args.has("-L") {
-        ask = ask.redirects(10);
+        request = request.redirects(10);
     }
     Ok(match data {
-        Some(data) => ask.body(data),
-        None => ask,
+        Some(data) => request.body(data),
+        None => request,
     })
 }

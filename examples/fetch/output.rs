@@ -4,7 +4,7 @@ use std::fs::File;
 use std::time::Duration;
 
 use waterwheel::net::{self, Conn, Event, Limits, Reason, Stream, descriptor};
-use waterwheel::protocols::http::AnswerHead;
+use waterwheel::protocols::http::ClientResponseHead;
 use waterwheel::{Context, SourceId};
 
 use crate::cli::{self, Args};
@@ -51,8 +51,8 @@ fn fail(reactor: &mut Context<Fetch>, fetch: &mut Fetch, out: SourceId<Conn>, er
     }
 }
 
-/// An answer's head, as `-i` prints it.
-pub fn head_text(head: &AnswerHead<'_>) -> String {
+/// A response's head, as `-i` prints it.
+pub fn head_text(head: &ClientResponseHead<'_>) -> String {
     let mut text = format!("{:?} {}\r\n", head.version, head.status);
     for (name, value) in head.headers.iter() {
         text += &format!("{name}: {}\r\n", String::from_utf8_lossy(value));

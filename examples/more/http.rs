@@ -8,7 +8,7 @@
 //!       seq 1000000 | curl -T - 127.0.0.1:8080/count
 //!       wrk -t1 -c64 http://127.0.0.1:8080/
 //! See:  the slow page come last, and nobody wait for it; a gigabyte counted in a few kilobytes of
-//!       memory; on Ctrl-C no new clients, and those that wait still get their answer; with
+//!       memory; on Ctrl-C no new clients, and those that wait still get their response; with
 //!       RUST_LOG=info, each request that it refuses, and why (`nc 127.0.0.1 8080`, and type).
 //! Look: `slow`. The reply is a value: it is moved into a timer, and sent when that fires.
 //! Next: add each count to a total in the state, and show that at `/total`; let `/count` refuse an
@@ -42,7 +42,7 @@ const SOURCE: &str = include_str!("http.rs");
 /// Bytes of a body that is collected, here the JSON of `/echo`: while it is read everybody waits, and
 /// as values it takes up to ninety times as much memory. 64 KiB: some milliseconds, and 6 MB.
 const BODY_BYTES_MAX: usize = 64 * 1024;
-/// How long those that wait for an answer may still wait when the server is to end.
+/// How long those that wait for a response may still wait when the server is to end.
 const DRAIN_GRACE: Duration = Duration::from_secs(30);
 /// The longest wait of `/slow`: during it a timer and a reply take memory.
 const SLOW_MS_MAX: u64 = 60_000;
@@ -90,13 +90,13 @@ fn hello(reactor: &mut Context<()>, _: &mut (), request: &Request<'_>, reply: Re
 
 /// Sends JSON back, as it was understood.
 fn echo(reactor: &mut Context<()>, _: &mut (), request: &Request<'_>, reply: Reply) {
-    let answer = match serde_json::from_slice::<Value>(request.body()) {
+    let response = match serde_json::from_slice::<Value>(request.body()) {
         Ok(value) => Response::json(format!("{value}\n")),
         Err(error) => {
             Response::text(format!("not JSON: {error}\n")).status(StatusCode::BAD_REQUEST)
         }
     };
-    reply.send(reactor, answer);
+    reply.send(reactor, response);
 }
 
 /// Answers later. If the client goes before that, the timer is cancelled, and the reply with it.

@@ -1,4 +1,4 @@
-//! The chunked coding: bodies whose length nobody knows beforehand (RFC 9112, 7.1).
+//! The chunked coding: bodies whose length is not known beforehand (RFC 9112, 7.1).
 //!
 //! Knows bytes; never mentions a connection.
 //!
@@ -13,11 +13,11 @@
 //!
 //! Nothing is lenient: a line ends in CRLF, a size is hexadecimal digits, an extension is one by
 //! the grammar and a trailer line is a field, since a proxy that reads them otherwise would see
-//! another message. Extensions and trailer fields are dropped, and bounded. In an answer a trailer
+//! another message. Extensions and trailer fields are dropped, and bounded. In a response a trailer
 //! line may be folded, as any field there (RFC 9112, 5.2).
 //!
 //! # Read next
-//! `server/mod.rs`: who reads them.
+//! `server/mod.rs`: the server, which reads them.
 
 use super::headers::{is_text, is_token};
 use super::refusal::Refusal;
@@ -27,17 +27,17 @@ pub const EXTENSION_BYTES_MAX: u32 = 16 * 1024;
 /// Bytes of the fields behind the last chunk. 8 KiB.
 pub const TRAILER_BYTES_MAX: u32 = 8 * 1024;
 
-/// A decoder, whatever pieces the coded body comes in.
+/// A decoder. The coded body may come in pieces of any size.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Chunked {
     at: At,
-    /// The size read so far; of the chunk, what is left.
+    /// The digits read so far, as a number; then the bytes of the chunk that are left.
     size: u64,
     /// Digits of the size, leading zeros included.
     digits: u8,
     extension_bytes: u32,
     trailer_bytes: u32,
-    /// It is the body of an answer.
+    /// It is the body of a response.
     folds: bool,
 }
 
@@ -75,24 +75,24 @@ enum At {
     Done,
 }
 
-/// What a step has found.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Piece<'a> {
     /// Bytes of the body.
     Data(&'a [u8]),
     /// All of the input is used up.
     More,
-    /// The body is whole; what is left of the input is the next message's.
+    /// The body is whole; the rest of the input belongs to the next message.
     End,
 }
 
 impl Chunked {
-    /// A decoder of an answer's body.
-    pub fn of_answer() -> Chunked {
+    /// A decoder of a response's body.
+    pub fn of_response() -> Chunked {
         Chunked { folds: true, ..Chunked::default() }
     }
 
-    /// Takes one step: how many bytes of `input` it has used, and what they were.
+    /// Takes one step. Returns how many bytes of `input` it has used, and its result.
     pub fn step<'a>(&mut self, input: &'a [u8]) -> Result<(usize, Piece<'a>), Refusal> {
         let mut used = 0;
         while self.at != At::Done {

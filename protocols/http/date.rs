@@ -1,7 +1,7 @@
 //! The `Date` field, written once a second.
 //!
 //! # Read next
-//! `response.rs`: where it goes.
+//! `response.rs`: the head that has it.
 
 use std::cell::Cell;
 use std::io::Write;
@@ -13,14 +13,14 @@ use crate::reactor::Context;
 use crate::timers::Tick;
 
 /// A whole line, such as `Date: Sun, 06 Nov 1994 08:49:37 GMT` and CRLF: all are 37 bytes long.
-pub(super) type Line = [u8; 37];
+pub(super) type DateLine = [u8; 37];
 
-const EPOCH: &Line = b"Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n";
+const EPOCH: &DateLine = b"Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n";
 
-/// The line, and until when it is right.
+/// The line, and the time until which it is right.
 #[derive(Debug)]
 pub(super) struct Dates {
-    line: Cell<Line>,
+    line: Cell<DateLine>,
     /// The first tick of the next second.
     until: Cell<Tick>,
 }
@@ -32,10 +32,10 @@ impl Default for Dates {
 }
 
 impl Dates {
-    /// The line for this turn. A server may be that of several loops, whose
-    /// ticks have nothing in common: one that is far from the next second is another's.
+    /// The line for this turn. Several loops may share a server, and their ticks are not related:
+    /// if `until` is far away, another loop has set it.
     #[inline]
-    pub(super) fn get<S: 'static>(&self, reactor: &Context<S>) -> Line {
+    pub(super) fn get<S: 'static>(&self, reactor: &Context<S>) -> DateLine {
         let tick = reactor.tick();
         let is_right = tick < self.until.get() && self.until.get().since(tick) <= 1000;
         if !is_right {

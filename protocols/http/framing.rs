@@ -1,10 +1,10 @@
-//! What the fields of a head say of the message: where it ends, and what may follow.
+//! The fields of a head that concern the message: where it ends, and what may follow it.
 //!
 //! Knows RFC 9112, 6 and 9; never mentions how a head is parsed.
 //!
-//! What two readers might read differently is refused, because between a proxy and a server that
-//! disagree on where a message ends a second one can be smuggled (RFC 9112, 11.2): both lengths,
-//! two lengths, a length that is not all digits, codings we do not know.
+//! A message that two readers might read differently is refused: with a length and a coding, two
+//! lengths, a length that is not all digits, or an unknown coding. If a proxy and a server
+//! disagreed on where a message ends, a second one could be smuggled between them (RFC 9112, 11.2).
 //!
 //! # Read next
 //! `chunked.rs`: bodies without a length.
@@ -13,14 +13,14 @@ use http::Version;
 
 use super::headers::{Headers, tokens};
 use super::refusal::Refusal;
-use super::target::is_authority;
+use super::request_target::is_authority;
 
 /// How the end of a body is found (RFC 9112, 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
     /// After so many bytes; none at all if neither length nor coding is given.
     Length(u64),
-    /// It says so itself, chunk by chunk.
+    /// The body itself marks its end, chunk by chunk.
     Chunked,
     /// It ends with the connection: responses only.
     UntilClose,
@@ -31,9 +31,9 @@ impl Framing {
     pub const NONE: Framing = Framing::Length(0);
 }
 
-/// What the fields say of the message itself, gathered in one pass.
+/// The fields that concern the message itself, gathered in one pass.
 #[derive(Default)]
-pub(super) struct Facts<'a> {
+pub(super) struct MessageFields<'a> {
     length: Option<u64>,
     /// The coding is `chunked` and nothing else.
     chunked: bool,
@@ -47,31 +47,31 @@ pub(super) struct Facts<'a> {
     pub(super) expects_continue: bool,
 }
 
-impl<'a> Facts<'a> {
+impl<'a> MessageFields<'a> {
     pub(super) fn of(
         headers: Headers<'a>,
         version: Version,
         request: bool,
-    ) -> Result<Facts<'a>, Refusal> {
-        let mut facts = Facts::default();
+    ) -> Result<MessageFields<'a>, Refusal> {
+        let mut fields = MessageFields::default();
         for (name, value) in headers.iter() {
             // By length first: most names differ in it.
             match name.len() {
-                4 if request && name.eq_ignore_ascii_case("host") => facts.host(value)?,
-                6 if request && name.eq_ignore_ascii_case("expect") => facts.expect(value)?,
+                4 if request && name.eq_ignore_ascii_case("host") => fields.host(value)?,
+                6 if request && name.eq_ignore_ascii_case("expect") => fields.expect(value)?,
                 7 if name.eq_ignore_ascii_case("upgrade") => {
-                    facts.wants_upgrade |= !is_empty(value)
+                    fields.wants_upgrade |= !is_empty(value)
                 }
-                10 if name.eq_ignore_ascii_case("connection") => facts.connection(value),
-                14 if name.eq_ignore_ascii_case("content-length") => facts.length(value)?,
+                10 if name.eq_ignore_ascii_case("connection") => fields.connection(value),
+                14 if name.eq_ignore_ascii_case("content-length") => fields.length(value)?,
                 17 if name.eq_ignore_ascii_case("transfer-encoding") => {
-                    facts.coding(value, version)?;
+                    fields.coding(value, version)?;
                 }
                 _ => {}
             }
         }
-        facts.upgrade &= facts.wants_upgrade;
-        Ok(facts)
+        fields.upgrade &= fields.wants_upgrade;
+        Ok(fields)
     }
 
     /// It may be empty, where the target has no authority.

@@ -1,34 +1,34 @@
-//! Heads: from bytes to a request or status line and fields, and what these say of the message.
+//! Heads: from bytes to a request or status line, fields, and the framing that these announce.
 //!
 //! Knows httparse and RFC 9112; never mentions a connection.
 //!
 //! A head is parsed once when it comes whole, as nearly always. One that comes in pieces is parsed
 //! at the first of them, whenever it has doubled since, and when its blank line is there
-//! ([`Scan`]). So what is no HTTP is found out soon, and the work is linear in the bytes, however
-//! they are cut.
+//! ([`Scan`]). So input that is no HTTP is found out soon, and the work is linear in the bytes,
+//! however they are cut.
 //!
-//! What is not well formed is refused here: a line that does not end in CRLF, a target with a
-//! fragment, more than one `Host`. Spaces before a colon are refused by httparse.
+//! A head that is not well formed is refused here: a line that does not end in CRLF, a target with
+//! a fragment, more than one `Host`. Spaces before a colon are refused by httparse.
 //!
 //! Three things httparse does not read: a minor version above 1, which is read as 1.1 (RFC 9110,
-//! 2.5); in an answer a folded line, which is joined (RFC 9112, 5.2; in a request it is refused),
+//! 2.5); in a response a folded line, which is joined (RFC 9112, 5.2; in a request it is refused),
 //! and more than [`HEADERS_ROOM`] fields. They are rare. Such a head is copied, put right and
 //! parsed again.
 //!
 //! # Read next
-//! `target.rs`: what a request asks for. `framing.rs`: where it ends.
+//! `request_target.rs`: the target of a request. `framing.rs`: where it ends.
 
 use std::mem::MaybeUninit;
 
 use http::{Method, StatusCode, Version};
 
-use super::framing::{Facts, Framing};
+use super::framing::{Framing, MessageFields};
 use super::headers::Headers;
 use super::refusal::Refusal;
-use super::target::Target;
+use super::request_target::RequestTarget;
 
-/// Fields that lie on the stack. A request can have no more, whatever its limits say; the fields of
-/// an answer that has more are put on the heap.
+/// Fields that lie on the stack. A request can have no more, also with larger limits; if a
+/// response has more, its fields are put on the heap.
 pub const HEADERS_ROOM: usize = 128;
 /// Longer methods are not looked at: each would be copied to the heap.
 const METHOD_BYTES_MAX: usize = 32;
@@ -78,14 +78,14 @@ pub struct HeadLimits {
 /// A request's head.
 #[derive(Debug)]
 pub struct RequestHead<'a> {
-    /// What is to be done.
+    /// The method.
     pub method: Method,
     /// As it was sent.
     pub target: &'a str,
     authority: Option<&'a [u8]>,
     /// Of the target: not decoded, and empty for CONNECT only.
     pub path: &'a str,
-    /// Of the target: what is behind the first `?`.
+    /// Of the target: the text behind the first `?`.
     pub query: Option<&'a str>,
     /// 1.0, or 1.1 for that and all that come behind it.
     pub version: Version,
@@ -113,7 +113,7 @@ impl<'a> RequestHead<'a> {
 /// A response's head.
 #[derive(Debug)]
 pub struct ResponseHead<'a> {
-    /// How it went.
+    /// The status.
     pub status: StatusCode,
     /// 1.0 or 1.1.
     pub version: Version,
@@ -151,8 +151,8 @@ pub fn parse_request<'a>(
     }
 }
 
-/// [`parse_request`], if it is of a version that httparse knows; else where the minor version is
-/// that is to be read as 1.
+/// [`parse_request`], if it is of a version that httparse knows; otherwise the position of the
+/// minor version that is to be read as 1.
 #[inline]
 fn request_head<'a>(
     bytes: &'a [u8],
@@ -175,26 +175,27 @@ fn request_head<'a>(
     let Ok(method) = Method::from_bytes(name.as_bytes()) else {
         return Err(Refusal::bad("the method is not a token").into());
     };
-    let Target { authority, path, query } = Target::of(&method, target)?;
+    let RequestTarget { authority, path, query } = RequestTarget::of(&method, target)?;
     let version = version(request.version);
     let headers = Headers::new(request.headers);
-    let facts = Facts::of(headers, version, true)?;
-    if version == Version::HTTP_11 && facts.hosts != 1 || facts.hosts > 1 {
+    let fields = MessageFields::of(headers, version, true)?;
+    if version == Version::HTTP_11 && fields.hosts != 1 || fields.hosts > 1 {
         return Err(Refusal::bad("not exactly one Host field").into());
     }
-    let body = facts.framing()?.unwrap_or(Framing::NONE);
+    let body = fields.framing()?.unwrap_or(Framing::NONE);
     if method == Method::CONNECT && body != Framing::NONE {
-        // What follows is the tunnel's for some, and the body for others (RFC 9110, 9.3.6).
+        // Some readers take the bytes that follow for the tunnel, others for the body (RFC 9110,
+        // 9.3.6).
         return Err(Refusal::bad("a CONNECT with a body").into());
     }
     Ok(Some(RequestHead {
         body,
-        keep_alive: facts.keep_alive(version),
-        expects_continue: facts.expects_continue && version == Version::HTTP_11,
-        upgrades: facts.upgrade && version == Version::HTTP_11 || method == Method::CONNECT,
+        keep_alive: fields.keep_alive(version),
+        expects_continue: fields.expects_continue && version == Version::HTTP_11,
+        upgrades: fields.upgrade && version == Version::HTTP_11 || method == Method::CONNECT,
         method,
         target,
-        authority: authority.map(str::as_bytes).or(facts.host),
+        authority: authority.map(str::as_bytes).or(fields.host),
         path,
         query,
         version,
@@ -203,8 +204,8 @@ fn request_head<'a>(
     }))
 }
 
-/// Parses the head at the front of `bytes`, the answer to a request of that method; `None` if it is
-/// not whole.
+/// Parses the head at the front of `bytes`, the response to a request of that method; `None` if it
+/// is not whole.
 pub fn parse_response<'a>(
     bytes: &'a [u8],
     limits: HeadLimits,
@@ -219,7 +220,7 @@ pub fn parse_response<'a>(
         Err(Failed::Again(_)) => {
             room.text.extend_from_slice(bytes);
             put_right(&mut room.text);
-            // A field has a line of its own. So what is reserved is bounded by what has come.
+            // A field has a line of its own. So the memory is bounded by the bytes that have come.
             let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
             room.more.resize_with(lines.min(limits.headers_max), MaybeUninit::uninit);
             match response_head(&room.text, limits, method, &mut room.more) {
@@ -231,7 +232,7 @@ pub fn parse_response<'a>(
     }
 }
 
-/// Makes a copy of an answer's head one that httparse reads, without moving a byte.
+/// Makes a copy of a response's head one that httparse reads, without moving a byte.
 fn put_right(head: &mut [u8]) {
     if let [b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor @ b'2'..=b'9', ..] = head {
         *minor = b'1';
@@ -279,19 +280,19 @@ fn response_head<'a>(
     let Some(status) = status else { return Err(Refusal::bad("the status is no number").into()) };
     let version = version(response.version);
     let headers = Headers::new(response.headers);
-    let facts = Facts::of(headers, version, false)?;
+    let fields = MessageFields::of(headers, version, false)?;
     let bodiless = status.is_informational()
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
         || method == Method::HEAD;
     // A tunnel has no message to end, whatever the fields say (RFC 9110, 9.3.6).
     let is_tunnel = method == Method::CONNECT && status.is_success();
-    let framing = if is_tunnel { Some(Framing::NONE) } else { facts.framing()? };
+    let framing = if is_tunnel { Some(Framing::NONE) } else { fields.framing()? };
     let body = match framing {
         _ if bodiless => Framing::NONE,
         Some(body) => body,
         None => Framing::UntilClose,
     };
-    let keep_alive = facts.keep_alive(version) && body != Framing::UntilClose;
+    let keep_alive = fields.keep_alive(version) && body != Framing::UntilClose;
     Ok(Some(ResponseHead { status, version, headers, body, keep_alive, bytes: length }))
 }
 
@@ -345,7 +346,8 @@ fn unfinished<'a>(
     length: usize,
     limits: HeadLimits,
 ) -> Result<Option<RequestHead<'a>>, Refusal> {
-    // httparse gives a target when it has its end. Until then the rest after the method counts as one.
+    // httparse gives a target when it has its end. Until then the rest after the method counts as
+    // one.
     let method = request.method.map_or(length, str::len);
     let target = request.path.map_or(length.saturating_sub(method + 3), str::len);
     check_sizes(method.saturating_sub(2), target, limits)?;
@@ -354,7 +356,7 @@ fn unfinished<'a>(
 
 fn check_sizes(method: usize, target: usize, limits: HeadLimits) -> Result<(), Refusal> {
     if method > METHOD_BYTES_MAX {
-        return Err(Refusal::new(501, "a method that nobody knows"));
+        return Err(Refusal::new(501, "an unknown method"));
     }
     if target > limits.target_bytes_max {
         return Err(Refusal::new(414, "the request target is too long"));
@@ -362,9 +364,9 @@ fn check_sizes(method: usize, target: usize, limits: HeadLimits) -> Result<(), R
     Ok(())
 }
 
-/// Checks what httparse lets pass: lines that end in LF alone. LF can only be at the end of a line,
-/// and every line but the first and the blank one begins with a field's name. So it is enough to
-/// look in front of each name: a fifth of the work of a look at every byte.
+/// Checks for lines that end in LF alone, which httparse accepts. LF can only be at the end of a
+/// line, and every line but the first and the blank one begins with a field's name. So it is enough
+/// to look in front of each name: a fifth of the work of a look at every byte.
 fn check_lines(head: &[u8], fields: &[httparse::Header<'_>]) -> Result<(), Refusal> {
     let ends_in_crlf = |name: &str| {
         let at = name.as_ptr().addr().wrapping_sub(head.as_ptr().addr());
@@ -401,7 +403,7 @@ fn refuse_request<'a>(
         }
         [b'0' | b'2'..=b'9', b'\r' | b'\n', ..]
         | [b'0' | b'2'..=b'9', b'.', b'0'..=b'9', b'\r' | b'\n', ..] => Err(refuse(error).into()),
-        // Or what comes behind a target with a space in it.
+        // Or the text behind a target with a space in it.
         _ => Err(Refusal::bad("a bad request line").into()),
     }
 }

@@ -1,7 +1,7 @@
 //! Header fields as they stand in the buffer.
 //!
 //! # Read next
-//! `head.rs`: what they say about the message.
+//! `head.rs`: how they are parsed.
 
 use std::fmt;
 use std::str;
@@ -15,13 +15,13 @@ impl<'a> Headers<'a> {
         Headers(fields)
     }
 
-    /// The value of the first field of that name, whatever its case; `None` also if it is not
-    /// UTF-8, which [`get_bytes`](Headers::get_bytes) is for.
+    /// The value of the first field of that name, in upper or lower case; `None` also if it is not
+    /// UTF-8: for such values there is [`get_bytes`](Headers::get_bytes).
     pub fn get(self, name: &str) -> Option<&'a str> {
         str::from_utf8(self.get_bytes(name)?).ok()
     }
 
-    /// [`get`](Headers::get), whatever bytes it has.
+    /// As [`get`](Headers::get), also for values that are not UTF-8.
     pub fn get_bytes(self, name: &str) -> Option<&'a [u8]> {
         self.get_all(name).next()
     }

@@ -36,11 +36,12 @@
 //! | to | begin at |
 //! |---|---|
 //! | serve | [`listen`]; [`Server`] for limits, TLS and other streams, [`Router`] for paths |
-//! | answer now, later, or without end | [`Reply`]; [`Response`], [`Sender`], [`SseEvent`] |
-//! | take in a body larger than memory | [`Router::stream`], [`Server::streaming`] |
-//! | ask | [`Client`]; [`Ask`] for more than a GET, [`CallEvent`] for an answer as it comes |
+//! | respond now, later, or without end | [`Reply`]; [`Response`], [`Sender`], [`SseEvent`] |
+//! | receive a body larger than memory | [`Router::stream`], [`Server::streaming`] |
+//! | send requests | [`Client`]; [`ClientRequest`] for more than a GET, [`CallEvent`] for a response as it comes |
 //!
-//! Nobody can make either side keep more, or wait longer, than [`Limits`] and [`ClientLimits`] say.
+//! No peer can make either side keep more, or wait longer, than [`Limits`] and [`ClientLimits`]
+//! allow.
 //!
 //! # Read next
 //! `head.rs`, `framing.rs`, `chunked.rs`: bytes to messages; then `server/mod.rs`, `client/mod.rs`.
@@ -51,34 +52,35 @@ mod date;
 mod framing;
 mod head;
 mod headers;
-mod limits;
 mod payload;
 mod percent;
 mod range;
 mod refusal;
 mod request;
+mod request_target;
 mod response;
-mod router;
+mod route_matcher;
 mod server;
+mod server_limits;
 mod sse;
-mod target;
 mod zone;
 
 pub use client::{
-    Answer, AnswerHead, Ask, Call, CallEvent, Client, ClientLimits, Dialed, Error, Phase,
+    Call, CallEvent, CallStage, Client, ClientLimits, ClientRequest, ClientResponse,
+    ClientResponseHead, Dialed, Error,
 };
 pub use headers::Headers;
-pub use limits::Limits;
 pub use payload::Payload;
 pub use range::{RANGES_MAX, Ranges, content_range, part_head, parts_end, ranges};
 pub use refusal::Refusal;
 pub use request::Request;
 pub use response::Response;
 pub use server::{Body, BodyHandler, Reply, Router, Sender, Server, Watch, listen};
+pub use server_limits::Limits;
 pub use sse::SseEvent;
 
 /// No part of the API: the state machines that server and client are made of, for the tests, the
-/// benchmarks and the fuzz targets, which through a connection would see a hundredth of the bytes.
+/// benchmarks and the fuzz targets. Without a connection these check a hundred times more bytes.
 #[doc(hidden)]
 pub mod parts {
     pub use super::chunked::{Chunked, EXTENSION_BYTES_MAX, Piece, TRAILER_BYTES_MAX};
@@ -89,7 +91,7 @@ pub mod parts {
         parse_response, room,
     };
     pub use super::percent::typed;
-    pub use super::router::{Found, Matcher, Params};
+    pub use super::route_matcher::{Found, Matcher, Params};
     pub use super::zone::take_zone;
 }
 

@@ -1,13 +1,13 @@
 //! The bytes of a response's body, whether they are the program's own, static or shared.
 //!
 //! # Read next
-//! `response.rs`: what it is a part of.
+//! `response.rs`: the response that it belongs to.
 
 use std::borrow::Cow;
 use std::ops::Range;
 use std::rc::Rc;
 
-/// The bytes of a body, however they are held.
+/// The bytes of a body: static, owned or shared.
 #[derive(Clone, Debug)]
 pub struct Payload(Held);
 
@@ -84,7 +84,7 @@ impl From<Vec<u8>> for Payload {
     }
 }
 
-/// One body for many answers, without a copy for each.
+/// One body for many responses, without a copy for each.
 impl From<Rc<[u8]>> for Payload {
     fn from(bytes: Rc<[u8]>) -> Payload {
         Payload(Held::Shared(bytes))

@@ -1,8 +1,8 @@
 //! Percent-encoding (RFC 3986, 2.1), and the pairs of a query.
 //!
-//! Knows text. A path is decoded strictly, since it decides what is done. A query is decoded as
-//! browsers do it, which refuses nothing. What a person types for a URL is encoded where it has to
-//! be.
+//! Knows text. A path is decoded strictly, since it chooses the handler. A query is decoded as
+//! browsers do it, which refuses nothing. A URL that a person has typed is encoded where that is
+//! necessary.
 //!
 //! # Read next
 //! `framing.rs`: where a message ends.
@@ -10,7 +10,7 @@
 use std::borrow::Cow;
 use std::str;
 
-/// Why a URL is none.
+/// An error of a URL's host.
 pub const NOT_ASCII: &str = "its host has letters beyond ASCII, which are written as xn--…";
 
 /// The bytes that a text stands for, each decoded once. An escape that is none stands for itself.
@@ -43,7 +43,7 @@ fn hex(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).map(|value| value as u8)
 }
 
-/// A part of a path as text; `None` for a bad escape, and for what is not UTF-8.
+/// A part of a path as text; `None` for a bad escape, and for text that is not UTF-8.
 pub fn decode(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains('%') {
         return Some(Cow::Borrowed(text));
@@ -60,7 +60,8 @@ pub fn decode(text: &str) -> Option<Cow<'_, str>> {
 }
 
 /// A URL, or a part of one, as it may be sent: bytes beyond ASCII, spaces and the four marks that
-/// no URL has are percent-encoded. Escapes stay, and so do control characters, which nobody means.
+/// no URL has are percent-encoded. Escapes stay, and so do control characters, so that they are
+/// refused.
 pub fn encoded(text: &[u8]) -> Cow<'_, str> {
     let is_plain = |byte: u8| byte.is_ascii() && !matches!(byte, b' ' | b'"' | b'<' | b'>' | b'`');
     if let Ok(text) = str::from_utf8(text)
@@ -82,8 +83,9 @@ pub fn encoded(text: &[u8]) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// A URL as it was typed, with what no URL has percent-encoded. The host is to be right: a space in
-/// it is a mistake, and how letters beyond ASCII are written there is more than is known here.
+/// A URL as a person typed it, with percent-encoding for the characters that no URL may have. The
+/// host is not encoded: a space in it is a mistake, and letters beyond ASCII have a code of their
+/// own there, which is not known here.
 pub fn typed(url: &str) -> Result<Cow<'_, str>, &'static str> {
     let all = encoded(url.as_bytes());
     if matches!(all, Cow::Borrowed(_)) {
@@ -101,8 +103,8 @@ pub fn typed(url: &str) -> Result<Cow<'_, str>, &'static str> {
 }
 
 /// The pairs of a query or of a form (`application/x-www-form-urlencoded`; WHATWG URL, 5.1), in
-/// order: a plus is a space, a pair without `=` has an empty value, and what is not UTF-8 is
-/// replaced.
+/// order: a plus is a space, a pair without `=` has an empty value, and bytes that are not
+/// UTF-8 are replaced.
 pub fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
     query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));

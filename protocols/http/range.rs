@@ -1,11 +1,11 @@
-//! Byte ranges: which parts of something were asked for (RFC 9110, 14).
+//! Byte ranges: requests for parts of a representation (RFC 9110, 14).
 //!
-//! Knows field values and a length; never reads what it cuts.
+//! Knows field values and a length; never sees the bytes.
 //!
-//! A server may ignore a range, so whatever is odd gets the whole: another unit, bad syntax, more
-//! than [`RANGES_MAX`] ranges, or ranges that add up to more than there is (an attempt to make
-//! work). 416 is for good ranges that all lie behind the end. Only GET has ranges: the caller looks
-//! at the method.
+//! A server may ignore a range, so an odd request gets the whole: with another unit, bad syntax,
+//! more than [`RANGES_MAX`] ranges, or ranges that add up to more than the length (an attempt to
+//! make work). 416 is for good ranges that all lie behind the end. Only GET has ranges: the caller
+//! checks the method.
 //!
 //! # Read next
 //! `head.rs`: where fields come from.
@@ -15,10 +15,10 @@ use std::ops::Range;
 
 use super::headers::Headers;
 
-/// Ranges that a request may ask for; for more it gets the whole. 16.
+/// Ranges that a request may have; with more it gets the whole. 16.
 pub const RANGES_MAX: usize = 16;
 
-/// What a request for a part of something gets.
+/// The result of a request for a range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ranges {
     /// 200, and all of it.
@@ -83,16 +83,16 @@ pub fn ranges(
 
 fn parse(field: &[u8], length: u64) -> Ranges {
     let Some(at) = field.iter().position(|byte| *byte == b'=') else { return Ranges::Whole };
-    // An empty whole has no parts: some clients ask for a range of whatever they get.
+    // An empty body has no parts; some clients request a range of every resource.
     if length == 0 || !field[..at].eq_ignore_ascii_case(b"bytes") {
         return Ranges::Whole;
     }
-    let (mut parts, mut asked, mut total) = (Vec::new(), 0, 0u64);
+    let (mut parts, mut count, mut total) = (Vec::new(), 0, 0u64);
     let members = field[at + 1..].split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
     for member in members.filter(|member| !member.is_empty()) {
         let Some(part) = parse_one(member, length) else { return Ranges::Whole };
-        asked += 1;
-        if asked > RANGES_MAX {
+        count += 1;
+        if count > RANGES_MAX {
             return Ranges::Whole;
         }
         if !part.is_empty() {
@@ -100,7 +100,7 @@ fn parse(field: &[u8], length: u64) -> Ranges {
             parts.push(part);
         }
     }
-    match asked {
+    match count {
         0 => Ranges::Whole,
         _ if total > length => Ranges::Whole,
         _ if parts.is_empty() => Ranges::Unsatisfiable,
@@ -138,7 +138,7 @@ pub fn content_range(part: Option<&Range<u64>>, length: u64) -> String {
     }
 }
 
-/// What goes ahead of a part in a body of `multipart/byteranges; boundary=…`; behind the last one
+/// The text ahead of a part in a body of `multipart/byteranges; boundary=…`; behind the last one
 /// goes [`parts_end`].
 pub fn part_head(boundary: &str, content_type: &str, part: &Range<u64>, length: u64) -> String {
     let range = content_range(Some(part), length);
@@ -149,7 +149,7 @@ pub fn part_head(boundary: &str, content_type: &str, part: &Range<u64>, length: 
     head + "Content-Range: " + &range + "\r\n\r\n"
 }
 
-/// What goes behind the last part.
+/// The text behind the last part.
 pub fn parts_end(boundary: &str) -> String {
     format!("\r\n--{boundary}--\r\n")
 }
@@ -242,7 +242,7 @@ mod tests {
         assert_eq!(parts(&field(RANGES_MAX), 5).map(|parts| parts.len()), Ok(5));
     }
 
-    fn asked(fields: &[(&str, &str)], etag: Option<&str>, modified: Option<&str>) -> bool {
+    fn is_partial(fields: &[(&str, &str)], etag: Option<&str>, modified: Option<&str>) -> bool {
         let header = |(name, value): &(&'static str, &'static str)| httparse::Header {
             name,
             value: value.as_bytes(),
@@ -260,19 +260,23 @@ mod tests {
     fn range_of_another_version_gets_the_whole() {
         const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
         let range = ("Range", "bytes=0-1");
-        let with = |condition| asked(&[("If-Range", condition), range], Some("\"a\""), Some(DATE));
-        assert!(asked(&[range], None, None));
+        let with =
+            |condition| is_partial(&[("If-Range", condition), range], Some("\"a\""), Some(DATE));
+        assert!(is_partial(&[range], None, None));
         assert!(with("\"a\"") && with(DATE));
         for condition in
             ["\"b\"", "W/\"a\"", "a", "", "*", "\"a\", \"b\"", "Sun, 06 Nov 1994 08:49:38 GMT"]
         {
             assert!(!with(condition), "{condition}");
         }
-        assert!(!asked(&[("If-Range", "W/\"a\""), range], Some("W/\"a\""), None), "both are weak");
-        assert!(!asked(&[("If-Range", "\"a\""), range], None, Some(DATE)));
-        assert!(!asked(&[("If-Range", DATE), range], Some("\"a\""), None));
-        assert!(!asked(&[("If-Range", DATE), ("If-Range", DATE), range], None, Some(DATE)));
-        assert!(!asked(&[range, range], None, None), "two of them");
+        assert!(
+            !is_partial(&[("If-Range", "W/\"a\""), range], Some("W/\"a\""), None),
+            "both are weak"
+        );
+        assert!(!is_partial(&[("If-Range", "\"a\""), range], None, Some(DATE)));
+        assert!(!is_partial(&[("If-Range", DATE), range], Some("\"a\""), None));
+        assert!(!is_partial(&[("If-Range", DATE), ("If-Range", DATE), range], None, Some(DATE)));
+        assert!(!is_partial(&[range, range], None, None), "two of them");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Why a message is refused: a status and plain words.
 //!
 //! # Read next
-//! `head.rs`: where most of them come from.
+//! `head.rs`: the source of most refusals.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use http::StatusCode;
 
 use super::response::Response;
 
-/// Why a message was refused: what a server answers with, and logs.
+/// Why a message was refused: a status and a text, for the response and for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
     status: u16,
@@ -26,18 +26,18 @@ impl Refusal {
         Refusal::new(400, why)
     }
 
-    /// The answer to a request that is refused so.
+    /// The response to a request that is refused for this reason.
     pub(crate) fn response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::BAD_REQUEST);
         Response::text(self.why).status(status)
     }
 
-    /// The status of the answer to a request that is refused so.
+    /// The status of the response to a request that is refused for this reason.
     pub fn status(self) -> u16 {
         self.status
     }
 
-    /// What is wrong, in a few words.
+    /// The reason, in a few words.
     pub fn why(self) -> &'static str {
         self.why
     }

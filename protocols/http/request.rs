@@ -1,7 +1,7 @@
 //! A request as its handler sees it: borrowed from the buffer it was read into.
 //!
 //! # Read next
-//! `response.rs`: what it is answered with.
+//! `response.rs`: the response to it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,10 +13,10 @@ use super::framing::Framing;
 use super::head::RequestHead;
 use super::headers::Headers;
 use super::percent::pairs;
-use super::router::Params;
+use super::route_matcher::Params;
 
-/// A request whose head is whole; and its body, unless that is streamed. It lives as long as the
-/// handler's call: copy what is to be kept.
+/// A request with its head and, unless the body is streamed, its body. It lives as long as the call
+/// of the handler: copy the parts that you keep.
 pub struct Request<'a> {
     pub(super) head: &'a RequestHead<'a>,
     pub(super) body: &'a [u8],
@@ -25,7 +25,7 @@ pub struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// What is to be done with the target.
+    /// The method, such as GET.
     pub fn method(&self) -> &Method {
         &self.head.method
     }
@@ -41,7 +41,7 @@ impl<'a> Request<'a> {
         self.head.path
     }
 
-    /// What is behind the path's question mark, not decoded.
+    /// The query, behind the path's question mark; not decoded.
     pub fn query(&self) -> Option<&'a str> {
         self.head.query
     }
@@ -66,7 +66,7 @@ impl<'a> Request<'a> {
         self.head.version
     }
 
-    /// The value of the first header field of that name, whatever its case; see
+    /// The value of the first header field of that name, in upper or lower case; see
     /// [`Headers::get`].
     pub fn header(&self, name: &str) -> Option<&'a str> {
         self.head.headers.get(name)
@@ -77,8 +77,8 @@ impl<'a> Request<'a> {
         self.head.headers
     }
 
-    /// What stands in the path for a parameter of the route, as in `/users/{id}`; decoded. `None`
-    /// where the route has no such parameter.
+    /// The text in the path for a parameter of the route, as in `/users/{id}`; decoded. `None` if
+    /// the route has no such parameter.
     pub fn param(&self, name: &str) -> Option<Cow<'a, str>> {
         self.params.get(name)
     }

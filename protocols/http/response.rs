@@ -1,7 +1,7 @@
-//! A response: what a handler answers with, and how its head is written.
+//! A response: made by a handler; and how its head is written.
 //!
-//! Knows RFC 9112; never mentions a connection. What would change where the response ends, or add a
-//! second one behind it, is not accepted as a header field.
+//! Knows RFC 9112; never mentions a connection. A header field that would change where the response
+//! ends, or add a second response behind it, is not accepted.
 //!
 //! # Read next
 //! `server/reply.rs`: how it is sent.
@@ -31,7 +31,7 @@ use super::request::Request;
 #[must_use = "it is to be sent"]
 pub struct Response {
     status: StatusCode,
-    /// A whole line, or nothing.
+    /// A whole line, or an empty text.
     content_type: &'static str,
     /// The header fields, each with its CRLF.
     fields: Vec<u8>,
@@ -77,7 +77,7 @@ impl Response {
         Response { content_type: JSON, ..Response::bytes(body) }
     }
 
-    /// 200 with a body of whatever type; a `Content-Type` can be added as a header.
+    /// 200 with a body of any type; a `Content-Type` can be added as a header.
     pub fn bytes(body: impl Into<Payload>) -> Response {
         Response { body: body.into(), ..Response::new(StatusCode::OK) }
     }
@@ -92,12 +92,12 @@ impl Response {
     /// field that can be there only once, such as these, `Server`, `ETag` or `Location`, the last
     /// counts.
     ///
-    /// `Connection: close` closes the connection after the answer, and `upgrade` is sent. Other
+    /// `Connection: close` closes the connection after the response, and `upgrade` is sent. Other
     /// options of `Connection` are not.
     ///
     /// `Content-Length` and `Transfer-Encoding` are the server's to set. Either of them, a name
     /// that is no token, or a control character in the value (a CRLF would add another field)
-    /// makes the answer a 500 and a line in the log.
+    /// makes the response a 500, and a line in the log.
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Response {
         let mut value = value.as_ref().trim_ascii();
         let is = |other| name.eq_ignore_ascii_case(other);
@@ -146,11 +146,11 @@ impl Response {
         }
         let length = self.body.len() as u64;
         let (etag, modified) = (self.field("etag"), self.field("last-modified"));
-        let asked = match *request.method() {
+        let requested = match *request.method() {
             Method::GET => ranges(request.headers(), length, etag, modified),
             _ => Ranges::Whole,
         };
-        match asked {
+        match requested {
             Ranges::Parts(parts) if parts.len() == 1 => {
                 let bytes = parts[0].start as usize..parts[0].end as usize;
                 let part = Response { body: self.body.part(bytes), ..self };
@@ -186,7 +186,7 @@ impl Response {
         self.status
     }
 
-    /// Returns true if it can be sent as the answer.
+    /// Returns true if it is valid and final: it can be sent.
     pub(super) fn is_final(&self) -> bool {
         self.bad.is_none() && !self.status.is_informational()
     }
@@ -201,14 +201,14 @@ impl Response {
         }
     }
 
-    /// Writes the head, blank line included, behind what is in `out`.
+    /// Appends the head, blank line included, to `out`.
     #[inline]
     pub(super) fn write_head(
         &self,
         out: &mut Vec<u8>,
         coding: Coding,
         connection: Connection,
-        date: &date::Line,
+        date: &date::DateLine,
     ) {
         match self.status {
             StatusCode::OK => out.extend_from_slice(b"HTTP/1.1 200 OK\r\n"),
@@ -278,7 +278,7 @@ pub(super) enum Coding {
     None,
 }
 
-/// What the head says about the connection.
+/// The value of the field `Connection` in the head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Connection {
     /// Nothing: it stays open, as HTTP/1.1 has it.

@@ -3,7 +3,7 @@
 //! Knows text; never mentions a connection.
 //!
 //! ```text
-//!   : a comment, which clients ignore     a blank line ends an event, and whatever ends a line
+//!   : a comment, which clients ignore     a blank line ends an event, and the end of a line
 //!   event: tick                           (CR, LF, both) ends a field: `data` goes on in another
 //!   id: 7                                 one, in the others it becomes a space
 //!   data: first line
@@ -11,13 +11,13 @@
 //! ```
 //!
 //! # Read next
-//! `chunked.rs`: what they travel in.
+//! `chunked.rs`: the coding of such a stream.
 
 use std::time::Duration;
 
 /// An event for a client's `EventSource`. It borrows its texts: send it in the statement that
-/// makes it, or keep them in variables. One that is for many, or is kept, is written once, into
-/// bytes, and those are sent to each by [`Sender::write`](super::Sender::write).
+/// makes it, or keep them in variables. To send one to many clients, or later, write it once, into
+/// bytes, and send these to each by [`Sender::write`](super::Sender::write).
 ///
 /// ```
 /// use waterwheel::protocols::http::SseEvent;
@@ -51,8 +51,8 @@ impl<'a> SseEvent<'a> {
         SseEvent { event: Some(event), ..self }
     }
 
-    /// What the client sends as `Last-Event-ID` when it comes back. After an empty one it sends
-    /// nothing.
+    /// The value that the client sends as `Last-Event-ID` when it comes back. After an empty one it
+    /// does not send the field.
     pub fn id(self, id: &'a str) -> SseEvent<'a> {
         SseEvent { id: Some(id), ..self }
     }

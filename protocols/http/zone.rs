@@ -11,8 +11,8 @@ use std::net::Ipv6Addr;
 
 use super::percent::decoded;
 
-/// A URL without its host's zone, and the zone. The `%` of `%25` may stand alone, as people write it.
-/// Where there is none, and where it is a bad one, the URL stays as it is.
+/// A URL without its host's zone, and the zone. The `%` of `%25` may stand alone, as people write
+/// it. Where there is none, and where it is a bad one, the URL stays as it is.
 pub fn take_zone(url: &str) -> (Cow<'_, str>, Option<String>) {
     match find(url) {
         Some((start, end, zone)) => {
@@ -22,7 +22,7 @@ pub fn take_zone(url: &str) -> (Cow<'_, str>, Option<String>) {
     }
 }
 
-/// Where the zone is, its `%` included, and what it says.
+/// Where the zone is, its `%` included, and its name.
 fn find(url: &str) -> Option<(usize, usize, String)> {
     let authority = url.find("://")? + 3;
     let length = url[authority..].find(['/', '?', '#']).unwrap_or(url.len() - authority);

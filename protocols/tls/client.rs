@@ -1,6 +1,6 @@
 //! The client's side: which servers it trusts, and which certificate it shows.
 //!
-//! Knows rustls's configuration; what happens on the wire is in `session.rs`.
+//! Knows rustls's configuration; the protocol itself is in `session.rs`.
 //!
 //! # Read next
 //! `handshake.rs`: from a stream to one over TLS. `pem.rs`: from text to certificates.
@@ -14,17 +14,17 @@ use rustls::pki_types::ServerName;
 use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, RootCertStore};
 
-use super::handshake::{HANDSHAKE_TIMEOUT, Handshake, shake};
+use super::failure::failure;
+use super::handshake::{self, HANDSHAKE_TIMEOUT, Handshake};
 use super::pem::{certified, invalid, protocols, provider, roots};
 use super::session::Session;
 use super::trust::Verifier;
-use super::words::failure;
 use crate::net::Stream;
 use crate::net::authors::without_zone;
 use crate::reactor::{Context, SourceId};
 
-/// What a client needs for TLS. Cheap to clone, and worth keeping: its clones resume each other's
-/// sessions.
+/// The configuration of TLS for a client. Cheap to clone, and worth keeping: its clones resume each
+/// other's sessions.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -80,7 +80,7 @@ impl Client {
         let verifier = WebPkiServerVerifier::builder_with_provider(roots.clone(), provider());
         let verifier = verifier.build().map_err(|error| invalid(error.to_string()))?;
         let verifier = Arc::new(Verifier::new(verifier, roots));
-        // rustls calls any verifier dangerous that is not its own; this one asks that.
+        // rustls calls any verifier dangerous that is not its own; this one calls rustls's own.
         let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
         Ok(Arc::new(builder.with_no_client_auth()).into())
     }
@@ -137,7 +137,7 @@ impl Client {
         F: FnOnce(&mut Context<S>, &mut S, io::Result<Stream>) + 'static,
     {
         let session = self.session(name);
-        shake(reactor, stream.into(), session, self.handshake_timeout, done)
+        handshake::start(reactor, stream.into(), session, self.handshake_timeout, done)
     }
 
     fn session(&self, name: &str) -> io::Result<Session> {

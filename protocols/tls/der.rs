@@ -1,9 +1,10 @@
-//! DER, as far as an error in plain words needs it: what kind of key this is, and who signed.
+//! DER, as far as the text of an error needs it: the kind of a key, and the issuer of a
+//! certificate.
 //!
-//! Knows the forms of keys and certificates; never decides who is trusted.
+//! Knows the forms of keys and certificates; never decides which are trusted.
 //!
 //! # Read next
-//! `words.rs`: what is said.
+//! `failure.rs`: the text of the errors.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -50,7 +51,7 @@ const NAMES: [(&[u8], &str); 22] = [
     (b"\x60\x86\x48\x01\x65\x03\x04\x03\x02", "SHA-256 with DSA"),
 ];
 
-/// Takes the next element of `input`, if it has this tag; answers its contents.
+/// Takes the next element of `input`, if it has this tag; returns its contents.
 fn take<'a>(input: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
     let (head, mut rest) = input.split_at_checked(2)?;
     let mut count = usize::from(head[1]);
@@ -113,7 +114,7 @@ impl Key {
         })
     }
 
-    /// By an algorithm's number and what follows that; `modulus` reads that of an RSA key.
+    /// By an algorithm's number and its parameters; `modulus` reads that of an RSA key.
     fn of<'a>(mut algorithm: &[u8], modulus: impl FnOnce() -> Option<&'a [u8]>) -> Option<Key> {
         match take(&mut algorithm, NUMBER)? {
             RSA => Key::of_modulus(modulus()?),
@@ -161,7 +162,7 @@ impl fmt::Display for Key {
     }
 }
 
-/// The names in a certificate: who signed it, and whose it is.
+/// The names in a certificate: of its issuer, and of its owner.
 pub(super) struct Names<'a> {
     pub(super) issuer: &'a [u8],
     pub(super) subject: &'a [u8],

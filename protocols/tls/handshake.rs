@@ -1,9 +1,9 @@
 //! The handshake: from a stream to one over TLS.
 //!
-//! Knows the loop and a transport that is not ready yet; what is said is in `session.rs`.
+//! Knows the loop and a transport that is not ready yet; the protocol is in `session.rs`.
 //!
-//! It is a source of its own, with its deadline, so that a connection never has to say
-//! "not yet" to its handler. When it is over its transport leaves the loop, becomes a [`Stream`],
+//! It is a source of its own, with its deadline, so that a connection is ready for its handler from
+//! the beginning. When it is over its transport leaves the loop, becomes a [`Stream`],
 //! and comes back when that is opened.
 //!
 //! One that fails sends the reason to the peer, as an alert, and closes as a connection does. A
@@ -11,7 +11,7 @@
 //! its way.
 //!
 //! # Read next
-//! `transport.rs`: what carries the connection from then on.
+//! `tls_transport.rs`: the transport of the connection from then on.
 
 use std::fmt;
 use std::io;
@@ -21,9 +21,9 @@ use std::time::Duration;
 use mio::event::Source;
 use mio::{Interest, Registry, Token};
 
+use super::failure::cut_off;
 use super::session::Session;
-use super::transport::Tls;
-use super::words::cut_off;
+use super::tls_transport::Tls;
 use crate::net::Stream;
 use crate::net::authors::{Carrier, Drainable, Rest, drain_too};
 use crate::reactor::{Context, Options, Readiness, SourceId};
@@ -58,17 +58,17 @@ impl Handshake {
     }
 
     /// Goes on with it. Returns true when it is over.
-    fn shake(&mut self, ready: Readiness, tick: Tick) -> io::Result<bool> {
+    fn advance(&mut self, ready: Readiness, tick: Tick) -> io::Result<bool> {
         let tls = match &mut self.tls {
             Ok(tls) => tls,
             Err(error) => return Err(mem::replace(error, io::ErrorKind::Other.into())),
         };
-        match tls.shake() {
+        match tls.advance_handshake() {
             Ok(false) if ready.contains(Readiness::DEADLINE) && self.until <= tick => {
-                let words = format!("no TLS handshake within {:?}", self.timeout);
-                Err(io::Error::new(io::ErrorKind::TimedOut, words))
+                let text = format!("no TLS handshake within {:?}", self.timeout);
+                Err(io::Error::new(io::ErrorKind::TimedOut, text))
             }
-            // The news of a peer that has gone may come to a write first.
+            // A write may be the first to notice that the peer has gone.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(cut_off(true)),
             result => result,
         }
@@ -76,7 +76,8 @@ impl Handshake {
 
     /// The stream, over TLS from now on.
     fn finish(self) -> Option<Stream> {
-        Some(self.rest.over(Carrier::of(self.tls.ok()?))) // Some input may have come with the last message.
+        // Some input may have come with the last message.
+        Some(self.rest.over(Carrier::of(self.tls.ok()?)))
     }
 }
 
@@ -89,7 +90,7 @@ impl Drainable for Handshake {
 
 /// Registers the handshake and calls `done` when it is over.
 #[track_caller]
-pub(super) fn shake<S, F>(
+pub(super) fn start<S, F>(
     reactor: &mut Context<S>,
     stream: Stream,
     session: io::Result<Session>,
@@ -130,7 +131,7 @@ fn drive<S: 'static>(
 ) -> Option<io::Result<Stream>> {
     let tick = reactor.tick();
     let handshake = &mut reactor[id];
-    match handshake.shake(ready, tick) {
+    match handshake.advance(ready, tick) {
         Ok(false) => {
             if handshake.tls.as_ref().is_ok_and(Tls::stopped_early) {
                 reactor.resume(id, Readiness::READABLE);
@@ -147,7 +148,7 @@ fn drive<S: 'static>(
     }
 }
 
-/// Closes after a failure that was announced to the peer. What it still sends is discarded until it
+/// Closes after a failure that was announced to the peer. Its further input is discarded until it
 /// has gone, or the grace of a close is up.
 fn part<S: 'static>(reactor: &mut Context<S>, tls: Tls, rest: Rest, why: &io::Error) {
     if why.kind() != io::ErrorKind::InvalidData {
@@ -155,7 +156,7 @@ fn part<S: 'static>(reactor: &mut Context<S>, tls: Tls, rest: Rest, why: &io::Er
     }
     let alert = tls.unsent().to_vec();
     let mut stream = rest.afresh().over(tls.carrier);
-    stream.write_last(&alert); // The limit is one on what the program writes.
+    stream.write_last(&alert); // The limit is for the program's own bytes.
     let id = stream.open(reactor, |_, _, _, _| {});
     reactor[id].close();
 }

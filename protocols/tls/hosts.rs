@@ -1,7 +1,7 @@
-//! Which certificate is shown: by the name that the client asks for (SNI, RFC 6066, 3).
+//! The choice of a certificate, by the name that the client sends (SNI, RFC 6066, 3).
 //!
 //! # Read next
-//! `handshake.rs`: where clients ask.
+//! `handshake.rs`: where clients send the name.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-/// Certificates by host name, and the one for clients that ask for none of these names.
+/// Certificates by host name, and the one for clients that send none of these names.
 #[derive(Clone, Debug)]
 pub(super) struct Hosts {
     by_name: HashMap<String, Arc<CertifiedKey>>,

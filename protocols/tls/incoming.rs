@@ -1,6 +1,6 @@
 //! The way in: ciphertext from the carrier, plaintext to the reader.
 //!
-//! Knows the transport's buffers; called by `transport.rs`.
+//! Knows the transport's buffers; called by `tls_transport.rs`.
 //!
 //! A read goes into the thread's spare buffer, behind the beginning of a record that was left the
 //! last time, and is decrypted in place. The end of a read may cut a record, and its plaintext may
@@ -11,40 +11,40 @@
 
 use std::io;
 
+use super::failure::{cut_off, failure};
 use super::sealed::{put_spare, take_spare};
 use super::session::RECORD_WIRE_BYTES;
-use super::transport::Tls;
-use super::words::{cut_off, failure};
+use super::tls_transport::Tls;
 
 /// Bytes of an incomplete record or message. A record has 18 KiB at most, a handshake message
 /// 64 KiB (rustls's limit); more than this is a message in very small records.
 const PARTIAL_BYTES_MAX: usize = 256 * 1024;
 
-/// The least that a read asks of the carrier, however much is kept: a handshake message may be
-/// larger than a record, and each read of it copies what there is.
+/// The fewest bytes that a read takes from the carrier, also if many are kept: a handshake message
+/// may be larger than a record, and each read of it copies the kept bytes.
 const PULL_BYTES_MIN: usize = 4 * 1024;
 
 impl Tls {
-    /// Reads from the carrier once and decrypts what is complete; returns how much of `buffer` is
+    /// Reads from the carrier once and decrypts complete records; returns how much of `buffer` is
     /// filled. `None` if the carrier has nothing now; an edge comes when it has.
     pub(super) fn pull(&mut self, buffer: &mut [u8]) -> Option<usize> {
         let kept = self.partial.len();
         // No more than there is room for, but a record in any case.
         let room = buffer.len().max(RECORD_WIRE_BYTES).saturating_sub(kept);
         let most = room.max(PULL_BYTES_MIN);
-        let mut stage = take_spare();
-        if stage.len() < kept + most {
-            stage.resize(kept + most, 0);
+        let mut spare = take_spare();
+        if spare.len() < kept + most {
+            spare.resize(kept + most, 0);
         }
         let mut filled = Some(0);
-        match self.carrier.read(&mut stage[kept..kept + most]) {
+        match self.carrier.read(&mut spare[kept..kept + most]) {
             Ok(0) => self.fail(cut_off(self.session.is_handshaking())),
             Ok(count) => {
-                self.heard = true;
+                self.received = true;
                 self.more = count == most || cfg!(windows) || self.carrier.has_more();
-                self.session.look(&stage[kept..kept + count]);
-                stage[..kept].copy_from_slice(&self.partial);
-                filled = Some(self.decrypt(&mut stage[..kept + count], buffer));
+                self.session.look_for_name(&spare[kept..kept + count]);
+                spare[..kept].copy_from_slice(&self.partial);
+                filled = Some(self.decrypt(&mut spare[..kept + count], buffer));
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.more = self.carrier.has_more();
@@ -53,13 +53,13 @@ impl Tls {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => self.more = true,
             Err(error) => self.fail(error),
         }
-        put_spare(stage);
+        put_spare(spare);
         filled
     }
 
-    /// Decrypts what is complete of `stage` and keeps the rest; returns how much of `buffer` is
+    /// Decrypts the complete records in `spare` and keeps the rest; returns how much of `buffer` is
     /// filled.
-    pub(super) fn decrypt(&mut self, stage: &mut [u8], buffer: &mut [u8]) -> usize {
+    pub(super) fn decrypt(&mut self, spare: &mut [u8], buffer: &mut [u8]) -> usize {
         let (mut filled, surplus) = (0, &mut self.surplus);
         let mut plain = |bytes: &[u8]| {
             let fits = bytes.len().min(buffer.len() - filled);
@@ -67,11 +67,11 @@ impl Tls {
             filled += fits;
             surplus.extend_from_slice(&bytes[fits..]);
         };
-        let taken = self.session.take_in(stage, &mut self.outgoing, &mut plain);
+        let taken = self.session.take_in(spare, &mut self.outgoing, &mut plain);
         let rest = match taken {
-            // What follows close_notify is to be ignored (RFC 8446, 6.1).
+            // Bytes behind close_notify are to be ignored (RFC 8446, 6.1).
             Ok(_) if self.session.is_closed() => &[],
-            Ok(taken) if stage.len() - taken <= PARTIAL_BYTES_MAX => &stage[taken..],
+            Ok(taken) if spare.len() - taken <= PARTIAL_BYTES_MAX => &spare[taken..],
             Ok(_) => {
                 self.fail(io::Error::new(
                     io::ErrorKind::InvalidData,
@@ -98,7 +98,7 @@ impl Tls {
         self.failed.get_or_insert(error);
     }
 
-    /// Gives the plaintext that had no room before.
+    /// Delivers plaintext that had no room before.
     pub(super) fn give_surplus(&mut self, buffer: &mut [u8]) -> usize {
         let count = self.surplus.len().min(buffer.len());
         if count > 0 {

@@ -1,18 +1,18 @@
-//! What a connection over TLS has agreed on with its peer.
+//! The properties of a connection over TLS that both ends have agreed on.
 //!
 //! # Read next
-//! `words.rs`: the errors if they did not agree.
+//! `failure.rs`: the errors if they do not agree.
 
 use std::fmt;
 
 use rustls::{HandshakeKind, ProtocolVersion};
 
 use super::session::Session;
-use super::transport::Tls;
+use super::tls_transport::Tls;
 use crate::net::{Conn, Stream};
 use crate::reactor::{Context, SourceId};
 
-/// What was agreed on: of [`Conn::tls`](crate::net::Conn::tls) and
+/// The properties that both ends have agreed on: of [`Conn::tls`](crate::net::Conn::tls) and
 /// [`Stream::tls`](crate::net::Stream::tls).
 #[derive(Clone, Copy)]
 pub struct Info<'a>(pub(super) &'a Session);
@@ -23,7 +23,7 @@ impl<'a> Info<'a> {
         self.0.state().alpn_protocol()
     }
 
-    /// The name the client asked for. A server knows it if the client named a host (SNI).
+    /// The name of the server that the client wants. A server knows it if the client sent it (SNI).
     pub fn server_name(&self) -> Option<&'a str> {
         self.0.server_name()
     }
@@ -55,21 +55,21 @@ impl<'a> Info<'a> {
 }
 
 impl Conn {
-    /// What was agreed on with the peer, if this is a connection over TLS.
+    /// The properties that both ends have agreed on, if this is a connection over TLS.
     pub fn tls(&self) -> Option<Info<'_>> {
         self.transport::<Tls>().map(Tls::info)
     }
 }
 
 impl Stream {
-    /// What was agreed on with the peer; see [`Conn::tls`].
+    /// The properties that both ends have agreed on; see [`Conn::tls`].
     pub fn tls(&self) -> Option<Info<'_>> {
         self.transport::<Tls>().map(Tls::info)
     }
 }
 
 impl SourceId<Conn> {
-    /// What was agreed on with the peer, if this is a connection over TLS.
+    /// The properties that both ends have agreed on, if this is a connection over TLS.
     pub fn tls<S: 'static>(self, reactor: &Context<S>) -> Option<Info<'_>> {
         reactor.get(self)?.tls()
     }

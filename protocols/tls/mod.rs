@@ -2,8 +2,8 @@
 //!
 //! Knows streams, their transports and rustls; never mentions TCP.
 //!
-//! TLS is one more thing that can carry a connection. A handshake takes a [`Stream`], whatever that
-//! runs over, and answers with one that is opened, limited, linked and drained like any other.
+//! TLS is one more transport of a connection. A handshake takes a [`Stream`] over any transport and
+//! returns one that is opened, limited, linked and drained like any other.
 //! Begin at [`Server::accept`] and [`Client::connect`]; HTTP and WebSocket take a [`Server`] or a
 //! [`Client`] and do the rest.
 //!
@@ -21,24 +21,25 @@
 //! 1. `done` is called exactly once for each handshake, unless its source was removed: with the
 //!    stream, or with an error in plain words. The peer gets the reason as an alert.
 //! 2. However the ciphertext is cut on its way, the connection reads the same.
-//! 3. `Eof` means that the peer said so (close_notify). An end without it may have been made by
-//!    anybody on the way: no `Eof`, and `Closed` with
-//!    [`UnexpectedEof`](std::io::ErrorKind::UnexpectedEof). What came before it is genuine, so it
-//!    is delivered, and what is written in answer is sent before `Closed` comes (RFC 9112, 9.8).
-//!    When we are closing already it is no error, for nothing more is expected.
+//! 3. `Eof` means that the peer has announced the end (close_notify). An end without it may be an
+//!    attack from the network: no `Eof` comes, but `Closed` with
+//!    [`UnexpectedEof`](std::io::ErrorKind::UnexpectedEof). Input before it is genuine, so it is
+//!    delivered, and bytes that the handler then writes are sent before `Closed` comes (RFC 9112,
+//!    9.8). If we are closing already it is no error, because no more input is expected.
 //! 4. Bytes that were written stay in the outbox until their ciphertext has gone, so limits on it,
-//!    `Drained`, timeouts and grace mean what they always do.
+//!    `Drained`, timeouts and grace have their usual meaning.
 //!
 //! # Left out
 //! Early data, which can be replayed, and renegotiation: rustls refuses it. Revocation lists: make
 //! a `rustls::ClientConfig` that has them.
 //!
 //! # Read next
-//! `server.rs`, `client.rs`: what there is to set; then `handshake.rs`: from a stream to one over
+//! `server.rs`, `client.rs`: the settings; then `handshake.rs`: from a stream to one over
 //! TLS.
 
 mod client;
 mod der;
+mod failure;
 mod handshake;
 mod hosts;
 mod incoming;
@@ -47,15 +48,14 @@ mod pem;
 mod sealed;
 mod server;
 mod session;
-mod transport;
+mod tls_transport;
 mod trust;
-mod words;
 
 pub use client::Client;
+pub use failure::Failure;
 pub use handshake::{HANDSHAKE_TIMEOUT, Handshake};
 pub use info::Info;
 pub use server::Server;
-pub use words::Failure;
 
 #[cfg(doc)]
 use crate::net::Stream;

@@ -1,7 +1,7 @@
 //! Certificates and keys as PEM text (RFC 7468), the usual form of their files.
 //!
-//! Errors say what is wrong with the text; they are `InvalidInput`. What an editor does to a text is
-//! no mistake: a mark in front (BOM), UTF-16, indented lines.
+//! Errors say what is wrong with the text; they are `InvalidInput`. The changes that
+//! editors make are no mistake: a mark in front (BOM), UTF-16, indented lines.
 //!
 //! # Read next
 //! `handshake.rs`: where they are used.
@@ -18,12 +18,12 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
 
 use super::der::Key;
-use super::words::of_own;
+use super::failure::of_own;
 
 /// RSA keys with which ring signs, by their length in bits; it verifies those of others up to 8192.
 const RSA_BITS: RangeInclusive<usize> = 2048..=4096;
 
-/// The cryptography: named here, so that nothing depends on what a program installs.
+/// The cryptography: named here, so that it does not depend on a provider that a program installs.
 pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
@@ -71,7 +71,7 @@ fn certificates(pem: &[u8]) -> io::Result<Vec<CertificateDer<'static>>> {
     }
 }
 
-/// The text without what editors put around it.
+/// The text without the marks and spaces that editors add.
 fn plain(pem: &[u8]) -> Vec<u8> {
     let wide = |bytes: &[u8], read: fn([u8; 2]) -> u16| {
         let units = bytes.chunks_exact(2).map(|pair| read([pair[0], pair[1]]));
@@ -116,7 +116,7 @@ fn has(text: &[u8], words: &[u8]) -> bool {
     text.windows(words.len()).any(|window| window == words)
 }
 
-/// The usual mistakes by name, and what to do about them. `given` is the text as it was given.
+/// The usual mistakes by name, and their remedies. `given` is the text as it was given.
 fn why_not(error: &pem::Error, given: &[u8], text: &[u8]) -> String {
     const JOINED: &str = "can be read from the PEM: its lines are joined; BEGIN, END and what is \
                           between want lines of their own";
@@ -153,7 +153,7 @@ fn why_not(error: &pem::Error, given: &[u8], text: &[u8]) -> String {
     }
 }
 
-/// What the first section of a PEM is.
+/// The kind of the first section of a PEM.
 fn label(text: &[u8]) -> Option<String> {
     const BEGIN: &[u8] = b"-----BEGIN ";
     let at = text.windows(BEGIN.len()).position(|window| window == BEGIN)? + BEGIN.len();

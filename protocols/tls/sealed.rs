@@ -4,7 +4,7 @@
 //! in it. A connection owns a buffer only while a record is incomplete or its peer is slow.
 //!
 //! # Read next
-//! `words.rs`: the text of the errors.
+//! `failure.rs`: the text of the errors.
 
 use std::cell::Cell;
 use std::io::{self, IoSlice};
@@ -12,8 +12,8 @@ use std::io::{self, IoSlice};
 use super::session::RECORD_WIRE_BYTES;
 use crate::net::authors::Carrier;
 
-/// What a spare buffer has room for: the plaintext of one read or batch, the records around it, and
-/// an incomplete one in front.
+/// Bytes of a spare buffer: for the plaintext of one read or batch, the records around it, and an
+/// incomplete one in front.
 const SPARE_BYTES: usize = 64 * 1024 + 2 * RECORD_WIRE_BYTES;
 
 thread_local! {

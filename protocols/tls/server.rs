@@ -1,9 +1,9 @@
-//! The server's side: certificates, and what is asked of clients.
+//! The server's side: its certificates, and those that it requires of clients.
 //!
-//! Knows rustls's configuration; what happens on the wire is in `session.rs`.
+//! Knows rustls's configuration; the protocol itself is in `session.rs`.
 //!
 //! # Read next
-//! `client.rs`: the other side. `hosts.rs`: which certificate is shown to which client.
+//! `client.rs`: the other side. `hosts.rs`: which client gets which certificate.
 
 use std::io;
 use std::sync::Arc;
@@ -15,16 +15,17 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientCertVerifierBuilder, UnbufferedServerConnection, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
 
-use super::handshake::{HANDSHAKE_TIMEOUT, Handshake, shake};
+use super::failure::failure;
+use super::handshake::{self, HANDSHAKE_TIMEOUT, Handshake};
 use super::hosts::Hosts;
 use super::pem::{certified, invalid, protocols, provider, roots};
 use super::session::Session;
 use super::trust::Verifier;
-use super::words::failure;
 use crate::net::Stream;
 use crate::reactor::{Context, SourceId};
 
-/// What a server needs for TLS. Cheap to clone; may be shared by the loops of several threads.
+/// The configuration of TLS for a server. Cheap to clone; may be shared by the loops of several
+/// threads.
 ///
 /// Sessions can be resumed, for six hours at least, by tickets that only this value and its clones
 /// understand.
@@ -71,7 +72,7 @@ impl From<Arc<ServerConfig>> for Server {
 
 impl Server {
     /// A server with a certificate and its private key, both as PEM. `chain` is the certificate,
-    /// followed by those that certify it. For oneself, openssl makes both; to a client of
+    /// followed by those that certify it. For tests, openssl makes both; to a client of
     /// [`Client::with_roots`](super::Client::with_roots) `cert.pem` is then its own root:
     ///
     /// ```sh
@@ -179,8 +180,8 @@ impl Server {
     /// that says why not. Remove the source to cancel; no callback comes then.
     ///
     /// The stream may be in the middle of its life: a [`Conn`](crate::net::Conn) that was
-    /// deregistered. What it has unsent goes out first, in the clear; what it has unread is the
-    /// beginning of the handshake. So a line can ask for TLS:
+    /// deregistered. Its unsent bytes go out first, in the clear; its unread bytes are the
+    /// beginning of the handshake. So a client can switch to TLS by a line:
     ///
     /// ```no_run
     /// use waterwheel::{Context, Reactor, net::{Framed, Lines, Stream, framed, tcp}, protocols::tls};
@@ -206,9 +207,9 @@ impl Server {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     ///
-    /// What stood behind the line in the same read is gone with the codec, and that is as it should
-    /// be: lines, since a client waits for the answer before its hello, which somebody on the way
-    /// has put there to be taken as if they had come over TLS.
+    /// Bytes that came behind the line in the same read are dropped with the codec, on purpose: a
+    /// client waits for the 220 before its hello, so such bytes may be lines of an attacker on the
+    /// way, and must not be taken for input that came over TLS.
     ///
     /// # Panics
     /// As [`Stream::open`], with more sources than a token can number.
@@ -224,6 +225,12 @@ impl Server {
         F: FnOnce(&mut Context<S>, &mut S, io::Result<Stream>) + 'static,
     {
         let session = UnbufferedServerConnection::new(self.config.clone()).map(Session::server);
-        shake(reactor, stream.into(), session.map_err(failure), self.handshake_timeout, done)
+        handshake::start(
+            reactor,
+            stream.into(),
+            session.map_err(failure),
+            self.handshake_timeout,
+            done,
+        )
     }
 }

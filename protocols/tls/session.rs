@@ -26,11 +26,12 @@ use rustls::{CommonState, Error, ProtocolVersion};
 
 use super::sealed::Sealed;
 
-/// Plaintext that one record holds at most (RFC 8446, 5.1).
+/// Bytes of plaintext that one record has at most (RFC 8446, 5.1).
 pub(super) const RECORD_BYTES: usize = 16 * 1024;
-/// And what it may take on the wire: the header, and the most that TLS 1.2 lets a cipher add.
+/// Bytes of such a record on the wire, at most: with the header, and all that TLS 1.2 lets a cipher
+/// add.
 pub(super) const RECORD_WIRE_BYTES: usize = RECORD_BYTES + 5 + 2048;
-/// What a record takes on the wire beyond its plaintext, with any cipher there is.
+/// Bytes that a record has on the wire beyond its plaintext, with any cipher there is.
 const OVERHEAD_BYTES: usize = 64;
 
 /// One side of a TLS connection.
@@ -49,7 +50,7 @@ enum Side {
     Server(Box<UnbufferedServerConnection>),
 }
 
-/// Calls rustls with what is not taken in yet, whichever side this is.
+/// Calls rustls with the input that is not used up yet, for either side.
 macro_rules! process {
     ($side:expr, $input:expr, $status:ident => $then:expr) => {
         match $side {
@@ -91,20 +92,20 @@ impl Session {
         self.state().is_handshaking()
     }
 
-    /// Returns true if the peer needs what was sealed last to complete its handshake. A server of
-    /// TLS 1.3 seals only tickets at the end, and nobody waits for those.
+    /// Returns true if the peer needs the last sealed bytes to complete its handshake. A server of
+    /// TLS 1.3 seals only tickets at the end, and no client waits for those.
     pub(super) fn is_awaited(&self) -> bool {
         let is_server = matches!(self.side, Side::Server(_));
         !is_server || self.state().protocol_version() != Some(ProtocolVersion::TLSv1_3)
     }
 
-    /// Returns true if the peer has said that no more will come.
+    /// Returns true if the peer has announced the end of its input.
     pub(super) fn is_closed(&self) -> bool {
         self.closed
     }
 
     /// Looks at ciphertext that has just come, for the name.
-    pub(super) fn look(&mut self, mut new: &[u8]) {
+    pub(super) fn look_for_name(&mut self, mut new: &[u8]) {
         while !new.is_empty()
             && let Some(hello) = &mut self.hello
         {
@@ -124,7 +125,7 @@ impl Session {
     /// Takes in records; returns how many bytes of `input` are used up. The rest is incomplete.
     ///
     /// # Errors
-    /// What the peer did wrong. The alert for the peer is in `out`.
+    /// The peer's mistake. The alert for the peer is in `out`.
     pub(super) fn take_in(
         &mut self,
         input: &mut [u8],
@@ -164,7 +165,7 @@ impl Session {
     }
 
     /// Encrypts from `pieces`, behind their first `skip` bytes, `most` bytes at most; returns how
-    /// many. `partial` is what [`take_in`](Session::take_in) has left.
+    /// many. `partial` is the input that [`take_in`](Session::take_in) has left.
     ///
     /// The end of a piece is the end of a ring buffer and does not end a record: equal bytes make
     /// equal records.
@@ -188,7 +189,7 @@ impl Session {
         });
         let Some(first) = parts.next() else { return Ok(0) };
         match parts.next() {
-            None => self.write(partial, out, Say::Plain(first)).map(|()| first.len()),
+            None => self.write(partial, out, Output::Plain(first)).map(|()| first.len()),
             Some(second) => {
                 self.seal_joined([first, second].into_iter().chain(parts), partial, out)
             }
@@ -212,48 +213,53 @@ impl Session {
                 filled += front.len();
                 part = back;
                 if filled == RECORD_BYTES {
-                    self.write(partial, out, Say::Plain(&record))?;
+                    self.write(partial, out, Output::Plain(&record))?;
                     filled = 0;
                 }
             }
             let (whole, rest) = part.split_at(part.len() - part.len() % RECORD_BYTES);
             if !whole.is_empty() {
-                self.write(partial, out, Say::Plain(whole))?;
+                self.write(partial, out, Output::Plain(whole))?;
             }
             record[filled..filled + rest.len()].copy_from_slice(rest);
             filled += rest.len();
         }
         if filled > 0 {
-            self.write(partial, out, Say::Plain(&record[..filled]))?;
+            self.write(partial, out, Output::Plain(&record[..filled]))?;
         }
         Ok(sealed)
     }
 
-    /// Says that no more will be sent.
+    /// Announces that no more will be sent.
     ///
     /// # Errors
     /// Nothing may be sent: the session has failed, or is in the middle of the handshake.
     pub(super) fn finish(&mut self, partial: &mut [u8], out: &mut Sealed) -> Result<(), Error> {
-        self.write(partial, out, Say::Closing)
+        self.write(partial, out, Output::CloseNotify)
     }
 
-    fn write(&mut self, partial: &mut [u8], out: &mut Sealed, say: Say<'_>) -> Result<(), Error> {
+    fn write(
+        &mut self,
+        partial: &mut [u8],
+        out: &mut Sealed,
+        output: Output<'_>,
+    ) -> Result<(), Error> {
         loop {
             let (closed, rest) = (&mut self.closed, &mut *partial);
-            let said = process!(&mut self.side, rest, status => {
-                speak(status, out, &say, closed)?
+            let sent = process!(&mut self.side, rest, status => {
+                write_step(status, out, &output, closed)?
             });
-            if said {
+            if sent {
                 return Ok(());
             }
         }
     }
 }
 
-/// What is to be sent.
-enum Say<'a> {
+/// The next thing to be sent.
+enum Output<'a> {
     Plain(&'a [u8]),
-    Closing,
+    CloseNotify,
 }
 
 /// How to go on.
@@ -263,7 +269,8 @@ enum Step {
     Rest,
 }
 
-/// Does what rustls asks for while it takes in; also returns how many bytes of input are used up.
+/// Handles one state of rustls while input is taken in; also returns how many bytes of it are used
+/// up.
 fn step<Data>(
     status: UnbufferedStatus<'_, '_, Data>,
     out: &mut Sealed,
@@ -282,14 +289,15 @@ fn step<Data>(
                 None => break Ok(Step::On),
             }
         },
-        Ok(state) => owed(state, out, closed).map(|owed| if owed { Step::On } else { Step::Rest }),
+        Ok(state) => handle_common(state, out, closed)
+            .map(|handled| if handled { Step::On } else { Step::Rest }),
         Err(error) => Err(error),
     };
     (discard, step)
 }
 
 /// Handles the states that reading and writing have in common. Returns true if this was one.
-fn owed<Data>(
+fn handle_common<Data>(
     state: ConnectionState<'_, '_, Data>,
     out: &mut Sealed,
     closed: &mut bool,
@@ -321,28 +329,28 @@ fn encode<Data>(mut data: EncodeTlsData<'_, Data>, out: &mut Sealed) -> Result<(
     }
 }
 
-/// Does what rustls asks for, or sends if rustls lets us. Returns true if it has sent.
-fn speak<Data>(
+/// Handles one state of rustls while output is written. Returns true if the output was sealed.
+fn write_step<Data>(
     status: UnbufferedStatus<'_, '_, Data>,
     out: &mut Sealed,
-    say: &Say<'_>,
+    output: &Output<'_>,
     closed: &mut bool,
 ) -> Result<bool, Error> {
     let mut traffic = match status.state? {
         ConnectionState::WriteTraffic(traffic) => traffic,
         state => {
-            let on = owed(state, out, closed)?;
+            let on = handle_common(state, out, closed)?;
             return if on { Ok(false) } else { Err(Error::HandshakeNotComplete) };
         }
     };
-    let plain_bytes = if let Say::Plain(plain) = say { plain.len() } else { 0 };
+    let plain_bytes = if let Output::Plain(plain) = output { plain.len() } else { 0 };
     let mut room = plain_bytes + (plain_bytes / RECORD_BYTES + 1) * OVERHEAD_BYTES;
     loop {
-        let said = match say {
-            Say::Plain(plain) => traffic.encrypt(plain, out.room(room)),
-            Say::Closing => traffic.queue_close_notify(out.room(room)),
+        let sealed = match output {
+            Output::Plain(plain) => traffic.encrypt(plain, out.room(room)),
+            Output::CloseNotify => traffic.queue_close_notify(out.room(room)),
         };
-        match said {
+        match sealed {
             Ok(count) => {
                 out.put(count);
                 return Ok(true);

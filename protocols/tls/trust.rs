@@ -1,12 +1,13 @@
-//! Trust: webpki's verdict, and a second look at what it refuses, for the text of the error.
+//! Trust: webpki's verdict, and a second look at a certificate that it refuses, for the text of
+//! the error.
 //!
 //! rustls has one error for an authority that is unknown and for a certificate that is self-signed,
-//! and the remedies differ: a root for the first, for the second the certificate itself. So
-//! one that was refused is verified again, as if it were a root. It also has one error for a
-//! signature that is wrong and for one by a key that ring does not take. The verdict stays webpki's.
+//! and the remedies differ: a root for the first, for the second the certificate itself. So one
+//! that was refused is verified again, as if it were a root. It also has one error for a signature
+//! that is wrong and for one by a key that ring does not take. The verdict stays webpki's.
 //!
 //! # Read next
-//! `words.rs`: the text of the errors.
+//! `failure.rs`: the text of the errors.
 
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
@@ -28,12 +29,12 @@ use super::pem::provider;
 /// RSA keys whose signatures ring verifies, by their length in bits.
 const RSA_BITS: RangeInclusive<usize> = 2048..=8192;
 
-/// What was found out about a certificate that was refused.
+/// The cause for which a certificate was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Finding {
     /// Only it vouches for itself.
     SelfSigned,
-    /// Somebody does.
+    /// Another certificate vouches for it.
     Issued,
     /// Its key is of this kind, which is not taken.
     Key(Key),
@@ -49,7 +50,7 @@ thread_local! {
     static FOUND: RefCell<Option<Finding>> = const { RefCell::new(None) };
 }
 
-/// What was found out about the certificate of the present error, if there was a second look.
+/// The finding for the certificate of the present error, if there was a second look.
 pub(super) fn take_finding() -> Option<Finding> {
     FOUND.take()
 }

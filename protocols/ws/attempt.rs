@@ -1,42 +1,42 @@
-//! An attempt to connect: the stages between a URL and a WebSocket.
+//! An attempt to connect: the steps between a URL and a WebSocket.
 //!
 //! Knows TLS, if the URL asks for it, and the handshake.
 //!
 //! # Read next
-//! `../../tests/ws/others.rs`: with others' clients and servers.
+//! `../../tests/ws/others.rs`: with the clients and servers of others.
 
 use std::any::Any;
 use std::cell::Cell;
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
 
-use super::connect::Connect;
-use super::drive::{HandlerFn, attach};
-use super::event::{Event, Reason};
-use super::handshake::answered;
+use super::opening_handshake::check_response;
 use super::socket::Socket;
+use super::socket_driver::{HandlerFn, attach};
+use super::socket_event::{Event, Reason};
 use super::url::Url;
+use super::ws_connect::Connect;
 use crate::net::{self, Conn, Stream};
 use crate::protocols::http::parts::{HeadLimits, INTERIM_MAX, Scan, parse_response, room};
 use crate::protocols::http::{Method, StatusCode};
 use crate::reactor::{Context, Place, RawId, SourceId};
 
-/// The limits of a server's answer.
+/// The limits of a server's response.
 const HEAD: HeadLimits =
     HeadLimits { head_bytes_max: 16 * 1024, headers_max: 256, target_bytes_max: 0 };
 
-/// A WebSocket that is being made. The source of the stage that is under way holds it.
+/// A WebSocket that is being made. The source of the present step owns it.
 pub(super) struct Attempt<F> {
     pub(super) socket: Socket,
-    /// Taken by the code that reports the outcome to it.
+    /// Taken when the outcome is delivered to it.
     pub(super) handler: Cell<Option<F>>,
     /// The source that the attempt now waits for.
-    pub(super) stage: Cell<Option<RawId>>,
+    pub(super) source: Cell<Option<RawId>>,
     pub(super) url: Url,
     pub(super) key: String,
     pub(super) request: String,
     pub(super) set: Connect,
-    /// Where the program asked for it: traces and `why_alive` name this place for every stage.
+    /// Where the program began it: traces and `why_alive` name this place for every step.
     pub(super) place: Place,
 }
 
@@ -53,7 +53,7 @@ impl<F> Attempt<F> {
     {
         self.socket.end_with(Reason::Connect(error));
         if let Some(mut handler) = self.end() {
-            tell_closed(reactor, state, &self.socket, &mut handler);
+            deliver_closed(reactor, state, &self.socket, &mut handler);
         }
     }
 
@@ -62,18 +62,18 @@ impl<F> Attempt<F> {
         F: HandlerFn<S>,
     {
         let Some(reactor) = reactor.downcast_mut::<Context<S>>() else { return };
-        if let Some(stage) = self.stage.take() {
-            reactor.remove(stage);
+        if let Some(source) = self.source.take() {
+            reactor.remove(source);
         }
         let (handler, socket) = (self.end(), self.socket.clone());
         reactor.defer(move |reactor, state| {
             if let Some(mut handler) = handler {
-                tell_closed(reactor, state, &socket, &mut handler);
+                deliver_closed(reactor, state, &socket, &mut handler);
             }
         });
     }
 
-    /// From now on the socket can give it up.
+    /// From now on the socket can cancel it.
     pub(super) fn may_be_cancelled<S: 'static>(self: &Rc<Self>) -> Socket
     where
         F: HandlerFn<S>,
@@ -88,49 +88,53 @@ impl<F> Attempt<F> {
     }
 
     /// It now waits for this source.
-    pub(super) fn wait_for<S: 'static>(&self, reactor: &mut Context<S>, stage: RawId) {
-        reactor.set_place(stage, self.place);
-        self.stage.set(Some(stage));
+    pub(super) fn wait_for<S: 'static>(&self, reactor: &mut Context<S>, source: impl Into<RawId>) {
+        let source = source.into();
+        reactor.set_place(source, self.place);
+        self.source.set(Some(source));
     }
 
     /// There is a connection.
-    pub(super) fn reached<S: 'static>(self: &Rc<Self>, reactor: &mut Context<S>, stream: Stream)
-    where
+    pub(super) fn on_connected<S: 'static>(
+        self: &Rc<Self>,
+        reactor: &mut Context<S>,
+        stream: Stream,
+    ) where
         F: HandlerFn<S>,
     {
         #[cfg(feature = "tls")]
         if let Some(tls) = self.set.tls.as_ref().filter(|_| self.url.secure) {
             let secured = self.clone();
-            let shaking = tls.connect(reactor, stream, &self.url.host, {
+            let handshake = tls.connect(reactor, stream, &self.url.host, {
                 move |reactor, state, result| match result {
-                    Ok(stream) => secured.ask(reactor, stream),
+                    Ok(stream) => secured.send_request(reactor, stream),
                     Err(error) => secured.fail(reactor, state, error),
                 }
             });
-            return self.wait_for(reactor, shaking.raw());
+            return self.wait_for(reactor, handshake);
         }
-        self.ask(reactor, stream);
+        self.send_request(reactor, stream);
     }
 
-    /// Sends the request and waits for the answer.
-    fn ask<S: 'static>(self: &Rc<Self>, reactor: &mut Context<S>, mut stream: Stream)
+    /// Sends the request and waits for the response.
+    fn send_request<S: 'static>(self: &Rc<Self>, reactor: &mut Context<S>, mut stream: Stream)
     where
         F: HandlerFn<S>,
     {
         let _ = stream.write(self.request.as_bytes()); // It fits; `Closed` reports a failure.
         let limits = net::Limits { read_timeout: Some(self.set.timeout), ..Default::default() };
-        let (asked, mut heads) = (self.clone(), Heads::default());
+        let (attempt, mut heads) = (self.clone(), Heads::default());
         let id =
             stream.limits(limits).open(reactor, move |reactor, state, id, event| match event {
-                net::Event::Data(bytes) => asked.heard(reactor, state, id, (bytes, &mut heads)),
-                net::Event::Closed(why) => asked.fail(reactor, state, unanswered(why)),
+                net::Event::Data(bytes) => attempt.on_data(reactor, state, id, (bytes, &mut heads)),
+                net::Event::Closed(why) => attempt.fail(reactor, state, no_response(why)),
                 net::Event::Drained | net::Event::Eof => {}
             });
-        self.wait_for(reactor, id.raw());
+        self.wait_for(reactor, id);
     }
 
-    /// An answer, or a part of one.
-    fn heard<S: 'static>(
+    /// A response, or a part of one.
+    fn on_data<S: 'static>(
         self: &Rc<Self>,
         reactor: &mut Context<S>,
         state: &mut S,
@@ -149,10 +153,10 @@ impl<F> Attempt<F> {
                 Ok(Some(head)) if heads.is_interim(head.status) => bytes = &bytes[head.bytes..],
                 Ok(Some(head)) => {
                     let chosen =
-                        answered(head.status, head.headers, &self.key, &self.set.protocols);
+                        check_response(head.status, head.headers, &self.key, &self.set.protocols);
                     break chosen.map(|chosen| (head.bytes, chosen.map(Box::from)));
                 }
-                Err(refusal) => break Err(format!("the server's answer is no HTTP: {refusal}")),
+                Err(refusal) => break Err(format!("the server's response is no HTTP: {refusal}")),
             }
         };
         let conn = reactor.deregister(id);
@@ -189,7 +193,7 @@ impl Heads {
     }
 }
 
-fn tell_closed<S: 'static>(
+fn deliver_closed<S: 'static>(
     reactor: &mut Context<S>,
     state: &mut S,
     socket: &Socket,
@@ -200,14 +204,14 @@ fn tell_closed<S: 'static>(
     }
 }
 
-/// The error if there was no answer.
-fn unanswered(why: net::Reason) -> io::Error {
+/// The error if there was no response.
+fn no_response(why: net::Reason) -> io::Error {
     match why {
         net::Reason::Error(error) => error,
         net::Reason::ReadTimeout => {
-            io::Error::new(ErrorKind::TimedOut, "the server did not answer in time")
+            io::Error::new(ErrorKind::TimedOut, "the server did not respond in time")
         }
         net::Reason::Reset => ErrorKind::ConnectionReset.into(),
-        why => io::Error::new(ErrorKind::UnexpectedEof, format!("no answer: {why}")),
+        why => io::Error::new(ErrorKind::UnexpectedEof, format!("no response: {why}")),
     }
 }

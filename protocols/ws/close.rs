@@ -3,13 +3,13 @@
 //! Knows the codes and the payload of a Close frame.
 //!
 //! # Read next
-//! `frame.rs`: what a frame looks like.
+//! `frame.rs`: the form of a frame.
 
 use std::str;
 
 use tungstenite::protocol::frame::coding::CloseCode;
 
-use super::fault::Fault;
+use super::violation::Violation;
 
 /// The codes of RFC 6455, 7.4.1, and of IANA's list. A program's own are 4000 to 4999.
 pub mod code {
@@ -27,7 +27,7 @@ pub mod code {
     pub const ABNORMAL: u16 = 1006;
     /// A text that is not UTF-8, or contents that do not fit their kind.
     pub const INVALID: u16 = 1007;
-    /// Against the rules of this end; for all that has no other code.
+    /// Against the rules of this end; for every case without a code of its own.
     pub const POLICY: u16 = 1008;
     /// A message that is too big.
     pub const TOO_BIG: u16 = 1009;
@@ -53,16 +53,16 @@ fn may_be_sent(code: u16) -> bool {
 }
 
 /// Code and reason of a peer's Close.
-pub(super) fn parse(payload: &[u8]) -> Result<(u16, &str), Fault> {
+pub(super) fn parse(payload: &[u8]) -> Result<(u16, &str), Violation> {
     match payload {
         [] => Ok((code::NONE, "")),
-        [_] => Err(Fault::Protocol("half a code in a Close")),
+        [_] => Err(Violation::Protocol("half a code in a Close")),
         [high, low, reason @ ..] => {
             let code = u16::from_be_bytes([*high, *low]);
             if !may_be_sent(code) {
-                return Err(Fault::Protocol("a Close with a code that no frame may carry"));
+                return Err(Violation::Protocol("a Close with a code that no frame may carry"));
             }
-            let reason = str::from_utf8(reason).map_err(|_| Fault::Utf8)?;
+            let reason = str::from_utf8(reason).map_err(|_| Violation::Utf8)?;
             Ok((code, reason))
         }
     }
@@ -70,16 +70,16 @@ pub(super) fn parse(payload: &[u8]) -> Result<(u16, &str), Fault> {
 
 /// A Close frame's payload: at most 125 bytes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Payload {
+pub(super) struct ClosePayload {
     bytes: [u8; 2 + REASON_BYTES_MAX],
     count: u8,
 }
 
-impl Payload {
+impl ClosePayload {
     /// A code that no frame may carry becomes none, so that the code which an end has got may be
     /// passed on to another; a reason that is too long ends where its last whole character does.
-    pub(super) fn new(code: u16, reason: &str) -> Payload {
-        let mut payload = Payload { bytes: [0; 2 + REASON_BYTES_MAX], count: 0 };
+    pub(super) fn new(code: u16, reason: &str) -> ClosePayload {
+        let mut payload = ClosePayload { bytes: [0; 2 + REASON_BYTES_MAX], count: 0 };
         if may_be_sent(code) {
             let whole = |end: &usize| reason.is_char_boundary(*end);
             let end = (0..=reason.len().min(REASON_BYTES_MAX)).rev().find(whole).unwrap_or(0);
@@ -110,26 +110,26 @@ mod tests {
     #[test]
     fn payload_is_read_as_it_was_written() {
         for (code, reason) in [(1000, ""), (1001, "bye"), (4999, "grüße"), (code::NONE, "")] {
-            let payload = Payload::new(code, reason);
+            let payload = ClosePayload::new(code, reason);
             assert_eq!(parse(payload.bytes()), Ok((code, reason)));
         }
-        assert_eq!(Payload::new(code::ABNORMAL, "lost").bytes(), b"");
+        assert_eq!(ClosePayload::new(code::ABNORMAL, "lost").bytes(), b"");
     }
 
     #[test]
     fn long_reason_ends_with_a_whole_character() {
         for (reason, bytes) in [("x".repeat(123), 123), ("x".repeat(124), 123)] {
-            assert_eq!(Payload::new(1000, &reason).bytes().len(), 2 + bytes);
+            assert_eq!(ClosePayload::new(1000, &reason).bytes().len(), 2 + bytes);
         }
         let reason = "x".repeat(121) + "€";
-        let payload = Payload::new(1000, &reason);
+        let payload = ClosePayload::new(1000, &reason);
         assert_eq!(parse(payload.bytes()), Ok((1000, &reason[..121])));
     }
 
     #[test]
     fn bad_payloads_are_told_apart() {
-        assert!(matches!(parse(b"\x03"), Err(Fault::Protocol(_))));
-        assert!(matches!(parse(b"\x03\xEDlost"), Err(Fault::Protocol(_)))); // 1005
-        assert_eq!(parse(b"\x03\xE8\xFF"), Err(Fault::Utf8));
+        assert!(matches!(parse(b"\x03"), Err(Violation::Protocol(_))));
+        assert!(matches!(parse(b"\x03\xEDlost"), Err(Violation::Protocol(_)))); // 1005
+        assert_eq!(parse(b"\x03\xE8\xFF"), Err(Violation::Utf8));
     }
 }

@@ -19,11 +19,11 @@ use std::cell::Cell;
 use std::str;
 
 use super::close;
-use super::fault::Fault;
 use super::frame::{self, CONTROL_BYTES_MAX, Head, Kind, Role};
-use super::limits::Limits;
 use super::mask::{self, Mask};
+use super::socket_limits::Limits;
 use super::utf8::Utf8;
+use super::violation::Violation;
 use crate::timers::Stamp;
 
 #[cfg(test)]
@@ -48,7 +48,7 @@ pub(super) struct Step<'a> {
     pub(super) incoming: Option<Incoming<'a>>,
 }
 
-/// Where in its peer's stream a connection is.
+/// The position in the peer's stream: within a frame, within a message, or between messages.
 #[derive(Debug)]
 pub(super) struct Decoder {
     role: Role,
@@ -85,16 +85,16 @@ impl Decoder {
     }
 
     /// The next message at the front of `input`. If it has to be copied, it lies in `shared`, in
-    /// place of what was there.
+    /// place of the old content.
     ///
     /// # Errors
-    /// What the peer did wrong. The decoder must not be used after it.
+    /// The peer's violation of the protocol. The decoder must not be used after it.
     pub(super) fn decode<'a>(
         &mut self,
         limits: &Limits,
         input: &'a [u8],
         shared: &'a mut Vec<u8>,
-    ) -> Result<Step<'a>, Fault> {
+    ) -> Result<Step<'a>, Violation> {
         let mut at = 0;
         loop {
             if self.frame.is_some() {
@@ -134,23 +134,23 @@ impl Decoder {
     }
 
     /// Checks that a data frame may begin here, with this length.
-    fn check(&self, head: &Head, limits: &Limits) -> Result<(), Fault> {
+    fn check(&self, head: &Head, limits: &Limits) -> Result<(), Violation> {
         let (bytes, fragments) = match (&self.message, head.kind) {
             (Some(message), Kind::Continuation) => (message.bytes.len(), message.fragments),
             (None, Kind::Continuation) => {
-                return Err(Fault::Protocol("a continuation of no message"));
+                return Err(Violation::Protocol("a continuation of no message"));
             }
-            (Some(_), _) => return Err(Fault::Protocol("a message in the middle of another")),
+            (Some(_), _) => return Err(Violation::Protocol("a message in the middle of another")),
             (None, _) => (0, 0),
         };
         if head.length > limits.frame_bytes_max as u64 {
-            return Err(Fault::FrameTooBig { bytes_max: limits.frame_bytes_max });
+            return Err(Violation::FrameTooBig { bytes_max: limits.frame_bytes_max });
         }
         if bytes as u64 + head.length > limits.message_bytes_max as u64 {
-            return Err(Fault::MessageTooBig { bytes_max: limits.message_bytes_max });
+            return Err(Violation::MessageTooBig { bytes_max: limits.message_bytes_max });
         }
         if fragments >= limits.fragments_max {
-            return Err(Fault::TooManyFragments { fragments_max: limits.fragments_max });
+            return Err(Violation::TooManyFragments { fragments_max: limits.fragments_max });
         }
         Ok(())
     }
@@ -166,7 +166,7 @@ impl Decoder {
 
     /// Takes as much of the frame that has begun as there is, and ends it if that is all; returns
     /// how many bytes.
-    fn receive(&mut self, input: &[u8]) -> Result<usize, Fault> {
+    fn receive(&mut self, input: &[u8]) -> Result<usize, Violation> {
         let (Some(frame), Some(message)) = (&mut self.frame, &mut self.message) else {
             return Ok(0);
         };
@@ -179,7 +179,7 @@ impl Decoder {
             *mask = mask::apply(new, *mask);
         }
         if message.is_text && !message.utf8.push(new) {
-            return Err(Fault::Utf8);
+            return Err(Violation::Utf8);
         }
         frame.left -= count as u64;
         if frame.left == 0 {
@@ -195,8 +195,8 @@ impl Decoder {
         self.message.as_ref().map_or(0, |message| message.bytes.capacity())
     }
 
-    /// When the message began that has begun and not ended: it is `now` for one that was not asked
-    /// about before.
+    /// When the message began that has begun and not ended: it is `now` for one that this is the
+    /// first call for.
     #[inline]
     pub(super) fn begun(&mut self, now: impl FnOnce() -> Stamp) -> Option<Stamp> {
         Some(*self.message.as_mut()?.since.get_or_insert_with(now))
@@ -214,9 +214,9 @@ fn unmasked<'a>(payload: &'a [u8], mask: Option<Mask>, shared: &'a mut Vec<u8>) 
 }
 
 #[inline]
-fn message(is_text: bool, bytes: &[u8]) -> Result<Incoming<'_>, Fault> {
+fn message(is_text: bool, bytes: &[u8]) -> Result<Incoming<'_>, Violation> {
     Ok(match is_text {
-        true => Incoming::Text(str::from_utf8(bytes).map_err(|_| Fault::Utf8)?),
+        true => Incoming::Text(str::from_utf8(bytes).map_err(|_| Violation::Utf8)?),
         false => Incoming::Binary(bytes),
     })
 }
@@ -224,12 +224,12 @@ fn message(is_text: bool, bytes: &[u8]) -> Result<Incoming<'_>, Fault> {
 /// A message that came in pieces. Its buffer becomes the shared one. A text was checked as it came,
 /// except that it may end in the middle of a character. Without `unsafe` all of it has to be
 /// checked again to become a `str`.
-fn finish(whole: Partial, shared: &mut Vec<u8>) -> Result<Incoming<'_>, Fault> {
+fn finish(whole: Partial, shared: &mut Vec<u8>) -> Result<Incoming<'_>, Violation> {
     *shared = whole.bytes;
     message(whole.is_text, shared)
 }
 
-fn control(head: Head, payload: &[u8]) -> Result<Incoming<'_>, Fault> {
+fn control(head: Head, payload: &[u8]) -> Result<Incoming<'_>, Violation> {
     debug_assert!(payload.len() <= CONTROL_BYTES_MAX);
     Ok(match head.kind {
         Kind::Ping => Incoming::Ping(payload),

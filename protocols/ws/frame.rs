@@ -1,6 +1,6 @@
-//! Frames: what stands in front of a payload (RFC 6455, 5.2).
+//! Frames: the head in front of a payload (RFC 6455, 5.2).
 //!
-//! Knows tungstenite's frame header, and what each end may send.
+//! Knows tungstenite's frame header, and which frames each end may send.
 //!
 //! ```text
 //!   byte 0    FIN · three reserved bits · opcode
@@ -16,22 +16,22 @@ use std::io::Cursor;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
-use super::fault::Fault;
 use super::mask::Mask;
+use super::violation::Violation;
 
 /// Which end of a connection this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// It was connected to: its peer masks what it sends.
+    /// It has accepted the connection: its peer masks the payloads.
     Server,
-    /// It has connected: it masks what it sends.
+    /// It has made the connection: it masks the payloads.
     Client,
 }
 
 /// Bytes of a control frame's payload at most.
 pub(super) const CONTROL_BYTES_MAX: usize = 125;
 
-/// A frame's head, and that it may stand where it does for all that the head itself says.
+/// A frame's head, checked as far as the head itself allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) fin: bool,
@@ -42,7 +42,7 @@ pub(super) struct Head {
     pub(super) bytes: usize,
 }
 
-/// What a frame is.
+/// The kind of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Continuation,
@@ -82,36 +82,37 @@ impl Kind {
     }
 }
 
-/// The head at the front of what a peer has sent to `role`; `None` if it is not whole.
-pub(super) fn parse(input: &[u8], role: Role) -> Result<Option<Head>, Fault> {
+/// The head at the front of the input that a peer has sent to `role`; `None` if it is not whole.
+pub(super) fn parse(input: &[u8], role: Role) -> Result<Option<Head>, Violation> {
     let mut cursor = Cursor::new(input);
     let parsed = FrameHeader::parse(&mut cursor);
-    let Some((header, length)) = parsed.map_err(|_| Fault::Protocol("a reserved opcode"))? else {
+    let Some((header, length)) = parsed.map_err(|_| Violation::Protocol("a reserved opcode"))?
+    else {
         return Ok(None);
     };
     let bytes = cursor.position() as usize;
     let Some(kind) = Kind::of(header.opcode) else {
-        return Err(Fault::Protocol("a reserved opcode"));
+        return Err(Violation::Protocol("a reserved opcode"));
     };
     if header.rsv1 || header.rsv2 || header.rsv3 {
-        return Err(Fault::Protocol("a reserved bit, although no extension was agreed on"));
+        return Err(Violation::Protocol("a reserved bit, although no extension was agreed on"));
     }
     match (role, header.mask) {
-        (Role::Server, None) => return Err(Fault::Protocol("a client's frame without a mask")),
-        (Role::Client, Some(_)) => return Err(Fault::Protocol("a server's frame with a mask")),
+        (Role::Server, None) => return Err(Violation::Protocol("a client's frame without a mask")),
+        (Role::Client, Some(_)) => return Err(Violation::Protocol("a server's frame with a mask")),
         _ => {}
     }
     if length > i64::MAX as u64 {
-        return Err(Fault::Protocol("a length of 2^63 bytes or more"));
+        return Err(Violation::Protocol("a length of 2^63 bytes or more"));
     }
     if bytes != header.len(length) {
-        return Err(Fault::Protocol("a length in more bytes than it needs"));
+        return Err(Violation::Protocol("a length in more bytes than it needs"));
     }
     if kind.is_control() && !header.is_final {
-        return Err(Fault::Protocol("a control frame in fragments"));
+        return Err(Violation::Protocol("a control frame in fragments"));
     }
     if kind.is_control() && length > CONTROL_BYTES_MAX as u64 {
-        return Err(Fault::Protocol("a control frame of more than 125 bytes"));
+        return Err(Violation::Protocol("a control frame of more than 125 bytes"));
     }
     Ok(Some(Head { fin: header.is_final, kind, mask: header.mask, length, bytes }))
 }
@@ -183,12 +184,12 @@ mod tests {
             (&[0x82, 127, 0, 0, 0, 0, 0, 0, 255, 255], "a length in more bytes than it needs"),
         ];
         for (bytes, why) in from_server {
-            assert_eq!(parse(bytes, Role::Client), Err(Fault::Protocol(why)), "{bytes:x?}");
+            assert_eq!(parse(bytes, Role::Client), Err(Violation::Protocol(why)), "{bytes:x?}");
         }
         let bytes = [0x82, 127, 0x80, 0, 0, 0, 0, 0, 0, 0];
-        let why = Fault::Protocol("a length of 2^63 bytes or more");
+        let why = Violation::Protocol("a length of 2^63 bytes or more");
         assert_eq!(parse(&bytes, Role::Client), Err(why));
-        let why = Fault::Protocol("a client's frame without a mask");
+        let why = Violation::Protocol("a client's frame without a mask");
         assert_eq!(parse(&[0x81, 0], Role::Server), Err(why));
     }
 }

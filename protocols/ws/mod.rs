@@ -3,9 +3,9 @@
 //! Knows connections, the heads of HTTP and tungstenite's frame header; never mentions threads.
 //!
 //! A WebSocket is a connection that began as an HTTP request and then carries messages, in
-//! both directions: [`accept`] makes one of a request to an HTTP server, [`connect`] of a URL. What
-//! there is to it beyond bytes and their lengths are rules: which frames may follow which, which
-//! end masks, what a text may hold, how both ends close it.
+//! both directions: [`accept`] makes one of a request to an HTTP server, [`connect`] of a URL. Its
+//! protocol consists of few bytes and many rules: which frames may follow which, which end masks,
+//! which bytes a text may have, how both ends close it.
 //!
 //! ```text
 //!   Conn ──bytes──▶ decoder ──messages──▶ your handler
@@ -15,7 +15,7 @@
 //! ```
 //!
 //! A message that comes whole allocates nothing, and an idle WebSocket owns no buffer. The
-//! handler sees texts and binaries; pings are answered, silent peers are found out, and the end is
+//! handler sees texts and binaries; pings are answered, silent peers are detected, and the end is
 //! delivered once, with its reason.
 //!
 //! # Left out
@@ -27,33 +27,33 @@
 //! # Read next
 //! `mask.rs`, `utf8.rs`, `frame.rs`, `decoder.rs`: bytes to messages; then `socket.rs`.
 
-mod accept;
 mod attempt;
 mod close;
-mod connect;
 mod decoder;
-mod drive;
-mod event;
-mod fault;
 mod frame;
-mod handshake;
-mod limits;
 mod mask;
-mod message;
+mod opening_handshake;
 mod origin;
-mod send;
+mod outgoing;
+mod shared_message;
 mod socket;
+mod socket_driver;
+mod socket_event;
+mod socket_limits;
+mod timeouts;
 mod url;
 mod utf8;
-mod watch;
+mod violation;
+mod ws_accept;
+mod ws_connect;
 
-pub use accept::{Accept, accept};
 pub use close::{REASON_BYTES_MAX, code};
-pub use connect::{Connect, connect};
-pub use drive::open;
-pub use event::{Event, Reason};
-pub use fault::Fault;
 pub use frame::Role;
-pub use limits::Limits;
-pub use message::Message;
+pub use shared_message::Message;
 pub use socket::Socket;
+pub use socket_driver::open;
+pub use socket_event::{Event, Reason};
+pub use socket_limits::Limits;
+pub use violation::Violation;
+pub use ws_accept::{Accept, accept};
+pub use ws_connect::{Connect, connect};

@@ -1,10 +1,10 @@
-//! Origins: checks that a page is one of the host that it asks (RFC 6454; RFC 3986, 6.2).
+//! Origins: checks that a page is of the host that its request goes to (RFC 6454; RFC 3986, 6.2).
 //!
 //! Knows URLs as far as the port. One host may be written in several ways, and so may a port:
 //! their meanings are compared.
 //!
 //! # Read next
-//! `accept.rs`: which pages are let in.
+//! `ws_accept.rs`: which pages are let in.
 
 use std::net::Ipv6Addr;
 
@@ -22,7 +22,7 @@ pub(super) fn leads_to(origin: &str, authority: &str) -> bool {
         () if scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("wss") => {
             Some(443)
         }
-        () => None, // Of an extension, say: the port, if there is one, must be the same.
+        () => None, // For example, of an extension: the port, if there is one, must be the same.
     };
     let (Some((own, own_port)), Some((other, port))) = (parts(from), parts(authority)) else {
         return false;
@@ -32,7 +32,7 @@ pub(super) fn leads_to(origin: &str, authority: &str) -> bool {
     is_same_host(own, other) && (port == own_port || is_usual)
 }
 
-/// A host and a port; `None` if the port is none.
+/// A host and a port; `None` if the port is not valid.
 fn parts(authority: &str) -> Option<(&str, Option<u16>)> {
     let end = authority.rfind(']').unwrap_or(0);
     match authority[end..].rsplit_once(':') {

@@ -1,17 +1,17 @@
 //! Sockets: the program's handle to a WebSocket, by which it sends.
 //!
-//! Knows one connection; its input is handled in `drive.rs`, its timeouts in `watch.rs`.
+//! Knows one connection; its input is handled in `socket_driver.rs`, its timeouts in `timeouts.rs`.
 //!
 //! ```text
 //!   Connecting ──the server has agreed─▶ Open ──close()──▶ Closing ──the peer's Close──▶ Over
-//!                                        Open ──the peer's Close, a fault, a timeout──▶ Over
+//!                                        Open ──the peer's Close, a violation, a timeout──▶ Over
 //! ```
 //!
 //! In `Closing` and `Over` nothing more is sent, and of the input only a Close matters. `Closed`
 //! comes when the connection under it has ended.
 //!
 //! # Read next
-//! `drive.rs`: what arrives.
+//! `socket_driver.rs`: how input is handled.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -19,19 +19,19 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 
-use super::close::Payload;
-use super::event::Reason;
+use super::close::ClosePayload;
 use super::frame::{Kind, Role};
-use super::limits::Limits;
-use super::message::Message;
-use super::send;
-use super::watch::{self, Watch};
+use super::outgoing;
+use super::shared_message::Message;
+use super::socket_event::Reason;
+use super::socket_limits::Limits;
+use super::timeouts::{self, Timeouts};
 use crate::net::{Conn, Pressure};
 use crate::reactor::{Context, SourceId};
 
 /// How far a WebSocket has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(super) enum SocketState {
     Connecting,
     Open,
     /// We have sent a Close and wait for the peer's.
@@ -40,33 +40,34 @@ pub(super) enum Phase {
     Over,
 }
 
-/// What could not be sent yet, and is when there is room.
+/// Control frames that had no room yet, and are sent when there is some.
 #[derive(Debug, Default)]
-pub(super) struct Owed {
+pub(super) struct Pending {
     /// Of the last ping alone: RFC 6455, 5.5.3.
     pub(super) pong: Option<Box<[u8]>>,
-    pub(super) close: Option<Payload>,
-    /// The connection is to be closed behind that.
+    pub(super) close: Option<ClosePayload>,
+    /// True if the connection is to be closed behind it.
     pub(super) end: bool,
 }
 
-/// Ends an attempt to connect; it is given the `Context`.
+/// Ends an attempt to connect; it gets the `Context`.
 pub(super) type Cancel = Box<dyn FnOnce(&mut dyn Any)>;
 
-/// A WebSocket: clones are the same one. Harmless when it is over: what is sent then is refused.
+/// A WebSocket: clones are the same one. When it is over, its methods have no effect, and messages
+/// are refused.
 #[derive(Clone)]
 pub struct Socket(pub(super) Rc<Shared>);
 
-/// What handler and holders share.
+/// The state that the handler and all clones share.
 pub(super) struct Shared {
     pub(super) role: Role,
     pub(super) limits: Rc<Limits>,
     pub(super) conn: Cell<Option<SourceId<Conn>>>,
-    pub(super) phase: Cell<Phase>,
-    /// The handler is to get `Drained`.
-    pub(super) above: Cell<bool>,
-    pub(super) watch: Watch,
-    pub(super) owed: RefCell<Option<Box<Owed>>>,
+    pub(super) state: Cell<SocketState>,
+    /// True if the handler is due to get `Drained`.
+    pub(super) drained_due: Cell<bool>,
+    pub(super) timeouts: Timeouts,
+    pub(super) pending: RefCell<Option<Box<Pending>>>,
     /// Why it is over, where that is known before the connection has ended.
     pub(super) end: Cell<Option<Box<Reason>>>,
     /// The subprotocol that was agreed on.
@@ -80,10 +81,10 @@ impl Socket {
             role,
             limits,
             conn: Cell::new(None),
-            phase: Cell::new(Phase::Connecting),
-            above: Cell::new(false),
-            watch: Watch::default(),
-            owed: RefCell::new(None),
+            state: Cell::new(SocketState::Connecting),
+            drained_due: Cell::new(false),
+            timeouts: Timeouts::default(),
+            pending: RefCell::new(None),
             end: Cell::new(None),
             protocol: RefCell::new(protocol.map(Box::from)),
             cancel: Cell::new(None),
@@ -109,7 +110,7 @@ impl Socket {
             Some(conn) => {
                 let pressure = conn.write(message.frame());
                 if pressure.is_taken() {
-                    self.0.watch.wrote(message.frame().len());
+                    self.0.timeouts.wrote(message.frame().len());
                 }
                 self.note(pressure)
             }
@@ -117,8 +118,8 @@ impl Socket {
         }
     }
 
-    /// Sends a ping of at most 125 bytes; more are refused. An answer comes as
-    /// [`Pong`](super::Event::Pong). Whether a peer is still there is found out without this: see
+    /// Sends a ping of at most 125 bytes; more are refused. The pong comes as
+    /// [`Pong`](super::Event::Pong). To detect that a peer has gone, this is not needed: see
     /// [`Limits::ping_interval`].
     pub fn ping<S: 'static>(&self, reactor: &mut Context<S>, payload: &[u8]) -> Pressure {
         if payload.len() > super::frame::CONTROL_BYTES_MAX {
@@ -128,8 +129,8 @@ impl Socket {
     }
 
     /// Closes in order: a Close with this code (see [`code`](super::code)) and at most 123 bytes of
-    /// the reason goes out behind what was sent, the peer's is awaited for
-    /// [`Limits::close_timeout`], then the connection ends. What the peer says meanwhile is
+    /// the reason goes out behind the unsent messages, the peer's is awaited for
+    /// [`Limits::close_timeout`], then the connection ends. Messages that come meanwhile are
     /// discarded. With a code that no frame may carry, such as 1005 or 1006, the Close has none.
     ///
     /// A [`drain`](crate::net::drain()) closes sockets that a server has accepted with 1001 as soon
@@ -137,22 +138,22 @@ impl Socket {
     ///
     /// Of one that is still connecting it is the same as [`abort`](Socket::abort).
     pub fn close<S: 'static>(&self, reactor: &mut Context<S>, code: u16, reason: &str) {
-        match self.0.phase.get() {
-            Phase::Connecting => self.abort(reactor),
-            Phase::Open => {
-                self.0.phase.set(Phase::Closing);
-                send::close(self, reactor, Payload::new(code, reason), false);
+        match self.0.state.get() {
+            SocketState::Connecting => self.abort(reactor),
+            SocketState::Open => {
+                self.0.state.set(SocketState::Closing);
+                outgoing::close(self, reactor, ClosePayload::new(code, reason), false);
                 if let Some(conn) = self.conn_mut(reactor) {
                     conn.resume(); // Or the peer's Close would not be read.
                     conn.hold(); // A drain waits for it.
                 }
-                watch::closing(self, reactor);
+                timeouts::closing(self, reactor);
             }
-            Phase::Closing | Phase::Over => {}
+            SocketState::Closing | SocketState::Over => {}
         }
     }
 
-    /// Ends it at once: what is unsent is dropped and the peer gets a reset. `Closed` follows.
+    /// Ends it at once: unsent bytes are dropped and the peer gets a reset. `Closed` follows.
     pub fn abort<S: 'static>(&self, reactor: &mut Context<S>) {
         if let Some(cancel) = self.0.cancel.take() {
             self.end_with(Reason::Aborted);
@@ -176,13 +177,13 @@ impl Socket {
     pub fn resume<S: 'static>(&self, reactor: &mut Context<S>) {
         if let Some(conn) = self.open_conn(reactor) {
             conn.resume();
-            watch::resumed(self, reactor);
+            timeouts::resumed(self, reactor);
         }
     }
 
     /// Returns true if messages are taken: it is connected, and no end has begun to close it.
     pub fn is_open(&self) -> bool {
-        self.0.phase.get() == Phase::Open
+        self.0.state.get() == SocketState::Open
     }
 
     /// Which end this is.
@@ -195,7 +196,7 @@ impl Socket {
         self.0.protocol.borrow().as_deref().map(str::to_owned)
     }
 
-    /// The connection under it, for its limits, its peer's address and what waits there to be sent;
+    /// The connection under it, for its limits, its peer's address and the number of unsent bytes;
     /// `None` while connecting. Do not write to it: the bytes would break the frames.
     pub fn conn(&self) -> Option<SourceId<Conn>> {
         self.0.conn.get()
@@ -203,21 +204,21 @@ impl Socket {
 
     fn put<S: 'static>(&self, reactor: &mut Context<S>, kind: Kind, payload: &[u8]) -> Pressure {
         match self.open_conn(reactor) {
-            Some(conn) => self.note(send::frame(self, conn, kind, payload)),
+            Some(conn) => self.note(outgoing::frame(self, conn, kind, payload)),
             None => self.refusal(),
         }
     }
 
-    /// The answer to a message where there is no open connection.
+    /// The result of sending a message when there is no open connection.
     fn refusal(&self) -> Pressure {
-        let waits = self.0.phase.get() == Phase::Connecting;
+        let waits = self.0.state.get() == SocketState::Connecting;
         if waits { Pressure::Refused } else { Pressure::Closed }
     }
 
     #[inline]
     fn note(&self, pressure: Pressure) -> Pressure {
         if matches!(pressure, Pressure::AboveHigh | Pressure::Refused) {
-            self.0.above.set(true);
+            self.0.drained_due.set(true);
         }
         pressure
     }
@@ -236,9 +237,9 @@ impl Socket {
         reactor.get_mut(self.0.conn.get()?)
     }
 
-    /// Notes why it is over, unless something did before.
+    /// Notes why it is over, unless a reason was noted before.
     pub(super) fn end_with(&self, reason: Reason) {
-        self.0.phase.set(Phase::Over);
+        self.0.state.set(SocketState::Over);
         let end = self.0.end.take().unwrap_or_else(|| Box::new(reason));
         self.0.end.set(Some(end));
     }
@@ -261,7 +262,7 @@ impl Hash for Socket {
 
 impl fmt::Debug for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Shared { role, conn, phase, .. } = &*self.0;
-        write!(f, "Socket({role:?}, {:?}, {:?})", phase.get(), conn.get())
+        let Shared { role, conn, state, .. } = &*self.0;
+        write!(f, "Socket({role:?}, {:?}, {:?})", state.get(), conn.get())
     }
 }

@@ -3,7 +3,7 @@
 //! Knows the `http` crate's URIs.
 //!
 //! # Read next
-//! `connect.rs`: who asks there.
+//! `ws_connect.rs`: how a client connects there.
 
 use std::io::{self, ErrorKind};
 
@@ -11,7 +11,7 @@ use crate::net::authors::{parse_port, split};
 use crate::protocols::http::Uri;
 use crate::protocols::http::parts::{take_zone, typed};
 
-/// Where to connect to and what to ask for.
+/// A URL, taken apart: the server, and the target of the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Url {
     /// It is `wss`.
@@ -28,11 +28,11 @@ pub(super) struct Url {
 
 impl Url {
     /// # Errors
-    /// `InvalidInput`, with what is wrong.
+    /// `InvalidInput`, with the reason.
     pub(super) fn parse(url: &str) -> io::Result<Url> {
         let bad = |why: &str| io::Error::new(ErrorKind::InvalidInput, format!("{why}: {url:?}"));
         if !url.contains("://") {
-            return Err(bad("not a ws:// or wss:// URL")); // The parser has other words, or fewer.
+            return Err(bad("not a ws:// or wss:// URL")); // The parser's own text is less clear.
         }
         let (bare, zone) = take_zone(url);
         let sent = typed(&bare).map_err(bad)?;
@@ -60,7 +60,7 @@ impl Url {
         Ok(Url { secure, host: host.to_owned(), zone, port, authority: name, target })
     }
 
-    /// As connecting by name takes it.
+    /// Host and port in the form that connecting by name takes.
     pub(super) fn address(&self) -> String {
         match &self.zone {
             Some(zone) => format!("{}%{zone}]:{}", self.host.trim_end_matches(']'), self.port),

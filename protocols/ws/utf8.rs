@@ -1,6 +1,6 @@
 //! UTF-8 that comes in pieces: found to be wrong at its first wrong byte.
 //!
-//! Knows bytes only; what a character may be is std's business.
+//! Knows bytes only; std decides which bytes are a character.
 //!
 //! A message is checked when a piece of it is there, not when all of it is: a peer that sends
 //! gigabytes of something else is stopped at once. A piece may end in the middle of a character,
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     /// The length of the longest beginning that some text has, found one byte at a time by trying
-    /// what could follow.
+    /// each byte that could follow.
     fn good_bytes(bytes: &[u8]) -> usize {
         let is_beginning = |bytes: &[u8]| {
             str::from_utf8(bytes).is_ok()

@@ -24,7 +24,7 @@ fn fetch(args: &[&str]) -> (Option<i32>, String, String) {
 }
 
 /// A server that answers each connection's first request with `answer`, and hands the request on.
-fn scripted(answer: &'static str) -> (SocketAddr, Receiver<String>) {
+fn scripted(response: &'static str) -> (SocketAddr, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let (told, hears) = channel();
@@ -47,8 +47,8 @@ fn scripted(answer: &'static str) -> (SocketAddr, Receiver<String>) {
             client.0.read_exact(&mut body).unwrap();
             request.push_str(&String::from_utf8(body).unwrap());
             let _ = told.send(request);
-            let _ = client.0.get_mut().write_all(answer.as_bytes());
-            if answer.is_empty() {
+            let _ = client.0.get_mut().write_all(response.as_bytes());
+            if response.is_empty() {
                 let _ = client.0.read_to_end(&mut Vec::new()); // Silent until the client goes.
             }
         }

@@ -49,8 +49,8 @@ fn json_comes_back_and_what_is_none_is_told_why() {
         ("", "not JSON: EOF while parsing a value at line 1 column 0\n"),
         (&"[".repeat(1000), "not JSON: recursion limit exceeded at line 1 column 128\n"),
     ] {
-        let answer = ask(addr, "/echo", &["--data", body]);
-        assert_eq!((answer.status, &answer.body[..]), (400, why), "{body}");
+        let response = ask(addr, "/echo", &["--data", body]);
+        assert_eq!((response.status, &response.body[..]), (400, why), "{body}");
     }
 }
 
@@ -97,7 +97,7 @@ fn json_past_64_kib_is_refused_and_an_upload_that_is_only_counted_is_not() {
     assert!(client.rest().ends_with("0 lines, 1000000 bytes\n"));
 }
 
-/// Were it one after another, the fast ones would wait for half a minute, and then the slow answer
+/// Were it one after another, the fast ones would wait for half a minute, and then the slow response
 /// would be there before them.
 #[test]
 fn slow_page_holds_up_nobody() {
@@ -150,10 +150,10 @@ fn parts_of_the_source_can_be_had() {
     for (range, part) in
         [("0-9", 0..10), ("-10", length - 10..length), ("100-", 100..length), ("5-5", 5..6)]
     {
-        let answer = ask(addr, "/source", &["--range", range]);
-        assert_eq!((answer.status, &answer.body[..]), (206, &SOURCE[part.clone()]), "{range}");
+        let response = ask(addr, "/source", &["--range", range]);
+        assert_eq!((response.status, &response.body[..]), (206, &SOURCE[part.clone()]), "{range}");
         let says = format!("bytes {}-{}/{length}", part.start, part.end - 1);
-        assert_eq!(answer.header("Content-Range"), Some(&says[..]));
+        assert_eq!(response.header("Content-Range"), Some(&says[..]));
     }
     let behind = ask(addr, "/source", &["--range", "999999-"]);
     assert_eq!(behind.status, 416);
@@ -176,7 +176,7 @@ fn download_that_was_cut_is_resumed() {
 
 #[cfg(unix)]
 #[test]
-fn who_waits_when_it_is_to_end_still_gets_an_answer() {
+fn who_waits_when_it_is_to_end_still_gets_a_response() {
     skip_without!(CURL);
     use rustix::process::{Pid, Signal, kill_process};
     let (mut server, addr) = Process::serve("http");
@@ -219,7 +219,7 @@ fn arguments_are_told_and_mistakes_are_refused() {
     }
 }
 
-/// What is not HTTP gets an answer, and the server goes on.
+/// What is not HTTP gets a response, and the server goes on.
 #[test]
 fn nonsense_is_answered_with_400() {
     skip_without!(CURL);

@@ -238,7 +238,7 @@ fn hand_over_in_mid_stream_loses_no_byte_of_the_next_protocol() {
     let server = serve("raw");
     let mut session = Session::open(server.addr);
     let echoed = three_megabytes();
-    // First behind requests that have to wait for their answers; frames mean nothing any more.
+    // First behind requests that have to wait for their responses; frames mean nothing any more.
     let behind = [get("a"), vec![0xff; 1000]].concat();
     session.send(&[put("a", &echoed), get("a"), frame(Kind::Raw, b""), behind.clone()].concat());
     session.hears_digest_of(&echoed);
@@ -317,7 +317,7 @@ fn drain_waits_for_a_value_that_is_under_way_and_says_goodbye() {
     idle.send(&put("large", &large));
     idle.hears_digest_of(&large);
     let mut slow = Session::slow(server.addr);
-    // The second request waits unread, and has its answer all the same.
+    // The second request waits unread, and has its response all the same.
     slow.send(&[get("large"), get("none")].concat());
     assert_eq!(slow.hear(), (Kind::Piece, large[..wire::BODY_BYTES_MAX].to_vec()));
     server.signal();
@@ -418,7 +418,7 @@ fn session_that_ends_in_the_middle_of_a_request_has_an_error() {
         session.0.flush().unwrap();
         session.hears_error("the input ended in the middle of a request");
     }
-    // One that ends behind a request has its answer.
+    // One that ends behind a request has its response.
     let mut session = Session::open(server.addr);
     session.send(&[whole, get("a")].concat());
     session.0.conn.send_close_notify();

@@ -1,5 +1,5 @@
 //! Answers: whatever the bytes and wherever they are cut, the client reads the same; what it takes
-//! for whole is whole, and no answer leads to two.
+//! for whole is whole, and no response leads to two.
 //!
 //! The first bytes choose the method, the limits, the cuts, and whether the rest is the stream
 //! itself or choices of what to build one from.
@@ -15,7 +15,7 @@ use waterwheel::net::{Event, Limits, memory};
 use waterwheel::protocols::http::parts::{
     Framing, HeadLimits, INTERIM_MAX, Reader, ResponseHead, Step, room,
 };
-use waterwheel::protocols::http::{Ask, CallEvent, Client, ClientLimits, Error, Method};
+use waterwheel::protocols::http::{CallEvent, Client, ClientLimits, ClientRequest, Error, Method};
 
 pub fn http_response(bytes: &[u8]) {
     let (head, rest) = bytes.split_at(bytes.len().min(4));
@@ -46,7 +46,7 @@ struct Read {
     head: Option<String>,
     body: Vec<u8>,
     refused: bool,
-    /// The answer was whole, and this is where it ended.
+    /// The response was whole, and this is where it ended.
     end: Option<usize>,
     /// It is whole as the connection ends.
     ends_with_connection: bool,
@@ -169,18 +169,22 @@ fn through_a_client(pieces: Vec<&[u8]>, method: Method, limits: HeadLimits) -> T
         reactor.defer(move |reactor, state| done(reactor, state, Ok(ours)));
         Ok(None)
     });
-    client.stream(&mut reactor, Ask::new(method, "http://a/"), |_, told: &mut Told, _, event| {
-        assert!(told.1.is_none(), "{event:?} after the last");
-        match event {
-            CallEvent::Head(_) => assert!(told.0.is_empty()),
-            CallEvent::Data(bytes) => told.0.extend(bytes),
-            CallEvent::Drained => panic!("nothing was written"),
-            CallEvent::End => told.1 = Some("end"),
-            CallEvent::Failed(Error::Refused { .. }) => told.1 = Some("refused"),
-            CallEvent::Failed(Error::Lost { .. }) => told.1 = Some("lost"),
-            CallEvent::Failed(error) => panic!("{error}"),
-        }
-    });
+    client.stream(
+        &mut reactor,
+        ClientRequest::new(method, "http://a/"),
+        |_, told: &mut Told, _, event| {
+            assert!(told.1.is_none(), "{event:?} after the last");
+            match event {
+                CallEvent::Head(_) => assert!(told.0.is_empty()),
+                CallEvent::Data(bytes) => told.0.extend(bytes),
+                CallEvent::Drained => panic!("nothing was written"),
+                CallEvent::End => told.1 = Some("end"),
+                CallEvent::Failed(Error::Refused { .. }) => told.1 = Some("refused"),
+                CallEvent::Failed(Error::Lost { .. }) => told.1 = Some("lost"),
+                CallEvent::Failed(error) => panic!("{error}"),
+            }
+        },
+    );
     let mut told = Told::default();
     let mut turn = |reactor: &mut Reactor<Told>| {
         for _ in 0..3 {
@@ -205,7 +209,7 @@ fn through_a_client(pieces: Vec<&[u8]>, method: Method, limits: HeadLimits) -> T
     told
 }
 
-/// An answer from choices, right for the most part.
+/// A response from choices, right for the most part.
 fn build(rng: &mut Rng) -> Vec<u8> {
     let mut out = Vec::new();
     for _ in 0..rng.below(3) {

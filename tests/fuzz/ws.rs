@@ -16,7 +16,7 @@ use tungstenite::protocol::{Role as TheirRole, WebSocketConfig, WebSocketContext
 use tungstenite::{Error, Message};
 use waterwheel::mio::{Interest, Registry, Token, event::Source};
 use waterwheel::net::{Stream, Transport};
-use waterwheel::protocols::ws::{self, Event, Fault, Limits, Reason, Role, Socket};
+use waterwheel::protocols::ws::{self, Event, Limits, Reason, Role, Socket, Violation};
 use waterwheel::reactor::Readiness;
 use waterwheel::timers::ManualClock;
 use waterwheel::{Context, Reactor};
@@ -44,24 +44,25 @@ pub fn ws(bytes: &[u8]) {
     compare(role, &limits, &stream, &whole);
 }
 
-/// What one end heard, and how it ended: with a Close, because of a fault, or not at all.
+/// What one end heard, and how it ended: with a Close, because of a violation, or not at all.
 #[derive(Debug, Default, PartialEq)]
 struct Heard {
     messages: Vec<Message>,
     pings: Vec<Vec<u8>>,
     close: Option<(u16, String)>,
-    fault: Option<Fault>,
+    violation: Option<Violation>,
 }
 
 fn compare(role: Role, limits: &Limits, stream: &[u8], ours: &Heard) {
     let lengths = ["a length in more bytes than it needs", "a length of 2^63 bytes or more"];
-    let only_ours = matches!(ours.fault, Some(Fault::Protocol(why)) if lengths.contains(&why));
+    let only_ours =
+        matches!(ours.violation, Some(Violation::Protocol(why)) if lengths.contains(&why));
     let is_gateway = matches!(ours.close, Some((1014, _)));
     if only_ours || is_gateway {
         return; // It takes the lengths, and does not know that code.
     }
     let (mut theirs, mut refused) = theirs(role, limits, stream);
-    if ours.fault.is_some() && !refused {
+    if ours.violation.is_some() && !refused {
         // We say so before the frame is there; they have to see it first.
         let filled = [stream, &[0; 1100]].concat();
         (theirs, refused) = self::theirs(role, limits, &filled);
@@ -69,7 +70,7 @@ fn compare(role: Role, limits: &Limits, stream: &[u8], ours: &Heard) {
     assert_eq!(ours.messages, theirs.messages, "{stream:x?}");
     assert_eq!(ours.pings, theirs.pings, "{stream:x?}");
     assert_eq!(ours.close, theirs.close, "{stream:x?}");
-    assert_eq!(ours.fault.is_some(), refused, "{:?}: {stream:x?}", ours.fault);
+    assert_eq!(ours.violation.is_some(), refused, "{:?}: {stream:x?}", ours.violation);
 }
 
 /// Frames from bytes: a first byte, how long, and the payload; now and then the bytes as they are.
@@ -112,7 +113,7 @@ fn ours(role: Role, limits: &Limits, pieces: Vec<&[u8]>) -> Heard {
         Event::Binary(bytes) => heard.messages.push(Message::binary(bytes.to_vec())),
         Event::Pong(payload) => heard.messages.push(Message::Pong(payload.to_vec().into())),
         Event::Closed(Reason::Closed { code, reason }) => heard.close = Some((code, reason)),
-        Event::Closed(Reason::Fault(fault)) => heard.fault = Some(fault),
+        Event::Closed(Reason::Violation(violation)) => heard.violation = Some(violation),
         Event::Closed(Reason::Lost(_)) => {}
         event => panic!("{event:?}"),
     };
@@ -141,7 +142,7 @@ fn pongs(role: Role, mut sent: &[u8], heard: &Heard) -> Vec<Vec<u8>> {
         let payload: Vec<u8> =
             payload.iter().enumerate().map(|(at, byte)| byte ^ key(at)).collect();
         if *first == 0x88 {
-            assert!(rest.is_empty() && (heard.close.is_some() || heard.fault.is_some()));
+            assert!(rest.is_empty() && (heard.close.is_some() || heard.violation.is_some()));
             break;
         }
         assert_eq!(*first, 0x8A);

@@ -59,10 +59,10 @@ fn streamed_body_arrives_as_it_comes() {
     bench.send(&client, "lo\r\n");
     assert_eq!((&*bench.state.bytes, bench.state.ends), (&b"hello"[..], 0));
     bench.send(&client, format!("0\r\n\r\n{}{}", post("/", "next one"), get("/")));
-    let answers = client.take();
-    assert_eq!(statuses(&answers), [200, 200, 200]);
-    assert!(answers.contains("5 bytes") && answers.contains("8 bytes"), "{answers}");
-    assert!(answers.ends_with("0 bytes") && bench.state.ends == 3);
+    let responses = client.take();
+    assert_eq!(statuses(&responses), [200, 200, 200]);
+    assert!(responses.contains("5 bytes") && responses.contains("8 bytes"), "{responses}");
+    assert!(responses.ends_with("0 bytes") && bench.state.ends == 3);
 }
 
 #[test]
@@ -74,9 +74,9 @@ fn streamed_body_cut_at_every_offset_is_the_same() {
         let client = bench.connect();
         bench.send(&client, &all[..cut]);
         bench.send(&client, &all[cut..]);
-        let answers = client.take();
-        assert_eq!(statuses(&answers), [200, 200]);
-        assert!(answers.contains("7 bytes") && answers.ends_with("5 bytes"), "cut at {cut}");
+        let responses = client.take();
+        assert_eq!(statuses(&responses), [200, 200]);
+        assert!(responses.contains("7 bytes") && responses.ends_with("5 bytes"), "cut at {cut}");
     }
 }
 
@@ -159,7 +159,7 @@ fn paused_body_waits_and_holds_the_client_up() {
 }
 
 #[test]
-fn room_for_the_answer_does_not_end_the_pause_of_its_body() {
+fn room_for_the_response_does_not_end_the_pause_of_its_body() {
     let mut bench = Bench::new(Server::streaming(|reactor, _: &mut String, _, reply| {
         reply.pause_body(reactor);
         let sender = reply.stream(reactor, "");
@@ -298,8 +298,8 @@ fn continue_is_said_when_the_body_is_wanted_and_not_before() {
     // Too large: never.
     let limits = Limits { body_bytes_max: 4, ..Limits::default() };
     let mut bench = Bench::new(bench.server.clone()).limits(limits);
-    let answer = bench.ask(EXPECTS);
-    assert_eq!(statuses(&answer), [413]);
+    let response = bench.ask(EXPECTS);
+    assert_eq!(statuses(&response), [413]);
     // Streamed: when it is not paused.
     let mut bench = Bench::new(Server::streaming(|reactor, upload: &mut Upload, _, reply| {
         reply.pause_body(reactor);
@@ -321,15 +321,15 @@ fn continue_is_said_when_the_body_is_wanted_and_not_before() {
 }
 
 #[test]
-fn no_continue_follows_a_final_answer() {
+fn no_continue_follows_a_final_response() {
     let mut bench = Bench::<()>::new(Server::streaming(|reactor, _, _, reply| {
         reply.send(reactor, StatusCode::FORBIDDEN);
         |_, _, _| panic!("nobody wants this body")
     }));
     let client = bench.connect();
     bench.send(&client, EXPECTS);
-    let answer = client.take();
-    assert!(statuses(&answer) == [403] && answer.contains("Connection: close"), "{answer}");
+    let response = client.take();
+    assert!(statuses(&response) == [403] && response.contains("Connection: close"), "{response}");
     assert!(client.has_ended(), "nobody knows whether the body will come");
 }
 
@@ -349,8 +349,8 @@ fn unwanted_body_is_dropped_up_to_a_limit() {
         let request = post("/", &"x".repeat(bytes));
         let (head, upload) = request.split_at(request.len() - bytes);
         bench.send(&client, head);
-        let answer = client.take();
-        assert_eq!(answer.contains("Connection: close"), !kept, "{bytes}");
+        let response = client.take();
+        assert_eq!(response.contains("Connection: close"), !kept, "{bytes}");
         bench.send(&client, format!("{upload}{}", get("/")));
         assert_eq!(statuses(&client.take()).len(), usize::from(kept));
     }
@@ -374,7 +374,7 @@ fn streaming() -> Bench<Option<Sender>> {
 }
 
 #[test]
-fn streamed_answer_is_chunked_and_ends() {
+fn streamed_response_is_chunked_and_ends() {
     let mut bench = streaming();
     let client = bench.connect();
     bench.send(&client, get("/").repeat(2));
@@ -406,8 +406,8 @@ fn old_client_hears_a_stream_until_the_connection_closes() {
     let _ = sender.write(&mut bench.reactor, b"all of it");
     sender.end(&mut bench.reactor);
     bench.settle();
-    let answer = client.take();
-    assert!(answer.ends_with("\r\n\r\nall of it") && answer.contains("Connection: close\r\n"));
+    let response = client.take();
+    assert!(response.ends_with("\r\n\r\nall of it") && response.contains("Connection: close\r\n"));
     assert!(client.has_ended());
 }
 
@@ -418,8 +418,12 @@ fn head_of_a_stream_has_no_body() {
     bench.send(&client, "HEAD / HTTP/1.1\r\nHost: h\r\n\r\n");
     let sender = bench.state.take().unwrap();
     assert_eq!(sender.write(&mut bench.reactor, b"hello"), Pressure::Closed);
-    let answer = client.take();
-    assert!(answer.contains("chunked") && answer.ends_with("\r\n\r\n") && body(&answer).is_empty());
+    let response = client.take();
+    assert!(
+        response.contains("chunked")
+            && response.ends_with("\r\n\r\n")
+            && body(&response).is_empty()
+    );
     bench.send(&client, get("/"));
     assert_eq!(statuses(&client.take()), [200]);
 }
@@ -474,9 +478,9 @@ fn slow_reader_slows_the_sender_down_and_is_told_of() {
     assert!(*most.borrow() < 400_000, "{} bytes wait", most.borrow());
     bench.reactor[client.id].resume();
     bench.settle();
-    let answer = client.take();
-    assert!(answer.ends_with("\r\n0\r\n\r\n"));
-    assert_eq!(answer.matches('x').count(), BYTES);
+    let response = client.take();
+    assert!(response.ends_with("\r\n0\r\n\r\n"));
+    assert_eq!(response.matches('x').count(), BYTES);
     assert!(*most.borrow() < 400_000, "{} bytes wait", most.borrow());
 }
 
@@ -497,12 +501,12 @@ fn body_beyond_the_outbox_is_sent_whole_to_a_slow_reader() {
         }
         bench.reactor[client.id].resume();
         bench.settle();
-        let answers = client.heard.bytes.take();
-        let heads = answers.len() - 2 * bytes;
+        let responses = client.heard.bytes.take();
+        let heads = responses.len() - 2 * bytes;
         assert_eq!(heads % 2, 0);
-        assert!(answers[..heads / 2].starts_with(b"HTTP/1.1 200 OK\r\n"));
-        assert!(answers[heads / 2..][..bytes] == *payload, "{bytes}");
-        assert!(answers.ends_with(&payload), "{bytes}");
+        assert!(responses[..heads / 2].starts_with(b"HTTP/1.1 200 OK\r\n"));
+        assert!(responses[heads / 2..][..bytes] == *payload, "{bytes}");
+        assert!(responses.ends_with(&payload), "{bytes}");
     }
 }
 
@@ -525,7 +529,7 @@ fn large_body_goes_through_a_small_outbox() {
 }
 
 #[test]
-fn large_last_answer_reaches_a_slow_reader_before_the_close() {
+fn large_last_response_reaches_a_slow_reader_before_the_close() {
     let mut bench = Bench::<()>::handler(|reactor, _, _, reply| {
         let response = Response::bytes(vec![b'x'; 1_000_000]).header("Connection", "close");
         reply.send(reactor, response);
@@ -549,7 +553,7 @@ fn client_that_pipelines_and_does_not_read_is_not_served_on() {
     let client = bench.connect_with(10_000);
     bench.reactor[client.id].pause();
     bench.send(&client, get("/").repeat(1000));
-    assert!(bench.state < 40, "{} answers wait for somebody who does not read", bench.state);
+    assert!(bench.state < 40, "{} responses wait for somebody who does not read", bench.state);
     bench.reactor[client.id].resume();
     bench.settle();
     assert_eq!(statuses(&client.take()).len(), 1000);
@@ -575,9 +579,9 @@ fn events_go_to_all_who_listen_and_to_nobody_who_has_gone() {
     let (one, other, speaker) = (bench.connect(), bench.connect(), bench.connect());
     bench.send(&one, get("/events"));
     bench.send(&other, get("/events"));
-    let answer = one.take();
-    assert!(answer.contains("Content-Type: text/event-stream\r\n"), "{answer}");
-    assert!(answer.ends_with("d\r\ndata: hello\n\n\r\n"), "{answer:?}");
+    let response = one.take();
+    assert!(response.contains("Content-Type: text/event-stream\r\n"), "{response}");
+    assert!(response.ends_with("d\r\ndata: hello\n\n\r\n"), "{response:?}");
     other.take();
     bench.send(&speaker, post("/say", "news\nand more"));
     assert!(speaker.take().ends_with('2'));
@@ -609,7 +613,7 @@ fn stream_is_told_when_its_client_has_gone() {
 }
 
 #[test]
-fn body_and_answer_can_stream_at_once() {
+fn body_and_response_can_stream_at_once() {
     let echo = Router::<()>::new().stream(Method::POST, "/{rest...}", |reactor, _, _, reply| {
         let mut sender = Some(reply.stream(reactor, Response::bytes("")));
         move |reactor, _, body| match body {
@@ -625,7 +629,7 @@ fn body_and_answer_can_stream_at_once() {
     bench.send(&client, format!("{CHUNKED}3\r\nabc\r\n"));
     assert!(client.take().ends_with("3\r\nabc\r\n"));
     bench.send(&client, format!("2\r\nde\r\n0\r\n\r\n{}", post("/x", "again")));
-    let answers = client.take();
-    assert!(answers.starts_with("2\r\nde\r\n0\r\n\r\nHTTP/1.1 200"), "{answers}");
-    assert!(answers.ends_with("5\r\nagain\r\n0\r\n\r\n"));
+    let responses = client.take();
+    assert!(responses.starts_with("2\r\nde\r\n0\r\n\r\nHTTP/1.1 200"), "{responses}");
+    assert!(responses.ends_with("5\r\nagain\r\n0\r\n\r\n"));
 }

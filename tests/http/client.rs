@@ -1,4 +1,4 @@
-//! The client: what it sends, what it makes of answers, and which connections it uses again.
+//! The client: what it sends, what it makes of responses, and which connections it uses again.
 
 use std::time::Duration;
 
@@ -7,32 +7,34 @@ use support::web::{Lab, Told, ok};
 use support::{MS, ceiling};
 use waterwheel::Reactor;
 use waterwheel::patterns::Broken;
-use waterwheel::protocols::http::{Ask, Client, ClientLimits, Error, Method, StatusCode};
+use waterwheel::protocols::http::{Client, ClientLimits, ClientRequest, Error, Method, StatusCode};
 
 const URL: &str = "http://a.test/";
 const LIMIT: Duration = Duration::from_secs(60);
 
 #[test]
-fn a_get_is_sent_and_its_answer_collected() {
+fn a_get_is_sent_and_its_response_collected() {
     let mut lab = Lab::new();
-    lab.send(Ask::get("http://a.test:8080/path?query#fragment").header("Accept", "text/plain"));
+    lab.send(
+        ClientRequest::get("http://a.test:8080/path?query#fragment").header("Accept", "text/plain"),
+    );
     assert_eq!(
         lab.got(0),
         "GET /path?query HTTP/1.1\r\nHost: a.test:8080\r\nAccept: text/plain\r\n\r\n"
     );
     assert_eq!(lab.seen.borrow()[0].to, "a.test:8080");
     lab.say(0, "HTTP/1.1 404 Not Found\r\nContent-Length: 5\r\nX-a: b\r\nx-A: c\r\n\r\nsorry");
-    let answer = lab.answer().unwrap();
-    assert_eq!((answer.status, answer.text()), (StatusCode::NOT_FOUND, Ok("sorry")));
-    assert_eq!(answer.header("X-A"), Some("b"));
-    assert_eq!(answer.headers.get_all("x-a").iter().count(), 2);
+    let response = lab.response().unwrap();
+    assert_eq!((response.status, response.text()), (StatusCode::NOT_FOUND, Ok("sorry")));
+    assert_eq!(response.header("X-A"), Some("b"));
+    assert_eq!(response.headers.get_all("x-a").iter().count(), 2);
     assert!(!lab.reactor.is_alive(), "an idle connection holds nothing");
 }
 
 #[test]
 fn a_post_sends_its_body_behind_its_length() {
     let mut lab = Lab::new();
-    lab.send(Ask::post(URL).header("Content-Type", "text/plain").body("hello"));
+    lab.send(ClientRequest::post(URL).header("Content-Type", "text/plain").body("hello"));
     assert_eq!(
         lab.got(0),
         "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\n\
@@ -40,7 +42,7 @@ fn a_post_sends_its_body_behind_its_length() {
     );
     lab.say(0, ok("thanks"));
     assert_eq!(lab.body(), "thanks");
-    lab.send(Ask::post(URL));
+    lab.send(ClientRequest::post(URL));
     assert!(lab.got(0).ends_with("Content-Length: 0\r\n\r\n"), "an empty one says so");
 }
 
@@ -90,7 +92,7 @@ fn calls_side_by_side_have_a_connection_each() {
 #[test]
 fn a_connection_that_the_server_closes_is_not_used_again() {
     let mut lab = Lab::new();
-    for (at, answer) in [
+    for (at, response) in [
         "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
         "HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n",
         "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nmore than was promised",
@@ -99,19 +101,19 @@ fn a_connection_that_the_server_closes_is_not_used_again() {
     .enumerate()
     {
         lab.get(URL);
-        lab.say(at, answer);
-        assert_eq!(lab.answer().unwrap().status, 200);
+        lab.say(at, response);
+        assert_eq!(lab.response().unwrap().status, 200);
         assert_eq!((lab.connections(), lab.client.idle()), (at + 1, 0));
         assert!(lab.is_left(at));
     }
     lab.get(URL);
     lab.say(3, ok(""));
-    lab.answer().unwrap();
+    lab.response().unwrap();
     lab.finish(3);
     assert_eq!((lab.client.idle(), lab.client.connections()), (0, 0));
-    lab.send(Ask::get(URL).header("Connection", "close"));
+    lab.send(ClientRequest::get(URL).header("Connection", "close"));
     lab.say(4, ok(""));
-    assert_eq!(lab.answer().unwrap().status, 200);
+    assert_eq!(lab.response().unwrap().status, 200);
     assert_eq!(lab.client.idle(), 0, "we have asked for that ourselves");
 }
 
@@ -120,8 +122,8 @@ fn what_comes_while_a_connection_idles_closes_it() {
     let mut lab = Lab::new();
     lab.get(URL);
     lab.say(0, ok(""));
-    lab.answer().unwrap();
-    lab.say(0, ok("an answer to a question that nobody has asked"));
+    lab.response().unwrap();
+    lab.say(0, ok("a response to a question that nobody has asked"));
     assert_eq!(lab.client.connections(), 0);
     assert!(lab.is_left(0));
     lab.get(URL);
@@ -133,47 +135,47 @@ fn what_comes_while_a_connection_idles_closes_it() {
 fn a_call_that_meets_a_closed_connection_is_made_again_once_if_it_may() {
     let mut lab = Lab::new();
     let mut at = 0;
-    for (ask, again) in [
-        (Ask::get(URL), true),
-        (Ask::put(URL).body("same"), true),
-        (Ask::delete(URL), true),
-        (Ask::post(URL).body("once"), false),
-        (Ask::new(Method::PATCH, URL), false),
+    for (request, again) in [
+        (ClientRequest::get(URL), true),
+        (ClientRequest::put(URL).body("same"), true),
+        (ClientRequest::delete(URL), true),
+        (ClientRequest::post(URL).body("once"), false),
+        (ClientRequest::new(Method::PATCH, URL), false),
     ] {
         lab.get(URL);
         lab.say(at, ok(""));
-        lab.answer().unwrap();
-        lab.send(ask.clone());
+        lab.response().unwrap();
+        lab.send(request.clone());
         lab.finish(at);
-        assert_eq!(lab.told.answers.is_empty(), again, "{ask:?}");
+        assert_eq!(lab.told.responses.is_empty(), again, "{request:?}");
         if again {
             at += 1;
-            assert!(lab.got(at).starts_with(ask_method(&ask)), "{}", lab.got(at));
+            assert!(lab.got(at).starts_with(request_method(&request)), "{}", lab.got(at));
             lab.finish(at);
         }
-        let error = lab.answer().unwrap_err();
+        let error = lab.response().unwrap_err();
         assert!(matches!(error, Error::Lost { .. }), "once, and not twice: {error}");
         at += 1;
     }
 }
 
-fn ask_method(ask: &Ask) -> &'static str {
-    let text = format!("{ask:?}");
+fn request_method(request: &ClientRequest) -> &'static str {
+    let text = format!("{request:?}");
     ["GET", "PUT", "DELETE"].into_iter().find(|method| text.contains(method)).unwrap()
 }
 
 #[test]
-fn a_call_is_not_made_again_when_a_byte_of_the_answer_has_come() {
+fn a_call_is_not_made_again_when_a_byte_of_the_response_has_come() {
     let mut lab = Lab::new();
     lab.get(URL);
     lab.say(0, ok(""));
-    lab.answer().unwrap();
+    lab.response().unwrap();
     lab.get(URL);
     lab.say(0, "H");
     lab.finish(0);
     assert_eq!(
         lab.error(),
-        "http://a.test/: the server closed the connection while waiting for the answer"
+        "http://a.test/: the server closed the connection while waiting for the response"
     );
     assert_eq!(lab.connections(), 1);
 }
@@ -218,7 +220,7 @@ fn a_client_that_is_dropped_closes_its_connections_and_leaves_nothing() {
     lab.settle();
     assert!(!lab.is_left(1), "a call goes on without its client");
     lab.say(1, ok("last"));
-    assert_eq!(lab.told.answers.pop().unwrap().unwrap().text(), Ok("last"));
+    assert_eq!(lab.told.responses.pop().unwrap().unwrap().text(), Ok("last"));
     lab.settle();
     assert!(lab.is_left(0) && lab.is_left(1));
     lab.finish(0);
@@ -231,28 +233,28 @@ fn the_same_as_promises() {
     let _ceiling = ceiling(LIMIT);
     let mut lab = Lab::new();
     let client = lab.client.clone();
-    let first = client.send_promise(&mut lab.reactor, Ask::get(URL));
+    let first = client.send_promise(&mut lab.reactor, ClientRequest::get(URL));
     first
-        .then(&mut lab.reactor, move |reactor, _, answer| {
-            client.send_promise(reactor, Ask::post(answer.text().unwrap()))
+        .then(&mut lab.reactor, move |reactor, _, response| {
+            client.send_promise(reactor, ClientRequest::post(response.text().unwrap()))
         })
-        .then(&mut lab.reactor, |_, told: &mut Told, answer| told.answers.push(Ok(answer)))
-        .catch(&mut lab.reactor, |_, told, error| told.answers.push(Err(error)));
+        .then(&mut lab.reactor, |_, told: &mut Told, response| told.responses.push(Ok(response)))
+        .catch(&mut lab.reactor, |_, told, error| told.responses.push(Err(error)));
     lab.settle();
     lab.say(0, ok("http://b.test/next"));
     assert!(lab.got(1).starts_with("POST /next "));
     lab.say(1, ok("done"));
     assert_eq!(lab.body(), "done");
-    let slow = lab.client.send_promise(&mut lab.reactor, Ask::get("http://c.test/"));
+    let slow = lab.client.send_promise(&mut lab.reactor, ClientRequest::get("http://c.test/"));
     let slow = slow.timeout(&mut lab.reactor, 100 * MS);
     slow.catch(&mut lab.reactor, |_, told: &mut Told, error| {
-        told.answers.push(Err(error));
+        told.responses.push(Err(error));
         Err(Error::from(Broken::Abandoned(waterwheel::reactor::Place::caller())))
     });
     lab.settle();
     assert!(!lab.is_left(2));
     lab.advance(101 * MS);
-    assert!(lab.answer().unwrap_err().is_timeout());
+    assert!(lab.response().unwrap_err().is_timeout());
     assert!(lab.is_left(2), "a promise that is cancelled cancels the call");
 }
 
@@ -268,7 +270,7 @@ fn a_cancelled_call_is_told_nothing_and_leaves_its_connection_at_once() {
         assert!(!call.cancel(&mut lab.reactor));
         lab.settle();
         assert!(lab.is_left(0), "after {said:?}");
-        assert!(lab.told.answers.is_empty() && !lab.reactor.is_alive());
+        assert!(lab.told.responses.is_empty() && !lab.reactor.is_alive());
         assert_eq!(lab.reactor.statistics().stale, 0);
     }
 }
@@ -294,21 +296,21 @@ fn a_server_of_pythons_is_asked_for_a_file() {
     let mut reactor = Reactor::new().unwrap();
     let client = Client::new();
     let url = format!("http://localhost:{}/Cargo.toml", addr.port());
-    let done = |_: &mut _, told: &mut Told, result| told.answers.push(result);
+    let done = |_: &mut _, told: &mut Told, result| told.responses.push(result);
     client.get(&mut reactor, &url, done);
     client.get(&mut reactor, format!("{url}.not"), done);
     let mut told = Told::default();
     reactor.run(&mut told).unwrap();
-    let mut answers: Vec<_> = told.answers.drain(..).map(Result::unwrap).collect();
-    answers.sort_by_key(|answer| answer.status);
-    let [file, none] = &answers[..] else { panic!("{answers:?}") };
+    let mut responses: Vec<_> = told.responses.drain(..).map(Result::unwrap).collect();
+    responses.sort_by_key(|response| response.status);
+    let [file, none] = &responses[..] else { panic!("{responses:?}") };
     assert_eq!((file.status.as_u16(), none.status.as_u16()), (200, 404));
     assert_eq!(file.body, std::fs::read(support::home().join("Cargo.toml")).unwrap());
     // The file's connection is kept by both; the other was closed by the server, as it said.
     assert_eq!(client.idle(), 1);
-    told.answers = Vec::new();
+    told.responses = Vec::new();
     client.get(&mut reactor, &url, done);
     reactor.run(&mut told).unwrap();
-    assert_eq!(told.answers.remove(0).unwrap().body, file.body);
+    assert_eq!(told.responses.remove(0).unwrap().body, file.body);
     assert_eq!((client.idle(), client.connections()), (1, 1));
 }

@@ -1,4 +1,4 @@
-//! What a client does where two things meet: an answer and an upload, a pause and a limit on time, a
+//! What a client does where two things meet: a response and an upload, a pause and a limit on time, a
 //! pool and its bounds.
 
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use support::MS;
 use support::web::{Lab, Told, note, ok};
 use waterwheel::net::Pressure;
-use waterwheel::protocols::http::{Ask, CallEvent, Client, ClientLimits};
+use waterwheel::protocols::http::{CallEvent, Client, ClientLimits, ClientRequest};
 
 const URL: &str = "http://a.test/";
 const SECOND: Duration = Duration::from_secs(1);
@@ -20,7 +20,7 @@ fn early_bytes_are_taken_up_to_a_limit_and_those_that_are_refused_count_for_noth
         // Nobody ever answers.
         let mut lab = Lab::with(|_| Client::new().dialer(|_, _, _| Ok(None)));
         let length = EARLY_BYTES_MAX as u64 + 1;
-        let call = lab.stream(Ask::post(URL).body_stream(Some(length)));
+        let call = lab.stream(ClientRequest::post(URL).body_stream(Some(length)));
         assert_eq!(call.write(&mut lab.reactor, &[b'x'; 100]), Pressure::Below);
         let rest = vec![b'x'; EARLY_BYTES_MAX - 100 + over];
         let pressure = call.write(&mut lab.reactor, &rest);
@@ -30,8 +30,11 @@ fn early_bytes_are_taken_up_to_a_limit_and_those_that_are_refused_count_for_noth
     // The whole length may still be written behind a refusal.
     let mut lab = Lab::new();
     let most = EARLY_BYTES_MAX + 1000;
-    let call =
-        lab.client.stream(&mut lab.reactor, Ask::post(URL).body_stream(Some(most as u64)), note);
+    let call = lab.client.stream(
+        &mut lab.reactor,
+        ClientRequest::post(URL).body_stream(Some(most as u64)),
+        note,
+    );
     assert_eq!(call.write(&mut lab.reactor, &vec![b'x'; most]), Pressure::Refused);
     for piece in vec![b'x'; most].chunks(100_000) {
         assert!(call.write(&mut lab.reactor, piece).is_taken());
@@ -46,7 +49,7 @@ fn early_bytes_are_taken_up_to_a_limit_and_those_that_are_refused_count_for_noth
 fn pause_is_no_silence_of_the_servers() {
     let limits = ClientLimits { body_timeout: Some(5 * SECOND), ..ClientLimits::default() };
     let mut lab = Lab::limited(limits);
-    let call = lab.stream(Ask::get(URL));
+    let call = lab.stream(ClientRequest::get(URL));
     lab.say(0, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab");
     call.pause(&mut lab.reactor);
     lab.advance(100 * SECOND);
@@ -62,7 +65,7 @@ fn pause_is_no_silence_of_the_servers() {
 #[test]
 fn call_that_is_paused_before_it_is_connected_is_told_nothing() {
     let mut lab = Lab::new();
-    let call = lab.client.stream(&mut lab.reactor, Ask::get(URL), note);
+    let call = lab.client.stream(&mut lab.reactor, ClientRequest::get(URL), note);
     call.pause(&mut lab.reactor);
     lab.settle();
     lab.say(0, ok("body"));
@@ -82,7 +85,7 @@ fn no_more_connections_idle_for_one_host_than_may() {
     for at in 0..4 {
         lab.say(at, ok(""));
     }
-    assert_eq!((lab.client.idle(), lab.told.answers.len()), (2, 4));
+    assert_eq!((lab.client.idle(), lab.told.responses.len()), (2, 4));
     assert_eq!((0..4).filter(|at| lab.is_left(*at)).count(), 2);
 }
 
@@ -102,14 +105,14 @@ fn connections_do_not_idle_for_longer_than_they_may() {
     assert!(lab.is_left(0) && lab.is_left(1));
 }
 
-/// The answer is there before all of the body has left: what follows on the connection would be
+/// The response is there before all of the body has left: what follows on the connection would be
 /// taken for the body's rest, or the body for a request.
 #[test]
 fn connection_that_owes_a_body_is_not_used_again() {
     let mut lab = Lab::over(waterwheel::Reactor::builder(), 1000, |client| client);
-    let ask = Ask::post(URL).body(vec![b'x'; 5_000_000]);
-    lab.client.send(&mut lab.reactor, ask, |_, told: &mut Told, result| {
-        told.answers.push(result);
+    let request = ClientRequest::post(URL).body(vec![b'x'; 5_000_000]);
+    lab.client.send(&mut lab.reactor, request, |_, told: &mut Told, result| {
+        told.responses.push(result);
     });
     let server = lab.seen.borrow()[0].conn.unwrap();
     lab.reactor[server].pause();
@@ -119,8 +122,8 @@ fn connection_that_owes_a_body_is_not_used_again() {
     assert_eq!(lab.client.idle(), 0);
     // It was written, and waits for the server's 100.
     let mut lab = Lab::new();
-    let ask = Ask::post(URL).body_stream(Some(4)).expect_continue();
-    let call = lab.client.stream(&mut lab.reactor, ask, |_, told: &mut Told, _, event| {
+    let request = ClientRequest::post(URL).body_stream(Some(4)).expect_continue();
+    let call = lab.client.stream(&mut lab.reactor, request, |_, told: &mut Told, _, event| {
         if let CallEvent::End = event {
             told.events.push("end".into());
         }
@@ -132,14 +135,14 @@ fn connection_that_owes_a_body_is_not_used_again() {
     assert_eq!((lab.events(), lab.client.idle()), (vec!["end".to_owned()], 0));
 }
 
-/// An answer with so many fields besides its length.
+/// A response with so many fields besides its length.
 fn with_fields(count: usize) -> String {
     let fields: String = (0..count).map(|at| format!("X-{at}: {at}\r\n")).collect();
     format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 5\r\n\r\nhello")
 }
 
 #[test]
-fn headers_max_alone_decides_how_many_fields_an_answer_has() {
+fn headers_max_alone_decides_how_many_fields_a_response_has() {
     for (most, fields, fits) in [
         (256, 127, true),
         (256, 128, true),
@@ -159,44 +162,45 @@ fn headers_max_alone_decides_how_many_fields_an_answer_has() {
         for cut in [0, 1000] {
             let mut lab = Lab::limited(limits.clone());
             lab.get(URL);
-            let answer = with_fields(fields);
-            let cut = cut.min(answer.len());
-            lab.say(0, &answer[..cut]);
-            lab.say(0, &answer[cut..]);
-            let answer = lab.answer();
+            let response = with_fields(fields);
+            let cut = cut.min(response.len());
+            lab.say(0, &response[..cut]);
+            lab.say(0, &response[cut..]);
+            let response = lab.response();
             if !fits {
-                let error = answer.unwrap_err().to_string();
+                let error = response.unwrap_err().to_string();
                 assert!(error.contains("too many header fields"), "{most}, {fields}: {error}");
                 continue;
             }
-            let answer = answer.unwrap();
+            let response = response.unwrap();
             let last = format!("x-{}", fields - 1);
-            assert_eq!((answer.headers.len(), answer.text()), (fields + 1, Ok("hello")));
-            assert_eq!(answer.header(&last), Some(&last[2..]), "{most}, {fields}");
+            assert_eq!((response.headers.len(), response.text()), (fields + 1, Ok("hello")));
+            assert_eq!(response.header(&last), Some(&last[2..]), "{most}, {fields}");
             assert_eq!(lab.client.idle(), 1);
         }
     }
 }
 
 #[test]
-fn folded_lines_of_an_answer_are_told_as_one() {
+fn folded_lines_of_a_response_are_told_as_one() {
     let mut lab = Lab::new();
     lab.get(URL);
     let trailer = "5\r\nhello\r\n0\r\nX: a\r\n b\r\n\r\n";
     let fields = "Server: one\r\n\ttwo\r\nTransfer-Encoding:\r\n chunked\r\n";
     lab.say(0, format!("HTTP/1.1 200 OK\r\n{fields}\r\n{trailer}"));
-    let answer = lab.answer().unwrap();
-    assert_eq!((answer.header("server"), answer.text()), (Some("one   two"), Ok("hello")));
+    let response = lab.response().unwrap();
+    assert_eq!((response.header("server"), response.text()), (Some("one   two"), Ok("hello")));
     assert_eq!(lab.client.idle(), 1, "the connection goes on");
 }
 
 #[test]
 fn a_request_in_the_log_shows_no_secret() {
-    let ask = Ask::post("http://ann:secret@example.org/orders").header("Authorization", "secret");
-    let shown = format!("{:?}", ask.body("secret"));
+    let request = ClientRequest::post("http://ann:secret@example.org/orders")
+        .header("Authorization", "secret");
+    let shown = format!("{:?}", request.body("secret"));
     assert!(shown.contains("POST") && shown.contains("example.org/orders"), "{shown}");
     assert!(shown.contains("[\"Authorization\"]") && shown.contains("6 bytes"), "{shown}");
     assert!(!shown.contains("secret") && !shown.contains("115, 101, 99"), "{shown}");
-    let bad = format!("{:?}", Ask::get("http://ann:secret@a b/"));
+    let bad = format!("{:?}", ClientRequest::get("http://ann:secret@a b/"));
     assert!(bad.contains("a b") && !bad.contains("secret"), "{bad}");
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use support::web;
 use support::web::{Lab, Told, ok};
-use waterwheel::protocols::http::{Ask, Client, ClientLimits};
+use waterwheel::protocols::http::{Client, ClientLimits, ClientRequest};
 use waterwheel::{Context, SourceId};
 
 const URL: &str = "http://a.test/";
@@ -43,7 +43,8 @@ fn calls_beyond_the_limit_wait_for_a_connection_in_order() {
 fn a_place_in_the_queue_is_not_lost_with_a_call_that_gives_it_up() {
     let mut lab = Lab::limited(narrow());
     lab.get("http://a.test/0");
-    let upload = lab.client.stream(&mut lab.reactor, Ask::post(URL).body_stream(None), web::note);
+    let upload =
+        lab.client.stream(&mut lab.reactor, ClientRequest::post(URL).body_stream(None), web::note);
     let last = lab.get("http://a.test/2");
     upload.end(&mut lab.reactor); // It still waits, and must not wait twice.
     lab.settle();
@@ -65,11 +66,11 @@ fn a_place_in_the_queue_is_not_lost_with_a_call_that_gives_it_up() {
     assert!(got.contains("GET /4 "), "{got}");
 }
 
-/// Asks, and from the answer's callback again.
+/// Asks, and from the response's callback again.
 fn chain(reactor: &mut Context<Told>, client: Client<Told>, left: u32) {
     let again = client.clone();
     client.get(reactor, format!("http://a.test/chain/{left}"), move |reactor, told, result| {
-        told.answers.push(result);
+        told.responses.push(result);
         if left > 0 {
             chain(reactor, again, left - 1);
         }
@@ -90,7 +91,7 @@ fn who_asks_again_at_once_does_not_get_before_those_who_wait() {
         assert!(got.starts_with(&format!("GET /{path}")), "{path}: {got}");
         lab.say(0, ok(path));
     }
-    assert_eq!((lab.told.answers.len(), lab.connections(), lab.client.idle()), (5, 1, 1));
+    assert_eq!((lab.told.responses.len(), lab.connections(), lab.client.idle()), (5, 1, 1));
 }
 
 #[test]
@@ -102,7 +103,7 @@ fn calls_that_were_cancelled_take_no_room_in_the_queue() {
         assert!(lab.get(URL).cancel(&mut lab.reactor));
     }
     lab.get("http://a.test/second");
-    assert!(lab.told.answers.is_empty(), "{:?}", lab.told.answers);
+    assert!(lab.told.responses.is_empty(), "{:?}", lab.told.responses);
     lab.get(URL);
     assert!(lab.error().contains("too many calls wait"), "they do count that still wait");
     assert!(first.cancel(&mut lab.reactor));
@@ -122,7 +123,7 @@ fn a_call_waits_for_a_connection_as_long_as_it_may() {
     call.pause(&mut lab.reactor);
     lab.advance(Duration::from_millis(1999));
     call.resume(&mut lab.reactor); // That begins nothing anew.
-    assert!(lab.told.answers.is_empty());
+    assert!(lab.told.responses.is_empty());
     lab.advance(Duration::from_millis(1));
     assert_eq!(lab.error(), "http://a.test/: waiting for a connection took too long");
     let call = lab.get(URL);
@@ -137,10 +138,10 @@ fn a_call_that_finds_its_connection_closed_keeps_its_place() {
     let mut lab = Lab::limited(ClientLimits { waiting_max: 1, ..narrow() });
     let client = lab.client.clone();
     lab.client.get(&mut lab.reactor, URL, move |reactor, told: &mut Told, result| {
-        told.answers.push(result);
-        client.get(reactor, "http://a.test/late", |_, told, result| told.answers.push(result));
+        told.responses.push(result);
+        client.get(reactor, "http://a.test/late", |_, told, result| told.responses.push(result));
     });
-    lab.send(Ask::post("http://a.test/waits")); // It looks whether the server has closed.
+    lab.send(ClientRequest::post("http://a.test/waits")); // It looks whether the server has closed.
     let conn = lab.seen.borrow()[0].conn.unwrap();
     let _ = lab.reactor[conn].write(ok("0").as_bytes());
     lab.finish(0);
@@ -154,14 +155,14 @@ fn a_call_that_finds_its_connection_closed_keeps_its_place() {
 #[test]
 fn a_call_that_goes_on_over_another_connection_is_not_one_too_many() {
     let mut lab = Lab::limited(ClientLimits { waiting_max: 0, ..narrow() });
-    lab.send(Ask::get(URL).redirects(1));
+    lab.send(ClientRequest::get(URL).redirects(1));
     lab.say(0, "HTTP/1.1 302 \r\nLocation: /b\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
-    assert!(lab.told.answers.is_empty(), "{:?}", lab.told.answers);
+    assert!(lab.told.responses.is_empty(), "{:?}", lab.told.responses);
     lab.say(1, ok("b"));
     assert_eq!(lab.body(), "b");
     lab.get("http://a.test/again");
     lab.reset(1);
-    assert!(lab.told.answers.is_empty(), "{:?}", lab.told.answers);
+    assert!(lab.told.responses.is_empty(), "{:?}", lab.told.responses);
     assert!(lab.take_got(2).starts_with("GET /again "));
 }
 

@@ -35,9 +35,9 @@ fn collecting() -> Bench<()> {
 }
 
 /// Answers at once, whatever comes, and counts what it is told of the body.
-fn early(answer_bytes: usize) -> Bench<usize> {
+fn early(response_bytes: usize) -> Bench<usize> {
     Bench::new(Server::streaming(move |reactor, _: &mut usize, _, reply| {
-        reply.send(reactor, vec![b'x'; answer_bytes]);
+        reply.send(reactor, vec![b'x'; response_bytes]);
         |_: &mut Context<usize>, told: &mut usize, _: Body<'_>| *told += 1
     }))
 }
@@ -61,7 +61,7 @@ fn client_that_waits_is_told_to_go_on_and_no_other() {
 }
 
 #[test]
-fn client_that_waits_hears_no_100_behind_the_answer() {
+fn client_that_waits_hears_no_100_behind_the_response() {
     let mut bench = early(10);
     let client = bench.connect();
     bench.send(&client, head(4, "Expect: 100-continue\r\n"));
@@ -97,7 +97,7 @@ fn body_may_take_hours_that_keeps_coming() {
 }
 
 #[test]
-fn answer_behind_which_too_much_would_follow_says_close() {
+fn response_behind_which_too_much_would_follow_says_close() {
     let mut bench = Bench::new(Server::streaming(|_, _: &mut (), _, reply| {
         let mut reply = Some(reply);
         move |reactor: &mut Context<()>, _: &mut (), _: Body<'_>| {
@@ -129,12 +129,12 @@ fn nothing_is_to_be_dropped_of_a_body_that_has_ended() {
 fn rest_of_a_body_that_was_answered_has_its_limits() {
     // It is read to its end, and the connection goes on.
     let mut bench = early(10);
-    for (behind, answers) in [(post("/", ""), 2), (String::new(), 1)] {
+    for (behind, responses) in [(post("/", ""), 2), (String::new(), 1)] {
         let client = bench.connect();
         bench.send(&client, head(5000, "") + &"x".repeat(3000));
         bench.wait(5 * SECOND);
         bench.send(&client, "x".repeat(2000) + &behind);
-        assert_eq!(statuses(&client.take()).len(), answers);
+        assert_eq!(statuses(&client.take()).len(), responses);
         if behind.is_empty() {
             drain(&mut bench.reactor, 60 * SECOND, |_, _, _| {});
             bench.settle();
@@ -147,7 +147,7 @@ fn rest_of_a_body_that_was_answered_has_its_limits() {
     let client = bench.connect();
     bench.send(&client, head(5000, ""));
     bench.wait(Limits::default().body_grace * 2);
-    assert_eq!(statuses(&client.take()), [200], "that was the answer");
+    assert_eq!(statuses(&client.take()), [200], "that was the response");
     assert!(client.has_ended());
     // It has no end.
     for piece in [1000, 100_000] {
@@ -178,7 +178,7 @@ fn rest_of_a_body_may_come_slowly_and_steadily() {
 }
 
 #[test]
-fn uploads_that_nobody_wants_are_dropped_while_the_answer_is_on_its_way() {
+fn uploads_that_nobody_wants_are_dropped_while_the_response_is_on_its_way() {
     for broken in [false, true] {
         let mut bench = early(2_000_000);
         let client = bench.connect_with(10_000);
@@ -197,7 +197,7 @@ fn uploads_that_nobody_wants_are_dropped_while_the_answer_is_on_its_way() {
 }
 
 #[test]
-fn bytes_behind_the_last_request_are_dropped_while_its_answer_is_on_its_way() {
+fn bytes_behind_the_last_request_are_dropped_while_its_response_is_on_its_way() {
     let mut bench = Bench::<()>::handler(|reactor, _, _, reply| {
         let response = Response::from(vec![b'x'; 120_000]).header("Connection", "close");
         reply.send(reactor, response);
@@ -226,7 +226,7 @@ fn handler_that_has_answered_is_not_told_that_the_body_failed() {
 }
 
 #[test]
-fn large_answer_to_a_broken_body_is_the_only_one() {
+fn large_response_to_a_broken_body_is_the_only_one() {
     let mut bench = Bench::new(Server::streaming(|_, _: &mut (), _, reply| {
         let mut reply = Some(reply);
         move |reactor: &mut Context<()>, _: &mut (), _: Body<'_>| {
@@ -245,7 +245,7 @@ fn large_answer_to_a_broken_body_is_the_only_one() {
 }
 
 #[test]
-fn handler_that_tears_its_answer_hears_no_more_of_the_body() {
+fn handler_that_tears_its_response_hears_no_more_of_the_body() {
     let mut bench = Bench::new(Server::streaming(|reactor, _: &mut usize, _, reply| {
         let mut sender = Some(reply.stream(reactor, "begun"));
         move |_: &mut Context<usize>, told: &mut usize, _: Body<'_>| {
@@ -295,7 +295,7 @@ fn sender_pauses_the_body_and_lets_it_go_on() {
     assert_eq!(bench.state.1, 10);
 }
 
-/// Behind an answer that is on its way, so that the connection does not close at once.
+/// Behind a response that is on its way, so that the connection does not close at once.
 #[test]
 fn reply_that_comes_behind_its_timeout_says_nothing() {
     let limits = Limits { reply_timeout: Some(SECOND), ..Limits::default() };
@@ -375,7 +375,7 @@ fn connection_that_is_handed_over_is_free_of_the_server() {
 }
 
 #[test]
-fn answers_without_a_body_have_none_however_large_it_would_be() {
+fn responses_without_a_body_have_none_however_large_it_would_be() {
     let mut bench = Bench::<()>::handler(|reactor, _, request, reply| match request.path() {
         "/stream" => {
             let response = Response::new(StatusCode::NO_CONTENT);

@@ -1,4 +1,4 @@
-//! What the HTTP server does where two things meet: an answer and the end of its request's body, a
+//! What the HTTP server does where two things meet: a response and the end of its request's body, a
 //! drain and an upgrade, a handler and its own connection.
 
 use std::time::Duration;
@@ -77,7 +77,7 @@ fn early() -> Bench<()> {
 }
 
 #[test]
-fn large_early_answer_outlives_the_body_that_it_did_not_wait_for() {
+fn large_early_response_outlives_the_body_that_it_did_not_wait_for() {
     let _ceiling = ceiling(Duration::from_secs(60));
     for way in ["finished", "too slow", "badly coded"] {
         let mut bench = early();
@@ -293,7 +293,7 @@ fn connection_that_its_handler_closes_is_told_no_more_requests() {
 }
 
 #[test]
-fn client_that_has_finished_may_read_its_answer_slowly() {
+fn client_that_has_finished_may_read_its_response_slowly() {
     let mut bench = Bench::<()>::handler(|reactor, _, _, reply| {
         reply.send(reactor, vec![b'x'; 120_000]);
     });

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use allocation_counter::measure;
 use support::http::{body, describe, get, post, statuses};
-use support::siege::{Siege, text, whole_answers};
+use support::siege::{Siege, text, whole_responses};
 use support::tcp::Peer;
 use support::{MS, ceiling};
 use waterwheel::Reactor;
@@ -57,7 +57,7 @@ fn streaming(limits: Limits) -> Siege<Stream> {
 }
 
 /// Sends `begin` and then `more` again and again, as much as the server takes until the peer has
-/// heard an answer, and 2 MiB behind it; answers what it sent.
+/// heard a response, and 2 MiB behind it; answers what it sent.
 fn pour<S: 'static>(siege: &mut Siege<S>, peer: &mut Peer, begin: &str, more: &str) -> usize {
     let mut pending = begin.as_bytes().to_vec();
     let again = more.repeat(64 * 1024 / more.len());
@@ -289,7 +289,7 @@ fn a_byte_a_second_gets_nobody_further() {
 }
 
 #[test]
-fn what_a_client_says_splits_no_answer() {
+fn what_a_client_says_splits_no_response() {
     let _ceiling = ceiling(LIMIT);
     let router = || {
         Router::<()>::new()
@@ -335,7 +335,7 @@ fn what_a_client_says_splits_no_answer() {
 }
 
 #[test]
-fn reader_of_a_huge_answer_that_is_slow_costs_a_piece_of_it() {
+fn reader_of_a_huge_response_that_is_slow_costs_a_piece_of_it() {
     let _ceiling = ceiling(LIMIT);
     const BYTES: usize = 256 << 20;
     let huge: Rc<[u8]> = vec![b'x'; BYTES].into();
@@ -368,10 +368,10 @@ fn reader_of_a_huge_answer_that_is_slow_costs_a_piece_of_it() {
     assert_eq!(siege.reactor.sources(), 1, "the write timeout is up");
     drop(peer);
     siege.assert_clean("a slow reader");
-    assert_eq!(Rc::strong_count(&huge), 2, "the answer is let go");
+    assert_eq!(Rc::strong_count(&huge), 2, "the response is let go");
 }
 
-/// What the kernel has taken of an answer that nobody reads.
+/// What the kernel has taken of a response that nobody reads.
 #[cfg(target_os = "linux")]
 fn taken_by_the_kernel(listen: tcp::Listen) -> usize {
     let server = Server::<()>::new(move |reactor, _, _, reply| {
@@ -395,7 +395,7 @@ fn taken_by_the_kernel(listen: tcp::Listen) -> usize {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn kernel_takes_little_of_an_answer_ahead_of_who_does_not_read() {
+fn kernel_takes_little_of_a_response_ahead_of_who_does_not_read() {
     let _ceiling = ceiling(LIMIT);
     let usual = taken_by_the_kernel(tcp::Listen::new());
     let all = taken_by_the_kernel(tcp::Listen::new().unsent_bytes(usize::MAX));
@@ -459,7 +459,7 @@ fn one_request_too_many_is_not_answered() {
     for peer in &mut peers {
         peer.send(get("/").repeat(5).as_bytes());
         let heard = siege.hear_out(peer);
-        assert_eq!(whole_answers(&heard).len(), 2, "{heard}");
+        assert_eq!(whole_responses(&heard).len(), 2, "{heard}");
         assert_eq!(heard.matches("Connection: close").count(), 1);
     }
     drop(peers);

@@ -14,7 +14,7 @@ use support::tcp::turn_until;
 use support::tls as certs;
 use support::tls::{Scratch, authority, self_signed, server, server_of};
 use waterwheel::net::{self, Conn, Event, Stream, link};
-use waterwheel::protocols::http::{Answer, Ask, Client, Error, Phase};
+use waterwheel::protocols::http::{CallStage, Client, ClientRequest, ClientResponse, Error};
 use waterwheel::protocols::tls;
 use waterwheel::timers::ManualClock;
 use waterwheel::{Context, Reactor, SourceId};
@@ -23,12 +23,12 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
 struct Told {
-    answers: Vec<Result<Answer, Error>>,
+    responses: Vec<Result<ClientResponse, Error>>,
     accepted: usize,
 }
 
-fn push(_: &mut Context<Told>, told: &mut Told, result: Result<Answer, Error>) {
-    told.answers.push(result);
+fn push(_: &mut Context<Told>, told: &mut Told, result: Result<ClientResponse, Error>) {
+    told.responses.push(result);
 }
 
 /// How a server answers each request.
@@ -39,7 +39,7 @@ fn ok(reactor: &mut Context<Told>, conn: SourceId<Conn>) {
 }
 
 /// A server over TLS in the same loop; its port.
-fn serve(reactor: &mut Reactor<Told>, tls: tls::Server, answer: Answering) -> u16 {
+fn serve(reactor: &mut Reactor<Told>, tls: tls::Server, response: Answering) -> u16 {
     let listener =
         net::tcp::listen(reactor, "127.0.0.1:0", move |reactor, told: &mut Told, incoming| {
             told.accepted += 1;
@@ -48,7 +48,7 @@ fn serve(reactor: &mut Reactor<Told>, tls: tls::Server, answer: Answering) -> u1
                 stream.open(reactor, move |reactor, _, conn, event| {
                     if let Event::Data(bytes) = event {
                         assert!(bytes.ends_with(b"\r\n\r\n"), "a request in one piece");
-                        answer(reactor, conn);
+                        response(reactor, conn);
                     }
                 });
             });
@@ -68,21 +68,21 @@ fn get(
     told: &mut Told,
     client: &Client<Told>,
     url: &str,
-) -> Result<Answer, Error> {
+) -> Result<ClientResponse, Error> {
     client.get(reactor, url, push);
-    turn_until(reactor, told, |_, told| !told.answers.is_empty());
-    told.answers.remove(0)
+    turn_until(reactor, told, |_, told| !told.responses.is_empty());
+    told.responses.remove(0)
 }
 
 #[test]
-fn an_answer_comes_over_tls_and_its_connection_is_used_again() {
+fn a_response_comes_over_tls_and_its_connection_is_used_again() {
     let _ceiling = ceiling(LIMIT);
     let (mut reactor, mut told, client) = (Reactor::new().unwrap(), Told::default(), client());
     let port = serve(&mut reactor, server().alpn(["http/1.1"]), ok);
     for host in ["localhost", "localhost", "127.0.0.1"] {
         let url = format!("https://{host}:{port}/");
-        let answer = get(&mut reactor, &mut told, &client, &url).unwrap();
-        assert_eq!(answer.text(), Ok("sealed"));
+        let response = get(&mut reactor, &mut told, &client, &url).unwrap();
+        assert_eq!(response.text(), Ok("sealed"));
     }
     assert_eq!((told.accepted, client.idle()), (2, 2), "one for each origin");
 }
@@ -130,15 +130,15 @@ fn an_end_that_anybody_could_have_made_is_not_the_end_of_a_body() {
     let port = serve(&mut reactor, server(), cuts);
     let url = format!("https://localhost:{port}/");
     let error = get(&mut reactor, &mut told, &client, &url).unwrap_err();
-    assert!(matches!(error, Error::Lost { phase: Phase::Body, .. }), "{error}");
+    assert!(matches!(error, Error::Lost { stage: CallStage::Body, .. }), "{error}");
 }
 
 #[test]
-fn an_answer_that_is_whole_before_a_cut_is_an_answer() {
+fn a_response_that_is_whole_before_a_cut_is_a_response() {
     let _ceiling = ceiling(LIMIT);
     let (mut reactor, mut told, client) = (Reactor::new().unwrap(), Told::default(), client());
-    fn cut(reactor: &mut Context<Told>, conn: SourceId<Conn>, answer: &str) {
-        let _ = reactor[conn].write(answer.as_bytes());
+    fn cut(reactor: &mut Context<Told>, conn: SourceId<Conn>, response: &str) {
+        let _ = reactor[conn].write(response.as_bytes());
         reactor.defer(move |reactor, _| {
             reactor.enqueue(waterwheel::reactor::Priority::Low, move |reactor, _| {
                 reactor.remove(conn);
@@ -158,9 +158,9 @@ fn an_answer_that_is_whole_before_a_cut_is_an_answer() {
         let port = serve(&mut reactor, server(), answering);
         let url = format!("https://localhost:{port}/");
         match get(&mut reactor, &mut told, &client, &url) {
-            Ok(answer) => assert!(whole && answer.text() == Ok("whole"), "{answer:?}"),
+            Ok(response) => assert!(whole && response.text() == Ok("whole"), "{response:?}"),
             Err(error) => {
-                let lost = matches!(error, Error::Lost { phase: Phase::Body, .. });
+                let lost = matches!(error, Error::Lost { stage: CallStage::Body, .. });
                 assert!(!whole && lost, "{error}");
             }
         }
@@ -168,7 +168,7 @@ fn an_answer_that_is_whole_before_a_cut_is_an_answer() {
     }
 }
 
-/// What a server does behind its first answer, at once.
+/// What a server does behind its first response, at once.
 #[derive(Clone, Copy, PartialEq)]
 enum Then {
     SaysGoodbye,
@@ -216,11 +216,11 @@ fn a_post_is_sent_over_a_connection_that_has_not_ended_and_over_no_other() {
         client.get(&mut reactor, url.clone(), move |reactor, told, first| {
             push(reactor, told, first);
             hears.recv().unwrap(); // The loop has had no chance to hear of it.
-            own.send(reactor, Ask::post(url).body("once"), push);
+            own.send(reactor, ClientRequest::post(url).body("once"), push);
         });
         reactor.run(&mut told).unwrap();
-        assert!(told.answers.iter().all(Result::is_ok), "{:?}", told.answers);
-        assert_eq!(told.answers.len(), 2);
+        assert!(told.responses.iter().all(Result::is_ok), "{:?}", told.responses);
+        assert_eq!(told.responses.len(), 2);
         drop(reactor);
         assert!(server.join().unwrap().ends_with("\r\n\r\nonce"));
     }
@@ -246,8 +246,8 @@ fn a_connection_that_is_not_wanted_any_more_ends_with_a_goodbye() {
             let tls = ServerConnection::new(certs::server_config()).unwrap();
             let mut peer = StreamOwned::new(tls, listener.accept().unwrap().0);
             assert!(peer.read(&mut [0; 1000]).unwrap() > 0);
-            let answer = format!("HTTP/1.1 200 OK\r\n{field}\r\nContent-Length: 6\r\n\r\nsealed");
-            peer.write_all(answer.as_bytes()).unwrap();
+            let response = format!("HTTP/1.1 200 OK\r\n{field}\r\nContent-Length: 6\r\n\r\nsealed");
+            peer.write_all(response.as_bytes()).unwrap();
             peer.read(&mut [0; 1000]).map_err(|error| error.kind())
         });
         let clock = ManualClock::held();
@@ -296,8 +296,8 @@ fn a_proxy_leads_through_and_sees_nothing() {
     let client = client().proxy(&format!("http://me:pass@127.0.0.1:{proxy}"));
     let url = format!("https://service.test:{port}/");
     for _ in 0..2 {
-        let answer = get(&mut reactor, &mut told, &client, &url).unwrap();
-        assert_eq!(answer.text(), Ok("sealed"));
+        let response = get(&mut reactor, &mut told, &client, &url).unwrap();
+        assert_eq!(response.text(), Ok("sealed"));
     }
     assert_eq!((told.accepted, client.idle()), (1, 1));
 }
@@ -313,7 +313,7 @@ fn a_handshake_that_nobody_answers_is_cancelled_with_its_call() {
     assert!(call.cancel(&mut reactor));
     reactor.run(&mut told).unwrap();
     assert_eq!((client.connections(), reactor.ids::<tls::Handshake>().len()), (0, 0));
-    assert!(told.answers.is_empty());
+    assert!(told.responses.is_empty());
 }
 
 #[test]
@@ -334,10 +334,10 @@ fn a_page_of_openssls_is_read_to_its_end() {
     let (mut reactor, mut told) = (Reactor::new().unwrap(), Told::default());
     let client = Client::new().tls(tls::Client::with_roots(own.cert.pem()).unwrap());
     let url = format!("https://localhost:{port}/Cargo.toml");
-    let answer = get(&mut reactor, &mut told, &client, &url).unwrap();
-    assert_eq!(answer.body, std::fs::read(support::home().join("Cargo.toml")).unwrap());
-    let ask = Ask::get(format!("https://localhost:{port}/none"));
-    client.send(&mut reactor, ask, push);
-    turn_until(&mut reactor, &mut told, |_, told| !told.answers.is_empty());
-    assert!(told.answers.remove(0).unwrap().text().unwrap().contains("Error"));
+    let response = get(&mut reactor, &mut told, &client, &url).unwrap();
+    assert_eq!(response.body, std::fs::read(support::home().join("Cargo.toml")).unwrap());
+    let request = ClientRequest::get(format!("https://localhost:{port}/none"));
+    client.send(&mut reactor, request, push);
+    turn_until(&mut reactor, &mut told, |_, told| !told.responses.is_empty());
+    assert!(told.responses.remove(0).unwrap().text().unwrap().contains("Error"));
 }

@@ -7,7 +7,7 @@ use support::MS;
 use support::http::{Bench, Client, body, echo, get, keeping, post, statuses};
 use waterwheel::Reactor;
 use waterwheel::net::{Pressure, Reason, drain};
-use waterwheel::protocols::http::{self as web, Ask, ClientLimits};
+use waterwheel::protocols::http::{self as web, ClientLimits, ClientRequest};
 use waterwheel::protocols::http::{Body, Limits, Reply, Response, Server, StatusCode};
 use waterwheel::timers::ManualClock;
 
@@ -89,7 +89,7 @@ fn idle_connection_is_closed_without_a_word() {
     let client = bench.connect();
     assert_eq!(at_last(&mut bench, &client, limits.idle_timeout), "");
     assert!(client.has_ended());
-    // Counted from the last answer.
+    // Counted from the last response.
     let client = bench.connect();
     bench.wait(50 * SECOND);
     bench.send(&client, get("/"));
@@ -107,9 +107,9 @@ fn head_has_its_time_from_the_first_byte_however_it_drips() {
     let client = bench.connect();
     bench.wait(70 * SECOND);
     bench.send(&client, "GET / HT");
-    let answer = at_last(&mut bench, &client, limits.head_timeout);
-    assert_eq!(statuses(&answer), [408]);
-    assert!(answer.contains("Connection: close") && client.has_ended());
+    let response = at_last(&mut bench, &client, limits.head_timeout);
+    assert_eq!(statuses(&response), [408]);
+    assert!(response.contains("Connection: close") && client.has_ended());
     let client = bench.connect();
     for byte in get("/").bytes().cycle().take(9) {
         bench.send(&client, [byte]);
@@ -182,7 +182,7 @@ fn what_has_come_when_a_limit_is_up_is_read_first() {
         bench.settle();
         assert_eq!(statuses(&client.take()), [200], "at {at} of {all:.50}");
         bench.wait(limits.idle_timeout - MS);
-        assert!(!client.has_ended(), "it counts from the answer");
+        assert!(!client.has_ended(), "it counts from the response");
         bench.wait(2 * MS);
         assert!(client.has_ended());
     }
@@ -246,7 +246,7 @@ fn reader_that_takes_nothing_is_reset() {
 }
 
 #[test]
-fn drain_lets_pending_answers_finish_and_says_close() {
+fn drain_lets_pending_responses_finish_and_says_close() {
     let mut bench = keeping(Limits::default());
     let (busy, idle, half) = (bench.connect(), bench.connect(), bench.connect());
     bench.send(&busy, get("/1"));
@@ -281,8 +281,8 @@ fn drain_ends_a_connection_behind_the_request_it_has_sent() {
     let _ = bench.reactor[client.id].write(get("/").as_bytes());
     drain(&mut bench.reactor, SECOND, |_, _, _| {});
     bench.settle();
-    let answer = client.take();
-    assert!(body(&answer).starts_with("GET /") && answer.contains("Connection: close"));
+    let response = client.take();
+    assert!(body(&response).starts_with("GET /") && response.contains("Connection: close"));
     assert!(client.has_ended());
 }
 
@@ -357,11 +357,11 @@ fn limits_of_a_call_count_from_when_it_was_begun() {
         let (by, mut ended) = (clock.clone(), false);
         reactor.after(Duration::ZERO, move |reactor, _| {
             by.advance(2 * SECOND);
-            let mut ask = Ask::get("http://h/");
+            let mut request = ClientRequest::get("http://h/");
             if total {
-                ask = ask.timeout(SECOND);
+                request = request.timeout(SECOND);
             }
-            client.send(reactor, ask, |_, ended, result| *ended = result.is_err());
+            client.send(reactor, request, |_, ended, result| *ended = result.is_err());
         });
         let mut pass = |time| {
             clock.advance(time);

@@ -23,7 +23,7 @@ fn drains_at_once<S: 'static>(bench: &mut Bench<S>, client: &Client) -> bool {
 }
 
 #[test]
-fn drain_finds_a_connection_idle_however_its_last_answer_came() {
+fn drain_finds_a_connection_idle_however_its_last_response_came() {
     for way in ["at once", "with its body in pieces", "later", "dropped"] {
         let mut bench = match way {
             "later" | "dropped" => keeping(Limits::default()),
@@ -76,7 +76,7 @@ fn refusal_behind_a_head_request_has_a_body() {
 }
 
 #[test]
-fn time_for_an_answer_runs_from_its_request() {
+fn time_for_a_response_runs_from_its_request() {
     let mut bench = keeping(Limits { reply_timeout: Some(3 * SECOND), ..Limits::default() });
     let client = bench.connect();
     bench.wait(50 * SECOND);
@@ -87,7 +87,7 @@ fn time_for_an_answer_runs_from_its_request() {
 }
 
 #[test]
-fn client_that_has_finished_gets_all_answers_however_slowly_it_reads() {
+fn client_that_has_finished_gets_all_responses_however_slowly_it_reads() {
     for later in [false, true] {
         let mut bench = Bench::<Vec<Reply>>::handler(move |reactor, kept, _, reply| {
             kept.push(reply);
@@ -126,7 +126,7 @@ fn request_that_waits_is_answered_though_the_client_finishes_in_that_moment() {
             reply.send(reactor, "answered");
         });
     });
-    // The connection's own timer fires in the turn of the answer, and has it read first.
+    // The connection's own timer fires in the turn of the response, and has it read first.
     bench = bench.limits(Limits { idle_timeout: SECOND, ..Limits::default() });
     let client = bench.connect();
     bench.send(&client, get("/later") + &get("/"));
@@ -186,14 +186,14 @@ fn half_a_request_that_waited_behind_a_slow_reader_is_completed() {
     }
 }
 
-/// Behind as many requests as are handled in one go, or as many answers as may be unsent.
+/// Behind as many requests as are handled in one go, or as many responses as may be unsent.
 #[test]
 fn half_a_request_behind_many_others_is_completed() {
     let limits = Limits { pipelined_bytes_max: 1000, ..Limits::default() };
-    for answer_bytes in [10, 16_000] {
+    for response_bytes in [10, 16_000] {
         for count in 1..70 {
             let mut bench = Bench::<()>::handler(move |reactor, _, _, reply| {
-                reply.send(reactor, vec![b'x'; answer_bytes]);
+                reply.send(reactor, vec![b'x'; response_bytes]);
             });
             bench = bench.limits(limits.clone());
             let client = bench.connect_with(16_000);
@@ -203,8 +203,8 @@ fn half_a_request_behind_many_others_is_completed() {
             bench.reactor[client.id].resume();
             bench.settle();
             bench.send(&client, "\r\nHost: h\r\n\r\n");
-            let answers = statuses(&client.take()).len();
-            assert_eq!(answers, count + 1, "of {answer_bytes} bytes");
+            let responses = statuses(&client.take()).len();
+            assert_eq!(responses, count + 1, "of {response_bytes} bytes");
         }
     }
 }
@@ -234,7 +234,7 @@ fn pause_of_one_body_does_not_hold_up_the_next() {
 }
 
 #[test]
-fn callbacks_go_with_the_answer_they_belong_to() {
+fn callbacks_go_with_the_response_they_belong_to() {
     let told = Rc::new(Cell::new(0));
     let count = told.clone();
     let mut bench = Bench::<Vec<Sender>>::handler(move |reactor, kept, request, reply| {
@@ -250,7 +250,7 @@ fn callbacks_go_with_the_answer_they_belong_to() {
     });
     let client = bench.connect();
     bench.send(&client, get("/"));
-    assert_eq!(Rc::strong_count(&told), 2, "dropped with the answer");
+    assert_eq!(Rc::strong_count(&told), 2, "dropped with the response");
     bench.send(&client, get("/stream"));
     assert_eq!(Rc::strong_count(&told), 4);
     assert!(bench.state.remove(0).end(&mut bench.reactor));

@@ -1,4 +1,4 @@
-//! What an HTTP handler may ask, and say, beyond a plain answer.
+//! What an HTTP handler may ask, and say, beyond a plain response.
 
 use std::net::TcpStream;
 use std::rc::Rc;
@@ -75,7 +75,7 @@ fn part_of_a_body_is_had_by_its_range() {
 }
 
 #[test]
-fn answer_of_205_has_a_length_and_no_body() {
+fn response_of_205_has_a_length_and_no_body() {
     type Kept = Option<Sender>;
     for (http, closes) in [("1.1", false), ("1.0", true)] {
         for method in ["GET", "HEAD", "POST"] {
@@ -288,7 +288,7 @@ fn more_than_was_announced_is_refused_and_less_is_a_reset() {
 }
 
 #[test]
-fn first_piece_that_is_too_large_is_a_reset_and_no_empty_answer() {
+fn first_piece_that_is_too_large_is_a_reset_and_no_empty_response() {
     let mut bench = Bench::<Vec<bool>>::handler(|reactor, ended, request, reply| {
         let of = |name| request.query_param(name).unwrap().parse::<usize>().unwrap();
         let response = Response::bytes(vec![b'x'; of("piece")]);

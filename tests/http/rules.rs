@@ -42,7 +42,7 @@ const HOST: &str = "Host: here\r\n";
 fn what_the_rules_allow_is_served_and_the_connection_goes_on() {
     let post = |fields: &str, body: &str| format!("POST / HTTP/1.1\r\n{HOST}{fields}\r\n{body}");
     let chunked = |body: &str| post("Transfer-Encoding: chunked\r\n", body);
-    for (rule, request, status, answer) in [
+    for (rule, request, status, response) in [
         ("9112 2.2: an empty line ahead", format!("\r\n{}", get("/")), 200, "got"),
         ("9110 2.5: a later minor version", get("/").replace("1.1", "1.2"), 200, "got"),
         ("the latest", get("/").replace("1.1", "1.9"), 200, "got"),
@@ -102,7 +102,11 @@ fn what_the_rules_allow_is_served_and_the_connection_goes_on() {
         ),
     ] {
         let (told, head, body, goes_on) = ask(&request);
-        assert_eq!((told, &*body, goes_on), (status, answer, true), "{rule}: {request:?}: {head}");
+        assert_eq!(
+            (told, &*body, goes_on),
+            (status, response, true),
+            "{rule}: {request:?}: {head}"
+        );
     }
 }
 
@@ -167,7 +171,7 @@ fn what_the_rules_forbid_is_refused_and_ends_the_connection() {
 }
 
 #[test]
-fn answers_have_what_the_rules_want() {
+fn responses_have_what_the_rules_want() {
     let (_, head, ..) = ask(&get("/"));
     let date = head.lines().find_map(|line| line.strip_prefix("Date: ")).expect("9110 6.6.1");
     assert!(date.len() == 29 && date.ends_with(" GMT"), "9110 5.6.7: {date}");
@@ -184,7 +188,7 @@ fn answers_have_what_the_rules_want() {
     let old = "GET / HTTP/1.0\r\n\r\n";
     let (status, .., goes_on) = ask(old);
     assert_eq!((status, goes_on), (200, false), "9112 9.3");
-    // 9110 15.2: no interim answer to a client of HTTP/1.0.
+    // 9110 15.2: no interim response to a client of HTTP/1.0.
     let expecting =
         "POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 1\r\nExpect: 100-continue,\r\n\r\n";
     for (request, expected) in

@@ -25,11 +25,11 @@ fn keeping() -> Bench<Vec<Reply>> {
 }
 
 #[test]
-fn answer_has_head_length_and_date() {
+fn response_has_head_length_and_date() {
     let mut bench = echo();
-    let answer = bench.ask(get("/a?b"));
+    let response = bench.ask(get("/a?b"));
     assert_eq!(
-        answer,
+        response,
         "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 9\r\n\
          Date: Thu, 01 Jan 2026 00:00:00 GMT\r\n\r\nGET /a?b "
     );
@@ -49,7 +49,7 @@ fn date_goes_on_by_the_second() {
 
 #[test]
 fn date_is_that_of_the_loop_that_answers() {
-    let date = |answer: String| answer.split_once("Date: ").unwrap().1[..29].to_owned();
+    let date = |response: String| response.split_once("Date: ").unwrap().1[..29].to_owned();
     let mut late = Bench::<()>::handler(|reactor, _, request, reply| {
         reply.send(reactor, describe(request));
     });
@@ -89,7 +89,7 @@ fn pipelined_requests_are_answered_in_order_though_the_first_takes_its_time() {
 }
 
 #[test]
-fn requests_cut_at_every_offset_get_the_same_answers() {
+fn requests_cut_at_every_offset_get_the_same_responses() {
     let _ceiling = ceiling(LIMIT);
     let chunked = "POST /c HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n\
                    3\r\nabc\r\n10;x=y\r\n0123456789abcdef\r\n0\r\nTrailer: t\r\n\r\n";
@@ -118,8 +118,11 @@ fn head_is_answered_without_the_body() {
     let mut bench = echo();
     let client = bench.connect();
     bench.send(&client, "HEAD / HTTP/1.1\r\nHost: h\r\n\r\n");
-    let answer = client.take();
-    assert!(answer.contains("Content-Length: 7\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
+    let response = client.take();
+    assert!(
+        response.contains("Content-Length: 7\r\n") && response.ends_with("\r\n\r\n"),
+        "{response}"
+    );
     bench.send(&client, get("/"));
     assert!(client.take().ends_with("GET / "), "the connection goes on");
 }
@@ -129,9 +132,9 @@ fn statuses_without_a_body_say_nothing_of_one() {
     let mut bench = Bench::<()>::handler(|reactor, _, _, reply| {
         reply.send(reactor, Response::text("not this").status(StatusCode::NO_CONTENT));
     });
-    let answer = bench.ask(get("/").repeat(2));
-    assert_eq!(statuses(&answer), [204, 204]);
-    assert!(!answer.contains("Length") && !answer.contains("this"), "{answer}");
+    let response = bench.ask(get("/").repeat(2));
+    assert_eq!(statuses(&response), [204, 204]);
+    assert!(!response.contains("Length") && !response.contains("this"), "{response}");
 }
 
 #[test]
@@ -150,9 +153,9 @@ fn close_is_said_and_done_when_either_side_wants_it() {
     let client = bench.connect();
     let wish = "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
     bench.send(&client, format!("{wish}{}", get("/ignored")));
-    let answer = client.take();
-    assert_eq!(statuses(&answer), [200]);
-    assert!(answer.contains("Connection: close\r\n") && client.has_ended());
+    let response = client.take();
+    assert_eq!(statuses(&response), [200]);
+    assert!(response.contains("Connection: close\r\n") && client.has_ended());
     let mut bench = Bench::<()>::handler(|reactor, _, _, reply| {
         reply.send(reactor, Response::text("x").header("Connection", "close"));
     });
@@ -167,9 +170,9 @@ fn connection_has_so_many_requests() {
     for (requests, expected) in [(1, 1), (2, 2), (3, 2)] {
         let limits = Limits { requests_max: 2, ..Limits::default() };
         let mut bench = echo().limits(limits);
-        let answer = bench.ask(get("/").repeat(requests));
-        assert_eq!(statuses(&answer).len(), expected);
-        assert_eq!(answer.contains("Connection: close"), requests > 1);
+        let response = bench.ask(get("/").repeat(requests));
+        assert_eq!(statuses(&response).len(), expected);
+        assert_eq!(response.contains("Connection: close"), requests > 1);
     }
 }
 
@@ -180,8 +183,8 @@ fn dropped_reply_is_a_500_and_the_connection_goes_on() {
             reply.send(reactor, "yes");
         }
     });
-    let answer = bench.ask([get("/dropped"), get("/answered")].concat());
-    assert_eq!(statuses(&answer), [500, 200]);
+    let response = bench.ask([get("/dropped"), get("/answered")].concat());
+    assert_eq!(statuses(&response), [500, 200]);
 }
 
 #[test]
@@ -229,14 +232,14 @@ fn client_that_goes_is_told_once() {
         assert_eq!(bench.state.1, 1);
         let sent = bench.state.0.remove(0).send(&mut bench.reactor, "still there?");
         bench.settle();
-        assert_eq!(sent, !abort, "one that has only finished sending hears the answer");
+        assert_eq!(sent, !abort, "one that has only finished sending hears the response");
         assert_eq!(client.take().ends_with("still there?"), !abort);
         assert_eq!((bench.state.1, bench.is_served(&client)), (1, false));
     }
 }
 
 #[test]
-fn half_closed_client_hears_all_its_answers() {
+fn half_closed_client_hears_all_its_responses() {
     let mut bench = keeping();
     let client = bench.connect();
     bench.send(&client, [get("/1"), get("/2"), get("/3")].concat());
@@ -272,9 +275,9 @@ fn bad_field_is_a_500_and_splits_nothing() {
         let mut bench = Bench::<()>::handler(move |reactor, _, _, reply| {
             reply.send(reactor, Response::text("fine").header(name, value));
         });
-        let answer = bench.ask(get("/"));
-        assert_eq!(statuses(&answer), [500], "{name:?}: {value:?}");
-        assert!(!answer.contains("evil") && !answer.contains("fine"));
+        let response = bench.ask(get("/"));
+        assert_eq!(statuses(&response), [500], "{name:?}: {value:?}");
+        assert!(!response.contains("evil") && !response.contains("fine"));
     }
 }
 
@@ -325,10 +328,13 @@ fn upgraded_connection_begins_with_what_was_sent_behind_the_request() {
             upgrade(&mut bench.reactor, bench.state.remove(0));
         }
         bench.send(&client, "second");
-        let answer = client.take();
+        let response = client.take();
         let head = "HTTP/1.1 101 Switching Protocols\r\n";
-        assert!(answer.starts_with(head) && answer.contains("Connection: Upgrade\r\n"), "{answer}");
-        assert!(!answer.contains("Length") && body(&answer) == "FIRST SECOND", "{answer}");
+        assert!(
+            response.starts_with(head) && response.contains("Connection: Upgrade\r\n"),
+            "{response}"
+        );
+        assert!(!response.contains("Length") && body(&response) == "FIRST SECOND", "{response}");
     }
 }
 
@@ -373,9 +379,9 @@ fn each_refusal_has_its_status() {
         if status == 400 && request.ends_with("fffffffff") {
             bench.send(&client, "ffffffff\r\n");
         }
-        let answer = client.take();
-        assert_eq!(statuses(&answer), [status], "{request:.60}");
-        assert!(answer.contains("Connection: close\r\n") && !body(&answer).is_empty());
+        let response = client.take();
+        assert_eq!(statuses(&response), [status], "{request:.60}");
+        assert!(response.contains("Connection: close\r\n") && !body(&response).is_empty());
         assert!(client.has_ended());
     }
 }
@@ -426,9 +432,9 @@ fn panicking_handler_costs_its_connection_only() {
             assert!(reply.send(&mut bench.reactor, Response::from(StatusCode::GONE)));
         }
         bench.settle();
-        let answer = client.take();
-        assert_eq!(statuses(&answer), [if path == "/panic" { 500 } else { 410 }]);
-        assert!(answer.contains("Connection: close") && client.has_ended());
+        let response = client.take();
+        assert_eq!(statuses(&response), [if path == "/panic" { 500 } else { 410 }]);
+        assert!(response.contains("Connection: close") && client.has_ended());
         bench.send(&other, get("/"));
         assert!(other.take().ends_with("fine"));
     }

@@ -289,9 +289,9 @@ fn later_minor_version_is_read_as_the_one_that_we_know() {
         }
         is_refused("no Host", 400, format!("{line}\r\n").as_bytes());
         is_refused("a folded line", 400, format!("{line}Host: h\r\nX: 1\r\n 2\r\n\r\n").as_bytes());
-        let answer =
-            answer(&Method::GET, &format!("HTTP/1.{minor} 200 OK\r\nContent-Length: 5\r\n\r\n"));
-        assert_eq!(answer, Ok((Framing::Length(5), true)), "an answer");
+        let response =
+            response(&Method::GET, &format!("HTTP/1.{minor} 200 OK\r\nContent-Length: 5\r\n\r\n"));
+        assert_eq!(response, Ok((Framing::Length(5), true)), "a response");
     }
 }
 
@@ -530,8 +530,8 @@ fn what_follows_the_last_request_is_not_read_as_one() {
 
 /// A client joins what was folded (RFC 9112, 5.2). A server refuses it; see above.
 #[test]
-fn folded_lines_of_an_answer_are_joined() {
-    let get = |fields: &str| answer(&Method::GET, &format!("HTTP/1.1 200 OK\r\n{fields}\r\n"));
+fn folded_lines_of_a_response_are_joined() {
+    let get = |fields: &str| response(&Method::GET, &format!("HTTP/1.1 200 OK\r\n{fields}\r\n"));
     let none = Ok((Framing::UntilClose, false));
     assert_eq!(get("X: 1\r\n Content-Length: 5\r\n"), none, "the value goes on");
     assert_eq!(get("Content-Length:\r\n 5\r\n"), Ok((Framing::Length(5), true)));
@@ -564,12 +564,12 @@ fn folded_lines_of_an_answer_are_joined() {
     let head = parse_response(text.as_bytes(), LIMITS, &Method::GET, &mut room).unwrap().unwrap();
     assert_eq!(head.headers.get("a"), Some("one \t   \t two"));
     let body = "0\r\nA: b\r\n c\r\n\td\r\n\r\n";
-    assert_eq!(Chunked::of_answer().step(body.as_bytes()), Ok((body.len(), Piece::End)));
-    assert!(Chunked::of_answer().step(b"0\r\n A: b\r\n\r\n").is_err(), "folded to nothing");
+    assert_eq!(Chunked::of_response().step(body.as_bytes()), Ok((body.len(), Piece::End)));
+    assert!(Chunked::of_response().step(b"0\r\n A: b\r\n\r\n").is_err(), "folded to nothing");
 }
 
 /// The framing of a response to such a request and whether the connection lives on; or its status.
-fn answer(method: &Method, bytes: &str) -> Result<(Framing, bool), u16> {
+fn response(method: &Method, bytes: &str) -> Result<(Framing, bool), u16> {
     let mut room = room();
     let head = parse_response(bytes.as_bytes(), LIMITS, method, &mut room);
     let head = head.map_err(|refusal| refusal.status())?.expect("a whole head");
@@ -578,7 +578,7 @@ fn answer(method: &Method, bytes: &str) -> Result<(Framing, bool), u16> {
 
 #[test]
 fn responses_end_where_everybody_thinks_they_end() {
-    let get = |fields: &str| answer(&Method::GET, &format!("HTTP/1.1 200 OK\r\n{fields}\r\n"));
+    let get = |fields: &str| response(&Method::GET, &format!("HTTP/1.1 200 OK\r\n{fields}\r\n"));
     assert_eq!(get("Content-Length: 5\r\n"), Ok((Framing::Length(5), true)));
     assert_eq!(get("Transfer-Encoding: Chunked\r\n"), Ok((Framing::Chunked, true)));
     assert_eq!(get(""), Ok((Framing::UntilClose, false)));
@@ -613,12 +613,12 @@ fn responses_end_where_everybody_thinks_they_end() {
         (Method::CONNECT, "407 Who", false),
         (Method::POST, "205 Reset", false),
     ] {
-        let told = answer(&method, &format!("HTTP/1.1 {status}\r\nContent-Length: 5\r\n\r\n"));
+        let told = response(&method, &format!("HTTP/1.1 {status}\r\nContent-Length: 5\r\n\r\n"));
         let expected = if none { Framing::NONE } else { Framing::Length(5) };
         assert_eq!(told, Ok((expected, true)), "{method} {status}");
     }
     let both = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n";
-    assert_eq!(answer(&Method::CONNECT, both), Ok((Framing::NONE, true)), "it is a tunnel");
+    assert_eq!(response(&Method::CONNECT, both), Ok((Framing::NONE, true)), "it is a tunnel");
     for line in [
         "HTTP/1.1 099 Low",
         "HTTP/1.1 20 Short",
@@ -634,10 +634,10 @@ fn responses_end_where_everybody_thinks_they_end() {
         "http/1.1 200 OK",
         "HTTP/1.1 200\tOK",
     ] {
-        let told = answer(&Method::GET, &format!("{line}\r\nContent-Length: 5\r\n\r\n"));
+        let told = response(&Method::GET, &format!("{line}\r\nContent-Length: 5\r\n\r\n"));
         assert!(told.is_err(), "{line:?} is {told:?}");
     }
-    let old = |fields: &str| answer(&Method::GET, &format!("HTTP/1.0 200 OK\r\n{fields}\r\n"));
+    let old = |fields: &str| response(&Method::GET, &format!("HTTP/1.0 200 OK\r\n{fields}\r\n"));
     assert_eq!(old("Content-Length: 5\r\n"), Ok((Framing::Length(5), false)));
     let alive = "Connection: keep-alive\r\nContent-Length: 5\r\n";
     assert_eq!(old(alive), Ok((Framing::Length(5), true)));

@@ -6,7 +6,9 @@ use std::time::Duration;
 use support::MS;
 use support::web::{Lab, Told, note, ok};
 use waterwheel::net::{Pressure, memory};
-use waterwheel::protocols::http::{Ask, Call, CallEvent, Client, ClientLimits, Error, Phase};
+use waterwheel::protocols::http::{
+    Call, CallEvent, CallStage, Client, ClientLimits, ClientRequest, Error,
+};
 use waterwheel::{Context, Reactor, SourceId};
 
 const URL: &str = "http://a.test/";
@@ -21,9 +23,9 @@ fn chunked(pieces: &[&str]) -> String {
 }
 
 #[test]
-fn an_answer_is_told_as_it_comes() {
+fn a_response_is_told_as_it_comes() {
     let mut lab = Lab::new();
-    lab.stream(Ask::get(URL));
+    lab.stream(ClientRequest::get(URL));
     lab.say(0, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\n");
     assert!(lab.events().is_empty());
     lab.say(0, "Content-Length: 6\r\n\r\n");
@@ -32,14 +34,14 @@ fn an_answer_is_told_as_it_comes() {
     assert_eq!(lab.events(), ["data abc"]);
     lab.say(0, "def");
     assert_eq!(lab.events(), ["data def", "end"]);
-    lab.stream(Ask::get(URL));
+    lab.stream(ClientRequest::get(URL));
     lab.say(0, chunked(&["one", "two", "three"]));
     assert_eq!(lab.events(), ["head 200", "data onetwothree", "end"]);
     assert_eq!(lab.client.idle(), 1);
 }
 
 #[test]
-fn every_kind_of_answer_is_the_same_wherever_it_is_cut() {
+fn every_kind_of_response_is_the_same_wherever_it_is_cut() {
     let until_close = "HTTP/1.1 200 OK\r\n\r\nhello";
     for (text, ends) in [
         (ok("hello"), false),
@@ -49,7 +51,7 @@ fn every_kind_of_answer_is_the_same_wherever_it_is_cut() {
     ] {
         for cut in 1..text.len() {
             let mut lab = Lab::new();
-            lab.stream(Ask::get(URL));
+            lab.stream(ClientRequest::get(URL));
             lab.say(0, &text[..cut]);
             lab.say(0, &text[cut..]);
             if ends {
@@ -63,30 +65,30 @@ fn every_kind_of_answer_is_the_same_wherever_it_is_cut() {
 }
 
 #[test]
-fn an_answer_that_is_cut_off_is_not_taken_for_a_whole_one() {
-    for (text, phase) in [
-        ("", Phase::Head),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n", Phase::Head),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n12345678", Phase::Body),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n", Phase::Body),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n", Phase::Body),
+fn a_response_that_is_cut_off_is_not_taken_for_a_whole_one() {
+    for (text, stage) in [
+        ("", CallStage::Head),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n", CallStage::Head),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n12345678", CallStage::Body),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n", CallStage::Body),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n", CallStage::Body),
     ] {
         let mut lab = Lab::new();
         lab.get(URL);
         lab.say(0, text);
         lab.finish(0);
-        let error = lab.answer().unwrap_err();
-        assert!(matches!(error, Error::Lost { phase: at, .. } if at == phase), "{text:?}: {error}");
+        let error = lab.response().unwrap_err();
+        assert!(matches!(error, Error::Lost { stage: at, .. } if at == stage), "{text:?}: {error}");
     }
     let mut lab = Lab::new();
     lab.get(URL);
     lab.say(0, "HTTP/1.1 200 OK\r\n\r\nall but");
     lab.reset(0);
-    assert!(matches!(lab.answer().unwrap_err(), Error::Lost { .. }), "a reset is no end");
+    assert!(matches!(lab.response().unwrap_err(), Error::Lost { .. }), "a reset is no end");
 }
 
 #[test]
-fn what_is_no_answer_or_a_smuggled_one_is_refused() {
+fn what_is_no_response_or_a_smuggled_one_is_refused() {
     for text in [
         "SSH-2.0-OpenSSH_9.6\r\n",
         "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -102,7 +104,7 @@ fn what_is_no_answer_or_a_smuggled_one_is_refused() {
         let mut lab = Lab::new();
         lab.get(URL);
         lab.say(0, text);
-        let error = lab.answer().unwrap_err();
+        let error = lab.response().unwrap_err();
         assert!(matches!(error, Error::Refused { .. }), "{text:?}: {error}");
         assert!(lab.is_left(0), "{text:?}");
     }
@@ -113,14 +115,14 @@ fn what_is_no_answer_or_a_smuggled_one_is_refused() {
 }
 
 #[test]
-fn so_many_interim_answers_are_heard_and_no_more() {
+fn so_many_interim_responses_are_heard_and_no_more() {
     for (count, heard) in [(32, true), (33, false)] {
         let mut lab = Lab::new();
         lab.get(URL);
         lab.say(0, "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(count) + &ok("at last"));
         match heard {
             true => assert_eq!(lab.body(), "at last"),
-            false => assert!(lab.error().contains("too many interim answers")),
+            false => assert!(lab.error().contains("too many interim responses")),
         }
     }
 }
@@ -143,17 +145,19 @@ fn a_head_that_is_too_long_is_refused() {
         let mut lab = Lab::limited(limits.clone());
         lab.get(URL);
         lab.say(0, format!("HTTP/1.1 200 OK\r\n{flood}\r\n\r\n"));
-        assert!(matches!(lab.answer().unwrap_err(), Error::Refused { .. }));
+        assert!(matches!(lab.response().unwrap_err(), Error::Refused { .. }));
     }
 }
 
 #[test]
-fn answers_without_a_body_have_none_whatever_they_say() {
-    for (ask, status) in
-        [(Ask::head(URL), "200 OK"), (Ask::get(URL), "204 No Content"), (Ask::get(URL), "304 Not")]
-    {
+fn responses_without_a_body_have_none_whatever_they_say() {
+    for (request, status) in [
+        (ClientRequest::head(URL), "200 OK"),
+        (ClientRequest::get(URL), "204 No Content"),
+        (ClientRequest::get(URL), "304 Not"),
+    ] {
         let mut lab = Lab::new();
-        lab.send(ask);
+        lab.send(request);
         lab.say(0, format!("HTTP/1.1 {status}\r\nContent-Length: 100\r\n\r\n"));
         assert_eq!(lab.body(), "");
         assert_eq!(lab.client.idle(), 1);
@@ -169,7 +173,7 @@ fn what_is_collected_has_a_limit_and_what_is_streamed_none() {
         lab.say(0, &text);
         assert_eq!(lab.error(), "http://a.test/: the body is longer than 5 bytes");
         assert!(lab.is_left(0) && !lab.reactor.is_alive());
-        lab.send(Ask::get(URL).body_bytes_max(6));
+        lab.send(ClientRequest::get(URL).body_bytes_max(6));
         lab.say(1, &text);
         lab.finish(1);
         assert_eq!(lab.body(), "123456");
@@ -179,7 +183,7 @@ fn what_is_collected_has_a_limit_and_what_is_streamed_none() {
 #[test]
 fn a_paused_call_is_told_no_data_and_slows_the_server_down() {
     let mut lab = Lab::new();
-    let call = lab.stream(Ask::get(URL));
+    let call = lab.stream(ClientRequest::get(URL));
     call.pause(&mut lab.reactor);
     let body = "x".repeat(1_000_000);
     lab.say(0, ok(&body));
@@ -212,7 +216,7 @@ fn pausing(
 fn a_call_that_pauses_in_each_callback_loses_nothing() {
     for text in [ok("abc"), chunked(&["a", "b", "c"])] {
         let mut lab = Lab::new();
-        let call = lab.client.stream(&mut lab.reactor, Ask::get(URL), pausing);
+        let call = lab.client.stream(&mut lab.reactor, ClientRequest::get(URL), pausing);
         lab.settle();
         lab.say(0, text);
         let mut events = lab.events();
@@ -237,7 +241,7 @@ fn a_call_may_be_cancelled_in_each_of_its_events() {
         let mut events = 0;
         lab.client.stream(
             &mut lab.reactor,
-            Ask::get(URL),
+            ClientRequest::get(URL),
             move |reactor, told: &mut Told, call, event| {
                 note(reactor, told, call, event);
                 if events == stop {
@@ -263,8 +267,8 @@ fn a_body_is_sent_piece_by_piece_with_a_length_or_in_chunks() {
     ] {
         for early in 0..3 {
             let mut lab = Lab::new();
-            let ask = Ask::post(URL).body_stream(length);
-            let call = lab.client.stream(&mut lab.reactor, ask, note);
+            let request = ClientRequest::post(URL).body_stream(length);
+            let call = lab.client.stream(&mut lab.reactor, request, note);
             for (at, piece) in [&b"abc"[..], b"def", b""].into_iter().enumerate() {
                 if at == early {
                     lab.settle();
@@ -287,14 +291,14 @@ fn a_body_is_sent_piece_by_piece_with_a_length_or_in_chunks() {
 #[test]
 fn a_body_that_is_not_as_long_as_told_fails_the_call() {
     let mut lab = Lab::new();
-    let call = lab.stream(Ask::post(URL).body_stream(Some(6)));
+    let call = lab.stream(ClientRequest::post(URL).body_stream(Some(6)));
     assert_eq!(call.write(&mut lab.reactor, b"1234567"), Pressure::Refused);
     assert_eq!(call.write(&mut lab.reactor, b"12345"), Pressure::Below);
     call.end(&mut lab.reactor);
     lab.settle();
     assert_eq!(
         lab.events(),
-        ["failed http://a.test/: cannot be asked for: its body is shorter than was told"]
+        ["failed http://a.test/: the request cannot be sent: its body is shorter than its length"]
     );
     assert!(lab.is_left(0));
 }
@@ -302,7 +306,8 @@ fn a_body_that_is_not_as_long_as_told_fails_the_call() {
 #[test]
 fn an_upload_is_told_of_pressure_and_of_room() {
     let mut lab = Lab::new();
-    let call = lab.client.stream(&mut lab.reactor, Ask::post(URL).body_stream(None), note);
+    let call =
+        lab.client.stream(&mut lab.reactor, ClientRequest::post(URL).body_stream(None), note);
     let piece = vec![b'x'; 100_000];
     let mut written = 0;
     let mut write_all = |lab: &mut Lab| {
@@ -338,7 +343,7 @@ fn an_upload_is_told_of_pressure_and_of_room() {
 fn a_large_body_goes_as_the_server_takes_it() {
     let mut lab = Lab::new();
     let body = vec![b'y'; 10_000_000];
-    lab.send(Ask::put(URL).body(body));
+    lab.send(ClientRequest::put(URL).body(body));
     assert_eq!(lab.got(0).matches('y').count(), 10_000_000);
     lab.say(0, ok(""));
     assert_eq!(lab.body(), "");
@@ -346,10 +351,10 @@ fn a_large_body_goes_as_the_server_takes_it() {
 }
 
 #[test]
-fn an_answer_before_the_upload_has_ended_is_delivered_and_ends_the_call() {
+fn a_response_before_the_upload_has_ended_is_delivered_and_ends_the_call() {
     let mut lab = Lab::new();
     lab.seen.borrow_mut().clear();
-    let call = lab.stream(Ask::post(URL).body_stream(Some(1_000_000)));
+    let call = lab.stream(ClientRequest::post(URL).body_stream(Some(1_000_000)));
     assert_eq!(call.write(&mut lab.reactor, b"a first piece"), Pressure::Below);
     lab.settle();
     lab.say(0, "HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nno!");
@@ -367,7 +372,7 @@ fn a_body_waits_for_100_or_a_second_or_is_never_sent() {
         ("HTTP/1.1 413 No\r\nContent-Length: 0\r\n\r\n", false, false),
     ] {
         let mut lab = Lab::new();
-        lab.send(Ask::post(URL).body("the body").expect_continue());
+        lab.send(ClientRequest::post(URL).body("the body").expect_continue());
         assert!(lab.got(0).ends_with("Content-Length: 8\r\nExpect: 100-continue\r\n\r\n"));
         lab.advance(999 * MS);
         assert!(!lab.got(0).contains("the body"));
@@ -379,12 +384,12 @@ fn a_body_waits_for_100_or_a_second_or_is_never_sent() {
             lab.say(0, ok("thanks"));
             assert_eq!(lab.body(), "thanks");
         } else {
-            assert_eq!(lab.answer().unwrap().status, 413);
+            assert_eq!(lab.response().unwrap().status, 413);
         }
         assert_eq!(lab.client.idle(), usize::from(sends), "a body that was promised is owed");
     }
     let mut lab = Lab::new();
-    lab.send(Ask::get(URL).expect_continue());
+    lab.send(ClientRequest::get(URL).expect_continue());
     assert!(!lab.got(0).contains("Expect"), "without a body there is nothing to hold back");
 }
 
@@ -394,26 +399,26 @@ const UNEXPECTED: &str = "HTTP/1.1 417 No\r\nContent-Length: 3\r\n\r\nno!";
 #[test]
 fn a_server_that_knows_no_expectation_is_asked_without() {
     let mut lab = Lab::new();
-    lab.send(Ask::post(URL).body("the body").expect_continue());
+    lab.send(ClientRequest::post(URL).body("the body").expect_continue());
     lab.say(0, UNEXPECTED);
     assert!(lab.is_left(0), "it may wait for the body that was promised");
     let again = lab.got(1);
     assert!(again.ends_with("\r\nContent-Length: 8\r\n\r\nthe body"), "{again}");
     assert!(!again.contains("Expect"), "{again}");
-    // That is asked once. What a server says to a request without the field is an answer.
+    // That is asked once. What a server says to a request without the field is a response.
     lab.say(1, UNEXPECTED);
-    let answer = lab.answer().unwrap();
-    assert_eq!((answer.status.as_u16(), answer.text()), (417, Ok("no!")));
-    lab.send(Ask::post(URL).body("the body"));
+    let response = lab.response().unwrap();
+    assert_eq!((response.status.as_u16(), response.text()), (417, Ok("no!")));
+    lab.send(ClientRequest::post(URL).body("the body"));
     lab.say(1, UNEXPECTED);
-    assert_eq!((lab.answer().unwrap().status.as_u16(), lab.connections()), (417, 2));
+    assert_eq!((lab.response().unwrap().status.as_u16(), lab.connections()), (417, 2));
 }
 
 #[test]
 fn a_body_that_was_sent_unasked_is_sent_again_behind_a_417_and_one_that_is_gone_is_not() {
     // It said nothing for a second, and then that it had not wanted any of it.
     let mut lab = Lab::new();
-    lab.send(Ask::post(URL).body("the body").expect_continue());
+    lab.send(ClientRequest::post(URL).body("the body").expect_continue());
     lab.advance(1001 * MS);
     assert!(lab.take_got(0).ends_with("the body"));
     lab.say(0, UNEXPECTED);
@@ -427,7 +432,7 @@ fn a_body_that_was_sent_unasked_is_sent_again_behind_a_417_and_one_that_is_gone_
     for written_before in [true, false] {
         for gone in [true, false] {
             let mut lab = Lab::new();
-            let call = lab.stream(Ask::post(URL).body_stream(None).expect_continue());
+            let call = lab.stream(ClientRequest::post(URL).body_stream(None).expect_continue());
             if written_before {
                 let _ = call.write(&mut lab.reactor, b"one");
             }
@@ -461,9 +466,9 @@ fn each_phase_has_its_timeout() {
         body_timeout: Some(3 * SECOND),
         ..ClientLimits::default()
     };
-    let error = |lab: &mut Lab, phase| {
-        let error = lab.answer().unwrap_err();
-        assert!(matches!(error, Error::Timeout { phase: was, .. } if was == phase), "{error}");
+    let error = |lab: &mut Lab, stage| {
+        let error = lab.response().unwrap_err();
+        assert!(matches!(error, Error::Timeout { stage: was, .. } if was == stage), "{error}");
         assert!(error.is_timeout() && !lab.reactor.is_alive());
     };
     // Nobody ever answers the dialer.
@@ -481,17 +486,17 @@ fn each_phase_has_its_timeout() {
     });
     lab.get(URL);
     lab.advance(999 * MS);
-    assert!(lab.told.answers.is_empty());
+    assert!(lab.told.responses.is_empty());
     lab.advance(MS);
-    error(&mut lab, Phase::Connect);
+    error(&mut lab, CallStage::Connect);
 
     let mut lab = Lab::limited(limits.clone());
     lab.get(URL);
     lab.advance(1999 * MS);
     lab.say(0, "HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\nA: byte at a");
-    assert!(lab.told.answers.is_empty());
+    assert!(lab.told.responses.is_empty());
     lab.advance(MS);
-    error(&mut lab, Phase::Head);
+    error(&mut lab, CallStage::Head);
 
     let mut lab = Lab::limited(limits.clone());
     lab.get(URL);
@@ -501,15 +506,15 @@ fn each_phase_has_its_timeout() {
         lab.say(0, "x");
     }
     lab.advance(3001 * MS);
-    error(&mut lab, Phase::Body);
+    error(&mut lab, CallStage::Body);
     assert!(lab.is_left(0));
 }
 
 #[test]
-fn an_answer_that_began_early_waits_for_the_upload() {
+fn a_response_that_began_early_waits_for_the_upload() {
     let body_timeout = Some(3 * SECOND);
     let mut lab = Lab::limited(ClientLimits { body_timeout, ..ClientLimits::default() });
-    let call = lab.stream(Ask::post(URL).body_stream(None));
+    let call = lab.stream(ClientRequest::post(URL).body_stream(None));
     lab.say(0, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
     for _ in 0..3 {
         lab.advance(2 * SECOND);
@@ -532,16 +537,16 @@ fn an_answer_that_began_early_waits_for_the_upload() {
 
 #[test]
 fn all_of_a_call_has_its_time_whatever_it_is_doing() {
-    for ask in [Ask::get(URL).timeout(SECOND), Ask::get(URL)] {
+    for request in [ClientRequest::get(URL).timeout(SECOND), ClientRequest::get(URL)] {
         let total_timeout = Some(SECOND);
         let mut lab = Lab::limited(ClientLimits { total_timeout, ..ClientLimits::default() });
-        lab.send(ask);
+        lab.send(request);
         lab.say(0, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n");
         for _ in 0..9 {
             lab.advance(100 * MS);
             lab.say(0, "x");
         }
-        assert!(lab.told.answers.is_empty());
+        assert!(lab.told.responses.is_empty());
         lab.advance(100 * MS);
         assert_eq!(lab.error(), "http://a.test/: the call took too long");
     }
@@ -551,9 +556,10 @@ fn all_of_a_call_has_its_time_whatever_it_is_doing() {
 fn a_server_that_takes_nothing_of_an_upload_is_given_up() {
     let limits = ClientLimits { write_timeout: Some(SECOND), ..ClientLimits::default() };
     let mut lab = Lab::limited(limits);
-    let call = lab.client.send(&mut lab.reactor, Ask::post(URL).body(vec![0; 1_000_000]), {
-        |_, told: &mut Told, result| told.answers.push(result)
-    });
+    let call =
+        lab.client.send(&mut lab.reactor, ClientRequest::post(URL).body(vec![0; 1_000_000]), {
+            |_, told: &mut Told, result| told.responses.push(result)
+        });
     lab.reactor.turn(&mut lab.told, Some(Duration::ZERO)).unwrap();
     let conn = lab.seen.borrow()[0].conn.unwrap();
     lab.reactor[conn].pause();
@@ -561,47 +567,49 @@ fn a_server_that_takes_nothing_of_an_upload_is_given_up() {
     lab.advance(999 * MS);
     assert!(lab.reactor.contains(call));
     lab.advance(3 * MS);
-    let error = lab.answer().unwrap_err();
+    let error = lab.response().unwrap_err();
     assert!(error.is_timeout() && error.to_string().contains("while sending"), "{error}");
 }
 
 #[test]
 fn injected_line_ends_and_the_clients_own_fields_are_refused_before_anything_is_sent() {
-    for ask in [
-        Ask::get(URL).header("A", "b\r\nHost: evil"),
-        Ask::get(URL).header("A\r\nB", "c"),
-        Ask::get(URL).header("A B", "c"),
-        Ask::get(URL).header("", "c"),
-        Ask::get(URL).header("A", "b\0"),
-        Ask::get(URL).header("Content-Length", "5"),
-        Ask::get(URL).header("transfer-encoding", "chunked"),
-        Ask::get(URL).header("Expect", "100-continue"),
-        Ask::get(URL).header("Host", "a").header("host", "b"),
-        Ask::get(URL).header("Host", "a/b"),
-        Ask::get(URL).header("Authorization", "a").header("authorization", "b"),
-        Ask::get(URL).header("Proxy-Authorization", "a").header("Proxy-Authorization", "a"),
-        Ask::get("http://a.test/\r\nHost: evil"),
-        Ask::get("http://a.test/a b\r\nHost: evil"),
-        Ask::get("http://a b.test/"),
-        Ask::get("http://b\u{fc}cher.test/"),
-        Ask::get("http://a.test\r\n/"),
-        Ask::get("/relative"),
-        Ask::get("gopher://a.test/"),
-        Ask::get(""),
-        Ask::new(waterwheel::protocols::http::Method::CONNECT, URL),
+    for request in [
+        ClientRequest::get(URL).header("A", "b\r\nHost: evil"),
+        ClientRequest::get(URL).header("A\r\nB", "c"),
+        ClientRequest::get(URL).header("A B", "c"),
+        ClientRequest::get(URL).header("", "c"),
+        ClientRequest::get(URL).header("A", "b\0"),
+        ClientRequest::get(URL).header("Content-Length", "5"),
+        ClientRequest::get(URL).header("transfer-encoding", "chunked"),
+        ClientRequest::get(URL).header("Expect", "100-continue"),
+        ClientRequest::get(URL).header("Host", "a").header("host", "b"),
+        ClientRequest::get(URL).header("Host", "a/b"),
+        ClientRequest::get(URL).header("Authorization", "a").header("authorization", "b"),
+        ClientRequest::get(URL)
+            .header("Proxy-Authorization", "a")
+            .header("Proxy-Authorization", "a"),
+        ClientRequest::get("http://a.test/\r\nHost: evil"),
+        ClientRequest::get("http://a.test/a b\r\nHost: evil"),
+        ClientRequest::get("http://a b.test/"),
+        ClientRequest::get("http://b\u{fc}cher.test/"),
+        ClientRequest::get("http://a.test\r\n/"),
+        ClientRequest::get("/relative"),
+        ClientRequest::get("gopher://a.test/"),
+        ClientRequest::get(""),
+        ClientRequest::new(waterwheel::protocols::http::Method::CONNECT, URL),
     ] {
         let mut lab = Lab::new();
-        lab.send(ask.clone());
-        let error = lab.answer().unwrap_err();
-        assert!(matches!(error, Error::Request { .. }), "{ask:?}: {error}");
-        assert_eq!((lab.connections(), lab.reactor.is_alive()), (0, false), "{ask:?}");
+        lab.send(request.clone());
+        let error = lab.response().unwrap_err();
+        assert!(matches!(error, Error::Request { .. }), "{request:?}: {error}");
+        assert_eq!((lab.connections(), lab.reactor.is_alive()), (0, false), "{request:?}");
     }
 }
 
 #[test]
 fn a_panic_that_leaves_the_loop_takes_its_call_along_too() {
     let mut lab = Lab::new();
-    lab.client.stream(&mut lab.reactor, Ask::get(URL), |_, _, _, event| {
+    lab.client.stream(&mut lab.reactor, ClientRequest::get(URL), |_, _, _, event| {
         assert!(!matches!(event, CallEvent::Data(_)), "as was meant");
     });
     lab.settle();
@@ -617,7 +625,7 @@ fn a_callback_that_panics_takes_its_call_along_and_nothing_else() {
     for text in [ok("body"), "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf".to_owned()] {
         let builder = Reactor::builder().panic_policy(waterwheel::reactor::PanicPolicy::Drop);
         let mut lab = Lab::over(builder, memory::BUFFER_BYTES, |client: Client<Told>| client);
-        lab.client.stream(&mut lab.reactor, Ask::get(URL), |_, _, _, event| {
+        lab.client.stream(&mut lab.reactor, ClientRequest::get(URL), |_, _, _, event| {
             assert!(!matches!(event, CallEvent::Data(_)), "as was meant");
         });
         lab.get("http://b.test/");

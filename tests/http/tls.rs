@@ -123,14 +123,14 @@ fn cut_behind(said: &str) -> (String, bool, Vec<String>) {
     let mut reactor = Reactor::<Vec<String>>::builder().clock(&clock).build().unwrap();
     let server = Server::new(|reactor, asked: &mut Vec<String>, request, reply| {
         let body = String::from_utf8_lossy(request.body()).into_owned();
-        let answer = format!("<{} {body}>", request.path());
-        asked.push(answer.clone());
+        let response = format!("<{} {body}>", request.path());
+        asked.push(response.clone());
         if request.path() != "/late" {
-            reply.send(reactor, answer);
+            reply.send(reactor, response);
             return;
         }
         reply.on_gone(reactor, |_, asked: &mut Vec<String>| asked.push("gone".into()));
-        reactor.after(Duration::from_secs(1), |reactor, _| _ = reply.send(reactor, answer));
+        reactor.after(Duration::from_secs(1), |reactor, _| _ = reply.send(reactor, response));
     });
     let (ours, theirs) = memory::pair(&mut reactor);
     with::server().accept(&mut reactor, ours, move |reactor, _, result| {
@@ -151,8 +151,8 @@ fn cut_behind(said: &str) -> (String, bool, Vec<String>) {
     assert!(peer.has_ended(), "still open");
     let goodbye = peer.was_told_goodbye();
     let heard = String::from_utf8(peer.heard).unwrap();
-    let answers = heard.split('<').skip(1).map(|rest| rest.split('>').next().unwrap());
-    (answers.collect::<Vec<_>>().join(", "), goodbye, asked)
+    let responses = heard.split('<').skip(1).map(|rest| rest.split('>').next().unwrap());
+    (responses.collect::<Vec<_>>().join(", "), goodbye, asked)
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn requests_that_came_whole_before_a_cut_are_answered() {
     let chunked = "POST /d HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n\
                    4\r\nbody\r\n0\r\n\r\n";
     let half = |text: &str| text[..text.len() - 2].to_owned();
-    for (said, answers) in [
+    for (said, responses) in [
         (get("/a"), "/a "),
         (get("/late"), "/late "),
         (get("/a") + post + chunked, "/a , /c body, /d body"),
@@ -178,9 +178,9 @@ fn requests_that_came_whole_before_a_cut_are_answered() {
         (half(&get("/a")), ""),
     ] {
         let (heard, goodbye, asked) = cut_behind(&said);
-        assert_eq!((&*heard, goodbye), (answers, true), "to {said:?}");
+        assert_eq!((&*heard, goodbye), (responses, true), "to {said:?}");
         let asked = asked.iter().filter(|asked| *asked != "gone").count();
-        assert_eq!(asked, answers.split(", ").filter(|answer| !answer.is_empty()).count());
+        assert_eq!(asked, responses.split(", ").filter(|response| !response.is_empty()).count());
     }
     assert!(cut_behind(&get("/late")).2.contains(&"gone".into()), "as with any client that ends");
 }

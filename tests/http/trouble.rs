@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use support::ceiling;
 use support::http::{body, get, post, statuses};
-use support::siege::{Siege, noise, text, whole_answers};
+use support::siege::{Siege, noise, text, whole_responses};
 use support::tcp::{Peer, turn_until};
 use waterwheel::net::{Pressure, drain};
 use waterwheel::protocols::http::{
@@ -108,9 +108,9 @@ fn clients_may_go_in_any_state_and_nothing_is_left_of_them() {
         ("reply pending", get("/later"), 1, 0),
         ("reply pending, more waiting", get("/later") + &get("/now").repeat(50), 1, 0),
         ("reply pending, reading paused", get("/later") + &get("/now").repeat(9000), 1, 0),
-        ("in a large answer", get("/large"), 0, 0),
-        ("in a large answer, more waiting", get("/large") + &get("/later").repeat(3), 0, 0),
-        ("in large answers", get("/large").repeat(10), 0, 0),
+        ("in a large response", get("/large"), 0, 0),
+        ("in a large response, more waiting", get("/large") + &get("/later").repeat(3), 0, 0),
+        ("in large responses", get("/large").repeat(10), 0, 0),
         ("in a stream", get("/stream"), 1, 0),
         ("in a quiet stream", get("/quiet"), 1, 0),
         ("in a quiet stream, more waiting", get("/quiet") + &get("/now"), 1, 0),
@@ -165,7 +165,7 @@ fn clients_may_go_in_any_state_and_nothing_is_left_of_them() {
 }
 
 #[test]
-fn answer_that_is_not_ended_looks_cut_off() {
+fn response_that_is_not_ended_looks_cut_off() {
     let _ceiling = ceiling(LIMIT);
     for (path, version) in [("/quiet", "1.1"), ("/stream", "1.1"), ("/quiet", "1.0")] {
         let mut siege = siege();
@@ -180,7 +180,7 @@ fn answer_that_is_not_ended_looks_cut_off() {
             all.append(&mut peer.got);
             peer.end.is_some()
         });
-        // A FIN would be the end of the answer for HTTP/1.0.
+        // A FIN would be the end of the response for HTTP/1.0.
         assert_eq!(peer.end, Some(Err(ErrorKind::ConnectionReset)), "{path} {version}");
         assert!(!all.ends_with(b"0\r\n\r\n"));
         siege.assert_clean(path);
@@ -330,12 +330,12 @@ fn upload(addr: SocketAddr, head: &str, piece: &[u8], bytes: usize) -> String {
     }
     stream.shutdown(Shutdown::Write).unwrap();
     let mut heard = Vec::new();
-    stream.read_to_end(&mut heard).expect("the whole answer");
+    stream.read_to_end(&mut heard).expect("the whole response");
     String::from_utf8(heard).unwrap()
 }
 
 #[test]
-fn early_answer_reaches_who_is_still_uploading_a_hundred_times_of_a_hundred() {
+fn early_response_reaches_who_is_still_uploading_a_hundred_times_of_a_hundred() {
     let _ceiling = ceiling(LIMIT);
     const ROUNDS: usize = 100;
     const BYTES: usize = 6 << 20;
@@ -374,7 +374,7 @@ fn early_answer_reaches_who_is_still_uploading_a_hundred_times_of_a_hundred() {
                     let (head, piece, status, says) = &kinds[round % kinds.len()];
                     let heard = upload(addr, head, piece.as_bytes(), BYTES);
                     assert_eq!(statuses(&heard), [*status], "{head}: {heard:.200}");
-                    assert_eq!(whole_answers(&heard).len(), 1);
+                    assert_eq!(whole_responses(&heard).len(), 1);
                     assert!(body(&heard).starts_with(says), "{heard:.500}");
                     assert!(*status != 401 || body(&heard).len() == 50_000);
                     done.fetch_add(1, Ordering::Relaxed);
@@ -391,7 +391,7 @@ fn early_answer_reaches_who_is_still_uploading_a_hundred_times_of_a_hundred() {
 }
 
 #[test]
-fn answer_that_does_not_say_close_is_followed_by_others() {
+fn response_that_does_not_say_close_is_followed_by_others() {
     let _ceiling = ceiling(LIMIT);
     let limits = Limits { discard_bytes_max: 1000, ..Limits::default() };
     // Of the body that nobody wants, so many bytes come with the head and so many behind it.
@@ -414,7 +414,7 @@ fn answer_that_does_not_say_close_is_followed_by_others() {
 }
 
 #[test]
-fn drain_under_load_loses_no_answer_that_was_begun() {
+fn drain_under_load_loses_no_response_that_was_begun() {
     let _ceiling = ceiling(LIMIT);
     const CLIENTS: usize = 16;
     let long: Rc<[u8]> = noise(300_000).into();
@@ -437,14 +437,17 @@ fn drain_under_load_loses_no_answer_that_was_begun() {
             let (served, counts) = (served.clone(), counts.clone());
             std::thread::spawn(move || {
                 let (asked, heard) = insist(addr, number, &served);
-                let answers = whole_answers(&heard).len();
-                assert!(answers <= asked, "{answers} answers to {asked}");
-                // All but what was sent behind the last answer, which says that it is the last.
-                if answers < asked {
-                    assert!(heard.contains("Connection: close") || asked - answers <= 3, "{asked}");
+                let responses = whole_responses(&heard).len();
+                assert!(responses <= asked, "{responses} responses to {asked}");
+                // All but what was sent behind the last response, which says that it is the last.
+                if responses < asked {
+                    assert!(
+                        heard.contains("Connection: close") || asked - responses <= 3,
+                        "{asked}"
+                    );
                 }
                 let mut counts = counts.lock().unwrap();
-                *counts = (counts.0 + asked, counts.1 + answers);
+                *counts = (counts.0 + asked, counts.1 + responses);
             })
         })
         .collect();
@@ -468,22 +471,22 @@ fn insist(addr: SocketAddr, number: usize, served: &AtomicUsize) -> (usize, Stri
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     let (mut heard, mut piece) = (Vec::new(), vec![0; 64 * 1024]);
     let paths = ["/now", "/later", "/long"];
-    let (mut asked, mut answers, mut from) = (0, 0, 0);
+    let (mut asked, mut responses, mut from) = (0, 0, 0);
     loop {
         let three: String = (0..3).map(|n| get(paths[(number + n) % 3])).collect();
         // Behind the server's FIN this may be refused; never before.
         if stream.write_all(three.as_bytes()).is_ok() {
             asked += 3;
         }
-        while answers < asked {
+        while responses < asked {
             match stream.read(&mut piece) {
                 Ok(0) => return (asked, String::from_utf8(heard).unwrap()),
                 Ok(count) => heard.extend_from_slice(&piece[..count]),
-                Err(error) => panic!("{error} at {answers} of {asked}"),
+                Err(error) => panic!("{error} at {responses} of {asked}"),
             }
             while let Some(at) = find(&heard[from..], b"HTTP/1.1 200") {
                 from += at + 1;
-                answers += 1;
+                responses += 1;
                 served.fetch_add(1, Ordering::Relaxed);
             }
         }

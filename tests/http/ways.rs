@@ -11,7 +11,7 @@ use support::web;
 use support::web::{Lab, Told, ok};
 use waterwheel::net::tcp::Connect;
 use waterwheel::net::{Conn, Event, unix};
-use waterwheel::protocols::http::{Ask, Client, ClientLimits, Error};
+use waterwheel::protocols::http::{Client, ClientLimits, ClientRequest, Error};
 use waterwheel::reactor::Alive;
 use waterwheel::{Context, Reactor, SourceId};
 
@@ -22,31 +22,31 @@ fn redirect(status: u16, location: &str) -> String {
     format!("HTTP/1.1 {status} Elsewhere\r\nLocation: {location}\r\nContent-Length: 4\r\n\r\nsee.")
 }
 
-fn push(_: &mut Context<Told>, told: &mut Told, result: Result<web::Answer, Error>) {
-    told.answers.push(result);
+fn push(_: &mut Context<Told>, told: &mut Told, result: Result<web::ClientResponse, Error>) {
+    told.responses.push(result);
 }
 
 #[test]
-fn a_redirect_is_an_answer_unless_it_is_to_be_followed() {
+fn a_redirect_is_a_response_unless_it_is_to_be_followed() {
     let mut lab = Lab::new();
     lab.get(URL);
     lab.say(0, redirect(302, "/there"));
-    let answer = lab.answer().unwrap();
-    assert_eq!((answer.status.as_u16(), answer.text()), (302, Ok("see.")));
+    let response = lab.response().unwrap();
+    assert_eq!((response.status.as_u16(), response.text()), (302, Ok("see.")));
     lab.take_got(0);
-    lab.send(Ask::get(URL).redirects(2));
+    lab.send(ClientRequest::get(URL).redirects(2));
     lab.take_got(0);
     lab.say(0, redirect(302, "there#fragment"));
     assert!(lab.take_got(0).starts_with("GET /from/there HTTP/1.1\r\nHost: a.test\r\n"));
     lab.say(0, redirect(301, "https://b.test/secure"));
-    assert!(lab.told.answers.is_empty() || cfg!(not(feature = "tls")));
-    lab.told.answers.clear();
-    lab.send(Ask::get("http://c.test/").redirects(1));
+    assert!(lab.told.responses.is_empty() || cfg!(not(feature = "tls")));
+    lab.told.responses.clear();
+    lab.send(ClientRequest::get("http://c.test/").redirects(1));
     let at = lab.connections() - 1;
     lab.say(at, redirect(302, "http://d.test/"));
     lab.say(at + 1, redirect(302, "http://e.test/"));
     assert_eq!(lab.error(), "http://d.test/: not redirected: more than 1 redirects");
-    lab.send(Ask::get("http://f.test/").redirects(1));
+    lab.send(ClientRequest::get("http://f.test/").redirects(1));
     lab.say(at + 2, redirect(302, "http://a b/"));
     assert!(lab.error().contains("http://f.test/: not redirected: a bad Location"));
 }
@@ -89,11 +89,12 @@ fn a_location_is_followed_whatever_bytes_it_has() {
         (b"a\tb", ""),
     ] {
         let mut lab = Lab::new();
-        lab.send(Ask::get(URL).redirects(1));
+        lab.send(ClientRequest::get(URL).redirects(1));
         lab.take_got(0);
-        let answer = [b"HTTP/1.1 302 x\r\nLocation: ", location, b"\r\nContent-Length: 0\r\n\r\n"];
-        lab.say(0, answer.concat());
-        let told = format!("{:?}", lab.told.answers);
+        let response =
+            [b"HTTP/1.1 302 x\r\nLocation: ", location, b"\r\nContent-Length: 0\r\n\r\n"];
+        lab.say(0, response.concat());
+        let told = format!("{:?}", lab.told.responses);
         let got = lab.got(0);
         if target.is_empty() {
             assert!(told.contains("a bad Location"), "{told}"); // A tab is a control character.
@@ -102,7 +103,7 @@ fn a_location_is_followed_whatever_bytes_it_has() {
         }
     }
     let mut lab = Lab::new();
-    lab.send(Ask::get(URL).redirects(1));
+    lab.send(ClientRequest::get(URL).redirects(1));
     lab.say(0, b"HTTP/1.1 301 x\r\nLocation: //b\xfccher.test/\r\nContent-Length: 0\r\n\r\n");
     let error = lab.error();
     assert!(error.contains("not redirected: a bad Location") && error.contains("ASCII"), "{error}");
@@ -121,11 +122,12 @@ fn methods_change_as_browsers_change_them() {
     ] {
         let mut lab = Lab::new();
         let method = method.parse().unwrap();
-        let ask = Ask::new(method, URL).header("Content-Type", "text/plain").redirects(1);
-        lab.send(if status == 303 && becomes == "HEAD" { ask } else { ask.body("text") });
+        let request =
+            ClientRequest::new(method, URL).header("Content-Type", "text/plain").redirects(1);
+        lab.send(if status == 303 && becomes == "HEAD" { request } else { request.body("text") });
         lab.take_got(0);
-        let answer = redirect(status, "/b");
-        lab.say(0, if becomes == "HEAD" { answer.trim_end_matches("see.") } else { &answer });
+        let response = redirect(status, "/b");
+        lab.say(0, if becomes == "HEAD" { response.trim_end_matches("see.") } else { &response });
         let got = lab.take_got(0);
         assert!(got.starts_with(&format!("{becomes} /b HTTP/1.1\r\n")), "{status}: {got}");
         assert_eq!(got.ends_with("\r\n\r\ntext"), body, "{status}: {got}");
@@ -133,7 +135,7 @@ fn methods_change_as_browsers_change_them() {
         assert_eq!(got.contains("Content-Type"), body || becomes == "HEAD", "{status}: {got}");
     }
     let mut lab = Lab::new();
-    let call = lab.stream(Ask::post(URL).body_stream(Some(1)).redirects(1));
+    let call = lab.stream(ClientRequest::post(URL).body_stream(Some(1)).redirects(1));
     let _ = call.write(&mut lab.reactor, b"x");
     lab.settle();
     lab.say(0, redirect(307, "/b"));
@@ -141,7 +143,8 @@ fn methods_change_as_browsers_change_them() {
     assert!(events.len() == 1 && events[0].contains("its body was sent and is gone"), "{events:?}");
     // Unless it waited for the server's word, and nothing has gone.
     let mut lab = Lab::new();
-    let call = lab.stream(Ask::post(URL).body_stream(Some(2)).expect_continue().redirects(1));
+    let call =
+        lab.stream(ClientRequest::post(URL).body_stream(Some(2)).expect_continue().redirects(1));
     let _ = call.write(&mut lab.reactor, b"x");
     lab.settle();
     lab.say(0, redirect(307, "/b"));
@@ -165,11 +168,11 @@ fn secrets_stay_with_the_origin_they_were_meant_for() {
     ] {
         for secret_in_url in [false, true] {
             let mut lab = Lab::new();
-            let ask = match secret_in_url {
-                true => Ask::get("http://user:word@a.test/"),
-                false => Ask::get(URL).header("authorization", "Basic dXNlcjp3b3Jk"),
+            let request = match secret_in_url {
+                true => ClientRequest::get("http://user:word@a.test/"),
+                false => ClientRequest::get(URL).header("authorization", "Basic dXNlcjp3b3Jk"),
             };
-            lab.send(ask.header("Cookie", "c").header("X", "y").redirects(1));
+            lab.send(request.header("Cookie", "c").header("X", "y").redirects(1));
             let first = lab.take_got(0);
             assert!(first.contains("dXNlcjp3b3Jk") && first.contains("Cookie: c"), "{first}");
             lab.say(0, redirect(302, location));
@@ -184,7 +187,7 @@ fn secrets_stay_with_the_origin_they_were_meant_for() {
 #[test]
 fn the_body_of_a_redirect_is_read_within_bounds() {
     let mut lab = Lab::new();
-    lab.send(Ask::get(URL).redirects(1));
+    lab.send(ClientRequest::get(URL).redirects(1));
     lab.say(0, "HTTP/1.1 302 Found\r\nLocation: /b\r\nTransfer-Encoding: chunked\r\n\r\n");
     assert_eq!(lab.connections(), 1);
     lab.say(0, format!("11000\r\n{}", "x".repeat(0x11000)));
@@ -192,7 +195,7 @@ fn the_body_of_a_redirect_is_read_within_bounds() {
     lab.say(1, ok("there"));
     assert_eq!(lab.body(), "there");
     let mut lab = Lab::new();
-    lab.send(Ask::get(URL).redirects(1));
+    lab.send(ClientRequest::get(URL).redirects(1));
     lab.say(0, "HTTP/1.1 302 Found\r\nLocation: /b\r\nContent-Length: 10\r\n\r\nsee");
     lab.finish(0);
     lab.say(1, ok("there"));
@@ -209,10 +212,10 @@ fn a_location_is_read_as_browsers_read_it() {
         ("/ü%20", "GET /%C3%BC%20 HTTP/1.1\r\nHost: a.test\r\n"),
     ] {
         let mut lab = Lab::new();
-        lab.send(Ask::get(URL).redirects(1));
+        lab.send(ClientRequest::get(URL).redirects(1));
         lab.take_got(0);
         lab.say(0, redirect(302, location));
-        assert!(lab.told.answers.is_empty(), "{location}: {:?}", lab.told.answers);
+        assert!(lab.told.responses.is_empty(), "{location}: {:?}", lab.told.responses);
         let got = lab.got(lab.connections() - 1);
         assert!(got.starts_with(asks), "{location}: {got}");
     }
@@ -233,13 +236,13 @@ fn a_proxy_is_told_the_whole_url_and_who_we_are() {
     lab.get("http://b.test/");
     assert!(lab.take_got(0).starts_with("GET http://b.test/ "), "one connection for all hosts");
     lab.say(0, ok(""));
-    lab.answer().unwrap();
-    lab.send(Ask::get(URL).header("Proxy-Authorization", "Bearer own"));
+    lab.response().unwrap();
+    lab.send(ClientRequest::get(URL).header("Proxy-Authorization", "Bearer own"));
     assert_eq!(lab.got(0).matches("Proxy-Authorization: ").count(), 1, "{}", lab.got(0));
     for url in ["https://proxy.test/", "proxy", "ftp://x/"] {
         let mut lab = Lab::with(|client| client.proxy(url));
         lab.get(URL);
-        let error = lab.answer().unwrap_err();
+        let error = lab.response().unwrap_err();
         assert!(matches!(error, Error::Connect { .. }), "{url}");
         assert!(error.to_string().contains(": not the URL of a proxy: "), "{error}");
     }
@@ -248,11 +251,11 @@ fn a_proxy_is_told_the_whole_url_and_who_we_are() {
 #[test]
 fn what_is_meant_for_a_proxy_is_told_to_nobody_else() {
     let mut lab = Lab::new();
-    let ask = |url| Ask::get(url).header("Proxy-authorization", "Bearer secret");
-    lab.send(ask(URL));
+    let request = |url| ClientRequest::get(url).header("Proxy-authorization", "Bearer secret");
+    lab.send(request(URL));
     assert!(!lab.got(0).contains("secret"), "{}", lab.got(0));
     let mut lab = Lab::with(|client| client.proxy("http://proxy.test"));
-    lab.send(ask(URL));
+    lab.send(request(URL));
     assert!(lab.got(0).contains("secret"), "{}", lab.got(0));
 }
 
@@ -261,9 +264,9 @@ fn a_tunnel_that_is_refused_says_what_the_proxy_says() {
     for (says, told) in [
         (
             "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n",
-            "it answers 407",
+            "it responds with 407",
         ),
-        ("HTTP/1.1 502 Bad Gateway\r\n\r\n", "it answers 502 Bad Gateway"),
+        ("HTTP/1.1 502 Bad Gateway\r\n\r\n", "it responds with 502 Bad Gateway"),
         ("no HTTP\r\n", "not HTTP/1.0 or HTTP/1.1"),
         ("", "it closed the connection"),
     ] {
@@ -290,7 +293,7 @@ fn a_proxy_that_says_nothing_is_waited_for_as_long_as_a_connection_is() {
     let mut lab = Lab::with(|client| client.proxy("http://proxy.test").limits(limits));
     lab.get("https://a.test/");
     lab.advance(LIMIT - Duration::from_millis(1));
-    assert!(lab.told.answers.is_empty());
+    assert!(lab.told.responses.is_empty());
     lab.advance(Duration::from_millis(1));
     assert_eq!(lab.error(), "https://a.test/: connecting took too long");
     assert!(lab.is_left(0));
@@ -323,7 +326,7 @@ fn a_unix_socket_is_spoken_to_like_any_other() {
     });
     let mut told = Told::default();
     reactor.run(&mut told).unwrap();
-    assert_eq!(told.answers.remove(0).unwrap().text(), Ok("from a path"));
+    assert_eq!(told.responses.remove(0).unwrap().text(), Ok("from a path"));
     let _ = std::fs::remove_file(path);
 }
 
@@ -343,7 +346,7 @@ fn a_name_without_anybody_behind_it_is_told_with_all_that_was_tried() {
     let mut told = Told::default();
     reactor.run(&mut told).unwrap();
     let mut errors: Vec<_> =
-        told.answers.into_iter().map(|answer| answer.unwrap_err().to_string()).collect();
+        told.responses.into_iter().map(|response| response.unwrap_err().to_string()).collect();
     errors.sort();
     assert!(errors[0].contains(&format!("http://{a}/: cannot connect to {a}: ")), "{errors:?}");
     assert!(errors[1].contains("none.test:80: no such name"), "{errors:?}");
@@ -366,11 +369,11 @@ fn a_call_that_is_cancelled_while_it_connects_leaves_nothing() {
     assert!(call.cancel(&mut reactor));
     reactor.run(&mut told).unwrap();
     assert_eq!(client.connections(), 0);
-    assert!(told.answers.is_empty());
+    assert!(told.responses.is_empty());
 }
 
 #[test]
-fn an_answer_reaches_an_upload_whose_server_has_hung_up() {
+fn a_response_reaches_an_upload_whose_server_has_hung_up() {
     let _ceiling = ceiling(LIMIT);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
@@ -380,9 +383,9 @@ fn an_answer_reaches_an_upload_whose_server_has_hung_up() {
             let mut some = [0; 1000];
             let _ = peer.read(&mut some).unwrap();
             // It says close: where all has gone to the kernel, the next might be sent behind it.
-            let answer =
+            let response =
                 "HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 4\r\n\r\nstop";
-            peer.write_all(answer.as_bytes()).unwrap();
+            peer.write_all(response.as_bytes()).unwrap();
             peer.shutdown(std::net::Shutdown::Write).unwrap();
             let mut rest = Vec::new();
             let _ = peer.take(200_000).read_to_end(&mut rest); // And then a reset.
@@ -392,11 +395,11 @@ fn an_answer_reaches_an_upload_whose_server_has_hung_up() {
     let client = Client::new();
     let mut told = Told::default();
     for round in 0..20 {
-        client.send(&mut reactor, Ask::post(&url).body(vec![b'x'; 3_000_000]), push);
-        turn_until(&mut reactor, &mut told, |_, told| told.answers.len() > round);
+        client.send(&mut reactor, ClientRequest::post(&url).body(vec![b'x'; 3_000_000]), push);
+        turn_until(&mut reactor, &mut told, |_, told| told.responses.len() > round);
     }
-    for answer in told.answers {
-        assert_eq!(answer.unwrap().text(), Ok("stop"));
+    for response in told.responses {
+        assert_eq!(response.unwrap().text(), Ok("stop"));
     }
     drop(client);
     server.join().unwrap();
@@ -439,11 +442,11 @@ fn post_after_an_end<P: Read + Write>(
     client.get(&mut reactor, url.clone(), move |reactor, told, first| {
         push(reactor, told, first);
         hears.recv().unwrap(); // The loop has had no chance to hear of it.
-        own.send(reactor, Ask::post(url).body("once"), push);
+        own.send(reactor, ClientRequest::post(url).body("once"), push);
     });
     let mut told = Told::default();
     reactor.run(&mut told).unwrap();
-    assert!(told.answers.iter().all(Result::is_ok), "{:?}", told.answers);
-    assert_eq!(told.answers.len(), 2);
+    assert!(told.responses.iter().all(Result::is_ok), "{:?}", told.responses);
+    assert_eq!(told.responses.len(), 2);
     server.join().unwrap();
 }

@@ -132,8 +132,8 @@ fn every_limit_of_a_head_is_exact() {
         for piece in [1, 7, 999, 1000, 2000] {
             let (_, told, _) = feed(long(bytes).as_bytes(), piece, limits, request);
             assert_eq!(told, expected, "{bytes} bytes by {piece}");
-            let answer = long(bytes).replace("GET / HTTP/1.1", "HTTP/1.1 200 x");
-            let (_, told, _) = feed(answer.as_bytes(), piece, limits, response);
+            let head = long(bytes).replace("GET / HTTP/1.1", "HTTP/1.1 200 x");
+            let (_, told, _) = feed(head.as_bytes(), piece, limits, response);
             assert_eq!(told, expected, "a response of {bytes} bytes by {piece}");
         }
     }
@@ -141,8 +141,8 @@ fn every_limit_of_a_head_is_exact() {
         let head = format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", "X: a\r\n".repeat(fields - 1));
         let expected = if fits { Ok(Some(head.len())) } else { Err(431) };
         assert_eq!(request(head.as_bytes(), limits), expected, "{fields} fields");
-        let answer = head.replace("GET / HTTP/1.1", "HTTP/1.1 200 x");
-        assert_eq!(response(answer.as_bytes(), limits), expected, "{fields} fields");
+        let head = head.replace("GET / HTTP/1.1", "HTTP/1.1 200 x");
+        assert_eq!(response(head.as_bytes(), limits), expected, "{fields} fields");
     }
     for (target, fits) in [(19, true), (20, true), (21, false)] {
         let path = "a".repeat(target - 1);

@@ -156,18 +156,18 @@ fn long_poll_is_answered_from_another_connection() {
     waiting.write_all(get("/wait").as_bytes()).unwrap();
     // It is asked on a second connection until the first has been heard of.
     waiting.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-    let mut answer = [0; 1000];
+    let mut response = [0; 1000];
     let count = loop {
         assert_eq!(curl(&[&server.url("/tell")]), "told");
-        if let Ok(count) = waiting.read(&mut answer) {
+        if let Ok(count) = waiting.read(&mut response) {
             break count;
         }
     };
-    assert!(String::from_utf8_lossy(&answer[..count]).ends_with("news from another"));
+    assert!(String::from_utf8_lossy(&response[..count]).ends_with("news from another"));
 }
 
 #[test]
-fn netcat_that_has_finished_hears_its_answers() {
+fn netcat_that_has_finished_hears_its_responses() {
     skip_without!(NC);
     let _ceiling = ceiling(LIMIT);
     let server = Running::start(site);
@@ -193,16 +193,16 @@ fn early_refusal_reaches_a_client_that_is_still_sending() {
             stream.write_all(begin.as_bytes()).unwrap();
             let upload = [b'x'; 64 * 1024];
             for _ in 0..8 {
-                // It has not looked at the answer yet.
+                // It has not looked at the response yet.
                 stream.write_all(&upload).expect("the server reads on");
             }
             stream.shutdown(Shutdown::Write).unwrap();
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).unwrap_or_else(|error| {
-                panic!("round {round}: {error} behind {answer:?}");
+            let mut response = String::new();
+            stream.read_to_string(&mut response).unwrap_or_else(|error| {
+                panic!("round {round}: {error} behind {response:?}");
             });
-            assert_eq!(statuses(&answer), [status], "round {round}");
-            assert!(!body(&answer).is_empty() && answer.contains("Connection: close"));
+            assert_eq!(statuses(&response), [status], "round {round}");
+            assert!(!body(&response).is_empty() && response.contains("Connection: close"));
         }
     }
 }
@@ -233,16 +233,16 @@ fn allocations(server: Server<()>, request: &str) -> u64 {
     client.set_nonblocking(true).unwrap();
     let mut expected = 0;
     let mut converse = |count: usize| {
-        let mut answer = [0; 16 * 1024];
+        let mut response = [0; 16 * 1024];
         for _ in 0..count {
             client.write_all(request.as_bytes()).unwrap();
             let mut received = 0;
             while received == 0 || received < expected {
                 reactor.turn(&mut (), Some(Duration::ZERO)).unwrap();
-                received += client.read(&mut answer[received..]).unwrap_or(0);
+                received += client.read(&mut response[received..]).unwrap_or(0);
             }
             expected = received;
-            assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"));
+            assert!(response.starts_with(b"HTTP/1.1 200 OK\r\n"));
         }
     };
     converse(100);
@@ -286,8 +286,8 @@ fn idle_connection_owns_little() {
             let mut client = TcpStream::connect(addr).unwrap();
             client.write_all(get("/").as_bytes()).unwrap();
             client.set_nonblocking(true).unwrap();
-            let mut answer = [0; 1000];
-            while client.read(&mut answer).is_err() {
+            let mut response = [0; 1000];
+            while client.read(&mut response).is_err() {
                 reactor.turn(&mut (), Some(Duration::ZERO)).unwrap();
             }
             clients.push(client);
@@ -311,9 +311,9 @@ fn hello_is_five_lines() {
     let client = thread::spawn(move || {
         let mut stream = TcpStream::connect(addr).unwrap();
         stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        response
     });
     while !client.is_finished() {
         reactor.turn(&mut (), Some(Duration::from_millis(5))).unwrap();
@@ -338,19 +338,19 @@ fn listener_has_so_many_connections() {
         stream.write_all(get("/hello").as_bytes()).unwrap();
         assert!(stream.read(&mut [0]).unwrap() == 1);
     }
-    let answer = loop {
+    let response = loop {
         // The server learns of the free seats in its own time.
         let mut stream = server.connect();
-        let mut answer = String::new();
+        let mut response = String::new();
         let ask = "GET /hello HTTP/1.0\r\n\r\n";
         if stream.write_all(ask.as_bytes()).is_ok()
-            && stream.read_to_string(&mut answer).is_ok()
-            && answer.contains(" 200 ")
+            && stream.read_to_string(&mut response).is_ok()
+            && response.contains(" 200 ")
         {
-            break answer;
+            break response;
         }
     };
-    assert!(answer.ends_with("Hello, world!"));
+    assert!(response.ends_with("Hello, world!"));
 }
 
 #[test]
@@ -382,7 +382,7 @@ fn server_takes_over_a_listener_that_listens_already() {
     server.adopt(&mut reactor, listener, waterwheel::net::tcp::Listen::new()).unwrap();
     reactor.run(&mut ()).unwrap();
     drop(reactor);
-    let mut answer = String::new();
-    client.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("adopted"), "{answer}");
+    let mut response = String::new();
+    client.read_to_string(&mut response).unwrap();
+    assert!(response.starts_with("HTTP/1.1 200 ") && response.ends_with("adopted"), "{response}");
 }

@@ -106,7 +106,7 @@ fn unix_sockets_say_where_they_cannot_listen() {
 
 #[cfg(feature = "http")]
 mod http {
-    use waterwheel::protocols::http::{Ask, Client};
+    use waterwheel::protocols::http::{Client, ClientRequest};
 
     use support::web::{Lab, ok};
 
@@ -118,8 +118,8 @@ mod http {
             assert_eq!(lab.seen.borrow()[0].to, "[fe80::1%eth0]:8080");
             assert_eq!(lab.got(0), "GET /a HTTP/1.1\r\nHost: [fe80::1]:8080\r\n\r\n");
             lab.say(0, ok("here"));
-            let answer = lab.answer().unwrap();
-            assert_eq!(answer.text(), Ok("here"));
+            let response = lab.response().unwrap();
+            assert_eq!(response.text(), Ok("here"));
         }
     }
 
@@ -131,7 +131,7 @@ mod http {
                 lab.get(&format!("http://[fe80::1{zone}]/"));
                 assert_eq!(lab.connections(), at + 1);
                 lab.say(at, ok("here"));
-                lab.answer().unwrap();
+                lab.response().unwrap();
             }
         }
     }
@@ -146,7 +146,7 @@ mod http {
             ("http://a.test/b", "a.test:80"),
         ] {
             let mut lab = Lab::new();
-            lab.send(Ask::get("http://[fe80::1%25eth0]/a").redirects(1));
+            lab.send(ClientRequest::get("http://[fe80::1%25eth0]/a").redirects(1));
             lab.say(0, format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"));
             lab.settle();
             assert_eq!(lab.seen.borrow()[1].to, leads, "{location}");
@@ -162,7 +162,7 @@ mod http {
         assert_eq!(lab.seen.borrow()[0].to, "[fe80::9%eth1]:3128");
         assert_eq!(lab.got(0), "GET http://[fe80::1]/a HTTP/1.1\r\nHost: [fe80::1]\r\n\r\n");
         lab.say(0, ok("here"));
-        lab.answer().unwrap();
+        lab.response().unwrap();
         #[cfg(feature = "tls")]
         {
             lab.get("https://[fe80::1%25eth0]/a");
@@ -215,8 +215,8 @@ mod tls {
         let mut told = Vec::new();
         let client = http::Client::new().tls(certs::client());
         let url = format!("https://[::1%25lo]:{port}/");
-        client.get(&mut reactor, &url, |_, told: &mut Vec<String>, answer| {
-            told.push(answer.unwrap().text().unwrap().to_owned());
+        client.get(&mut reactor, &url, |_, told: &mut Vec<String>, response| {
+            told.push(response.unwrap().text().unwrap().to_owned());
         });
         turn_until(&mut reactor, &mut told, |_, told| told.len() == 2);
         assert_eq!(told, [format!("[::1]:{port}"), "sealed".to_owned()]);

@@ -611,7 +611,7 @@ mod process {
 
 #[cfg(feature = "http")]
 mod http {
-    use waterwheel::protocols::http::{Ask, CallEvent, Client, ClientLimits, Server};
+    use waterwheel::protocols::http::{CallEvent, Client, ClientLimits, ClientRequest, Server};
 
     use super::*;
 
@@ -638,7 +638,7 @@ mod http {
     #[test]
     fn requests_are_served_on() {
         comes_of_nothing(
-            "a request that waits for its answer, and one behind it",
+            "a request that waits for its response, and one behind it",
             |lab| {
                 serve(lab, b"GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n")
             },
@@ -704,18 +704,22 @@ mod http {
             Ok(None)
         });
         for n in 0..3 {
-            ask(lab, &client, n);
+            request(lab, &client, n);
         }
         client
     }
 
-    fn ask(lab: &mut Lab, client: &Client<World>, n: u32) {
-        let ask = Ask::get(format!("http://a.test/{n}"));
-        client.stream(&mut lab.reactor, ask, move |_, world: &mut World, _, event| match event {
-            CallEvent::End => world.note(format!("end {n}")),
-            CallEvent::Failed(error) => world.note(format!("failed {n}: {error}")),
-            _ => {}
-        });
+    fn request(lab: &mut Lab, client: &Client<World>, n: u32) {
+        let request = ClientRequest::get(format!("http://a.test/{n}"));
+        client.stream(
+            &mut lab.reactor,
+            request,
+            move |_, world: &mut World, _, event| match event {
+                CallEvent::End => world.note(format!("end {n}")),
+                CallEvent::Failed(error) => world.note(format!("failed {n}: {error}")),
+                _ => {}
+            },
+        );
     }
 
     /// Lets the server say more.
@@ -732,7 +736,7 @@ mod http {
     #[test]
     fn calls_go_on_in_their_order() {
         comes_of_nothing(
-            "a call that waits for its answer, and two in the queue",
+            "a call that waits for its response, and two in the queue",
             |lab| client(lab, b""),
             |lab, _client| {
                 for n in 0..3 {
@@ -745,7 +749,7 @@ mod http {
             },
         );
         comes_of_nothing(
-            "a call amid its answer",
+            "a call amid its response",
             |lab| client(lab, &OK[..OK.len() - 1]),
             |lab, _client| {
                 say(lab, b"k");
@@ -764,7 +768,7 @@ mod http {
             },
             |lab, client| {
                 assert_eq!((client.idle(), client.connections()), (1, 1));
-                ask(lab, &client, 9);
+                request(lab, &client, 9);
                 lab.settle();
                 say(lab, OK);
                 assert_eq!(lab.world.log, ["asked", "end 9"]);

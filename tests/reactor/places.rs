@@ -164,7 +164,7 @@ fn records_of_a_child_name_the_program_or_the_crate() {
 fn records_of_a_call_name_the_program_or_the_crate() {
     use waterwheel::Context;
     use waterwheel::net::sim::{Faults, Network};
-    use waterwheel::protocols::http::{Ask, Client, Reply, Server};
+    use waterwheel::protocols::http::{Client, ClientRequest, Reply, Server};
 
     let _ceiling = ceiling(Duration::from_secs(30));
     let (recorder, clock) = (Recorder::new(), ManualClock::new());
@@ -187,8 +187,8 @@ fn records_of_a_call_name_the_program_or_the_crate() {
         Ok(Some(network.connect(reactor, addr, Duration::from_secs(1), done)?.raw()))
     });
     for path in ["at-once", "never"] {
-        let ask = Ask::get(format!("http://10.0.0.1/{path}")).timeout(100 * MS);
-        client.send(&mut reactor, ask, |_, _, _| {});
+        let request = ClientRequest::get(format!("http://10.0.0.1/{path}")).timeout(100 * MS);
+        client.send(&mut reactor, request, |_, _, _| {});
     }
     reactor.after(200 * MS, |reactor, _| reactor.stop());
     reactor.run(&mut Vec::new()).unwrap();

@@ -8,13 +8,13 @@ use crate::process::Process;
 
 /// What a server answered.
 #[derive(Debug)]
-pub struct Answer {
+pub struct CurlResponse {
     pub status: u16,
     head: String,
     pub body: String,
 }
 
-impl Answer {
+impl CurlResponse {
     /// The value of a header field.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut fields = self.head.lines().filter_map(|line| line.split_once(": "));
@@ -30,12 +30,12 @@ pub fn curl(addr: SocketAddr, path: &str, args: &[&str]) -> Command {
     command
 }
 
-/// Asks, and waits for the whole answer.
-pub fn ask(addr: SocketAddr, path: &str, args: &[&str]) -> Answer {
-    answer(curl(addr, path, args).arg("--include"))
+/// Asks, and waits for the whole response.
+pub fn ask(addr: SocketAddr, path: &str, args: &[&str]) -> CurlResponse {
+    response(curl(addr, path, args).arg("--include"))
 }
 
-fn answer(command: &mut Command) -> Answer {
+fn response(command: &mut Command) -> CurlResponse {
     let output = command.stdin(Stdio::null()).output().expect("curl starts");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {said}");
@@ -43,19 +43,19 @@ fn answer(command: &mut Command) -> Answer {
 }
 
 /// Asks, with this as its input.
-pub fn ask_with(addr: SocketAddr, path: &str, args: &[&str], input: &[u8]) -> Answer {
+pub fn ask_with(addr: SocketAddr, path: &str, args: &[&str], input: &[u8]) -> CurlResponse {
     parse(Process::start(curl(addr, path, args).arg("--include")).pass(input))
 }
 
-/// An answer of `--include`; those of 100 before it do not count.
-fn parse(bytes: Vec<u8>) -> Answer {
+/// A response of `--include`; those of 100 before it do not count.
+fn parse(bytes: Vec<u8>) -> CurlResponse {
     let mut rest = String::from_utf8(bytes).expect("text");
     loop {
         let end = rest.find("\r\n\r\n").unwrap_or_else(|| panic!("no head: {rest:?}"));
         let body = rest.split_off(end + 4);
         let status = rest.get(9..12).and_then(|status| status.parse().ok()).expect("a status");
         if status >= 200 {
-            return Answer { status, head: rest, body };
+            return CurlResponse { status, head: rest, body };
         }
         rest = body;
     }

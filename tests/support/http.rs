@@ -151,7 +151,7 @@ impl Client {
     }
 }
 
-/// The statuses of the answers in this text, in order.
+/// The statuses of the responses in this text, in order.
 pub fn statuses(text: &str) -> Vec<u16> {
     let heads = text.match_indices("HTTP/1.1 ");
     heads.map(|(at, mark)| text[at + mark.len()..][..3].parse().expect("a status")).collect()

@@ -89,8 +89,8 @@ pub fn text(peer: &Peer) -> String {
     String::from_utf8_lossy(&peer.got).into_owned()
 }
 
-/// The lengths of whole answers with a `Content-Length`; panics if there is anything else.
-pub fn whole_answers(mut text: &str) -> Vec<usize> {
+/// The lengths of whole responses with a `Content-Length`; panics if there is anything else.
+pub fn whole_responses(mut text: &str) -> Vec<usize> {
     let mut lengths = Vec::new();
     while !text.is_empty() {
         let (head, rest) = text.split_once("\r\n\r\n").expect("a whole head");

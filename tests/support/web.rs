@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use waterwheel::net::{Conn, Event, Limits, Reason, memory};
-pub use waterwheel::protocols::http::Answer;
-use waterwheel::protocols::http::{Ask, Call, CallEvent, Client, ClientLimits, Error};
+pub use waterwheel::protocols::http::ClientResponse;
+use waterwheel::protocols::http::{Call, CallEvent, Client, ClientLimits, ClientRequest, Error};
 use waterwheel::reactor::Builder;
 use waterwheel::timers::ManualClock;
 use waterwheel::{Context, Reactor, SourceId};
@@ -26,7 +26,7 @@ pub struct Seen {
 /// What was told, of all calls.
 #[derive(Debug, Default)]
 pub struct Told {
-    pub answers: Vec<Result<Answer, Error>>,
+    pub responses: Vec<Result<ClientResponse, Error>>,
     /// Of streamed calls.
     pub events: Vec<String>,
 }
@@ -105,20 +105,20 @@ impl Lab {
     }
 
     pub fn get(&mut self, url: &str) -> SourceId<Call> {
-        self.send(Ask::get(url))
+        self.send(ClientRequest::get(url))
     }
 
-    pub fn send(&mut self, ask: Ask) -> SourceId<Call> {
-        let call = self.client.send(&mut self.reactor, ask, |_, told: &mut Told, result| {
-            told.answers.push(result);
+    pub fn send(&mut self, request: ClientRequest) -> SourceId<Call> {
+        let call = self.client.send(&mut self.reactor, request, |_, told: &mut Told, result| {
+            told.responses.push(result);
         });
         self.settle();
         call
     }
 
     /// Sends a request and notes what is told of it as a word and what there is of text.
-    pub fn stream(&mut self, ask: Ask) -> SourceId<Call> {
-        let call = self.client.stream(&mut self.reactor, ask, note);
+    pub fn stream(&mut self, request: ClientRequest) -> SourceId<Call> {
+        let call = self.client.stream(&mut self.reactor, request, note);
         self.settle();
         call
     }
@@ -168,20 +168,20 @@ impl Lab {
         seen.eof || seen.closed.is_some()
     }
 
-    /// The only answer there is, and out.
-    pub fn answer(&mut self) -> Result<Answer, Error> {
-        assert_eq!(self.told.answers.len(), 1, "{:?}", self.told.answers);
-        self.told.answers.remove(0)
+    /// The only response there is, and out.
+    pub fn response(&mut self) -> Result<ClientResponse, Error> {
+        assert_eq!(self.told.responses.len(), 1, "{:?}", self.told.responses);
+        self.told.responses.remove(0)
     }
 
     pub fn body(&mut self) -> String {
-        let answer = self.answer().expect("an answer");
-        String::from_utf8(answer.body).expect("text")
+        let response = self.response().expect("a response");
+        String::from_utf8(response.body).expect("text")
     }
 
     /// What went wrong, in words.
     pub fn error(&mut self) -> String {
-        self.answer().expect_err("no answer").to_string()
+        self.response().expect_err("no response").to_string()
     }
 
     pub fn events(&mut self) -> Vec<String> {
@@ -206,7 +206,7 @@ pub fn note(_: &mut Context<Told>, told: &mut Told, _: SourceId<Call>, event: Ca
     }
 }
 
-/// A whole answer with a length.
+/// A whole response with a length.
 pub fn ok(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }

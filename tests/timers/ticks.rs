@@ -328,7 +328,7 @@ fn what_rates_hold_up_takes_its_full_time() {
 
 #[cfg(feature = "http")]
 mod http {
-    use waterwheel::protocols::http::{Ask, Client, ClientLimits, Limits, Reply, Server};
+    use waterwheel::protocols::http::{Client, ClientLimits, ClientRequest, Limits, Reply, Server};
 
     use super::*;
 
@@ -405,7 +405,7 @@ mod http {
     }
 
     /// Asks a server that says `answer` and no more, and counts what is told.
-    fn ask(lab: &mut Lab, limits: ClientLimits, answer: &'static [u8]) {
+    fn request(lab: &mut Lab, limits: ClientLimits, answer: &'static [u8]) {
         let client = Client::new().limits(limits).dialer(move |reactor, _, done| {
             let (ours, theirs) = memory::pair(reactor);
             let limits = net::Limits { half_open: true, ..net::Limits::default() };
@@ -416,7 +416,7 @@ mod http {
             reactor.defer(move |reactor, state| done(reactor, state, Ok(ours)));
             Ok(None)
         });
-        client.send(&mut lab.reactor, Ask::get("http://a.test/"), |_, world, answer| {
+        client.send(&mut lab.reactor, ClientRequest::get("http://a.test/"), |_, world, answer| {
             world.up += u32::from(answer.is_err());
         });
         lab.settle();
@@ -425,7 +425,7 @@ mod http {
 
     fn counts_once(what: &str, limits: fn(Duration) -> ClientLimits, answer: &'static [u8]) {
         takes_its_full_time(what, ANY, move |lab, delay| {
-            ask(lab, limits(delay), answer);
+            request(lab, limits(delay), answer);
             // Both the error and the connection's end are seen: one is enough.
             lab.reactor.before_poll(|_, world| world.up = world.up.min(1));
         });

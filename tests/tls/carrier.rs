@@ -152,10 +152,11 @@ fn a_handshake_lets_others_run_however_much_comes() {
 /// Passes on what each side has for the other until neither has anything.
 fn pass<S: 'static>(
     (reactor, state): (&mut Reactor<S>, &mut S),
-    source: waterwheel::reactor::RawId,
+    source: impl Into<waterwheel::reactor::RawId>,
     carrier: &Carrier,
     peer: &mut Connection,
 ) {
+    let source = source.into();
     for _ in 0..6 {
         let mut bytes = Vec::new();
         while peer.wants_write() {
@@ -201,7 +202,7 @@ fn served(
         *open.borrow_mut() = Some(conn);
     });
     let (mut told, mut peer) = (Told::default(), client_peer());
-    pass((&mut reactor, &mut told), shake.raw(), &carrier, &mut peer);
+    pass((&mut reactor, &mut told), shake, &carrier, &mut peer);
     let conn = opened.borrow().expect("a handshake");
     (reactor, told, conn, carrier, peer)
 }
@@ -331,7 +332,7 @@ fn a_hello_that_has_come_before_tells_the_name_it_is_for() {
     let stream = Stream::over(carrier.clone()).unread(&hello);
     let done = |_: &mut _, shaken: &mut Shaken, result| *shaken = Some(result);
     let shake = with::server().accept(&mut reactor, stream, done);
-    pass((&mut reactor, &mut shaken), shake.raw(), &carrier, &mut peer);
+    pass((&mut reactor, &mut shaken), shake, &carrier, &mut peer);
     let stream = shaken.expect("told").expect("a handshake");
     assert_eq!(stream.tls().unwrap().server_name(), Some("localhost"));
 }

@@ -61,8 +61,8 @@ impl Asking {
         }
     }
 
-    /// The answer that the request deserves.
-    fn answer(&self) -> String {
+    /// The response that the request deserves.
+    fn response(&self) -> String {
         let request = std::str::from_utf8(&self.told.peer).unwrap();
         let key = request.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "));
         let accept = tungstenite::handshake::derive_accept_key(key.unwrap().as_bytes());
@@ -119,16 +119,16 @@ fn request_is_what_the_rfc_asks_for() {
 }
 
 #[test]
-fn answer_may_come_byte_by_byte_and_with_messages_behind_it() {
+fn response_may_come_byte_by_byte_and_with_messages_behind_it() {
     let _ceiling = ceiling(LIMIT);
     for size in [1, 10, 1000] {
         let mut asking = Asking::new(Connect::new());
         assert_eq!(asking.socket.text(&mut asking.reactor, "too early"), Pressure::Refused);
         let early = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n";
-        let answer = asking.answer();
-        let answer = [early, answer.as_bytes(), &frame(0x81, b"hello"), b"\x81\x01"].concat();
+        let response = asking.response();
+        let response = [early, response.as_bytes(), &frame(0x81, b"hello"), b"\x81\x01"].concat();
         asking.told.peer.clear();
-        for piece in answer.chunks(size) {
+        for piece in response.chunks(size) {
             asking.send(piece);
         }
         assert_eq!(asking.told.heard, ["open", "hello"]);
@@ -144,7 +144,7 @@ fn answer_may_come_byte_by_byte_and_with_messages_behind_it() {
 }
 
 #[test]
-fn server_that_never_comes_to_its_answer_is_told_as_such() {
+fn server_that_never_comes_to_its_response_is_told_as_such() {
     let _ceiling = ceiling(LIMIT);
     let mut asking = Asking::new(Connect::new());
     for _ in 0..32 {
@@ -152,14 +152,14 @@ fn server_that_never_comes_to_its_answer_is_told_as_such() {
         assert!(asking.told.closed.is_none());
     }
     asking.send("HTTP/1.1 102 Processing\r\n\r\n");
-    assert_eq!(asking.error().to_string(), "the server answered 102 Processing");
+    assert_eq!(asking.error().to_string(), "the server responded with 102 Processing");
 }
 
 #[test]
 fn open_is_told_without_a_byte_from_the_server() {
     let _ceiling = ceiling(LIMIT);
     let mut asking = Asking::new(Connect::new());
-    asking.send(asking.answer());
+    asking.send(asking.response());
     assert_eq!(asking.told.heard, ["open"]);
 }
 
@@ -178,16 +178,16 @@ fn drained_is_told_when_what_was_sent_at_open_has_gone_and_not_before() {
             note(reactor, told, socket, event);
         };
     let mut asking = Asking::with(Connect::new(), speaks);
-    asking.send(asking.answer());
+    asking.send(asking.response());
     asking.turns(20);
     assert_eq!(asking.told.drained, 1);
 }
 
 #[test]
-fn bad_answers_say_what_is_wrong_with_them() {
+fn bad_responses_say_what_is_wrong_with_them() {
     let _ceiling = ceiling(LIMIT);
     type Spoil = fn(String) -> String;
-    let answers: [(Spoil, &str); 7] = [
+    let responses: [(Spoil, &str); 7] = [
         (|_| "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".into(), "404 Not Found"),
         (|_| "SSH-2.0-OpenSSH_9.6\r\n".into(), "no HTTP"),
         (|_| format!("HTTP/1.1 101 S\r\nX: {}\r\n\r\n", "x".repeat(20_000)), "no HTTP"),
@@ -196,9 +196,9 @@ fn bad_answers_say_what_is_wrong_with_them() {
         (|good| good.replace("\r\n\r\n", "\r\nSec-WebSocket-Extensions: x\r\n\r\n"), "extension"),
         (|good| good.replace("\r\n\r\n", "\r\nSec-WebSocket-Protocol: x\r\n\r\n"), "subprotocol"),
     ];
-    for (spoil, why) in answers {
+    for (spoil, why) in responses {
         let mut asking = Asking::new(Connect::new());
-        asking.send(spoil(asking.answer()));
+        asking.send(spoil(asking.response()));
         let error = asking.error();
         assert!(error.to_string().contains(why), "{error}");
     }
@@ -208,7 +208,7 @@ fn bad_answers_say_what_is_wrong_with_them() {
 fn server_that_goes_or_is_silent_is_told_apart() {
     let _ceiling = ceiling(LIMIT);
     let mut asking = Asking::new(Connect::new());
-    let half = asking.answer()[..50].to_owned();
+    let half = asking.response()[..50].to_owned();
     asking.send(half);
     asking.reactor[asking.server].close();
     assert_eq!(asking.error().kind(), ErrorKind::UnexpectedEof);
@@ -251,11 +251,11 @@ fn attempt_can_be_given_up_at_any_stage() {
     tcp::turns(&mut reactor, &mut told, 3);
     assert!(matches!(told.closed, Some(Reason::Aborted)), "{told:?}");
     assert_eq!((reactor.why_alive(), reactor.sources()), (vec![], 0));
-    // while the answer is awaited, and when it is there.
+    // while the response is awaited, and when it is there.
     for answered in [false, true] {
         let mut asking = Asking::new(Connect::new());
         if answered {
-            asking.send(asking.answer());
+            asking.send(asking.response());
         }
         asking.socket.abort(&mut asking.reactor);
         asking.turns(4);
@@ -312,8 +312,8 @@ fn handler_that_panics_at_open_ends_its_socket_before_bytes_are_taken_for_others
             note(reactor, told, socket, event);
         };
     let mut asking = Asking::with(Connect::new(), panics);
-    let answer = [asking.answer().as_bytes(), b"\x81\x0Ahalf a"].concat();
-    let panicked = catch_unwind(AssertUnwindSafe(|| asking.send(&answer)));
+    let response = [asking.response().as_bytes(), b"\x81\x0Ahalf a"].concat();
+    let panicked = catch_unwind(AssertUnwindSafe(|| asking.send(&response)));
     assert!(panicked.is_err());
     asking.send(b"\x81\x01");
     asking.reactor[asking.server].shutdown();
@@ -328,7 +328,7 @@ fn all_stages_stand_where_the_program_asked_for_the_socket() {
     let mut asking = Asking::new(Connect::new());
     for open in [false, true] {
         if open {
-            asking.send(asking.answer());
+            asking.send(asking.response());
         }
         assert_eq!(asking.socket.is_open(), open);
         let why = asking.reactor.why_alive();

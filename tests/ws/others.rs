@@ -72,8 +72,8 @@ fn tungstenites_client_hears_what_it_says() {
         assert_eq!(socket.read().unwrap(), Theirs::Pong("?".into()));
         let close = CloseFrame { code: 4001.into(), reason: "enough".into() };
         socket.close(Some(close)).unwrap();
-        let Theirs::Close(Some(answer)) = socket.read().unwrap() else { panic!("no Close") };
-        assert_eq!(u16::from(answer.code), 4001);
+        let Theirs::Close(Some(response)) = socket.read().unwrap() else { panic!("no Close") };
+        assert_eq!(u16::from(response.code), 4001);
         assert!(matches!(socket.read(), Err(tungstenite::Error::ConnectionClosed)));
     });
     until_closed(&mut reactor, &mut told);
@@ -200,7 +200,7 @@ const ASK: &str = "GET /chat HTTP/1.1\r\nHost: server.example\r\nUpgrade: websoc
     Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
     Sec-WebSocket-Version: 13\r\n\r\n";
 
-/// The head of an answer, read to its end.
+/// The head of a response, read to its end.
 fn head(from: &mut impl BufRead) -> String {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
@@ -246,9 +246,9 @@ fn other_requests_are_told_what_is_wrong_with_them() {
         client.write_all(ASK.as_bytes()).unwrap();
         turn_until(&mut reactor, &mut told, |_, told| told.heard.len() == 2);
         turns(&mut reactor, &mut told, 2); // What was written leaves.
-        let answer = head(&mut BufReader::new(&client));
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{answer}");
-        assert!(answer.contains(field), "{answer}");
+        let response = head(&mut BufReader::new(&client));
+        assert!(response.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{response}");
+        assert!(response.contains(field), "{response}");
         assert_eq!(told.heard, [&status[..3], "hello None"]);
     }
 }

@@ -9,7 +9,9 @@ use support::ws;
 use support::ws::{Raw, Told, close, frame, masked, note, watched};
 use support::{MS, ceiling};
 use waterwheel::net::{self, Pressure, memory};
-use waterwheel::protocols::ws::{Event, Fault, Limits, Message, Reason, Role, Socket, code, open};
+use waterwheel::protocols::ws::{
+    Event, Limits, Message, Reason, Role, Socket, Violation, code, open,
+};
 use waterwheel::timers::ManualClock;
 use waterwheel::{Context, Reactor};
 
@@ -199,7 +201,11 @@ fn message_that_takes_too_long_ends_the_socket() {
         raw.send(&[*byte]); // Its head is there after the sixth.
         raw.wait(SECOND);
     }
-    assert!(matches!(raw.told.closed, Some(Reason::Fault(Fault::TooSlow))), "{:?}", raw.told);
+    assert!(
+        matches!(raw.told.closed, Some(Reason::Violation(Violation::TooSlow))),
+        "{:?}",
+        raw.told
+    );
     assert_eq!(raw.sent()[2..4], 1008_u16.to_be_bytes());
     raw.run_out();
     // Nor do fragments without end help, or pings between them.
@@ -211,7 +217,11 @@ fn message_that_takes_too_long_ends_the_socket() {
     }
     assert!(raw.told.closed.is_none());
     raw.wait(5 * MS);
-    assert!(matches!(raw.told.closed, Some(Reason::Fault(Fault::TooSlow))), "{:?}", raw.told);
+    assert!(
+        matches!(raw.told.closed, Some(Reason::Violation(Violation::TooSlow))),
+        "{:?}",
+        raw.told
+    );
 }
 
 #[test]
@@ -239,7 +249,11 @@ fn message_that_begins_in_the_tick_of_another_has_its_time_too() {
     raw.wait(5 * SECOND - MS);
     assert!(raw.told.closed.is_none());
     raw.wait(MS);
-    assert!(matches!(raw.told.closed, Some(Reason::Fault(Fault::TooSlow))), "{:?}", raw.told);
+    assert!(
+        matches!(raw.told.closed, Some(Reason::Violation(Violation::TooSlow))),
+        "{:?}",
+        raw.told
+    );
 }
 
 #[test]
@@ -254,7 +268,11 @@ fn message_that_was_held_up_by_a_pause_has_its_time_behind_it() {
     raw.wait(5 * SECOND - MS);
     assert!(raw.told.closed.is_none(), "{:?}", raw.told);
     raw.wait(MS);
-    assert!(matches!(raw.told.closed, Some(Reason::Fault(Fault::TooSlow))), "{:?}", raw.told);
+    assert!(
+        matches!(raw.told.closed, Some(Reason::Violation(Violation::TooSlow))),
+        "{:?}",
+        raw.told
+    );
 }
 
 #[test]

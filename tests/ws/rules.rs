@@ -9,7 +9,7 @@ use support::ws::{Raw, Told, close, frame, masked, note};
 use support::{MS, ceiling};
 use waterwheel::Context;
 use waterwheel::net::{Conn, Pressure};
-use waterwheel::protocols::ws::{Event, Fault, Limits, Message, Reason, Role, Socket, code};
+use waterwheel::protocols::ws::{Event, Limits, Message, Reason, Role, Socket, Violation, code};
 use waterwheel::timers::ManualClock;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -204,7 +204,7 @@ fn fault_behind_our_close_ends_it_without_another() {
     assert_eq!(raw.sent(), frame(0x88, &close(code::NORMAL, "")));
     raw.send(&masked(0x83, b"no such kind"));
     assert!(raw.sent().is_empty());
-    assert!(matches!(raw.told.closed, Some(Reason::Fault(_))), "{:?}", raw.told);
+    assert!(matches!(raw.told.closed, Some(Reason::Violation(_))), "{:?}", raw.told);
 }
 
 #[test]
@@ -323,7 +323,7 @@ fn reactor_may_be_dropped_with_everything_in_flight() {
 
 #[test]
 fn faults_say_what_they_are() {
-    let fault = Fault::TooManyFragments { fragments_max: 3 };
-    assert_eq!(fault.to_string(), "a message of more than 3 fragments");
-    assert_eq!((fault.code(), Fault::TooSlow.code()), (1008, 1008));
+    let violation = Violation::TooManyFragments { fragments_max: 3 };
+    assert_eq!(violation.to_string(), "a message of more than 3 fragments");
+    assert_eq!((violation.code(), Violation::TooSlow.code()), (1008, 1008));
 }

@@ -1,6 +1,6 @@
 //! A call in the loop: its id, its limits on time, and its public methods.
 //!
-//! Knows ids, the upload and the limits on time; what it says to a server is in `exchange.rs`.
+//! Knows ids, the upload and the limits on time; the transfer itself is in `transfer.rs`.
 //!
 //! # Read next
 //! `upload.rs`: the body of its request.
@@ -10,9 +10,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::ClientLimits;
-use super::ask::Body;
-use super::error::Phase;
-use super::leash::{Hold, Keeper};
+use super::client_request::RequestBody;
+use super::error::CallStage;
+use super::source_guard::{Reaper, StepGuard};
 use super::upload::Upload;
 use crate::net::{Conn, Pressure};
 use crate::reactor::{Context, Messages, SourceId};
@@ -20,23 +20,23 @@ use crate::timers::{Stamp, Tick};
 
 /// A message to a call. Only the client sends one.
 #[derive(Clone, Copy, Debug)]
-pub struct Message(u8);
+pub struct CallMessage(u8);
 
-/// Something has changed: it looks at its state. Sent by itself or by others.
-pub(super) const LOOK: Message = Message(0);
+/// Something has changed, and the call has to look at its state.
+pub(super) const LOOK: CallMessage = CallMessage(0);
 /// There may be a connection for it.
-pub(super) const ADMITTED: Message = Message(1);
-/// One of its callbacks has panicked, or its connection has gone because a callback did.
-pub(super) const BROKEN: Message = Message(2);
+pub(super) const ADMITTED: CallMessage = CallMessage(1);
+/// One of its callbacks has panicked, or the callback of its connection.
+pub(super) const BROKEN: CallMessage = CallMessage(2);
 
-impl From<Message> for u8 {
-    fn from(message: Message) -> u8 {
+impl From<CallMessage> for u8 {
+    fn from(message: CallMessage) -> u8 {
         message.0
     }
 }
 
 impl Messages for Call {
-    type Message = Message;
+    type Message = CallMessage;
 }
 
 /// A request under way. Its source holds the loop until the call has ended; removing it is the same
@@ -47,32 +47,32 @@ pub struct Call {
 }
 
 impl Call {
-    /// The URL that is being asked for, without the password in it.
+    /// The URL of the present request, without the password in it.
     pub fn url(&self) -> String {
         self.control.url.borrow().to_string()
     }
 
-    /// What it is doing.
-    pub fn phase(&self) -> Phase {
-        self.control.stage.get().phase()
+    /// How far it has come.
+    pub fn stage(&self) -> CallStage {
+        self.control.state.get().stage()
     }
 }
 
-/// If it is removed, its connection is removed, too.
+/// If a call is removed, its connection is removed, too.
 impl Drop for Call {
     fn drop(&mut self) {
         self.control.over.set(true);
-        self.control.hold.take();
-        if self.control.stage.get() == Stage::Queue {
-            self.control.keeper.quit.set(true);
-            self.control.keeper.wake(); // It may have been the one that was admitted.
+        self.control.step.take();
+        if self.control.state.get() == CallState::Queue {
+            self.control.reaper.cancelled.set(true);
+            self.control.reaper.wake(); // It may have been the one that was admitted.
         }
     }
 }
 
 /// How far a call is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(super) enum CallState {
     /// It waits for one of its host's connections.
     Queue,
     Connect,
@@ -80,38 +80,38 @@ pub(super) enum Stage {
     Continue,
     /// The body is on its way.
     Send,
-    /// All was sent; it waits for the head of the answer.
+    /// All was sent; it waits for the head of the response.
     Head,
     /// The head was delivered.
     Body,
 }
 
-impl Stage {
-    pub(super) fn phase(self) -> Phase {
+impl CallState {
+    pub(super) fn stage(self) -> CallStage {
         match self {
-            Stage::Queue => Phase::Queue,
-            Stage::Connect => Phase::Connect,
-            Stage::Continue | Stage::Send => Phase::Send,
-            Stage::Head => Phase::Head,
-            Stage::Body => Phase::Body,
+            CallState::Queue => CallStage::Queue,
+            CallState::Connect => CallStage::Connect,
+            CallState::Continue | CallState::Send => CallStage::Send,
+            CallState::Head => CallStage::Head,
+            CallState::Body => CallStage::Body,
         }
     }
 }
 
-/// What the call's id and its exchange share.
+/// The state that the call's source and its transfer share.
 #[derive(Debug)]
 pub(super) struct Control {
     pub(super) url: RefCell<Arc<str>>,
     pub(super) conn: Cell<Option<SourceId<Conn>>>,
-    /// Dropped with the call: the connection, or the attempt to make one.
-    pub(super) hold: Rc<Hold>,
-    pub(super) keeper: Rc<Keeper>,
+    /// Owns the connection, or the attempt to make one, until the call is dropped.
+    pub(super) step: Rc<StepGuard>,
+    pub(super) reaper: Rc<Reaper>,
     /// The call has left the loop.
     over: Cell<bool>,
     pub(super) upload: RefCell<Upload>,
     pub(super) paused: Cell<bool>,
-    pub(super) stage: Cell<Stage>,
-    /// When the stage began, or made progress.
+    pub(super) state: Cell<CallState>,
+    /// When the state began, or made progress.
     pub(super) since: Cell<Stamp>,
     /// The tick at which the whole call has taken too long.
     until: Tick,
@@ -121,83 +121,84 @@ pub(super) struct Control {
 impl Control {
     pub(super) fn new(
         url: Arc<str>,
-        body: &Body,
+        body: &RequestBody,
         since: Stamp,
         until: Tick,
         limits: Rc<ClientLimits>,
-        keeper: Rc<Keeper>,
+        reaper: Rc<Reaper>,
     ) -> Control {
         Control {
-            keeper,
+            reaper,
             url: RefCell::new(url),
             conn: Cell::new(None),
-            hold: Rc::default(),
+            step: Rc::default(),
             over: Cell::new(false),
             upload: RefCell::new(Upload::new(body)),
             paused: Cell::new(false),
-            stage: Cell::new(Stage::Queue),
+            state: Cell::new(CallState::Queue),
             since: Cell::new(since),
             until,
             limits,
         }
     }
 
-    /// Returns true if it has left the loop: nobody waits for its result.
+    /// Returns true if it has left the loop: its result is not needed any more.
     pub(super) fn is_over(&self) -> bool {
         self.over.get()
     }
 
-    /// Goes on to a stage, whose time begins.
+    /// Enters a state; the time of that state begins.
     pub(super) fn enter<S: 'static>(
         &self,
         reactor: &mut Context<S>,
         call: SourceId<Call>,
-        stage: Stage,
+        state: CallState,
     ) {
-        self.stage.set(stage);
+        self.state.set(state);
         self.since.set(reactor.stamp());
         self.arm(reactor, call);
     }
 
-    /// Arms the deadline for the limit that is up first.
+    /// Arms the deadline for the first of the limits on time.
     pub(super) fn arm<S: 'static>(&self, reactor: &mut Context<S>, call: SourceId<Call>) {
-        let stage = self.stage_until().unwrap_or(Tick::NEVER);
-        let first = stage.min(self.until);
+        let state = self.state_until().unwrap_or(Tick::NEVER);
+        let first = state.min(self.until);
         reactor.set_deadline(call, (first < Tick::NEVER).then_some(first));
     }
 
-    /// The tick at which the stage has taken too long.
-    fn stage_until(&self) -> Option<Tick> {
+    /// The tick at which the state has taken too long.
+    fn state_until(&self) -> Option<Tick> {
         let limits = &self.limits;
-        let after = match self.stage.get() {
-            Stage::Send => return None, // Of a stalled send the connection knows.
-            Stage::Queue => limits.queue_timeout,
-            Stage::Connect => limits.connect_timeout,
-            Stage::Continue => Some(limits.continue_timeout),
-            // Nothing is read, so nothing can come.
-            Stage::Head | Stage::Body if self.paused.get() => return None,
-            Stage::Head => limits.head_timeout,
-            Stage::Body => limits.body_timeout,
+        let after = match self.state.get() {
+            CallState::Send => return None, // The connection has a timeout of its own for this.
+            CallState::Queue => limits.queue_timeout,
+            CallState::Connect => limits.connect_timeout,
+            CallState::Continue => Some(limits.continue_timeout),
+            // While reading is paused, nothing can come.
+            CallState::Head | CallState::Body if self.paused.get() => return None,
+            CallState::Head => limits.head_timeout,
+            CallState::Body => limits.body_timeout,
         };
         Some(self.since.get().after(after?))
     }
 
     /// The limit that has run out at this tick.
-    pub(super) fn is_up(&self, tick: Tick) -> Option<Phase> {
+    pub(super) fn is_up(&self, tick: Tick) -> Option<CallStage> {
         if self.until <= tick {
-            return Some(Phase::Total);
+            return Some(CallStage::Total);
         }
-        let is_up = self.stage_until().is_some_and(|until| until <= tick);
-        is_up.then(|| self.stage.get().phase())
+        let is_up = self.state_until().is_some_and(|until| until <= tick);
+        is_up.then(|| self.state.get().stage())
     }
 }
 
 /// The methods of a call. A stale id does no harm.
 impl SourceId<Call> {
-    /// Sends a piece of the body of an [`Ask::body_stream`](super::Ask::body_stream), as
-    /// [`Conn::write`] does: all of it or, `Refused`, nothing. It may be called at once: bytes
-    /// that are written before there is a connection wait for it. `AboveHigh`, and `Refused` if
-    /// there was no room, are followed by [`CallEvent::Drained`](super::CallEvent::Drained).
+    /// Sends a piece of the body of a
+    /// [`ClientRequest::body_stream`](super::ClientRequest::body_stream), as [`Conn::write`] does:
+    /// all of it or, `Refused`, nothing. It may be called at once: bytes that are written before
+    /// there is a connection wait for it. After `AboveHigh`, and after `Refused` if there was no
+    /// room, [`CallEvent::Drained`](super::CallEvent::Drained) follows.
     ///
     /// Bytes that exceed the announced length are `Refused`, too. `Closed` if the call or its body
     /// has ended.
@@ -205,15 +206,16 @@ impl SourceId<Call> {
         let Some(control) = reactor.get(self).map(|call| call.control.clone()) else {
             return Pressure::Closed;
         };
-        if control.stage.get() == Stage::Body {
-            control.since.set(reactor.stamp()); // The answer may wait for what is written.
+        if control.state.get() == CallState::Body {
+            // The server may wait for these bytes before it goes on.
+            control.since.set(reactor.stamp());
         }
         let conn = control.conn.get().and_then(|conn| reactor.get_mut(conn));
         control.upload.borrow_mut().write(conn, bytes)
     }
 
-    /// Ends the body that is written piece by piece. If less was written than the length that was
-    /// announced, the call fails.
+    /// Ends the body that is written piece by piece. If fewer bytes were written than announced,
+    /// the call fails.
     pub fn end<S: 'static>(self, reactor: &mut Context<S>) {
         let Some(control) = reactor.get(self).map(|call| call.control.clone()) else { return };
         let conn = control.conn.get().and_then(|conn| reactor.get_mut(conn));
@@ -239,14 +241,14 @@ impl SourceId<Call> {
         if let Some(conn) = control.conn.get().and_then(|conn| reactor.get_mut(conn)) {
             conn.resume();
         }
-        if matches!(control.stage.get(), Stage::Head | Stage::Body) {
-            control.since.set(reactor.stamp()); // Nobody could have sent us anything meanwhile.
+        if matches!(control.state.get(), CallState::Head | CallState::Body) {
+            control.since.set(reactor.stamp()); // Meanwhile nothing could have come.
             control.arm(reactor, self);
         }
     }
 
-    /// Ends the call: no callback comes any more, what it owns is dropped, and so is its
-    /// connection. False if it had ended.
+    /// Ends the call: no callback comes any more, and its connection is removed. Returns false if
+    /// it had ended before.
     pub fn cancel<S: 'static>(self, reactor: &mut Context<S>) -> bool {
         reactor.remove(self)
     }

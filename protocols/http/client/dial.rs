@@ -4,16 +4,16 @@
 //!
 //! ```text
 //!   connect ──▶ [CONNECT to the proxy] ──▶ [TLS] ──▶ stream
-//!   a race,      a connection with a        a handshake
-//!   or given     handler of its own
+//!   a race, or   a connection with a        a handshake
+//!   the dialer   handler of its own
 //! ```
 //!
-//! Each step is a source. The call that dials keeps a [`Hold`], which has the step under way on a
-//! leash: letting go ends that step. There is no timeout here: the caller has a
-//! deadline.
+//! Each step is a source. The call that dials keeps a [`StepGuard`], which owns the source of the
+//! step under way: if the guard is dropped, that step ends. There is no timeout here: the caller
+//! has a deadline.
 //!
 //! # Read next
-//! `tell.rs`: how the answer reaches the program.
+//! `deliver.rs`: how the response reaches the program.
 
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
@@ -21,9 +21,9 @@ use std::rc::Rc;
 use http::Method;
 
 use super::Shared;
-use super::leash::Hold;
+use super::client_url::ClientUrl;
 use super::reader::{Reader, Step};
-use super::target::Target;
+use super::source_guard::StepGuard;
 use crate::net::{Conn, Event, Reason, Stream};
 use crate::protocols::http::head;
 use crate::reactor::{Context, RawId, SourceId};
@@ -38,14 +38,14 @@ pub(super) type Dialer<S> = dyn Fn(&mut Context<S>, &str, Dialed<S>) -> io::Resu
 #[derive(Clone, Debug)]
 pub(super) struct Proxy {
     /// Its address, or why its URL is not valid.
-    target: Result<Target, String>,
+    target: Result<ClientUrl, String>,
 }
 
 impl Proxy {
     /// `http://[user:password@]host[:port]`.
     pub(super) fn of(url: &str) -> Proxy {
-        let target = Target::parse(url).and_then(|target| match target.secure {
-            true => Err("it is spoken to without TLS: http://".to_owned()),
+        let target = ClientUrl::parse(url).and_then(|target| match target.secure {
+            true => Err("it is used without TLS: http://".to_owned()),
             false => Ok(target),
         });
         Proxy { target: target.map_err(|why| format!("not the URL of a proxy: {why}")) }
@@ -57,13 +57,13 @@ impl Proxy {
     }
 }
 
-/// Connects to the host of a URL. `done` is called once, unless the hold is let go before.
+/// Connects to the host of a URL. `done` is called once, unless the guard is dropped before.
 #[track_caller]
 pub(super) fn dial<S: 'static>(
     shared: &Rc<Shared<S>>,
     reactor: &mut Context<S>,
-    target: &Target,
-    hold: Rc<Hold>,
+    target: &ClientUrl,
+    step: Rc<StepGuard>,
     done: Dialed<S>,
 ) -> io::Result<()> {
     let refuse = |why: &String| io::Error::new(ErrorKind::InvalidInput, why.clone());
@@ -73,14 +73,14 @@ pub(super) fn dial<S: 'static>(
     };
     let tunnels = proxy.is_some() && target.secure;
     let address = proxy.clone().unwrap_or_else(|| target.address());
-    let step = Rc::new(Dial { shared: shared.clone(), target: target.clone(), hold });
-    let keeper = shared.keeper(reactor);
-    let hold = step.hold.clone();
+    let dialing = Rc::new(Dial { shared: shared.clone(), target: target.clone(), step });
+    let reaper = shared.reaper(reactor);
+    let step = dialing.step.clone();
     let connected: Dialed<S> = Box::new(move |reactor, state, result: io::Result<Stream>| {
-        step.hold.release();
+        dialing.step.release();
         match (result, proxy) {
-            (Ok(stream), _) if tunnels => step.tunnel(reactor, stream, done),
-            (Ok(stream), _) => step.secure(reactor, state, stream, done),
+            (Ok(stream), _) if tunnels => dialing.tunnel(reactor, stream, done),
+            (Ok(stream), _) => dialing.secure(reactor, state, stream, done),
             (Err(error), Some(proxy)) => {
                 let error = io::Error::new(error.kind(), format!("by the proxy {proxy}: {error}"));
                 done(reactor, state, Err(error));
@@ -93,37 +93,37 @@ pub(super) fn dial<S: 'static>(
         None => Some(shared.settings.connect.open(reactor, &address, connected)?.raw()),
     };
     if let Some(id) = id.filter(|id| reactor.contains(*id)) {
-        hold.take_up(&keeper, id);
+        step.take_up(&reaper, id);
     }
     Ok(())
 }
 
-/// The rest of the way.
+/// The steps behind the first connection.
 struct Dial<S: 'static> {
     shared: Rc<Shared<S>>,
-    target: Target,
-    hold: Rc<Hold>,
+    target: ClientUrl,
+    step: Rc<StepGuard>,
 }
 
 impl<S: 'static> Dial<S> {
-    /// Asks the proxy to pass everything through (RFC 9110, 9.3.6).
+    /// Asks the proxy for a tunnel (RFC 9110, 9.3.6).
     fn tunnel(self: Rc<Self>, reactor: &mut Context<S>, mut stream: Stream, done: Dialed<S>) {
         let to = self.target.authority();
-        let mut ask = format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n");
+        let mut request = format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n");
         let proxy = self.shared.settings.proxy.as_ref();
         if let Some(value) = proxy.and_then(Proxy::authorization) {
-            ask.push_str(&format!("Proxy-Authorization: {value}\r\n"));
+            request.push_str(&format!("Proxy-Authorization: {value}\r\n"));
         }
-        ask.push_str("\r\n");
-        let _ = stream.write(ask.as_bytes()); // It is the first, and fits.
+        request.push_str("\r\n");
+        let _ = stream.write(request.as_bytes()); // It is the first, and fits.
         let mut reader = Reader::new(Method::CONNECT, self.shared.limits.heads());
         let mut done = Some(done);
-        let (keeper, hold) = (self.shared.keeper(reactor), self.hold.clone());
+        let (reaper, step) = (self.shared.reaper(reactor), self.step.clone());
         let conn = stream.open(reactor, move |reactor, state, conn, event| {
-            let Some(answer) = proxy_answer(reactor, conn, &mut reader, event) else { return };
+            let Some(response) = proxy_response(reactor, conn, &mut reader, event) else { return };
             let Some(done) = done.take() else { return };
-            self.hold.release();
-            match answer {
+            self.step.release();
+            match response {
                 Ok(stream) => self.clone().secure(reactor, state, stream, done),
                 Err(error) => {
                     reactor.remove(conn);
@@ -133,7 +133,7 @@ impl<S: 'static> Dial<S> {
                 }
             }
         });
-        hold.take_up(&keeper, conn.raw());
+        step.take_up(&reaper, conn);
     }
 
     /// Puts TLS over the stream, if the URL wants it.
@@ -169,10 +169,10 @@ impl<S: 'static> Dial<S> {
             Ok(tls) => tls,
             Err(error) => return done(reactor, state, Err(error)),
         };
-        let (keeper, hold) = (self.shared.keeper(reactor), self.hold.clone());
+        let (reaper, step) = (self.shared.reaper(reactor), self.step.clone());
         let name = self.target.host().to_owned();
         let shaken = move |reactor: &mut Context<S>, state: &mut S, result: io::Result<Stream>| {
-            self.hold.release();
+            self.step.release();
             let explain = |error: io::Error| {
                 let said = format!("no TLS with {}: {error}", self.target.address());
                 io::Error::new(error.kind(), said)
@@ -180,12 +180,13 @@ impl<S: 'static> Dial<S> {
             done(reactor, state, result.map_err(explain));
         };
         let id = tls.connect(reactor, stream, &name, shaken);
-        hold.take_up(&keeper, id.raw());
+        step.take_up(&reaper, id);
     }
 }
 
-/// What the proxy has answered, once it has: the stream behind it, out of the loop.
-fn proxy_answer<S: 'static>(
+/// The proxy's response to CONNECT, when it is there: the stream behind it, out of the loop, or the
+/// reason why there is none.
+fn proxy_response<S: 'static>(
     reactor: &mut Context<S>,
     conn: SourceId<Conn>,
     reader: &mut Reader,
@@ -204,7 +205,7 @@ fn proxy_answer<S: 'static>(
         match reader.step(input, &mut room) {
             Err(refusal) => return Some(Err(refusal.to_string())),
             Ok((_, Step::Head(head))) if !head.status.is_success() => {
-                return Some(Err(format!("it answers {}", head.status)));
+                return Some(Err(format!("it responds with {}", head.status)));
             }
             Ok((used, Step::Head(_))) => {
                 let stream = Stream::from(reactor.deregister(conn)?);

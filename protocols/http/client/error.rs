@@ -1,7 +1,7 @@
 //! Why a call has failed.
 //!
 //! # Read next
-//! `exchange.rs`: where they come from.
+//! `transfer.rs`: where the errors come from.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -10,45 +10,45 @@ use crate::net::Reason;
 use crate::patterns::Broken;
 use crate::protocols::http::Refusal;
 
-/// What a call was doing.
+/// How far a call has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Phase {
+pub enum CallStage {
     /// Waiting for one of its host's connections.
     Queue,
-    /// Looking up, connecting, and what proxies and TLS want before the request.
+    /// Looking up, connecting, and the handshakes with a proxy and of TLS.
     Connect,
     /// Sending the request.
     Send,
-    /// Waiting for the head of the answer.
+    /// Waiting for the head of the response.
     Head,
     /// Receiving the body.
     Body,
-    /// All of it.
+    /// The call as a whole.
     Total,
 }
 
-impl fmt::Display for Phase {
+impl fmt::Display for CallStage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Phase::Queue => "waiting for a connection",
-            Phase::Connect => "connecting",
-            Phase::Send => "sending the request",
-            Phase::Head => "waiting for the answer",
-            Phase::Body => "receiving the body",
-            Phase::Total => "the call",
+            CallStage::Queue => "waiting for a connection",
+            CallStage::Connect => "connecting",
+            CallStage::Send => "sending the request",
+            CallStage::Head => "waiting for the response",
+            CallStage::Body => "receiving the body",
+            CallStage::Total => "the call",
         })
     }
 }
 
-/// Why a call has failed. Each names the URL, without what is secret in it.
+/// Why a call has failed. Each names the URL, without its credentials.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// The request cannot be sent as it is. Nothing was.
+    /// The request is not valid. Nothing was sent.
     Request {
         /// Of the call.
         url: Box<str>,
-        /// What is wrong with it.
+        /// The reason.
         why: Box<str>,
     },
     /// No connection came about: the lookup, connect(2), a proxy or the TLS handshake.
@@ -62,26 +62,26 @@ pub enum Error {
     Timeout {
         /// Of the call.
         url: Box<str>,
-        /// What took too long.
-        phase: Phase,
+        /// The stage that took too long.
+        stage: CallStage,
     },
-    /// The connection broke, or ended before the answer did.
+    /// The connection broke, or ended before the response was whole.
     Lost {
         /// Of the call.
         url: Box<str>,
-        /// What the call was doing.
-        phase: Phase,
+        /// How far the call had come.
+        stage: CallStage,
         /// How the connection ended. `Finished`: the server closed it.
         reason: Reason,
     },
-    /// What came is no answer, or one that two readers might read differently.
+    /// The response is malformed, or two readers might read it differently.
     Refused {
         /// Of the call.
         url: Box<str>,
-        /// What is wrong with it.
+        /// The reason.
         refusal: Refusal,
     },
-    /// The body is longer than was to be collected.
+    /// The body is longer than the limit on collected bytes.
     TooLong {
         /// Of the call.
         url: Box<str>,
@@ -92,7 +92,7 @@ pub enum Error {
     Redirect {
         /// Of the call.
         url: Box<str>,
-        /// What is wrong with it.
+        /// The reason.
         why: Box<str>,
     },
     /// The promise was not settled by its call.
@@ -128,16 +128,16 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Request { url, why } => write!(f, "{url}: cannot be asked for: {why}"),
+            Error::Request { url, why } => write!(f, "{url}: the request cannot be sent: {why}"),
             Error::Connect { url, error } => write!(f, "{url}: {error}"),
-            Error::Timeout { url, phase } => write!(f, "{url}: {phase} took too long"),
-            Error::Lost { url, phase, reason: Reason::Finished } => {
-                write!(f, "{url}: the server closed the connection while {phase}")
+            Error::Timeout { url, stage } => write!(f, "{url}: {stage} took too long"),
+            Error::Lost { url, stage, reason: Reason::Finished } => {
+                write!(f, "{url}: the server closed the connection while {stage}")
             }
-            Error::Lost { url, phase, reason } => {
-                write!(f, "{url}: the connection broke while {phase}: {reason}")
+            Error::Lost { url, stage, reason } => {
+                write!(f, "{url}: the connection broke while {stage}: {reason}")
             }
-            Error::Refused { url, refusal } => write!(f, "{url}: a bad answer: {refusal}"),
+            Error::Refused { url, refusal } => write!(f, "{url}: a bad response: {refusal}"),
             Error::TooLong { url, bytes_max } => {
                 write!(f, "{url}: the body is longer than {bytes_max} bytes")
             }

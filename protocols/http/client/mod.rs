@@ -1,55 +1,56 @@
-//! The client: asks, and calls back with the answer.
+//! The client: sends requests, and calls back with the responses.
 //!
 //! Knows connections and the parts that both sides of HTTP share; never mentions the server.
 //!
 //! ```text
-//!   ask.rs ──bytes──▶ upload.rs ──▶ ┌──────┐ ──▶ reader.rs ──steps──▶ answer.rs
-//!   the request       its body      │ conn │     the response          the events
-//!                                   └──────┘
-//!   dial.rs makes it, pool.rs keeps it for the next, exchange.rs sees a call through it
+//!   client_request.rs   upload.rs     ┌──────┐     reader.rs      client_response.rs
+//!   the head ──────────▶ the body ──▶ │ conn │ ──▶ steps ───────▶ the events
+//!                                     └──────┘
+//!   dial.rs makes it, client_pool.rs keeps it for the next call, transfer.rs uses it for one
 //! ```
 //!
 //! A call is a source: it has an id, which may be cancelled, and a deadline, and it holds the loop
 //! until it has ended. Everything it owns goes with it.
 //!
 //! # Left out
-//! Cookies, caches, compression, HTTP/2: each is more than what is here. Pipelining: one slow
-//! answer would hold up those behind it. The environment's proxies: a program may read them.
+//! Cookies, caches, compression, HTTP/2: each is more code than this client. Pipelining: one slow
+//! response would hold up those behind it. Proxies from the environment: a program may read them.
 //!
 //! # Read next
-//! `ask.rs`, `reader.rs`: what goes out and what comes back; then `exchange.rs`: a call's course.
+//! `client_request.rs`, `reader.rs`: the request and the response; then `transfer.rs`: the course
+//! of a call.
 
 use std::fmt;
 use std::io;
 use std::rc::Rc;
 
-mod answer;
-mod ask;
 mod call;
-mod connect;
+mod checkout;
+mod client_limits;
+mod client_pool;
+mod client_request;
+mod client_response;
+mod client_url;
+mod deliver;
 mod dial;
 mod error;
-mod exchange;
-mod leash;
-mod limits;
-mod line;
-mod place;
-mod pool;
+mod host_pool;
+mod pooled_conn;
 pub(super) mod reader;
-mod receive;
+mod receive_response;
 mod redirect;
-mod send;
+mod send_body;
 mod settings;
-mod target;
-mod tell;
+mod source_guard;
+mod transfer;
 mod upload;
 
-pub use answer::{Answer, AnswerHead, CallEvent};
-pub use ask::Ask;
 pub use call::Call;
+pub use client_limits::ClientLimits;
+pub use client_request::ClientRequest;
+pub use client_response::{CallEvent, ClientResponse, ClientResponseHead};
 pub use dial::Dialed;
-pub use error::{Error, Phase};
-pub use limits::ClientLimits;
+pub use error::{CallStage, Error};
 
 use crate::net::tcp::Connect;
 use crate::patterns::Promise;
@@ -67,7 +68,7 @@ use settings::{Settings, Shared};
 ///
 /// let mut reactor = Reactor::new()?;
 /// Client::new().get(&mut reactor, "http://example.org/", |_, _, result| match result {
-///     Ok(answer) => println!("{} and {} bytes", answer.status, answer.body.len()),
+///     Ok(response) => println!("{} and {} bytes", response.status, response.body.len()),
 ///     Err(error) => eprintln!("{error}"),
 /// });
 /// reactor.run(&mut ())?;
@@ -95,8 +96,8 @@ impl<S: 'static> Client<S> {
         Client { shared: Rc::new(Shared::new(limits, settings)) }
     }
 
-    /// A client like this with other settings. It has connections of its own: the old ones were
-    /// made by the old settings.
+    /// A client like this with other settings. It shares no connection with this one: those were
+    /// made by other settings.
     fn change(&self, change: impl FnOnce(&mut Settings<S>)) -> Client<S> {
         let mut settings = self.shared.settings.clone();
         change(&mut settings);
@@ -108,15 +109,16 @@ impl<S: 'static> Client<S> {
         Client::with(Rc::new(limits), self.shared.settings.clone())
     }
 
-    /// How names are looked up, and how long each address has for itself. The timeout of the whole
-    /// remains [`ClientLimits::connect_timeout`].
+    /// Sets how names are looked up, and how long each address has for itself. The timeout of the
+    /// whole remains [`ClientLimits::connect_timeout`].
     pub fn connect(self, connect: Connect) -> Client<S> {
         self.change(|settings| settings.connect = connect)
     }
 
-    /// What connects in place of TCP: to a Unix socket, in a simulated network. It is given a host
-    /// and a port, `example.org:80`, and a callback for the stream, to be called in a later turn.
-    /// It returns the source that connects: that is removed if the call ends before.
+    /// Sets a function that connects in place of TCP: to a Unix socket, in a simulated network. It
+    /// gets a host and a port, `example.org:80`, and a callback for the stream, which it has to
+    /// call in a later turn. It returns the source that connects: that is removed if the call ends
+    /// before.
     ///
     /// ```no_run
     /// # #[cfg(unix)] {
@@ -147,72 +149,82 @@ impl<S: 'static> Client<S> {
         self.change(|settings| settings.proxy = Some(Proxy::of(url)))
     }
 
-    /// Which servers `https` trusts, and which certificate it shows. By default it trusts those
-    /// that the platform trusts, and shows none. The platform's certificates are then read at the
-    /// first such call, which holds up the loop for some milliseconds; with a [`tls::Client`] that was made
-    /// before the loop runs they are not.
+    /// Sets which servers `https` trusts, and which certificate it shows. By default it trusts the
+    /// servers that the platform trusts, and shows no certificate. Then the first such call reads
+    /// the platform's certificates, which holds up the loop for some milliseconds. A
+    /// [`tls::Client`] that was made before the loop runs avoids that.
     #[cfg(feature = "tls")]
     pub fn tls(self, tls: tls::Client) -> Client<S> {
         self.change(|settings| settings.tls = Some(tls))
     }
 
-    /// Gets a URL, and calls `done` once with the answer or with why there is none.
+    /// Gets a URL, and calls `done` once with the response or with the error.
     #[track_caller]
     pub fn get<F>(&self, reactor: &mut Context<S>, url: impl AsRef<str>, done: F) -> SourceId<Call>
     where
-        F: FnOnce(&mut Context<S>, &mut S, Result<Answer, Error>) + 'static,
+        F: FnOnce(&mut Context<S>, &mut S, Result<ClientResponse, Error>) + 'static,
     {
-        self.send(reactor, Ask::get(url), done)
+        self.send(reactor, ClientRequest::get(url), done)
     }
 
-    /// Sends a request, collects the answer and calls `done` once, in a later turn, whatever
-    /// happens; unless the call is cancelled.
+    /// Sends a request, collects the response and calls `done` once, in a later turn, also if it
+    /// fails. If the call is cancelled, `done` is not called.
     #[track_caller]
-    pub fn send<F>(&self, reactor: &mut Context<S>, ask: Ask, done: F) -> SourceId<Call>
+    pub fn send<F>(
+        &self,
+        reactor: &mut Context<S>,
+        request: ClientRequest,
+        done: F,
+    ) -> SourceId<Call>
     where
-        F: FnOnce(&mut Context<S>, &mut S, Result<Answer, Error>) + 'static,
+        F: FnOnce(&mut Context<S>, &mut S, Result<ClientResponse, Error>) + 'static,
     {
-        let bytes_max = ask.body_bytes_max.unwrap_or(self.shared.limits.body_bytes_max);
-        exchange::begin(&self.shared, reactor, ask, answer::collect(bytes_max, done))
+        let bytes_max = request.body_bytes_max.unwrap_or(self.shared.limits.body_bytes_max);
+        transfer::begin(&self.shared, reactor, request, client_response::collect(bytes_max, done))
     }
 
-    /// [`send`](Client::send) as a promise. Cancelled, it cancels the call.
+    /// [`send`](Client::send) as a promise. If the promise is cancelled, so is the call.
     ///
     /// ```no_run
-    /// use waterwheel::{Reactor, protocols::http::{Ask, Client}};
+    /// use waterwheel::{Reactor, protocols::http::{Client, ClientRequest}};
     ///
     /// let mut reactor = Reactor::new()?;
     /// let client = Client::new();
-    /// let order = client.send_promise(&mut reactor, Ask::post("http://a.example/").body("tea"));
-    /// order
-    ///     .then(&mut reactor, move |reactor, _, answer| {
-    ///         let next = answer.header("location").unwrap_or("http://a.example/").to_owned();
-    ///         client.send_promise(reactor, Ask::get(next))
+    /// let order = ClientRequest::post("http://a.example/").body("tea");
+    /// client
+    ///     .send_promise(&mut reactor, order)
+    ///     .then(&mut reactor, move |reactor, _, response| {
+    ///         let next = response.header("location").unwrap_or("http://a.example/").to_owned();
+    ///         client.send_promise(reactor, ClientRequest::get(next))
     ///     })
-    ///     .then(&mut reactor, |_, _, answer| println!("{}", answer.status))
+    ///     .then(&mut reactor, |_, _, response| println!("{}", response.status))
     ///     .catch(&mut reactor, |_, _, error| eprintln!("{error}"));
     /// reactor.run(&mut ())?;
     /// # Ok::<(), std::io::Error>(())
     /// ```
     #[track_caller]
-    pub fn send_promise(&self, reactor: &mut Context<S>, ask: Ask) -> Promise<S, Answer, Error> {
+    pub fn send_promise(
+        &self,
+        reactor: &mut Context<S>,
+        request: ClientRequest,
+    ) -> Promise<S, ClientResponse, Error> {
         let (promise, resolver) = reactor.promise();
-        let call = self.send(reactor, ask, resolver.done());
+        let call = self.send(reactor, request, resolver.done());
         promise.on_cancel(move |reactor| {
             call.cancel(reactor);
         })
     }
 
-    /// Sends a request and delivers the answer as it comes; see [`CallEvent`]. With
-    /// [`Ask::body_stream`] the request goes as it comes, too.
+    /// Sends a request and delivers the response as it comes; see [`CallEvent`]. With
+    /// [`ClientRequest::body_stream`] the request goes as it comes, too.
     ///
     /// ```no_run
-    /// use waterwheel::{Reactor, protocols::http::{Ask, CallEvent, Client}};
+    /// use waterwheel::{Reactor, protocols::http::{CallEvent, Client, ClientRequest}};
     ///
     /// let mut reactor = Reactor::new()?;
-    /// let ask = Ask::post("http://127.0.0.1:8080/count").body_stream(None);
+    /// let request = ClientRequest::post("http://127.0.0.1:8080/count").body_stream(None);
     /// let client = Client::new();
-    /// let call = client.stream(&mut reactor, ask, |_, got: &mut usize, _, event| match event {
+    /// let call = client.stream(&mut reactor, request, |_, got: &mut usize, _, event| match event {
     ///     CallEvent::Head(head) => println!("{}", head.status),
     ///     CallEvent::Data(bytes) => *got += bytes.len(), // `call.pause(…)` slows the server down
     ///     CallEvent::Drained => {}                       // after a write that was `AboveHigh`
@@ -226,11 +238,16 @@ impl<S: 'static> Client<S> {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     #[track_caller]
-    pub fn stream<F>(&self, reactor: &mut Context<S>, ask: Ask, on_event: F) -> SourceId<Call>
+    pub fn stream<F>(
+        &self,
+        reactor: &mut Context<S>,
+        request: ClientRequest,
+        on_event: F,
+    ) -> SourceId<Call>
     where
         F: FnMut(&mut Context<S>, &mut S, SourceId<Call>, CallEvent<'_>) + 'static,
     {
-        exchange::begin(&self.shared, reactor, ask, Box::new(on_event))
+        transfer::begin(&self.shared, reactor, request, Box::new(on_event))
     }
 
     /// How many connections wait for their next request.

@@ -1,4 +1,4 @@
-//! The answer's side of the protocol: bytes in, steps out.
+//! The response's side of the protocol: bytes in, steps out.
 //!
 //! Knows heads and codings; never mentions a connection, so the same bytes make the same steps
 //! however they are cut.
@@ -9,7 +9,7 @@
 //! ```
 //!
 //! # Read next
-//! `exchange.rs`: who feeds it.
+//! `transfer.rs`: the code that feeds it.
 
 use http::{Method, StatusCode};
 
@@ -18,10 +18,10 @@ use crate::protocols::http::framing::Framing;
 use crate::protocols::http::head::{HeadLimits, ResponseHead, Room, Scan, parse_response, room};
 use crate::protocols::http::refusal::Refusal;
 
-/// Interim answers (1xx) before the final one: more are no protocol, but a way to keep us waiting.
+/// Interim responses (1xx) before the final one: more would only keep us waiting. 32.
 pub const INTERIM_MAX: u32 = 32;
 
-/// Reads one answer.
+/// Reads one response.
 #[derive(Debug)]
 pub struct Reader {
     method: Method,
@@ -42,23 +42,23 @@ enum At {
     Done,
 }
 
-/// What a step has found.
+/// The result of a step.
 #[derive(Debug)]
 pub enum Step<'a> {
-    /// Nothing: the rest of the input is to come again, with more behind it.
+    /// Nothing: the rest of the input has to come again, with more behind it.
     More,
-    /// An interim answer.
+    /// An interim response.
     Interim(StatusCode),
     /// The head of the final one.
     Head(ResponseHead<'a>),
     /// Bytes of the body, never none.
     Data(&'a [u8]),
-    /// The answer is whole. What is left of the input is not part of it.
+    /// The response is whole. The rest of the input is not part of it.
     End,
 }
 
 impl Reader {
-    /// A reader for the answer to a request of that method.
+    /// A reader for the response to a request of that method.
     pub fn new(method: Method, limits: HeadLimits) -> Reader {
         Reader {
             method,
@@ -70,7 +70,7 @@ impl Reader {
         }
     }
 
-    /// Takes one step: how many bytes of `input` it has used, and what they were.
+    /// Takes one step. Returns how many bytes of `input` it has used, and its result.
     pub fn step<'a>(
         &mut self,
         input: &'a [u8],
@@ -119,12 +119,12 @@ impl Reader {
         self.scan = Scan::default();
         let (used, status) = (head.bytes, head.status);
         if status == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(Refusal::bad("it switches to a protocol that nobody has asked for"));
+            return Err(Refusal::bad("it switches to a protocol that was not requested"));
         }
         if status.is_informational() {
             self.interim += 1;
             if self.interim > INTERIM_MAX {
-                return Err(Refusal::bad("too many interim answers"));
+                return Err(Refusal::bad("too many interim responses"));
             }
             return Ok((used, Step::Interim(status)));
         }
@@ -132,14 +132,14 @@ impl Reader {
         self.at = match head.body {
             Framing::Length(0) => At::Done,
             Framing::Length(length) => At::Length(length),
-            Framing::Chunked => At::Chunked(Chunked::of_answer()),
+            Framing::Chunked => At::Chunked(Chunked::of_response()),
             Framing::UntilClose => At::UntilClose,
         };
         Ok((used, Step::Head(head)))
     }
 
-    /// The connection has ended in order, and `rest` was to come again. Returns true if that
-    /// completes the answer. Half a head that would have been refused is, wherever it was cut.
+    /// The connection has ended in order, and `rest` was left of the input. Returns true if that
+    /// completes the response. A part of a head is refused if it could not become a good head.
     pub fn finish(&mut self, rest: &[u8]) -> Result<bool, Refusal> {
         match self.at {
             At::UntilClose => self.at = At::Done,
@@ -151,7 +151,7 @@ impl Reader {
         Ok(self.is_done())
     }
 
-    /// Returns true if the answer is whole.
+    /// Returns true if the response is whole.
     pub fn is_done(&self) -> bool {
         matches!(self.at, At::Done)
     }

@@ -1,31 +1,31 @@
-//! Redirects: what is asked next, and of which server.
+//! Redirects: the next request, and the server that it goes to.
 //!
 //! Knows requests and URLs (RFC 9110, 15.4; RFC 3986, 5.2); never mentions a connection.
 //!
 //! # Read next
-//! `settings.rs`: what all calls of a client share.
+//! `settings.rs`: the state that all calls of a client share.
 
 use std::borrow::Cow;
 
 use http::Method;
 
-use super::ask::{Ask, Body};
-use super::target::{NO_HOST, Target};
+use super::client_request::{ClientRequest, RequestBody};
+use super::client_url::{ClientUrl, NO_HOST};
 use crate::protocols::http::percent::encoded;
 
-impl Ask {
-    /// What to ask next when the answer from `target` is a redirect to `location`. `unsent` is
+impl ClientRequest {
+    /// The next request when the response from `target` is a redirect to `location`. `unsent` is
     /// true if nothing of the body was sent.
     pub(super) fn redirected(
         &self,
-        target: &Target,
+        target: &ClientUrl,
         status: u16,
         location: &[u8],
         unsent: bool,
-    ) -> Result<Ask, String> {
+    ) -> Result<ClientRequest, String> {
         let mut next = self.clone();
         let there = join(target, location)?;
-        // A server does not know by which of our interfaces we reach it: its Location has no zone.
+        // A server cannot know by which of our interfaces we reach it: its Location has no zone.
         let there = match &there.zone {
             None if there.host() == target.host() => there.with_zone(target.zone.clone()),
             zone if *zone == target.zone || zone.is_none() => there,
@@ -44,12 +44,12 @@ impl Ask {
         };
         if becomes_get {
             next.method = Method::GET;
-            next.body = Body::None;
+            next.body = RequestBody::None;
             next.expects_continue = false;
             let of_body =
                 |name: &str| name.get(..8).is_some_and(|n| n.eq_ignore_ascii_case("content-"));
             next.headers.retain(|(name, _)| !of_body(name));
-        } else if matches!(self.body, Body::Stream(_)) && !unsent {
+        } else if matches!(self.body, RequestBody::Stream(_)) && !unsent {
             return Err("its body was sent and is gone".to_owned());
         }
         if there.origin() != target.origin() {
@@ -69,12 +69,12 @@ impl Ask {
 }
 
 /// Where a `Location` leads from `base` (RFC 3986, 5.2.2, branch by branch).
-fn join(base: &Target, location: &[u8]) -> Result<Target, String> {
+fn join(base: &ClientUrl, location: &[u8]) -> Result<ClientUrl, String> {
     resolve(base, location)
         .map_err(|why| format!("a bad Location {:?}: {why}", String::from_utf8_lossy(location)))
 }
 
-fn resolve(base: &Target, location: &[u8]) -> Result<Target, String> {
+fn resolve(base: &ClientUrl, location: &[u8]) -> Result<ClientUrl, String> {
     let own = Reference::of(base.url().as_bytes());
     let to = Reference::of(location);
     let (authority, path, query) = match to {
@@ -99,11 +99,11 @@ fn resolve(base: &Target, location: &[u8]) -> Result<Target, String> {
     if let Some(query) = query {
         url = format!("{url}?{query}");
     }
-    Target::parse(&url)
+    ClientUrl::parse(&url)
 }
 
-/// What a reference consists of (RFC 3986, appendix B), except the fragment. Many servers send
-/// characters in it that no URL has, in whatever encoding: they are percent-encoded byte by byte,
+/// The parts of a reference (RFC 3986, appendix B), except the fragment. Many servers send
+/// characters in it that no URL has, in any encoding: they are percent-encoded byte by byte,
 /// but not in the authority, where they mean something else.
 struct Reference<'a> {
     scheme: Option<&'a str>,
@@ -155,7 +155,7 @@ fn without_dots(path: &str) -> String {
         }
     }
     if path.ends_with("/.") || path.ends_with("/..") {
-        kept.push(""); // What they stand for is a folder.
+        kept.push(""); // They name a folder.
     }
     format!("/{}", kept.join("/"))
 }
@@ -164,13 +164,13 @@ fn without_dots(path: &str) -> String {
 mod tests {
     use super::*;
 
-    fn target(url: &str) -> Target {
-        Target::parse(url).unwrap()
+    fn target(url: &str) -> ClientUrl {
+        ClientUrl::parse(url).unwrap()
     }
 
     #[test]
     fn a_location_leads_where_the_rfc_says() {
-        // Of RFC 3986, 5.4, what can be asked for by http; `base` has no parameters of a segment.
+        // The examples of RFC 3986, 5.4, that http has; `base` has no parameters of a segment.
         let base = target("http://a/b/c/d?q");
         for (location, leads) in [
             ("g", "/b/c/g"),
@@ -203,7 +203,7 @@ mod tests {
         assert!(join(&base, b"//a b/").is_err());
     }
 
-    fn leads_to(base: &Target, location: impl AsRef<[u8]>) -> String {
+    fn leads_to(base: &ClientUrl, location: impl AsRef<[u8]>) -> String {
         join(base, location.as_ref()).unwrap().url().to_string()
     }
 
@@ -224,7 +224,7 @@ mod tests {
             ("/a/./../b/..", "http://a/"),
             ("d/../../e", "http://a/e"),
             ("../..#..", "http://a/"),
-            // Of its own path nothing is asked again but the path as it is.
+            // If the reference has no path, the base's path is taken as it is.
             ("?x", "http://a/b/../c?x"),
             ("", "http://a/b/../c?q"),
             ("#a/../b", "http://a/b/../c?q"),
@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn zone_goes_on_to_the_same_host_however_that_is_written() {
-        let zoned = Ask::get("http://[fe80::1%25%2541]/a").header("Cookie", "c");
+        let zoned = ClientRequest::get("http://[fe80::1%25%2541]/a").header("Cookie", "c");
         let base = zoned.url.clone().unwrap();
         for (location, address, cookies) in [
             ("b", "[fe80::1%%41]:80", 1),

@@ -1,9 +1,9 @@
-//! What a client's clones share: its settings, its limits and its connections.
+//! The state that clones of a client share: its settings, its limits and its connections.
 //!
 //! Knows the pool and how connections are made; never mentions a request.
 //!
 //! # Read next
-//! `pool.rs`: the connections.
+//! `client_pool.rs`: the connections.
 
 #[cfg(feature = "tls")]
 use std::cell::OnceCell;
@@ -14,23 +14,23 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::ClientLimits;
+use super::client_pool::Pool;
+use super::client_url::ClientUrl;
 use super::dial::{Dialer, Proxy};
-use super::leash::Keeper;
-use super::pool::Pool;
-use super::target::Target;
+use super::source_guard::Reaper;
 use crate::net::tcp::Connect;
 #[cfg(feature = "tls")]
 use crate::protocols::tls;
 
-/// What clones share.
+/// The state that clones share.
 pub(super) struct Shared<S: 'static> {
     pub(super) limits: Rc<ClientLimits>,
     pub(super) settings: Settings<S>,
     pub(super) pool: RefCell<Pool<S>>,
-    pub(super) keeper: RefCell<Option<Rc<Keeper>>>,
-    /// Where the head of a request is put together.
+    pub(super) reaper: RefCell<Option<Rc<Reaper>>>,
+    /// The buffer in which the head of a request is written.
     pub(super) head: Cell<Vec<u8>>,
-    /// Made when it is first wanted, unless it was given.
+    /// Made when it is first needed, unless the program has set it.
     #[cfg(feature = "tls")]
     tls: OnceCell<tls::Client>,
 }
@@ -76,15 +76,15 @@ impl<S: 'static> Shared<S> {
             limits,
             settings,
             pool: RefCell::default(),
-            keeper: RefCell::default(),
+            reaper: RefCell::default(),
             head: Cell::default(),
             #[cfg(feature = "tls")]
             tls: OnceCell::new(),
         }
     }
 
-    /// What connections are kept by: those of one key lead to the same place by the same way.
-    pub(super) fn key(&self, target: &Target) -> Rc<str> {
+    /// The key of the pool: connections of one key go to the same host, or all by the proxy.
+    pub(super) fn key(&self, target: &ClientUrl) -> Rc<str> {
         let name = match (&self.settings.proxy, &target.zone) {
             (Some(_), _) if !target.secure => "proxy",
             (_, Some(zone)) => &*format!("{}%{zone}", target.origin()),
@@ -93,7 +93,7 @@ impl<S: 'static> Shared<S> {
         self.pool.borrow().key(name).unwrap_or_else(|| name.into())
     }
 
-    /// What TLS is spoken with.
+    /// The client of TLS for all connections.
     #[cfg(feature = "tls")]
     pub(super) fn tls(&self) -> io::Result<&tls::Client> {
         if let Some(made) = self.tls.get() {

@@ -1,17 +1,17 @@
 //! The body of a request on its way out.
 //!
-//! Knows the chunked coding and how much is still owed; of the connection only that bytes can be
-//! written to it.
+//! Knows the chunked coding and how many bytes are still to come; of the connection only that bytes
+//! can be written to it.
 //!
-//! What is written before the connection is there, or before the server has said 100, waits here:
-//! *early* bytes, bounded as an outbox is.
+//! *Early* bytes wait here, bounded as in an outbox: those that are written before the connection
+//! is there, or before the server has sent 100.
 //!
 //! # Read next
-//! `exchange.rs`: when the gate opens.
+//! `transfer.rs`: when sending begins.
 
 use std::fmt::Write;
 
-use super::ask::Body;
+use super::client_request::RequestBody;
 use crate::net::{Conn, Pressure};
 
 /// Bytes that may be written before the connection takes any. 1 MiB: above that a write is refused.
@@ -22,14 +22,14 @@ const EARLY_BYTES_HIGH: usize = 256 * 1024;
 /// The body of one request.
 #[derive(Debug)]
 pub(super) struct Upload {
-    /// How the caller's bytes are framed, and how many are owed.
+    /// How the caller's bytes are framed, and how many are still to come.
     left: Left,
     /// True once bytes may go to the connection.
     pub(super) open: bool,
     /// Framed already.
     early: Vec<u8>,
-    /// True if a write was answered with pressure: the caller gets `Drained` when that is over.
-    pub(super) owes_drained: bool,
+    /// True if a write returned `AboveHigh` or `Refused`: `Drained` follows when there is room.
+    pub(super) drained_due: bool,
     /// True if `end` came before the announced length was written.
     pub(super) is_short: bool,
 }
@@ -43,13 +43,13 @@ enum Left {
 }
 
 impl Upload {
-    pub(super) fn new(body: &Body) -> Upload {
+    pub(super) fn new(body: &RequestBody) -> Upload {
         let left = match body {
-            Body::Stream(Some(length)) => Left::Length(*length),
-            Body::Stream(None) => Left::Chunked,
-            Body::None | Body::Bytes(_) => Left::Nothing,
+            RequestBody::Stream(Some(length)) => Left::Length(*length),
+            RequestBody::Stream(None) => Left::Chunked,
+            RequestBody::None | RequestBody::Bytes(_) => Left::Nothing,
         };
-        Upload { left, open: false, early: Vec::new(), owes_drained: false, is_short: false }
+        Upload { left, open: false, early: Vec::new(), drained_due: false, is_short: false }
     }
 
     /// Returns true if all was handed to the connection.
@@ -85,7 +85,7 @@ impl Upload {
             Some(conn) if self.open => conn.write_all(&pieces),
             _ => self.keep(&pieces),
         };
-        self.owes_drained |= pressure != Pressure::Below;
+        self.drained_due |= pressure != Pressure::Below;
         if let Left::Length(left) = &mut self.left
             && pressure.is_taken()
         {
@@ -125,7 +125,7 @@ impl Upload {
         self.open = true;
         let early = std::mem::take(&mut self.early);
         let pressure = conn.write(&early);
-        // The outbox is larger than what may wait here, and so far it has had a head only.
+        // The outbox has more room than early bytes may take, and so far it has had a head only.
         debug_assert!(pressure.is_taken());
     }
 }

@@ -1,6 +1,6 @@
-//! An exchange: what a connection and the reply to its request share.
+//! An exchange: the state that a connection and the reply to its request share.
 //!
-//! Knows one connection and the phases of an answer; never mentions the state of the loop, so that
+//! Knows one connection and the states of a response; never mentions the program's state, so that
 //! a [`Reply`](super::Reply) is a plain value.
 //!
 //! A connection has one, for all of its requests: they are handled one after another.
@@ -14,12 +14,12 @@
 //! ```
 //!
 //! # Rules
-//! 1. An answer begins in `Pending` only. If the server has answered in the handler's place, after
-//!    a timeout say, it closes the connection: the late reply cannot meet another request.
+//! 1. A response begins in `Pending` only. If the server has answered in place of the handler, such
+//!    as after a timeout, it closes the connection: the late reply cannot answer another request.
 //! 2. Callbacks are taken out before they are called or dropped: they may own the reply.
 //!
 //! # Read next
-//! `conn.rs`: the connection's side.
+//! `server_conn.rs`: the connection's side.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -42,43 +42,43 @@ use crate::timers::{Stamp, TimerId};
 /// close would be too short for a client that reads slowly. 64 KiB.
 const CLOSE_BYTES_MAX: usize = 64 * 1024;
 
-/// How far the answer to the request has come; see the head of this file.
+/// How far the response to the present request has come; see the head of this file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(super) enum ResponseState {
     /// No request is being answered.
     Idle,
     /// The handler has the reply.
     Pending,
     /// A large body is on its way.
     Sending,
-    /// A [`Sender`](super::Sender) has the rest of the answer.
+    /// A [`Sender`](super::Sender) has the rest of the response.
     Streaming,
-    /// The reply was dropped: the session answers with 500.
+    /// The reply was dropped: the connection answers with 500.
     Dropped,
-    /// The sender was dropped before the end: the session resets the connection.
+    /// The sender was dropped before the end: the connection is reset.
     Torn,
     /// The connection has gone, or was handed over.
     Dead,
 }
 
-/// What an answer must know of its request.
+/// The properties of a request on which its response depends.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Facts {
+pub(super) struct RequestFlags {
     pub(super) is_head: bool,
     pub(super) is_http10: bool,
     /// Another request may follow.
     pub(super) keep_alive: bool,
     /// The connection may be handed over: the client has asked for it, and the request is whole.
     pub(super) upgrades: bool,
-    /// What follows a success is a tunnel.
+    /// A response of success opens a tunnel.
     pub(super) is_connect: bool,
 }
 
-impl Facts {
-    pub(super) fn of(head: &RequestHead<'_>) -> Facts {
+impl RequestFlags {
+    pub(super) fn of(head: &RequestHead<'_>) -> RequestFlags {
         // Bytes behind a CONNECT are meant for the tunnel, and are no requests if there is none.
         let is_connect = head.method == Method::CONNECT;
-        Facts {
+        RequestFlags {
             is_head: head.method == Method::HEAD,
             is_http10: head.version == Version::HTTP_10,
             keep_alive: head.keep_alive && !is_connect,
@@ -88,9 +88,9 @@ impl Facts {
     }
 }
 
-/// What is called when the client goes.
+/// The callback for when the client goes.
 pub(super) type Gone<S> = Box<dyn FnOnce(&mut Context<S>, &mut S)>;
-/// What is called when there is room again.
+/// The callback for when there is room again.
 pub(super) type Drained<S> = Box<dyn FnMut(&mut Context<S>, &mut S)>;
 
 /// See the head of this file.
@@ -101,13 +101,13 @@ pub(super) struct Exchange {
     /// Written once, when the connection is opened.
     pub(super) conn: Cell<Option<SourceId<Conn>>>,
     pub(super) timer: Cell<Option<TimerId>>,
-    pub(super) phase: Cell<Phase>,
+    pub(super) response: Cell<ResponseState>,
     /// Requests so far: the number of the current one.
     pub(super) requests: Cell<usize>,
-    pub(super) facts: Cell<Facts>,
-    /// How the body of the answer that is streamed ends.
+    pub(super) flags: Cell<RequestFlags>,
+    /// How the body of a streamed response ends.
     pub(super) coding: Cell<Coding>,
-    /// The connection's own handler is on the stack, and will look at what has changed.
+    /// True while the connection's handler is on the stack: it will notice every change.
     pub(super) running: Cell<bool>,
     /// Too much is unsent to go on with the next request.
     pub(super) blocked: Cell<bool>,
@@ -115,12 +115,12 @@ pub(super) struct Exchange {
     pub(super) closing: Cell<bool>,
     /// True while the handler has paused the body.
     pub(super) body_paused: Cell<bool>,
-    /// True if the timer has fired, and the session has not checked its limits yet.
-    pub(super) alarm: Cell<bool>,
+    /// True if the timer has fired, and the connection has not checked its limits yet.
+    pub(super) timer_fired: Cell<bool>,
     /// Bytes of the request's body that are not read yet: 1 if their number is unknown, `u64::MAX`
     /// while the client waits for 100 and may never send them.
     pub(super) body_left: Cell<u64>,
-    /// When the phase, or the head, began.
+    /// When the state, or the head, began.
     pub(super) since: Cell<Stamp>,
     /// By when more of the body must have come.
     pub(super) body_until: Cell<Stamp>,
@@ -149,15 +149,15 @@ impl Exchange {
             peer,
             conn: Cell::new(None),
             timer: Cell::new(None),
-            phase: Cell::new(Phase::Idle),
+            response: Cell::new(ResponseState::Idle),
             requests: Cell::new(0),
-            facts: Cell::default(),
+            flags: Cell::default(),
             coding: Cell::new(Coding::None),
             running: Cell::new(false),
             blocked: Cell::new(false),
             closing: Cell::new(false),
             body_paused: Cell::new(false),
-            alarm: Cell::new(false),
+            timer_fired: Cell::new(false),
             body_left: Cell::new(0),
             since: Cell::new(now),
             body_until: Cell::new(Stamp::START),
@@ -169,55 +169,55 @@ impl Exchange {
         }
     }
 
-    /// An exchange without a connection, for a sender that has nothing to send: to it the client has
-    /// gone, whatever the phase.
+    /// An exchange without a connection, for a sender that has nothing to send: its client counts
+    /// as gone.
     pub(super) fn dead(&self) -> Rc<Exchange> {
         Rc::new(Exchange::new(self.common.clone(), self.resumer.clone(), self.peer, Stamp::START))
     }
 
     /// If a response to this request has no body, how its head says so.
     pub(super) fn bodiless(&self, response: &Response) -> Option<Coding> {
-        let tunnel = self.facts.get().is_connect && response.code().is_success();
+        let tunnel = self.flags.get().is_connect && response.code().is_success();
         if tunnel { Some(Coding::None) } else { response.bodiless() }
     }
 
     /// Makes this request the last on its connection.
     pub(super) fn set_last(&self) {
-        self.facts.set(Facts { keep_alive: false, ..self.facts.get() });
+        self.flags.set(RequestFlags { keep_alive: false, ..self.flags.get() });
     }
 
-    /// The connection, if it is still there and its answer still wanted.
+    /// The connection, if it is still there and can take a response.
     pub(super) fn conn<'a, S: 'static>(&self, reactor: &'a mut Context<S>) -> Option<&'a mut Conn> {
         let conn = reactor.get_mut(self.conn.get()?);
         conn.filter(|conn| !conn.is_closing() && !conn.has_failed())
     }
 
-    /// Returns true if the connection is there and would take more of an answer.
+    /// Returns true if the connection is there and can take more of a response.
     pub(super) fn is_open<S: 'static>(&self, reactor: &Context<S>) -> bool {
         self.peek(reactor).is_some_and(|conn| !conn.is_closing() && !conn.has_failed())
     }
 
-    /// The connection, if it is still there, to be looked at.
+    /// The connection, if it is still there; read-only.
     pub(super) fn peek<'a, S: 'static>(&self, reactor: &'a Context<S>) -> Option<&'a Conn> {
         reactor.get(self.conn.get()?)
     }
 
-    /// Lets the connection look at what has changed, in the next turn.
+    /// Makes the connection check for changes, in the next turn.
     pub(super) fn nudge(&self) {
         if let Some(conn) = self.conn.get() {
             nudge_by(&self.resumer, conn);
         }
     }
 
-    /// The timer has fired, and all input was read: lets the session check its limits.
-    pub(super) fn ring(&self) {
-        self.alarm.set(true);
+    /// The timer has fired, and all input was read: makes the connection check its limits.
+    pub(super) fn on_timer(&self) {
+        self.timer_fired.set(true);
         self.nudge();
     }
 
-    /// The answer is written: the next request may come, or the connection is closed.
+    /// The response is written: the next request may come, or the connection is closed.
     pub(super) fn finish(&self, conn: &mut Conn, now: Stamp) {
-        self.phase.set(Phase::Idle);
+        self.response.set(ResponseState::Idle);
         self.since.set(now);
         self.body_paused.set(false);
         if self.has_callbacks.take() {
@@ -225,20 +225,20 @@ impl Exchange {
         }
         conn.release();
         conn.resume();
-        conn.note_heard(now); // For a drain: the client may be about to ask again.
-        if !self.facts.get().keep_alive {
+        conn.note_heard(now); // For a drain: the client may be about to send the next request.
+        if !self.flags.get().keep_alive {
             self.close(conn);
         }
     }
 
-    /// Lets the session go on. One that is on the stack does so by itself.
-    pub(super) fn tell_session(&self) {
+    /// Lets the connection go on. If its handler is on the stack, it does so anyway.
+    pub(super) fn wake_conn(&self) {
         if !self.running.get() {
             self.nudge();
         }
     }
 
-    /// Closes as soon as what is unsent is little. What still comes is dropped.
+    /// Closes as soon as few bytes are unsent. Input that still comes is dropped.
     pub(super) fn close(&self, conn: &mut Conn) {
         self.closing.set(true);
         if conn.unsent() <= CLOSE_BYTES_MAX {
@@ -250,40 +250,40 @@ impl Exchange {
 
     /// The connection is gone, or was handed over.
     pub(super) fn end(&self) {
-        self.phase.set(Phase::Dead);
+        self.response.set(ResponseState::Dead);
         drop((self.rest.take(), self.on_drained.take(), self.on_gone.take(), self.input.take()));
     }
 
-    /// Sets what is called when there is room for more of a streamed answer.
+    /// Sets the callback for when there is room for more of a streamed response.
     pub(super) fn set_on_drained<S: 'static>(&self, drained: Drained<S>) {
-        if self.phase.get() == Phase::Streaming {
+        if self.response.get() == ResponseState::Streaming {
             self.has_callbacks.set(true);
             drop(self.on_drained.replace(Some(Box::new(drained))));
         }
     }
 
-    /// Sets what is called when the client goes.
+    /// Sets the callback for when the client goes.
     pub(super) fn set_on_gone<S: 'static>(&self, gone: Gone<S>) {
         self.has_callbacks.set(true);
         drop(self.on_gone.replace(Some(Box::new(gone))));
     }
 
-    /// Calls what [`set_on_drained`](Exchange::set_on_drained) has set.
-    pub(super) fn tell_drained<S: 'static>(&self, reactor: &mut Context<S>, state: &mut S) {
-        let mut told = Told(self, self.on_drained.take());
-        if let Some(drained) = &mut told.1
+    /// Calls the callback that [`set_on_drained`](Exchange::set_on_drained) has set.
+    pub(super) fn call_on_drained<S: 'static>(&self, reactor: &mut Context<S>, state: &mut S) {
+        let mut lent = LentDrained(self, self.on_drained.take());
+        if let Some(drained) = &mut lent.1
             && let Some(drained) = drained.downcast_mut::<Drained<S>>()
         {
             drained(reactor, state);
         }
     }
 
-    /// Takes what is to be called when the client goes.
+    /// Takes the callback for when the client goes.
     pub(super) fn take_gone<S: 'static>(&self) -> Option<Gone<S>> {
         self.on_gone.take()?.downcast::<Gone<S>>().ok().map(|gone| *gone)
     }
 
-    /// Who the client is, for the log.
+    /// The client's address, for the log.
     pub(super) fn peer(&self) -> impl fmt::Display + use<> {
         Peer(self.peer)
     }
@@ -303,11 +303,11 @@ impl fmt::Display for Peer {
 
 /// The callback for `Drained`, while it runs. It is put back, also if it panics, unless there is
 /// another by now, or nothing left to send.
-struct Told<'a>(&'a Exchange, Option<Box<dyn Any>>);
+struct LentDrained<'a>(&'a Exchange, Option<Box<dyn Any>>);
 
-impl Drop for Told<'_> {
+impl Drop for LentDrained<'_> {
     fn drop(&mut self) {
-        if self.0.phase.get() == Phase::Streaming {
+        if self.0.response.get() == ResponseState::Streaming {
             let newer = self.0.on_drained.take();
             self.0.on_drained.set(newer.or_else(|| self.1.take()));
         }
@@ -318,13 +318,13 @@ impl fmt::Debug for Exchange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Exchange")
             .field("conn", &self.conn.get())
-            .field("phase", &self.phase.get())
+            .field("response", &self.response.get())
             .finish_non_exhaustive()
     }
 }
 
 /// While this exists, the connection's handler is on the stack. If that panics, `running` stays set
-/// and the session is called again: it then closes the connection, for its input is lost.
+/// and the handler is called again: it then closes the connection, because input was lost.
 pub(super) struct Running<'a>(&'a Exchange);
 
 impl Running<'_> {

@@ -1,23 +1,24 @@
-//! The HTTP/1.1 server: requests in, replies out, whatever carries the connection.
+//! The HTTP/1.1 server: requests in, responses out, over any transport.
 //!
 //! Knows connections, heads and bodies; never mentions sockets. RFC 9110 and RFC 9112.
 //!
-//! What happens to the bytes of one connection:
+//! The way of the bytes of one connection:
 //!
 //! ```text
-//!            ┌─ backlog ◀── what waits for its turn: pipelined requests, half a head
+//!            ┌─ backlog ◀── bytes that wait: pipelined requests, half a head
 //!   bytes ───┴▶ head ──▶ handler(&Request, Reply) ──────────────▶ next head
-//!                │            ▲                        ▲ when the answer is written
+//!                │            ▲                        ▲ when the response is written
 //!                └──▶ body ───┘ collected, or streamed ┘ and the body read
 //! ```
 //!
 //! # Rules
-//! 1. Requests of one connection are handled one after another, and so answered in order.
+//! 1. Requests of one connection are handled one after another, so the responses are in order.
 //! 2. Each request is answered once: by its handler, or if that is impossible by the server,
 //!    which then logs the peer and the reason, and closes the connection.
-//! 3. No answer destroys another: a connection is closed so that the client gets the end of the
+//! 3. No response destroys another: a connection is closed so that the client gets the end of the
 //!    last one, also if it is still sending ([`Conn::close`](crate::net::Conn::close)).
-//! 4. Whatever a client can do is bounded by [`Limits`](super::Limits), in bytes and in time.
+//! 4. Everything that a client can do is bounded by [`Limits`](super::Limits), in bytes and in
+//!    time.
 //! 5. A request that is read whole, and answered at once with a body that is there, allocates
 //!    nothing.
 //!
@@ -25,7 +26,7 @@
 //! HTTP/2. Compression. Trailers: those of requests are dropped.
 //!
 //! # Read next
-//! `exchange.rs`: how far an answer has come.
+//! `exchange.rs`: the states of a response.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -33,27 +34,27 @@ use std::io;
 use std::rc::Rc;
 
 use super::date::Dates;
-use super::limits::Limits;
 use super::refusal::Refusal;
 use super::request::Request;
+use super::server_limits::Limits;
 use crate::net::Conn;
 use crate::net::Stream;
 use crate::net::ToAddresses;
 use crate::net::tcp;
 use crate::reactor::{Context, Place, SourceId};
 
-mod answer;
-mod body;
-mod conn;
-mod end;
+mod client_gone;
 mod exchange;
+mod failures;
 mod reply;
+mod request_body;
+mod request_time;
 mod router;
 mod sender;
+mod server_conn;
 mod service;
-mod time;
-mod trouble;
 mod watch;
+mod write_response;
 
 pub use reply::Reply;
 pub use router::Router;
@@ -66,17 +67,17 @@ pub use watch::Watch;
 pub enum Body<'a> {
     /// Bytes of the body: the loop's own buffer, to be copied if they are to be kept.
     Data(&'a [u8]),
-    /// That was all. The last event.
+    /// The body is whole. The last event.
     End,
     /// No more will come: the body is malformed or too slow, or the client has gone. The last
-    /// event, and the connection closes after this request. The handler may still answer, or end
-    /// an answer that it streams. If it does neither, the server refuses the request, or cuts the
-    /// stream off. But if the client has only finished sending, nothing is answered, and a stream
-    /// goes on.
+    /// event, and the connection closes after this request. The handler may still answer, or end a
+    /// response that it streams. If it does neither, the server refuses the request, or cuts the
+    /// response off. But if the client has only finished sending, there is no response, and one
+    /// that is streamed goes on.
     Failed(Refusal),
 }
 
-/// Bytes of answers that the kernel takes ahead of the network, for each connection, unless
+/// Bytes of responses that the kernel takes ahead of the network, for each connection, unless
 /// [`Listen`](tcp::Listen::unsent_bytes) says otherwise. A thousand clients that read slowly then
 /// hold a hundred megabytes and not a thousand. 128 KiB, which costs no throughput: the kernel asks
 /// for more when half of it has gone.
@@ -84,19 +85,20 @@ const KERNEL_UNSENT_BYTES: usize = 128 * 1024;
 
 /// Connections beyond [`Limits::connections_max`] that each listener still answers at a time, with
 /// 503. One more is closed at once. 64: clients get the reason, and those that stay cost no more.
-const CROWD_MAX: usize = 64;
+const EXCESS_MAX: usize = 64;
 
-/// The handler of one streamed body. Once the answer is complete it is called no more, and the rest
-/// of the body is dropped.
+/// The handler of one streamed body. Once the response is complete it is not called any more, and
+/// the rest of the body is dropped.
 pub type BodyHandler<S> = Box<dyn FnMut(&mut Context<S>, &mut S, Body<'_>)>;
 
 /// Held by each connection above the limit, so that they can be counted.
-type Crowd = Rc<()>;
+type Excess = Rc<()>;
 
-/// What all connections of a server share, whatever the state of their loop.
+/// The state that all connections of a server share. It does not depend on the type of the
+/// program's state.
 pub(super) struct Common {
     pub(super) limits: Limits,
-    /// What `limits` means for a connection.
+    /// `limits`, as limits of a connection.
     connection: crate::net::Limits,
     dates: Dates,
     /// A buffer for the head that is being written. It is kept, so that none allocates.
@@ -116,7 +118,7 @@ impl Common {
 /// A handler and its limits. Clones are the same server.
 ///
 /// A handler's panic goes where that of any callback goes: out of `run`. When that is called again,
-/// the client is answered 500 if it was not answered yet, and its connection closed. With
+/// the client gets 500 if its response had not begun, and its connection is closed. With
 /// [`PanicPolicy::Drop`](crate::reactor::PanicPolicy) the loop goes on and the connection is
 /// dropped.
 ///
@@ -248,7 +250,7 @@ impl<S: 'static> Server<S> {
         listen.adopt(reactor, listener, on_accept)
     }
 
-    /// What a listener is set up with, and what is done with the streams that it accepts.
+    /// The setup of a listener, and the callback for the streams that it accepts.
     fn prepared(
         &self,
         listen: tcp::Listen,
@@ -256,28 +258,34 @@ impl<S: 'static> Server<S> {
     ) -> (tcp::Listen, impl FnMut(&mut Context<S>, &mut S, Stream) + use<S>) {
         let server = self.clone();
         let connections_max = self.common.limits.connections_max;
-        let crowd = Rc::new(());
+        let excess = Rc::new(());
         let listen = listen
             .unsent_bytes_by_default(KERNEL_UNSENT_BYTES)
-            .connections_max(connections_max.saturating_add(CROWD_MAX))
+            .connections_max(connections_max.saturating_add(EXCESS_MAX))
             .limits(self.common.connection.clone());
         let on_accept = move |reactor: &mut Context<S>, _: &mut S, stream: Stream| {
-            let served = (stream.connections() + 1).saturating_sub(Rc::strong_count(&crowd));
-            let crowd = (served > connections_max).then(|| crowd.clone());
-            server.greet(reactor, stream, place, crowd);
+            let served = (stream.connections() + 1).saturating_sub(Rc::strong_count(&excess));
+            let excess = (served > connections_max).then(|| excess.clone());
+            server.accept(reactor, stream, place, excess);
         };
         (listen, on_accept)
     }
 
     /// Serves a stream that was accepted, over TLS if there is to be some. `place` is where the
     /// program listens: traces and `why_alive` name it for handshake and connection.
-    fn greet(&self, reactor: &mut Context<S>, stream: Stream, place: Place, crowd: Option<Crowd>) {
+    fn accept(
+        &self,
+        reactor: &mut Context<S>,
+        stream: Stream,
+        place: Place,
+        excess: Option<Excess>,
+    ) {
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
             let (server, peer) = (self.clone(), stream.peer());
             let handshake = tls.accept(reactor, stream, move |reactor, _, result| match result {
                 Ok(stream) => {
-                    let conn = conn::serve(&server, reactor, stream, crowd);
+                    let conn = server_conn::serve(&server, reactor, stream, excess);
                     reactor.set_place(conn, place);
                 }
                 Err(error) => log::info!("{}: {error}", exchange::Peer(peer)),
@@ -285,15 +293,15 @@ impl<S: 'static> Server<S> {
             reactor.set_place(handshake, place);
             return;
         }
-        let conn = conn::serve(self, reactor, stream, crowd);
+        let conn = server_conn::serve(self, reactor, stream, excess);
         reactor.set_place(conn, place);
     }
 
-    /// Serves one connection, whatever carries it. A [`drain`](crate::net::drain()) ends it as one
+    /// Serves one connection, over any transport. A [`drain`](crate::net::drain()) ends it like one
     /// that a listener has accepted.
     #[track_caller]
     pub fn serve(&self, reactor: &mut Context<S>, stream: Stream) -> SourceId<Conn> {
-        conn::serve(self, reactor, stream, None)
+        server_conn::serve(self, reactor, stream, None)
     }
 }
 

@@ -3,14 +3,14 @@
 //! Knows the exchange it belongs to. It may be kept, moved, and sent from anywhere in the loop.
 //!
 //! # Read next
-//! `answer.rs`: how that is written.
+//! `write_response.rs`: how a response is written.
 
 use std::fmt;
 use std::rc::Rc;
 
 use http::StatusCode;
 
-use super::exchange::{Exchange, Facts, Gone, Phase};
+use super::exchange::{Exchange, Gone, RequestFlags, ResponseState};
 use super::sender::Sender;
 use super::watch::Watch;
 use crate::net::Conn;
@@ -18,8 +18,8 @@ use crate::net::Stream;
 use crate::protocols::http::response::{Coding, Connection, Response};
 use crate::reactor::{Context, SourceId};
 
-/// What a handler answers with: now, or an hour later from a timer, a worker's result, another
-/// connection's callback. Dropped without an answer, it is a 500 and a line in the log.
+/// The right to answer one request: now, or an hour later from a timer, a worker's result, another
+/// connection's callback. If it is dropped before, the client gets a 500, and the log a line.
 #[must_use = "dropped, it answers with 500"]
 pub struct Reply(Rc<Exchange>);
 
@@ -32,43 +32,43 @@ impl Reply {
         self.0.clone()
     }
 
-    /// The connection that the request came on, until it is answered: for what is known of the
-    /// client, such as the certificates of [`Conn::tls`]. Send by the reply, never by this.
+    /// The connection of the request, until the request is answered: for facts about the client,
+    /// such as the certificates of [`Conn::tls`]. Send by the reply, never by this.
     ///
     /// [`Conn::tls`]: crate::net::Conn
     pub fn conn(&self) -> Option<SourceId<Conn>> {
-        self.0.conn.get().filter(|_| self.0.phase.get() == Phase::Pending)
+        self.0.conn.get().filter(|_| self.0.response.get() == ResponseState::Pending)
     }
 
     /// Answers. Returns true if the connection was still open; even then the client may have gone.
     /// Head and body leave in one write.
     pub fn send<S: 'static>(self, reactor: &mut Context<S>, response: impl Into<Response>) -> bool {
-        self.0.answer(reactor, response.into())
+        self.0.respond(reactor, response.into())
     }
 
-    /// Answers with a body that comes in pieces, as long as the client likes to listen: chunked, or
-    /// for a client of HTTP/1.0 until the connection closes. The response's own body is the first
-    /// piece, if it has one; if that is more than may be unsent (4 MiB), the connection is reset
-    /// and the log says so.
+    /// Answers with a body that comes in pieces, for any time: chunked, or for a client of HTTP/1.0
+    /// until the connection closes. The response's own body is the first piece, if it has one; if
+    /// that exceeds the limit on unsent bytes (4 MiB), the connection is reset and the log says so.
     ///
-    /// The answer to a HEAD, or with a status that has no body, is complete with its head: to its
-    /// sender the client has gone, and [`Sender::on_gone`] says so. If a program acts only
-    /// for a client that has really gone, it asks [`Sender::is_open`] before.
+    /// The response to a HEAD, or with a status that has no body, is complete with its head: for
+    /// its sender the client counts as gone, and [`Sender::on_gone`] is called. A program that acts
+    /// only for a client that has really gone calls [`Sender::is_open`] before.
     pub fn stream<S: 'static>(
         self,
         reactor: &mut Context<S>,
         response: impl Into<Response>,
     ) -> Sender {
-        let coding = match self.0.facts.get() {
-            Facts { is_http10: true, .. } => Coding::UntilClose,
+        let coding = match self.0.flags.get() {
+            RequestFlags { is_http10: true, .. } => Coding::UntilClose,
             _ => Coding::Chunked,
         };
         self.begin(reactor, response.into(), coding)
     }
 
-    /// [`stream`](Reply::stream) of a body whose length is known and stands in the head: so many
-    /// bytes must follow, and more are refused: of the response's own body with a reset. Fewer are a
-    /// reset, too. The answer to a HEAD has the length, and nothing follows.
+    /// [`stream`](Reply::stream) of a body whose length is known and is sent in the head. Exactly
+    /// so many bytes must follow. Further ones are refused; if the response's own body is longer,
+    /// or fewer bytes follow, the connection is reset. The response to a HEAD has the length, and
+    /// no body.
     pub fn stream_sized<S: 'static>(
         self,
         reactor: &mut Context<S>,
@@ -84,13 +84,13 @@ impl Reply {
         response: Response,
         coding: Coding,
     ) -> Sender {
-        if self.0.phase.get() == Phase::Pending {
+        if self.0.response.get() == ResponseState::Pending {
             if !response.is_final() {
                 let sender = Sender::new(self.0.dead());
                 self.send(reactor, response); // A 500, and no stream.
                 return sender;
             }
-            let facts = self.0.facts.get();
+            let flags = self.0.flags.get();
             let bodiless = self.0.bodiless(&response);
             let coding = bodiless.unwrap_or(coding);
             self.0.coding.set(coding);
@@ -99,21 +99,21 @@ impl Reply {
             if let Some(conn) = self.0.conn(reactor)
                 && self.0.write_head(conn, &response, coding, &[], &date)
             {
-                if bodiless.is_some() || facts.is_head {
+                if bodiless.is_some() || flags.is_head {
                     self.0.finish(conn, now);
-                    self.0.tell_session();
+                    self.0.wake_conn();
                     return Sender::new(self.0.dead());
                 }
-                self.0.phase.set(Phase::Streaming);
+                self.0.response.set(ResponseState::Streaming);
                 let sender = Sender::new(self.0.clone());
                 let pressure = sender.write(reactor, response.body.as_slice());
                 if !pressure.is_taken() && self.0.is_open(reactor) {
                     log::error!("{}: the first piece of a stream is too large", self.0.peer());
-                    return Sender::new(self.0.dead()); // And the other one is dropped: a reset.
+                    return Sender::new(self.0.dead()); // The other sender is dropped: a reset.
                 }
                 return sender;
             }
-            self.0.phase.set(Phase::Dead);
+            self.0.response.set(ResponseState::Dead);
         }
         Sender::new(self.0.clone())
     }
@@ -123,7 +123,7 @@ impl Reply {
     /// ```
     /// use waterwheel::{Reactor, protocols::http::{self, Sender, SseEvent}};
     ///
-    /// // Every client listens from now on, and hears of each that comes.
+    /// // Each client gets an event for every client that comes after it.
     /// let mut reactor = Reactor::new()?;
     /// http::listen(&mut reactor, "127.0.0.1:0", |reactor, all: &mut Vec<Sender>, request, reply| {
     ///     let news = format!("{} is here", request.path());
@@ -143,32 +143,33 @@ impl Reply {
     }
 
     /// Answers and hands the connection over: to another protocol with 101, or to a tunnel with the
-    /// 200 of a CONNECT. What the client has sent behind its request comes first in the stream.
+    /// 200 of a CONNECT. Bytes that the client has sent behind its request come first in the
+    /// stream.
     ///
-    /// `None` if the client has gone. `None`, a 500 and a line in the log if it has not asked for
-    /// an upgrade, or if the body is streamed: the request has to be read whole before.
+    /// `None` if the client has gone. `None`, a 500 and a line in the log if the client did not ask
+    /// for an upgrade, or if the body is streamed: the request has to be read whole before.
     pub fn upgrade<S: 'static>(
         self,
         reactor: &mut Context<S>,
         response: impl Into<Response>,
     ) -> Option<Stream> {
         let exchange = &self.0;
-        if exchange.phase.get() != Phase::Pending {
+        if exchange.response.get() != ResponseState::Pending {
             return None;
         }
         let response = response.into();
         if response.bad.is_some() {
-            exchange.answer(reactor, response); // With a 500, and no upgrade.
+            exchange.respond(reactor, response); // With a 500, and no upgrade.
             return None;
         }
-        if !exchange.facts.get().upgrades {
+        if !exchange.flags.get().upgrades {
             log::error!("answering {} with 500: it cannot be upgraded", exchange.peer());
-            exchange.answer(reactor, StatusCode::INTERNAL_SERVER_ERROR.into());
+            exchange.respond(reactor, StatusCode::INTERNAL_SERVER_ERROR.into());
             return None;
         }
         let date = exchange.common.dates.get(reactor);
         let conn = exchange.conn(reactor)?;
-        let usual = Connection::Usual; // Also in a drain: what the response says counts.
+        let usual = Connection::Usual; // Also in a drain: the response's own field counts.
         if !exchange.put_head(conn, &response, Coding::None, usual, &[], &date) {
             return None;
         }
@@ -183,9 +184,9 @@ impl Reply {
         Some(Stream::from(conn).adjust_limits(limits).unread(&input))
     }
 
-    /// Calls `gone` if the client goes before the answer is complete. A client that has finished
-    /// sending counts as gone, since most have; one that still reads gets the answer
-    /// nevertheless. Takes the place of an earlier callback.
+    /// Calls `gone` if the client goes before the response is complete. A client that has finished
+    /// sending counts as gone, since most have; one that still reads gets the response
+    /// nevertheless. Replaces an earlier callback.
     pub fn on_gone<S, F>(&self, reactor: &mut Context<S>, gone: F)
     where
         S: 'static,
@@ -194,9 +195,9 @@ impl Reply {
         on_gone(&self.0, reactor, Box::new(gone));
     }
 
-    /// Returns true if an answer would still reach the connection.
+    /// Returns true if a response would still reach the connection.
     pub fn is_open<S: 'static>(&self, reactor: &Context<S>) -> bool {
-        self.0.phase.get() == Phase::Pending && self.0.is_open(reactor)
+        self.0.response.get() == ResponseState::Pending && self.0.is_open(reactor)
     }
 
     /// Watches the client when the reply is elsewhere.
@@ -206,7 +207,7 @@ impl Reply {
 
     /// Delivers no more of a streamed body until [`resume_body`](Reply::resume_body); the client
     /// is slowed down when the kernel's buffer is full. Meanwhile only a reset shows that it has
-    /// gone: that it has finished sending stands behind what it has sent.
+    /// gone, because its FIN comes behind the bytes that are not read.
     pub fn pause_body<S: 'static>(&self, reactor: &mut Context<S>) {
         pause_body(&self.0, reactor);
     }
@@ -218,8 +219,11 @@ impl Reply {
 }
 
 pub(super) fn on_gone<S: 'static>(exchange: &Exchange, reactor: &mut Context<S>, gone: Gone<S>) {
-    let phase = exchange.phase.get();
-    let is_open = matches!(phase, Phase::Pending | Phase::Sending | Phase::Streaming);
+    let response = exchange.response.get();
+    let is_open = matches!(
+        response,
+        ResponseState::Pending | ResponseState::Sending | ResponseState::Streaming
+    );
     match exchange.conn(reactor) {
         Some(conn) if is_open && !conn.is_read_out() => {
             exchange.set_on_gone(gone);
@@ -253,9 +257,9 @@ pub(super) fn resume_body<S: 'static>(exchange: &Exchange, reactor: &mut Context
 
 impl Drop for Reply {
     fn drop(&mut self) {
-        if self.0.phase.get() == Phase::Pending {
-            self.0.phase.set(Phase::Dropped);
-            self.0.tell_session();
+        if self.0.response.get() == ResponseState::Pending {
+            self.0.response.set(ResponseState::Dropped);
+            self.0.wake_conn();
         }
     }
 }

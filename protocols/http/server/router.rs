@@ -1,6 +1,6 @@
 //! Routes: which handler a method and a path lead to.
 //!
-//! Knows handlers; which route fits is found out in `../router.rs`.
+//! Knows handlers; which route fits is found out in `../route_matcher.rs`.
 //!
 //! # Read next
 //! `../sse.rs`: events for a page.
@@ -12,16 +12,17 @@ use http::{Method, StatusCode};
 use super::{Body, BodyHandler, Collecting, Reply, Service, Streaming};
 use crate::protocols::http::request::Request;
 use crate::protocols::http::response::Response;
-use crate::protocols::http::router::{Found, Matcher};
+use crate::protocols::http::route_matcher::{Found, Matcher};
 use crate::reactor::Context;
 
 /// Hands requests to handlers by method and path.
 ///
-/// `{id}` in a pattern stands for a segment that is not empty, `{rest...}` at its end for all that
-/// is left: [`Request::param`] answers what it was. The more definite route wins, `/users/me` over
-/// `/users/{id}`, in whatever order they were added. Where none fits the answer is 404; 405 with
-/// `Allow` where it is only the method; a HEAD that has no route of its own goes to GET; and
-/// OPTIONS is answered with `Allow`. A path that tries to climb (`..`, encoded or not) is a 400.
+/// `{id}` in a pattern stands for a segment that is not empty, `{rest...}` at its end for the rest
+/// of the path: [`Request::param`] returns the text. The more definite route wins, `/users/me` over
+/// `/users/{id}`, whichever was added first. If no route fits, the response is 404; if only the
+/// method does not fit, it is 405 with `Allow`. A HEAD that has no route of its own goes to GET,
+/// and OPTIONS is answered with `Allow`. A path that tries to climb (`..`, encoded or not) is a
+/// 400.
 ///
 /// ```
 /// use waterwheel::{Reactor, protocols::http::{Router, Server}};
@@ -144,7 +145,7 @@ impl<S: 'static> Router<S> {
     }
 }
 
-/// The answer where no route is.
+/// The response if there is no route.
 fn without_route(found: Found<'_>, method: &Method) -> Response {
     match found {
         Found::WrongMethod(allowed) => {

@@ -1,16 +1,16 @@
-//! An answer in pieces: chunks, with back-pressure.
+//! A response in pieces: chunks, with back-pressure.
 //!
 //! Knows the exchange and its connection.
 //!
 //! # Read next
-//! `watch.rs`: how to know that nobody waits any more.
+//! `watch.rs`: how to know that the client has gone.
 
 use std::fmt;
 use std::rc::Rc;
 
-use super::answer::COPIED_BYTES;
-use super::exchange::{Exchange, Phase};
+use super::exchange::{Exchange, ResponseState};
 use super::reply;
+use super::write_response::COPIED_BYTES;
 use crate::net::Conn;
 use crate::net::Pressure;
 use crate::protocols::http::response::{Coding, put_number};
@@ -20,10 +20,10 @@ use crate::reactor::Context;
 /// Bytes around a chunk: its size, two CRLF, and the end of the body behind it are 25 at most.
 const AROUND_BYTES: usize = 40;
 
-/// The body of an answer that is being sent, made by [`Reply::stream`](super::Reply::stream).
+/// The body of a response that is being sent, made by [`Reply::stream`](super::Reply::stream).
 ///
 /// Dropped without [`end`](Sender::end) it resets the connection, so that the client does not take
-/// a part for the whole. Bytes that it has not read by then, the head included, may be lost.
+/// a part for the whole. Bytes that the client has not read by then, also the head, may be lost.
 #[must_use = "dropped, it resets the connection"]
 pub struct Sender(Rc<Exchange>);
 
@@ -32,12 +32,12 @@ impl Sender {
         Sender(exchange)
     }
 
-    /// Sends a piece: all of it, or if it would exceed what may be unsent, nothing. After
+    /// Sends a piece: all of it, or nothing if it would exceed the limit on unsent bytes. After
     /// `AboveHigh`, and after such a refusal, [`on_drained`](Sender::on_drained) is called. A piece
-    /// that exceeds the announced length is refused, too, and always will be. `Closed` if the body has
-    /// ended or the client has gone.
+    /// that exceeds the announced length is refused, too, and always will be. `Closed` if the body
+    /// has ended or the client has gone.
     pub fn write<S: 'static>(&self, reactor: &mut Context<S>, bytes: &[u8]) -> Pressure {
-        if self.0.phase.get() != Phase::Streaming {
+        if self.0.response.get() != ResponseState::Streaming {
             return Pressure::Closed;
         }
         let Some(conn) = self.0.conn(reactor) else { return Pressure::Closed };
@@ -63,7 +63,7 @@ impl Sender {
                     out.extend_from_slice(b"\r\n");
                     conn.write(&out)
                 } else {
-                    let _ = conn.write(&out); // There is room for all three, as was asked above.
+                    let _ = conn.write(&out); // There is room for all three, as was checked above.
                     let _ = conn.write(bytes);
                     conn.write(b"\r\n")
                 };
@@ -75,7 +75,8 @@ impl Sender {
     }
 
     /// Sends an event of a stream that [`Reply::events`](super::Reply::events) has begun. To send
-    /// one to many, [`write`](Sender::write) what [`SseEvent::write`] has written once.
+    /// one to many, encode it once by [`SseEvent::write`], and [`write`](Sender::write) these
+    /// bytes.
     pub fn event<S: 'static>(&self, reactor: &mut Context<S>, event: &SseEvent<'_>) -> Pressure {
         let mut text = self.0.common.text.take();
         text.clear();
@@ -85,10 +86,10 @@ impl Sender {
         pressure
     }
 
-    /// Ends the body. True if the connection was still open and the announced length, if there is
-    /// one, was reached. If it was not, the connection is reset.
+    /// Ends the body. Returns true if the connection was still open and the announced length, if
+    /// there is one, was reached. If it was not, the connection is reset.
     pub fn end<S: 'static>(self, reactor: &mut Context<S>) -> bool {
-        if self.0.phase.get() != Phase::Streaming {
+        if self.0.response.get() != ResponseState::Streaming {
             return false;
         }
         let now = reactor.stamp();
@@ -99,11 +100,11 @@ impl Sender {
             Coding::UntilClose | Coding::None => true,
         };
         if !is_whole {
-            return false; // Dropped: what has no end must not look like one.
+            return false; // Dropped: an incomplete body must not look complete.
         }
         self.0.blocked.set(conn.unsent() > conn.limits().outbox_bytes_high);
         self.0.finish(conn, now);
-        self.0.tell_session();
+        self.0.wake_conn();
         true
     }
 
@@ -112,8 +113,8 @@ impl Sender {
         self.0.peek(reactor).map_or(0, Conn::unsent)
     }
 
-    /// Returns true if so much is unsent that a piece would be answered `AboveHigh`. A program that
-    /// can wait does so until [`on_drained`](Sender::on_drained) is called.
+    /// Returns true if so much is unsent that a write would return `AboveHigh`. A program that can
+    /// wait does so until [`on_drained`](Sender::on_drained) is called.
     pub fn is_above_high<S: 'static>(&self, reactor: &Context<S>) -> bool {
         let conn = self.0.peek(reactor);
         conn.is_some_and(|conn| conn.unsent() > conn.limits().outbox_bytes_high)
@@ -121,10 +122,10 @@ impl Sender {
 
     /// Returns true if a piece would still reach the connection.
     pub fn is_open<S: 'static>(&self, reactor: &Context<S>) -> bool {
-        self.0.phase.get() == Phase::Streaming && self.0.is_open(reactor)
+        self.0.response.get() == ResponseState::Streaming && self.0.is_open(reactor)
     }
 
-    /// Calls `drained` each time there is room again. Takes the place of an earlier callback.
+    /// Calls `drained` each time there is room again. Replaces an earlier callback.
     pub fn on_drained<S, F>(&self, _: &mut Context<S>, drained: F)
     where
         S: 'static,
@@ -200,9 +201,9 @@ impl Sender {
 
 impl Drop for Sender {
     fn drop(&mut self) {
-        if self.0.phase.get() == Phase::Streaming {
-            self.0.phase.set(Phase::Torn);
-            self.0.tell_session();
+        if self.0.response.get() == ResponseState::Streaming {
+            self.0.response.set(ResponseState::Torn);
+            self.0.wake_conn();
         }
     }
 }

@@ -1,16 +1,16 @@
-//! What answers requests: a handler that gets them whole, or one that gets the head and returns
-//! another for the body.
+//! Services: a handler that gets whole requests, or one that gets the head and returns another
+//! handler for the body.
 //!
 //! Knows handlers and replies; never mentions a connection.
 //!
 //! # Read next
-//! `reply.rs`: what a handler answers with.
+//! `reply.rs`: how a handler answers.
 
-use super::exchange::Phase;
+use super::exchange::ResponseState;
 use super::{Body, BodyHandler, Reply, Request};
 use crate::reactor::Context;
 
-/// What answers requests.
+/// Answers requests.
 pub(super) trait Service<S> {
     /// Returns true if the body of this request is to be streamed.
     fn streams(&self, request: &Request<'_>) -> bool;
@@ -82,7 +82,7 @@ where
     ) {
         let exchange = reply.exchange();
         let mut body = (self.0)(reactor, state, &request, reply);
-        if !matches!(exchange.phase.get(), Phase::Idle | Phase::Dead) {
+        if !matches!(exchange.response.get(), ResponseState::Idle | ResponseState::Dead) {
             body(reactor, state, Body::End);
         }
     }

@@ -3,17 +3,17 @@
 //! Knows the exchange, and which of its requests is meant.
 //!
 //! # Read next
-//! `router.rs`: which handler answers what.
+//! `router.rs`: which handler answers which request.
 
 use std::fmt;
 use std::rc::Rc;
 
-use super::exchange::{Exchange, Phase};
+use super::exchange::{Exchange, ResponseState};
 use super::reply;
 use crate::reactor::Context;
 
 /// Watches the client of a [`Reply`](super::Reply) that was moved away, to a timer or a worker. It
-/// has no duty to answer, and when the request is answered it reports nothing more.
+/// does not have to answer. When the request is answered it reports nothing more.
 ///
 /// ```
 /// use std::time::Duration;
@@ -42,7 +42,7 @@ impl Watch {
     }
 
     /// Calls `gone` as [`Reply::on_gone`](super::Reply::on_gone) does, and replaces the callback
-    /// that was set there. Not if the request was answered: then `gone` is dropped.
+    /// that was set there. If the request was answered before, `gone` is dropped.
     pub fn on_gone<S, F>(&self, reactor: &mut Context<S>, gone: F)
     where
         S: 'static,
@@ -53,24 +53,25 @@ impl Watch {
         }
     }
 
-    /// Returns true if the answer is still to be completed, and would reach the connection.
+    /// Returns true if the response is not complete, and would reach the connection.
     pub fn is_open<S: 'static>(&self, reactor: &Context<S>) -> bool {
         !self.is_answered() && self.exchange.is_open(reactor)
     }
 
-    /// See [`Reply::pause_body`](super::Reply::pause_body): for the handler of a body whose reply,
-    /// or the sender that was made of it, is with the code that takes the body in.
+    /// The same as [`Reply::pause_body`](super::Reply::pause_body), for the handler of a body whose
+    /// reply, or the sender that was made of it, was moved elsewhere.
     ///
     /// ```
     /// use waterwheel::net::Pressure;
-    /// use waterwheel::protocols::http::{Ask, Body, CallEvent, Client, Server};
+    /// use waterwheel::protocols::http::{ClientRequest, Body, CallEvent, Client, Server};
     ///
-    /// // Passes every upload on, no faster than it is taken there.
+    /// // Passes every upload on, no faster than the other server takes it.
     /// let client = Client::new();
     /// let server = Server::streaming(move |reactor, _: &mut (), request, reply| {
     ///     let (slow_down, go_on, mut reply) = (reply.watch(), reply.watch(), Some(reply));
-    ///     let ask = Ask::post("http://127.0.0.1:9000/").body_stream(request.body_bytes());
-    ///     let call = client.stream(reactor, ask, move |reactor, _, _, event| match event {
+    ///     let upload = ClientRequest::post("http://127.0.0.1:9000/");
+    ///     let upload = upload.body_stream(request.body_bytes());
+    ///     let call = client.stream(reactor, upload, move |reactor, _, _, event| match event {
     ///         CallEvent::Head(head) => {
     ///             reply.take().map(|reply| reply.send(reactor, head.status));
     ///         }
@@ -102,8 +103,8 @@ impl Watch {
     }
 
     fn is_answered(&self) -> bool {
-        let phase = self.exchange.phase.get();
-        self.exchange.requests.get() != self.request || phase == Phase::Idle
+        let response = self.exchange.response.get();
+        self.exchange.requests.get() != self.request || response == ResponseState::Idle
     }
 }
 

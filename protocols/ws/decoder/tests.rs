@@ -1,4 +1,4 @@
-//! The decoder: the same whatever the cuts, exact at its limits, and of one mind with tungstenite.
+//! The decoder: independent of the cuts, exact at its limits, and in agreement with tungstenite.
 
 use std::io::{self, Read, Write};
 
@@ -9,9 +9,9 @@ use tungstenite::protocol::{Role as TheirRole, WebSocketConfig, WebSocketContext
 use super::*;
 use crate::patterns::Random;
 
-/// A message that owns what it says.
+/// A message that owns its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Heard {
+enum Received {
     Text(String),
     Binary(Vec<u8>),
     Ping(Vec<u8>),
@@ -19,24 +19,24 @@ enum Heard {
     Close(u16, String),
 }
 
-impl From<Incoming<'_>> for Heard {
-    fn from(incoming: Incoming<'_>) -> Heard {
+impl From<Incoming<'_>> for Received {
+    fn from(incoming: Incoming<'_>) -> Received {
         match incoming {
-            Incoming::Text(text) => Heard::Text(text.to_owned()),
-            Incoming::Binary(bytes) => Heard::Binary(bytes.to_vec()),
-            Incoming::Ping(payload) => Heard::Ping(payload.to_vec()),
-            Incoming::Pong(payload) => Heard::Pong(payload.to_vec()),
-            Incoming::Close(code, reason) => Heard::Close(code, reason.to_owned()),
+            Incoming::Text(text) => Received::Text(text.to_owned()),
+            Incoming::Binary(bytes) => Received::Binary(bytes.to_vec()),
+            Incoming::Ping(payload) => Received::Ping(payload.to_vec()),
+            Incoming::Pong(payload) => Received::Pong(payload.to_vec()),
+            Incoming::Close(code, reason) => Received::Close(code, reason.to_owned()),
         }
     }
 }
 
-type Outcome = (Vec<Heard>, Option<Fault>);
+type Outcome = (Vec<Received>, Option<Violation>);
 
-/// What a stream says that arrives in these pieces, until a Close or a fault.
+/// The messages of a stream that arrives in these pieces, until a Close or a violation.
 fn decode<'a>(role: Role, limits: &Limits, pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
     let (mut decoder, mut shared) = (Decoder::new(role), Vec::new());
-    let (mut heard, mut rest) = (Vec::new(), Vec::new());
+    let (mut received, mut rest) = (Vec::new(), Vec::new());
     for piece in pieces {
         rest.extend_from_slice(piece);
         let mut at = 0;
@@ -45,18 +45,18 @@ fn decode<'a>(role: Role, limits: &Limits, pieces: impl IntoIterator<Item = &'a 
                 Ok(Step { consumed, incoming }) => {
                     at += consumed;
                     let Some(incoming) = incoming else { break };
-                    heard.push(incoming.into());
+                    received.push(incoming.into());
                     if matches!(incoming, Incoming::Close(..)) {
-                        return (heard, None);
+                        return (received, None);
                     }
                 }
-                Err(fault) => return (heard, Some(fault)),
+                Err(violation) => return (received, Some(violation)),
             }
         }
         rest.drain(..at);
         assert!(rest.len() < 140, "{} bytes are left for later", rest.len());
     }
-    (heard, None)
+    (received, None)
 }
 
 fn whole(role: Role, limits: &Limits, stream: &[u8]) -> Outcome {
@@ -74,7 +74,7 @@ fn frame(role: Role, first: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// What a peer might say, and some things that it may not.
+/// Frames that a peer might send, and some that it may not.
 fn streams(role: Role) -> Vec<Vec<u8>> {
     let frame = |first, payload: &[u8]| frame(role, first, payload);
     let all = |frames: &[Vec<u8>]| frames.concat();
@@ -84,7 +84,7 @@ fn streams(role: Role) -> Vec<Vec<u8>> {
         all(&[frame(0x01, "κό".as_bytes()), frame(0x89, b"?"), frame(0x80, "σμε".as_bytes())]),
         all(&[frame(0x01, b"\xE2"), frame(0x00, b"\x82"), frame(0x8A, b""), frame(0x80, b"\xAC")]),
         all(&[frame(0x02, b""), frame(0x00, b""), frame(0x80, b""), frame(0x88, b"")]),
-        all(&[frame(0x82, &longer), frame(0x88, b"\x03\xE8bye"), frame(0x81, b"never told")]),
+        all(&[frame(0x82, &longer), frame(0x88, b"\x03\xE8bye"), frame(0x81, b"never read")]),
         all(&[frame(0x81, b"fine"), frame(0x81, b"good \xED\xA0\x80 bad and more of it")]),
         all(&[frame(0x01, b"cut \xE2\x82"), frame(0x80, b"a")]),
         all(&[frame(0x81, b"ends too soon \xE2\x82")]),
@@ -121,8 +121,8 @@ fn wrong_byte_of_a_text_is_found_before_its_frame_ends() {
     let stream = frame(Role::Server, 0x81, b"good\xFFand a thousand more");
     let head = stream.len() - 24;
     for at in 0..stream.len() {
-        let (_, fault) = whole(Role::Server, &Limits::default(), &stream[..at]);
-        assert_eq!(fault.is_some(), at > head + 4, "{at}");
+        let (_, violation) = whole(Role::Server, &Limits::default(), &stream[..at]);
+        assert_eq!(violation.is_some(), at > head + 4, "{at}");
     }
 }
 
@@ -130,24 +130,24 @@ fn wrong_byte_of_a_text_is_found_before_its_frame_ends() {
 fn limits_are_exact() {
     let limits =
         Limits { message_bytes_max: 10, frame_bytes_max: 6, fragments_max: 3, ..Limits::default() };
-    let fault = |frames: &[(u8, usize)]| {
+    let violation = |frames: &[(u8, usize)]| {
         let bytes = |(first, count): &(u8, usize)| frame(Role::Client, *first, &vec![b'x'; *count]);
         whole(Role::Client, &limits, &frames.iter().flat_map(bytes).collect::<Vec<_>>()).1
     };
-    assert_eq!(fault(&[(0x81, 5), (0x81, 6)]), None);
-    assert_eq!(fault(&[(0x81, 7)]), Some(Fault::FrameTooBig { bytes_max: 6 }));
+    assert_eq!(violation(&[(0x81, 5), (0x81, 6)]), None);
+    assert_eq!(violation(&[(0x81, 7)]), Some(Violation::FrameTooBig { bytes_max: 6 }));
     for (last, expected) in
-        [(3, None), (4, None), (5, Some(Fault::MessageTooBig { bytes_max: 10 }))]
+        [(3, None), (4, None), (5, Some(Violation::MessageTooBig { bytes_max: 10 }))]
     {
-        assert_eq!(fault(&[(0x01, 6), (0x80, last)]), expected, "{last}");
+        assert_eq!(violation(&[(0x01, 6), (0x80, last)]), expected, "{last}");
     }
     let fragments = |count| {
         let mut frames = vec![(0x00, 0); count];
         (frames[0].0, frames[count - 1].0) = (0x02, 0x80);
-        fault(&frames)
+        violation(&frames)
     };
     assert_eq!((fragments(2), fragments(3)), (None, None));
-    assert_eq!(fragments(4), Some(Fault::TooManyFragments { fragments_max: 3 }));
+    assert_eq!(fragments(4), Some(Violation::TooManyFragments { fragments_max: 3 }));
 }
 
 #[test]
@@ -159,8 +159,8 @@ fn limits_count_each_message_for_itself_and_no_control_frames() {
         stream.extend(frame(Role::Client, 0x89, b"longer than any message"));
         stream.extend(frame(Role::Client, 0x80, b""));
     }
-    let (heard, fault) = whole(Role::Client, &limits, &stream);
-    assert_eq!((heard.len(), fault), (10, None));
+    let (received, violation) = whole(Role::Client, &limits, &stream);
+    assert_eq!((received.len(), violation), (10, None));
 }
 
 #[test]
@@ -177,8 +177,8 @@ fn declared_length_allocates_nothing() {
     // A client of 32 bits counts further than it can address.
     let mut decoder = Decoder::new(Role::Client);
     let limits = Limits { frame_bytes_max: 1 << 30, ..limits };
-    let fault = decoder.decode(&limits, &head, &mut shared).unwrap_err();
-    assert_eq!(fault, Fault::FrameTooBig { bytes_max: 1 << 30 });
+    let violation = decoder.decode(&limits, &head, &mut shared).unwrap_err();
+    assert_eq!(violation, Violation::FrameTooBig { bytes_max: 1 << 30 });
 }
 
 #[test]
@@ -214,34 +214,34 @@ impl Write for Pipe<'_> {
 }
 
 /// The messages that tungstenite finds, and its error, if it then refuses the rest.
-fn theirs(role: Role, limits: &Limits, stream: &[u8]) -> (Vec<Heard>, Option<Error>) {
+fn theirs(role: Role, limits: &Limits, stream: &[u8]) -> (Vec<Received>, Option<Error>) {
     let role = if role == Role::Server { TheirRole::Server } else { TheirRole::Client };
     let config = WebSocketConfig::default()
         .max_message_size(Some(limits.message_bytes_max))
         .max_frame_size(Some(limits.frame_bytes_max));
     let mut context = WebSocketContext::new(role, Some(config));
-    let (mut heard, mut pipe) = (Vec::new(), Pipe(stream));
+    let (mut received, mut pipe) = (Vec::new(), Pipe(stream));
     loop {
-        heard.push(match context.read(&mut pipe) {
-            Ok(Message::Text(text)) => Heard::Text(text.to_string()),
-            Ok(Message::Binary(bytes)) => Heard::Binary(bytes.to_vec()),
-            Ok(Message::Ping(payload)) => Heard::Ping(payload.to_vec()),
-            Ok(Message::Pong(payload)) => Heard::Pong(payload.to_vec()),
+        received.push(match context.read(&mut pipe) {
+            Ok(Message::Text(text)) => Received::Text(text.to_string()),
+            Ok(Message::Binary(bytes)) => Received::Binary(bytes.to_vec()),
+            Ok(Message::Ping(payload)) => Received::Ping(payload.to_vec()),
+            Ok(Message::Pong(payload)) => Received::Pong(payload.to_vec()),
             Ok(Message::Close(close)) => {
                 let close = close.map(|close| (close.code.into(), close.reason.to_string()));
                 let (code, reason) = close.unwrap_or((1005, String::new()));
-                // What it makes of a code that no frame may carry.
+                // Its result for a code that no frame may carry.
                 if (code, &*reason) == (1002, "Protocol violation") {
-                    return (heard, Some(Error::ConnectionClosed));
+                    return (received, Some(Error::ConnectionClosed));
                 }
-                heard.push(Heard::Close(code, reason));
-                return (heard, None);
+                received.push(Received::Close(code, reason));
+                return (received, None);
             }
             Ok(Message::Frame(frame)) => panic!("{frame:?}"),
             Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                return (heard, None);
+                return (received, None);
             }
-            Err(error) => return (heard, Some(error)),
+            Err(error) => return (received, Some(error)),
         });
     }
 }
@@ -275,7 +275,7 @@ fn some_frame(random: &mut Random, role: Role) -> Vec<u8> {
 #[test]
 fn messages_are_those_that_tungstenite_finds() {
     let limits = Limits { message_bytes_max: 300, frame_bytes_max: 200, ..Limits::default() };
-    let (mut random, mut faults) = (Random::from_seed(11), 0);
+    let (mut random, mut violations) = (Random::from_seed(11), 0);
     for round in 0..20_000 {
         let role = [Role::Server, Role::Client][round % 2];
         let mut stream = Vec::new();
@@ -283,23 +283,23 @@ fn messages_are_those_that_tungstenite_finds() {
             stream.extend(some_frame(&mut random, role));
         }
         stream.truncate(stream.len() - random.below(stream.len() as u64 + 1) as usize / 8);
-        let (heard, fault) = whole(role, &limits, &stream);
-        if heard.iter().any(|heard| matches!(heard, Heard::Close(1014, _))) {
+        let (received, violation) = whole(role, &limits, &stream);
+        if received.iter().any(|received| matches!(received, Received::Close(1014, _))) {
             continue; // IANA's list has it, theirs has not.
         }
         let (mut expected, mut refused) = theirs(role, &limits, &stream);
-        if fault.is_some() && refused.is_none() {
+        if violation.is_some() && refused.is_none() {
             // We say so before the frame is there; they have to see it first.
             let filled = [&stream[..], &[0; 500]].concat();
             (expected, refused) = theirs(role, &limits, &filled);
         }
-        assert_eq!(heard, expected, "round {round}: {stream:x?}");
+        assert_eq!(received, expected, "round {round}: {stream:x?}");
         assert_eq!(
-            fault.is_some(),
+            violation.is_some(),
             refused.is_some(),
-            "{round}: {fault:?} {refused:?} {stream:x?}"
+            "{round}: {violation:?} {refused:?} {stream:x?}"
         );
-        faults += u32::from(fault.is_some());
+        violations += u32::from(violation.is_some());
     }
-    assert!(faults > 5_000, "{faults} of 20,000 streams were bad");
+    assert!(violations > 5_000, "{violations} of 20,000 streams were bad");
 }

@@ -33,7 +33,7 @@ fn addr() -> SocketAddr {
     "10.0.0.1:80".parse().expect("an address")
 }
 
-/// The answer to request number `n`, of any length.
+/// The response to request number `n`, of any length.
 fn page(n: usize) -> Vec<u8> {
     let length = [0, 10, 700, 20_000, 3000][n % 5];
     (0..length).map(|at| b'a' + ((n + at) % 26) as u8).collect()
@@ -199,7 +199,7 @@ fn set_up(sim: &mut Sim<World>, count: usize) -> World {
     World { requests: requests(&mut sim.rng, count), ..World::default() }
 }
 
-/// The bodies of the answers that are whole; how each is coded is in its head.
+/// The bodies of the responses that are whole; how each is coded is in its head.
 fn bodies(mut heard: &[u8]) -> Vec<(u16, Vec<u8>)> {
     let mut all = Vec::new();
     while let Some(end) = heard.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -239,9 +239,9 @@ fn unchunk(input: &[u8]) -> Option<(Vec<u8>, usize)> {
 const REQUESTS: usize = 7;
 
 #[test]
-fn answers_are_whole_and_in_order_where_nothing_is_lost() {
+fn responses_are_whole_and_in_order_where_nothing_is_lost() {
     explore(
-        "answers_are_whole_and_in_order_where_nothing_is_lost",
+        "responses_are_whole_and_in_order_where_nothing_is_lost",
         |sim| {
             sim.lossless();
             set_up(sim, REQUESTS)
@@ -256,9 +256,9 @@ fn answers_are_whole_and_in_order_where_nothing_is_lost() {
 }
 
 #[test]
-fn answers_are_a_beginning_of_the_right_ones_whatever_is_lost() {
+fn responses_are_a_beginning_of_the_right_ones_whatever_is_lost() {
     explore(
-        "answers_are_a_beginning_of_the_right_ones_whatever_is_lost",
+        "responses_are_a_beginning_of_the_right_ones_whatever_is_lost",
         |sim| {
             let mut world = set_up(sim, REQUESTS);
             let mut trouble = requests(&mut sim.rng, sim.seed as usize % 4);

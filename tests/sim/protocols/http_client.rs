@@ -1,5 +1,5 @@
 //! The client and our own server in simulated networks: whatever the seed draws, each call ends
-//! once, with the whole answer or an error, and nothing is left.
+//! once, with the whole response or an error, and nothing is left.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use support::sim::{Sim, explore};
 use support::tcp::Flow;
 use waterwheel::net::{Pressure, sim::Listener};
 use waterwheel::protocols::http::{
-    Answer, Ask, Call, CallEvent, Client, ClientLimits, Error, Method, Server,
+    Call, CallEvent, Client, ClientLimits, ClientRequest, ClientResponse, Error, Method, Server,
 };
 use waterwheel::{Context, SourceId};
 
@@ -27,7 +27,7 @@ struct Calls {
 #[derive(Default)]
 struct One {
     id: Option<SourceId<Call>>,
-    /// How many bytes the answer has to have.
+    /// How many bytes the response has to have.
     bytes: usize,
     got: Flow,
     /// What is still to be uploaded, of a call that does so piece by piece.
@@ -101,27 +101,27 @@ fn begin(reactor: &mut Context<Calls>, calls: &mut Calls, at: usize, kind: u64) 
     let Some(client) = &calls.client else { return };
     let bytes = calls.calls[at].bytes;
     let collected = move |reactor: &mut Context<Calls>, calls: &mut Calls, result| {
-        let result: Result<Answer, Error> = result;
+        let result: Result<ClientResponse, Error> = result;
         let one = &mut calls.calls[at];
-        let result = result.map(|answer| {
-            assert_eq!(answer.status, 200);
-            one.got.check(&answer.body);
+        let result = result.map(|response| {
+            assert_eq!(response.status, 200);
+            one.got.check(&response.body);
         });
         end(reactor, calls, at, result);
     };
     let id = match kind {
         0 => client.get(reactor, format!("http://a/{bytes}"), collected),
-        1 => client.send(reactor, Ask::post("http://a/").body(flow(bytes)), collected),
+        1 => client.send(reactor, ClientRequest::post("http://a/").body(flow(bytes)), collected),
         2 => {
-            let ask = Ask::get(format!("http://a/{bytes}"));
-            client.stream(reactor, ask, move |reactor, calls, id, event| {
+            let request = ClientRequest::get(format!("http://a/{bytes}"));
+            client.stream(reactor, request, move |reactor, calls, id, event| {
                 on_event(reactor, calls, (at, id), event);
             })
         }
         _ => {
             let length = at.is_multiple_of(2).then_some(bytes as u64);
-            let ask = Ask::post("http://a/").body_stream(length);
-            let id = client.stream(reactor, ask, move |reactor, calls, id, event| {
+            let request = ClientRequest::post("http://a/").body_stream(length);
+            let id = client.stream(reactor, request, move |reactor, calls, id, event| {
                 on_event(reactor, calls, (at, id), event);
             });
             calls.calls[at].upload = Some(Flow::default());
@@ -174,7 +174,7 @@ fn on_event(
 fn end(reactor: &mut Context<Calls>, calls: &mut Calls, at: usize, result: Result<(), Error>) {
     let one = &mut calls.calls[at];
     assert!(one.ended.is_none() && !one.cancelled, "told twice, or after a cancel");
-    assert!(!reactor.contains(one.id.expect("begun").raw()), "its id is stale by then");
+    assert!(!reactor.contains(one.id.expect("begun")), "its id is stale by then");
     one.ended = Some(result);
     end_if_over(reactor, calls);
 }

@@ -9,8 +9,8 @@ use support::sim::{Sim, explore};
 use support::tcp::Flow;
 use waterwheel::net::{Conn, Pressure, Stream};
 use waterwheel::protocols::http::{
-    Ask, Body, CallEvent, Client, ClientLimits, Error, Limits, Method, Reply, Request, Response,
-    Router, Server,
+    Body, CallEvent, Client, ClientLimits, ClientRequest, Error, Limits, Method, Reply, Request,
+    Response, Router, Server,
 };
 use waterwheel::{Context, SourceId};
 
@@ -36,7 +36,7 @@ enum Wants {
     Upload(usize),
     /// An upload that is refused at once.
     Refused(usize),
-    /// An answer that breaks off.
+    /// A response that breaks off.
     Torn(usize),
     /// The reply is dropped.
     Nothing,
@@ -62,24 +62,24 @@ impl Wants {
         }
     }
 
-    fn ask(self, number: usize) -> Ask {
+    fn request(self, number: usize) -> ClientRequest {
         let url = |path: &str, count: u64| format!("http://sim/{path}/{number}/{count}");
         let own = |bytes: usize| Flow { at: number }.peek(bytes).to_vec();
         match self {
-            Wants::Bytes(bytes) => Ask::get(url("bytes", bytes as u64)),
-            Wants::Later(wait_ms) => Ask::get(url("later", wait_ms)),
-            Wants::Pieces(bytes) => Ask::get(url("pieces", bytes as u64)),
-            Wants::Head => Ask::head(url("bytes", 100)),
-            Wants::Echo(bytes) => Ask::post(url("echo", 0)).body(own(bytes)),
-            Wants::Upload(bytes) => Ask::post(url("upload", 0)).body(own(bytes)),
-            Wants::Refused(bytes) => Ask::post(url("refused", 0)).body(own(bytes)),
-            Wants::Torn(bytes) => Ask::get(url("torn", bytes as u64)),
-            Wants::Nothing => Ask::get(url("nothing", 0)),
+            Wants::Bytes(bytes) => ClientRequest::get(url("bytes", bytes as u64)),
+            Wants::Later(wait_ms) => ClientRequest::get(url("later", wait_ms)),
+            Wants::Pieces(bytes) => ClientRequest::get(url("pieces", bytes as u64)),
+            Wants::Head => ClientRequest::head(url("bytes", 100)),
+            Wants::Echo(bytes) => ClientRequest::post(url("echo", 0)).body(own(bytes)),
+            Wants::Upload(bytes) => ClientRequest::post(url("upload", 0)).body(own(bytes)),
+            Wants::Refused(bytes) => ClientRequest::post(url("refused", 0)).body(own(bytes)),
+            Wants::Torn(bytes) => ClientRequest::get(url("torn", bytes as u64)),
+            Wants::Nothing => ClientRequest::get(url("nothing", 0)),
         }
     }
 
-    /// The status and the body of the right answer.
-    fn answer(self, number: usize) -> Option<(u16, Vec<u8>)> {
+    /// The status and the body of the right response.
+    fn response(self, number: usize) -> Option<(u16, Vec<u8>)> {
         let own = |bytes: usize| Flow { at: number }.peek(bytes).to_vec();
         let said = |bytes: usize| own(bytes).len().to_string().into_bytes();
         Some(match self {
@@ -260,16 +260,16 @@ fn begin(reactor: &mut Context<World>, client: &Client<World>, world: &mut World
     let Asked { wants, number, .. } = world.asked[index];
     let collects = number % 3 == 0;
     let call = if collects {
-        client.send(reactor, wants.ask(number), move |_, world: &mut World, result| {
+        client.send(reactor, wants.request(number), move |_, world: &mut World, result| {
             let asked = &mut world.asked[index];
             assert!(asked.ended.is_none() && !asked.cancelled, "told twice: {asked:?}");
-            asked.ended = Some(result.map_err(|error| words(&error)).map(|answer| {
-                asked.status = answer.status.as_u16();
-                asked.got = answer.body;
+            asked.ended = Some(result.map_err(|error| words(&error)).map(|response| {
+                asked.status = response.status.as_u16();
+                asked.got = response.body;
             }));
         })
     } else {
-        client.stream(reactor, wants.ask(number), move |_, world: &mut World, _, event| {
+        client.stream(reactor, wants.request(number), move |_, world: &mut World, _, event| {
             note(world, index, event);
         })
     };
@@ -363,21 +363,21 @@ fn check_calls(world: &World) {
     for asked in &world.asked {
         let Asked { wants, number, status, got, ended, cancelled } = asked;
         assert!(ended.is_some() != *cancelled, "one end: {asked:?}");
-        let right = wants.answer(*number);
+        let right = wants.response(*number);
         match ended {
             Some(Ok(())) if *status >= 400 && right.as_ref().is_none_or(|r| r.0 != *status) => {
                 // The server's own words: too slow, too large.
                 assert!([408, 413, 503].contains(status), "{status} to {wants:?}");
             }
             Some(Ok(())) => {
-                let (right_status, body) = right.expect("a torn answer is no answer");
+                let (right_status, body) = right.expect("a torn response is no response");
                 assert_eq!(*status, right_status, "{wants:?}");
                 assert!(*got == body, "{wants:?}: {} bytes", got.len());
             }
             _ if *status == 200 => {
                 let whole = match wants {
                     Wants::Torn(bytes) => Flow { at: *number }.peek(*bytes).to_vec(),
-                    _ => right.expect("an answer").1,
+                    _ => right.expect("a response").1,
                 };
                 assert!(whole.starts_with(got), "{wants:?}: not even a part of it");
             }
