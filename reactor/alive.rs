@@ -69,7 +69,7 @@ impl<T> From<SourceId<T>> for Handle {
 pub struct Handle(Subject);
 
 /// How the parts of a source that hold the loop are found.
-type Parts<S> = Box<dyn Fn(&Entry<S>) -> Option<Vec<(String, Place)>>>;
+type Parts<S> = Box<dyn Fn(RawId, &Entry<S>) -> Option<Vec<(String, Place)>>>;
 
 /// The types of sources that name their parts.
 struct Parted<S: 'static>(Vec<(TypeId, Parts<S>)>);
@@ -82,12 +82,13 @@ impl<S: 'static> Default for Parted<S> {
 
 impl<S: 'static> Context<S> {
     /// For authors of patterns: [`why_alive`](Context::why_alive) names, in place of a source of type
-    /// `T`, the parts of it that hold the loop. Each name ends with what was done at the place that
+    /// `T`, the parts of it that hold the loop. `parts` gets its id and its place, too. Each name ends with what was done at the place that
     /// goes with it: `task "backup" added`.
-    pub fn name_parts<T: 'static>(&mut self, parts: fn(&T) -> Vec<(String, Place)>) {
+    pub fn name_parts<T: 'static>(&mut self, parts: fn(RawId, Place, &T) -> Vec<(String, Place)>) {
         let Parted(named) = self.extension();
         if named.iter().all(|(kind, _)| *kind != TypeId::of::<T>()) {
-            let parts: Parts<S> = Box::new(move |entry| entry.value().map(parts));
+            let parts: Parts<S> =
+                Box::new(move |id, entry| entry.value().map(|value| parts(id, entry.place, value)));
             named.push((TypeId::of::<T>(), parts));
         }
     }
@@ -151,7 +152,7 @@ impl<S: 'static> Context<S> {
         let held = self.sources.iter().filter(|(_, entry)| entry.is_referenced());
         for (id, entry) in held {
             let before = why.len();
-            let parts = named.iter().find_map(|(_, parts)| parts(entry)).unwrap_or_default();
+            let parts = named.iter().find_map(|(_, parts)| parts(id, entry)).unwrap_or_default();
             why.extend(parts.into_iter().map(|(name, place)| Alive::Part(name, place)));
             if why.len() == before {
                 why.push(Alive::Source(id, entry.place));

@@ -43,7 +43,7 @@ use std::hash::{BuildHasher, Hash, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
-use crate::reactor::{Builder, Context, Handle, Place, Priority, RawId, SourceId, panic_message};
+use crate::reactor::{Builder, Context, Handle, Priority, RawId, SourceId, panic_message};
 use pool::Pool;
 
 pub use error::JobError;
@@ -88,9 +88,6 @@ type Done<S> = Box<dyn FnOnce(&mut Context<S>, &mut S, Result<&mut dyn Any, JobE
 /// A job that was handed over and whose `done` has not begun: the value of its source.
 struct Job<S> {
     done: Done<S>,
-    /// What it is called by [`why_alive`](Context::why_alive).
-    id: Option<JobId>,
-    place: Place,
     /// `None` once it was cancelled, or if it was refused: its callback is in the event queue.
     ticket: Option<Ticket>,
     _open: Open,
@@ -248,11 +245,21 @@ impl<S: 'static> Context<S> {
             let value = value.downcast_mut().and_then(Option::take);
             value.expect("the value of this job's work")
         };
-        let id = self.own_job(Box::new(move |context, state, result| {
+        let jobs: &mut Jobs = self.extension();
+        jobs.statistics.offloaded += 1;
+        let is_first = jobs.statistics.offloaded == 1;
+        let is_full = jobs.pool.is_full();
+        jobs.statistics.refused += u64::from(is_full);
+        let open = Open::new(&jobs.open);
+        if is_first {
+            self.prepare_jobs();
+        }
+        let done: Done<S> = Box::new(move |context, state, result| {
             done(context, state, result.map(take));
-        }));
-        if self.extension::<Jobs>().pool.is_full() {
-            self.extension::<Jobs>().statistics.refused += 1;
+        });
+        // It is called only if somebody resumes it, who has no business with it.
+        let id = self.own(Job { done, ticket: None, _open: open }, |_, _, _, _| {});
+        if is_full {
             self.fail(id, JobError::Full);
             return JobId(id.raw());
         }
@@ -277,26 +284,14 @@ impl<S: 'static> Context<S> {
         JobId(id.raw())
     }
 
-    /// Makes the source that is the job.
-    #[track_caller]
-    fn own_job(&mut self, done: Done<S>) -> SourceId<Job<S>> {
-        let jobs: &mut Jobs = self.extension();
-        jobs.statistics.offloaded += 1;
-        let open = Open::new(&jobs.open);
-        if jobs.statistics.offloaded == 1 {
-            let close = jobs.pool.closer();
-            self.close_first(move || Box::new(close()));
-            self.name_parts(|job: &Job<S>| {
-                job.id.map(|id| (format!("{id:?} offloaded"), job.place)).into_iter().collect()
-            });
-        }
-        let job = Job { done, id: None, place: Place::caller(), ticket: None, _open: open };
-        // It is called only if somebody resumes it, who has no business with it.
-        let id = self.own(job, |_, _, _, _| {});
-        if let Some(job) = self.get_mut(id) {
-            job.id = Some(JobId(id.raw()));
-        }
-        id
+    /// Before the first job.
+    #[cold]
+    fn prepare_jobs(&mut self) {
+        let close = self.extension::<Jobs>().pool.closer();
+        self.close_first(move || Box::new(close()));
+        self.name_parts(|id, place, _: &Job<S>| {
+            vec![(format!("{:?} offloaded", JobId(id)), place)]
+        });
     }
 
     /// Takes back a job that has not begun: its work is dropped at once and its callback gets
@@ -325,7 +320,7 @@ impl<S: 'static> Context<S> {
 
     /// Calls `done` in the next turn: there will be no result.
     fn fail(&mut self, id: SourceId<Job<S>>, error: JobError) {
-        let place = self[id].place;
+        let place = self.origin(id).place();
         self.enqueue_at(Priority::Normal, place, move |reactor, state| {
             call_done(reactor, state, id, Err(error));
         });

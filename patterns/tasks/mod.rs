@@ -157,7 +157,7 @@ impl<S: 'static> TaskQueue<S> {
         let resumer = reactor.resumer();
         reactor[queue].answers = Some(Rc::new(Answers::new(queue.raw(), resumer)));
         reactor.set_idle(queue, true);
-        reactor.name_parts::<TaskQueue<S>>(|queue| {
+        reactor.name_parts::<TaskQueue<S>>(|_, _, queue| {
             let holders = queue.plan.holders();
             holders.map(|(name, place)| (format!("task {name:?} added"), place)).collect()
         });

@@ -34,8 +34,8 @@ pub(super) type Run<S> = Box<dyn FnOnce(&mut Context<S>, &mut S) + Send>;
 /// An entry of the mailbox.
 pub(super) enum Post<S> {
     Call(Run<S>, Place),
-    /// On behalf of a source. Boxed, so that an entry is no larger than a call.
-    For(Box<(Origin, Run<S>)>),
+    /// On behalf of a source.
+    For(Run<S>, Origin),
 }
 
 /// The state that the loop and its [`Remote`]s share.
@@ -236,8 +236,7 @@ impl<S: 'static> Context<S> {
                     self.queue.post(None, Call { run, place, cause: 0 });
                     self.note(Kind::Collected, Subject::None, place, 0);
                 }
-                Some(Post::For(post)) => {
-                    let (Origin { source, place, cause }, run) = *post;
+                Some(Post::For(run, Origin { source, place, cause })) => {
                     self.queue.post(Some(source), Call { run, place, cause });
                     self.note(Kind::Collected, source.into(), place, 0);
                 }

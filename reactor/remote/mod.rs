@@ -31,6 +31,13 @@ pub struct Origin {
     cause: u64,
 }
 
+impl Origin {
+    /// Where the source was handed to the loop.
+    pub fn place(self) -> Place {
+        self.place
+    }
+}
+
 impl<S: 'static> Context<S> {
     /// A handle by which other threads post callbacks into this loop.
     ///
@@ -142,7 +149,7 @@ impl<S> Remote<S> {
             drop(posts); // First: the callback may do anything when it is dropped.
             return Err(PostError::Closed(*callback));
         }
-        posts.waiting.push(Post::For(Box::new((origin, callback))));
+        posts.waiting.push(Post::For(callback, origin));
         drop(posts);
         self.mailbox.notify_of_post();
         Ok(())
