@@ -139,19 +139,6 @@ struct Driver<F> {
     handler: F,
 }
 
-/// The loop, lent in the middle of input. If a handler panics, the socket is called again to end:
-/// the bytes behind its message are lost, and more may never come.
-struct NudgeOnPanic<'a, S: 'static>(&'a mut Context<S>, SourceId<Conn>);
-
-impl<S: 'static> Drop for NudgeOnPanic<'_, S> {
-    #[inline]
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.1.nudge(self.0);
-        }
-    }
-}
-
 impl<F> Driver<F> {
     fn receive<S: 'static>(
         &mut self,
@@ -166,22 +153,17 @@ impl<F> Driver<F> {
         if mem::replace(&mut self.busy, true) {
             fail(&self.socket, reactor, Reason::Panicked);
         }
-        let nudge = NudgeOnPanic(reactor, id);
-        let reactor = &mut *nudge.0;
-        self.deliver_open(reactor, state);
-        let mut shared = take_shared();
-        let mut at = 0;
-        while self.wants_more(reactor, id) {
-            match self.decoder.decode(&self.socket.0.limits, &input[at..], &mut shared) {
-                Ok(Step { consumed, incoming }) => {
-                    at += consumed;
-                    let Some(incoming) = incoming else { break };
-                    self.take(reactor, state, incoming);
-                }
-                Err(violation) => fail(&self.socket, reactor, Reason::Violation(violation)),
+        // If a handler panics, the bytes behind its message are lost, and no more may come: the socket
+        // is called again to end.
+        let end = |reactor: &mut Context<S>, _: &mut Self, returned: bool| {
+            if !returned {
+                id.nudge(reactor);
             }
-        }
-        put_shared(shared);
+        };
+        let mut at = 0;
+        reactor.lend(&mut *self, end, |reactor, driver| {
+            at = driver.decode_all(reactor, state, id, input);
+        });
         self.busy = false;
         if self.socket.0.state.get() == SocketState::Over {
             return;
@@ -198,6 +180,35 @@ impl<F> Driver<F> {
         if at == input.len() && since.is_none() {
             self.close_if_draining(reactor, id);
         }
+    }
+
+    /// Hands out the messages in `input`. Returns how many bytes of it were used.
+    #[inline]
+    fn decode_all<S: 'static>(
+        &mut self,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        id: SourceId<Conn>,
+        input: &[u8],
+    ) -> usize
+    where
+        F: HandlerFn<S>,
+    {
+        self.deliver_open(reactor, state);
+        let mut shared = take_shared();
+        let mut at = 0;
+        while self.wants_more(reactor, id) {
+            match self.decoder.decode(&self.socket.0.limits, &input[at..], &mut shared) {
+                Ok(Step { consumed, incoming }) => {
+                    at += consumed;
+                    let Some(incoming) = incoming else { break };
+                    self.take(reactor, state, incoming);
+                }
+                Err(violation) => fail(&self.socket, reactor, Reason::Violation(violation)),
+            }
+        }
+        put_shared(shared);
+        at
     }
 
     /// A drain closes it when nothing is in flight, half a message included.

@@ -25,10 +25,16 @@ impl<S: 'static> Transfer<S> {
     ) -> bool {
         let on_event = self.on_event.borrow_mut().take();
         if let Some(on_event) = on_event {
-            let mut lent = Lent { on_event: Some(on_event), transfer: self, call };
-            if let Some(on_event) = &mut lent.on_event {
+            // A panic has lost the next events, so the call is removed then.
+            let put_back = |_: &mut Context<S>, on_event, returned: bool| {
+                *self.on_event.borrow_mut() = Some(on_event);
+                if !returned {
+                    self.control.reaper.send(call, BROKEN);
+                }
+            };
+            reactor.lend(on_event, put_back, |reactor, on_event| {
                 on_event(reactor, state, call, event);
-            }
+            });
         }
         reactor.contains(call)
     }
@@ -62,22 +68,5 @@ impl<S: 'static> Transfer<S> {
             self.work.borrow_mut().failed = Some(error);
         }
         reactor.resume(call, Readiness::READABLE);
-    }
-}
-
-/// A callback while it runs; it is put back when it returns. If it panics, its call is removed,
-/// because the panic has lost the next events.
-struct Lent<'a, S: 'static> {
-    on_event: Option<OnEvent<S>>,
-    transfer: &'a Transfer<S>,
-    call: SourceId<Call>,
-}
-
-impl<S> Drop for Lent<'_, S> {
-    fn drop(&mut self) {
-        *self.transfer.on_event.borrow_mut() = self.on_event.take();
-        if std::thread::panicking() {
-            self.transfer.control.reaper.send(self.call, BROKEN);
-        }
     }
 }

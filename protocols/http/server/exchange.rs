@@ -268,14 +268,36 @@ impl Exchange {
         drop(self.on_gone.replace(Some(Box::new(gone))));
     }
 
+    /// Calls `call`, which calls the connection's handler. If that panics, `running` stays set and the
+    /// handler is called again: it then closes the connection, because input was lost.
+    pub(super) fn run<S: 'static>(
+        &self,
+        reactor: &mut Context<S>,
+        call: impl FnOnce(&mut Context<S>),
+    ) {
+        self.running.set(true);
+        let end = |_: &mut Context<S>, (), returned: bool| match returned {
+            true => self.running.set(false),
+            false => self.nudge(),
+        };
+        reactor.lend((), end, |reactor, ()| call(reactor));
+    }
+
     /// Calls the callback that [`set_on_drained`](Exchange::set_on_drained) has set.
     pub(super) fn call_on_drained<S: 'static>(&self, reactor: &mut Context<S>, state: &mut S) {
-        let mut lent = LentDrained(self, self.on_drained.take());
-        if let Some(drained) = &mut lent.1
-            && let Some(drained) = drained.downcast_mut::<Drained<S>>()
-        {
-            drained(reactor, state);
-        }
+        // Put back unless there is another by now, or nothing left to send.
+        let put_back = |_: &mut Context<S>, drained, _| {
+            if self.response.get() == ResponseState::Streaming {
+                let newer = self.on_drained.take();
+                self.on_drained.set(newer.or(drained));
+            }
+        };
+        reactor.lend(self.on_drained.take(), put_back, |reactor, drained| {
+            let drained = drained.as_mut().and_then(|drained| drained.downcast_mut::<Drained<S>>());
+            if let Some(drained) = drained {
+                drained(reactor, state);
+            }
+        });
     }
 
     /// Takes the callback for when the client goes.
@@ -301,45 +323,11 @@ impl fmt::Display for Peer {
     }
 }
 
-/// The callback for `Drained`, while it runs. It is put back, also if it panics, unless there is
-/// another by now, or nothing left to send.
-struct LentDrained<'a>(&'a Exchange, Option<Box<dyn Any>>);
-
-impl Drop for LentDrained<'_> {
-    fn drop(&mut self) {
-        if self.0.response.get() == ResponseState::Streaming {
-            let newer = self.0.on_drained.take();
-            self.0.on_drained.set(newer.or_else(|| self.1.take()));
-        }
-    }
-}
-
 impl fmt::Debug for Exchange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Exchange")
             .field("conn", &self.conn.get())
             .field("response", &self.response.get())
             .finish_non_exhaustive()
-    }
-}
-
-/// While this exists, the connection's handler is on the stack. If that panics, `running` stays set
-/// and the handler is called again: it then closes the connection, because input was lost.
-pub(super) struct Running<'a>(&'a Exchange);
-
-impl Running<'_> {
-    pub(super) fn begin(exchange: &Exchange) -> Running<'_> {
-        exchange.running.set(true);
-        Running(exchange)
-    }
-}
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.nudge();
-        } else {
-            self.0.running.set(false);
-        }
     }
 }

@@ -11,7 +11,7 @@ use std::mem;
 use http::StatusCode;
 
 use super::Body;
-use super::exchange::{ResponseState, Running};
+use super::exchange::ResponseState;
 use super::request_time::Limit;
 use super::server_conn::{Intake, ServerConn};
 use crate::net::Conn;
@@ -34,9 +34,10 @@ impl<S: 'static> ServerConn<S> {
             ResponseState::Idle | ResponseState::Pending | ResponseState::Dropped => {
                 log::info!("{peer}: answered with {status}: {refusal}");
                 exchange.response.set(ResponseState::Pending);
-                let running = Running::begin(exchange); // No nudge is needed.
-                exchange.respond(reactor, refusal.response());
-                drop(running);
+                // As from a handler: no nudge is needed.
+                exchange.run(reactor, |reactor| {
+                    exchange.respond(reactor, refusal.response());
+                });
             }
             // Its response has begun, and cannot be completed.
             _ => {
@@ -76,9 +77,9 @@ impl<S: 'static> ServerConn<S> {
         if let Intake::Flow(mut flow) = mem::replace(&mut self.intake, Intake::Ignore)
             && wanted
         {
-            let running = Running::begin(&self.exchange);
-            (flow.handler)(reactor, state, Body::Failed(why));
-            drop(running);
+            self.exchange.run(reactor, |reactor| {
+                (flow.handler)(reactor, state, Body::Failed(why));
+            });
         }
     }
 
@@ -114,9 +115,9 @@ impl<S: 'static> ServerConn<S> {
             return exchange.close(conn);
         }
         log::error!("{}: answered with 500: the reply was dropped", exchange.peer());
-        let running = Running::begin(exchange);
-        exchange.respond(reactor, StatusCode::INTERNAL_SERVER_ERROR.into());
-        drop(running);
+        exchange.run(reactor, |reactor| {
+            exchange.respond(reactor, StatusCode::INTERNAL_SERVER_ERROR.into());
+        });
     }
 
     /// The handler has panicked, and its input is lost: no request can follow.

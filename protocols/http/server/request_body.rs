@@ -7,7 +7,7 @@
 
 use std::mem;
 
-use super::exchange::{RequestFlags, ResponseState, Running};
+use super::exchange::{RequestFlags, ResponseState};
 use super::server_conn::{Intake, ServerConn};
 use super::{Body, BodyHandler, Reply, Request, request_time};
 use crate::net::Conn;
@@ -127,10 +127,13 @@ impl<S: 'static> ServerConn<S> {
         exchange.body_left.set(if continues { u64::MAX } else { left });
         exchange.response.set(ResponseState::Pending);
         let reply = Reply::new(self.exchange.clone());
-        let running = Running::begin(exchange);
-        let handler = self.service.borrow_mut().stream(reactor, state, request, reply);
-        drop(running);
-        self.intake = Intake::Flow(Box::new(Flow { decoder, handler, continues }));
+        let mut handler = None;
+        exchange.run(reactor, |reactor| {
+            handler = Some(self.service.borrow_mut().stream(reactor, state, request, reply));
+        });
+        if let Some(handler) = handler {
+            self.intake = Intake::Flow(Box::new(Flow { decoder, handler, continues }));
+        }
         self.hold(reactor, id);
     }
 
@@ -240,9 +243,7 @@ impl<S: 'static> ServerConn<S> {
             Piece::End => Body::End,
         };
         exchange.body_left.set(if event == Body::End { 0 } else { left });
-        let running = Running::begin(exchange);
-        (flow.handler)(reactor, state, event);
-        drop(running);
+        exchange.run(reactor, |reactor| (flow.handler)(reactor, state, event));
         if event == Body::End {
             self.intake = Intake::Head;
         }

@@ -24,7 +24,7 @@ use std::rc::Rc;
 
 use http::StatusCode;
 
-use super::exchange::{Exchange, RequestFlags, ResponseState, Running};
+use super::exchange::{Exchange, RequestFlags, ResponseState};
 use super::request_body::{Collect, Decoder, Discard, Flow, TOO_LARGE};
 use super::request_time;
 use super::{Excess, Reply, Request, Server, Service};
@@ -335,9 +335,9 @@ impl<S: 'static> ServerConn<S> {
             reply.send(reactor, StatusCode::NO_CONTENT);
             return;
         }
-        let running = Running::begin(exchange);
-        self.service.borrow_mut().call(reactor, state, request, reply);
-        drop(running);
+        exchange.run(reactor, |reactor| {
+            self.service.borrow_mut().call(reactor, state, request, reply);
+        });
         self.hold(reactor, id);
     }
 
