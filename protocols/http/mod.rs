@@ -51,6 +51,7 @@ mod client;
 mod date;
 mod framing;
 mod head;
+mod head_scan;
 mod headers;
 mod payload;
 mod percent;
@@ -87,9 +88,10 @@ pub mod parts {
     pub use super::client::reader::{INTERIM_MAX, Reader, Step};
     pub use super::framing::Framing;
     pub use super::head::{
-        HEADERS_ROOM, HeadLimits, RequestHead, ResponseHead, Room, Scan, parse_request,
-        parse_response, room,
+        HEADERS_ROOM, HeadLimits, RequestHead, ResponseHead, Room, parse_request, parse_response,
+        room,
     };
+    pub use super::head_scan::Scan;
     pub use super::percent::typed;
     pub use super::route_matcher::{Found, Matcher, Params};
     pub use super::zone::take_zone;

@@ -15,7 +15,8 @@ use http::{Method, StatusCode};
 
 use crate::protocols::http::chunked::{Chunked, Piece};
 use crate::protocols::http::framing::Framing;
-use crate::protocols::http::head::{HeadLimits, ResponseHead, Room, Scan, parse_response, room};
+use crate::protocols::http::head::{HeadLimits, ResponseHead, Room, parse_response, room};
+use crate::protocols::http::head_scan::Scan;
 use crate::protocols::http::refusal::Refusal;
 
 /// Interim responses (1xx) before the final one: more would only keep us waiting. 32.
