@@ -10,7 +10,7 @@ use std::fmt;
 use super::RawId;
 use super::source::Entry;
 use super::timer::Timer;
-use super::trace::Subject;
+use super::trace::{Subject, lane_bits};
 use super::{Context, Place, SourceId};
 use crate::timers::TimerId;
 
@@ -121,7 +121,7 @@ impl<S: 'static> Context<S> {
                 }
                 None => return false,
             },
-            Subject::None => return false,
+            Subject::Deadline(_) | Subject::None => return false,
         };
         self.referenced = self.referenced + usize::from(is) - usize::from(was);
         true
@@ -169,16 +169,20 @@ impl<S: 'static> Context<S> {
         why
     }
 
+    /// The lane of a source, as records have it.
+    pub(super) fn lane_bits(&self, id: RawId) -> u32 {
+        self.sources.get(id).map_or(0, |entry| lane_bits(entry.priority))
+    }
+
     /// The place where the subject was handed to the loop; for a deadline, its source. If it has
     /// gone, the caller's place.
     #[track_caller]
     pub(super) fn place_of(&self, subject: Subject) -> Place {
         let place = match subject {
-            Subject::Source(id) => self.sources.get(id).map(|entry| entry.place),
-            Subject::Timer(id) => match self.wheel.get(id) {
-                Some(&Timer::Source(id)) => self.sources.get(id).map(|entry| entry.place),
-                timer => timer.and_then(Timer::held).map(|(_, place)| place),
-            },
+            Subject::Source(id) | Subject::Deadline(id) => {
+                self.sources.get(id).map(|entry| entry.place)
+            }
+            Subject::Timer(id) => self.wheel.get(id).and_then(Timer::held).map(|(_, place)| place),
             Subject::None => None,
         };
         // Not `unwrap_or_else(Place::caller)`, which would name a line of the core library.

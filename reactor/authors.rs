@@ -191,7 +191,8 @@ impl<S: 'static> Context<S> {
         if self.trace.is_on() {
             self.note(Kind::RunNested, Subject::None, place, 0);
             self.trace.running = self.trace.sequence;
-            self.trace.began = self.time.this_moment().nanos();
+            self.trace.at = self.time.this_moment().nanos();
+            self.trace.began = self.trace.at;
         }
         outer
     }

@@ -236,6 +236,7 @@ impl<S: 'static> Context<S> {
     /// already. For what a callback that panics had still to do.
     #[cold]
     pub fn defer_first(&mut self, run: Once<S>, place: Place) {
+        self.note(Kind::Deferred, Subject::None, place, 1);
         let cause = self.trace.running;
         self.deferred.push_front(Call { run, place, cause });
     }
@@ -302,10 +303,10 @@ impl<S: 'static> Context<S> {
             || (self.remotes && self.mailbox.is_waiting())
     }
 
-    /// Counts an event that is dropped (R4).
-    pub(super) fn drop_stale(&mut self, subject: Subject) {
+    /// Counts an event that is dropped (R4), and says if it was in the queue.
+    pub(super) fn drop_stale(&mut self, subject: Subject, was_queued: bool) {
         self.statistics.stale += 1;
-        self.note(Kind::Stale, subject, Place::caller(), 0);
+        self.note(Kind::Stale, subject, Place::caller(), u32::from(was_queued));
     }
 
     /// For authors of sources: how many callbacks the turn has collected, including those that have

@@ -13,8 +13,8 @@ use std::mem;
 use super::queue::{Batch, Call, Item};
 use super::source::Callback;
 use super::timer::Timer;
-use super::trace::{Kind, Subject};
-use super::{Context, Place, RawId, Readiness, TIMERS_PER_TURN};
+use super::trace::{Kind, Subject, lane_bits};
+use super::{Context, Place, Priority, RawId, Readiness, TIMERS_PER_TURN};
 
 impl<S: 'static> Context<S> {
     /// Puts a source that the kernel reported into the queue.
@@ -29,8 +29,11 @@ impl<S: 'static> Context<S> {
     #[cold]
     fn note_ready(&mut self, id: RawId, ready: Readiness, queued: bool) {
         match queued {
-            true => self.note(Kind::Ready, id.into(), self.place_of(id.into()), ready.bits()),
-            false => self.drop_stale(id.into()),
+            true => {
+                let argument = ready.bits() | self.lane_bits(id);
+                self.note(Kind::Ready, id.into(), self.place_of(id.into()), argument);
+            }
+            false => self.drop_stale(id.into(), false),
         }
     }
 
@@ -44,13 +47,23 @@ impl<S: 'static> Context<S> {
         let now = self.tick().count();
         for _ in 0..TIMERS_PER_TURN {
             let Some(id) = self.wheel.expire(now) else { break };
-            let lane = match self.wheel.get(id) {
-                Some(&Timer::Source(source)) => self.sources.get_mut(source).map(|s| s.priority),
-                _ => None,
+            let subject = match self.wheel.get(id) {
+                Some(&Timer::Source(source)) => {
+                    let lane = self.sources.get(source).map(|source| source.priority);
+                    self.queue.push_deadline(lane.unwrap_or_default(), source);
+                    Subject::Deadline(source)
+                }
+                _ => {
+                    self.queue.push_timer(Priority::Normal, id);
+                    Subject::Timer(id)
+                }
             };
-            self.queue.push_timer(lane.unwrap_or_default(), id);
             if self.trace.is_on() {
-                self.note(Kind::Expired, id.into(), self.place_of(id.into()), 0);
+                let lane = match subject {
+                    Subject::Deadline(source) => self.lane_bits(source),
+                    _ => lane_bits(Priority::Normal),
+                };
+                self.note(Kind::Expired, subject, self.place_of(subject), lane);
             }
         }
     }
@@ -63,6 +76,7 @@ impl<S: 'static> Context<S> {
             match item {
                 Item::Source(id) => self.run_source(id, state),
                 Item::Timer(id) => self.run_timer(id, state),
+                Item::Deadline(source) => self.run_deadline(source, state),
                 Item::Enqueued => {
                     self.run_queued(Kind::RunEnqueued, Subject::None, lane, state);
                 }
@@ -112,12 +126,16 @@ impl<S: 'static> Context<S> {
                 self.call_source(id, callback, ready, state);
                 self.end_callback(Kind::Returned);
             }
-            None => self.drop_stale(id.into()),
+            None => self.drop_stale(id.into(), true),
         }
     }
 
-    /// Runs a source whose deadline has passed.
-    pub(super) fn run_deadline(&mut self, id: RawId, state: &mut S) {
+    /// Runs a source whose deadline was collected in this turn, unless it was moved or disarmed since.
+    fn run_deadline(&mut self, id: RawId, state: &mut S) {
+        let deadline = self.sources.get(id).and_then(|entry| entry.deadline);
+        if !deadline.is_some_and(|deadline| self.wheel.is_expired(deadline)) {
+            return self.drop_stale(Subject::Deadline(id), true);
+        }
         let Some((callback, place)) = self.take_deadline(id) else { return };
         let ready = Readiness::DEADLINE;
         self.begin_callback(Kind::RunSource, id.into(), place, (ready.bits(), 0));
@@ -174,7 +192,7 @@ impl<S: 'static> Context<S> {
         match subject {
             Subject::Source(id) => drop(self.remove(id)),
             Subject::Timer(id) => drop(self.cancel(id)),
-            Subject::None => {}
+            Subject::Deadline(_) | Subject::None => {}
         }
         hook.map(|hook| self.remove_hook(hook));
     }
@@ -212,7 +230,8 @@ impl<S: 'static> Context<S> {
         let id = id.into();
         let queued = self.push_ready(id, ready);
         if queued && self.trace.is_on() {
-            self.note(Kind::Resumed, id.into(), self.place_of(id.into()), ready.bits());
+            let argument = ready.bits() | self.lane_bits(id);
+            self.note(Kind::Resumed, id.into(), self.place_of(id.into()), argument);
         }
         queued
     }

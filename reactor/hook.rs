@@ -131,7 +131,7 @@ impl<S: 'static> Context<S> {
             self.hooks.done = hook.number;
             let (callback, place) = (hook.callback.take(), hook.place);
             self.hooks.running = Some(id);
-            self.begin_callback(Kind::RunHook, Subject::None, place, (0, 0));
+            self.begin_callback(Kind::RunHook, Subject::None, place, (point as u32, 0));
             let put_back = |context: &mut Context<S>, callback, _| {
                 let mut hooks = context.hooks.of[point as usize].iter_mut();
                 if let Some(hook) = hooks.find(|hook| hook.number == id.1) {

@@ -18,6 +18,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use super::queue::{Call, Once};
+use super::trace::{Kind, Subject};
 use super::{Context, Place, RawId, Readiness};
 
 /// Defers callbacks from where no [`Context`] is at hand. Clones are the same handle; it outlives the
@@ -55,6 +56,8 @@ struct Shared<S> {
     closed: Cell<bool>,
     /// Calls are being dropped further up on the stack.
     dropping: Cell<bool>,
+    /// The record of the callback that runs now; 0 for none, and without an observer.
+    running: Cell<u64>,
 }
 
 impl<S> Local<S> {
@@ -65,13 +68,14 @@ impl<S> Local<S> {
             unhandled: Cell::new(0),
             closed: Cell::new(false),
             dropping: Cell::new(false),
+            running: Cell::new(0),
         }))
     }
 
     /// Runs `run` right after the callback that runs now, behind what that has deferred (R2). If the
     /// loop is gone, `run` is dropped.
     pub fn defer(&self, place: Place, run: Once<S>) {
-        self.0.calls.borrow_mut().push_back(Call { run, place, cause: 0 });
+        self.0.calls.borrow_mut().push_back(Call { run, place, cause: self.0.running.get() });
         self.0.waiting.set(self.0.waiting.get() + 1);
         if self.0.closed.get() {
             self.drop_all();
@@ -87,6 +91,11 @@ impl<S> Local<S> {
 
     pub(super) fn unhandled(&self) -> u64 {
         self.0.unhandled.get()
+    }
+
+    /// The record of the callback that runs now, for the trace.
+    pub(super) fn set_running(&self, record: u64) {
+        self.0.running.set(record);
     }
 
     /// Returns true if the loop is gone.
@@ -161,7 +170,10 @@ impl<S: 'static> Context<S> {
     #[cold]
     fn take_local(&mut self) {
         while let Some(call) = self.local.pop() {
-            self.defer_boxed(call.run, call.place);
+            if self.trace.is_on() {
+                self.record(Kind::Deferred, Subject::None, call.place, 0, call.cause);
+            }
+            self.deferred.push_back(call);
         }
     }
 }
@@ -233,7 +245,7 @@ impl<S: 'static> Context<S> {
         let mut waiting = resumer.0.take();
         for (id, ready) in waiting.drain(..) {
             if !self.send(id, ready) {
-                self.drop_stale(id.into());
+                self.drop_stale(id.into(), false);
             }
         }
         // The list is put back for its capacity, unless an observer has resumed a source since.

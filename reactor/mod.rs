@@ -279,6 +279,8 @@ impl<S: 'static> Reactor<S> {
             let woken = self.events.iter().filter(|event| event.token() == WAKE).count();
             let ready = self.scripted.len() + self.events.iter().count() - woken;
             self.context.note(Kind::Polled, Subject::None, Place::caller(), ready as u32);
+            let tick = self.context.tick().count() as u32;
+            self.context.note(Kind::Stamped, Subject::None, Place::caller(), tick);
         }
         let context = &mut self.context;
         if self.script.is_some() {
@@ -303,6 +305,10 @@ impl<S: 'static> Reactor<S> {
         let before = self.context.statistics.callbacks;
         let mut batch = self.context.queue.batch();
         self.context.batch_len = batch.len();
+        if batch.len() > 0 {
+            let argument = u32::try_from(batch.len()).unwrap_or(u32::MAX);
+            self.context.note(Kind::Dispatch, Subject::None, Place::caller(), argument);
+        }
         self.hooks(HookPoint::AfterPoll, state);
         self.guard(|context| context.run_batch(&mut batch, state));
         let ran = self.context.statistics.callbacks - before;

@@ -53,6 +53,8 @@ pub(super) struct Call<S> {
 pub(super) enum Item {
     Source(RawId),
     Timer(TimerId),
+    /// The deadline of a source.
+    Deadline(RawId),
     /// The lane's next call, enqueued on this thread.
     Enqueued,
     /// The lane's next call, posted by another thread.
@@ -77,7 +79,8 @@ struct Lane<S> {
 impl<S> Lane<S> {
     /// Returns true if as many items stand for calls as there are. O(items): a turn runs them all.
     fn agrees(&self) -> bool {
-        let events = |item: &&Item| matches!(item, Item::Source(_) | Item::Timer(_));
+        let events =
+            |item: &&Item| matches!(item, Item::Source(_) | Item::Timer(_) | Item::Deadline(_));
         self.items.len() - self.items.iter().filter(events).count() == self.calls.len()
     }
 }
@@ -108,6 +111,11 @@ impl<S> EventQueue<S> {
     #[inline]
     pub(super) fn push_timer(&mut self, priority: Priority, id: TimerId) {
         self.lanes[priority as usize].items.push_back(Item::Timer(id));
+    }
+
+    #[inline]
+    pub(super) fn push_deadline(&mut self, priority: Priority, source: RawId) {
+        self.lanes[priority as usize].items.push_back(Item::Deadline(source));
     }
 
     pub(super) fn enqueue(&mut self, priority: Priority, call: Call<S>) {

@@ -18,7 +18,7 @@ use slab::Slab;
 
 use super::id::{GENERATION_MAX, INDEX_BITS};
 use super::registration::{Options, Owned, Rejected};
-use super::trace::Kind;
+use super::trace::{Kind, Subject};
 use super::{Context, Place, Priority, RawId, Readiness, SourceId};
 use crate::timers::Tick;
 
@@ -272,7 +272,11 @@ impl<S: 'static> Context<S> {
     /// Changes the lane in which a source's events wait from now on. False if the id is stale.
     pub fn set_priority(&mut self, id: impl Into<RawId>, priority: Priority) -> bool {
         let id = id.into();
-        self.sources.get_mut(id).map(|entry| entry.priority = priority).is_some()
+        let Some(entry) = self.sources.get_mut(id) else { return false };
+        entry.priority = priority;
+        let place = entry.place;
+        self.note(Kind::Prioritised, id.into(), place, priority as u32);
+        true
     }
 
     /// For authors of protocols: names another place as the one where the source was handed over. A
@@ -290,18 +294,26 @@ impl<S: 'static> Context<S> {
     pub fn set_deadline(&mut self, id: impl Into<RawId>, tick: Option<Tick>) -> bool {
         let id = id.into();
         let Some(entry) = self.sources.get_mut(id) else { return false };
-        match (entry.deadline, tick) {
+        let place = entry.place;
+        let kind = match (entry.deadline, tick) {
             (Some(timer), Some(tick)) => {
                 self.wheel.rearm(timer, tick.count());
+                Kind::Rearmed
             }
             (None, Some(tick)) => {
                 entry.deadline = Some(self.wheel.insert(tick.count(), super::Timer::Source(id)));
+                Kind::Armed
             }
             (Some(timer), None) => {
                 self.wheel.cancel(timer);
                 entry.deadline = None;
+                Kind::Cancelled
             }
-            (None, None) => {}
+            (None, None) => return true,
+        };
+        if self.trace.is_on() {
+            let argument = tick.map_or(0, |tick| self.millis_until(tick));
+            self.note(kind, Subject::Deadline(id), place, argument);
         }
         true
     }

@@ -249,14 +249,11 @@ impl<S: 'static> Context<S> {
     /// Runs a timer that was collected in this turn, unless it was cancelled or re-armed since.
     pub(super) fn run_timer(&mut self, id: TimerId, state: &mut S) {
         if !self.wheel.is_expired(id) {
-            return self.drop_stale(id.into());
+            return self.drop_stale(id.into(), true);
         }
         let Some(timer) = self.wheel.get_mut(id) else { return };
         match timer {
-            Timer::Source(source) => {
-                let source = *source;
-                self.run_deadline(source, state);
-            }
+            Timer::Source(_) => {} // It is queued as a deadline.
             Timer::Every { every, place, .. } => {
                 let (Some(every), place) = (every.take(), *place) else { return };
                 let occurrence = self.next_occurrence(id, &every);
@@ -296,7 +293,12 @@ impl<S: 'static> Context<S> {
         };
         let due = due.plus(missed * every.period);
         let from = if every.missed == Missed::Delay { now.next() } else { due };
-        self.wheel.rearm(id, from.plus(every.period).count());
+        let next = from.plus(every.period);
+        self.wheel.rearm(id, next.count());
+        if self.trace.is_on() {
+            let argument = self.millis_until(next);
+            self.note(Kind::Rearmed, id.into(), self.place_of(id.into()), argument);
+        }
         let deadline = self.time.timeline.instant(due).unwrap_or_else(|| self.now());
         Occurrence { timer: id, deadline, missed }
     }

@@ -14,7 +14,7 @@ use std::fmt;
 use std::panic::Location;
 use std::rc::Rc;
 
-use super::{Context, RawId, Readiness};
+use super::{Context, Priority, RawId, Readiness};
 use crate::timers::TimerId;
 
 /// A place in the program, shown as `examples/chat.rs:41`: where something was handed to the loop.
@@ -63,13 +63,19 @@ pub enum Kind {
     Flushed,
     /// The wait ended. Argument: how many sources are ready.
     Polled,
-    /// A ready source was put into the event queue. Argument: the bits of its [`Readiness`].
+    /// The time of the turn. Argument: its tick, of which the upper 32 bits are left out.
+    Stamped,
+    /// A ready source was put into the event queue, or was there. Argument: the bits of its
+    /// [`Readiness`], and from bit 16 on its lane, 0 for High to 2 for Low.
     Ready,
-    /// An expired timer was put into the event queue.
+    /// An expired timer, or the deadline of a source, was put into the event queue. Argument: the lane,
+    /// from bit 16 on.
     Expired,
     /// A post was put into the event queue. Its subject is the source on whose behalf it was posted,
     /// if there is one, such as a job.
     Collected,
+    /// The callbacks of the batch run next. Argument: how many there are. Left out if there is none.
+    Dispatch,
     /// A source's callback begins. Argument: the bits of its [`Readiness`].
     RunSource,
     /// A timer's callback begins.
@@ -80,7 +86,7 @@ pub enum Kind {
     RunEnqueued,
     /// A posted callback begins. Subject as for `Collected`.
     RunPosted,
-    /// A hook begins.
+    /// A hook begins. Argument: 0 before the poll, 1 after it, 2 in an idle turn.
     RunHook,
     /// A listener of the bus begins, as a part of the callback that sends the event.
     RunNested,
@@ -89,21 +95,25 @@ pub enum Kind {
     Returned,
     /// The callback that began last has panicked, and was dropped by policy.
     Panicked,
-    /// An event was dropped: its source or timer had gone, or the timer was re-armed (R4).
+    /// An event was dropped: its source or timer had gone, or the timer was re-armed (R4). Argument: 1
+    /// if it was in the event queue, else 0.
     Stale,
     /// A source was registered.
     Registered,
     /// A source was removed or deregistered.
     Deregistered,
-    /// A source asked to be called again in the next turn. Argument: the bits of its [`Readiness`].
+    /// A source got another lane. Argument: the lane, 0 for High to 2 for Low.
+    Prioritised,
+    /// A source asked to be called again in the next turn. Argument as for `Ready`.
     Resumed,
-    /// A timer was armed. Argument: milliseconds from now, `u32::MAX` for longer.
+    /// A timer, or the deadline of a source, was armed. Argument: milliseconds from now, `u32::MAX` for
+    /// longer.
     Armed,
-    /// A timer was re-armed. Argument as for `Armed`.
+    /// It was re-armed, by the program or for its next occurrence. Argument as for `Armed`.
     Rearmed,
-    /// A timer was cancelled.
+    /// It was cancelled.
     Cancelled,
-    /// A callback was deferred.
+    /// A callback was deferred. Argument: 1 if it runs before those that are deferred already, else 0.
     Deferred,
     /// A callback was enqueued. Argument: its lane, 0 for High to 2 for Low.
     Enqueued,
@@ -120,6 +130,13 @@ pub enum Subject {
     Source(RawId),
     /// A timer.
     Timer(TimerId),
+    /// The deadline of a source.
+    Deadline(RawId),
+}
+
+/// A lane as records have it in an argument, beside the bits of a readiness.
+pub(super) const fn lane_bits(lane: Priority) -> u32 {
+    (lane as u32) << 16
 }
 
 impl From<RawId> for Subject {
@@ -139,7 +156,9 @@ impl From<TimerId> for Subject {
 pub struct LoopEvent {
     /// Counted from 1, without gaps.
     pub sequence: u64,
-    /// Nanoseconds since the reactor was made, by its clock.
+    /// Nanoseconds since the reactor was made, by its clock. It is read where a turn begins, where a wait
+    /// begins and ends, and where a callback ends; a record between these has the time of the one
+    /// before.
     pub nanos: u64,
     /// The cause: the sequence number of the record of the callback during which this happened, or
     /// which asked for the callback that begins here. 0 for none.
@@ -161,6 +180,7 @@ impl fmt::Display for LoopEvent {
             Subject::None => {}
             Subject::Source(id) => write!(f, " {id:?}")?,
             Subject::Timer(id) => write!(f, " {id:?}")?,
+            Subject::Deadline(id) => write!(f, " the deadline of {id:?}")?,
         }
         match self.kind {
             Kind::Ready | Kind::RunSource | Kind::Resumed => {
@@ -168,7 +188,9 @@ impl fmt::Display for LoopEvent {
             }
             Kind::Wait if self.argument == u32::MAX => f.write_str(" for ever"),
             Kind::Wait | Kind::Armed | Kind::Rearmed => write!(f, " {} ms", self.argument),
-            Kind::Turn | Kind::Polled => write!(f, " {}", self.argument),
+            Kind::Turn | Kind::Polled | Kind::Stamped | Kind::Dispatch => {
+                write!(f, " {}", self.argument)
+            }
             _ => Ok(()),
         }
     }
@@ -184,11 +206,13 @@ pub(super) struct Trace {
     pub(super) running: u64,
     /// When it began, in nanoseconds.
     pub(super) began: u64,
+    /// When the clock was last read for a record, in nanoseconds.
+    pub(super) at: u64,
 }
 
 impl Trace {
     pub(super) fn new(observer: Option<Observer>) -> Trace {
-        Trace { observer, sequence: 0, running: 0, began: 0 }
+        Trace { observer, sequence: 0, running: 0, began: 0, at: 0 }
     }
 
     #[inline]
@@ -221,7 +245,8 @@ impl<S> Context<S> {
         if self.trace.is_on() {
             self.record(kind, subject, place, argument, cause);
             self.trace.running = self.trace.sequence;
-            self.trace.began = self.time.this_moment().nanos();
+            self.local.set_running(self.trace.running);
+            self.trace.began = self.trace.at; // What ran before it has ended just now.
         }
     }
 
@@ -229,17 +254,29 @@ impl<S> Context<S> {
     #[inline]
     pub(super) fn end_callback(&mut self, kind: Kind) {
         if self.trace.is_on() {
-            let micros = self.time.this_moment().nanos().saturating_sub(self.trace.began) / 1000;
+            self.trace.at = self.time.this_moment().nanos();
+            let micros = self.trace.at.saturating_sub(self.trace.began) / 1000;
             let argument = u32::try_from(micros).unwrap_or(u32::MAX);
             self.note(kind, Subject::None, Place::caller(), argument);
             self.trace.running = 0;
+            self.local.set_running(0);
         }
     }
 
     #[cold]
-    fn record(&mut self, kind: Kind, subject: Subject, place: Place, argument: u32, cause: u64) {
+    pub(super) fn record(
+        &mut self,
+        kind: Kind,
+        subject: Subject,
+        place: Place,
+        argument: u32,
+        cause: u64,
+    ) {
         self.trace.sequence += 1;
-        let nanos = self.time.this_moment().nanos();
+        if matches!(kind, Kind::Turn | Kind::Wait | Kind::Polled) || !self.time.in_turn {
+            self.trace.at = self.time.this_moment().nanos();
+        }
+        let nanos = self.trace.at;
         let sequence = self.trace.sequence;
         if let Some(observer) = &mut self.trace.observer {
             observer(&LoopEvent { sequence, nanos, cause, place, subject, kind, argument });

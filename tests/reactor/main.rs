@@ -5,6 +5,7 @@ mod embedded;
 mod forged;
 mod kernel;
 mod places;
+mod records;
 mod remote;
 mod stale;
 mod unruly;

@@ -15,7 +15,7 @@ use waterwheel::reactor::{
 use waterwheel::timers::ManualClock;
 
 /// How many kinds of records there are. A new one does not compile until it has a number.
-const KINDS: usize = 26;
+const KINDS: usize = 29;
 
 fn number(kind: Kind) -> usize {
     match kind {
@@ -45,6 +45,9 @@ fn number(kind: Kind) -> usize {
         Kind::Deferred => 23,
         Kind::Enqueued => 24,
         Kind::Stopped => 25,
+        Kind::Stamped => 26,
+        Kind::Dispatch => 27,
+        Kind::Prioritised => 28,
     }
 }
 
@@ -73,6 +76,7 @@ fn busy_loop(recorder: &Recorder, script: &Script) -> Reactor<()> {
     let timed = timed.expect("nothing refuses it");
     let stale = reactor.register(Unplugged, Interest::READABLE, |_, _, _, _| {});
     let stale = stale.expect("nothing refuses it");
+    reactor.set_priority(timed, Priority::Low);
     let _ = &mut reactor[timed];
     script.report([timed, stale].map(|id| (id.raw(), Readiness::READABLE)));
     reactor.after_poll(move |reactor, _| {
@@ -134,7 +138,7 @@ fn expired_deadline_of_a_source_names_the_place_of_the_source() {
     let of = |kind: Kind| move |event: &&LoopEvent| event.kind == kind;
     let events = recorder.take();
     let expired = events.iter().find(of(Kind::Expired)).unwrap();
-    assert!(matches!(expired.subject, Subject::Timer(_)));
+    assert!(matches!(expired.subject, Subject::Deadline(_)));
     let source = events.iter().find(of(Kind::RunSource)).unwrap();
     for event in [expired, source] {
         assert_eq!((event.place.file(), event.place.line()), (file!(), line), "{event}");

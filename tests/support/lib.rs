@@ -87,7 +87,7 @@ pub fn hush_chaos() {
 
 /// The kinds of what was recorded, without the bookkeeping of turns.
 pub fn kinds(recorder: &Recorder) -> Vec<Kind> {
-    let housekeeping = [Kind::Wait, Kind::Polled, Kind::Returned];
+    let housekeeping = [Kind::Wait, Kind::Polled, Kind::Stamped, Kind::Dispatch, Kind::Returned];
     let events = recorder.take();
     events.iter().map(|event| event.kind).filter(|kind| !housekeeping.contains(kind)).collect()
 }

@@ -438,7 +438,8 @@ fn data_beats_the_timeout_that_is_due_in_the_same_turn() {
     script.report([(source.raw(), Readiness::READABLE)]);
     reactor.turn(&mut world, None).unwrap();
     let collected = [Kind::Turn, Kind::Ready, Kind::Expired];
-    assert_eq!(kinds(&recorder), [&collected[..], &[Kind::RunSource, Kind::Stale]].concat());
+    let dispatched = [Kind::RunSource, Kind::Rearmed, Kind::Stale];
+    assert_eq!(kinds(&recorder), [&collected[..], &dispatched].concat());
     for _ in 0..2 {
         clock.advance(50 * MS - Duration::from_nanos(1));
         assert_eq!(reactor.turn(&mut world, Some(Duration::ZERO)).unwrap(), 0);
