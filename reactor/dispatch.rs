@@ -201,9 +201,9 @@ impl<S: 'static> Context<S> {
     pub(super) fn flush_touched(&mut self, state: &mut S) {
         while let Some(id) = self.touched.pop_front() {
             if let Some((callback, place)) = self.take_touched(id) {
-                self.note(Kind::Flushed, id.into(), place, 0);
-                self.running_place = place;
+                self.begin_callback(Kind::Flushed, id.into(), place, (0, 0));
                 self.call_source(id, callback, Readiness::FLUSH, state);
+                self.end_callback(Kind::Returned);
             }
         }
     }

@@ -59,7 +59,7 @@ pub enum Kind {
     Turn,
     /// The loop is about to wait. Argument: milliseconds, rounded up; `u32::MAX` for no limit.
     Wait,
-    /// A source that was written to is flushed, in phase 1.
+    /// A source that was written to is flushed, in phase 1: its callback begins.
     Flushed,
     /// The wait ended. Argument: how many sources are ready.
     Polled,
@@ -240,7 +240,7 @@ impl<S> Context<S> {
         place: Place,
         (argument, cause): (u32, u64),
     ) {
-        self.statistics.callbacks += u64::from(kind != Kind::RunHook);
+        self.statistics.callbacks += u64::from(!matches!(kind, Kind::RunHook | Kind::Flushed));
         self.running_place = place;
         if self.trace.is_on() {
             self.record(kind, subject, place, argument, cause);

@@ -8,6 +8,7 @@ mod acts;
 mod chunked;
 mod codecs;
 mod contract;
+mod fold;
 #[cfg(feature = "http")]
 mod http_request;
 #[cfg(feature = "http")]

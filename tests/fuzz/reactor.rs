@@ -1,12 +1,15 @@
 //! The loop against the model of its contract: the bytes are a program, run inside and outside of
 //! callbacks, and every callback must be the one that the model expects.
 
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::acts::act;
 use super::contract::{Model, Phase, Repeat, Run};
+use super::fold::Fold;
 use support::{MS, Rng};
 use waterwheel::reactor::{
     HookId, PanicPolicy, Readiness, Remote, Resumer, Script, SourceId, Unplugged,
@@ -56,6 +59,8 @@ pub(super) struct World {
     pub(super) seen: Duration,
     /// What every callback holds.
     pub(super) token: Arc<()>,
+    /// The same state once more, from the records alone.
+    fold: Rc<RefCell<Fold>>,
 }
 
 pub(super) type Loop = Context<World>;
@@ -70,7 +75,9 @@ impl Lab {
         let (clock, script) = (ManualClock::new(), Script::new());
         let policy = [PanicPolicy::Propagate, PanicPolicy::Drop][rng.below(2) as usize];
         let posts_max = if rng.below(2) == 0 { usize::MAX } else { rng.below(8) as usize };
+        let (fold, observer) = Fold::new();
         let builder = Reactor::builder().clock(&clock).script(&script).panic_policy(policy);
+        let builder = builder.observer(observer);
         let mut reactor = builder.mailbox_posts_max(posts_max).build().expect("a selector");
         let world = World {
             model: Model::default(),
@@ -88,6 +95,7 @@ impl Lab {
             wait: Duration::ZERO,
             seen: Duration::ZERO,
             token: Arc::default(),
+            fold,
         };
         Lab { reactor, world }
     }
@@ -133,6 +141,12 @@ impl Lab {
             (reactor.sources(), reactor.timers()),
             (model.sources.len(), model.timers.len())
         );
+        let fold = world.fold.borrow();
+        assert_eq!((fold.sources.len(), fold.timers()), (reactor.sources(), reactor.timers()));
+        assert!(fold.sources.keys().all(|id| model.sources.contains_key(id)));
+        let lanes = [0, 1, 2].map(|lane| model.lanes[lane].len());
+        assert_eq!((fold.lanes(), fold.deferred), (lanes, model.deferred.len()));
+        drop(fold);
         assert_eq!(reactor.is_alive(), model.is_alive(), "{:?}", reactor.why_alive());
         assert_eq!(reactor.why_alive().is_empty(), !model.is_alive());
         let wait = reactor.next_wait();
