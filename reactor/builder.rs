@@ -1,9 +1,9 @@
 //! Building a reactor: the clock, the limits, and the seams for tests.
 //!
 //! Spurious, merged, stale or reordered readiness is hard to get out of a real kernel and easy to
-//! write down. A reactor built with a [`Script`] takes its events from it, turn by turn, until it is
-//! used up, and then from the kernel again. An [`Unplugged`] source replaces a socket: it can be
-//! registered and is ready only when the script says so.
+//! write down. A reactor built with a [`Script`] takes its events from it, one report for each poll,
+//! until no report is left, and from then on from the kernel alone. In a test, a [`VirtualSource`]
+//! replaces a socket: it is registered like one, but the kernel does not know it.
 //!
 //! # Read next
 //! `authors.rs`: what patterns and protocols need. `../tests/contract.rs` is written with scripts.
@@ -194,11 +194,11 @@ type Report = Vec<(RawId, Readiness)>;
 /// The reports of the poller. Clones share them, so a test may go on writing while the loop reads.
 ///
 /// ```
-/// use waterwheel::reactor::{Reactor, Readiness, Script, Unplugged};
+/// use waterwheel::reactor::{Reactor, Readiness, Script, VirtualSource};
 /// let script = Script::new();
 /// let mut reactor = Reactor::builder().script(&script).build().unwrap();
 /// let source = reactor
-///     .register(Unplugged, mio::Interest::READABLE, |_, calls: &mut u32, _, _| *calls += 1)
+///     .register(VirtualSource, mio::Interest::READABLE, |_, calls: &mut u32, _, _| *calls += 1)
 ///     .unwrap();
 /// script.report([(source.raw(), Readiness::READABLE)]);
 /// let mut calls = 0;
@@ -228,12 +228,13 @@ impl Script {
     }
 }
 
-/// A source without a descriptor, for scripts. For a value of your own, use
+/// A source without a descriptor, for tests: only the loop, a [`Script`] or
+/// [`resume`](super::Context::resume) calls it. For a value of your own, use
 /// [`own`](super::Context::own).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Unplugged;
+pub struct VirtualSource;
 
-impl mio::event::Source for Unplugged {
+impl mio::event::Source for VirtualSource {
     fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
         Ok(())
     }

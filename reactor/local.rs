@@ -172,11 +172,11 @@ impl<S: 'static> Context<S> {
 /// A source learns its own id by [`RawId::from_token`] when it is registered.
 ///
 /// ```
-/// use waterwheel::reactor::{Interest, Readiness, Reactor, Unplugged};
+/// use waterwheel::reactor::{Interest, Readiness, Reactor, VirtualSource};
 /// let mut reactor = Reactor::new().unwrap();
 /// let resumer = reactor.resumer();
 /// let source = reactor
-///     .register(Unplugged, Interest::READABLE, |reactor, called: &mut bool, id, _| {
+///     .register(VirtualSource, Interest::READABLE, |reactor, called: &mut bool, id, _| {
 ///         *called = true;
 ///         reactor.remove(id);
 ///     })

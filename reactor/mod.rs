@@ -80,7 +80,7 @@ mod trace;
 
 pub use alive::{Alive, Handle};
 pub use authors::Outer;
-pub use builder::{Builder, PanicPolicy, Script, Unplugged};
+pub use builder::{Builder, PanicPolicy, Script, VirtualSource};
 pub use context::{Context, SCRATCH_BYTES, Statistics};
 pub use dispatch::panic_message;
 pub use hook::HookId;
