@@ -152,7 +152,7 @@ impl<S: 'static> Context<S> {
     }
 
     /// Ends a subscription at once: also of a listener that was still to be called with the current
-    /// event, and of one that runs. False if the id is stale. O(listeners of the type).
+    /// event, and of one that runs. Returns false if the id is stale. O(listeners of the type).
     pub fn unsubscribe(&mut self, id: ListenerId) -> bool {
         let topic = self.extension_ref::<Bus>().and_then(|bus| bus.topics.get(&id.event));
         topic.is_some_and(|topic| topic.remove(id.key))

@@ -93,12 +93,12 @@ impl<S: 'static> Context<S> {
         }
     }
 
-    /// Lets `run` return although this source or timer is there. False if the id is stale.
+    /// Lets `run` return although this source or timer is there. Returns false if the id is stale.
     pub fn unref(&mut self, handle: impl Into<Handle>) -> bool {
         self.set_referenced(handle.into(), false)
     }
 
-    /// Takes [`unref`](Context::unref) back. False if the id is stale.
+    /// Takes [`unref`](Context::unref) back. Returns false if the id is stale.
     pub fn reref(&mut self, handle: impl Into<Handle>) -> bool {
         self.set_referenced(handle.into(), true)
     }

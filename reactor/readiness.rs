@@ -248,7 +248,7 @@ impl Readiness {
 }
 
 impl<S: 'static> Context<S> {
-    /// Calls the source in the next turn with a message. False if the id is stale.
+    /// Calls the source in the next turn with a message. Returns false if the id is stale.
     ///
     /// # Panics
     /// The message's number is not below [`MESSAGES_MAX`].

@@ -18,10 +18,10 @@
 //!   level 5     12.4 days           2.2 years       beyond: one slot for all later deadlines
 //! ```
 //!
-//! Compare a deadline with the hand, both in base 64, and take the highest digit that differs: its
-//! place is the timer's level, its value is the slot. When the hand reaches a slot of level n, the
-//! timers in it *cascade*: they now agree with the hand in that digit, so they belong to a lower
-//! level. A timer moves at most once for each level, and expires on any level once it is due.
+//! The *hand* is the tick that the wheel has reached. Compare a deadline with it, both in base 64:
+//! the place of the highest digit that differs is the level, its value the slot. When the hand
+//! reaches a slot of level n, its timers *cascade*: that digit is the same now, so they belong to a
+//! lower level. A timer moves at most once for each level, and expires on any level once it is due.
 //!
 //! The lowest level with a timer holds the earliest deadline, because its timers agree with the
 //! hand in every higher digit. No level wraps round, so a far timer never hides a near one (tokio's
@@ -92,7 +92,7 @@ const NONE: u32 = u32::MAX;
 /// assert_eq!(wheel.expire(350_000), None);
 /// ```
 pub struct Wheel<T> {
-    /// The hand: the tick up to which everything has been looked at.
+    /// The hand: the tick up to which all timers have been checked.
     now: u64,
     /// For each level one bit per slot: set exactly when the slot holds a timer.
     occupied: [u64; LEVELS],

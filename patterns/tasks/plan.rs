@@ -243,7 +243,7 @@ impl<T> Plan<T> {
         accepted
     }
 
-    /// Pauses or resumes a task. False if the id is stale.
+    /// Pauses or resumes a task. Returns false if the id is stale.
     pub(super) fn set_paused(&mut self, id: TaskId, paused: bool) -> bool {
         let Some(task) = self.task_mut(id) else { return false };
         task.paused = paused;
@@ -256,7 +256,7 @@ impl<T> Plan<T> {
         self.paused = paused;
     }
 
-    /// Sets if a task holds the loop while it has runs to come. False if the id is stale.
+    /// Sets if a task holds the loop while it has runs to come. Returns false if the id is stale.
     pub(super) fn set_referenced(&mut self, id: TaskId, referenced: bool) -> bool {
         let Some(task) = self.task_mut(id) else { return false };
         task.settings.referenced = referenced;
