@@ -232,8 +232,8 @@ impl<S: 'static> Context<S> {
         self.deferred.push_back(Call { run, place, cause });
     }
 
-    /// For authors of patterns: [`defer_boxed`](Context::defer_boxed) in front of the callbacks that
-    /// are deferred already. It is for work that a callback leaves undone when it panics.
+    /// For authors of patterns: [`defer_boxed`](Context::defer_boxed) in front of the callbacks
+    /// that are deferred already. It is for work that a callback leaves undone when it panics.
     #[cold]
     pub fn defer_first(&mut self, run: Once<S>, place: Place) {
         let cause = self.trace.running;
@@ -274,8 +274,8 @@ impl<S: 'static> Context<S> {
         Statistics { unhandled: self.local.unhandled(), ..self.statistics }
     }
 
-    /// How many sources the loop owns. Everything that has the id of a source counts: sockets, values
-    /// of the program, and jobs.
+    /// How many sources the loop owns. Everything that has the id of a source counts: sockets,
+    /// values of the program, and jobs.
     pub fn sources(&self) -> usize {
         self.sources.len()
     }
@@ -332,8 +332,8 @@ impl<S: 'static> Context<S> {
 
     /// How long the loop may sleep: zero if callbacks wait, `None` if there is no deadline.
     pub(super) fn sleep_limit(&self) -> Option<Duration> {
-        // Removed sources are dropped when the turn ends, and their `drop` may wake others: it does
-        // not sleep before that. (A hook has removed a source, or a panic has ended the last turn.)
+        // Removed sources are dropped when the turn ends, and their `drop` may wake others: the
+        // loop sleeps only after that. (A hook has removed one, or a panic ended the last turn.)
         if self.is_queued() || !self.touched.is_empty() || !self.removed.is_empty() {
             return Some(Duration::ZERO);
         }

@@ -228,7 +228,7 @@ impl<S: 'static> Context<S> {
     }
 
     /// Cancels a timer and drops its callback at once, even if it has expired in this turn and
-    /// still waits to run. A callback may cancel its own timer. Returns false if the id is stale. O(1).
+    /// still waits to run. A callback may cancel its own timer. False if the id is stale. O(1).
     pub fn cancel(&mut self, id: TimerId) -> bool {
         // The deadline of a source belongs to `set_deadline`.
         let Some((referenced, place)) = self.wheel.get(id).and_then(Timer::held) else {
