@@ -114,8 +114,7 @@ impl<S: 'static> Builder<S> {
 
     /// The most posts from other threads that may wait; one more is
     /// [`PostError::Full`](super::PostError::Full). Default: memory is the only bound. A
-    /// [delivery](super::Remote::deliver), such as a job's result, is always taken, and counts,
-    /// too.
+    /// [delivery](super::Remote::deliver), such as a job's result, is always taken; it counts, too.
     pub fn mailbox_posts_max(mut self, posts: usize) -> Builder<S> {
         self.posts_max = posts;
         self
