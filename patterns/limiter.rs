@@ -1,6 +1,6 @@
 //! Limits on how often something is done: a token bucket of operations on the loop's clock.
 //!
-//! Knows time and numbers; never mentions what an operation is. (`Rate`, in `net`, limits the bytes
+//! Knows time and numbers; never looks into an operation. (`Rate`, in `net`, limits the bytes
 //! that a connection may pass in a second.)
 //!
 //! The bucket counts in *parts*. An operation costs as many parts as the period has nanoseconds,
@@ -13,7 +13,7 @@
 //! ```
 //!
 //! # Read next
-//! `backoff.rs`: when to try again what has failed.
+//! `backoff.rs`: pauses before another attempt.
 
 use std::cell::Cell;
 use std::rc::Rc;

@@ -18,7 +18,7 @@
 //!               ┌─────────── settle ──────────┐
 //!               │                             ▼
 //!   promise() ─▶ Open ── wait ─▶ Waiting ─ settle ─▶ Settled ── take, detach ─▶ Done
-//!                ├────── adopt ─▶ Adopted ─ settle: the promise that it stands for ─▶ Done
+//!                ├────── adopt ─▶ Adopted ─ settle: settles the callback's promise, too ─▶ Done
 //!                └───── detach ─▶ Detached ─ settle: a rejection is logged ─▶ Done
 //!
 //!   any of them ── cancel ─▶ Done

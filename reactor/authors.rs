@@ -3,7 +3,6 @@
 //! Knows types and the callback that runs; never mentions the purpose of a pattern. All of it is
 //! public, so that a pattern of yours can do the same as ours:
 //!
-
 //! | keep one value of a type in the loop | [`Context::extension`] |
 //! | take a callback out of its slot while it runs | [`Context::lend`] |
 //! | call a callback inside another one, as a part of it | [`Context::begin_nested`] |

@@ -308,8 +308,8 @@ impl<S: 'static> Context<S> {
         self.note(Kind::Stale, subject, Place::caller(), 0);
     }
 
-    /// For authors of sources: how many callbacks the turn has collected, including those that have
-    /// run. A source that takes much at a time takes less if many others wait.
+    /// For authors of sources: the number of callbacks that the turn has collected, including those
+    /// that have run. A source that takes much at a time takes less if many others wait.
     #[inline]
     pub fn batch_len(&self) -> usize {
         self.batch_len

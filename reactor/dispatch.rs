@@ -1,4 +1,4 @@
-//! Phases 5 and 6 from the inside: what enters the queue, and how a callback is called.
+//! Phases 5 and 6 from the inside: events enter the queue, and callbacks are called.
 //!
 //! A callback is taken out of its slot in the slab while it runs. When it ends it is put back, if
 //! its source is still there. So it may do anything to any source, its own included: nothing on

@@ -18,7 +18,7 @@
 //! A file descriptor number cannot do this: the kernel reuses the lowest free one at once.
 //!
 //! # Read next
-//! `source.rs`: what the ids name.
+//! `source.rs`: the sources that the ids name.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};

@@ -10,7 +10,7 @@
 //! does not name the program's state `S`: a pair in memory works in any loop.
 //!
 //! # Read next
-//! `trace.rs`: the records of what happens in the loop.
+//! `trace.rs`: the records of everything that happens in the loop.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

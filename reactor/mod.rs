@@ -7,7 +7,7 @@
 //! ```text
 //!  1 flush     `before_poll` hooks; data that was written to sources goes to the kernel
 //!  2 wait      how long? zero if anything is queued, else until the nearest deadline
-//!  3 poll      the kernel says what is ready; the only place where the loop sleeps
+//!  3 poll      the kernel reports ready sources; the only place where the loop sleeps
 //!  4 forget    the `now` from before the sleep; the clock is read when needed, once a turn at most
 //!  5 collect   ready sources, expired timers, other threads' posts are queued; no callback runs
 //!  6 dispatch  `after_poll` hooks; then the queue as phase 5 left it: lane High, then Normal, then
@@ -36,8 +36,8 @@
 //!   so that a peer gets its full time.
 //! * **R6** Budgets: a turn takes [`TIMERS_PER_TURN`] timers and [`POSTS_PER_TURN`] posts (results
 //!   of jobs are posts); a connection reads `read_bytes_per_turn`, and all of them together
-//!   `READ_BYTES_PER_TURN_TOTAL`; a listener accepts `accepts_per_turn`. While work is left, the loop
-//!   does not sleep.
+//!   `READ_BYTES_PER_TURN_TOTAL`; a listener accepts `accepts_per_turn`. While work is left, the
+//!   loop does not sleep.
 //! * **R7** Priorities order a turn, and no lane starves: a Low event collected in a turn runs in
 //!   that turn.
 //! * **R8** Keep-alive: `run` returns when nothing *holds* the loop, or on `stop`. Sources (jobs
@@ -52,7 +52,7 @@
 //! stack, callbacks. Level-triggered polling: mio has none; `poll.rs` shows the difference.
 //!
 //! # Read next
-//! `turn_once` below, then `context.rs`: what callbacks may do with the loop.
+//! `turn_once` below, then `context.rs`: the loop as callbacks use it.
 
 use std::fmt;
 use std::io;

@@ -1,4 +1,4 @@
-//! Phase 3 from the inside: asking the kernel what is ready, or sleeping until something is.
+//! Phase 3 from the inside: the loop asks for ready sources, and sleeps while there are none.
 //!
 //! The kernel can report readiness in two ways. *Level-triggered*, it reports the state, in each
 //! poll: there are unread bytes. *Edge-triggered*, as mio asks it to, it reports the change, once:

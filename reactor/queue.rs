@@ -146,7 +146,7 @@ impl<S> EventQueue<S> {
         Some((batch.lane, self.lanes[batch.lane].items.pop_front()?))
     }
 
-    /// Takes the call that a popped entry of this lane stands for.
+    /// Takes the call of an entry that was popped from this lane.
     #[inline]
     pub(super) fn pop_call(&mut self, lane: usize) -> Option<Call<S>> {
         self.lanes[lane].calls.pop_front()

@@ -55,7 +55,7 @@ mod pool;
 /// disks and name servers more often than they compute.
 pub const WORKERS: usize = 4;
 /// Default of [`Builder::jobs_max`]. A job that waits costs some 300
-/// bytes and what it captured, so these are 5 MB.
+/// bytes and the values that it captured, so these are 5 MB.
 pub const JOBS_MAX: usize = 16_384;
 
 /// Names a job until its callback begins. `Copy`, and harmless when stale.

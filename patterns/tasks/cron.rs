@@ -4,8 +4,7 @@
 //!
 //! A zone may leave out more than an hour. Samoa had no 30 December 2011, and there croner gives
 //! up, although later occurrences exist. Then this file searches on a calendar without a zone, and
-//! skips the gap in which the occurrence lies. The cron line `0 12 * * *` (each day at 12:00) in
-//! Samoa:
+//! skips the gap in which the occurrence lies. The line `0 12 * * *` (daily at 12:00) in Samoa:
 //!
 //! ```text
 //!   29th 12:00   ·   29th 24:00 is 31st 00:00   ·   31st 12:00

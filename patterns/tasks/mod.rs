@@ -11,7 +11,7 @@
 //!
 //!   deadline, or a run has ended ─▶ plan: which runs may begin? ─▶ one queued callback for each,
 //!                                                     in the lane of the task's priority
-//!   callback(reactor, state, run) … run.ok() or run.fail(why), now or later ─▶ plan: what is next?
+//!   callback(reactor, state, run) … run.ok() or run.fail(why), now or later ─▶ the run has ended
 //! ```
 //!
 //! A run starts as a callback of its own in the turn after the one in which it was chosen, so the
@@ -137,7 +137,7 @@ impl<S: 'static> TaskQueue<S> {
         self
     }
 
-    /// Fixes the jitter of [`Backoff`](super::Backoff), which else differs in each process.
+    /// Fixes the jitter of [`Backoff`](super::Backoff). Without a seed it differs in each process.
     pub fn seed(mut self, seed: u64) -> TaskQueue<S> {
         self.plan.set_random(Random::from_seed(seed));
         self

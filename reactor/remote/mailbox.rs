@@ -1,4 +1,4 @@
-//! The mailbox: what the loop shares with other threads, and how it is woken.
+//! The mailbox, which the loop shares with other threads, and the wake-up of the loop.
 //!
 //! Knows the waker and a lock; never looks into a post.
 //!
@@ -15,7 +15,7 @@
 //! In `model.rs` a model checker tries the orders in which this can happen.
 //!
 //! # Read next
-//! `../trace.rs`: the records of what happens in the loop.
+//! `../trace.rs`: the records of everything that happens in the loop.
 
 use std::collections::VecDeque;
 use std::mem;

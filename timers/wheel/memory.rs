@@ -130,7 +130,7 @@ impl<T> Wheel<T> {
         Some(self.node(id)?.deadline)
     }
 
-    /// Returns true if [`expire`](Wheel::expire) has handed the timer out and it was not re-armed.
+    /// Returns true if [`expire`](Wheel::expire) has returned the timer and it was not re-armed.
     #[inline]
     pub fn is_expired(&self, id: TimerId) -> bool {
         self.node(id).is_some_and(|node| node.place == EXPIRED)
