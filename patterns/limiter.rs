@@ -105,8 +105,8 @@ impl Limiter {
         bucket.fill(reactor.now());
     }
 
-    /// Takes `count` operations and returns true if they may be done now; else takes none and
-    /// returns false, as always for more than the burst.
+    /// Takes `count` operations and returns true if they may be done now; else takes none. For
+    /// more than the burst the result is always false.
     pub fn take<S: 'static>(&self, reactor: &Context<S>, count: u32) -> bool {
         self.0.fill(reactor.now());
         let left = self.0.level.get() - self.0.parts(count);

@@ -181,8 +181,8 @@ pub struct Outer {
 
 impl<S: 'static> Context<S> {
     /// For authors of patterns: announces that the callback which runs now calls another one as a
-    /// part of it (R1); `place` is where the program passed that one. The trace shows it inside the
-    /// first. Pass the result to [`end_nested`](Context::end_nested), also after a panic.
+    /// part of it (R1); `place` is the place of that one. The trace shows it inside the first. Pass
+    /// the result to [`end_nested`](Context::end_nested), also after a panic.
     #[inline]
     pub fn begin_nested(&mut self, place: Place) -> Outer {
         let (running, began) = (self.trace.running, self.trace.began);

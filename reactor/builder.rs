@@ -228,9 +228,8 @@ impl Script {
     }
 }
 
-/// A source without a descriptor, for tests: only the loop, a [`Script`] or
-/// [`resume`](super::Context::resume) calls it. For a value of your own, use
-/// [`own`](super::Context::own).
+/// A source without a descriptor, for tests: only the loop, a [`Script`] or `resume` calls it. For
+/// a value of your own, use [`own`](super::Context::own).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VirtualSource;
 

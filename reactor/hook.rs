@@ -111,7 +111,7 @@ impl<S: 'static> Context<S> {
         HookId(point, number)
     }
 
-    /// Removes a hook, at once. False if it was removed before.
+    /// Removes a hook, at once. Returns false if it was removed before.
     pub fn remove_hook(&mut self, HookId(point, number): HookId) -> bool {
         let hooks = &mut self.hooks.of[point as usize];
         let at = hooks.iter().position(|hook| hook.number == number);

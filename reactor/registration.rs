@@ -2,10 +2,9 @@
 //!
 //! Knows mio's `Source` and the user's [`Options`]; never mentions the slab.
 //!
-//! A part of a program can keep its state in the loop, beside the sockets ([`Context::own`]). It
-//! has the same kind of id, and [`Context::remove`] drops it. The kernel does not watch it: its
-//! callback is called when its deadline has passed, when it is resumed, and, with
-//! [`Options::flush`], after others have borrowed it.
+//! A part of a program can keep its state in the loop ([`Context::own`]), with the same kind of id;
+//! [`Context::remove`] drops it. The kernel does not watch it: its callback is called after its
+//! deadline, when it is resumed, and, with [`Options::flush`], after others have borrowed it.
 //!
 //! # Read next
 //! `source.rs`: how the loop keeps a source.

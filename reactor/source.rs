@@ -258,7 +258,7 @@ impl<S: 'static> Context<S> {
         Some(entry)
     }
 
-    /// Changes the events for which a source is watched: O(1), one `epoll_ctl`. False if stale.
+    /// Changes the events for which a source is watched: one `epoll_ctl`. Returns false if stale.
     ///
     /// # Errors
     /// The error of the selector; the old interest then stays.
@@ -269,7 +269,7 @@ impl<S: 'static> Context<S> {
         Ok(true)
     }
 
-    /// Changes the lane in which a source's events wait from now on. False if the id is stale.
+    /// Changes the lane for a source's events from now on. Returns false if the id is stale.
     pub fn set_priority(&mut self, id: impl Into<RawId>, priority: Priority) -> bool {
         let id = id.into();
         self.sources.get_mut(id).map(|entry| entry.priority = priority).is_some()
@@ -330,8 +330,8 @@ impl<S: 'static> Context<S> {
         removed.find(|entry| entry.generation == id.raw().generation)?.value()
     }
 
-    /// The id with its type, if it names a source of that type: for authors of patterns, whose ids hold
-    /// a [`RawId`] so that they need no type parameter.
+    /// The id with its type, if it names a source of that type: for authors of patterns, whose ids
+    /// hold a [`RawId`] so that they need no type parameter.
     #[inline]
     pub fn typed<T: 'static>(&self, id: RawId) -> Option<SourceId<T>> {
         self.sources.get(id)?.value::<T>().map(|_| SourceId::new(id))

@@ -295,7 +295,7 @@ impl<S: 'static> Context<S> {
     }
 
     /// Takes back a job that has not begun: its work is dropped at once and its callback gets
-    /// [`JobError::Cancelled`] in the next turn. False if it has begun, or the id is stale.
+    /// [`JobError::Cancelled`] in the next turn. Returns false if it has begun or is stale.
     /// O(log jobs).
     pub fn cancel_job(&mut self, JobId(id): JobId) -> bool {
         let Some(id) = self.typed::<Job<S>>(id) else { return false };

@@ -8,7 +8,7 @@ use super::Promise;
 use super::node::{Node, State, cancel_up, settle};
 use crate::reactor::{Context, Place};
 
-/// The reason why a promise was rejected, if not its maker but the loop has rejected it.
+/// The reason why the loop has rejected a promise, in place of its maker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broken {
     /// Its resolver was dropped. The place where the promise was made.

@@ -74,8 +74,8 @@ pub(super) fn pump<S: 'static>(reactor: &mut Context<S>, id: SourceId<TaskQueue<
     let wake = queue.plan.next_wake();
     let idle = !queue.plan.holds();
     let news = queue.plan.news.as_ref().is_some_and(|news| !news.is_empty());
-    // Only a change is armed. To re-arm a deadline that has passed moves it to the next turn (R3):
-    // with a run to begin in each turn, it would never come.
+    // Only a change is armed: a deadline that has passed and is armed again moves to the next turn
+    // (R3). With a run to begin in each turn, it would never come.
     if mem::replace(&mut queue.armed, wake) != wake {
         reactor.set_deadline(id, wake);
     }

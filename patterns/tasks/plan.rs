@@ -227,7 +227,7 @@ impl<T> Plan<T> {
         self.holding -= usize::from(task.holds);
     }
 
-    /// Gives a task another schedule, from now on; runs under way go on. False if stale.
+    /// Gives a task another schedule, from now on; runs under way go on. Returns false if stale.
     pub(super) fn set_schedule(&mut self, id: TaskId, schedule: Schedule, now: Present) -> bool {
         let Some(task) = self.task_mut(id) else { return false };
         task.timetable = Timetable::new(schedule, now);
@@ -236,7 +236,7 @@ impl<T> Plan<T> {
         true
     }
 
-    /// Makes a task due now, too. False if the id is stale or there is no room for another run.
+    /// Makes a task due now, too. Returns false if it is stale or has no room for another run.
     pub(super) fn run_now(&mut self, id: TaskId, now: Present) -> bool {
         let accepted = self.submit(id, now.moment);
         self.settle(id);
