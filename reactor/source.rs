@@ -258,7 +258,7 @@ impl<S: 'static> Context<S> {
         Some(entry)
     }
 
-    /// Changes the events for which a source is watched: one `epoll_ctl`. Returns false if stale.
+    /// Changes the events for which a source is watched. O(1), one `epoll_ctl`; false if stale.
     ///
     /// # Errors
     /// The error of the selector; the old interest then stays.
