@@ -14,7 +14,7 @@
 //! ```
 //!
 //! # Read next
-//! `../timers/wheel.rs`: which timer is next. Beside the path: `remote/mod.rs`, for other threads.
+//! `../timers/wheel.rs`: the order of the timers. Beside the path: `remote/mod.rs`, for other threads.
 
 use std::time::{Duration, Instant};
 
