@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use waterwheel::Reactor;
-use waterwheel::reactor::{Context, Interest, Priority, Readiness, Script, Unplugged};
+use waterwheel::reactor::{Context, Interest, Priority, Readiness, Script, VirtualSource};
 
 const BATCH: u64 = 1000;
 
@@ -35,7 +35,7 @@ fn queue(criterion: &mut Criterion) {
         let script = Script::new();
         let mut reactor = Reactor::builder().script(&script).build().unwrap();
         let count = |_: &mut Context<u64>, count: &mut u64, _, _| *count += 1;
-        let id = reactor.register(Unplugged, Interest::READABLE, count).unwrap();
+        let id = reactor.register(VirtualSource, Interest::READABLE, count).unwrap();
         bench.iter(|| {
             reactor.resume(id, Readiness::READABLE);
             turn(&mut reactor, &mut 0)

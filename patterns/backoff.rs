@@ -1,8 +1,8 @@
 //! Trying again, for promises and tasks: how often, and after which pauses.
 //!
-//! Many clients that lost the same server at the same moment would all come back at the same
-//! moment and overload it again, so a pause is drawn at random (Brooker, *Exponential Backoff And
-//! Jitter*, AWS Architecture Blog, 2015).
+//! If a server fails, all its clients notice that at the same moment. After equal pauses they would
+//! all come back together and overload it again, so a pause is drawn at random (Brooker,
+//! *Exponential Backoff And Jitter*, AWS Architecture Blog, 2015).
 
 use std::time::Duration;
 
@@ -52,8 +52,8 @@ impl Backoff {
         Backoff { most: pause, ..self }
     }
 
-    /// By how many percent a pause may be cut short, at random: 0 for a single client, 100 for any
-    /// pause from zero to the whole. Default: 50.
+    /// The most by which a pause is cut short at random, in percent: 0 for a single client, 100 for
+    /// any pause from zero to the whole. Default: 50.
     pub fn jitter_percent(self, percent: u32) -> Backoff {
         Backoff { jitter_percent: percent.min(100), ..self }
     }

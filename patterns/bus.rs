@@ -19,20 +19,20 @@
 //! # Rules
 //! Each is cited by a test in `tests/patterns/bus.rs`.
 //!
-//! * **B1** Listeners are called by priority, and in the order of subscribing in each.
+//! * **B1** Listeners are called by priority; those of one priority in the order of subscribing.
 //! * **B2** The listeners that were subscribed when an event was sent get it. A listener that is
 //!   unsubscribed before its turn comes, also by another listener of the event, is not called. One
 //!   that subscribes after the event was sent gets the next event.
-//! * **B3** `emit` is a function that the caller calls, and the listeners are functions that it
-//!   calls: part of the callback that emits. A published event is one callback of the loop, with
-//!   its listeners as parts. Callbacks that listeners defer run after it (R1, R2).
+//! * **B3** `emit` calls the listeners before it returns: they are parts of the callback that
+//!   emits. A published event is one callback of the loop, with its listeners as parts. Callbacks
+//!   that listeners defer run after that callback (R1, R2).
 //! * **B4** A listener may emit, also the same event, which is then delivered before the outer emit
-//!   goes on. A listener that runs was taken out of its slot and is not entered again: it does not
-//!   get events emitted while it runs. At most [`LISTENERS_NESTED`] are nested.
-//! * **B5** If a listener panics, all others still get the event. By [`PanicPolicy::Drop`] it is
-//!   dropped, the others are called and `emit` returns. Otherwise the panic passes through: through
-//!   `emit`, to its caller, as through any function; out of `run`, if the event was published, and
-//!   the listeners behind the one that panicked are called when the loop is run again (R9).
+//!   goes on. While a listener runs, it is out of its slot and is not called again: it does not
+//!   get events that are emitted in this time. At most [`LISTENERS_NESTED`] are nested.
+//! * **B5** By [`PanicPolicy::Drop`], a listener that panics is dropped, all others are called and
+//!   `emit` returns. Otherwise the panic leaves `emit`, as it leaves any function, and the other
+//!   listeners are not called. If the event was published, the panic leaves `run`, and the
+//!   listeners behind the one that panicked are called when the loop is run again (R9).
 //! * **B6** An event without listeners is counted in [`Context::unheard`]. It costs no allocation
 //!   and no place in the queue.
 //! * **B7** Listeners do not hold the loop (R8).
@@ -66,7 +66,7 @@ pub struct ListenerId {
     key: Key,
 }
 
-/// The bus of a loop; an extension of it. Each topic is one, too, so that an event finds it at once.
+/// The bus of a loop; an extension of it. Each topic is one, too: so an event finds it at once.
 #[derive(Default)]
 struct Bus {
     /// By the type of event.
@@ -98,7 +98,7 @@ impl<S: 'static> Context<S> {
         self.subscribe_with(Priority::Normal, callback)
     }
 
-    /// [`subscribe`](Context::subscribe) with a place before or behind the other listeners.
+    /// [`subscribe`](Context::subscribe) with a priority among the listeners of the event.
     /// O(listeners of `E`).
     #[track_caller]
     pub fn subscribe_with<E: 'static>(
@@ -151,8 +151,8 @@ impl<S: 'static> Context<S> {
         ListenerId { event, key }
     }
 
-    /// Ends a subscription at once: also of a listener that was still to be called with the current
-    /// event, and of one that runs. False if the id is stale. O(listeners of the type).
+    /// Ends a subscription at once, even if the listener still waits for the current event, or runs
+    /// now. Returns false if the id is stale. O(listeners of the type).
     pub fn unsubscribe(&mut self, id: ListenerId) -> bool {
         let topic = self.extension_ref::<Bus>().and_then(|bus| bus.topics.get(&id.event));
         topic.is_some_and(|topic| topic.remove(id.key))
@@ -168,7 +168,7 @@ impl<S: 'static> Context<S> {
         self.extension_ref()
     }
 
-    /// Begins to deliver an event; `None`, and counted, if it has no listener.
+    /// Begins to deliver an event. If it has no listener, counts it and returns `None`.
     #[inline]
     fn delivery<E: 'static>(&mut self) -> Option<Delivery<S, E>> {
         let topic = self.topic::<E>().filter(|topic| !topic.listeners.borrow().is_empty());
@@ -233,8 +233,8 @@ impl<S: 'static> Context<S> {
         }
     }
 
-    /// Calls the listeners that are left; returns how many. If all listeners from when the event
-    /// was sent have gone, it counts as unheard.
+    /// Calls the listeners that are left; returns their number. If all listeners that the event had
+    /// when it was sent have gone, it counts as unheard.
     #[inline]
     fn deliver<E>(&mut self, state: &mut S, event: &E, delivery: &mut Delivery<S, E>) -> usize
     where

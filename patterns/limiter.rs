@@ -1,19 +1,19 @@
 //! Limits on how often something is done: a token bucket of operations on the loop's clock.
 //!
-//! Knows time and numbers; never mentions what an operation is. (`Rate`, in `net`, limits the bytes
+//! Knows time and numbers; never looks into an operation. (`Rate`, in `net`, limits the bytes
 //! that a connection may pass in a second.)
 //!
 //! The bucket counts in *parts*. An operation costs as many parts as the period has nanoseconds,
 //! and each nanosecond brings as many parts as there may be operations in a period. These are whole
-//! numbers, so nothing is rounded and nothing drifts, with any period and any times of calls.
+//! numbers, so the level is always exact, with any period and any times of calls.
 //!
 //! ```text
 //!   3 in a second:  a millisecond brings 3 million parts, an operation costs 1000 million
-//!   level   3000 ──take──▶ 2000 ──take──▶ 1000 ──take──▶ 0 ── 334 ms ──▶ 1002 ──take──▶ 2
+//!   millions   3000 ──take──▶ 2000 ──take──▶ 1000 ──take──▶ 0 ── 334 ms ──▶ 1002 ──take──▶ 2
 //! ```
 //!
 //! # Read next
-//! `backoff.rs`: when to try again what has failed.
+//! `backoff.rs`: pauses before another attempt.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -67,11 +67,11 @@ struct Bucket {
 
 impl Limiter {
     /// Allows `operations` in each period, which is whole milliseconds, one at least; and `burst`
-    /// of them at once after a pause, as at the beginning. A burst below a millisecond's worth, or
-    /// one, is raised to that. With 0 operations there is the burst and no more.
+    /// of them at once after a pause, as at the beginning. The burst is at least one, and at least
+    /// the operations of a millisecond. With 0 operations there is only the burst.
     ///
-    /// Operations that become free while the burst is full are lost. So a loop that asks seldom,
-    /// because its callbacks are slow, needs a burst as large as one such interval allows.
+    /// Operations that become free while the burst is full are lost. So a loop with slow callbacks,
+    /// which asks seldom, needs a burst as large as the operations of one such interval.
     pub fn new(operations: u32, period: Duration, burst: u32) -> Limiter {
         let limiter = Limiter(Rc::new(Bucket {
             operations: Cell::new(operations),
@@ -105,8 +105,8 @@ impl Limiter {
         bucket.fill(reactor.now());
     }
 
-    /// Takes `count` operations and returns true if they may be done now; else takes none. Never
-    /// true for more than the burst.
+    /// Takes `count` operations and returns true if they may be done now; else takes none. For
+    /// more than the burst the result is always false.
     pub fn take<S: 'static>(&self, reactor: &Context<S>, count: u32) -> bool {
         self.0.fill(reactor.now());
         let left = self.0.level.get() - self.0.parts(count);
@@ -116,8 +116,8 @@ impl Limiter {
         left >= 0
     }
 
-    /// How long until [`take`](Limiter::take) returns true, if nobody else takes before; zero if it
-    /// would now, [`Duration::MAX`] if it never will. Rounded up to a whole tick, as for timers.
+    /// The time until [`take`](Limiter::take) returns true, if no other call takes any before: zero
+    /// if now, [`Duration::MAX`] if never. Rounded up to a whole tick, as for timers.
     pub fn wait<S: 'static>(&self, reactor: &Context<S>, count: u32) -> Duration {
         if count > self.0.burst.get() {
             return Duration::MAX;
@@ -160,8 +160,8 @@ impl Bucket {
     fn fill(&self, now: Instant) {
         let since = now.saturating_duration_since(self.filled.replace(Some(now)).unwrap_or(now));
         let (each, period) = (i128::from(self.operations.get()), self.period.get() as i128);
-        // Less than an operation above the burst: else a caller that looks at each tick would lose
-        // the excess of one tick.
+        // The burst and a part of an operation more: so a caller that looks at each tick keeps the
+        // excess of one tick.
         let most = self.parts(self.burst.get()) + (each.min(period / NANOS) - 1).max(0) * NANOS;
         let level = self.level.get().saturating_add(each * since.as_nanos() as i128);
         self.level.set(level.min(most));

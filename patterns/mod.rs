@@ -1,14 +1,14 @@
 //! Patterns: ways to arrange callbacks.
 //!
-//! Knows the loop, by what it offers to all; the loop does not know it. Nothing here is needed for a
-//! program of sockets and timers.
+//! Knows the public methods of the loop; the loop does not know the patterns. A program that has
+//! only sockets and timers needs none of them.
 //!
 //! | one value that comes later | [`Promise`] |
-//! | what happened, for all who subscribe | the bus: [`Context::subscribe`](crate::Context::subscribe) |
+//! | an event, for all its subscribers | the bus: [`Context::subscribe`](crate::Context::subscribe) |
 //! | work for another thread | jobs: [`Context::offload`](crate::Context::offload) |
 //! | named work with a schedule | [`tasks`] |
 //! | trying again, with pauses | [`Backoff`] |
-//! | how often at most | [`Limiter`] |
+//! | a limit on how often something is done | [`Limiter`] |
 //!
 //! # Read next
 //! `promise.rs`: a value that comes later.

@@ -5,7 +5,7 @@
 //! A promise has two ends. The maker of the value holds the [`Resolver`] and settles it, once. The
 //! user of the value holds the [`Promise`] and adds callbacks: `then` takes the promise and returns
 //! a promise of its callback's result, so callbacks stand in a line and do not nest. The resolver
-//! owns the chain that waits for it, link by link:
+//! owns the chain that waits for it, link by link (`─▶` means: owns):
 //!
 //! ```text
 //!   resolver ─▶ node ─▶ callback of `then` ─▶ node ─▶ callback of `catch` ─▶ node ◀─ promise
@@ -18,7 +18,7 @@
 //!               ┌─────────── settle ──────────┐
 //!               │                             ▼
 //!   promise() ─▶ Open ── wait ─▶ Waiting ─ settle ─▶ Settled ── take, detach ─▶ Done
-//!                ├────── adopt ─▶ Adopted ─ settle: the promise that it stands for ─▶ Done
+//!                ├────── adopt ─▶ Adopted ─ settle: settles the callback's promise, too ─▶ Done
 //!                └───── detach ─▶ Detached ─ settle: a rejection is logged ─▶ Done
 //!
 //!   any of them ── cancel ─▶ Done
@@ -30,37 +30,37 @@
 //!
 //! * **P1** A promise settles once: settling takes the resolver.
 //! * **P2** Inside `resolve`, `reject`, `then` and `cancel` only the hooks of
-//!   [`on_cancel`](Promise::on_cancel) run. A continuation is a deferred callback, in the order of
-//!   settling, so a chain settles within the turn that settles its head, as far as the turn's
-//!   budget of deferred callbacks goes (R2).
+//!   [`on_cancel`](Promise::on_cancel) run. A continuation (a callback of `then`, `catch`, …) is a
+//!   deferred callback, in the order of settling. So the whole chain settles in the turn that
+//!   settles its head, within the turn's budget of deferred callbacks (R2).
 //! * **P3** A resolver that is dropped rejects its promise, with [`Broken::Abandoned`]: a lost
-//!   callback is an error, and its chain does not hang. The continuation runs behind the callbacks
-//!   deferred by the one that dropped the resolver. A callback of a chain that panics abandons the
-//!   rest of the chain in the same way.
+//!   callback is an error, and its chain does not wait without end. The continuation runs behind
+//!   the callbacks deferred by the one that dropped the resolver. If a callback of a chain panics,
+//!   the rest of the chain is abandoned in the same way.
 //! * **P4** Dropping a `Promise` cancels nothing: the work goes on, and its result is dropped.
 //!   A rejection without a handler is logged with the place of the chain's last link, and counted
 //!   in [`Statistics::unhandled`](crate::reactor::Statistics::unhandled).
-//! * **P5** [`cancel`](Promise::cancel) goes up the chain to its makers: no callback runs any more,
-//!   all are dropped at once, and the makers' hooks take back the work that would settle it. The
-//!   combinators cancel what no longer counts: the losers of a race, the rest of a failed `all`.
+//! * **P5** [`cancel`](Promise::cancel) goes up the chain to its makers: all its callbacks are
+//!   dropped at once, and the makers' hooks take back the work that would settle it. `race`, `all`
+//!   and `any` cancel the promises that no longer count, such as the losers of a race.
 //! * **P6** A pending promise does not hold the loop (R8). The work that will settle it does.
 //! * **P7** Settling, cancelling and dropping never recurse: chains may be of any length.
 //! * **P8** A settled, abandoned or cancelled promise frees its callbacks and value at once; a
-//!   pending one frees them with its resolver or with the loop. (If its callback owns its own
-//!   resolver, it is an `Rc` cycle: it waits for itself and is never settled.)
+//!   pending one frees them with its resolver or with the loop. (A promise whose callback owns its
+//!   resolver is an `Rc` cycle: it waits for itself and is never settled.)
 //!
 //! # Left out
 //! `async` and `await`. The compiler would turn a function that awaits into a *state machine*, an
 //! enum with a variant for each `await` that holds the locals alive there, and `poll` would run it
 //! from one to the next. The last step of a pending `poll` is to leave a *waker* with the object it
 //! waits for; when that object calls the waker, an executor polls the machine again, from its
-//! outermost future inwards. So a link needs no allocation, and loops and `?` work as usual.
-//! The price: a second colour of functions, pinning, a waker that must be `Send`, and no `&mut S`,
-//! because a future cannot borrow across an `await` a state that others use. Here a link costs two
-//! allocations and a callback receives the state each time. A chain is the same machine, written
-//! by hand, with its variants in boxes.
+//! outermost future inwards. So a link needs no allocation, and loops and `?` work as usual. The
+//! price: two kinds of functions, pinning, a waker that must be `Send`, and no `&mut S`, because a
+//! future cannot borrow a state that others use across an `await`. Here a link costs two
+//! allocations and a callback receives the state each time. A chain is the same machine, written by
+//! hand, with its variants in boxes.
 //!
-//! Several listeners of one promise: that would need `T: Clone`. The bus (`bus.rs`) allows many.
+//! Several listeners of one promise, which would need `T: Clone`. The bus (`bus.rs`) allows many.
 //!
 //! # Read next
 //! `promise/node.rs`: how two ends settle one value.
@@ -106,7 +106,7 @@ pub use settle::{Answer, Broken, Rejection, Resolver};
 /// # Ok::<(), io::Error>(())
 /// ```
 pub struct Promise<S: 'static, T: 'static, E: Rejection> {
-    /// `None` once the node was handed on.
+    /// `None` once the node has another owner.
     node: Option<Rc<Node<S, T, E>>>,
 }
 
@@ -210,8 +210,8 @@ impl<S: 'static, T: 'static, E: Rejection> Promise<S, T, E> {
     }
 
     /// Calls `callback` with the value when it is there. The callback's result settles the promise
-    /// that `then` returns: nothing, a `Result`, or another promise, which is waited for. A
-    /// rejection passes by. O(1), two allocations.
+    /// that `then` returns: nothing, a `Result`, or another promise, which is waited for. An error
+    /// goes on to the next link. O(1), two allocations.
     #[track_caller]
     pub fn then<A, F>(self, reactor: &mut Context<S>, callback: F) -> Promise<S, A::Value, E>
     where
@@ -227,7 +227,7 @@ impl<S: 'static, T: 'static, E: Rejection> Promise<S, T, E> {
     }
 
     /// Calls `callback` with the error if there is one; its result takes the value's place. A value
-    /// passes by.
+    /// goes on to the next link.
     #[track_caller]
     pub fn catch<A, F>(self, reactor: &mut Context<S>, callback: F) -> Promise<S, T, E>
     where
@@ -243,7 +243,7 @@ impl<S: 'static, T: 'static, E: Rejection> Promise<S, T, E> {
     }
 
     /// Calls `callback` in both cases, and passes the value or error on. It is not called if the
-    /// chain is cancelled: work that must be undone even then belongs in a captured value's `Drop`.
+    /// chain is cancelled: a cleanup that is needed even then belongs in a captured value's `Drop`.
     #[track_caller]
     pub fn finally<F>(self, reactor: &mut Context<S>, callback: F) -> Promise<S, T, E>
     where
@@ -255,7 +255,7 @@ impl<S: 'static, T: 'static, E: Rejection> Promise<S, T, E> {
         })
     }
 
-    /// Converts the error, so that promises of different makers can stand in one chain.
+    /// Converts the error, so that promises with different errors can stand in one chain.
     #[track_caller]
     pub fn map_err<E2, F>(self, reactor: &mut Context<S>, convert: F) -> Promise<S, T, E2>
     where

@@ -14,8 +14,8 @@ use super::trace::{Subject, lane_bits};
 use super::{Context, Place, SourceId};
 use crate::timers::TimerId;
 
-/// Sources, timers or entries of the queue up to which a turn ends with a check. 64: what most tests
-/// have, and it takes a microsecond.
+/// A turn ends with a check if there are at most this many sources, timers and entries of the
+/// queue. Most tests have fewer, and the check takes a microsecond.
 const CHECKED_MAX: usize = 64;
 
 /// One reason why [`run`](super::Reactor::run) has not returned.
@@ -27,8 +27,8 @@ pub enum Alive {
     Timer(TimerId, Place),
     /// A remote from which posts are expected, and where it was made.
     Remote(Place),
-    /// A part of a source whose author names the parts that hold the loop, what was done with it, and
-    /// where: `task "backup" added`, `job#3.1 offloaded`.
+    /// A part of a source, such as `task "backup" added` or `job#3.1 offloaded`, and its place. The
+    /// author of the source names the parts ([`Context::name_parts`]).
     Part(String, Place),
     /// Callbacks that are queued or posted.
     Queued(usize),
@@ -68,7 +68,7 @@ impl<T> From<SourceId<T>> for Handle {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handle(Subject);
 
-/// How the parts of a source that hold the loop are found.
+/// Finds the parts of a source that hold the loop.
 type Parts<S> = Box<dyn Fn(RawId, &Entry<S>) -> Option<Vec<(String, Place)>>>;
 
 /// The types of sources that name their parts.
@@ -81,9 +81,9 @@ impl<S: 'static> Default for Parted<S> {
 }
 
 impl<S: 'static> Context<S> {
-    /// For authors of patterns: [`why_alive`](Context::why_alive) names, in place of a source of type
-    /// `T`, the parts of it that hold the loop. `parts` gets its id and its place, too. Each name ends with what was done at the place that
-    /// goes with it: `task "backup" added`.
+    /// For authors of patterns: in place of a source of type `T`, [`why_alive`](Context::why_alive)
+    /// lists the parts of it that hold the loop. `parts` returns a name and a place for each. A
+    /// verb ends the name, for the action at that place: `task "backup" added`.
     pub fn name_parts<T: 'static>(&mut self, parts: fn(RawId, Place, &T) -> Vec<(String, Place)>) {
         let Parted(named) = self.extension();
         if named.iter().all(|(kind, _)| *kind != TypeId::of::<T>()) {
@@ -93,12 +93,12 @@ impl<S: 'static> Context<S> {
         }
     }
 
-    /// Lets `run` return although this source or timer is there. False if the id is stale.
+    /// Lets `run` return although this source or timer is there. Returns false if the id is stale.
     pub fn unref(&mut self, handle: impl Into<Handle>) -> bool {
         self.set_referenced(handle.into(), false)
     }
 
-    /// Takes [`unref`](Context::unref) back. False if the id is stale.
+    /// Takes [`unref`](Context::unref) back. Returns false if the id is stale.
     pub fn reref(&mut self, handle: impl Into<Handle>) -> bool {
         self.set_referenced(handle.into(), true)
     }
@@ -174,8 +174,8 @@ impl<S: 'static> Context<S> {
         self.sources.get(id).map_or(0, |entry| lane_bits(entry.priority))
     }
 
-    /// The place where the subject was handed to the loop; for a deadline, its source. If it has
-    /// gone, the caller's place.
+    /// The place where the subject was handed to the loop; for a deadline, the place of its source.
+    /// If the subject has gone, the caller's place.
     #[track_caller]
     pub(super) fn place_of(&self, subject: Subject) -> Place {
         let place = match subject {
@@ -192,9 +192,9 @@ impl<S: 'static> Context<S> {
         }
     }
 
-    /// Asserts what the fields' comments say, in a debug build: `referenced` is the number of sources
-    /// and timers that hold the loop, and a source has readiness pending exactly if it is in the
-    /// queue, where it then is once. O(sources + timers), so only in a small loop.
+    /// In a debug build, asserts two invariants. `referenced` is the number of sources and timers
+    /// that hold the loop. A source that has readiness pending is in the queue once, and any other
+    /// is not in it. O(sources + timers), so only in a small loop.
     pub(super) fn check(&self) {
         if !cfg!(debug_assertions) || self.sources.len().max(self.wheel.len()) > CHECKED_MAX {
             return;

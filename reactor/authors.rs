@@ -1,20 +1,20 @@
-//! What patterns and protocols need of the loop beside what a program needs.
+//! Methods of the loop for authors of patterns and protocols; a program does not need them.
 //!
-//! Knows types and the callback that runs; never mentions what a pattern is for. All of it is public,
-//! so that a pattern of yours can do what ours do:
+//! Knows types and the callback that runs; never mentions the purpose of a pattern. All of it is
+//! public, so that a pattern of yours can do the same as ours:
 //!
-//! | a value that belongs to the loop as a whole | [`Context::extension`] |
-//! | a callback that is taken out of its slot while it runs | [`Context::lend`] |
-//! | a callback that another one calls, as a part of it | [`Context::begin_nested`] |
-//! | work outside of the loop whose result will be posted | [`Context::begin_outside`] |
-//! | what has to stop first when the loop goes | [`Context::close_first`] |
-//! | a post on behalf of a source | [`Context::origin`], `remote/mod.rs` |
-//! | a callback that is boxed, and was handed in elsewhere | [`Context::defer_boxed`] |
-//! | a call of a source that nobody can forge | [`Messages`](super::Messages), `readiness.rs` |
-//! | the loop from where no `Context` is at hand | [`Local`](super::Local), `local.rs` |
+//! | keep one value of a type in the loop | [`Context::extension`] |
+//! | take a callback out of its slot while it runs | [`Context::lend`] |
+//! | call a callback inside another one, as a part of it | [`Context::begin_nested`] |
+//! | announce work outside of the loop that will post its result | [`Context::begin_outside`] |
+//! | stop something before the parts of the loop are dropped | [`Context::close_first`] |
+//! | post on behalf of a source | [`Context::origin`], `remote/mod.rs` |
+//! | defer a callback with the place where the program passed it | [`Context::defer_boxed`] |
+//! | call a source as only its author can | [`Messages`](super::Messages), `readiness.rs` |
+//! | defer a callback without a `Context` | [`Local`](super::Local), `local.rs` |
 //!
 //! # Read next
-//! `local.rs`: the loop from where no `Context` is at hand.
+//! `local.rs`: handles for code that has no `Context`.
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
@@ -24,7 +24,7 @@ use super::dispatch::panic_message;
 use super::trace::{Kind, Subject};
 use super::{Context, PanicPolicy, Place};
 
-/// Values, one of each type, and what is to be done first when the loop goes.
+/// Values, one of each type, and functions that are called first when the loop is dropped.
 #[derive(Default)]
 pub(super) struct Extensions {
     values: HashMap<TypeId, Box<dyn Any>, BuildHasherDefault<TypeHasher>>,
@@ -41,7 +41,7 @@ impl Extensions {
         value.downcast_mut().expect("it is kept by its type")
     }
 
-    /// Closes what is to be closed first. Returns what is to be dropped then.
+    /// Calls the functions of [`Context::close_first`]. Returns their results, to be dropped later.
     pub(super) fn close(&mut self) -> Vec<Box<dyn Any>> {
         self.closers.drain(..).map(|close| close()).collect()
     }
@@ -57,7 +57,7 @@ impl Hasher for TypeHasher {
         self.0 = hash;
     }
 
-    /// A `TypeId` is hashed by the method above today. If that changes, this one is good enough.
+    /// Today a `TypeId` is hashed by the method above. If that changes, this one is good enough.
     fn write(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
@@ -71,8 +71,8 @@ impl Hasher for TypeHasher {
 }
 
 impl<S: 'static> Context<S> {
-    /// For authors of patterns and protocols: the loop's value of type `T`, which is made when it is
-    /// first asked for. It goes with the loop. O(1).
+    /// For authors of patterns and protocols: the loop's value of type `T`. The first call makes
+    /// it, and it is dropped with the loop. O(1).
     ///
     /// ```
     /// use waterwheel::{Context, Reactor};
@@ -101,26 +101,26 @@ impl<S: 'static> Context<S> {
         self.extensions.values.get(&TypeId::of::<T>())?.downcast_ref()
     }
 
-    /// Makes this the loop's value of type `T`, in place of another.
+    /// Sets the loop's value of type `T`. An earlier value of that type is dropped.
     pub fn set_extension<T: 'static>(&mut self, value: T) {
         self.extensions.values.insert(TypeId::of::<T>(), Box::new(value));
     }
 
     /// For authors of patterns: calls `close` when the loop is dropped, before any source, callback
-    /// or extension is. What it returns is dropped when the loop is closed for all. So a pattern's
-    /// threads stop before the code of the program runs in a `drop`. `close` must not panic.
+    /// or extension is dropped. Its result is dropped later, when the loop takes no more callbacks.
+    /// So a pattern's threads stop before a `drop` of the program runs. `close` must not panic.
     pub fn close_first(&mut self, close: impl FnOnce() -> Box<dyn Any> + 'static) {
         self.extensions.closers.push(Box::new(close));
     }
 
-    /// For authors of patterns: work has begun outside of the loop, and its result will be posted. A
-    /// manual clock stands still until [`end_outside`](Context::end_outside), so that a test does not
-    /// depend on how fast the work is done.
+    /// For authors of patterns: work has begun outside of the loop, and its result will be posted.
+    /// A manual clock stands still until [`end_outside`](Context::end_outside), so that a test does
+    /// not depend on how fast the work is done.
     pub fn begin_outside(&mut self) {
         self.outside += 1;
     }
 
-    /// For authors of patterns: the result of such work has come, or will not come.
+    /// For authors of patterns: the result of that work has come, or will never come.
     pub fn end_outside(&mut self) {
         debug_assert!(self.outside > 0, "more work has ended than has begun");
         self.outside = self.outside.saturating_sub(1);
@@ -152,8 +152,8 @@ impl<S: 'static, T, B: FnOnce(&mut Context<S>, T, bool)> Drop for Lent<'_, S, T,
 impl<S: 'static> Context<S> {
     /// For authors of patterns and protocols: calls `call` with the loop and a value that was taken
     /// out of its slot, usually a callback. Then `put_back` gets the value, also if `call` panics;
-    /// `true` says that it has returned. So nothing on the stack borrows the slot while a callback
-    /// runs, and no panic loses it.
+    /// its bool is true if `call` has returned. So nothing on the stack borrows the slot while a
+    /// callback runs, and the callback survives a panic.
     #[inline(always)]
     pub fn lend<T, B, C>(&mut self, lent: T, put_back: B, call: C)
     where
@@ -170,19 +170,19 @@ impl<S: 'static> Context<S> {
     }
 }
 
-/// The callback that calls another one, until that ends.
+/// The outer callback, while the nested one runs.
 #[derive(Clone, Copy, Debug)]
 pub struct Outer {
-    /// Its record, when it began, and where it was handed in.
+    /// Its record in the trace, the time when it began, and its place.
     running: u64,
     began: u64,
     place: Place,
 }
 
 impl<S: 'static> Context<S> {
-    /// For authors of patterns: the callback that runs now is about to call one that was handed in at
-    /// `place`, as a part of it (R1). The trace shows that inside. Whatever happens,
-    /// [`end_nested`](Context::end_nested) has to be called with what this returns.
+    /// For authors of patterns: announces that the callback which runs now calls another one as a
+    /// part of it (R1); `place` is the place of that one. The trace shows it inside the first. Pass
+    /// the result to [`end_nested`](Context::end_nested), also after a panic.
     #[inline]
     pub fn begin_nested(&mut self, place: Place) -> Outer {
         let (running, began) = (self.trace.running, self.trace.began);
@@ -197,7 +197,7 @@ impl<S: 'static> Context<S> {
         outer
     }
 
-    /// For authors of patterns: the inner callback has returned, or panicked, and the outer one goes on.
+    /// For authors of patterns: the nested callback has returned, or panicked.
     #[inline]
     pub fn end_nested(&mut self, outer: Outer, returned: bool) {
         if self.trace.is_on() {
@@ -209,8 +209,8 @@ impl<S: 'static> Context<S> {
         self.running_place = outer.place;
     }
 
-    /// For authors of patterns: calls `run` on behalf of others. If it panics,
-    /// [`PanicPolicy::Drop`] does not drop the source whose callback this is.
+    /// For authors of patterns: calls `run`, which calls callbacks of other parts. If it panics,
+    /// [`PanicPolicy::Drop`] does not drop the source whose callback runs now.
     pub fn call_for_others<R>(&mut self, run: impl FnOnce(&mut Context<S>) -> R) -> R {
         let running = std::mem::replace(&mut self.running, Subject::None);
         let result = run(self);
@@ -218,18 +218,18 @@ impl<S: 'static> Context<S> {
         result
     }
 
-    /// What is done about a callback that panics.
+    /// The policy for a callback that panics.
     pub fn panic_policy(&self) -> PanicPolicy {
         self.panic
     }
 
-    /// Where the callback that runs now was handed to the loop.
+    /// The place where the program handed the callback that runs now to the loop.
     pub fn running_place(&self) -> Place {
         self.running_place
     }
 
-    /// For authors of patterns who catch the panic of a callback that they call: logs and counts it, as
-    /// the loop does with its own. `what` is what was handed in at `place`, and is dropped: "listener".
+    /// For authors of patterns who catch the panic of a callback: logs and counts it, as the loop
+    /// does for its own. `what` is a word for the callback, such as "listener".
     #[cold]
     pub fn report_panic(&mut self, what: &str, place: Place, panic: &(dyn Any + Send)) {
         let message = panic_message(panic);

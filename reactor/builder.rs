@@ -1,12 +1,12 @@
-//! Building a reactor: the clock, the limits, and the seams for tests.
+//! Building a reactor: the clock, the limits, and the parts that a test can replace.
 //!
-//! Spurious, merged, stale or reordered readiness is hard to get out of a real kernel and easy to
-//! write down. A reactor built with a [`Script`] takes its events from it, turn by turn, until it is
-//! used up, and then from the kernel again. An [`Unplugged`] source replaces a socket: it can be
-//! registered and is ready only when the script says so.
+//! Spurious, merged, stale or reordered readiness is hard to get from a real kernel and easy to
+//! write down. Each poll takes the next report from a [`Script`], adds the kernel's own, and does
+//! not sleep; after the last report, the kernel is alone. A [`VirtualSource`] replaces a socket: it
+//! is registered like one, and the kernel does not know it.
 //!
 //! # Read next
-//! `authors.rs`: what patterns and protocols need. `../tests/contract.rs` is written with scripts.
+//! `authors.rs`: methods for patterns and protocols. `../tests/contract.rs`: tests with scripts.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -76,14 +76,14 @@ impl<S: 'static> Builder<S> {
         }
     }
 
-    /// Uses a clock that is moved by hand, and that the loop moves to the next deadline when
-    /// nothing else is left to do.
+    /// Uses a clock that is moved by hand. The loop moves it to the next deadline when nothing else
+    /// is left to do.
     pub fn clock(mut self, clock: &ManualClock) -> Builder<S> {
         self.clock = Clock::Manual(clock.clone());
         self
     }
 
-    /// Takes readiness from a script before asking the kernel.
+    /// Takes a report from the script at each poll, before it asks the kernel.
     pub fn script(mut self, script: &Script) -> Builder<S> {
         self.script = Some(script.clone());
         self
@@ -104,17 +104,17 @@ impl<S: 'static> Builder<S> {
     /// Looks for events for up to this long before it sleeps. Default: zero, it sleeps at once.
     ///
     /// The kernel took some 15 µs to wake a sleeping thread on the machine where this was measured;
-    /// a loop that spins finds the next message of a busy peer at once. The price is a core that is
-    /// busy for that long after each event, so 50 µs is much, and a loop that shares its core with
-    /// the peer it waits for only slows the peer down.
+    /// a loop that spins finds the next message of a busy peer at once. But after each event a core
+    /// is busy for the whole time: 50 µs is much. If the peer runs on the same core, spinning only
+    /// slows the peer down.
     pub fn spin(mut self, at_most: Duration) -> Builder<S> {
         self.spin = at_most;
         self
     }
 
-    /// Posts from other threads that may wait to be collected; one more is
-    /// [`PostError::Full`](super::PostError::Full). Default: no bound but memory. Results of jobs
-    /// and other [deliveries](super::Remote::deliver) are always taken, and count while they wait.
+    /// The most posts from other threads that may wait; one more is
+    /// [`PostError::Full`](super::PostError::Full). Default: memory is the only bound. A
+    /// [delivery](super::Remote::deliver), such as a job's result, is always taken; it counts, too.
     pub fn mailbox_posts_max(mut self, posts: usize) -> Builder<S> {
         self.posts_max = posts;
         self
@@ -135,7 +135,7 @@ impl<S: 'static> Builder<S> {
     /// Makes the reactor.
     ///
     /// # Errors
-    /// The selector or its waker could not be made: out of descriptors or of memory.
+    /// The selector (epoll, kqueue) or its waker could not be made: no descriptor or memory left.
     pub fn build(self) -> io::Result<Reactor<S>> {
         let poll = mio::Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKE)?;
@@ -191,14 +191,14 @@ impl<S> fmt::Debug for Builder<S> {
 
 type Report = Vec<(RawId, Readiness)>;
 
-/// The reports of the poller. Clones share them, so a test may go on writing while the loop reads.
+/// Reports for the poll. Clones share them, so a test may go on writing while the loop reads.
 ///
 /// ```
-/// use waterwheel::reactor::{Reactor, Readiness, Script, Unplugged};
+/// use waterwheel::reactor::{Reactor, Readiness, Script, VirtualSource};
 /// let script = Script::new();
 /// let mut reactor = Reactor::builder().script(&script).build().unwrap();
 /// let source = reactor
-///     .register(Unplugged, mio::Interest::READABLE, |_, calls: &mut u32, _, _| *calls += 1)
+///     .register(VirtualSource, mio::Interest::READABLE, |_, calls: &mut u32, _, _| *calls += 1)
 ///     .unwrap();
 /// script.report([(source.raw(), Readiness::READABLE)]);
 /// let mut calls = 0;
@@ -216,7 +216,7 @@ impl Script {
         Script::default()
     }
 
-    /// Adds a turn in which the poller reports `events`, in this order. Bits that no kernel can
+    /// Adds a turn in which the poll reports `events`, in this order. Bits that only the loop can
     /// report, [`DEADLINE`](Readiness::DEADLINE) and [`FLUSH`](Readiness::FLUSH), are left out.
     pub fn report<E: IntoIterator<Item = (RawId, Readiness)>>(&self, events: E) {
         let events = events.into_iter().map(|(id, ready)| (id, ready.said()));
@@ -228,12 +228,12 @@ impl Script {
     }
 }
 
-/// A source without a descriptor, for scripts. For a value of your own, use
-/// [`own`](super::Context::own).
+/// A source without a descriptor, for tests: only the loop, a [`Script`] or `resume` calls it. For
+/// a value of your own, use [`own`](super::Context::own).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Unplugged;
+pub struct VirtualSource;
 
-impl mio::event::Source for Unplugged {
+impl mio::event::Source for VirtualSource {
     fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
         Ok(())
     }

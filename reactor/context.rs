@@ -1,4 +1,4 @@
-//! The loop as its callbacks see it: they may do everything but run it.
+//! The loop as its callbacks see it: they may do everything with it, except run it.
 //!
 //! Knows every part of the loop's state; the parts' own files hold most of its methods.
 //!
@@ -43,7 +43,7 @@ pub struct Context<S> {
     pub(super) queue: EventQueue<S>,
     /// Callbacks that run before the next event, in order.
     pub(super) deferred: VecDeque<Call<S>>,
-    /// What was deferred where no `Context` is at hand; joins `deferred`.
+    /// Callbacks deferred by code that has no `Context`; they move on to `deferred`.
     pub(super) local: Local<S>,
     pub(super) hooks: Hooks<S>,
     pub(super) extensions: Extensions,
@@ -51,10 +51,10 @@ pub struct Context<S> {
     pub(super) time: Time,
     pub(super) registry: mio::Registry,
     pub(super) mailbox: Arc<Mailbox<S>>,
-    /// True once a remote was made; until then nobody looks at the mailbox.
+    /// True once a remote (a handle for other threads) was made; the mailbox is unused before.
     pub(super) remotes: bool,
     pub(super) inbox: Inbox<S>,
-    /// Sources resumed without a `Context`; `None` until a [`Resumer`] is asked for.
+    /// Sources resumed by code that has no `Context`; `None` until the first [`Resumer`] is made.
     pub(super) resumer: Option<Resumer>,
     /// Sources to be flushed in phase 1; each at most once.
     pub(super) touched: VecDeque<RawId>,
@@ -64,7 +64,7 @@ pub struct Context<S> {
     pub(super) statistics: Statistics,
     /// Sources and timers that hold the loop.
     pub(super) referenced: usize,
-    /// Work that is under way outside of the loop, and whose result will be posted.
+    /// How many pieces of work are under way outside of the loop; each posts its result.
     pub(super) outside: usize,
     /// The source or timer whose callback runs now.
     pub(super) running: Subject,
@@ -97,8 +97,8 @@ pub struct Statistics {
 pub(super) struct Time {
     pub(super) clock: Clock,
     pub(super) timeline: Timeline,
-    /// The turn's `now`, read when it is first needed: a turn that needs neither a timer nor the
-    /// time does not pay for the clock.
+    /// The turn's `now`. The clock is read when a timer or a callback first needs the time; other
+    /// turns save the cost.
     stamp: Cell<Option<(Instant, Now)>>,
     /// True during a turn. Between turns `stamp` is not kept, because time passes.
     pub(super) in_turn: bool,
@@ -130,7 +130,7 @@ impl Time {
         self.stamp().0
     }
 
-    /// The same as a [`Now`], from which deadlines count.
+    /// The turn's `now` in the form from which deadlines count.
     #[inline]
     pub(super) fn turn(&self) -> Now {
         self.stamp().1
@@ -148,28 +148,28 @@ pub const SCRATCH_BYTES: usize = 64 * 1024;
 
 impl<S: 'static> Context<S> {
     /// The time of this turn: read once, after the wait, and the same for all of its callbacks.
-    /// Between turns, the time now.
+    /// Between turns it is the current time.
     pub fn now(&self) -> Instant {
         self.time.now()
     }
 
     /// The wall clock's time at [`now`](Context::now), rounded down;
-    /// [`unix_ms`](WallTime::unix_ms) is its number. It may be set: measure with `now`.
+    /// [`unix_ms`](WallTime::unix_ms) is its number. People can set it: measure time with `now`.
     pub fn wall(&self) -> WallTime {
         let since = self.time.clock.now().saturating_duration_since(self.now());
         let since = i64::try_from(since.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
         self.time.clock.wall().plus_ms(-since)
     }
 
-    /// The tick at `delay` from the turn's `now`, where the delays of timers begin (R5).
+    /// The tick at `delay` after the turn's `now`, from which the delays of timers count (R5).
     #[inline]
     pub fn turn_tick_after(&self, delay: Duration) -> Tick {
         self.time.turn().after(delay)
     }
 
     /// The first tick at or after `delay` from the current moment, as
-    /// [`set_deadline`](Context::set_deadline) takes it. Not from the turn's `now`: a callback
-    /// earlier in the turn may have taken long, and a wait that begins now gets all of its time.
+    /// [`set_deadline`](Context::set_deadline) takes it. It does not count from the turn's `now`:
+    /// after a slow callback of the same turn, the wait that begins here would be too short.
     ///
     /// # Cost
     /// Reads the clock.
@@ -177,8 +177,8 @@ impl<S: 'static> Context<S> {
         self.time.timeline.now(self.time.clock.now()).after(delay)
     }
 
-    /// The current moment, exactly: the time of an event, so that no limit which counts from it
-    /// ([`Stamp::after`]) ends early.
+    /// The current moment, not rounded. Use it as the time of an event: a limit that counts from it
+    /// ([`Stamp::after`]) never ends early.
     ///
     /// # Cost
     /// Reads the clock.
@@ -187,20 +187,20 @@ impl<S: 'static> Context<S> {
         self.time.this_moment()
     }
 
-    /// The tick that had begun last at the turn's [`now`](Context::now): milliseconds since the
-    /// reactor was made, rounded down. A deadline is due when this tick has reached it.
+    /// The tick of the turn's [`now`](Context::now): milliseconds since the reactor was made,
+    /// rounded down. A deadline is due when this tick has reached it.
     #[inline]
     pub fn tick(&self) -> Tick {
         self.time.turn().tick()
     }
 
-    /// The turn's `now`, as deadlines count: what is to come after a delay from it is rounded once.
+    /// The turn's `now` as a [`Now`]. A deadline at a delay after it is rounded only once.
     #[inline]
     pub fn turn(&self) -> Now {
         self.time.turn()
     }
 
-    /// How long it is until that tick begins; zero if it has.
+    /// The time until that tick begins; zero if it has begun.
     pub fn until_tick(&self, tick: Tick) -> Duration {
         self.time.timeline.until(tick, self.now())
     }
@@ -223,8 +223,8 @@ impl<S: 'static> Context<S> {
         self.defer_boxed(Box::new(callback), Place::caller());
     }
 
-    /// For authors of patterns: [`defer`](Context::defer) for a callback that is boxed already, and was
-    /// handed in at `place`.
+    /// For authors of patterns: [`defer`](Context::defer) for a callback in a box, passed by the
+    /// program at `place`.
     #[inline]
     pub fn defer_boxed(&mut self, run: Once<S>, place: Place) {
         self.note(Kind::Deferred, Subject::None, place, 0);
@@ -232,8 +232,8 @@ impl<S: 'static> Context<S> {
         self.deferred.push_back(Call { run, place, cause });
     }
 
-    /// For authors of patterns: [`defer_boxed`](Context::defer_boxed) that runs before what is deferred
-    /// already. For what a callback that panics had still to do.
+    /// For authors of patterns: [`defer_boxed`](Context::defer_boxed) in front of the callbacks
+    /// that are deferred already. It is for work that a callback leaves undone when it panics.
     #[cold]
     pub fn defer_first(&mut self, run: Once<S>, place: Place) {
         self.note(Kind::Deferred, Subject::None, place, 1);
@@ -241,9 +241,9 @@ impl<S: 'static> Context<S> {
         self.deferred.push_front(Call { run, place, cause });
     }
 
-    /// Runs `callback` in the next turn, in the given lane (R2). Called before the turn has
-    /// collected its batch, between turns or from a [`before_poll`](Context::before_poll) hook, it
-    /// runs in this one.
+    /// Runs `callback` in the next turn, in the given lane (R2). A callback that is enqueued before
+    /// phase 5 of a turn, between turns or by a [`before_poll`](Context::before_poll) hook, runs in
+    /// that turn.
     #[track_caller]
     pub fn enqueue<F>(&mut self, priority: Priority, callback: F)
     where
@@ -252,7 +252,7 @@ impl<S: 'static> Context<S> {
         self.enqueue_at(priority, Place::caller(), callback);
     }
 
-    /// For authors of patterns: [`enqueue`](Context::enqueue) for what was handed in at `place`.
+    /// For authors of patterns: [`enqueue`](Context::enqueue) for a callback passed at `place`.
     pub fn enqueue_at<F>(&mut self, priority: Priority, place: Place, callback: F)
     where
         F: FnOnce(&mut Context<S>, &mut S) + 'static,
@@ -275,8 +275,8 @@ impl<S: 'static> Context<S> {
         Statistics { unhandled: self.local.unhandled(), ..self.statistics }
     }
 
-    /// How many sources the loop owns. Whatever has an id of a source counts: sockets, values of the
-    /// program, and jobs.
+    /// How many sources the loop owns. Everything that has the id of a source counts: sockets,
+    /// values of the program, and jobs.
     pub fn sources(&self) -> usize {
         self.sources.len()
     }
@@ -309,8 +309,8 @@ impl<S: 'static> Context<S> {
         self.note(Kind::Stale, subject, Place::caller(), u32::from(was_queued));
     }
 
-    /// For authors of sources: how many callbacks the turn has collected, including those that have
-    /// run. A source that takes much at a time takes less if many others wait.
+    /// For authors of sources: the number of callbacks that the turn has collected, including those
+    /// that have run. A source that takes much at a time takes less if many others wait.
     #[inline]
     pub fn batch_len(&self) -> usize {
         self.batch_len
@@ -318,7 +318,7 @@ impl<S: 'static> Context<S> {
 
     /// For authors of sources: lends the loop's read buffer of [`SCRATCH_BYTES`]; give it back with
     /// [`put_scratch`](Context::put_scratch). All sources read into this one, since only one
-    /// callback runs at a time; so an idle source has no buffer.
+    /// callback runs at a time; so an idle source needs no buffer.
     #[inline]
     pub fn take_scratch(&mut self) -> Box<[u8]> {
         let scratch = std::mem::take(&mut self.scratch);
@@ -333,8 +333,8 @@ impl<S: 'static> Context<S> {
 
     /// How long the loop may sleep: zero if callbacks wait, `None` if there is no deadline.
     pub(super) fn sleep_limit(&self) -> Option<Duration> {
-        // Removed sources are dropped with the turn, and their `drop` may wake others: the loop
-        // does not sleep before. (A hook has removed one, or a panic ended the last turn.)
+        // Removed sources are dropped when the turn ends, and their `drop` may wake others: the
+        // loop sleeps only after that. (A hook has removed one, or a panic ended the last turn.)
         if self.is_queued() || !self.touched.is_empty() || !self.removed.is_empty() {
             return Some(Duration::ZERO);
         }

@@ -1,8 +1,8 @@
-//! Phases 5 and 6 from the inside: what enters the queue, and how a callback is called.
+//! Phases 5 and 6 from the inside: events enter the queue, and callbacks are called.
 //!
-//! A callback is taken out of its slot while it runs and put back when it ends, if its source is
-//! still there. So it may do anything to any source, its own included: nothing on the stack
-//! borrows the slab while it runs.
+//! A callback is taken out of its slot in the slab while it runs. When it ends it is put back, if
+//! its source is still there. So it may do anything to any source, its own included: nothing on
+//! the stack borrows the slab while it runs.
 //!
 //! # Read next
 //! `id.rs`: how an event finds its source, and never the wrong one.
@@ -211,12 +211,12 @@ impl<S: 'static> Context<S> {
     /// Calls a source's callback in the next turn with `ready`, as if the kernel had reported it;
     /// or in this one, if it is queued already.
     ///
-    /// This is the *resume queue*: an edge-triggered kernel does not report a source again that
-    /// stopped early to let others run. While a source waits to be resumed, the loop does not
-    /// sleep. False if the id is stale.
+    /// It is for a source that stops early to let others run: an edge-triggered kernel does not
+    /// report it again. While a source waits to be resumed, the loop does not sleep. Returns false
+    /// if the id is stale.
     ///
     /// Only the loop reports [`DEADLINE`](Readiness::DEADLINE) and [`FLUSH`](Readiness::FLUSH):
-    /// they are removed from `ready`; if nothing else is in it, nothing is called.
+    /// they are removed from `ready`. If no other bit is left, the source is not called.
     #[inline]
     pub fn resume(&mut self, id: impl Into<RawId>, ready: Readiness) -> bool {
         let id = id.into();
@@ -236,7 +236,7 @@ impl<S: 'static> Context<S> {
         queued
     }
 
-    /// Queues readiness for a source, or merges it into what is queued. False if the id is stale.
+    /// Queues readiness for a source, or merges it into its queued one. Returns false if stale.
     #[inline]
     pub(super) fn push_ready(&mut self, id: RawId, ready: Readiness) -> bool {
         let Some(entry) = self.sources.get_mut(id) else { return false };

@@ -1,6 +1,6 @@
 //! Hooks: callbacks at fixed points of every turn.
 //!
-//! Knows the turn's phases by name only; `mod.rs` says when each point is reached.
+//! Knows only the names of the phases; `mod.rs` defines the moment of each point.
 
 use super::trace::{Kind, Subject};
 use super::{Context, Place};
@@ -13,7 +13,7 @@ pub(super) enum HookPoint {
     Idle,
 }
 
-/// Names a hook, to remove it. Never used twice.
+/// Names a hook, to remove it. No two hooks have the same id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HookId(HookPoint, u64);
 
@@ -70,7 +70,7 @@ impl<S> Hooks<S> {
 
 impl<S: 'static> Context<S> {
     /// Calls `callback` at the beginning of every turn, before writes are flushed and the loop
-    /// waits. So it sees everything that has happened before the loop sleeps, in a host's loop too:
+    /// waits. So it sees all that has happened before the loop sleeps, also in the loop of a host:
     /// [`next_wait`](super::Reactor::next_wait) is zero until it has run. A hook does not hold the
     /// loop.
     #[track_caller]
@@ -111,7 +111,7 @@ impl<S: 'static> Context<S> {
         HookId(point, number)
     }
 
-    /// Removes a hook, at once. False if it was removed before.
+    /// Removes a hook, at once. Returns false if it was removed before.
     pub fn remove_hook(&mut self, HookId(point, number): HookId) -> bool {
         let hooks = &mut self.hooks.of[point as usize];
         let at = hooks.iter().position(|hook| hook.number == number);

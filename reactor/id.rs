@@ -2,15 +2,15 @@
 //!
 //! Knows mio's `Token`; never touches the slab.
 //!
-//! Registering moves an object into the slab and gives back a [`SourceId`]: an index and a
-//! generation. The index finds the slot in O(1). The generation counts registrations and shows if
-//! the slot still holds the same source. The kernel hands the pair back with each event (it is
-//! mio's `Token`), so an event that was on its way when its source was removed is recognised,
-//! dropped and counted:
+//! Registering moves an object into the slab and returns a [`SourceId`]: an index and a generation.
+//! The index finds the slot in O(1). The generation counts registrations and shows if the slot
+//! still holds the same source. The kernel reports the pair (mio's `Token`) with each event. So the
+//! loop recognises an event that was on its way when its source was removed: it drops and counts
+//! the event.
 //!
 //! ```text
-//!   slot    0        1        2        3          an event for 1.2 arrives:
-//!         ┌────────┬────────┬────────┬────────┐   slot 1 holds registration 5,
+//!   slot    0        1        2        3          an event for slot 1, generation 2, arrives:
+//!         ┌────────┬────────┬────────┬────────┐   slot 1 holds generation 5 now,
 //!         │ gen 1  │ gen 5  │  free  │ gen 4  │   5 ≠ 2, no callback is called
 //!         └────────┴────────┴────────┴────────┘
 //! ```
@@ -18,7 +18,7 @@
 //! A file descriptor number cannot do this: the kernel reuses the lowest free one at once.
 //!
 //! # Read next
-//! `source.rs`: what the ids name.
+//! `source.rs`: the sources that the ids name.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -30,7 +30,7 @@ use mio::Token;
 /// targets 20 and 12: half a million sources, and a stale id is recognised for 4,095 registrations
 /// only.
 pub(super) const INDEX_BITS: u32 = if usize::BITS >= 64 { 32 } else { 20 };
-/// The largest generation that a token can hold. No id has it, so no id packs to the waker's
+/// The largest generation that a token can hold. No id has it, so no id becomes the waker's
 /// token.
 pub(super) const GENERATION_MAX: u32 = (usize::MAX >> INDEX_BITS) as u32;
 
@@ -52,7 +52,7 @@ impl RawId {
         Token((self.generation as usize) << INDEX_BITS | self.index as usize)
     }
 
-    /// The id behind a token, for sources that want to know their own: a
+    /// The id in a token, for a source that needs its own id: a
     /// [`Source`](mio::event::Source) receives its token when it is registered.
     pub fn from_token(Token(token): Token) -> RawId {
         RawId {
@@ -71,7 +71,7 @@ impl fmt::Debug for RawId {
 /// Names a source that the loop owns, and remembers its type. `Copy`, and harmless when stale.
 ///
 /// The kinds of source in [`net`](crate::net) have their operations on the id, such as
-/// `conn.write(reactor, bytes)`: if the source is gone, they do nothing and return that.
+/// `conn.write(reactor, bytes)`: if the source has gone, they only return that it has.
 ///
 /// `reactor[id]` is the object itself and panics if the id is stale, as indexing does. Use it for a
 /// source of your own, only inside the id's own callback (or right after you have registered it).
@@ -79,7 +79,7 @@ impl fmt::Debug for RawId {
 /// [`get`](super::Context::get) and [`get_mut`](super::Context::get_mut) return `None` then.
 pub struct SourceId<T> {
     raw: RawId,
-    /// A function's return type: the id is `Send` and `Copy` whatever `T` is.
+    /// `T` is only a function's return type: so the id is `Send` and `Copy` for any `T`.
     of: PhantomData<fn() -> T>,
 }
 
@@ -101,7 +101,7 @@ impl<T> From<SourceId<T>> for RawId {
     }
 }
 
-// Derives would ask for `T: Copy` and so on.
+// Written by hand: derives would demand `T: Copy` and so on.
 impl<T> Clone for SourceId<T> {
     fn clone(&self) -> SourceId<T> {
         *self

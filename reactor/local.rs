@@ -1,16 +1,16 @@
-//! Handles to the loop from its own thread, where no `Context` is at hand.
+//! Handles to the loop for code on its own thread that has no `Context`.
 //!
-//! Knows calls and ids; never runs a callback. A value that is dropped with a timer, a connection or
-//! a callback that panics is not handed the loop. It keeps a [`Local`], and what is now due it leaves
-//! there: the loop takes it over right after the callback that runs.
+//! Knows calls and ids; never runs a callback. A value may be dropped with a timer, a connection or
+//! a callback that panics, and `drop` receives no `Context`. Such a value keeps a [`Local`] and
+//! defers a callback there: the loop takes it over right after the callback that runs now.
 //!
-//! Two sources in the same loop can be the ends of a pair: bytes written into one end of an in-memory
-//! pair make the other readable. The writer keeps a [`Resumer`] and notes the readiness there: the
-//! next turn collects it, behind the readiness from the kernel. It is a type of its own because it
+//! Two sources in the same loop can be the ends of a pair: bytes written into one end of an
+//! in-memory pair make the other end readable. The writer reports this to a [`Resumer`]; the next
+//! turn collects the report, behind those of the kernel. `Resumer` is a type of its own because it
 //! does not name the program's state `S`: a pair in memory works in any loop.
 //!
 //! # Read next
-//! `trace.rs`: the records of what happens in the loop.
+//! `trace.rs`: the records of everything that happens in the loop.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -21,8 +21,8 @@ use super::queue::{Call, Once};
 use super::trace::{Kind, Subject};
 use super::{Context, Place, RawId, Readiness};
 
-/// Defers callbacks from where no [`Context`] is at hand. Clones are the same handle; it outlives the
-/// loop harmlessly.
+/// Defers callbacks for code that has no [`Context`]. Clones are the same handle. It may outlive
+/// the loop, and then drops each callback.
 ///
 /// ```
 /// use waterwheel::Reactor;
@@ -48,13 +48,13 @@ pub struct Local<S>(Rc<Shared<S>>);
 
 struct Shared<S> {
     calls: RefCell<VecDeque<Call<S>>>,
-    /// How many, for the loop, which asks before every deferred callback.
+    /// Their number, which the loop reads before every deferred callback.
     waiting: Cell<usize>,
     /// Failures that no code handled.
     unhandled: Cell<u64>,
-    /// The loop is gone: what is deferred is dropped.
+    /// True if the loop is gone: each callback is dropped.
     closed: Cell<bool>,
-    /// Calls are being dropped further up on the stack.
+    /// True while `drop_all` runs.
     dropping: Cell<bool>,
     /// The record of the callback that runs now; 0 for none, and without an observer.
     running: Cell<u64>,
@@ -72,8 +72,8 @@ impl<S> Local<S> {
         }))
     }
 
-    /// Runs `run` right after the callback that runs now, behind what that has deferred (R2). If the
-    /// loop is gone, `run` is dropped.
+    /// Runs `run` right after the callback that runs now and the callbacks that it has deferred
+    /// (R2). If the loop is gone, `run` is dropped.
     pub fn defer(&self, place: Place, run: Once<S>) {
         self.0.calls.borrow_mut().push_back(Call { run, place, cause: self.0.running.get() });
         self.0.waiting.set(self.0.waiting.get() + 1);
@@ -120,14 +120,14 @@ impl<S> Local<S> {
         Some(call)
     }
 
-    /// The loop goes: nothing will run any more.
+    /// The loop is dropped: no callback runs from now on.
     pub(super) fn close(&self) {
         self.0.closed.set(true);
         self.drop_all();
     }
 
-    /// Dropping a callback may defer another one here, and so on. This loop drops them one after the
-    /// other: no drop is nested in the one before.
+    /// Dropping a callback may defer another one here, and so on. This loop drops them one after
+    /// the other: no drop is nested in the one before.
     fn drop_all(&self) {
         if self.0.dropping.replace(true) {
             return;
@@ -152,7 +152,7 @@ impl<S> fmt::Debug for Local<S> {
 }
 
 impl<S: 'static> Context<S> {
-    /// A handle to this loop for what may be dropped where no `Context` is at hand.
+    /// A handle to this loop for code that has no `Context`, such as a `drop`.
     #[inline]
     pub fn local(&self) -> Local<S> {
         self.local.clone()
@@ -184,11 +184,11 @@ impl<S: 'static> Context<S> {
 /// A source learns its own id by [`RawId::from_token`] when it is registered.
 ///
 /// ```
-/// use waterwheel::reactor::{Interest, Readiness, Reactor, Unplugged};
+/// use waterwheel::reactor::{Interest, Readiness, Reactor, VirtualSource};
 /// let mut reactor = Reactor::new().unwrap();
 /// let resumer = reactor.resumer();
 /// let source = reactor
-///     .register(Unplugged, Interest::READABLE, |reactor, called: &mut bool, id, _| {
+///     .register(VirtualSource, Interest::READABLE, |reactor, called: &mut bool, id, _| {
 ///         *called = true;
 ///         reactor.remove(id);
 ///     })

@@ -1,17 +1,17 @@
 //! The reactor: a loop that waits for events and calls back, one callback at a time.
 //!
-//! Knows mio, the slab and the timer wheel; never mentions sockets.
+//! Knows mio, the slab (the table of sources) and the timer wheel; never mentions sockets.
 //!
-//! A *turn* is one pass of the loop:
+//! A *turn* is one pass of the loop (`../glossary.md` explains each term of this library):
 //!
 //! ```text
 //!  1 flush     `before_poll` hooks; data that was written to sources goes to the kernel
 //!  2 wait      how long? zero if anything is queued, else until the nearest deadline
-//!  3 poll      the kernel says what is ready; the only place where the loop sleeps
+//!  3 poll      the kernel reports ready sources; the only place where the loop sleeps
 //!  4 forget    the `now` from before the sleep; the clock is read when needed, once a turn at most
-//!  5 collect   readiness, expired timers and posts into the event queue; no callback runs
-//!  6 dispatch  `after_poll` hooks; then the queue as phase 5 left it: High, Normal, Low, each lane
-//!              first in, first out
+//!  5 collect   ready sources, expired timers, other threads' posts are queued; no callback runs
+//!  6 dispatch  `after_poll` hooks; then the queue as phase 5 left it: lane High, then Normal, then
+//!              Low, each first in, first out
 //!  7 idle      idle hooks, if nothing ran; then the removed sources are dropped
 //! ```
 //!
@@ -25,19 +25,19 @@
 //!   [`DEFERRED_PER_TURN`] have run in this turn; the rest waits for the next. The callbacks of
 //!   promises are deferred. (A callback enqueued before phase 5, between turns or by a
 //!   `before_poll` hook, joins the turn; one enqueued by a later hook waits for the next.)
-//! * **R3** I/O before timers: in a lane, the readiness that a turn collects runs before the timers
-//!   that expire in it. A timer that a callback of the turn cancels or re-arms does not fire in it.
+//! * **R3** I/O before timers: in each lane, ready sources run before the timers that expire in the
+//!   same turn. A timer that a callback of the turn cancels or re-arms does not run in that turn.
 //! * **R4** Effects are immediate. An event is dropped and counted if its source or timer has gone,
-//!   also if the slot is in use again.
+//!   even if a new one is in its slot by then.
 //! * **R5** Never early: a timer runs at or after its deadline, at most one tick (1 ms) and one
 //!   turn late; if too many expire together, the rest waits for further turns (R6). Timers with
 //!   the same deadline run in the order of arming. The delay of a timer counts from the turn's
 //!   `now`, the deadline of a source from the current moment ([`tick_after`](Context::tick_after)),
-//!   so that a peer has all of its time.
+//!   so that a peer gets its full time.
 //! * **R6** Budgets: a turn takes [`TIMERS_PER_TURN`] timers and [`POSTS_PER_TURN`] posts (results
 //!   of jobs are posts); a connection reads `read_bytes_per_turn`, and all of them together
-//!   `READ_BYTES_PER_TURN_TOTAL`; a listener accepts `accepts_per_turn`. While work is left, the loop
-//!   does not sleep.
+//!   `READ_BYTES_PER_TURN_TOTAL`; a listener accepts `accepts_per_turn`. While work is left, the
+//!   loop does not sleep.
 //! * **R7** Priorities order a turn, and no lane starves: a Low event collected in a turn runs in
 //!   that turn.
 //! * **R8** Keep-alive: `run` returns when nothing *holds* the loop, or on `stop`. Sources (jobs
@@ -52,7 +52,7 @@
 //! stack, callbacks. Level-triggered polling: mio has none; `poll.rs` shows the difference.
 //!
 //! # Read next
-//! `turn_once` below, then `context.rs`: what callbacks may do with the loop.
+//! `turn_once` below, then `context.rs`: the loop as callbacks use it.
 
 use std::fmt;
 use std::io;
@@ -80,13 +80,13 @@ mod trace;
 
 pub use alive::{Alive, Handle};
 pub use authors::Outer;
-pub use builder::{Builder, PanicPolicy, Script, Unplugged};
+pub use builder::{Builder, PanicPolicy, Script, VirtualSource};
 pub use context::{Context, SCRATCH_BYTES, Statistics};
 pub use dispatch::panic_message;
 pub use hook::HookId;
 pub use id::{RawId, SourceId};
 pub use local::{Local, Resumer};
-/// What a source is watched for.
+/// The events for which a source is watched.
 pub use mio::Interest;
 pub use queue::{Once, Priority};
 pub use readiness::{MESSAGES_MAX, Messages, Readiness};
@@ -104,7 +104,7 @@ pub const DEFERRED_PER_TURN: usize = 1024;
 pub const TIMERS_PER_TURN: usize = 1024;
 /// Ready sources that the kernel reports in one turn; it keeps the rest for the next.
 const EVENTS_PER_TURN: usize = 1024;
-/// The token of the waker; no source has it, see `GENERATION_MAX`.
+/// The token (mio's number for a source) of the waker; no source has it, see `GENERATION_MAX`.
 const WAKE: mio::Token = mio::Token(usize::MAX);
 
 /// A single-threaded event loop with a state of type `S`, which every callback receives.
@@ -128,7 +128,7 @@ pub struct Reactor<S: 'static> {
     /// The readiness that the script reported, if there is a script.
     scripted: Vec<(RawId, Readiness)>,
     script: Option<Script>,
-    /// How long it looks for events before it sleeps; `None` for not at all.
+    /// How long the loop polls again and again before it sleeps; `None` if it sleeps at once.
     spin: Option<Duration>,
     context: Context<S>,
 }
@@ -137,7 +137,7 @@ impl<S: 'static> Reactor<S> {
     /// A reactor with the system's clock and the documented limits.
     ///
     /// # Errors
-    /// The selector or its waker could not be made: out of descriptors or of memory.
+    /// The selector (epoll, kqueue) or its waker could not be made: no descriptor or memory left.
     pub fn new() -> io::Result<Reactor<S>> {
         Reactor::builder().build()
     }
@@ -150,7 +150,7 @@ impl<S: 'static> Reactor<S> {
     /// Turns the loop until nothing holds it or it is stopped (R8).
     ///
     /// # Errors
-    /// The poll itself failed, which no source can cause (R10).
+    /// The poll itself failed; a source cannot cause that (R10).
     ///
     /// # Panics
     /// If a callback panics, by [`PanicPolicy::Propagate`]; `run` may be called again (R9).
@@ -231,9 +231,9 @@ impl<S: 'static> Reactor<S> {
         }
     }
 
-    /// Calls `run`, which runs callbacks, until it returns without a panic or the panic is to leave
-    /// the loop. One `catch_unwind` covers all of `run`: with one for each callback, each would pay
-    /// for the rare one that panics.
+    /// Calls `run`, which runs callbacks. By [`PanicPolicy::Drop`], calls it again after a panic;
+    /// else a panic leaves the loop. One `catch_unwind` covers all of `run`: one for each callback
+    /// would slow down all of them.
     fn guard(&mut self, mut run: impl FnMut(&mut Context<S>)) {
         let context = &mut self.context;
         match context.panic {
@@ -248,7 +248,7 @@ impl<S: 'static> Reactor<S> {
 
     /// Phase 2.
     fn wait(&mut self, max_wait: Option<Duration>) -> Option<Duration> {
-        // The caller does not wait: the deadline does not matter.
+        // The caller wants no wait, whatever the deadline is.
         let wait = match max_wait {
             Some(Duration::ZERO) => max_wait,
             // A hook has stopped the loop: the turn is completed without a sleep.

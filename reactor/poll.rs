@@ -1,4 +1,4 @@
-//! Phase 3 from the inside: asking the kernel what is ready, or sleeping until something is.
+//! Phase 3 from the inside: the loop asks for ready sources, and sleeps while there are none.
 //!
 //! The kernel can report readiness in two ways. *Level-triggered*, it reports the state, in each
 //! poll: there are unread bytes. *Edge-triggered*, as mio asks it to, it reports the change, once:
@@ -12,11 +12,11 @@
 //! ```
 //!
 //! Edges are cheaper: a connection is registered once, for both directions, and is not reported
-//! again and again while its bytes stay unread. The price is a duty: read until the kernel returns
-//! `WouldBlock`, or ask for another call with [`resume`](super::Context::resume).
+//! again and again while its bytes stay unread. In return, a callback must read until the kernel
+//! returns `WouldBlock`, or ask for another call with [`resume`](super::Context::resume).
 //!
 //! # Read next
-//! `dispatch.rs`: where callbacks are called. Beside the path: `readiness.rs`, what is reported.
+//! `dispatch.rs`: where callbacks are called. Beside the path: `readiness.rs`, the reports.
 
 use std::io;
 use std::time::Duration;
@@ -51,8 +51,8 @@ impl<S: 'static> Reactor<S> {
         self.sleep(wait)
     }
 
-    /// Moves the manual clock in place of a sleep, unless something is ready, or the result of work is
-    /// still to come.
+    /// Moves the manual clock, which does not go by itself, in place of a sleep. It is not moved if
+    /// something is ready, or while work outside of the loop has a result to post.
     #[cold]
     fn poll_by_hand(&mut self, clock: &ManualClock, wait: Option<Duration>) -> io::Result<()> {
         self.poll_kernel(Some(Duration::ZERO))?;
@@ -63,7 +63,7 @@ impl<S: 'static> Reactor<S> {
                 clock.advance(wait);
                 Ok(())
             }
-            // The manual clock stands still; the sleep takes no longer than asked.
+            // The manual clock stands still; the real sleep lasts `wait` at most.
             _ => self.sleep(wait),
         }
     }

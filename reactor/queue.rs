@@ -8,9 +8,9 @@
 //!
 //! ```text
 //!            ├──── batch, this turn ────┤├─ next turn ─┤
-//!   High      s#4  call                   call
-//!   Normal    s#1  s#9  t#2  post         s#1
-//!   Low       call
+//!   High      s#4  call                   call          s#4   an event of source 4
+//!   Normal    s#1  s#9  t#2  post         s#1           t#2   timer 2 has expired
+//!   Low       call                                      call  an enqueued callback
 //! ```
 //!
 //! Lanes order a batch, and none starves: the Low lane of a batch runs in the same turn, however
@@ -43,7 +43,7 @@ pub type Once<S> = Box<dyn FnOnce(&mut Context<S>, &mut S)>;
 pub(super) struct Call<S> {
     pub(super) run: Once<S>,
     pub(super) place: Place,
-    /// Sequence number of the trace record of the callback that asked for this one; 0 for none.
+    /// The callback that asked for this one, by its number in the trace; 0 for none.
     pub(super) cause: u64,
 }
 
@@ -71,13 +71,13 @@ pub(super) struct Batch {
 
 struct Lane<S> {
     items: VecDeque<Item>,
-    /// The calls among the items, in the same order. They are kept apart so that an item is 12
-    /// bytes: by far most items are events of sources and timers, and would else be five words.
+    /// The calls among the items, in the same order. They are kept apart so that an item needs 12
+    /// bytes and not five words: nearly all items are events of sources and timers.
     calls: VecDeque<Call<S>>,
 }
 
 impl<S> Lane<S> {
-    /// Returns true if as many items stand for calls as there are. O(items): a turn runs them all.
+    /// Returns true if there is one item for each call. O(items), like the turn that runs them.
     fn agrees(&self) -> bool {
         let events =
             |item: &&Item| matches!(item, Item::Source(_) | Item::Timer(_) | Item::Deadline(_));
@@ -154,7 +154,7 @@ impl<S> EventQueue<S> {
         Some((batch.lane, self.lanes[batch.lane].items.pop_front()?))
     }
 
-    /// Takes the call that a popped entry of this lane stands for.
+    /// Takes the call of an entry that was popped from this lane.
     #[inline]
     pub(super) fn pop_call(&mut self, lane: usize) -> Option<Call<S>> {
         self.lanes[lane].calls.pop_front()

@@ -1,21 +1,21 @@
-//! Readiness: why a source is called.
+//! Readiness: the reasons for which a source is called.
 //!
 //! Knows bits; never mentions how a callback is called.
 //!
 //! ```text
-//!   bit  0 ─ 5    reported by the kernel, or by a call that resumes the source in its place
+//!   bit  0 ─ 5    reported by the kernel, or by a call of `resume` in its place
 //!        6, 7     DEADLINE and FLUSH: reported by the loop
-//!        8 ─ 10   marks which of the first the kernel itself has reported
-//!       11 ─ 15   messages of this crate, each for one kind of source
+//!        8 ─ 10   WRITABLE, WRITE_CLOSED, ERROR again: set only if the kernel itself reports them
+//!       11 ─ 15   messages: each type of source defines its own
 //! ```
 //!
 //! # Rules
-//! 1. A public call can set bits 0 to 5 only. So it cannot pretend that a deadline has passed, that
-//!    the kernel has reported a hang-up, or that one of the library's own sources was sent a
-//!    message.
-//! 2. A callback that was handed in by a public call does not see bits 8 to 15.
-//! 3. A message has a type of its own ([`Messages`]), and code that cannot make a value of that type
-//!    cannot send one. What it means is for the author of the source to say.
+//! 1. `resume` can set bits 0 to 5 only. So it cannot pretend that a deadline has passed, that the
+//!    kernel has reported a hang-up, or that the author of a source has sent a message.
+//! 2. A callback of `register` or `own` does not see bits 8 to 15. The calls for authors of
+//!    sources, `register_sure` and `try_own`, show them.
+//! 3. A message has a type of its own ([`Messages`]), so only code that can make a value of that
+//!    type can send one. The author of the source defines its meaning.
 //!
 //! # Read next
 //! `dispatch.rs`: how callbacks are called.
@@ -25,10 +25,10 @@ use std::ops::{BitAnd, BitOr, BitOrAssign};
 
 use super::{Context, Resumer, SourceId};
 
-/// Why a source is called: a set of reasons, merged while they wait.
+/// The reasons for which a source is called: a set, merged while it waits.
 ///
-/// Those from the kernel are hints, as always with epoll: a *spurious* readiness is possible, so a
-/// read may still return `WouldBlock`.
+/// Those from the kernel are hints, as always with epoll: a *spurious* (false) readiness is
+/// possible, so a read may still return `WouldBlock`.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct Readiness(u16);
 
@@ -51,8 +51,8 @@ impl Readiness {
     /// [`Context::set_deadline`](super::Context::set_deadline).
     pub const DEADLINE: Readiness = Readiness(64);
     /// Phase 1 of the turn, for a source registered with [`Options::flush`](super::Options::flush)
-    /// that others borrowed mutably since its last flush. The one reason that comes outside of
-    /// dispatch: the callback writes out its data and calls no other callback.
+    /// that others borrowed mutably since its last flush. Only this reason comes outside of phase
+    /// 6: the callback writes out its data and calls no other callback.
     pub const FLUSH: Readiness = Readiness(128);
 
     /// The bits that the kernel can report, and a public call may set.
@@ -88,7 +88,7 @@ impl Readiness {
         self & Readiness::PUBLIC
     }
 
-    /// The same set, reported by the kernel itself or by its stand-in: a wire, a script.
+    /// The same set, as the kernel reports it, or a script or a pair in memory in its place.
     #[inline]
     pub(crate) fn said(self) -> Readiness {
         let room = (self.0 & Readiness::WRITABLE.0) << 7;
@@ -196,7 +196,7 @@ impl fmt::Debug for Readiness {
     }
 }
 
-/// How many messages a type of source may have.
+/// The most messages that a type of source may have.
 pub const MESSAGES_MAX: usize = Readiness::MESSAGES.len();
 
 /// For authors of sources: the messages that sources of this type receive.
@@ -231,7 +231,7 @@ pub const MESSAGES_MAX: usize = Readiness::MESSAGES.len();
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub trait Messages: 'static {
-    /// A message. Its number is below [`MESSAGES_MAX`]. Messages of one number merge while they wait.
+    /// A message. Its number is below [`MESSAGES_MAX`]. Equal messages merge while they wait.
     type Message: Copy + Into<u8>;
 }
 
@@ -248,7 +248,7 @@ impl Readiness {
 }
 
 impl<S: 'static> Context<S> {
-    /// Calls the source in the next turn with a message. False if the id is stale.
+    /// Calls the source in the next turn with a message. Returns false if the id is stale.
     ///
     /// # Panics
     /// The message's number is not below [`MESSAGES_MAX`].
@@ -259,10 +259,10 @@ impl<S: 'static> Context<S> {
 }
 
 impl Resumer {
-    /// [`Context::send_message`] from where no `Context` is at hand.
+    /// [`Context::send_message`] for code that has no `Context`.
     ///
     /// # Panics
-    /// As there.
+    /// As [`Context::send_message`].
     pub fn send_message<T: Messages>(&self, id: SourceId<T>, message: T::Message) {
         self.send(id, bit::<T>(message));
     }

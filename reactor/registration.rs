@@ -1,13 +1,13 @@
-//! Registering: how an object becomes a source, and a value of the program, too.
+//! Registering: how an object, or a value of the program, becomes a source.
 //!
-//! Knows mio's `Source` and what a user may choose; never mentions the slab.
+//! Knows mio's `Source` and the user's [`Options`]; never mentions the slab.
 //!
-//! A part of a program puts its state into the loop beside the sockets ([`Context::own`]), reaches it
-//! by the same kind of id, and drops it by removing it. No selector watches it: its callback is called
-//! when its deadline has passed, when it is resumed, or when others have borrowed it.
+//! A part of a program can keep its state in the loop ([`Context::own`]), with the same kind of id;
+//! [`Context::remove`] drops it. The kernel does not watch it: its callback is called after its
+//! deadline, when it is resumed, and, with [`Options::flush`], after others have borrowed it.
 //!
 //! # Read next
-//! `source.rs`: how the loop keeps it.
+//! `source.rs`: how the loop keeps a source.
 
 use std::fmt;
 use std::io;
@@ -22,7 +22,7 @@ use super::{Context, Priority, Readiness, SourceId};
 pub struct Options {
     /// The lane in which its events wait.
     pub priority: Priority,
-    /// True to call it with [`Readiness::FLUSH`] before the loop waits, if it was borrowed mutably.
+    /// True if it is called with [`Readiness::FLUSH`], in phase 1, after it was borrowed mutably.
     pub flush: bool,
     /// True if dropping the object closes its only descriptor and so ends the registration, too
     /// (epoll(7), question 6). Saves one `epoll_ctl` for each source.
@@ -55,13 +55,13 @@ impl<T: fmt::Debug> std::error::Error for Rejected<T> {}
 impl<S: 'static> Context<S> {
     /// Moves an I/O object into the loop, which calls `callback` whenever it is ready.
     ///
-    /// Any `mio::event::Source` is accepted; a bare descriptor goes in as a [`Fd`](crate::net::Fd), a
-    /// value without one by [`own`](Context::own). It is watched edge-triggered: the callback is
+    /// Any `mio::event::Source` is accepted; a bare descriptor goes in as a [`Fd`](crate::net::Fd),
+    /// a value without one by [`own`](Context::own). It is watched edge-triggered: the callback is
     /// called once for each change. A callback that stops before the kernel returns `WouldBlock`
     /// asks for another call with [`resume`](Context::resume).
     ///
     /// # Errors
-    /// The error of the selector, with the object handed back; the loop is as it was before.
+    /// The error of the selector, together with the object; the loop has not changed.
     #[track_caller]
     pub fn register<T, F>(
         &mut self,
@@ -98,8 +98,8 @@ impl<S: 'static> Context<S> {
         self.register_unmasked(source, interest, options, callback)
     }
 
-    /// For authors of sources: [`register_with`](Context::register_with) for a source that no selector
-    /// can refuse. Its callback sees [`Messages`](super::Messages), too.
+    /// For authors of sources: [`register_with`](Context::register_with) for a source that the
+    /// selector cannot refuse. Its callback sees [`Messages`](super::Messages), too.
     ///
     /// # Panics
     /// With more sources than a token can number: 2^31, or 2^19 on 32-bit targets.
@@ -122,7 +122,7 @@ impl<S: 'static> Context<S> {
     }
 }
 
-/// A value that no selector watches. [`SourceId`]s name the value in it.
+/// Makes a source of a value, which no selector watches. A [`SourceId`] names the value inside.
 pub(super) struct Owned<T>(pub(super) T);
 
 impl<T> Source for Owned<T> {
@@ -139,7 +139,7 @@ impl<T> Source for Owned<T> {
 
 impl<S: 'static> Context<S> {
     /// Moves a value of any type into the loop, as a source without a descriptor:
-    /// `reactor[id]` is the value, [`deregister`](Context::deregister) hands it back, and
+    /// `reactor[id]` is the value, [`deregister`](Context::deregister) returns it, and
     /// [`remove`](Context::remove) drops it. `callback` is called when its
     /// [deadline](Context::set_deadline) has passed, and when it is [resumed](Context::resume),
     /// with that readiness.
@@ -178,8 +178,8 @@ impl<S: 'static> Context<S> {
     }
 
     /// [`own`](Context::own) with [`Options`]. With [`Options::flush`] it is called with
-    /// [`Readiness::FLUSH`] before the loop waits, if it was borrowed mutably by others: a plain
-    /// assignment may then have consequences.
+    /// [`Readiness::FLUSH`] before the loop waits, if others have borrowed it mutably: so it can
+    /// react when other code assigns to it.
     ///
     /// # Panics
     /// As [`own`](Context::own).
@@ -195,8 +195,8 @@ impl<S: 'static> Context<S> {
         self.try_own(value, options, callback).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// For authors of sources: [`own_with`](Context::own_with) that returns an error where that panics.
-    /// The callback sees [`Messages`](super::Messages), too.
+    /// For authors of sources: [`own_with`](Context::own_with) that returns an error in place of a
+    /// panic. The callback sees [`Messages`](super::Messages), too.
     ///
     /// # Errors
     /// There are more sources than a token can number.
@@ -214,7 +214,7 @@ impl<S: 'static> Context<S> {
         let call = move |reactor: &mut Context<S>, state: &mut S, id: SourceId<Owned<T>>, ready| {
             callback(reactor, state, SourceId::new(id.raw()), ready);
         };
-        // Nothing is ever readable here; mio wants an interest.
+        // mio demands an interest, though nothing is ever readable here.
         match self.register_unmasked(Owned(value), Interest::READABLE, options, call) {
             Ok(id) => Ok(self.mark_owned(id)),
             Err(Rejected { error, .. }) => Err(error),

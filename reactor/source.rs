@@ -7,7 +7,7 @@
 //! methods for that are in `registration.rs`; `dispatch.rs` calls the callback.
 //!
 //! # Read next
-//! `queue.rs`: where events wait for their turn.
+//! `queue.rs`: where events wait to be dispatched.
 
 use std::any::Any;
 use std::io;
@@ -22,7 +22,7 @@ use super::trace::{Kind, Subject};
 use super::{Context, Place, Priority, RawId, Readiness, SourceId};
 use crate::timers::Tick;
 
-/// The object in a slot: any mio source, its type erased; `Any` can restore it.
+/// The object in a slot: any mio source. Its type is erased; `Any` can restore it.
 pub(super) trait Object: Any {
     fn leave(&mut self, registry: &Registry) -> io::Result<()>;
     fn reregister(&mut self, r: &Registry, token: Token, interest: Interest) -> io::Result<()>;
@@ -37,7 +37,7 @@ impl<T: mio::event::Source + 'static> Object for T {
     }
 }
 
-/// A source's callback, the type of its object erased.
+/// A source's callback, which does not name the type of the object.
 pub(super) type Callback<S> = Box<dyn FnMut(&mut Context<S>, &mut S, RawId, Readiness)>;
 
 /// Bits of `Entry::marks`.
@@ -50,13 +50,13 @@ mod mark {
     pub(super) const TOUCHED: u8 = 4;
     /// Dropping the object ends its registration.
     pub(super) const CLOSES: u8 = 8;
-    /// It would hold the loop, but has nothing to do.
+    /// The source is idle: it does not hold the loop.
     pub(super) const IDLE: u8 = 16;
     /// The object is an `Owned` with a value in it, and the ids name the value.
     pub(super) const OWNED: u8 = 32;
 }
 
-/// One slot in use. 56 bytes; ten thousand idle connections are this times ten thousand.
+/// One slot in use: 56 bytes, the objects not counted; 560 kB for ten thousand idle connections.
 pub(super) struct Entry<S> {
     pub(super) object: Box<dyn Object>,
     /// `None` while it runs.
@@ -65,7 +65,7 @@ pub(super) struct Entry<S> {
     /// The timer of [`Context::set_deadline`], if one is armed.
     pub(super) deadline: Option<crate::timers::TimerId>,
     generation: u32,
-    /// Not empty exactly when the source is in the event queue.
+    /// Holds a reason if, and only if, the source is in the event queue.
     pub(super) pending: Readiness,
     pub(super) priority: Priority,
     marks: u8,
@@ -161,7 +161,7 @@ impl<S: 'static> Context<S> {
         let place = Place::caller();
         let vacant = self.sources.slab.vacant_entry();
         let index = vacant.key();
-        // Half of what the bits can number, so that no index equals the waker's.
+        // Half of the indices that fit into the bits, so that none equals the waker's.
         if index >= 1 << (INDEX_BITS - 1) {
             let error = io::Error::other("more sources than a token can number");
             return Err(Rejected { error, source });
@@ -191,7 +191,7 @@ impl<S: 'static> Context<S> {
         Ok(SourceId::new(id))
     }
 
-    /// From now on ids name the value in the object.
+    /// From now on the id names the value inside the object.
     pub(super) fn mark_owned<T>(&mut self, id: SourceId<Owned<T>>) -> SourceId<T> {
         if let Some(entry) = self.sources.get_mut(id.raw()) {
             entry.marks |= mark::OWNED;
@@ -199,8 +199,8 @@ impl<S: 'static> Context<S> {
         SourceId::new(id.raw())
     }
 
-    /// For authors of sources: says whether the source has nothing to do, and so does not hold the loop
-    /// (R8), whatever `unref` and `reref` say. False if the id is stale.
+    /// For authors of sources: marks a source that has nothing to do as idle. An idle source never
+    /// holds the loop (R8), even after `reref`. Returns false if the id is stale.
     pub fn set_idle(&mut self, id: impl Into<RawId>, idle: bool) -> bool {
         let id = id.into();
         let Some(entry) = self.sources.get_mut(id) else { return false };
@@ -211,9 +211,9 @@ impl<S: 'static> Context<S> {
         true
     }
 
-    /// Takes an object out of the loop and returns it, still open, so that the caller can hand it
-    /// over or wrap it. Its callback and its queued events are dropped, and the id is stale from
-    /// now on. `None` if it already was.
+    /// Takes an object out of the loop and returns it, still open, so that the caller can use it
+    /// elsewhere. Its callback and its queued events are dropped, and the id is stale from now on.
+    /// `None` if it was stale already.
     pub fn deregister<T: 'static>(&mut self, id: SourceId<T>) -> Option<T> {
         let mut entry = self.take_entry(id.raw())?;
         if let Err(error) = entry.object.leave(&self.registry) {
@@ -229,7 +229,7 @@ impl<S: 'static> Context<S> {
     }
 
     /// Takes an object out of the loop and drops it at the end of the turn, between turns at once.
-    /// The id is stale from now on; false if it already was.
+    /// The id is stale from now on. Returns false if it was stale already.
     ///
     /// The object lives on for the rest of the turn so that the kernel does not give its descriptor
     /// number to a new one while events of this turn are still queued.
@@ -258,7 +258,7 @@ impl<S: 'static> Context<S> {
         Some(entry)
     }
 
-    /// Changes what a source is watched for. O(1), one `epoll_ctl`. False if the id is stale.
+    /// Changes the events for which a source is watched. O(1), one `epoll_ctl`; false if stale.
     ///
     /// # Errors
     /// The error of the selector; the old interest then stays.
@@ -269,7 +269,7 @@ impl<S: 'static> Context<S> {
         Ok(true)
     }
 
-    /// Changes the lane in which a source's events wait from now on. False if the id is stale.
+    /// Changes the lane for a source's events from now on. Returns false if the id is stale.
     pub fn set_priority(&mut self, id: impl Into<RawId>, priority: Priority) -> bool {
         let id = id.into();
         let Some(entry) = self.sources.get_mut(id) else { return false };
@@ -279,8 +279,8 @@ impl<S: 'static> Context<S> {
         true
     }
 
-    /// For authors of protocols: names another place as the one where the source was handed over. A
-    /// client that connects on behalf of a call names the place of the call.
+    /// For authors of protocols: sets the place that the trace and `why_alive` show for the source.
+    /// A client that connects for a call sets the place of the call.
     pub fn set_place(&mut self, id: impl Into<RawId>, place: Place) {
         let id = id.into();
         if let Some(entry) = self.sources.get_mut(id) {
@@ -290,7 +290,7 @@ impl<S: 'static> Context<S> {
 
     /// Calls the source with [`Readiness::DEADLINE`] at or after `tick` (see
     /// [`tick_after`](Context::tick_after)); `None` disarms. Each source has one such deadline. It
-    /// ends with the source and does not hold the loop. O(1). False if the id is stale.
+    /// ends with the source and does not hold the loop. O(1). Returns false if the id is stale.
     pub fn set_deadline(&mut self, id: impl Into<RawId>, tick: Option<Tick>) -> bool {
         let id = id.into();
         let Some(entry) = self.sources.get_mut(id) else { return false };
@@ -342,8 +342,8 @@ impl<S: 'static> Context<S> {
         removed.find(|entry| entry.generation == id.raw().generation)?.value()
     }
 
-    /// The id with its type, if it names a source of that type: for authors of patterns, whose ids hold
-    /// a [`RawId`] so that they need no type parameter.
+    /// The id with its type, if it names a source of that type: for authors of patterns, whose ids
+    /// hold a [`RawId`] so that they need no type parameter.
     #[inline]
     pub fn typed<T: 'static>(&self, id: RawId) -> Option<SourceId<T>> {
         self.sources.get(id)?.value::<T>().map(|_| SourceId::new(id))

@@ -3,18 +3,18 @@
 //! Knows the wheel and the turn's `now`; never mentions sources.
 //!
 //! A repeating timer may be late: a callback took long, the machine slept. The caller chooses by
-//! [`Missed`] what the timer does about the occurrences that it missed:
+//! [`Missed`] how the timer treats the occurrences (the moments when it was due) that it missed:
 //!
 //! ```text
-//!   period 10, a callback that takes 25 begins at 10
+//!   period 10; the callback of 10 takes 25, until 35. 35◂20: it runs at 35, and was due at 20
 //!   due      10   20   30   40   50
-//!   Skip     10             35◂30 40   50     once for all that is past; the grid stays
-//!   Burst    10             35◂20 35◂30 40    every one, late ones a turn apart
+//!   Skip     10             35◂30 40   50     once for all that are late; then as planned
+//!   Burst    10             35◂20 35◂30 40    every one, each late one in a turn of its own
 //!   Delay    10             35◂20    45   55  a full period from the start of the last
 //! ```
 //!
 //! # Read next
-//! `../timers/wheel.rs`: which timer is next. Beside the path: `remote/mod.rs`, for other threads.
+//! `../timers/wheel.rs`: the order of the timers. Beside the path: `remote/mod.rs`, for other threads.
 
 use std::time::{Duration, Instant};
 
@@ -31,11 +31,11 @@ pub const BURST_MAX: u64 = 100;
 /// The policy of a repeating timer for occurrences that it could not run in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Missed {
-    /// Runs once for all that are past and goes on along the grid of the first deadline.
+    /// Runs once for all that are late. The next ones stay on the grid of the first deadline.
     Skip,
-    /// Makes up for each, one a turn, [`BURST_MAX`] at most.
+    /// Runs once for each, in one turn each; for [`BURST_MAX`] of them at most.
     Burst,
-    /// Lets a full period pass from the turn in which it runs: a fixed delay, no grid.
+    /// Runs once; the next is due a full period after the turn of that run, so there is no grid.
     Delay,
 }
 
@@ -77,8 +77,8 @@ pub(super) enum Timer<S> {
 }
 
 impl<S> Timer<S> {
-    /// True if the timer holds the loop, with the place where it was armed. `None` for a source's
-    /// deadline: the source holds the loop.
+    /// Returns true if the timer holds the loop, and the place where it was armed. `None` for the
+    /// deadline of a source: the source holds the loop.
     pub(super) fn held(&self) -> Option<(bool, Place)> {
         match self {
             Timer::Once { place, referenced, .. } | Timer::Every { place, referenced, .. } => {
@@ -96,8 +96,8 @@ impl<S> Timer<S> {
 }
 
 impl<S: 'static> Context<S> {
-    /// Calls `callback` once, `delay` from [`now`](Context::now), never earlier, and late
-    /// as R5 says. Any delay is valid; zero means the next turn. O(1).
+    /// Calls `callback` once, `delay` after [`now`](Context::now): never earlier, and at most as
+    /// late as R5 allows. Any delay is valid; zero means the next turn. O(1).
     #[track_caller]
     pub fn after<F>(&mut self, delay: Duration, callback: F) -> TimerId
     where
@@ -116,7 +116,7 @@ impl<S: 'static> Context<S> {
         self.arm_once(tick, callback, Place::caller())
     }
 
-    /// [`at`](Context::at) the begin of a tick.
+    /// [`at`](Context::at) for a deadline in ticks: the moment at which the tick begins.
     #[track_caller]
     pub fn at_tick<F>(&mut self, tick: Tick, callback: F) -> TimerId
     where
@@ -209,9 +209,9 @@ impl<S: 'static> Context<S> {
         id
     }
 
-    /// Moves a timer to `delay` from now, also one that has expired in this turn and has not run
-    /// yet, which then waits for its new deadline (R3). False if the id is stale. O(1). A move to a
-    /// later time is one store; the loop then wakes once at the old time and finds nothing to do.
+    /// Moves a timer to `delay` from now, even if it has expired in this turn and still waits to
+    /// run (R3). Returns false if the id is stale. O(1). A move to a later time is one store; the
+    /// loop then wakes once at the old time and finds nothing to do.
     #[inline]
     pub fn rearm(&mut self, id: TimerId, delay: Duration) -> bool {
         self.rearm_at(id, self.turn_tick_after(delay))
@@ -227,8 +227,8 @@ impl<S: 'static> Context<S> {
         moved
     }
 
-    /// Cancels a timer and drops its callback at once, also one that has expired in this turn and
-    /// has not run yet, and a repeating one that is running. False if the id is stale. O(1).
+    /// Cancels a timer and drops its callback at once, even if it has expired in this turn and
+    /// still waits to run. A callback may cancel its own timer. False if the id is stale. O(1).
     pub fn cancel(&mut self, id: TimerId) -> bool {
         // The deadline of a source belongs to `set_deadline`.
         let Some((referenced, place)) = self.wheel.get(id).and_then(Timer::held) else {

@@ -1,9 +1,9 @@
 //! The trace: a record of each thing that happens in the loop, for an optional observer.
 //!
-//! Knows ids, and places in the program; never changes the loop that it watches. Without an observer the cost is
-//! one predictable branch, and the clock is not read.
+//! Knows ids, and places in the program; never changes the loop that it watches. Without an
+//! observer it costs one predictable branch, and the clock is not read.
 //!
-//! The contract's tests compare these records, so they name everything that a rule mentions.
+//! The contract's tests compare these records, so there is a record for each fact in a rule.
 //!
 //! # Read next
 //! `../tests/contract.rs`.
@@ -29,7 +29,7 @@ impl Place {
         Place(Location::caller())
     }
 
-    /// The file, as the compiler was given it.
+    /// The file, with the path that the compiler received.
     pub fn file(self) -> &'static str {
         self.0.file()
     }
@@ -52,7 +52,7 @@ impl fmt::Debug for Place {
     }
 }
 
-/// What happened.
+/// The kind of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// A turn began. Argument: its number, counted from 1.
@@ -71,8 +71,8 @@ pub enum Kind {
     /// An expired timer, or the deadline of a source, was put into the event queue. Argument: the lane,
     /// from bit 16 on.
     Expired,
-    /// A post was put into the event queue. Its subject is the source on whose behalf it was posted,
-    /// if there is one, such as a job.
+    /// A post was put into the event queue. Its subject is the source on whose behalf it was
+    /// posted, if there is one, such as a job.
     Collected,
     /// The callbacks of the batch run next. Argument: how many there are. Left out if there is none.
     Dispatch,
@@ -90,10 +90,10 @@ pub enum Kind {
     RunHook,
     /// A listener of the bus begins, as a part of the callback that sends the event.
     RunNested,
-    /// Of the callbacks on the stack, the one that began last has returned. Argument: microseconds,
-    /// by the loop's clock.
+    /// The innermost callback on the stack has returned. Argument: its microseconds, by the loop's
+    /// clock.
     Returned,
-    /// The callback that began last has panicked, and was dropped by policy.
+    /// The innermost callback on the stack has panicked, and was dropped by policy.
     Panicked,
     /// An event was dropped: its source or timer had gone, or the timer was re-armed (R4). Argument: 1
     /// if it was in the event queue, else 0.
@@ -124,7 +124,7 @@ pub enum Kind {
 /// The subject of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Subject {
-    /// None of these.
+    /// Neither a source nor a timer.
     None,
     /// A source.
     Source(RawId),
@@ -151,7 +151,7 @@ impl From<TimerId> for Subject {
     }
 }
 
-/// One record. Its size is fixed and it owns nothing, so it can be kept in a ring.
+/// One record. Its size is fixed and it owns nothing, so it can be kept in a ring buffer.
 #[derive(Clone, Copy, Debug)]
 pub struct LoopEvent {
     /// Counted from 1, without gaps.
@@ -160,16 +160,16 @@ pub struct LoopEvent {
     /// begins and ends, and where a callback ends; a record between these has the time of the one
     /// before.
     pub nanos: u64,
-    /// The cause: the sequence number of the record of the callback during which this happened, or
-    /// which asked for the callback that begins here. 0 for none.
+    /// The cause: the sequence number of a callback's record. This record was made while the
+    /// callback ran; or that callback asked for the one that begins here. 0 for none.
     pub cause: u64,
-    /// Where in the program the source, timer or callback was handed to the loop.
+    /// The line of the program that handed the source, timer or callback to the loop.
     pub place: Place,
-    /// Which source or timer.
+    /// The source or timer, if there is one.
     pub subject: Subject,
-    /// What happened.
+    /// The kind of event.
     pub kind: Kind,
-    /// As [`Kind`] says.
+    /// A number; [`Kind`] gives its meaning.
     pub argument: u32,
 }
 

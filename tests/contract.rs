@@ -14,11 +14,11 @@ use waterwheel::net::Fd;
 use waterwheel::reactor::{
     Alive, Builder, Context, DEFERRED_PER_TURN, Interest, Kind, LoopEvent, Missed, Options,
     PanicPolicy, Priority, Reactor, Readiness, Recorder, Script, SourceId, Subject,
-    TIMERS_PER_TURN, Unplugged,
+    TIMERS_PER_TURN, VirtualSource,
 };
 use waterwheel::timers::ManualClock;
 
-type Source = SourceId<Unplugged>;
+type Source = SourceId<VirtualSource>;
 
 /// A loop without a kernel and without time.
 struct Lab {
@@ -52,7 +52,7 @@ impl Lab {
         let callback = move |reactor: &mut Context<()>, (): &mut (), id, ready| {
             callback(reactor, id, ready);
         };
-        self.reactor.register_with(Unplugged, Interest::READABLE, options, callback).unwrap()
+        self.reactor.register_with(VirtualSource, Interest::READABLE, options, callback).unwrap()
     }
 
     /// Runs the loop until nothing holds it; by a host, if the tests are asked for that.
@@ -95,7 +95,7 @@ fn the_phases_of_a_turn_come_in_the_documented_order() {
     let mut reactor = builder.observer(observer).build().unwrap();
     let source = reactor
         .register_with(
-            Unplugged,
+            VirtualSource,
             Interest::READABLE,
             Options { flush: true, ..Options::default() },
             |_, _, _, _| {},
@@ -287,10 +287,10 @@ fn r4_an_event_for_a_slot_in_its_next_use_reaches_nobody() {
     let (first, gone) = (lab.source(|_, _| {}), lab.source(|_, _| panic!("has gone")));
     lab.reactor.deregister(first);
     let first = lab.source(move |reactor, id| {
-        assert_eq!(reactor.deregister(gone), Some(Unplugged));
-        assert_eq!(reactor.deregister(id), Some(Unplugged), "itself as well");
-        reactor.register(Unplugged, Interest::READABLE, |_, _, _, _| {}).unwrap();
-        reactor.register(Unplugged, Interest::READABLE, |_, _, _, _| {}).unwrap();
+        assert_eq!(reactor.deregister(gone), Some(VirtualSource));
+        assert_eq!(reactor.deregister(id), Some(VirtualSource), "itself as well");
+        reactor.register(VirtualSource, Interest::READABLE, |_, _, _, _| {}).unwrap();
+        reactor.register(VirtualSource, Interest::READABLE, |_, _, _, _| {}).unwrap();
     });
     // The slots were given out again and only the generation tells.
     assert_eq!(lab.turn(&[first, gone]), ["RunSource source#0.2 readable", "Stale source#1.1"]);

@@ -769,10 +769,15 @@ const NAMES_GIVEN_UP: [(&str, &str); 21] = [
     ("Phase", "a state or a stage; a phase is one of the turn"),
     ("Facts", "what they are about"),
 ];
+/// Names that the code of all floors, of the examples and of the pages was cleared of.
+const NAMES_GIVEN_UP_EVERYWHERE: [(&str, &str); 1] = [("Unplugged", "VirtualSource")];
 
 /// The given-up names in the code of a text, each with its line, also in what its comments quote; a
 /// text in quotes may say anything.
-fn names_given_up(text: &str) -> Vec<(usize, &'static str, &'static str)> {
+fn names_given_up(
+    text: &str,
+    names_given_up: &[(&'static str, &'static str)],
+) -> Vec<(usize, &'static str, &'static str)> {
     let code = |line: &str| -> String {
         let mut parts = line.split(" //");
         let (code, comment) = match line.trim_start().starts_with("//") {
@@ -786,7 +791,7 @@ fn names_given_up(text: &str) -> Vec<(usize, &'static str, &'static str)> {
         let code = code(line);
         let names: BTreeSet<&str> =
             code.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
-        let found = NAMES_GIVEN_UP.iter().filter(|(name, _)| names.contains(name));
+        let found = names_given_up.iter().filter(|(name, _)| names.contains(name));
         found.map(|(name, instead)| (number, *name, *instead)).collect::<Vec<_>>()
     });
     found.collect()
@@ -797,7 +802,17 @@ fn names_that_were_given_up_do_not_come_back() {
     let mut found = Vec::new();
     for file in sources(&home().join("protocols")) {
         let name = file.strip_prefix(home()).unwrap_or(&file).display();
-        for (line, word, instead) in names_given_up(&fs::read_to_string(&file).unwrap()) {
+        let text = fs::read_to_string(&file).unwrap();
+        for (line, word, instead) in names_given_up(&text, &NAMES_GIVEN_UP) {
+            found.push(format!("{name}:{line}: {word}; instead: {instead}"));
+        }
+    }
+    let pages = ["README.md", "CONTRIBUTING.md", "glossary.md", "lib.rs"].map(|p| home().join(p));
+    let folders = FLOORS.map(|(floor, _)| floor).into_iter().chain(["examples", "benches"]);
+    for file in folders.flat_map(|folder| sources(&home().join(folder))).chain(pages) {
+        let name = file.strip_prefix(home()).unwrap_or(&file).display();
+        let text = fs::read_to_string(&file).unwrap();
+        for (line, word, instead) in names_given_up(&text, &NAMES_GIVEN_UP_EVERYWHERE) {
             found.push(format!("{name}:{line}: {word}; instead: {instead}"));
         }
     }
@@ -807,7 +822,7 @@ fn names_that_were_given_up_do_not_come_back() {
 #[test]
 fn the_check_finds_a_given_up_name_in_code_and_in_what_comments_quote() {
     let names = |text| {
-        let found = names_given_up(text).into_iter();
+        let found = names_given_up(text, &NAMES_GIVEN_UP).into_iter();
         found.map(|(line, name, _)| (line, name)).collect::<Vec<_>>()
     };
     assert_eq!(names("let x = 1;\nlet ask = Ask::get(x);"), [(2, "Ask"), (2, "ask")]);
@@ -815,6 +830,8 @@ fn the_check_finds_a_given_up_name_in_code_and_in_what_comments_quote() {
     // A longer name, a text, a comment's own words.
     assert!(names("let asks = task.answered(\"ask\"); // Ask for a leash.").is_empty());
     assert!(names("/// Answer it, or ask again.\nfn respond() {}").is_empty());
+    let everywhere = names_given_up("register(Unplugged, ready);", &NAMES_GIVEN_UP_EVERYWHERE);
+    assert_eq!(everywhere, [(1, "Unplugged", "VirtualSource")]);
 }
 
 /// An entry of the glossary: its terms, and the code that is named in front of the colon, which is

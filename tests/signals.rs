@@ -258,7 +258,7 @@ fn signal_that_the_parent_had_blocked_is_heard_and_no_other() {
     }
     assert!(!is_blocked(Named::SIGTERM) && is_blocked(Named::SIGUSR1) && is_blocked(Named::SIGHUP));
     let resumed = reactor
-        .register(waterwheel::reactor::Unplugged, waterwheel::reactor::Interest::READABLE, {
+        .register(waterwheel::reactor::VirtualSource, waterwheel::reactor::Interest::READABLE, {
             |_, told: &mut Log, _, _| told.push(("source", Signal::USR1))
         })
         .unwrap();

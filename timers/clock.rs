@@ -1,8 +1,8 @@
 //! The clock: the one file of the project that reads the time.
 //!
-//! Knows `Instant`, which measures, and the wall clock, which names a moment for people and may be
-//! set back an hour: no timer follows it. Only schedules by hour and day follow it, and they are
-//! checked again after the wall clock was set.
+//! Knows `Instant`, which measures, and the wall clock, which names a moment for people. People may
+//! set the wall clock back an hour, so no timer follows it. Only schedules by hour and day follow
+//! it, and they are checked again after it was set.
 //!
 //! # Read next
 //! `wheel.rs`: the timers that wait for ticks.

@@ -3,7 +3,7 @@
 //! Knows integers and `std::time`; never mentions sockets, pollers or callbacks.
 //!
 //! The two are kept apart on purpose. The wheel counts *ticks* of one millisecond and its caller
-//! passes the current tick, so a test can use any history, also a jump of forty days. The clock
+//! passes the current tick, so a test can use any times, also a jump of forty days. The clock
 //! is the only file that asks the operating system for the time, and it has a manual form that a
 //! program or a test moves by hand.
 //!

@@ -3,15 +3,15 @@
 //! Knows integers and `Duration`; never reads a clock.
 //!
 //! A deadline is a [`Tick`], a millisecond of the wheel. The moment of an event is a [`Stamp`],
-//! exact to the nanosecond, and the current time is a [`Now`]. A delay is added to one of these
-//! two, never to a tick: so it is rounded once, and in the right direction.
+//! exact to the nanosecond, and the current time is a [`Now`]. A delay is added to a [`Stamp`] or a
+//! [`Now`], never to a tick: so it is rounded once, and in the right direction.
 //!
 //! ```text
 //!   tick        5            6            7            8
 //!               ├────────────┼────────────┼────────────┼──▶
 //!                         ▲
-//!                   an event, at 5.9      tick()  = 5    has begun: rounds down
-//!                                         next()  = 6    is not before it: rounds up
+//!                   an event, at 5.9      tick()  = 5    the tick that has begun: rounds down
+//!                                         next()  = 6    the first tick after it: rounds up
 //!                                   after(1 ms)   = 7    5.9 + 1 = 6.9, rounded up
 //! ```
 //!

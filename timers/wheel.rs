@@ -18,10 +18,10 @@
 //!   level 5     12.4 days           2.2 years       beyond: one slot for all later deadlines
 //! ```
 //!
-//! Compare a deadline with the hand, both in base 64, and take the highest digit that differs: its
-//! place is the timer's level, its value is the slot. When the hand reaches a slot of level n, the
-//! timers in it *cascade*: they now agree with the hand in that digit, so they belong to a lower
-//! level. A timer moves at most once for each level, and expires on any level once it is due.
+//! The *hand* is the tick that the wheel has reached. Compare a deadline with it, both in base 64:
+//! the place of the highest digit that differs is the level, its value the slot. When the hand
+//! reaches a slot of level n, its timers *cascade*: that digit is the same now, so they belong to a
+//! lower level. A timer moves at most once for each level, and expires on any level once it is due.
 //!
 //! The lowest level with a timer holds the earliest deadline, because its timers agree with the
 //! hand in every higher digit. No level wraps round, so a far timer never hides a near one (tokio's
@@ -41,7 +41,7 @@
 //! Ticks finer or coarser than the caller's: the wheel does not know the length of a tick.
 //!
 //! # Read next
-//! `../net/conn.rs`: a connection on this loop. Beside the path: `wheel/memory.rs`, what it costs, and
+//! `../net/conn.rs`: a connection on this loop. Beside the path: `wheel/memory.rs`, its tables, and
 //! `clock.rs`, from moments to ticks.
 
 use std::mem;
@@ -61,9 +61,9 @@ const LEVELS: usize = 6;
 
 /// The place of timers whose deadline differs from the hand above level 5, 2.2 years and more.
 const BEYOND: u16 = (LEVELS * SLOTS) as u16;
-/// The place of a timer that waits in `due` to be handed out.
+/// The place of a timer that waits in `due` until `expire` returns it.
 const DUE: u16 = BEYOND + 1;
-/// The place of a timer that was handed out and not yet cancelled or re-armed.
+/// The place of a timer that `expire` has returned, until it is cancelled or re-armed.
 const EXPIRED: u16 = BEYOND + 2;
 /// The place of a node without a timer.
 const FREE: u16 = BEYOND + 3;
@@ -92,7 +92,7 @@ const NONE: u32 = u32::MAX;
 /// assert_eq!(wheel.expire(350_000), None);
 /// ```
 pub struct Wheel<T> {
-    /// The hand: the tick up to which everything has been looked at.
+    /// The hand: the tick up to which all timers have been checked.
     now: u64,
     /// For each level one bit per slot: set exactly when the slot holds a timer.
     occupied: [u64; LEVELS],
@@ -110,12 +110,12 @@ pub struct Wheel<T> {
     len: usize,
     /// Armings so far.
     armed: u64,
-    /// Expired timers in order; those from `due_next` on are still to be handed out.
+    /// Expired timers in order; `expire` returns those from `due_next` on.
     due: Vec<u32>,
     due_next: usize,
     /// The memory of a slot that was emptied, for the next one.
     spare: Vec<u32>,
-    /// Nodes asked for in advance; kept when the wheel empties.
+    /// Nodes requested in advance; kept when the wheel empties.
     reserved: usize,
 }
 
@@ -169,8 +169,8 @@ impl<T> Wheel<T> {
         true
     }
 
-    /// Moves the hand towards `now` and hands out the next timer due, in order; `None` once the
-    /// hand is there. An expired timer keeps its id and value until it is cancelled or re-armed.
+    /// Moves the hand towards `now` and returns the next timer due, in order; `None` once the hand
+    /// is there. An expired timer keeps its id and value until it is cancelled or re-armed.
     ///
     /// The hand jumps from one occupied slot to the next, so the distance costs nothing.
     #[inline]
@@ -196,9 +196,9 @@ impl<T> Wheel<T> {
         }
     }
 
-    /// The tick to wake at, or `None` if nothing is armed; the hand's tick, if a timer is due.
-    /// Never after the earliest deadline; before it only if a timer was cancelled or re-armed
-    /// (see `Slot::earliest`).
+    /// The tick at which to wake; `None` if no timer is armed, the hand's tick if one is due. Never
+    /// later than the earliest deadline; earlier only after a timer was cancelled or re-armed (see
+    /// `Slot::earliest`).
     #[inline]
     pub fn next_deadline(&self) -> Option<u64> {
         if self.due_next < self.due.len() && self.len > 0 {

@@ -45,7 +45,7 @@ pub(super) struct Topic<S: 'static, E> {
     pub(super) shared: Rc<Shared>,
 }
 
-/// What the topics of a loop share.
+/// Numbers that the topics of a loop share.
 #[derive(Default)]
 pub(super) struct Shared {
     /// Subscriptions so far.
@@ -62,7 +62,7 @@ impl<S: 'static, E> Topic<S, E> {
     }
 }
 
-/// A topic, whatever its type.
+/// A topic of any type.
 pub(super) trait AnyTopic {
     fn remove(&self, key: Key) -> bool;
 }
@@ -87,7 +87,7 @@ pub(super) struct Delivery<S: 'static, E> {
 }
 
 impl<S: 'static, E> Delivery<S, E> {
-    /// Takes out the callback of the next listener; all of it, if it listens once.
+    /// Takes out the callback of the next listener. A listener for `once` is removed with it.
     #[inline]
     pub(super) fn next(&mut self) -> Option<Callback<S, E>> {
         let mut listeners = self.topic.listeners.borrow_mut();

@@ -1,11 +1,11 @@
-//! Why a job has no result.
+//! The reasons why a job has no result.
 //!
-//! Knows the reasons; `mod.rs` says when there is one.
+//! Knows only their names; `mod.rs` finds the reason.
 
 use std::fmt;
 use std::io;
 
-/// Why a job has no result.
+/// The reason why a job has no result.
 #[derive(Debug)]
 pub enum JobError {
     /// As many jobs wait as [`Builder::jobs_max`](crate::reactor::Builder::jobs_max) allows.

@@ -1,6 +1,6 @@
 //! Jobs: work that would keep the loop waiting, done by another thread.
 //!
-//! Knows the loop by what it offers to all, and the pool; never mentions what the work is.
+//! Knows the public methods of the loop, and the pool; never looks into the work.
 //!
 //! A callback that hashes a gigabyte, reads a file or looks up a name keeps all others waiting, and
 //! the kernel has no readiness for any of these. So the work goes to a worker. The callback `done`
@@ -11,22 +11,22 @@
 //!                 │                                                  ▲
 //!   worker        └──▶ waits ──▶ work() ──▶ result ──▶ a post on behalf of the source
 //!                        │
-//!                        └─ cancelled, or never taken ─▶ a callback in the event queue
+//!                        └─ cancelled or refused ─▶ done(…) with an error, from the event queue
 //! ```
 //!
-//! So whatever holds for sources holds for jobs: they hold the loop until `unref`, their ids are
-//! harmless when stale, and `Context::sources` counts them.
+//! So jobs have all properties of sources: they hold the loop until `unref`, their ids are harmless
+//! when stale, and `Context::sources` counts them.
 //!
 //! # Rules
 //! * `done` runs on the loop's thread, exactly once, never inside of `offload` or `cancel_job`. It
 //!   is dropped without a call only with its source: when the reactor is dropped, or by
-//!   [`Context::remove`]. A reactor that is dropped drops the work that waits, too, and lets work
-//!   that has begun run on.
-//! * Jobs begin in the order in which they were handed over. They end in any order. Jobs of
+//!   [`Context::remove`]. A reactor that is dropped drops the work that waits, too; work that has
+//!   begun runs on.
+//! * Jobs begin in the order of the calls of `offload`. They end in any order. Jobs of
 //!   [`offload_ordered`](Context::offload_ordered) with equal keys begin when the one before has
 //!   ended, so their results come in that order, too; they do not delay other jobs.
-//! * Results are posts, and count among those of a turn (R6). A full mailbox takes them, too: their
-//!   number is bounded by that of the jobs.
+//! * Results are posts, and count among those of a turn (R6). A full mailbox takes them, too: there
+//!   are never more of them than jobs.
 //!
 //! # Left out
 //! Stopping work that has begun: a thread cannot be stopped from outside. Work that may take long
@@ -55,7 +55,7 @@ mod pool;
 /// disks and name servers more often than they compute.
 pub const WORKERS: usize = 4;
 /// Default of [`Builder::jobs_max`]. A job that waits costs some 300
-/// bytes and what it captured, so these are 5 MB.
+/// bytes and the values that it captured, so these are 5 MB.
 pub const JOBS_MAX: usize = 16_384;
 
 /// Names a job until its callback begins. `Copy`, and harmless when stale.
@@ -85,7 +85,7 @@ impl From<JobId> for Handle {
 /// The callback for the result. The value is an `Option<T>` for it to take.
 type Done<S> = Box<dyn FnOnce(&mut Context<S>, &mut S, Result<&mut dyn Any, JobError>)>;
 
-/// A job that was handed over and whose `done` has not begun: the value of its source.
+/// A job, until its `done` begins: the value of its source.
 struct Job<S> {
     done: Done<S>,
     /// `None` once it was cancelled, or if it was refused: its callback is in the event queue.
@@ -93,7 +93,7 @@ struct Job<S> {
     _open: Open,
 }
 
-/// How the pool knows a job.
+/// Names a job in the pool.
 #[derive(Clone, Copy)]
 struct Ticket {
     number: u64,
@@ -101,7 +101,7 @@ struct Ticket {
     key: Option<u64>,
 }
 
-/// Counts a job while it is there.
+/// Counts a job until it is dropped.
 struct Open(Rc<Cell<usize>>);
 
 impl Open {
@@ -120,7 +120,7 @@ impl Drop for Open {
 /// Counters of jobs since the reactor was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct JobStatistics {
-    /// Jobs handed over.
+    /// Jobs that were offloaded, refused ones included.
     pub offloaded: u64,
     /// Jobs among them that got [`JobError::Full`].
     pub refused: u64,
@@ -199,7 +199,7 @@ impl<S: 'static> Context<S> {
     }
 
     /// [`offload`](Context::offload) for work that must not overlap: jobs with equal keys run one
-    /// after the other, in the order in which they were handed over, beside all others. For
+    /// after the other, in the order of these calls, and do not delay jobs of other keys. For
     /// instance, the key of a save is its file's path.
     ///
     /// Keys are not made or removed. They are shared by all parts of the program: two keys are the
@@ -257,7 +257,7 @@ impl<S: 'static> Context<S> {
         let done: Done<S> = Box::new(move |context, state, result| {
             done(context, state, result.map(take));
         });
-        // It is called only if somebody resumes it, who has no business with it.
+        // Only a needless `resume` calls it.
         let id = self.own(Job { done, ticket: None, _open: open }, |_, _, _, _| {});
         if is_full {
             self.fail(id, JobError::Full);
@@ -295,7 +295,7 @@ impl<S: 'static> Context<S> {
     }
 
     /// Takes back a job that has not begun: its work is dropped at once and its callback gets
-    /// [`JobError::Cancelled`] in the next turn. False if it has begun, or the id is stale.
+    /// [`JobError::Cancelled`] in the next turn. Returns false if it has begun or is stale.
     /// O(log jobs).
     pub fn cancel_job(&mut self, JobId(id): JobId) -> bool {
         let Some(id) = self.typed::<Job<S>>(id) else { return false };
@@ -308,7 +308,7 @@ impl<S: 'static> Context<S> {
         true
     }
 
-    /// How many jobs were handed over and have callbacks that have not begun.
+    /// How many jobs there are: a job has gone when its callback begins.
     pub fn jobs(&self) -> usize {
         self.extension_ref::<Jobs>().map_or(0, |jobs| jobs.open.get())
     }
@@ -318,7 +318,7 @@ impl<S: 'static> Context<S> {
         self.extension_ref::<Jobs>().map_or_else(Default::default, |jobs| jobs.statistics)
     }
 
-    /// Calls `done` in the next turn: there will be no result.
+    /// Calls `done` with an error in the next turn.
     fn fail(&mut self, id: SourceId<Job<S>>, error: JobError) {
         let place = self.origin(id).place();
         self.enqueue_at(Priority::Normal, place, move |reactor, state| {

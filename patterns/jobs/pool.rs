@@ -1,6 +1,6 @@
 //! Workers: threads for work that would keep the loop waiting.
 //!
-//! Knows threads and a lock; never mentions the loop or what the work is.
+//! Knows threads and a lock; never mentions the loop, and never looks into the work.
 //!
 //! ```text
 //!   loop ──push──▶ waiting, by number ──pop_first──▶ worker 0, worker 1, …
@@ -9,8 +9,8 @@
 //!            └─▶ behind, by key ◀── the next of that key ─────┘
 //! ```
 //!
-//! Work may have a key. Of each key one piece of work at most is in `waiting` or with a worker; the
-//! others stand behind it. When it has ended, the next one moves to `waiting`, by its number: the
+//! Work may have a key. At most one piece of work of each key is in `waiting` or with a worker; the
+//! others wait in `behind`. When it has ended, the next one moves to `waiting`, by its number: the
 //! oldest work begins first, as always. A key is remembered only while it has work.
 //!
 //! Threads are started one by one, when more work is under way than there are threads, and stay
@@ -43,9 +43,9 @@ pub(super) struct Pool {
     /// Work that was pushed, not taken back, and not known to have ended. Counted by the loop: if
     /// the workers counted, a chain of jobs would start a second thread or not, by chance.
     under_way: usize,
-    /// For each key, how many of them have it.
+    /// For each key, how many pieces of that work have it.
     keyed: HashMap<u64, usize>,
-    /// How many of them must wait for another with the same key.
+    /// How many pieces of that work must wait for another of the same key.
     held_back: usize,
     /// True if the last thread could not be started, and that was logged.
     warned: bool,

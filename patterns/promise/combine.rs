@@ -1,7 +1,7 @@
-//! Several promises as one, and one against the clock.
+//! Several promises as one, and a promise with a timeout.
 //!
-//! Each input keeps its place in a list that all of them share; the input that decides takes the
-//! resolver out of it and cancels the others (P5).
+//! The inputs share the results so far, with a place for each, and the resolver. The input that
+//! decides the outcome takes the resolver and cancels the others (P5).
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -52,7 +52,7 @@ impl<S: 'static, T: 'static, E: Rejection> Promise<S, T, E> {
         })
     }
 
-    /// The first result, value or error; the others are cancelled. An empty race is abandoned.
+    /// The first result, value or error; the others are cancelled. A race of none is abandoned.
     #[track_caller]
     pub fn race<I>(reactor: &mut Context<S>, promises: I) -> Promise<S, T, E>
     where
@@ -131,7 +131,7 @@ impl<V> Slots<V> {
     }
 }
 
-/// Hands each input's result to `step`, with the results so far, until it decides.
+/// Calls `step` with each input's result and the results so far, until it returns the outcome.
 fn gather<S, T, E, V, E2, C>(
     reactor: &mut Context<S>,
     promises: Vec<Promise<S, T, E>>,
@@ -169,8 +169,8 @@ where
     gathered
 }
 
-/// The inputs of a combinator, for a cancel: when it is decided, of those that have not settled; or
-/// when the combinator's own promise is cancelled. The callbacks of the inputs keep it.
+/// The inputs of a combinator, to cancel those that are pending: when the outcome is decided, or
+/// the combinator's own promise is cancelled. The callbacks of the inputs own this list.
 struct Inputs<S: 'static>(Vec<Up<S>>);
 
 impl<S: 'static> Link<S> for Inputs<S> {

@@ -21,11 +21,11 @@ pub(super) enum State<S: 'static, T: 'static, E: Rejection> {
     Detached,
     /// Pending: the callback that runs when it is settled, and its place.
     Waiting(Once<S>, Place),
-    /// Pending: a callback has returned this promise, which will settle the callback's own.
+    /// Pending: a callback has returned this promise; it will settle the callback's own promise.
     Adopted(Resolver<S, T, E>),
     /// The value, until the callback takes it.
     Settled(Result<T, E>),
-    /// The value was handed over, or the promise cancelled.
+    /// The callback has taken the value, or the promise was cancelled.
     Done,
 }
 

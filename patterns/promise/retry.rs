@@ -12,7 +12,7 @@ use crate::reactor::{Context, Place};
 impl<S: 'static, T: 'static, E: Rejection> Promise<S, T, E> {
     /// Calls `attempt` with its number, from 1, as a deferred callback. If it is rejected, calls it
     /// again after a pause, until it is resolved or the attempts are used up: then it rejects with
-    /// the last error. For an error that no attempt can mend, resolve with it as a value, and
+    /// the last error. If another attempt cannot help, resolve with the error as a value, and
     /// handle it in the callbacks that follow. A cancel also cancels the current attempt or pause.
     ///
     /// ```
@@ -42,8 +42,8 @@ impl<S: 'static, T: 'static, E: Rejection> Promise<S, T, E> {
     }
 }
 
-/// Handed from the attempt to the pause after it and back; its holder comes next, so it needs no
-/// table and forms no cycle.
+/// A retry. The callback of the attempt owns it, then the callback of the pause, and so on. So it
+/// needs no table and forms no `Rc` cycle.
 struct Retry<F> {
     backoff: Backoff,
     random: Random,

@@ -8,7 +8,7 @@ use super::Promise;
 use super::node::{Node, State, cancel_up, settle};
 use crate::reactor::{Context, Place};
 
-/// Why a promise is rejected by the loop and not by its maker.
+/// The reason why the loop has rejected a promise, in place of its maker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broken {
     /// Its resolver was dropped. The place where the promise was made.
@@ -44,7 +44,7 @@ impl From<Broken> for String {
     }
 }
 
-/// For callers that only need to know that it failed.
+/// For callers that do not need the reason.
 impl From<Broken> for () {
     fn from(_: Broken) {}
 }
@@ -104,7 +104,7 @@ impl<S: 'static, T: 'static, E: Rejection> Resolver<S, T, E> {
         is_wanted
     }
 
-    /// Returns true while the promise is not cancelled, so that its maker should go on.
+    /// Returns true while the promise is not cancelled: its maker has a reason to go on.
     pub fn is_wanted(&self) -> bool {
         self.node.as_ref().is_some_and(|node| !node.is_done())
     }
@@ -118,7 +118,7 @@ impl<S: 'static, T: 'static, E: Rejection> Resolver<S, T, E> {
     }
 
     /// Waits for another promise before this one is settled. A cancel of this one cancels the
-    /// other, too; if this one was cancelled already, it does so at once and does not wait.
+    /// other, too; if this one is cancelled already, the other is cancelled at once.
     pub(super) fn wait_for<U, E2, F>(
         self,
         reactor: &mut Context<S>,
@@ -195,8 +195,8 @@ impl<S: 'static, T: 'static, E: Rejection> Answer<S, E> for Result<T, E> {
     }
 }
 
-/// Adopted: when it is settled, it settles the promise of the callback, without a further callback
-/// or allocation.
+/// The promise is adopted: when it settles, it settles the promise of the callback, without a
+/// further callback or allocation.
 impl<S: 'static, T: 'static, E: Rejection> Answer<S, E> for Promise<S, T, E> {
     type Value = T;
 

@@ -1,14 +1,14 @@
 //! Cron lines: croner finds the occurrences, jiff knows the zones.
 //!
-//! Knows both crates and shows neither, so their versions may change. Never reads a clock.
+//! Knows both crates and hides them, so their versions may change. Never reads a clock.
 //!
-//! A zone may leave out more than an hour. Samoa had no 30 December 2011 at all, and there croner
-//! gives up, although later occurrences exist. So an occurrence that it does not find is looked for
-//! on a calendar without a zone, and the gap in which that lies is skipped by this file:
+//! A zone may leave out more than an hour. Samoa had no 30 December 2011, and there croner gives
+//! up, although later occurrences exist. Then this file searches on a calendar without a zone, and
+//! skips the gap in which the occurrence lies. The line `0 12 * * *` (daily at 12:00) in Samoa:
 //!
 //! ```text
-//!   Pacific/Apia     29th 24:00 ═▶ 31st 00:00       0 12 * * *
-//!   29th 12:00 due   ·   30th 12:00 never was   ·   31st 12:00 due
+//!   29th 12:00   ·   29th 24:00 is 31st 00:00   ·   31st 12:00
+//!   due              a gap: no 30th 12:00           due
 //! ```
 //!
 //! A day that is left out as a whole has no run. A day that is left out in part keeps its run, at
@@ -40,8 +40,8 @@ const NAMES: [(&str, &str); 7] = [
     ("@midnight", "0 0 * * *"),
     ("@hourly", "0 * * * *"),
 ];
-/// The most missed occurrences that are counted; more count as this many. To count a line of every
-/// second after the clock was set on by a year would take a minute.
+/// The most missed occurrences that are counted; more count as this many. For a line of every
+/// second and a clock that was set on by a year, the full count would take a minute.
 const COUNTED_MAX: u64 = 1000;
 /// The start of the search that shows if a line ever comes: 1970, before any clock's time.
 const FIRST: WallTime = WallTime::from_unix_ms(0);

@@ -74,8 +74,8 @@ pub(super) fn pump<S: 'static>(reactor: &mut Context<S>, id: SourceId<TaskQueue<
     let wake = queue.plan.next_wake();
     let idle = !queue.plan.holds();
     let news = queue.plan.news.as_ref().is_some_and(|news| !news.is_empty());
-    // Re-arming a deadline that has passed moves it to the next turn (R3): with a run to begin in
-    // each turn, it would never come.
+    // Only a change is armed: a deadline that has passed and is armed again moves to the next turn
+    // (R3). With a run to begin in each turn, it would never come.
     if mem::replace(&mut queue.armed, wake) != wake {
         reactor.set_deadline(id, wake);
     }
@@ -113,8 +113,8 @@ fn begin<S: 'static>(
     pump(reactor, id);
 }
 
-/// The callback of a run has returned, or panicked: that is a failure even if the run has answered
-/// before. (The thread may unwind for another reason: the loop runs in a `drop`.)
+/// The callback of a run has returned or panicked. A panic is a failure even after an answer. (Only
+/// `returned` shows it: the thread may unwind for another reason, if the loop runs in a `drop`.)
 fn end<S: 'static>(
     reactor: &mut Context<S>,
     id: SourceId<TaskQueue<S>>,
@@ -163,7 +163,7 @@ fn put_back<S: 'static>(
     if let Some(queue) = reactor.get_mut(id) {
         let is_over = on_end.is_none() || is_dropped;
         match (&mut queue.on_end, on_end) {
-            (Some(_), _) => {} // It has set another.
+            (Some(_), _) => {} // The callback has set another one.
             (None, _) if is_over => queue.plan.news = None,
             (none, on_end) => *none = on_end,
         }

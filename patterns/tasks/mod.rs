@@ -2,16 +2,16 @@
 //!
 //! Knows the loop, its clock and its lanes; never mentions sockets.
 //!
-//! A timer calls back when its time has come, even if the last call's work still goes on. A task
-//! adds to it what such work needs: a name and a history, runs that may take a while, may fail and
-//! are tried again, and a bound on runs that are slow.
+//! A timer calls back when its time has come, even if the last call's work still goes on. A task is
+//! more than a timer: it has a name and a history; its runs may take long, may fail and are tried
+//! again; and there is a bound on slow runs.
 //!
 //! ```text
 //!   TaskQueue, a source without descriptor, with one deadline for all of its tasks
 //!
-//!   deadline or answer ─▶ plan: what is due? what may run? ─▶ a queued callback each, in the lane
-//!                                                             of the task's priority
-//!   callback(reactor, state, run) … run.ok() or run.fail(why), now or later ─▶ plan: what is next?
+//!   deadline, or a run has ended ─▶ plan: which runs may begin? ─▶ one queued callback for each,
+//!                                                     in the lane of the task's priority
+//!   callback(reactor, state, run) … run.ok() or run.fail(why), now or later ─▶ the run has ended
 //! ```
 //!
 //! A run starts as a callback of its own in the turn after the one in which it was chosen, so the
@@ -24,13 +24,13 @@
 //!    for by one run, or by as many as [`Task::catch_up`] says.
 //! 3. A cron line is never due twice for the same occurrence, wherever the wall clock is set to,
 //!    unless it is set back by more than a day. A new setting is noticed within [`WALL_LOOK`].
-//! 4. A pause delays runs that would begin. Its occurrences count as they do while a task is busy,
-//!    so at the end of a pause one run waits, or as many as [`Overrun`] allows.
+//! 4. A pause delays runs that would begin. Occurrences in a pause count as those of a busy task:
+//!    at the end of the pause one run waits, or as many as [`Overrun`] allows.
 //! 5. A task holds the loop (R8) while it has a run to come or under way, unless it was unref'd.
 //!
 //! # Left out
-//! Tasks that outlive the process; `plan.rs` is made so that they can be built on it. Ending a
-//! callback from outside, which is impossible.
+//! Tasks that outlive the process; they can be built on `plan.rs`. Ending a callback from outside,
+//! which is impossible.
 //!
 //! # Read next
 //! `plan.rs`: the decisions.
@@ -103,7 +103,7 @@ struct Limits {
 /// ```
 pub struct TaskQueue<S: 'static> {
     plan: Plan<Callback<S>>,
-    /// The tick its deadline is armed for; `None` if it is not armed, or has passed.
+    /// The tick for which its deadline is armed; `None` if it is not armed, or has passed.
     armed: Option<Tick>,
     /// `None` until it is opened.
     answers: Option<Rc<Answers>>,
@@ -137,7 +137,7 @@ impl<S: 'static> TaskQueue<S> {
         self
     }
 
-    /// Fixes the jitter of [`Backoff`](super::Backoff), which else differs in each process.
+    /// Fixes the jitter of [`Backoff`](super::Backoff). Without a seed it differs in each process.
     pub fn seed(mut self, seed: u64) -> TaskQueue<S> {
         self.plan.set_random(Random::from_seed(seed));
         self
@@ -217,8 +217,8 @@ impl<S: 'static> TaskQueue<S> {
 
 /// The methods that change a queue. With a stale queue or task they do nothing and return `false`.
 impl<S: 'static> SourceId<TaskQueue<S>> {
-    /// Adds a task. `callback` is called for each run and must make sure that the [`Run`] is
-    /// answered.
+    /// Adds a task. `callback` is called for each run. It has to end the [`Run`] with `ok` or
+    /// `fail`, or to pass it to code that does.
     ///
     /// # Errors
     /// The name is taken, the queue is full or gone.
@@ -243,8 +243,8 @@ impl<S: 'static> SourceId<TaskQueue<S>> {
         self.change(reactor, |queue, now| queue.plan.remove(task, now)).unwrap_or(false)
     }
 
-    /// Makes a task due now, in addition to its schedule. False also if it is under way and its
-    /// [`Overrun`] has no room. A paused task waits for the end of the pause.
+    /// Makes a task due now, in addition to its schedule. Returns false also if it is under way and
+    /// its [`Overrun`] has no room. A paused task waits for the end of the pause.
     pub fn run_now(self, reactor: &mut Context<S>, task: TaskId) -> bool {
         self.change(reactor, |queue, now| queue.plan.run_now(task, now)).unwrap_or(false)
     }

@@ -1,7 +1,7 @@
-//! The plan: what is due, what may run, what happened. The decisions of a task queue as plain data.
+//! The plan: the decisions of a task queue as plain data, from the due times to the records.
 //!
-//! Knows schedules, names and a wheel; never reads a clock and runs nothing. Its caller passes the
-//! time. It keeps a value of type `T` for each task, here a callback, and never uses it, so a queue
+//! Knows schedules, names and a wheel; never reads a clock or calls a task. Its caller passes the
+//! time. For each task it keeps a value of type `T`, here a callback, and never uses it. So a queue
 //! that outlives its process can be built on it.
 //!
 //! ```text
@@ -13,11 +13,11 @@
 //!                          └────────────────────────────────────────┘ advance
 //! ```
 //!
-//! The runs of a task that wait, are chosen, run or retry are bounded by its
-//! [`Overrun`](super::Overrun); those that are chosen or run also by the queue's limit.
+//! The [`Overrun`](super::Overrun) of a task bounds its runs that are waiting, chosen, running or
+//! retrying. The limit of the queue bounds all runs that are chosen or running.
 //!
 //! # Rules
-//! 1. Each run that began ends once, with one record. A later answer is counted as late.
+//! 1. Each run that began ends once, with one record. An answer after that is counted as late.
 //! 2. An occurrence is run, skipped or missed, and counted as one of them.
 //! 3. A task or run that has gone leaves nothing on the wheel.
 //!
@@ -56,7 +56,7 @@ struct Attempt {
     number: u32,
 }
 
-/// A task's place among those that may start: priority, then due first, then asked first.
+/// A task's place among those that may start: priority, due time, order of asking; and its index.
 type Rank = (Priority, Tick, u64, u32);
 
 struct Planned<T> {
@@ -69,7 +69,7 @@ struct Planned<T> {
     /// The timer of the next look at the timetable, if there is one.
     look: Option<TimerId>,
     waiting: VecDeque<Attempt>,
-    /// Chosen or running, at most what `Overrun` lets run at once.
+    /// Its runs that are chosen or running: at most as many as `Overrun` allows at once.
     active: Vec<RunId>,
     retries: Vec<TimerId>,
     paused: bool,
@@ -124,7 +124,7 @@ pub(super) struct Plan<T> {
     tasks: Slab<Planned<T>>,
     names: BTreeMap<Arc<str>, TaskId>,
     wheel: Wheel<Wake>,
-    /// A task with something waiting that may start, once each.
+    /// The tasks with a waiting run that may start; one entry for each.
     ranks: BTreeSet<Rank>,
     runs: Slab<Active>,
     history: VecDeque<Record>,
@@ -170,7 +170,7 @@ impl<T> Plan<T> {
         self.random = random;
     }
 
-    /// Takes a task in; it is due by its schedule from now on.
+    /// Adds a task; it is due by its schedule from now on.
     pub(super) fn add(&mut self, task: Task, value: T, now: Present) -> Result<TaskId, TaskError> {
         if self.names.contains_key(&task.name) {
             return Err(TaskError::Duplicate(task.name));
@@ -204,7 +204,7 @@ impl<T> Plan<T> {
         Ok(id)
     }
 
-    /// Takes a task out, with its runs under way; false if the id is stale.
+    /// Removes a task and its runs under way; false if the id is stale.
     pub(super) fn remove(&mut self, id: TaskId, now: Present) -> bool {
         let Some(task) = self.task_mut(id) else { return false };
         let active = mem::take(&mut task.active);
@@ -227,7 +227,7 @@ impl<T> Plan<T> {
         self.holding -= usize::from(task.holds);
     }
 
-    /// Gives a task another schedule, from now on; runs under way go on. False if stale.
+    /// Gives a task another schedule, from now on; runs under way go on. Returns false if stale.
     pub(super) fn set_schedule(&mut self, id: TaskId, schedule: Schedule, now: Present) -> bool {
         let Some(task) = self.task_mut(id) else { return false };
         task.timetable = Timetable::new(schedule, now);
@@ -236,14 +236,14 @@ impl<T> Plan<T> {
         true
     }
 
-    /// Makes a task due now, too. False if the id is stale or there is no room for another run.
+    /// Makes a task due now, too. Returns false if it is stale or has no room for another run.
     pub(super) fn run_now(&mut self, id: TaskId, now: Present) -> bool {
         let accepted = self.submit(id, now.moment);
         self.settle(id);
         accepted
     }
 
-    /// Pauses or resumes a task. False if the id is stale.
+    /// Pauses or resumes a task. Returns false if the id is stale.
     pub(super) fn set_paused(&mut self, id: TaskId, paused: bool) -> bool {
         let Some(task) = self.task_mut(id) else { return false };
         task.paused = paused;
@@ -256,7 +256,7 @@ impl<T> Plan<T> {
         self.paused = paused;
     }
 
-    /// Sets if a task holds the loop while it has runs to come. False if the id is stale.
+    /// Sets if a task holds the loop while it has runs to come. Returns false if the id is stale.
     pub(super) fn set_referenced(&mut self, id: TaskId, referenced: bool) -> bool {
         let Some(task) = self.task_mut(id) else { return false };
         task.settings.referenced = referenced;
@@ -264,8 +264,8 @@ impl<T> Plan<T> {
         true
     }
 
-    /// Takes in the expired timers: occurrences, attempts to repeat, timeouts; `budget` at most.
-    /// The rest is due at once.
+    /// Acts on the expired timers: occurrences, attempts to repeat, timeouts; `budget` at most. The
+    /// rest stays due.
     pub(super) fn advance(&mut self, now: Present, budget: usize) {
         for _ in 0..budget {
             let Some(timer) = self.wheel.expire(now.moment.tick.count()) else { return };

@@ -54,9 +54,9 @@ impl fmt::Display for Outcome {
 /// One run that ended; each attempt is a run of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Which run.
+    /// The id of the run.
     pub run: RunId,
-    /// Of which task; it may have been removed since.
+    /// The id of the task, which may have been removed since.
     pub task: TaskId,
     /// The name of the task.
     pub name: Arc<str>,
@@ -70,7 +70,7 @@ pub struct Record {
     pub attempt: u32,
     /// How it ended.
     pub outcome: Outcome,
-    /// The pause before it is tried again, if it is.
+    /// The pause before it is tried again; `None` if it is not.
     pub again: Option<Duration>,
 }
 
@@ -81,7 +81,7 @@ pub struct Status<'a> {
     pub id: TaskId,
     /// Its name.
     pub name: &'a str,
-    /// Where in the program it was added.
+    /// The line of the program that added it.
     pub place: Place,
     /// When it is due next by its schedule.
     pub next: Option<Moment>,

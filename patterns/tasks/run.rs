@@ -1,8 +1,8 @@
-//! A run under way: the value that owes an answer.
+//! A run under way: the value by which the program reports the end of the run, its *answer*.
 //!
-//! Knows the list of answers it shares with its queue; never the loop. So an answer may be given
-//! anywhere that the run was moved to: at the end of the task's callback, in the callback of a
-//! timer or a connection, or by being dropped with one.
+//! Knows the list of answers, which it shares with its queue; never mentions the loop. So the
+//! program may answer at any place: at the end of the task's callback, or in the callback of a
+//! timer or a connection. A run that is dropped there without an answer has failed.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -16,7 +16,7 @@ use crate::reactor::{RawId, Readiness, Resumer};
 /// The state that a queue shares with its runs.
 pub(super) struct Answers {
     pub(super) waiting: RefCell<Vec<(TaskId, RunId, Outcome)>>,
-    /// True while a task's callback runs: answers of that time are taken in when it returns.
+    /// True while a task's callback runs: the queue takes in its answers when it returns.
     pub(super) is_awaited: Cell<bool>,
     pub(super) queue: RawId,
     pub(super) resumer: Resumer,
@@ -37,13 +37,13 @@ impl Answers {
 }
 
 /// One run of a task. It ends with [`ok`](Run::ok) or [`fail`](Run::fail): before the callback
-/// returns, or later, if the run is moved to the code that ends the work. If it is dropped, it has
+/// returns; or later, if the run is moved to the code that ends the work. If it is dropped, it has
 /// failed.
 ///
 /// The queue takes the answer in when the task's callback returns; a later answer, in the next
 /// turn. An answer after a timeout, or after the task was removed, is counted and changes nothing.
 ///
-/// A run belongs to the loop's thread: work on another is offloaded, and its `done` owns the run.
+/// A run belongs to the loop's thread: offload work for another thread, and let `done` own the run.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -121,7 +121,7 @@ impl Run {
         self.begun().attempt
     }
 
-    /// Occurrences since the last run began that were passed over: no run is made for them.
+    /// Occurrences since the last run began for which there is no run: skipped or missed ones.
     pub fn passed(&self) -> u64 {
         self.begun().passed
     }

@@ -1,4 +1,4 @@
-//! Schedules: when a task is due, and which occurrences have become due by now.
+//! Schedules: the times at which a task is due, and the occurrences that have become due by now.
 //!
 //! Knows the times that two clocks showed, a [`Moment`]; never reads a clock.
 //!
@@ -6,10 +6,10 @@
 //! cron line follows the wall clock, which may be set:
 //!
 //! ```text
-//!   a line for 03:00                    the wall clock
+//!   the wall clock  (═▶ it is set)      a task with a cron line for 03:00
 //!   goes on      ── 02:59 ─▶ 03:00      runs
 //!   is set on    ── 01:00 ═▶ 08:00      runs once, late: the other occurrences were missed
-//!   is set back  ── 04:00 ═▶ 02:00 ─▶   does not run at 03:00 again; tomorrow
+//!   is set back  ── 04:00 ═▶ 02:00 ─▶   has run today: it runs at 03:00 tomorrow
 //!   was wrong    ── 2036  ═▶ 2026  ─▶   runs at 03:00, even if it ran by the wrong time
 //! ```
 //!
@@ -28,11 +28,11 @@ use crate::timers::{Now, TICK, Tick, WallTime};
 pub const CATCH_UP_MAX: u32 = 100;
 /// How often a cron line that waits checks if the wall clock was set.
 pub const WALL_LOOK: Duration = Duration::from_secs(60);
-/// A wall clock that is this much behind the time by the monotonic one was set back. Less is drift,
-/// or NTP slewing, at most half a millisecond a second.
+/// A wall clock that falls behind the monotonic one by more than this was set back. Less is drift,
+/// or a slow correction by NTP, at most half a millisecond a second.
 #[cfg(feature = "cron")]
 const SET_BACK_MS: i64 = 1000;
-/// A wall clock that was set back by more than a day was wrong before: its runs do not count. A
+/// A wall clock that is set back by more than a day was wrong before: runs by it do not count. A
 /// wrong time zone is less, a bad battery or a wrong year is more.
 #[cfg(feature = "cron")]
 const WAS_WRONG_MS: i64 = 24 * 3600 * 1000;
@@ -46,7 +46,7 @@ pub struct Moment {
     pub wall: WallTime,
 }
 
-/// The present: as it is recorded, and exactly, because delays count from it.
+/// The present: as a record shows it, and exactly, for delays that count from it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Present {
     pub(super) moment: Moment,
@@ -128,8 +128,8 @@ impl Schedule {
     ///
     /// Five fields: minute, hour, day of the month, month, day of the week; a sixth before them is
     /// the second, a seventh behind them the year. `*`, lists, ranges, steps, names of months and
-    /// days, `L`, `W`, `#`. If day of the month and of the week are both given, one of them is
-    /// enough; a `+` before the latter asks for both. Or a name: `@yearly`, `@annually`,
+    /// days, `L`, `W`, `#`. If a day of the month and a day of the week are given, either is
+    /// enough; a `+` before the day of the week demands both. Or a name: `@yearly`, `@annually`,
     /// `@monthly`, `@weekly`, `@daily`, `@midnight`, `@hourly`; and `@reboot`, which is
     /// [`Schedule::after`] zero: once, when it is added.
     ///
@@ -139,7 +139,7 @@ impl Schedule {
     /// whole day that a zone left out, as Samoa did with 30 December 2011, has no run.
     ///
     /// # Errors
-    /// Names the field that is wrong. A line that never comes, as 30 February, is wrong, too.
+    /// Names the field that is wrong. A line for 30 February, which never comes, is wrong, too.
     #[cfg(feature = "cron")]
     pub fn cron(line: &str) -> Result<Schedule, super::TaskError> {
         Schedule::of_line(line, None)
@@ -183,7 +183,7 @@ pub(super) struct Timetable {
     /// again.
     #[cfg(feature = "cron")]
     ran: Option<WallTime>,
-    /// The error why the next occurrence is unknown. It is looked for again at each look.
+    /// The reason why the next occurrence is unknown; each look searches for it again.
     trouble: Option<Arc<str>>,
     /// True if `trouble` was reported.
     told: bool,
@@ -233,7 +233,7 @@ impl Timetable {
         }
     }
 
-    /// The error why the next occurrence is unknown, once for each error.
+    /// The reason why the next occurrence is unknown; each reason is returned once.
     pub(super) fn take_trouble(&mut self) -> Option<Arc<str>> {
         if std::mem::replace(&mut self.told, true) { None } else { self.trouble.clone() }
     }

@@ -35,16 +35,16 @@ impl fmt::Debug for RunId {
     }
 }
 
-/// What happens when a task is due again before its last run has ended: that run still runs, waits
-/// to be started, or waits to be tried again.
+/// The policy for a task that is due again before its last run has ended: that run still runs,
+/// waits to be started, or waits to be tried again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Overrun {
     /// The new run is skipped, and counted.
     #[default]
     Skip,
-    /// The new run waits for the other to end; this many may wait, one more is as with `Skip`.
+    /// The new run waits for the other to end. At most this many wait; one more is skipped.
     Queue(u32),
-    /// They run side by side, at most this many in all; one more is as with `Skip`.
+    /// They run side by side. There are at most this many in all; one more is skipped.
     Parallel(u32),
 }
 
@@ -115,14 +115,14 @@ impl Task {
         Task { name: name.into(), schedule, settings }
     }
 
-    /// Which of the tasks that are due starts first, and in which lane of the loop. Default:
+    /// Sets the order in which due tasks start, and the lane of the loop for its runs. Default:
     /// `Normal`. A task may starve while the queue is full of tasks with a higher priority.
     pub fn priority(mut self, priority: Priority) -> Task {
         self.settings.priority = priority;
         self
     }
 
-    /// What happens when it is due again too early. Default: [`Overrun::Skip`].
+    /// Sets the policy if it is due again too early. Default: [`Overrun::Skip`].
     pub fn overrun(mut self, overrun: Overrun) -> Task {
         self.settings.overrun = overrun;
         self
@@ -141,9 +141,9 @@ impl Task {
         self
     }
 
-    /// How many occurrences are made up for when several were missed: the machine slept, or a
-    /// callback took long. The latest of them run, [`CATCH_UP_MAX`] at most, as far as [`Overrun`]
-    /// leaves room. Default: 1.
+    /// How many runs follow when several occurrences were missed, because the machine slept or a
+    /// callback took long. They are for the latest occurrences, [`CATCH_UP_MAX`] at most, as far as
+    /// [`Overrun`] leaves room. Default: 1.
     pub fn catch_up(mut self, runs: u32) -> Task {
         self.settings.catch_up = runs.clamp(1, CATCH_UP_MAX);
         self
@@ -157,7 +157,7 @@ impl Task {
     }
 }
 
-/// Why a task was not added, or its schedule was refused.
+/// The reason why a task was not added, or its schedule was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TaskError {
     /// The queue has a task of that name.

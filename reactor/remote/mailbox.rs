@@ -1,21 +1,21 @@
-//! The mailbox: what the loop shares with other threads, and how it is woken.
+//! The mailbox, which the loop shares with other threads, and the wake-up of the loop.
 //!
-//! Knows the waker and a lock; never mentions what is posted.
+//! Knows the waker and a lock; never looks into a post.
 //!
 //! A post is a boxed closure pushed under a lock; the loop takes all waiting posts with one swap.
 //! The costly part is waking a sleeping loop, a write to an eventfd, so it is done only after the
-//! loop has announced that it sleeps. Both sides announce before they look, with a fence between,
-//! and the order of fences is total, so at least one of them sees the other:
+//! loop has announced that it sleeps. Each side sets its own flag and then reads the other's, with
+//! a fence between. All fences have one order, so at least one side sees the other's flag:
 //!
 //! ```text
-//!   poster  push the post      waiting = true   fence   asleep? ─▶ wake
+//!   poster  push the post      waiting = true   fence   asleep? ─▶ wake the loop
 //!   loop    asleep = true                       fence   waiting? ─▶ do not sleep
 //! ```
 //!
 //! In `model.rs` a model checker tries the orders in which this can happen.
 //!
 //! # Read next
-//! `../trace.rs`: the records of what happens in the loop.
+//! `../trace.rs`: the records of everything that happens in the loop.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -56,7 +56,7 @@ pub(in crate::reactor) struct Mailbox<S> {
 
 pub(super) struct Posts<S> {
     pub(super) waiting: Vec<Post<S>>,
-    /// Posts that the loop has taken out and not queued in its last turn: they count, too.
+    /// Posts that the loop has taken out and not yet queued: they count as waiting, too.
     pub(super) taken: usize,
     /// The places of the remotes that hold the loop, for `why_alive`.
     places: Vec<Place>,
@@ -90,8 +90,8 @@ impl<S> Mailbox<S> {
 
     /// Announces that something waits for the loop, and wakes the loop if it sleeps.
     ///
-    /// `waiting` is always swapped, both to set and to reset it, and never stored: a swap follows
-    /// all swaps before it, so the loop that resets it sees everything it was ever set for.
+    /// `waiting` is set and reset only by swaps, never by stores. A swap follows all swaps before
+    /// it, so the loop that resets the flag sees each post for which it was set.
     fn notify(&self) {
         self.waiting.swap(true, AcqRel);
         self.wake();
@@ -177,7 +177,7 @@ impl<S> Mailbox<S> {
         self.expected.fetch_add(1, Relaxed);
     }
 
-    /// It does no longer.
+    /// A remote that was made at this place holds the loop no longer.
     pub(super) fn expect_no_more(&self, place: Place) {
         let mut posts = self.lock();
         if let Some(at) = posts.places.iter().position(|held| *held == place) {

@@ -18,11 +18,11 @@ mod mailbox;
 mod model;
 mod sync;
 
-/// Posts taken into one turn at most; the rest waits for the next, after the sources' events (R6).
+/// The most posts that one turn takes, behind the sources' events; the rest waits (R6).
 pub const POSTS_PER_TURN: usize = 1024;
 
-/// The source on whose behalf something is posted, where it was handed to the loop, and the callback
-/// that has asked for the post: see [`Context::origin`].
+/// The origin of a post: a source on whose behalf it is made, the place of that source, and the
+/// callback that has asked for the post. See [`Context::origin`].
 #[derive(Clone, Copy, Debug)]
 pub struct Origin {
     source: RawId,
@@ -32,7 +32,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Where the source was handed to the loop.
+    /// The place where the source was handed to the loop.
     pub fn place(self) -> Place {
         self.place
     }
@@ -54,15 +54,15 @@ impl<S: 'static> Context<S> {
         }
     }
 
-    /// For authors of patterns: a handle that does not hold the loop, because a source does on whose
-    /// behalf it posts. Cheaper than [`Remote::unref`].
+    /// For authors of patterns: a handle that does not hold the loop. It posts on behalf of a
+    /// source, which holds it. Cheaper than [`Remote::unref`].
     pub fn remote_unheld(&mut self) -> Remote<S> {
         self.remotes = true;
         Remote { mailbox: self.mailbox.clone(), hold: None }
     }
 
-    /// For authors of patterns: what is [delivered](Remote::deliver) with this is posted on behalf of
-    /// the source, and of the callback that runs now.
+    /// For authors of patterns: the origin for a [delivery](Remote::deliver) on behalf of this
+    /// source and of the callback that runs now.
     #[track_caller]
     pub fn origin(&self, id: impl Into<RawId>) -> Origin {
         let source = id.into();
@@ -108,7 +108,7 @@ impl<S> Remote<S> {
     ///
     /// # Errors
     /// [`PostError::Full`] if as many posts wait as [`Builder::mailbox_posts_max`] allows,
-    /// [`PostError::Closed`] once the loop is gone. Both hand the callback back.
+    /// [`PostError::Closed`] once the loop is gone. Both return the callback.
     ///
     /// [`Builder::mailbox_posts_max`]: super::Builder::mailbox_posts_max
     #[track_caller]
@@ -132,10 +132,10 @@ impl<S> Remote<S> {
         Ok(())
     }
 
-    /// For authors of patterns: [`post`](Remote::post) on behalf of a source. The loop takes it however
-    /// many posts wait, so the number of such posts must have a bound of its own. In the trace its
-    /// subject is the source, whose place and cause it has. The callback finds out if the source is
-    /// still there.
+    /// For authors of patterns: [`post`](Remote::post) on behalf of a source. A full mailbox takes
+    /// it, too, so the number of such posts must have a bound of its own. In the trace its subject
+    /// is the source, and it has the place and the cause of `origin`. The callback has to check if
+    /// the source is still there.
     ///
     /// # Errors
     /// [`PostError::Closed`] once the loop is gone.

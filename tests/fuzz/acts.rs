@@ -6,7 +6,7 @@ use super::contract::{Item, Phase, Repeat, Run, Source};
 use super::reactor::{Loop, World};
 use support::MS;
 use waterwheel::reactor::{
-    Interest, Missed, Occurrence, Options, Priority, Readiness, SourceId, Unplugged,
+    Interest, Missed, Occurrence, Options, Priority, Readiness, SourceId, VirtualSource,
 };
 use waterwheel::timers::Tick;
 
@@ -55,7 +55,8 @@ fn register(reactor: &mut Loop, world: &mut World) {
         let _ = &token;
         world.enter(reactor, Run::Source(id.raw(), ready));
     };
-    let id = reactor.register_with(Unplugged, Interest::READABLE, options, callback).expect("room");
+    let id =
+        reactor.register_with(VirtualSource, Interest::READABLE, options, callback).expect("room");
     let source = Source {
         pending: Readiness::NONE,
         lane,

@@ -12,7 +12,7 @@ use super::contract::{Model, Phase, Repeat, Run};
 use super::fold::Fold;
 use support::{MS, Rng};
 use waterwheel::reactor::{
-    HookId, PanicPolicy, Readiness, Remote, Resumer, Script, SourceId, Unplugged,
+    HookId, PanicPolicy, Readiness, Remote, Resumer, Script, SourceId, VirtualSource,
 };
 use waterwheel::timers::{ManualClock, TimerId};
 use waterwheel::{Context, Reactor};
@@ -46,7 +46,7 @@ pub(super) struct World {
     pub(super) origin: std::time::Instant,
     pub(super) policy: PanicPolicy,
     /// Ids given out at some time.
-    pub(super) sources: Vec<SourceId<Unplugged>>,
+    pub(super) sources: Vec<SourceId<VirtualSource>>,
     pub(super) timers: Vec<(TimerId, u64)>,
     pub(super) hooks: Vec<(HookId, u64)>,
     pub(super) remotes: Vec<Remote<World>>,
@@ -256,7 +256,7 @@ impl World {
         }
     }
 
-    pub(super) fn some_source(&mut self) -> Option<SourceId<Unplugged>> {
+    pub(super) fn some_source(&mut self) -> Option<SourceId<VirtualSource>> {
         let at = self.rng.below(self.sources.len() as u64) as usize;
         self.sources.get(at).copied()
     }

@@ -475,7 +475,7 @@ fn each_phase_has_its_timeout() {
     let mut lab = Lab::with(|client| {
         client.limits(limits.clone()).dialer(|reactor, _, done| {
             let forever = reactor.register(
-                waterwheel::reactor::Unplugged,
+                waterwheel::reactor::VirtualSource,
                 waterwheel::reactor::Interest::READABLE,
                 move |_, _, _, _| {
                     let _kept = &done;

@@ -10,7 +10,7 @@ use waterwheel::mio::{Interest, Registry, Token};
 use waterwheel::net::{
     Conn, Event, Framed, Limits, Lines, Reason, Stream, Transport, framed, memory, tcp,
 };
-use waterwheel::reactor::{Readiness, Script, Unplugged};
+use waterwheel::reactor::{Readiness, Script, VirtualSource};
 use waterwheel::timers::ManualClock;
 use waterwheel::{Context, Reactor, SourceId};
 
@@ -227,8 +227,8 @@ fn an_error_alone_is_read_to_the_end_over_several_turns() {
 #[test]
 fn resuming_for_nothing_queues_nothing() {
     let mut reactor = Reactor::new().unwrap();
-    let count = |_: &mut Context<u32>, calls: &mut u32, _: SourceId<Unplugged>, _| *calls += 1;
-    let source = reactor.register(Unplugged, Interest::READABLE, count).unwrap();
+    let count = |_: &mut Context<u32>, calls: &mut u32, _: SourceId<VirtualSource>, _| *calls += 1;
+    let source = reactor.register(VirtualSource, Interest::READABLE, count).unwrap();
     (0..1000).for_each(|_| assert!(reactor.resume(source, Readiness::NONE)));
     reactor.resume(source, Readiness::READABLE);
     let mut calls = 0;
@@ -240,7 +240,7 @@ fn resuming_for_nothing_queues_nothing() {
 fn stop_in_a_hook_before_the_poll_is_not_slept_over() {
     let _ceiling = ceiling(LIMIT);
     let mut reactor = Reactor::<()>::new().unwrap();
-    reactor.register(Unplugged, Interest::READABLE, |_, _, _, _| {}).unwrap();
+    reactor.register(VirtualSource, Interest::READABLE, |_, _, _, _| {}).unwrap();
     reactor.before_poll(|reactor, _| reactor.stop());
     reactor.run(&mut ()).unwrap();
 }

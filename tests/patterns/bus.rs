@@ -9,7 +9,7 @@ use support::process::example;
 use support::{Rng, only};
 use waterwheel::patterns::{LISTENERS_NESTED, ListenerId};
 use waterwheel::reactor::{
-    Context, Interest, Kind, Missed, PanicPolicy, Priority, Reactor, Recorder, Unplugged,
+    Context, Interest, Kind, Missed, PanicPolicy, Priority, Reactor, Recorder, VirtualSource,
 };
 
 /// The event of most tests.
@@ -411,7 +411,7 @@ fn a_listener_registers_arms_cancels_and_subscribes_from_inside_every_kind_of_ca
     }
     let mut reactor = lab();
     reactor.subscribe(|reactor, _, _: &Ping| {
-        let id = reactor.register(Unplugged, Interest::READABLE, |_, _, _, _| {}).unwrap();
+        let id = reactor.register(VirtualSource, Interest::READABLE, |_, _, _, _| {}).unwrap();
         assert!(reactor.remove(id));
         let timer = reactor.after(Duration::from_secs(9), |_, _| {});
         assert!(reactor.rearm(timer, Duration::from_secs(8)) && reactor.cancel(timer));
@@ -421,7 +421,7 @@ fn a_listener_registers_arms_cancels_and_subscribes_from_inside_every_kind_of_ca
         assert!(reactor.remove_hook(hook));
     });
     let resumer = reactor.resumer();
-    let source = reactor.register(Unplugged, Interest::READABLE, |reactor, log, id, _| {
+    let source = reactor.register(VirtualSource, Interest::READABLE, |reactor, log, id, _| {
         ping(reactor, log, "source");
         reactor.remove(id);
     });

@@ -17,7 +17,7 @@ use support::{MS, ceiling};
 use waterwheel::patterns::{JobError, JobId, JobStatistics, Promise, WORKERS};
 use waterwheel::reactor::{
     Alive, Context, Interest, Kind, LoopEvent, Missed, POSTS_PER_TURN, PanicPolicy, PostError,
-    Priority, RawId, Reactor, Readiness, Recorder, Subject, Unplugged,
+    Priority, RawId, Reactor, Readiness, Recorder, Subject, VirtualSource,
 };
 use waterwheel::timers::ManualClock;
 
@@ -82,7 +82,7 @@ fn jobs_are_offloaded_and_cancelled_from_inside_every_kind_of_callback() {
         assert!(!reactor.cancel_job(second), "{name}");
         drop(release);
     }
-    let source = reactor.register(Unplugged, Interest::READABLE, |reactor, _, id, _| {
+    let source = reactor.register(VirtualSource, Interest::READABLE, |reactor, _, id, _| {
         offload("source", reactor);
         reactor.remove(id);
     });

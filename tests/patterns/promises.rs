@@ -13,7 +13,8 @@ use support::{MS, ceiling};
 use waterwheel::net::tcp;
 use waterwheel::patterns::{Backoff, Broken, Promise};
 use waterwheel::reactor::{
-    Alive, Context, DEFERRED_PER_TURN, Interest, Kind, PanicPolicy, Reactor, Recorder, Unplugged,
+    Alive, Context, DEFERRED_PER_TURN, Interest, Kind, PanicPolicy, Reactor, Recorder,
+    VirtualSource,
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -222,7 +223,7 @@ fn p3_a_resolver_is_lost_with_whatever_owned_it_and_the_loop_neither_hangs_nor_e
         },
         |reactor, resolver| {
             // Dropped at the end of the turn, in phase 7.
-            let id = reactor.register(Unplugged, Interest::READABLE, move |_, _, _, _| {
+            let id = reactor.register(VirtualSource, Interest::READABLE, move |_, _, _, _| {
                 let _ = &resolver;
             });
             let id = id.unwrap().raw();

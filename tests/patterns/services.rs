@@ -12,7 +12,7 @@ use waterwheel::patterns::JobError;
 use waterwheel::patterns::tasks::{Run, Schedule, Task, TaskQueue};
 use waterwheel::reactor::{
     Context, Interest, Missed, PanicPolicy, Priority, RawId, Reactor, Readiness, Remote, Resumer,
-    Unplugged,
+    VirtualSource,
 };
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -182,7 +182,8 @@ impl Drop for Bomb {
 
 /// Puts a bomb into everything that can hold one; how many.
 fn arm(reactor: &mut Reactor<Log>, queue: Queue, gone: &Rc<Cell<u32>>, runs: &mut Vec<Run>) -> u32 {
-    let source = reactor.register(Unplugged, Interest::READABLE, |_, _, _, _| {}).unwrap().raw();
+    let source =
+        reactor.register(VirtualSource, Interest::READABLE, |_, _, _, _| {}).unwrap().raw();
     let (remote, resumer) = (reactor.remote(), reactor.resumer());
     let mut made = 0;
     let mut bomb = |reactor: &mut Reactor<Log>| {
@@ -226,7 +227,7 @@ fn arm(reactor: &mut Reactor<Log>, queue: Queue, gone: &Rc<Cell<u32>>, runs: &mu
         })
         .unwrap();
     let b = bomb(reactor);
-    reactor.register(Unplugged, Interest::READABLE, move |_, _, _, _| _ = &b).unwrap();
+    reactor.register(VirtualSource, Interest::READABLE, move |_, _, _, _| _ = &b).unwrap();
     let (b, (forever, resolver)) = (bomb(reactor), reactor.promise::<u32, String>());
     let forever = forever.then(reactor, move |_, _, _| drop(b));
     let (waits, b) = (reactor.delay::<String>(MS), bomb(reactor));
@@ -276,7 +277,7 @@ fn nothing_that_was_told_not_to_hold_the_loop_does() {
     let waiting = reactor.offload(|| (), |_, log: &mut Log, _| log.push("second".into()));
     let timer = reactor.after(Duration::from_secs(3600), |_, _| {});
     let every = reactor.every(Duration::from_secs(3600), Missed::Skip, |_, _, _| {});
-    let source = reactor.register(Unplugged, Interest::READABLE, |_, _, _, _| {}).unwrap();
+    let source = reactor.register(VirtualSource, Interest::READABLE, |_, _, _, _| {}).unwrap();
     let slow = Task::new("slow", Schedule::after(Duration::from_secs(3600)));
     let task = queue.add(&mut reactor, slow, |_, _, _| {}).unwrap();
     let remote = reactor.remote();
@@ -318,7 +319,7 @@ fn nothing_that_was_told_not_to_hold_the_loop_does() {
 /// Scenario 5, for the callbacks that are not in the tests of jobs and of the bus: whatever may be
 /// done to the loop, to others and to itself.
 fn anything(reactor: &mut Context<Log>, log: &mut Log, queue: Queue, from: &'static str) {
-    let id = reactor.register(Unplugged, Interest::READABLE, |_, _, _, _| {}).unwrap();
+    let id = reactor.register(VirtualSource, Interest::READABLE, |_, _, _, _| {}).unwrap();
     assert!(reactor.resume(id, Readiness::READABLE) && reactor.remove(id));
     let timer = reactor.after(Duration::from_secs(9), |_, _| {});
     assert!(reactor.rearm(timer, Duration::from_secs(8)) && reactor.cancel(timer));

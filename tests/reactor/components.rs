@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use waterwheel::mio::Interest;
-use waterwheel::reactor::{Alive, Context, Options, PanicPolicy, Readiness, Unplugged};
+use waterwheel::reactor::{Alive, Context, Options, PanicPolicy, Readiness, VirtualSource};
 use waterwheel::timers::ManualClock;
 use waterwheel::{Reactor, SourceId};
 
@@ -114,13 +114,13 @@ fn a_value_is_called_when_it_is_resumed_or_was_borrowed_by_others_if_it_asked() 
 #[test]
 fn values_and_sources_of_one_type_are_told_apart_and_found_together() {
     let mut reactor = manual::<()>();
-    let owned = reactor.own(Unplugged, |_, _, _, _| {});
-    let plugged = reactor.register(Unplugged, Interest::READABLE, |_, _, _, _| {}).unwrap();
-    assert_eq!(reactor.ids::<Unplugged>(), [owned, plugged]);
+    let owned = reactor.own(VirtualSource, |_, _, _, _| {});
+    let registered = reactor.register(VirtualSource, Interest::READABLE, |_, _, _, _| {}).unwrap();
+    assert_eq!(reactor.ids::<VirtualSource>(), [owned, registered]);
     // No selector knows it, so none refuses.
     assert!(reactor.set_interest(owned, Interest::WRITABLE).unwrap());
-    assert_eq!(reactor.deregister(owned), Some(Unplugged));
-    assert_eq!(reactor.deregister(plugged), Some(Unplugged));
+    assert_eq!(reactor.deregister(owned), Some(VirtualSource));
+    assert_eq!(reactor.deregister(registered), Some(VirtualSource));
     let number = reactor.own(1u8, |_, _, _, _| {});
     assert_eq!(reactor.ids::<u16>(), []);
     assert_eq!(reactor.ids::<u8>(), [number]);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use support::host;
 use waterwheel::net::{Conn, Event, drain, memory};
-use waterwheel::reactor::{Interest, Unplugged};
+use waterwheel::reactor::{Interest, VirtualSource};
 use waterwheel::timers::ManualClock;
 use waterwheel::{Reactor, SourceId};
 
@@ -107,7 +107,7 @@ fn hook_looks_before_a_host_sleeps_and_the_host_then_sleeps() {
 fn hook_sees_what_the_host_removes_between_turns() {
     let (mut reactor, _clock) = jumping::<()>();
     reactor.before_poll(|_, _| {});
-    let id = reactor.register(Unplugged, Interest::READABLE, |_, _, _, _| {}).unwrap();
+    let id = reactor.register(VirtualSource, Interest::READABLE, |_, _, _, _| {}).unwrap();
     reactor.after(Duration::from_secs(60), |_, _| {});
     reactor.turn(&mut (), Some(Duration::ZERO)).unwrap();
     assert_eq!(reactor.next_wait(), Some(Duration::from_secs(60)));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use waterwheel::mio::Token;
 use waterwheel::net::{self, Conn, Event, Limits, Stream, link, memory, sim, tcp, udp};
 use waterwheel::patterns::tasks::{Run, Schedule, Task, TaskQueue};
-use waterwheel::reactor::{Interest, RawId, Readiness, Script, Unplugged};
+use waterwheel::reactor::{Interest, RawId, Readiness, Script, VirtualSource};
 use waterwheel::timers::ManualClock;
 use waterwheel::{Context, Reactor, SourceId};
 
@@ -512,7 +512,7 @@ fn sources_of_the_program_hear_the_reports_alone() {
     let script = Script::new();
     let mut reactor = Reactor::builder().script(&script).build().unwrap();
     let source = reactor
-        .register(Unplugged, Interest::READABLE, |_, heard: &mut Vec<Readiness>, _, ready| {
+        .register(VirtualSource, Interest::READABLE, |_, heard: &mut Vec<Readiness>, _, ready| {
             heard.push(ready);
         })
         .unwrap();

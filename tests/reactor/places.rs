@@ -10,7 +10,7 @@ use waterwheel::patterns::Broken;
 use waterwheel::patterns::tasks::{Schedule, Task, TaskQueue};
 use waterwheel::reactor::{
     Interest, Kind, LoopEvent, Missed, Options, PanicPolicy, Priority, Readiness, Recorder, Script,
-    Subject, Unplugged,
+    Subject, VirtualSource,
 };
 use waterwheel::timers::ManualClock;
 
@@ -65,7 +65,7 @@ fn busy_loop(recorder: &Recorder, script: &Script) -> Reactor<()> {
     reactor.subscribe(|_, _, _: &Told| {});
     let flush = Options { flush: true, ..Options::default() };
     let timed =
-        reactor.register_with(Unplugged, Interest::READABLE, flush, |reactor, _, id, why| {
+        reactor.register_with(VirtualSource, Interest::READABLE, flush, |reactor, _, id, why| {
             if why.contains(Readiness::DEADLINE) {
                 reactor.remove(id);
             } else if why.contains(Readiness::READABLE) {
@@ -74,7 +74,7 @@ fn busy_loop(recorder: &Recorder, script: &Script) -> Reactor<()> {
             }
         });
     let timed = timed.expect("nothing refuses it");
-    let stale = reactor.register(Unplugged, Interest::READABLE, |_, _, _, _| {});
+    let stale = reactor.register(VirtualSource, Interest::READABLE, |_, _, _, _| {});
     let stale = stale.expect("nothing refuses it");
     reactor.set_priority(timed, Priority::Low);
     let _ = &mut reactor[timed];
@@ -130,7 +130,7 @@ fn expired_deadline_of_a_source_names_the_place_of_the_source() {
     let builder = Reactor::builder().clock(&clock).observer(recorder.observer());
     let mut reactor = builder.build().unwrap();
     let line = line!() + 1;
-    let source = reactor.register(Unplugged, Interest::READABLE, |reactor, _, id, _| {
+    let source = reactor.register(VirtualSource, Interest::READABLE, |reactor, _, id, _| {
         reactor.remove(id);
     });
     reactor.set_deadline(source.unwrap(), Some(waterwheel::timers::Tick::new(3)));

@@ -5,7 +5,8 @@ use std::time::Duration;
 use support::MS;
 use waterwheel::Reactor;
 use waterwheel::reactor::{
-    Interest, Kind, LoopEvent, Missed, Priority, Readiness, Recorder, Script, Subject, Unplugged,
+    Interest, Kind, LoopEvent, Missed, Priority, Readiness, Recorder, Script, Subject,
+    VirtualSource,
 };
 use waterwheel::timers::{ManualClock, Tick};
 
@@ -45,7 +46,7 @@ const LOW: u32 = 2 << 16;
 #[test]
 fn deadline_of_a_source_is_seen_from_arming_to_its_end() {
     let mut lab = Lab::new();
-    let source = lab.reactor.register(Unplugged, Interest::READABLE, |_, _, _, _| {}).unwrap();
+    let source = lab.reactor.register(VirtualSource, Interest::READABLE, |_, _, _, _| {}).unwrap();
     let deadline = Subject::Deadline(source.raw());
     lab.reactor.set_priority(source, Priority::Low);
     let (low, readable) = (Priority::Low as u32, 1);
@@ -105,9 +106,9 @@ fn each_occurrence_of_a_repeating_timer_is_armed_in_a_record() {
 #[test]
 fn stale_event_says_if_it_was_in_the_queue_and_a_hook_which_one_it_is() {
     let mut lab = Lab::new();
-    let gone = lab.reactor.register(Unplugged, Interest::READABLE, |_, _, _, _| {}).unwrap();
+    let gone = lab.reactor.register(VirtualSource, Interest::READABLE, |_, _, _, _| {}).unwrap();
     lab.reactor.remove(gone);
-    let goes = lab.reactor.register(Unplugged, Interest::READABLE, |_, _, _, _| {}).unwrap();
+    let goes = lab.reactor.register(VirtualSource, Interest::READABLE, |_, _, _, _| {}).unwrap();
     lab.reactor.before_poll(|_, ()| {});
     lab.reactor.after_poll(move |reactor, ()| {
         reactor.remove(goes);

@@ -11,7 +11,7 @@ use support::{MS, ceiling, only};
 use waterwheel::mio::net::UnixStream;
 use waterwheel::reactor::{
     Context, Interest, Kind, Missed, Options, PanicPolicy, Priority, Reactor, Readiness, Recorder,
-    Script, SourceId, Subject, Unplugged,
+    Script, SourceId, Subject, VirtualSource,
 };
 use waterwheel::timers::{ManualClock, TimerId};
 
@@ -55,7 +55,7 @@ fn a_slot_used_seventy_thousand_times_still_refuses_its_first_id() {
     let script = Script::new();
     let mut reactor = Reactor::builder().script(&script).build().unwrap();
     let register = |reactor: &mut Reactor<u32>| {
-        reactor.register(Unplugged, Interest::READABLE, |_, calls, _, _| *calls += 1).unwrap()
+        reactor.register(VirtualSource, Interest::READABLE, |_, calls, _, _| *calls += 1).unwrap()
     };
     let first = register(&mut reactor);
     let mut last = first;
@@ -78,7 +78,7 @@ fn a_slot_used_seventy_thousand_times_still_refuses_its_first_id() {
 /// What the callbacks of the next test work with: something to act upon, and what has called.
 #[derive(Default)]
 struct Acts {
-    sources: Vec<SourceId<Unplugged>>,
+    sources: Vec<SourceId<VirtualSource>>,
     timers: Vec<TimerId>,
     called_from: Vec<&'static str>,
     echoes: u32,
@@ -88,17 +88,19 @@ struct Acts {
 fn everything(reactor: &mut Context<Acts>, acts: &mut Acts, from: &'static str) {
     acts.called_from.push(from);
     let make = |reactor: &mut Context<Acts>| {
-        reactor.register(Unplugged, Interest::READABLE, |_, acts: &mut Acts, _, _| acts.echoes += 1)
+        reactor.register(VirtualSource, Interest::READABLE, |_, acts: &mut Acts, _, _| {
+            acts.echoes += 1
+        })
     };
     let (kept, lost) = (make(reactor).unwrap(), make(reactor).unwrap());
     assert!(reactor.resume(kept, READABLE) && reactor.resume(lost, READABLE));
-    assert_eq!(reactor.deregister(lost), Some(Unplugged));
+    assert_eq!(reactor.deregister(lost), Some(VirtualSource));
     assert!(!reactor.resume(lost, READABLE));
     for source in acts.sources.drain(..) {
         assert!(reactor.set_interest(source, Interest::WRITABLE).unwrap());
         let tick = reactor.tick_after(MS);
         assert!(reactor.set_deadline(source, Some(tick)));
-        reactor[source] = Unplugged;
+        reactor[source] = VirtualSource;
         assert!(reactor.remove(source) && !reactor.contains(source));
     }
     for timer in acts.timers.drain(..) {
@@ -124,7 +126,7 @@ fn every_operation_works_from_every_kind_of_callback() {
     let builder = Reactor::builder().script(&script).clock(&clock).worker_stack_bytes(1 << 60);
     let mut reactor = builder.build().unwrap();
     let source = reactor
-        .register(Unplugged, Interest::READABLE, |reactor, acts, id, ready| {
+        .register(VirtualSource, Interest::READABLE, |reactor, acts, id, ready| {
             let data = ready.contains(READABLE);
             everything(reactor, acts, if data { "source" } else { "deadline" });
             if !data {
@@ -282,8 +284,8 @@ fn every_kind_of_callback_may_panic_and_the_rest_runs() {
         let builder = Reactor::builder().script(&script).clock(&clock).panic_policy(policy);
         let mut reactor = builder.build().unwrap();
         let panics = |_: &mut Context<u32>, _: &mut u32, _, _| panic!("on purpose");
-        let source = reactor.register(Unplugged, Interest::READABLE, panics).unwrap();
-        let late = reactor.register(Unplugged, Interest::READABLE, panics).unwrap();
+        let source = reactor.register(VirtualSource, Interest::READABLE, panics).unwrap();
+        let late = reactor.register(VirtualSource, Interest::READABLE, panics).unwrap();
         reactor.set_deadline(late, Some(waterwheel::timers::Tick::new(0)));
         reactor.after(Duration::ZERO, bad);
         reactor.defer(bad);
@@ -311,15 +313,20 @@ fn what_is_written_to_a_source_that_panicked_is_flushed() {
     let mut reactor = Reactor::builder().script(&script).build().unwrap();
     let options = Options { flush: true, ..Options::default() };
     let source = reactor
-        .register_with(Unplugged, Interest::READABLE, options, |_, flushes: &mut u32, _, ready| {
-            assert!(ready.contains(Readiness::FLUSH), "on purpose");
-            *flushes += 1;
-        })
+        .register_with(
+            VirtualSource,
+            Interest::READABLE,
+            options,
+            |_, flushes: &mut u32, _, ready| {
+                assert!(ready.contains(Readiness::FLUSH), "on purpose");
+                *flushes += 1;
+            },
+        )
         .unwrap();
     script.report([(source.raw(), READABLE)]);
     let mut flushes = 0;
     assert!(catch_unwind(AssertUnwindSafe(|| turn(&mut reactor, &mut flushes))).is_err());
-    reactor[source] = Unplugged;
+    reactor[source] = VirtualSource;
     turn(&mut reactor, &mut flushes);
     assert_eq!(flushes, 1);
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use support::{MS, Rng, ceiling, kinds};
 use waterwheel::reactor::{
     BURST_MAX, Context, Interest, Kind, Missed, Readiness, Recorder, Script, TIMERS_PER_TURN,
-    Unplugged,
+    VirtualSource,
 };
 use waterwheel::timers::{ManualClock, TICK, TimerId};
 use waterwheel::{Reactor, SourceId};
@@ -33,17 +33,18 @@ fn on<S>(clock: &ManualClock) -> Reactor<S> {
 
 /// A reactor whose poller reports what a script says, with one source that logs what it is called
 /// for and, when there is data, puts its deadline off by 100 ms.
-fn scripted(clock: &ManualClock) -> (Reactor<World>, Script, SourceId<Unplugged>, Recorder) {
+fn scripted(clock: &ManualClock) -> (Reactor<World>, Script, SourceId<VirtualSource>, Recorder) {
     let (script, recorder) = (Script::new(), Recorder::new());
     let builder = Reactor::builder().clock(clock).script(&script).observer(recorder.observer());
     let mut reactor = builder.build().unwrap();
-    let source = reactor.register(Unplugged, Interest::READABLE, |reactor, world, id, ready| {
-        log(if ready.is_readable() { "data" } else { "timeout" })(reactor, world);
-        if ready.is_readable() {
-            let deadline = reactor.tick_after(100 * MS);
-            reactor.set_deadline(id, Some(deadline));
-        }
-    });
+    let source =
+        reactor.register(VirtualSource, Interest::READABLE, |reactor, world, id, ready| {
+            log(if ready.is_readable() { "data" } else { "timeout" })(reactor, world);
+            if ready.is_readable() {
+                let deadline = reactor.tick_after(100 * MS);
+                reactor.set_deadline(id, Some(deadline));
+            }
+        });
     let source = source.unwrap();
     reactor.unref(source);
     (reactor, script, source, recorder)

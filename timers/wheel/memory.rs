@@ -7,8 +7,8 @@
 //! timers is one cache miss after the other, ten times as slow as this. The price is that a slot
 //! loses the order of arming, so the few timers that expire together are sorted at that moment.
 //!
-//! Among a million timers each node is a cache miss. So a slot is fetched in batches, whose misses the
-//! processor waits for together; and a node is packed into 24 bytes, beside the value.
+//! Among a million timers each node is a cache miss. So the nodes of a slot are read in batches:
+//! the processor waits for the misses of a batch together. A node has 24 bytes, beside the value.
 //!
 //! # Read next
 //! `../wheel.rs`: the algorithm.
@@ -130,7 +130,7 @@ impl<T> Wheel<T> {
         Some(self.node(id)?.deadline)
     }
 
-    /// Returns true if [`expire`](Wheel::expire) has handed the timer out and it was not re-armed.
+    /// Returns true if [`expire`](Wheel::expire) has returned the timer and it was not re-armed.
     #[inline]
     pub fn is_expired(&self, id: TimerId) -> bool {
         self.node(id).is_some_and(|node| node.place == EXPIRED)
@@ -202,8 +202,8 @@ impl<T> Wheel<T> {
         deadlines
     }
 
-    /// Keeps the memory of a slot that was emptied for the next one, unless it is much larger than its
-    /// contents were.
+    /// Keeps the memory of a slot that was emptied for the next one, unless it is much larger than
+    /// its contents were.
     pub(super) fn keep_spare(&mut self, mut nodes: Vec<u32>) {
         if nodes.capacity() <= KEPT.max(4 * nodes.len()) {
             nodes.clear();

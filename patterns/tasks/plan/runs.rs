@@ -62,7 +62,7 @@ impl<T> Plan<T> {
         Some(Begun { task: id, name, due, attempt: attempt.number, passed })
     }
 
-    /// Ends a run. False if it had ended before.
+    /// Ends a run. Returns false if it had ended before.
     pub(in super::super) fn end(&mut self, run: RunId, outcome: Outcome, now: Present) -> bool {
         let Some(id) = self.finish(run, outcome, now) else { return false };
         let task = &mut self.tasks[id.index as usize];
