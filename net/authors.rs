@@ -28,9 +28,9 @@ use super::conn::Conn;
 use super::cork::Cork;
 pub use super::drain::{Drainable, drain_too};
 use super::event::{Pressure, Reason};
+use super::group::Group;
 use super::handler::{LOOK_AND_READ, NUDGE};
 use super::relief;
-use super::seat::Seat;
 use super::states::{Sending, fact};
 use super::stream::Stream;
 pub use super::transport::Carrier;
@@ -49,11 +49,11 @@ pub struct Parts {
     pub unread: Vec<u8>,
 }
 
-/// The rest of a connection, which stays when another transport carries it: its limits, its place
-/// among those of its listener, and a mark if it is to be drained.
+/// The rest of a connection, which stays when another transport carries it: its limits, its
+/// membership in the group of its listener's connections, and a mark if it is to be drained.
 #[derive(Debug)]
 pub struct Rest {
-    seat: Seat,
+    group: Group,
     /// `Open`, `Full` or `FullToTheEnd`.
     sending: Sending,
     is_paused: bool,
@@ -64,7 +64,7 @@ pub struct Rest {
 impl Rest {
     /// If it belongs to a server: the stream that it becomes is closed as soon as that is idle.
     pub fn drain(&mut self) {
-        if self.seat.is_accepted() {
+        if self.group.is_accepted() {
             self.facts |= fact::DRAINING;
         }
     }
@@ -77,7 +77,7 @@ impl Rest {
     /// A stream with these limits. When it is opened it is read first: some input may be there
     /// already.
     pub fn over(self, carrier: Carrier) -> Stream {
-        let mut conn = Conn::new(carrier, self.seat);
+        let mut conn = Conn::new(carrier, self.group);
         conn.sending = self.sending;
         conn.facts = self.facts;
         if self.is_paused {
@@ -104,9 +104,9 @@ impl Stream {
         let unread = conn.backlog().to_vec();
         let (sending, is_paused) = (conn.sending, conn.is_paused());
         let facts = conn.facts & (fact::HELD | fact::DRAINING);
-        let Conn { io: carrier, seat, .. } = conn;
+        let Conn { io: carrier, group, .. } = conn;
         let parts = over.map_or(Ok(Parts { carrier, unsent, unread }), Err);
-        (parts, Rest { seat, sending, is_paused, facts })
+        (parts, Rest { group, sending, is_paused, facts })
     }
 
     /// See [`Conn::write_last`].
@@ -128,16 +128,16 @@ impl Stream {
     /// its own end first: the handler is [nudged](SourceId::nudge) when nothing is in flight. Has
     /// no effect and returns false if it is not a server's: a drain does not touch it.
     pub fn closes_itself(&mut self) -> bool {
-        let is_accepted = self.conn.seat.is_accepted();
+        let is_accepted = self.conn.group.is_accepted();
         if is_accepted {
-            self.conn.seat.keep_farewell();
+            self.conn.group.keep_farewell();
         }
         is_accepted
     }
 
     /// Connections of its listener that are open, this one among them.
     pub fn connections(&self) -> usize {
-        self.conn.seat.others()
+        self.conn.group.connections()
     }
 }
 

@@ -167,7 +167,7 @@ impl BufferBudget {
     }
 }
 
-/// The bytes that a seat's owner holds beside outbox and backlog.
+/// The bytes that one connection holds beside outbox and backlog.
 #[derive(Debug, Default)]
 pub(super) struct Beside {
     charge: Charge,

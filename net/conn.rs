@@ -34,8 +34,8 @@ use mio::{Interest, Registry, Token};
 use super::charge::Charge;
 use super::cork::Cork;
 use super::event::Reason;
+use super::group::Group;
 use super::limits::Limits;
-use super::seat::Seat;
 use super::states::{Closing, Receiving, Sending, fact};
 use super::transport::Carrier;
 use crate::timers::{Stamp, Tick};
@@ -79,7 +79,7 @@ pub struct Conn {
     pub(super) outbox: Option<Box<Cork>>,
     /// Unconsumed bytes; `None` if there are none.
     pub(super) backlog: Option<Box<Backlog>>,
-    pub(super) seat: Seat,
+    pub(super) group: Group,
     pub(super) rare: Option<Box<Rare>>,
     /// When the last byte passed, in either direction, or [`SOON`]. If no limit needs it: `None`,
     /// or the time of HTTP's last answer, which a drain needs.
@@ -96,12 +96,12 @@ pub struct Conn {
 }
 
 impl Conn {
-    pub(super) fn new(io: Carrier, seat: Seat) -> Conn {
+    pub(super) fn new(io: Carrier, group: Group) -> Conn {
         Conn {
             io,
             outbox: None,
             backlog: None,
-            seat,
+            group,
             rare: None,
             heard: None,
             progress: None,
@@ -235,21 +235,21 @@ impl Conn {
 
     /// Returns true if it stays open for writing when the peer has finished.
     pub(super) fn may_be_half_open(&self) -> bool {
-        self.seat.half_open || self.has(fact::LINKED) || self.io.is_one_way()
+        self.group.half_open || self.has(fact::LINKED) || self.io.is_one_way()
     }
 
     /// The limits in force.
     pub fn limits(&self) -> &Limits {
-        &self.seat
+        &self.group
     }
 
     /// Changes this connection's limits. Its own copy of them costs some 130 bytes, so limits that
     /// are the same for all belong to the listener.
     pub fn set_limits(&mut self, limits: Limits) {
-        if !self.seat.hears() {
+        if !self.group.hears() {
             self.heard = None; // The traffic was not noted until now.
         }
-        self.seat.set_limits(limits);
+        self.group.set_limits(limits);
         self.facts &= !fact::ARMED;
         self.forget_rates();
     }

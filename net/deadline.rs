@@ -14,7 +14,7 @@ use crate::timers::Tick;
 /// wait for the peer to take bytes begins again. `sent` is true if all is sent.
 #[inline]
 pub(super) fn needs_arming(conn: &Conn, sent: bool) -> bool {
-    !conn.has(fact::ARMED) || !sent && conn.seat.write_timeout.is_some()
+    !conn.has(fact::ARMED) || !sent && conn.group.write_timeout.is_some()
 }
 
 /// Arms the source's deadline for the first limit that could be up. It is armed once: traffic only
@@ -22,7 +22,7 @@ pub(super) fn needs_arming(conn: &Conn, sent: bool) -> bool {
 pub(super) fn arm<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
     let now = reactor.stamp();
     let Some(conn) = reactor.get_mut(id) else { return };
-    if conn.heard.is_none() && conn.seat.hears() {
+    if conn.heard.is_none() && conn.group.hears() {
         conn.heard = Some(now); // No limit needed it before.
         conn.progress = Some(now);
     }
@@ -56,7 +56,7 @@ impl Limit {
 
     /// The tick at which it is up, if it applies now.
     fn up(self, conn: &Conn) -> Option<Tick> {
-        let limits = &*conn.seat;
+        let limits = &*conn.group;
         let (closed, sending) = (conn.was_closed(), !conn.is_sent());
         let (reads_at, writes_at) = conn.throttled_until();
         match self {

@@ -209,7 +209,7 @@ fn listeners<S: 'static>(reactor: &Context<S>) -> Vec<RawId> {
 /// Lets a connection close when it is idle, perhaps now; the input so far is read first. `None` for
 /// one that was not accepted.
 fn begin<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> Option<Fate> {
-    if !reactor[id].seat.is_accepted() {
+    if !reactor[id].group.is_accepted() {
         return None;
     }
     // The kernel may hold data that the next poll has no room to report.
@@ -218,7 +218,7 @@ fn begin<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> Option<Fat
     let conn = &mut reactor[id];
     conn.facts |= fact::DRAINING;
     let is_idle = conn.is_idle();
-    let grace = conn.seat.close_grace;
+    let grace = conn.group.close_grace;
     let was_busy = conn.heard.is_some_and(|heard| now < heard.plus(grace));
     if is_idle && !was_busy && !conn.was_closed() {
         conn.facts |= fact::QUIET;
@@ -300,7 +300,7 @@ impl Conn {
 
     /// How long the close that has begun may take.
     pub(super) fn close_grace(&self) -> Duration {
-        let grace = self.seat.close_grace;
+        let grace = self.group.close_grace;
         match self.has(fact::DRAINING) && self.is_sent() {
             true if self.has(fact::QUIET) => grace.min(QUIET_LINGER_MAX),
             true => grace.min(LINGER_MAX),

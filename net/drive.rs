@@ -87,7 +87,7 @@ fn see_deadlines<S: 'static>(
     let sent = reactor.get(id).is_some_and(Conn::is_sent);
     // The kernel may hold data that this turn's poll had no room to report (R3).
     let more = receive(reactor, state, id, LOOK_AND_READ, handler);
-    if sent && reactor.get(id).is_some_and(|conn| conn.seat.is_timed() && !conn.is_sent()) {
+    if sent && reactor.get(id).is_some_and(|conn| conn.group.is_timed() && !conn.is_sent()) {
         let now = reactor.stamp();
         reactor[id].begin_to_wait(Some(now)); // The new bytes have not waited yet.
     }

@@ -74,11 +74,11 @@ impl Conn {
             "a rate delays reading until a tick: {self:?}"
         );
         debug_assert!(
-            self.throttled_until().0.is_none() || self.seat.read_rate.is_some(),
+            self.throttled_until().0.is_none() || self.group.read_rate.is_some(),
             "reading is delayed by a rate: {self:?}"
         );
         debug_assert!(
-            !self.is_write_throttled() || self.seat.write_rate.is_some(),
+            !self.is_write_throttled() || self.group.write_rate.is_some(),
             "sending is delayed by a rate: {self:?}"
         );
     }

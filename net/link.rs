@@ -420,7 +420,7 @@ impl Conn {
     /// Takes as many of `bytes` as fit, after all of them were refused. Returns how many; `Drained`
     /// comes when all is sent. `None` if there will never be room.
     pub(super) fn pass_some(&mut self, bytes: &[u8]) -> Option<usize> {
-        let max = self.seat.outbox_bytes_max;
+        let max = self.group.outbox_bytes_max;
         if !self.sending.is_open() || max == 0 {
             return self.reason().is_some().then_some(0); // `Closed` is on its way.
         }

@@ -37,7 +37,7 @@ impl Conn {
             return self.refusal();
         }
         // The rate is asked in `flush`, which knows the time.
-        let later = self.has(fact::BLOCKED) || self.seat.write_rate.is_some();
+        let later = self.has(fact::BLOCKED) || self.group.write_rate.is_some();
         let through = self.unsent() + bytes.len() >= through && !later;
         let taken = if through { self.write_through(bytes) } else { 0 };
         if taken < bytes.len() {
@@ -47,7 +47,7 @@ impl Conn {
                 return self.put_aside();
             }
         }
-        if self.unsent() > self.seat.outbox_bytes_high {
+        if self.unsent() > self.group.outbox_bytes_high {
             self.sending.owe(Sending::Full);
             return Pressure::AboveHigh;
         }
@@ -57,11 +57,11 @@ impl Conn {
     /// The bytes wait in a buffer of this connection's own.
     fn put_aside(&mut self) -> Pressure {
         self.account();
-        if self.unsent() > self.seat.outbox_bytes_high {
+        if self.unsent() > self.group.outbox_bytes_high {
             self.sending.owe(Sending::Full);
             return Pressure::AboveHigh;
         }
-        if self.seat.buffers.as_ref().is_some_and(BufferBudget::is_tight) {
+        if self.group.buffers.as_ref().is_some_and(BufferBudget::is_tight) {
             self.sending.owe(Sending::FullToTheEnd);
             return Pressure::AboveHigh;
         }
@@ -75,14 +75,14 @@ impl Conn {
         if !self.sending.is_open() {
             return false;
         }
-        let max = self.seat.outbox_bytes_max;
+        let max = self.group.outbox_bytes_max;
         let mut admits = self.unsent() + count <= max;
         if admits && !self.has_budget(count) && !self.make_room(count) {
             self.sending.owe(Sending::FullToTheEnd);
             admits = false;
         } else if !admits {
             // No `Drained` if they can never fit.
-            let fit_at_low = count <= max.saturating_sub(self.seat.outbox_bytes_low);
+            let fit_at_low = count <= max.saturating_sub(self.group.outbox_bytes_low);
             match count <= max {
                 true if fit_at_low => self.sending.owe(Sending::Full),
                 true => self.sending.owe(Sending::FullToTheEnd),
@@ -100,7 +100,7 @@ impl Conn {
         if self.outbox.as_ref().is_some_and(|outbox| outbox.lent) {
             return true;
         }
-        let Some(budget) = &self.seat.buffers else { return true };
+        let Some(budget) = &self.group.buffers else { return true };
         budget.has_room(count) || self.unsent() == 0 && count <= WRITE_THROUGH_BYTES
     }
 
@@ -109,7 +109,7 @@ impl Conn {
     /// is room then.
     #[cold]
     fn make_room(&mut self, count: usize) -> bool {
-        while self.unsent() > 0 && !self.has(fact::BLOCKED) && self.seat.write_rate.is_none() {
+        while self.unsent() > 0 && !self.has(fact::BLOCKED) && self.group.write_rate.is_none() {
             let Some(sent) = self.write_once(&[], usize::MAX) else { return false };
             if let Some(outbox) = &mut self.outbox {
                 outbox.bytes.drain(..sent);
@@ -168,7 +168,7 @@ impl Conn {
     /// Returns true if a limit needs the start of the unsent bytes' wait, and it is not noted.
     #[inline]
     pub(super) fn waits_unnoted(&self) -> bool {
-        self.seat.is_timed() && self.outbox.as_ref().is_some_and(|outbox| outbox.since.is_none())
+        self.group.is_timed() && self.outbox.as_ref().is_some_and(|outbox| outbox.since.is_none())
     }
 
     /// Sends as many unsent bytes as the kernel takes. Returns true if nothing is left. `now` is
@@ -188,7 +188,7 @@ impl Conn {
             if let Some(outbox) = &mut self.outbox {
                 outbox.bytes.drain(..sent);
             }
-            if let Some(rate) = &self.seat.write_rate {
+            if let Some(rate) = &self.group.write_rate {
                 rate.spend(sent);
             }
         }

@@ -35,7 +35,7 @@ pub(super) fn receive<S: 'static>(
     let callbacks = reactor.batch_len();
     let Some(conn) = reactor.get_mut(id) else { return false };
     let mut reading = Reading {
-        left: conn.seat.read_bytes_in_turn(callbacks),
+        left: conn.group.read_bytes_in_turn(callbacks),
         // After a short read the kernel has no more. It is asked again if the peer has closed, which
         // the next read reports, and on Windows, where only `WouldBlock` arms the next edge.
         to_the_end: cfg!(windows) || ready.intersects(TO_THE_END),
@@ -121,7 +121,7 @@ impl Reading {
             return Room::NotNow; // Called again when more is left, or when all of this is sent.
         }
         let room = self.left.min(SCRATCH_BYTES);
-        if conn.seat.read_rate.is_none() {
+        if conn.group.read_rate.is_none() {
             return Room::Bytes(room);
         }
         let now = *self.now.get_or_insert_with(|| reactor.stamp());
@@ -171,7 +171,7 @@ impl Reading {
         match error.kind() {
             io::ErrorKind::Interrupted => return false,
             io::ErrorKind::WouldBlock => {
-                if conn.io.has_heard() && conn.seat.hears() {
+                if conn.io.has_heard() && conn.group.hears() {
                     conn.heard = SOON;
                 }
                 if conn.io.has_more() {
@@ -196,14 +196,14 @@ pub(super) fn deliver<S: 'static>(
     handler: &mut impl HandlerFn<S>,
 ) {
     let conn = &mut reactor[id];
-    if conn.seat.hears() {
+    if conn.group.hears() {
         conn.heard = SOON;
     }
     if conn.was_closed() {
         return;
     }
     conn.forget_quiet();
-    if let Some(rate) = &conn.seat.read_rate {
+    if let Some(rate) = &conn.group.read_rate {
         rate.spend(new.len());
     }
     conn.kept = 0;
@@ -222,7 +222,7 @@ pub(super) fn deliver<S: 'static>(
     if kept < count {
         conn.progress = SOON;
     }
-    if kept > conn.seat.backlog_bytes_max && !conn.is_paused() && !conn.was_closed() {
+    if kept > conn.group.backlog_bytes_max && !conn.is_paused() && !conn.was_closed() {
         conn.io.transport().reset_on_drop();
         return conn.fail(Reason::Backlog);
     }

@@ -122,7 +122,7 @@ fn may_tell_drained<S: 'static>(
     if !owes_drained(conn) {
         return false;
     }
-    if conn.seat.buffers.as_ref().is_some_and(BufferBudget::is_full) {
+    if conn.group.buffers.as_ref().is_some_and(BufferBudget::is_full) {
         await_budget(reactor, id); // The refused bytes have no room yet.
         return false;
     }
@@ -143,7 +143,7 @@ fn close_if_due<S: 'static, H: HandlerFn<S>>(
 ) {
     let conn = &mut reactor[id];
     let drained = conn.is_drained() && !more;
-    if drained && !conn.seat.has_farewell() {
+    if drained && !conn.group.has_farewell() {
         conn.begin_close(); // It stays quiet if it was.
     } else if ends_with_peer(conn, handler) {
         conn.close();
@@ -235,7 +235,7 @@ pub(super) fn ends_with_peer<S, H: HandlerFn<S>>(conn: &Conn, _: &H) -> bool {
 
 pub(super) fn owes_drained(conn: &Conn) -> bool {
     match conn.sending {
-        Sending::Full => conn.unsent() <= conn.seat.outbox_bytes_low,
+        Sending::Full => conn.unsent() <= conn.group.outbox_bytes_low,
         Sending::FullToTheEnd => conn.unsent() == 0,
         _ => false,
     }
@@ -250,7 +250,7 @@ pub(super) fn begins_to_linger(conn: &Conn) -> bool {
 /// callbacks may have taken long since the turn's `now`, and so no limit is up early.
 #[inline]
 pub(super) fn flush<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> Option<bool> {
-    let hears = reactor.get(id)?.seat.hears();
+    let hears = reactor.get(id)?.group.hears();
     let now = if hears { Some(reactor.stamp()) } else { None };
     let conn = reactor.get_mut(id)?;
     let sent = conn.flush(now);

@@ -42,7 +42,7 @@ impl Conn {
     /// How many bytes may be read now, at most `room`. `None` while the rate delays it: the
     /// deadline calls again.
     pub(super) fn may_read(&mut self, now: Stamp, room: usize) -> Option<usize> {
-        let Some(rate) = &self.seat.read_rate else { return Some(room) };
+        let Some(rate) = &self.group.read_rate else { return Some(room) };
         if self.was_closed() || self.sending.has_failed() {
             return Some(room); // It ends soon, and its end may be behind this input.
         }
@@ -71,7 +71,7 @@ impl Conn {
 
     /// How many bytes may be sent now; `None` as for [`may_read`](Conn::may_read).
     pub(super) fn may_send(&mut self, now: Option<Stamp>) -> Option<usize> {
-        let Some(rate) = &self.seat.write_rate else { return Some(usize::MAX) };
+        let Some(rate) = &self.group.write_rate else { return Some(usize::MAX) };
         let now = now?; // A rate needs the time, so it is there.
         let due = self.throttled_until().1;
         let granted = rate.ask(now, due, self.unsent());

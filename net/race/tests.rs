@@ -22,7 +22,7 @@ impl Connector for Fake {
             .flatten()
     }
 
-    fn stream(self, _: Seat) -> Stream {
+    fn stream(self, _: Group) -> Stream {
         let (one, _) = mio::net::UnixStream::pair().unwrap();
         let one = std::os::fd::OwnedFd::from(one);
         Stream::over(mio::net::TcpStream::from_std(std::net::TcpStream::from(one)))

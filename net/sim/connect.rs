@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::Network;
 use super::ether::{Cargo, Flight, State};
 use crate::net::connect::{self, Connector, await_connection};
-use crate::net::seat::Seat;
+use crate::net::group::Group;
 use crate::net::stream::Stream;
 use crate::net::transport::registers_by;
 use crate::net::wire::{End, Wire};
@@ -78,8 +78,8 @@ impl Connector for SimConnector {
         self.end.outcome()
     }
 
-    fn stream(self, seat: Seat) -> Stream {
-        Stream::carried(Box::new(self.end), seat)
+    fn stream(self, group: Group) -> Stream {
+        Stream::carried(Box::new(self.end), group)
     }
 }
 

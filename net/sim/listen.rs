@@ -18,7 +18,7 @@ use mio::{Registry, Token};
 use super::Network;
 use super::ether::{Ether, Queue};
 use crate::net::accept::{self, Accept, Acceptor};
-use crate::net::seat::Seat;
+use crate::net::group::Group;
 use crate::net::stream::Stream;
 use crate::net::wire::End;
 use crate::reactor::{Context, Interest, RawId, SourceId};
@@ -113,8 +113,8 @@ impl Acceptor for SimAcceptor {
         self.queue.borrow_mut().ends.pop_front().ok_or(io::ErrorKind::WouldBlock.into())
     }
 
-    fn stream(&self, end: End, seat: Seat) -> Stream {
-        Stream::carried(Box::new(end), seat)
+    fn stream(&self, end: End, group: Group) -> Stream {
+        Stream::carried(Box::new(end), group)
     }
 }
 

@@ -1,9 +1,9 @@
-//! The place of a connection among those of its listener, and the limits that all of them share.
+//! The group of a listener's connections: the limits that they share, and their number.
 //!
 //! Knows numbers and limits; never mentions a connection.
 //!
 //! # Read next
-//! `accept.rs`: where places are given.
+//! `accept.rs`: where a connection joins.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Deref;
@@ -12,15 +12,16 @@ use std::rc::Rc;
 use super::budget::Beside;
 use super::limits::Limits;
 
-/// A connection's place among those of its listener: counted while it lives. It holds the limits,
-/// too, which all of them share until one changes its own.
+/// A membership in the group of a listener's connections: a member is counted while it lives. All
+/// members share the limits, until one changes its own. A connection that has no listener is in a
+/// group of its own.
 #[derive(Debug)]
-pub(super) struct Seat(Rc<Shared>);
+pub(super) struct Group(Rc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     limits: Limits,
-    taken: Rc<Cell<usize>>,
+    members: Rc<Cell<usize>>,
     /// True for a server's connections: a listener accepted them, or `Stream::accepted` says so.
     accepted: Cell<bool>,
     /// True if a drain leaves it to the handler to close the connection.
@@ -28,16 +29,16 @@ struct Shared {
     /// [`Limits::is_timed`] and [`Limits::hears`], which each event needs.
     timed: bool,
     hears: bool,
-    /// Bytes held beside outbox and backlog, if this belongs to one connection only.
+    /// Bytes held beside outbox and backlog, if no other connection shares this.
     beside: RefCell<Beside>,
 }
 
 impl Shared {
-    fn new(limits: Limits, taken: Rc<Cell<usize>>, accepted: Cell<bool>) -> Rc<Shared> {
+    fn new(limits: Limits, members: Rc<Cell<usize>>, accepted: Cell<bool>) -> Rc<Shared> {
         let (timed, hears) = (limits.is_timed(), limits.hears());
         Rc::new(Shared {
             limits,
-            taken,
+            members,
             accepted,
             farewell: Cell::new(false),
             timed,
@@ -47,10 +48,10 @@ impl Shared {
     }
 }
 
-impl Seat {
-    /// The seat of the listener itself, not counted as a connection's.
-    pub(super) fn first(limits: Limits) -> Seat {
-        Seat(Shared::new(limits, Rc::new(Cell::new(1)), Cell::new(false)))
+impl Group {
+    /// A group with its first member, which is the listener itself: not counted as a connection.
+    pub(super) fn new(limits: Limits) -> Group {
+        Group(Shared::new(limits, Rc::new(Cell::new(1)), Cell::new(false)))
     }
 
     /// Returns true if there is a limit on its time.
@@ -65,26 +66,26 @@ impl Seat {
         self.0.hears
     }
 
-    /// Makes it the seat of a server's connection, for all that share it.
-    pub(super) fn accepted(self) -> Seat {
+    /// Makes it a group of a server's connections, for all that share it.
+    pub(super) fn accepted(self) -> Group {
         self.0.accepted.set(true);
         self
     }
 
-    /// Returns true if it is the seat of a server's connection.
+    /// Returns true if it is a group of a server's connections.
     pub(super) fn is_accepted(&self) -> bool {
         self.0.accepted.get()
     }
 
-    /// The seat of one more connection.
-    pub(super) fn next(&self) -> Seat {
-        self.0.taken.set(self.0.taken.get() + 1);
-        Seat(self.0.clone())
+    /// One more connection is a member.
+    pub(super) fn join(&self) -> Group {
+        self.0.members.set(self.0.members.get() + 1);
+        Group(self.0.clone())
     }
 
-    /// Seats taken beside the first.
-    pub(super) fn others(&self) -> usize {
-        self.0.taken.get() - 1
+    /// The number of connections: all members except the listener.
+    pub(super) fn connections(&self) -> usize {
+        self.0.members.get() - 1
     }
 
     pub(super) fn set_limits(&mut self, limits: Limits) {
@@ -96,11 +97,11 @@ impl Seat {
     /// Stops sharing: makes a copy of its own, with these limits. It keeps its budget, unless the
     /// limits name another, and its charges.
     fn replace(&mut self, mut limits: Limits, farewell: bool) {
-        let Shared { taken, accepted, .. } = &*self.0;
+        let Shared { members, accepted, .. } = &*self.0;
         limits.buffers = limits.buffers.or_else(|| self.0.limits.buffers.clone());
         let beside = if self.is_own() { self.0.beside.take() } else { Beside::default() };
         let (transport, protocol) = beside.parts();
-        self.0 = Shared::new(limits, taken.clone(), accepted.clone());
+        self.0 = Shared::new(limits, members.clone(), accepted.clone());
         self.0.farewell.set(farewell);
         self.charge(transport, protocol);
     }
@@ -164,7 +165,7 @@ impl Seat {
     }
 }
 
-impl Deref for Seat {
+impl Deref for Group {
     type Target = Limits;
 
     #[inline]
@@ -173,8 +174,8 @@ impl Deref for Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for Group {
     fn drop(&mut self) {
-        self.0.taken.set(self.0.taken.get() - 1);
+        self.0.members.set(self.0.members.get() - 1);
     }
 }
