@@ -130,7 +130,7 @@ impl Stream {
     pub fn closes_itself(&mut self) -> bool {
         let is_accepted = self.conn.group.is_accepted();
         if is_accepted {
-            self.conn.group.keep_farewell();
+            self.conn.group.set_closes_itself();
         }
         is_accepted
     }
@@ -168,8 +168,8 @@ impl Conn {
 
     /// Announces the end, where dropping does not, as far as that is possible without waiting: TLS
     /// wants a close_notify even if nobody waits for an answer to it (RFC 8446, 6.1).
-    pub fn say_goodbye(&mut self) {
-        if self.io.says_goodbye() {
+    pub fn announce_end(&mut self) {
+        if self.io.must_announce_end() {
             let _ = self.io.transport().finish(); // A peer that has gone needs none.
         }
     }

@@ -25,7 +25,7 @@ struct Shared {
     /// True for a server's connections: a listener accepted them, or `Stream::accepted` says so.
     accepted: Cell<bool>,
     /// True if a drain leaves it to the handler to close the connection.
-    farewell: Cell<bool>,
+    closes_itself: Cell<bool>,
     /// [`Limits::is_timed`] and [`Limits::hears`], which each event needs.
     timed: bool,
     hears: bool,
@@ -40,7 +40,7 @@ impl Shared {
             limits,
             members,
             accepted,
-            farewell: Cell::new(false),
+            closes_itself: Cell::new(false),
             timed,
             hears,
             beside: RefCell::default(),
@@ -90,19 +90,19 @@ impl Group {
 
     pub(super) fn set_limits(&mut self, limits: Limits) {
         if self.0.limits != limits {
-            self.replace(limits, self.has_farewell());
+            self.replace(limits, self.closes_itself());
         }
     }
 
     /// Stops sharing: makes a copy of its own, with these limits. It keeps its budget, unless the
     /// limits name another, and its charges.
-    fn replace(&mut self, mut limits: Limits, farewell: bool) {
+    fn replace(&mut self, mut limits: Limits, closes_itself: bool) {
         let Shared { members, accepted, .. } = &*self.0;
         limits.buffers = limits.buffers.or_else(|| self.0.limits.buffers.clone());
         let beside = if self.is_own() { self.0.beside.take() } else { Beside::default() };
         let (transport, protocol) = beside.parts();
         self.0 = Shared::new(limits, members.clone(), accepted.clone());
-        self.0.farewell.set(farewell);
+        self.0.closes_itself.set(closes_itself);
         self.charge(transport, protocol);
     }
 
@@ -141,7 +141,7 @@ impl Group {
             return;
         }
         if !self.is_own() {
-            self.replace(self.0.limits.clone(), self.has_farewell());
+            self.replace(self.0.limits.clone(), self.closes_itself());
         }
         if let Some(budget) = &self.0.limits.buffers {
             self.0.beside.borrow_mut().set(budget, transport, protocol);
@@ -150,18 +150,18 @@ impl Group {
 
     /// From now on its handler closes it when it is drained, since the handler sends something
     /// first: the handler is nudged when nothing is in flight.
-    pub(super) fn keep_farewell(&mut self) {
+    pub(super) fn set_closes_itself(&mut self) {
         self.replace(self.0.limits.clone(), true);
     }
 
     /// Called when the connection gets another handler.
-    pub(super) fn forget_farewell(&self) {
-        self.0.farewell.set(false); // If it is shared, this was false already.
+    pub(super) fn clear_closes_itself(&self) {
+        self.0.closes_itself.set(false); // If it is shared, this was false already.
     }
 
     /// Returns true if its handler closes it when it is drained.
-    pub(super) fn has_farewell(&self) -> bool {
-        self.0.farewell.get()
+    pub(super) fn closes_itself(&self) -> bool {
+        self.0.closes_itself.get()
     }
 }
 

@@ -143,7 +143,7 @@ fn close_if_due<S: 'static, H: HandlerFn<S>>(
 ) {
     let conn = &mut reactor[id];
     let drained = conn.is_drained() && !more;
-    if drained && !conn.group.has_farewell() {
+    if drained && !conn.group.closes_itself() {
         conn.begin_close(); // It stays quiet if it was.
     } else if ends_with_peer(conn, handler) {
         conn.close();

@@ -222,7 +222,7 @@ impl From<Conn> for Stream {
             **rare = Rare { reason: rare.reason.take(), lost: rare.lost, ..Rare::default() };
         }
         conn.read_again();
-        conn.group.forget_farewell();
+        conn.group.clear_closes_itself();
         conn.heard = None; // Its time out of the loop does not count.
         if let Some(outbox) = &mut conn.outbox {
             outbox.since = None;

@@ -125,7 +125,7 @@ pub trait Transport: Source + fmt::Debug + Any {
 
     /// Returns true if the end must be announced to the peer even if this end is dropped and waits
     /// for no answer: TLS sends a close_notify (RFC 8446, 6.1).
-    fn says_goodbye(&self) -> bool {
+    fn must_announce_end(&self) -> bool {
         false
     }
 }
@@ -304,11 +304,11 @@ impl Carrier {
         }
     }
 
-    /// See [`Transport::says_goodbye`].
-    pub(super) fn says_goodbye(&self) -> bool {
+    /// See [`Transport::must_announce_end`].
+    pub(super) fn must_announce_end(&self) -> bool {
         match self {
             Carrier::Tcp(_) => false,
-            Carrier::Other(other) => other.says_goodbye(),
+            Carrier::Other(other) => other.must_announce_end(),
         }
     }
 

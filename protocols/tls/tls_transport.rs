@@ -293,7 +293,7 @@ impl Transport for Tls {
         self.carrier.is_one_peer()
     }
 
-    fn says_goodbye(&self) -> bool {
+    fn must_announce_end(&self) -> bool {
         true
     }
 }
