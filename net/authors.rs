@@ -192,18 +192,18 @@ impl Conn {
     /// Asks for `Drained` although nothing was refused: a caller that holds bytes back needs to
     /// know when there is room. It comes at once if there is.
     pub fn ask_for_drained(&mut self) {
-        self.sending.owe(Sending::Full);
+        self.sending.ask_for_drained(Sending::Full);
     }
 
-    /// Returns true while [`Drained`](super::Event::Drained) is due.
-    pub fn owes_drained(&self) -> bool {
-        self.sending.owes_drained()
+    /// Returns true while [`Drained`](super::Event::Drained) is to come.
+    pub fn awaits_drained(&self) -> bool {
+        self.sending.awaits_drained()
     }
 
-    /// Delivers `Drained` when all is sent, not at the low-water mark: the refused bytes fit into an
+    /// Asks for `Drained` when all is sent, not at the low-water mark: the refused bytes fit into an
     /// empty outbox only.
-    pub fn owe_drained_when_empty(&mut self) {
-        self.sending.owe(Sending::FullToTheEnd);
+    pub fn ask_for_drained_when_empty(&mut self) {
+        self.sending.ask_for_drained(Sending::FullToTheEnd);
     }
 
     /// Returns true if it is being drained: it is to be closed as soon as it is idle.

@@ -274,13 +274,15 @@ impl Conn {
     /// Returns true if all is sent: the outbox is empty, and the transport has no bytes of its own to send.
     #[inline]
     pub(super) fn is_sent(&self) -> bool {
-        self.unsent() == 0 && !self.io.owes()
+        self.unsent() == 0 && !self.io.has_own_unsent()
     }
 
     /// Returns true if both halves have ended and, unless it has failed, the transport has sent its
     /// last record, too.
     pub(super) fn is_over(&self) -> bool {
-        self.sending.is_over() && self.is_read_out() && (self.has_failed() || !self.io.owes())
+        self.sending.is_over()
+            && self.is_read_out()
+            && (self.has_failed() || !self.io.has_own_unsent())
     }
 
     #[inline]

@@ -284,7 +284,7 @@ impl Conn {
     /// Returns true if nothing is in flight.
     pub(super) fn is_idle(&self) -> bool {
         let unread = self.backlog.is_some() || self.io.has_more() || self.io.is_amid();
-        let goes_on = self.sending.owes_drained() || self.has(fact::HELD | fact::LINKED);
+        let goes_on = self.sending.awaits_drained() || self.has(fact::HELD | fact::LINKED);
         self.is_sent() && !unread && !goes_on && !self.receiving.is_held()
     }
 

@@ -25,7 +25,7 @@ use super::handler::{HandlerFn, LINK_GONE, LOOK, LOOK_AND_READ, NUDGE};
 use super::receive::{deliver, receive};
 use super::relief::go_on;
 use super::settle::{
-    begins_to_linger, ends_with_peer, flush, is_settled, keep_to_budget, owes_drained, settle,
+    begins_to_linger, ends_with_peer, flush, is_drained_due, is_settled, keep_to_budget, settle,
 };
 use super::states::{Receiving, Sending, fact};
 use crate::reactor::{Context, Readiness, SourceId};
@@ -149,7 +149,7 @@ fn flush_outside<S: 'static, H: HandlerFn<S>>(
         reactor.send(id, LOOK_AND_READ);
     } else if conn.is_drained()
         || ends_with_peer(conn, handler)
-        || owes_drained(conn)
+        || is_drained_due(conn)
         || conn.sending == Sending::Finishing
         || conn.is_over()
     {

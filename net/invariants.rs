@@ -23,7 +23,7 @@ impl Conn {
     fn check_buffers(&self) {
         let outbox = self.outbox.as_ref();
         debug_assert!(
-            outbox.is_none_or(|outbox| !outbox.bytes.is_empty()) || self.io.owes(),
+            outbox.is_none_or(|outbox| !outbox.bytes.is_empty()) || self.io.has_own_unsent(),
             "an outbox that is kept has bytes in it, or waits for those of the transport: {self:?}"
         );
         debug_assert!(

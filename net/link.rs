@@ -426,7 +426,7 @@ impl Conn {
         }
         let room = max.saturating_sub(self.unsent()).min(bytes.len());
         let _ = self.put(&bytes[..room], 1); // It fits; `Closed` reports a failure.
-        self.sending.owe(Sending::FullToTheEnd);
+        self.sending.ask_for_drained(Sending::FullToTheEnd);
         Some(room)
     }
 }

@@ -48,7 +48,7 @@ impl Conn {
             }
         }
         if self.unsent() > self.group.outbox_bytes_high {
-            self.sending.owe(Sending::Full);
+            self.sending.ask_for_drained(Sending::Full);
             return Pressure::AboveHigh;
         }
         Pressure::Below
@@ -58,11 +58,11 @@ impl Conn {
     fn put_aside(&mut self) -> Pressure {
         self.account();
         if self.unsent() > self.group.outbox_bytes_high {
-            self.sending.owe(Sending::Full);
+            self.sending.ask_for_drained(Sending::Full);
             return Pressure::AboveHigh;
         }
         if self.group.buffers.as_ref().is_some_and(BufferBudget::is_tight) {
-            self.sending.owe(Sending::FullToTheEnd);
+            self.sending.ask_for_drained(Sending::FullToTheEnd);
             return Pressure::AboveHigh;
         }
         Pressure::Below
@@ -78,14 +78,14 @@ impl Conn {
         let max = self.group.outbox_bytes_max;
         let mut admits = self.unsent() + count <= max;
         if admits && !self.has_budget(count) && !self.make_room(count) {
-            self.sending.owe(Sending::FullToTheEnd);
+            self.sending.ask_for_drained(Sending::FullToTheEnd);
             admits = false;
         } else if !admits {
             // No `Drained` if they can never fit.
             let fit_at_low = count <= max.saturating_sub(self.group.outbox_bytes_low);
             match count <= max {
-                true if fit_at_low => self.sending.owe(Sending::Full),
-                true => self.sending.owe(Sending::FullToTheEnd),
+                true if fit_at_low => self.sending.ask_for_drained(Sending::Full),
+                true => self.sending.ask_for_drained(Sending::FullToTheEnd),
                 false => {}
             }
         }
@@ -204,14 +204,14 @@ impl Conn {
                 outbox.since = now;
             }
         }
-        // A write sends the transport's own bytes first; without a write, `flush_owed` sends them.
-        self.unsent() == 0 && (!self.io.owes() || self.flush_owed(now))
+        // A write sends the transport's own bytes first; without a write, `flush_own` sends them.
+        self.unsent() == 0 && (!self.io.has_own_unsent() || self.flush_own(now))
     }
 
     /// Sends the transport's own bytes. Returns true if nothing is left. Otherwise an
     /// outbox, perhaps an empty one, keeps the time since which they wait.
     #[cold]
-    fn flush_owed(&mut self, now: Option<Stamp>) -> bool {
+    fn flush_own(&mut self, now: Option<Stamp>) -> bool {
         while !self.has(fact::BLOCKED) {
             match self.io.transport().flush() {
                 Ok(()) => {

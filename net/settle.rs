@@ -55,7 +55,7 @@ fn settle_rest<S: 'static, H: HandlerFn<S>>(
     (knows, more): (bool, bool),
 ) {
     close_if_due(reactor, id, handler, (knows, more));
-    if finish(&mut reactor[id]) && reactor[id].io.owes() {
+    if finish(&mut reactor[id]) && reactor[id].io.has_own_unsent() {
         flush(reactor, id); // Notes that it waits from now on.
     }
     if listens_first(reactor, id) {
@@ -80,7 +80,7 @@ fn send<S: 'static>(
     id: SourceId<Conn>,
     handler: &mut impl HandlerFn<S>,
 ) -> bool {
-    let mut has_told = false;
+    let mut has_delivered = false;
     loop {
         let Some(sent) = flush(reactor, id) else { return true };
         let conn = &mut reactor[id];
@@ -104,7 +104,7 @@ fn send<S: 'static>(
             conn.check();
             return true;
         }
-        if !may_tell_drained(reactor, id, &mut has_told) {
+        if !may_deliver_drained(reactor, id, &mut has_delivered) {
             return false;
         }
         call(reactor, state, id, Event::Drained, handler);
@@ -113,20 +113,20 @@ fn send<S: 'static>(
 
 /// Returns true if `Drained` is due and may be delivered now: once in a turn, since a handler that
 /// fills the outbox each time must let others run.
-fn may_tell_drained<S: 'static>(
+fn may_deliver_drained<S: 'static>(
     reactor: &mut Context<S>,
     id: SourceId<Conn>,
-    has_told: &mut bool,
+    has_delivered: &mut bool,
 ) -> bool {
     let conn = &mut reactor[id];
-    if !owes_drained(conn) {
+    if !is_drained_due(conn) {
         return false;
     }
     if conn.group.buffers.as_ref().is_some_and(BufferBudget::is_full) {
         await_budget(reactor, id); // The refused bytes have no room yet.
         return false;
     }
-    if mem::replace(has_told, true) {
+    if mem::replace(has_delivered, true) {
         reactor.resume(id, LOOK);
         return false;
     }
@@ -229,11 +229,12 @@ pub(super) fn is_settled(conn: &Conn, sent: bool) -> bool {
 /// input was cut, the handler gets no `Eof` of that, and no answer is to come.
 pub(super) fn ends_with_peer<S, H: HandlerFn<S>>(conn: &Conn, _: &H) -> bool {
     let goes_on =
-        !conn.is_cut() || H::HEARS_CUTS || conn.has(fact::HELD) || conn.sending.owes_drained();
+        !conn.is_cut() || H::HEARS_CUTS || conn.has(fact::HELD) || conn.sending.awaits_drained();
     conn.is_read_out() && !conn.was_closed() && !(goes_on && conn.may_be_half_open())
 }
 
-pub(super) fn owes_drained(conn: &Conn) -> bool {
+/// Returns true if `Drained` is to be delivered, and there is room by now.
+pub(super) fn is_drained_due(conn: &Conn) -> bool {
     match conn.sending {
         Sending::Full => conn.unsent() <= conn.group.outbox_bytes_low,
         Sending::FullToTheEnd => conn.unsent() == 0,

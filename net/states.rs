@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!   sending    Open ─────────────▶ Full, FullToTheEnd   outbox: a write was refused, or much is unsent
-//!              Full… ────────────▶ Open                 settle::may_tell_drained, before `Drained`
+//!              Full… ────────────▶ Open                 settle::may_deliver_drained, before `Drained`
 //!              Open, Full… ──────▶ Finishing            shutdown; close; settle::close_if_due, after Eof
 //!              Finishing ────────▶ Finished             settle::finish: the outbox is empty, FIN
 //!              any ──────────────▶ Failed, Reset        outbox::fail_sending: a write has failed
@@ -56,7 +56,7 @@ impl Sending {
     }
 
     /// Returns true if `Drained` is to be delivered.
-    pub(super) fn owes_drained(self) -> bool {
+    pub(super) fn awaits_drained(self) -> bool {
         matches!(self, Sending::Full | Sending::FullToTheEnd)
     }
 
@@ -70,8 +70,8 @@ impl Sending {
         self >= Sending::Failed
     }
 
-    /// `Drained` is to be delivered `when`; later if that was said before.
-    pub(super) fn owe(&mut self, when: Sending) {
+    /// `Drained` is to be delivered at `when`, or at the later moment that was asked for before.
+    pub(super) fn ask_for_drained(&mut self, when: Sending) {
         if self.is_open() {
             *self = when.max(*self);
         }

@@ -44,7 +44,7 @@ pub trait Transport: Source + fmt::Debug + Any {
 
     /// Returns true if it has bytes of its own to send, beside those written: the records of a
     /// protocol that it speaks, or the end that [`finish`](Transport::finish) could not send yet.
-    fn owes(&self) -> bool {
+    fn has_own_unsent(&self) -> bool {
         false
     }
 
@@ -253,12 +253,12 @@ impl Carrier {
         }
     }
 
-    /// See [`Transport::owes`].
+    /// See [`Transport::has_own_unsent`].
     #[inline]
-    pub fn owes(&self) -> bool {
+    pub fn has_own_unsent(&self) -> bool {
         match self {
             Carrier::Tcp(_) => false,
-            Carrier::Other(other) => other.owes(),
+            Carrier::Other(other) => other.has_own_unsent(),
         }
     }
 

@@ -231,8 +231,8 @@ impl Transport for Tls {
         }
     }
 
-    fn owes(&self) -> bool {
-        !self.outgoing.is_empty() || self.ends || self.carrier.owes()
+    fn has_own_unsent(&self) -> bool {
+        !self.outgoing.is_empty() || self.ends || self.carrier.has_own_unsent()
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -244,7 +244,7 @@ impl Exchange {
         if conn.unsent() <= CLOSE_BYTES_MAX {
             conn.close();
         } else {
-            conn.owe_drained_when_empty();
+            conn.ask_for_drained_when_empty();
         }
     }
 
