@@ -225,8 +225,8 @@ impl Conn {
 
     /// Notes that the protocol has just done something for the peer. A drain waits a moment from then
     /// on: the peer may be about to ask again.
-    pub fn note_heard(&mut self, now: Stamp) {
-        self.heard = Some(now);
+    pub fn note_traffic(&mut self, now: Stamp) {
+        self.last_traffic = Some(now);
     }
 }
 

@@ -83,7 +83,7 @@ pub struct Conn {
     pub(super) rare: Option<Box<Rare>>,
     /// When the last byte passed, in either direction, or [`SOON`]. If no limit needs it: `None`,
     /// or the time of HTTP's last answer, which a drain needs.
-    pub(super) heard: Option<Stamp>,
+    pub(super) last_traffic: Option<Stamp>,
     /// When the handler last consumed input, or [`SOON`].
     pub(super) progress: Option<Stamp>,
     /// How many of the bytes delivered last were given back. Written by `unread`.
@@ -103,7 +103,7 @@ impl Conn {
             backlog: None,
             group,
             rare: None,
-            heard: None,
+            last_traffic: None,
             progress: None,
             kept: 0,
             sending: Sending::Open,
@@ -246,8 +246,8 @@ impl Conn {
     /// Changes this connection's limits. Its own copy of them costs some 130 bytes, so limits that
     /// are the same for all belong to the listener.
     pub fn set_limits(&mut self, limits: Limits) {
-        if !self.group.hears() {
-            self.heard = None; // The traffic was not noted until now.
+        if !self.group.notes_traffic() {
+            self.last_traffic = None; // The traffic was not noted until now.
         }
         self.group.set_limits(limits);
         self.facts &= !fact::ARMED;

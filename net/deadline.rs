@@ -22,8 +22,8 @@ pub(super) fn needs_arming(conn: &Conn, sent: bool) -> bool {
 pub(super) fn arm<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
     let now = reactor.stamp();
     let Some(conn) = reactor.get_mut(id) else { return };
-    if conn.heard.is_none() && conn.group.hears() {
-        conn.heard = Some(now); // No limit needed it before.
+    if conn.last_traffic.is_none() && conn.group.notes_traffic() {
+        conn.last_traffic = Some(now); // No limit needed it before.
         conn.progress = Some(now);
     }
     let armed = conn.has(fact::ARMED);
@@ -62,7 +62,7 @@ impl Limit {
         match self {
             Limit::Grace => Some(conn.lingers_since()?.after(conn.close_grace())),
             Limit::Idle if !closed && reads_at.or(writes_at).is_none() => {
-                Some(conn.heard?.after(limits.idle_timeout?))
+                Some(conn.last_traffic?.after(limits.idle_timeout?))
             }
             Limit::Read if !closed && conn.receiving == Receiving::Open => {
                 Some(conn.progress?.after(limits.read_timeout?))

@@ -219,7 +219,7 @@ fn begin<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> Option<Fat
     conn.facts |= fact::DRAINING;
     let is_idle = conn.is_idle();
     let grace = conn.group.close_grace;
-    let was_busy = conn.heard.is_some_and(|heard| now < heard.plus(grace));
+    let was_busy = conn.last_traffic.is_some_and(|last| now < last.plus(grace));
     if is_idle && !was_busy && !conn.was_closed() {
         conn.facts |= fact::QUIET;
     }
@@ -283,7 +283,7 @@ impl Conn {
 
     /// Returns true if nothing is in flight.
     pub(super) fn is_idle(&self) -> bool {
-        let unread = self.backlog.is_some() || self.io.has_more() || self.io.is_amid();
+        let unread = self.backlog.is_some() || self.io.has_more() || self.io.is_mid_message();
         let goes_on = self.sending.awaits_drained() || self.has(fact::HELD | fact::LINKED);
         self.is_sent() && !unread && !goes_on && !self.receiving.is_held()
     }

@@ -26,23 +26,23 @@ struct Shared {
     accepted: Cell<bool>,
     /// True if a drain leaves it to the handler to close the connection.
     closes_itself: Cell<bool>,
-    /// [`Limits::is_timed`] and [`Limits::hears`], which each event needs.
+    /// [`Limits::is_timed`] and [`Limits::notes_traffic`], which each event needs.
     timed: bool,
-    hears: bool,
+    notes_traffic: bool,
     /// Bytes held beside outbox and backlog, if no other connection shares this.
     beside: RefCell<Beside>,
 }
 
 impl Shared {
     fn new(limits: Limits, members: Rc<Cell<usize>>, accepted: Cell<bool>) -> Rc<Shared> {
-        let (timed, hears) = (limits.is_timed(), limits.hears());
+        let (timed, notes_traffic) = (limits.is_timed(), limits.notes_traffic());
         Rc::new(Shared {
             limits,
             members,
             accepted,
             closes_itself: Cell::new(false),
             timed,
-            hears,
+            notes_traffic,
             beside: RefCell::default(),
         })
     }
@@ -62,8 +62,8 @@ impl Group {
 
     /// Returns true if the time of traffic must be noted.
     #[inline]
-    pub(super) fn hears(&self) -> bool {
-        self.0.hears
+    pub(super) fn notes_traffic(&self) -> bool {
+        self.0.notes_traffic
     }
 
     /// Makes it a group of a server's connections, for all that share it.

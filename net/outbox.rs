@@ -175,8 +175,8 @@ impl Conn {
     /// the time to note for the bytes that have passed; `None` if no limit needs it.
     #[inline]
     pub(super) fn flush(&mut self, now: Option<Stamp>) -> bool {
-        if self.heard == SOON {
-            self.heard = now;
+        if self.last_traffic == SOON {
+            self.last_traffic = now;
         }
         if self.progress == SOON {
             self.progress = now;
@@ -196,7 +196,7 @@ impl Conn {
             self.facts &= !fact::SENT;
             self.forget_quiet();
             if now.is_some() {
-                self.heard = now;
+                self.last_traffic = now;
             }
             if !self.is_write_throttled()
                 && let Some(outbox) = &mut self.outbox
@@ -215,7 +215,7 @@ impl Conn {
         while !self.has(fact::BLOCKED) {
             match self.io.transport().flush() {
                 Ok(()) => {
-                    self.heard = now.or(self.heard);
+                    self.last_traffic = now.or(self.last_traffic);
                     return true;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -171,8 +171,8 @@ impl Reading {
         match error.kind() {
             io::ErrorKind::Interrupted => return false,
             io::ErrorKind::WouldBlock => {
-                if conn.io.has_heard() && conn.group.hears() {
-                    conn.heard = SOON;
+                if conn.io.has_received() && conn.group.notes_traffic() {
+                    conn.last_traffic = SOON;
                 }
                 if conn.io.has_more() {
                     // Much input and nothing to deliver: others get their turn first.
@@ -196,8 +196,8 @@ pub(super) fn deliver<S: 'static>(
     handler: &mut impl HandlerFn<S>,
 ) {
     let conn = &mut reactor[id];
-    if conn.group.hears() {
-        conn.heard = SOON;
+    if conn.group.notes_traffic() {
+        conn.last_traffic = SOON;
     }
     if conn.was_closed() {
         return;

@@ -251,8 +251,8 @@ pub(super) fn begins_to_linger(conn: &Conn) -> bool {
 /// callbacks may have taken long since the turn's `now`, and so no limit is up early.
 #[inline]
 pub(super) fn flush<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> Option<bool> {
-    let hears = reactor.get(id)?.group.hears();
-    let now = if hears { Some(reactor.stamp()) } else { None };
+    let notes = reactor.get(id)?.group.notes_traffic();
+    let now = if notes { Some(reactor.stamp()) } else { None };
     let conn = reactor.get_mut(id)?;
     let sent = conn.flush(now);
     if !sent && conn.waits_unnoted() {

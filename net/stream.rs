@@ -223,7 +223,7 @@ impl From<Conn> for Stream {
         }
         conn.read_again();
         conn.group.clear_closes_itself();
-        conn.heard = None; // Its time out of the loop does not count.
+        conn.last_traffic = None; // Its time out of the loop does not count.
         if let Some(outbox) = &mut conn.outbox {
             outbox.since = None;
         }

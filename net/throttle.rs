@@ -56,7 +56,7 @@ impl Conn {
                 if self.receiving == Receiving::Throttled {
                     self.receiving = Receiving::Open;
                 }
-                (self.progress, self.heard) = (SOON, SOON);
+                (self.progress, self.last_traffic) = (SOON, SOON);
             }
             Ok(_) => {}
             Err(_) => {
@@ -80,7 +80,7 @@ impl Conn {
         }
         match granted {
             Ok(_) if due.is_some() => {
-                self.heard = Some(now);
+                self.last_traffic = Some(now);
                 if let Some(outbox) = &mut self.outbox {
                     outbox.since = Some(now);
                 }

@@ -68,12 +68,12 @@ pub trait Transport: Source + fmt::Debug + Any {
     }
 
     /// Returns true if it has received a part of something that it can deliver only as a whole.
-    fn is_amid(&self) -> bool {
+    fn is_mid_message(&self) -> bool {
         false
     }
 
     /// Returns true if bytes have come since the last call, even if none can be delivered yet.
-    fn has_heard(&mut self) -> bool {
+    fn has_received(&mut self) -> bool {
         false
     }
 
@@ -280,19 +280,19 @@ impl Carrier {
         }
     }
 
-    /// See [`Transport::has_heard`].
-    pub(super) fn has_heard(&mut self) -> bool {
+    /// See [`Transport::has_received`].
+    pub(super) fn has_received(&mut self) -> bool {
         match self {
             Carrier::Tcp(_) => false,
-            Carrier::Other(other) => other.has_heard(),
+            Carrier::Other(other) => other.has_received(),
         }
     }
 
-    /// See [`Transport::is_amid`].
-    pub fn is_amid(&self) -> bool {
+    /// See [`Transport::is_mid_message`].
+    pub fn is_mid_message(&self) -> bool {
         match self {
             Carrier::Tcp(_) => false,
-            Carrier::Other(other) => other.is_amid(),
+            Carrier::Other(other) => other.is_mid_message(),
         }
     }
 

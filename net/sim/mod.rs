@@ -91,17 +91,17 @@ use ether::Ether;
 ///     let listener = network.listen(&mut reactor, addr, serve)?;
 ///     reactor.unref(listener);
 ///     network.connect(&mut reactor, addr, Duration::from_secs(3), |reactor, _, stream| {
-///         let conn = stream.unwrap().open(reactor, |_, heard: &mut Vec<u8>, _, event| {
+///         let conn = stream.unwrap().open(reactor, |_, received: &mut Vec<u8>, _, event| {
 ///             if let Event::Data(bytes) = event {
-///                 heard.extend(bytes);
+///                 received.extend(bytes);
 ///             }
 ///         });
 ///         let _ = conn.write(reactor, b"is anybody there?");
 ///         conn.shutdown(reactor);
 ///     })?;
-///     let mut heard = Vec::new();
-///     reactor.run(&mut heard)?;
-///     assert_eq!(heard, b"IS ANYBODY THERE?", "seed {seed}");
+///     let mut received = Vec::new();
+///     reactor.run(&mut received)?;
+///     assert_eq!(received, b"IS ANYBODY THERE?", "seed {seed}");
 /// }
 /// # Ok::<(), std::io::Error>(())
 /// ```

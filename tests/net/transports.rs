@@ -288,13 +288,13 @@ struct Polite {
     line: Scripted,
     asked: Rc<RefCell<bool>>,
     has_own_unsent: bool,
-    heard: bool,
+    received: bool,
 }
 
 impl Transport for Polite {
     fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
         if self.asked.take() {
-            (self.has_own_unsent, self.heard) = (true, true);
+            (self.has_own_unsent, self.received) = (true, true);
         }
         Err(ErrorKind::WouldBlock.into())
     }
@@ -316,8 +316,8 @@ impl Transport for Polite {
         Ok(())
     }
 
-    fn has_heard(&mut self) -> bool {
-        std::mem::take(&mut self.heard)
+    fn has_received(&mut self) -> bool {
+        std::mem::take(&mut self.received)
     }
 }
 
@@ -347,7 +347,7 @@ fn answer_of_the_transport_to_what_came_with_a_deadline_has_not_waited() {
         line: Scripted(Rc::default()),
         asked: asked.clone(),
         has_own_unsent: false,
-        heard: false,
+        received: false,
     };
     let closed = |_: &mut Context<_>, closed: &mut Option<Reason>, _, event: Event<'_>| {
         if let Event::Closed(why) = event {

@@ -225,7 +225,7 @@ impl Exchange {
         }
         conn.release();
         conn.resume();
-        conn.note_heard(now); // For a drain: the client may be about to send the next request.
+        conn.note_traffic(now); // For a drain: the client may be about to send the next request.
         if !self.flags.get().keep_alive {
             self.close(conn);
         }
