@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Network;
-use super::ether::{Cargo, Flight, State};
+use super::medium::{Cargo, Flight, State};
 use crate::net::connect::{self, Connector, await_connection};
 use crate::net::group::Group;
 use crate::net::stream::Stream;
@@ -61,7 +61,7 @@ impl Network {
         let wire = Wire::new(self.0.clone(), buffer_bytes, Some([own, addr]), false);
         let connector = SimConnector { end: wire.end(0), peer: addr };
         let id = await_connection(reactor, connector, timeout, done)?;
-        self.0.send(Flight { wire: Rc::downgrade(&wire), to: 1, cargo: Cargo::Knock(addr) });
+        self.0.send(Flight { wire: Rc::downgrade(&wire), to: 1, cargo: Cargo::Connect(addr) });
         Ok(id)
     }
 }
