@@ -201,12 +201,12 @@ fn accept<S: 'static, A: Acceptor>(
                 });
             }
             Err(error) => match classify(&error) {
-                Trouble::None => return,
-                Trouble::OneConnection => {}
-                Trouble::Exhausted if !failed => failed = true,
+                AcceptError::NoneWaits => return,
+                AcceptError::OneConnection => {}
+                AcceptError::Exhausted if !failed => failed = true,
                 // Each time half of the rest is given up, so this ends.
-                Trouble::Exhausted if is_scarce(&error) && give_up(reactor) > 0 => {}
-                Trouble::Exhausted => return exhausted(reactor, state, id, error, on_accept),
+                AcceptError::Exhausted if is_scarce(&error) && give_up(reactor) > 0 => {}
+                AcceptError::Exhausted => return exhausted(reactor, state, id, error, on_accept),
             },
         }
     }
@@ -214,9 +214,9 @@ fn accept<S: 'static, A: Acceptor>(
 }
 
 /// The meaning of a failed accept for the listener.
-enum Trouble {
+enum AcceptError {
     /// No connection waits.
-    None,
+    NoneWaits,
     /// The connection that was to be accepted has gone, or its network; accept(2) wants such errors
     /// treated like "try again".
     OneConnection,
@@ -224,17 +224,17 @@ enum Trouble {
     Exhausted,
 }
 
-fn classify(error: &io::Error) -> Trouble {
+fn classify(error: &io::Error) -> AcceptError {
     use io::ErrorKind::{
         ConnectionAborted, ConnectionReset, HostUnreachable, Interrupted, NetworkDown,
         NetworkUnreachable, WouldBlock,
     };
     match error.kind() {
-        WouldBlock => Trouble::None,
+        WouldBlock => AcceptError::NoneWaits,
         ConnectionAborted | ConnectionReset | Interrupted | NetworkDown | NetworkUnreachable
-        | HostUnreachable => Trouble::OneConnection,
+        | HostUnreachable => AcceptError::OneConnection,
         // EMFILE, ENFILE, ENOBUFS, ENOMEM; and any other error, so that the loop does not spin.
-        _ => Trouble::Exhausted,
+        _ => AcceptError::Exhausted,
     }
 }
 

@@ -86,7 +86,7 @@ impl From<io::Error> for Reason {
 
 /// The result of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "a peer that reads slowly is told here; `let _ =` where that does not matter"]
+#[must_use = "a peer that reads slowly is reported here; `let _ =` where that does not matter"]
 pub enum Pressure {
     /// Taken.
     Below,
