@@ -70,7 +70,7 @@ impl Rest {
     }
 
     /// Forgets that the stream was paused, held, or to be drained.
-    pub fn afresh(self) -> Rest {
+    pub fn without_marks(self) -> Rest {
         Rest { sending: Sending::Open, is_paused: false, facts: 0, ..self }
     }
 
@@ -121,7 +121,7 @@ impl Stream {
 
     /// Returns true if dropping its carrier closes it: no other process has this end.
     pub fn closes_when_dropped(&self) -> bool {
-        self.conn.io.is_one_peer()
+        self.conn.io.has_one_peer()
     }
 
     /// From now on a drain leaves it to the handler to close it, since the protocol has to announce

@@ -193,7 +193,7 @@ impl Conn {
         }
         if !self.receiving.is_over() {
             // Of two descriptors, the input may be for another reader.
-            let other = !self.io.is_one_peer();
+            let other = !self.io.has_one_peer();
             self.receiving = if other { Receiving::Finished } else { Receiving::Open };
         }
     }

@@ -45,7 +45,7 @@ pub(super) fn drive<S: 'static>(
     if ready.contains(Readiness::FLUSH) {
         return flush_outside(reactor, id, handler);
     }
-    let (mut more, mut told) = (false, false);
+    let (mut more, mut was_drained) = (false, false);
     if ready.contains(Readiness::DEADLINE) {
         more |= see_deadlines(reactor, state, id, handler);
     }
@@ -56,7 +56,7 @@ pub(super) fn drive<S: 'static>(
         conn.abort();
     }
     if ready.contains(NUDGE) {
-        told = nudge(reactor, state, id, handler);
+        was_drained = nudge(reactor, state, id, handler);
     }
     if ready.is_writable()
         && let Some(conn) = reactor.get_mut(id)
@@ -73,7 +73,7 @@ pub(super) fn drive<S: 'static>(
         conn.fail(Reason::Reset);
     }
     // If it has sent something in that call, it is called again when that is gone.
-    let knows = told && reactor.get(id).is_some_and(Conn::has_not_sent);
+    let knows = was_drained && reactor.get(id).is_some_and(Conn::has_not_sent);
     settle(reactor, state, id, handler, (knows, more));
 }
 
@@ -99,14 +99,14 @@ fn see_deadlines<S: 'static>(
 /// This happens (1) after the peer's FIN, because a read returns 0 again, or (2) while reading is
 /// paused and the handler still works on an answer (`hold`).
 fn is_reset_unread(conn: &Conn, ready: Readiness) -> bool {
-    let told = ready.contains(Readiness::FAILED);
+    let failed = ready.contains(Readiness::FAILED);
     let gone = match conn.receiving {
         // Of two descriptors, one hangs up when the input ends; the other has an error.
         Receiving::Finished | Receiving::Cut => {
-            conn.may_be_half_open() && (conn.io.is_one_peer() || told)
+            conn.may_be_half_open() && (conn.io.has_one_peer() || failed)
         }
         // A Unix socket hangs up also when its peer has closed in order.
-        _ => conn.is_paused() && conn.has(fact::HELD) && (conn.io.is_tcp() || told),
+        _ => conn.is_paused() && conn.has(fact::HELD) && (conn.io.is_tcp() || failed),
     };
     gone && conn.sending.is_open() && conn.unsent() == 0
 }

@@ -63,8 +63,8 @@ pub trait Handler<S>: 'static {
 
 /// A handler, as `drive` calls it.
 pub(super) trait HandlerFn<S> {
-    /// True if it gets `Eof` also for an input that was cut, and checks which it was.
-    const HEARS_CUTS: bool = false;
+    /// True if it gets `Eof` also for an input that was cut; [`Conn::is_cut`] says which it was.
+    const EOF_AT_CUT: bool = false;
 
     /// Calls it. It may do anything to anything.
     fn call(
@@ -90,10 +90,10 @@ impl<S, F: FnMut(&mut Context<S>, &mut S, SourceId<Conn>, Event<'_>)> HandlerFn<
 }
 
 /// A handler of this library: it asks [`Conn::is_cut`] how the input has ended.
-pub(super) struct HearsCuts<F>(pub(super) F);
+pub(super) struct EofAtCut<F>(pub(super) F);
 
-impl<S, F: HandlerFn<S>> HandlerFn<S> for HearsCuts<F> {
-    const HEARS_CUTS: bool = true;
+impl<S, F: HandlerFn<S>> HandlerFn<S> for EofAtCut<F> {
+    const EOF_AT_CUT: bool = true;
 
     #[inline]
     fn call(

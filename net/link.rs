@@ -238,8 +238,8 @@ where
     };
     let id = reactor.own_with(link, options, call); // Its ends call it.
     let [a, b] = share_budget([a, b]);
-    let a = a.linked().open_hearing_cuts(reactor, passing(id, 0));
-    let b = b.linked().open_hearing_cuts(reactor, passing(id, 1));
+    let a = a.linked().open_with_eof_at_cut(reactor, passing(id, 0));
+    let b = b.linked().open_with_eof_at_cut(reactor, passing(id, 1));
     reactor[id].ends.ids = Some([a, b]);
     id
 }

@@ -275,7 +275,7 @@ impl Conn {
 
     /// Ends sending because a write failed. The peer may have sent something before it went.
     fn fail_sending(&mut self, error: io::Error) {
-        if !self.io.is_one_peer() {
+        if !self.io.has_one_peer() {
             return self.fail(error.into());
         }
         // The kernel reports a reset once. A write gets ECONNRESET, or EPIPE if FIN had come first

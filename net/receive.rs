@@ -275,14 +275,14 @@ fn end_of_input<S: 'static, H: HandlerFn<S>>(
     let conn = &mut reactor[id];
     conn.receiving = end;
     conn.kept = 0;
-    let tells = !conn.was_closed()
+    let delivers = !conn.was_closed()
         && conn.sending != Sending::Reset
-        && (end == Receiving::Finished || H::HEARS_CUTS);
+        && (end == Receiving::Finished || H::EOF_AT_CUT);
     reactor.lend(
         (),
         |reactor, (), _| keep_given_back(reactor, id),
         |reactor, ()| {
-            if tells {
+            if delivers {
                 call(reactor, state, id, Event::Eof, handler);
             }
         },

@@ -229,7 +229,7 @@ pub(super) fn is_settled(conn: &Conn, sent: bool) -> bool {
 /// input was cut, the handler gets no `Eof` of that, and no answer is to come.
 pub(super) fn ends_with_peer<S, H: HandlerFn<S>>(conn: &Conn, _: &H) -> bool {
     let goes_on =
-        !conn.is_cut() || H::HEARS_CUTS || conn.has(fact::HELD) || conn.sending.awaits_drained();
+        !conn.is_cut() || H::EOF_AT_CUT || conn.has(fact::HELD) || conn.sending.awaits_drained();
     conn.is_read_out() && !conn.was_closed() && !(goes_on && conn.may_be_half_open())
 }
 

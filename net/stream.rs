@@ -14,7 +14,7 @@ use super::deadline::arm;
 use super::drive::drive;
 use super::event::{Event, Pressure};
 use super::group::Group;
-use super::handler::{Handler, HandlerFn, HearsCuts, NUDGE};
+use super::handler::{EofAtCut, Handler, HandlerFn, NUDGE};
 use super::limits::Limits;
 use super::states::{Closing, Receiving, Sending, fact};
 use super::transport::{Carrier, Transport};
@@ -156,12 +156,12 @@ impl Stream {
 
     /// [`open`](Stream::open) with a handler that gets `Eof` also for an input that was cut.
     #[track_caller]
-    pub fn open_hearing_cuts<S, F>(self, reactor: &mut Context<S>, handler: F) -> SourceId<Conn>
+    pub fn open_with_eof_at_cut<S, F>(self, reactor: &mut Context<S>, handler: F) -> SourceId<Conn>
     where
         S: 'static,
         F: FnMut(&mut Context<S>, &mut S, SourceId<Conn>, Event<'_>) + 'static,
     {
-        self.open_handled(reactor, HearsCuts(handler))
+        self.open_handled(reactor, EofAtCut(handler))
     }
 
     #[track_caller]
@@ -170,7 +170,7 @@ impl Stream {
         reactor: &mut Context<S>,
         mut handler: impl HandlerFn<S> + 'static,
     ) -> SourceId<Conn> {
-        let closes = self.conn.io.is_one_peer();
+        let closes = self.conn.io.has_one_peer();
         let options = Options { flush: true, closes, ..Options::default() };
         let both = Interest::READABLE | Interest::WRITABLE;
         let drive = move |reactor: &mut _, state: &mut _, id, ready| {

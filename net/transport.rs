@@ -114,7 +114,7 @@ pub trait Transport: Source + fmt::Debug + Any {
     /// False for a pair of pipes or a terminal. There, closing does not wait for the other side; a
     /// failed write says nothing about the input; a hang-up ends one direction only; and a dropped
     /// descriptor may stay registered, since another one may keep its file open.
-    fn is_one_peer(&self) -> bool {
+    fn has_one_peer(&self) -> bool {
         true
     }
 
@@ -320,12 +320,12 @@ impl Carrier {
         }
     }
 
-    /// See [`Transport::is_one_peer`].
+    /// See [`Transport::has_one_peer`].
     #[inline]
-    pub fn is_one_peer(&self) -> bool {
+    pub fn has_one_peer(&self) -> bool {
         match self {
             Carrier::Tcp(_) => true,
-            Carrier::Other(other) => other.is_one_peer(),
+            Carrier::Other(other) => other.has_one_peer(),
         }
     }
 

@@ -289,8 +289,8 @@ impl Transport for Tls {
         self.carrier.holds_descriptor()
     }
 
-    fn is_one_peer(&self) -> bool {
-        self.carrier.is_one_peer()
+    fn has_one_peer(&self) -> bool {
+        self.carrier.has_one_peer()
     }
 
     fn must_announce_end(&self) -> bool {
