@@ -167,7 +167,7 @@ impl Conn {
     }
 
     /// Announces the end, where dropping does not, as far as that is possible without waiting: TLS
-    /// wants a close_notify even if nobody waits for an answer to it (RFC 8446, 6.1).
+    /// wants a close_notify even if this end waits for no answer to it (RFC 8446, 6.1).
     pub fn announce_end(&mut self) {
         if self.io.must_announce_end() {
             let _ = self.io.transport().finish(); // A peer that has gone needs none.

@@ -34,7 +34,7 @@
 //! the kernel holds: see `Listen::send_buffer_bytes` and `receive_buffer_bytes`.
 //!
 //! # Read next
-//! `relief.rs`: who is closed when it is full.
+//! `relief.rs`: which connections are closed when it is full.
 
 use std::cell::Cell;
 use std::rc::Rc;

@@ -16,11 +16,11 @@
 //! a WebSocket by a Close with 1001: the loop checks this each time it has called a connection,
 //! and searches no list.
 //!
-//! *In order* means as [`Conn::close`] does it: bytes that the peer still sends would meet a closed
-//! socket, and the reset that follows may destroy the end of an answer that is on its way. So the
-//! peer may close first, within the grace of a close, but within a second if all is sent. A peer
-//! that was idle when the drain began has its answers, and if no byte passes, 100 ms are enough:
-//! the next request of a busy client comes sooner, and finds the socket open. A peer that was busy
+//! *In order* means by [`Conn::close`]. If a socket is closed at once, bytes that the peer still
+//! sends cause a reset, and that may destroy the end of an answer that is on its way. So the peer
+//! may close first, within the grace of a close, but within a second if all is sent. A peer that
+//! was idle when the drain began has its answers, and if no byte passes, 100 ms are enough: the
+//! next request of a busy client comes sooner, and finds the socket open. A peer that was busy
 //! lately (within the grace of a close) gets the whole second, if the protocol knows that: HTTP
 //! knows when it has answered. TLS sends close_notify first; a WebSocket waits only for the peer's
 //! Close (`ws::Limits::close_timeout`).
@@ -64,7 +64,7 @@ const QUIET_LINGER_MAX: Duration = Duration::from_millis(100);
 /// A drain that is under way; made by [`drain`].
 #[derive(Debug)]
 pub struct Drain {
-    /// The connections that were found and have not been seen to be gone.
+    /// The connections that were found, except those that are known to be gone.
     left: Vec<(SourceId<Conn>, Fate)>,
     report: DrainReport,
 }
@@ -114,7 +114,7 @@ pub trait Drainable: 'static {
     fn drain(&mut self);
 }
 
-/// The types of sources that are drained, too, and how all of one type are.
+/// The other types of sources that are drained, each with a function that drains all of them.
 struct Drainers<S: 'static>(Vec<(TypeId, DrainAll<S>)>);
 
 type DrainAll<S> = fn(&mut Context<S>);
@@ -206,8 +206,8 @@ fn listeners<S: 'static>(reactor: &Context<S>) -> Vec<RawId> {
     of_tcp.chain(of_unix).chain(simulated).collect()
 }
 
-/// Lets a connection close when it is idle, perhaps now; the input so far is read first. `None` for
-/// one that was not accepted.
+/// Lets a connection close when it is idle, perhaps now; the input so far is read first. Returns
+/// `None` if it was not accepted.
 fn begin<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> Option<Fate> {
     if !reactor[id].group.is_accepted() {
         return None;
@@ -226,7 +226,7 @@ fn begin<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> Option<Fat
     Some(if is_idle { Fate::Idle } else { Fate::Finished })
 }
 
-/// Calls the drain when all of its connections are gone, by a hook that lives as long.
+/// Adds a hook that calls the drain when all of its connections are gone, and then removes itself.
 fn watch<S: 'static>(reactor: &mut Context<S>, id: SourceId<Drain>) {
     let own = Rc::new(Cell::new(None));
     let hook = own.clone();
@@ -235,7 +235,7 @@ fn watch<S: 'static>(reactor: &mut Context<S>, id: SourceId<Drain>) {
             hook.take().map(|hook| reactor.remove_hook(hook));
             return;
         };
-        // All have to go, so it is enough to look at one as long as that is there.
+        // The drain waits for all, so it is enough to look at one as long as that one is there.
         let mut left = mem::take(&mut drain.left);
         let mut report = drain.report;
         while let Some((conn, fate)) = left.pop_if(|(conn, _)| !reactor.contains(*conn)) {
@@ -255,7 +255,7 @@ fn watch<S: 'static>(reactor: &mut Context<S>, id: SourceId<Drain>) {
     own.set(Some(reactor.before_poll(look)));
 }
 
-/// The deadline.
+/// The deadline has been reached: aborts all that are left.
 fn abort<S: 'static>(reactor: &mut Context<S>, id: SourceId<Drain>) {
     let mut left = mem::take(&mut reactor[id].left);
     for (conn, fate) in &mut left {

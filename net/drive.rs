@@ -2,7 +2,7 @@
 //!
 //! Knows the reactor and one connection; the same code drives accepted and connected ones.
 //!
-//! Each call goes the same way, however it came about:
+//! Each call takes the same steps:
 //!
 //! ```text
 //!   deadline?   see which limit is up
@@ -11,8 +11,8 @@
 //!   settle      flush, Drained, FIN, arm the deadline; Closed if both halves have ended
 //! ```
 //!
-//! Reading comes before writing, so that a reset met while writing cannot swallow bytes which the
-//! peer sent before it.
+//! Reading comes before writing. If a write then meets a reset, the bytes that the peer sent before
+//! the reset have been read already.
 //!
 //! # Read next
 //! `receive.rs`: how it reads.
@@ -30,7 +30,7 @@ use super::settle::{
 use super::states::{Receiving, Sending, fact};
 use crate::reactor::{Context, Readiness, SourceId};
 
-/// The readiness for which a connection is read.
+/// If a connection is called for any of these, it is read.
 const READS: Readiness =
     Readiness::READABLE.with(Readiness::READ_CLOSED).with(Readiness::ERROR).with(LOOK_AND_READ);
 
@@ -72,12 +72,12 @@ pub(super) fn drive<S: 'static>(
     {
         conn.fail(Reason::Reset);
     }
-    // If it has sent something in that call, it is called again when that is gone.
+    // A handler that has sent something is called again when all is sent.
     let knows = was_drained && reactor.get(id).is_some_and(Conn::has_not_sent);
     settle(reactor, state, id, handler, (knows, more));
 }
 
-/// A limit may be up; input that has come by now is read first. Returns true if more may be left.
+/// A limit may be up. Input that has come by now is read first. Returns true if more may be left.
 fn see_deadlines<S: 'static>(
     reactor: &mut Context<S>,
     state: &mut S,

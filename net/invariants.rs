@@ -1,7 +1,7 @@
-//! The sentences that are true of a connection whenever nobody works on it.
+//! The conditions that every connection meets between two calls.
 //!
-//! Knows the parts of a connection; changes none. Each sentence is asserted in debug builds, so in every
-//! test and for every seed, when a call has been settled and when a flush from outside has ended.
+//! Knows the parts of a connection; changes none. Each condition is asserted in debug builds, so in
+//! every test and for every seed: after `settle`, and after a flush from outside.
 //!
 //! # Read next
 //! `conn.rs`: the parts.
@@ -10,7 +10,7 @@ use super::conn::Conn;
 use super::states::{Closing, Receiving, fact};
 
 impl Conn {
-    /// Panics in a debug build if one of the sentences is not true. Costs nothing in a release build.
+    /// Panics in a debug build if a condition is not met. Costs nothing in a release build.
     #[inline]
     pub(super) fn check(&self) {
         if cfg!(debug_assertions) {

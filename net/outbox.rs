@@ -92,9 +92,10 @@ impl Conn {
         admits
     }
 
-    /// Returns true if the shared budget has room for `count` bytes. Bytes that will probably leave
-    /// at the next flush always have: those in the loop's own cork, and a few on a connection that
-    /// has nothing unsent. So a peer that reads is not refused because other peers do not read.
+    /// Returns true if the shared budget has room for `count` bytes. There is always room for bytes
+    /// that will probably leave at the next flush: those in the loop's own cork, and a few on a
+    /// connection that has nothing unsent. So writes to a peer that reads are not refused because
+    /// other peers do not read.
     #[inline]
     fn has_budget(&self, count: usize) -> bool {
         if self.outbox.as_ref().is_some_and(|outbox| outbox.lent) {
@@ -104,9 +105,9 @@ impl Conn {
         budget.has_room(count) || self.unsent() == 0 && count <= WRITE_THROUGH_BYTES
     }
 
-    /// Offers the unsent bytes to the kernel now, not with the next flush: when a callback writes
-    /// much to many, a peer that reads must not look like one that does not. Returns true if there
-    /// is room then.
+    /// Offers the unsent bytes to the kernel now, before the next flush. A callback may write much
+    /// to many peers, and a peer that reads must not be treated like one that does not. Returns
+    /// true if there is room then.
     #[cold]
     fn make_room(&mut self, count: usize) -> bool {
         while self.unsent() > 0 && !self.has(fact::BLOCKED) && self.group.write_rate.is_none() {
@@ -165,7 +166,7 @@ impl Conn {
         self.note_unsent(now);
     }
 
-    /// Returns true if a limit needs the start of the unsent bytes' wait, and it is not noted.
+    /// Returns true if a limit needs the time since which unsent bytes wait, and it is not noted.
     #[inline]
     pub(super) fn waits_unnoted(&self) -> bool {
         self.group.is_timed() && self.outbox.as_ref().is_some_and(|outbox| outbox.since.is_none())

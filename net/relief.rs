@@ -14,7 +14,7 @@ use crate::reactor::{Context, SourceId};
 /// Turns until a connection that was closed from outside its callback has got `Closed`, and its
 /// handler is dropped with everything in it.
 const TURNS_TO_GO: u64 = 3;
-/// Unused capacity of an outbox that is not worth giving back.
+/// An outbox keeps so much unused capacity: less is not worth giving back.
 const SLACK_BYTES: usize = 16 * 1024;
 
 impl Conn {
@@ -136,8 +136,8 @@ pub(super) fn charge<S: 'static>(
     })
 }
 
-/// O(sources), and O(n log n) in those that share the budget, once in a few turns; each time frees
-/// an eighth of it, if there is so much to free.
+/// Closes the largest connections that share the budget, once in a few turns. Each time it frees an
+/// eighth of the budget, if it can. O(sources), and O(n log n) in those that share the budget.
 #[cold]
 fn close_largest<S: 'static>(reactor: &mut Context<S>, budget: &BufferBudget) {
     let turn = reactor.statistics().turns;
