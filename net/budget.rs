@@ -47,8 +47,8 @@ pub(super) const LISTENER_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// The reaction when the budget is nearly used up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenFull {
-    /// Closes those that buffer most, each with a reset and [`Reason::Buffers`], until a quarter of
-    /// the budget is free.
+    /// Closes those that buffer most, each with a reset and
+    /// [`Reason::Buffers`](super::Reason::Buffers), until a quarter of the budget is free.
     #[default]
     CloseLargest,
     /// Closes no connection. Writes are refused until other peers have read; set

@@ -32,7 +32,7 @@ pub enum Event<'a> {
 pub enum Reason {
     /// In order: all was sent, and the peer closed or its time to do so was up.
     Finished,
-    /// The program called [`Conn::abort`].
+    /// The program called [`Conn::abort`](super::Conn::abort).
     Aborted,
     /// The peer reset it, or was gone when written to.
     Reset,
