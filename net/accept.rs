@@ -30,10 +30,10 @@ use std::time::Duration;
 
 use mio::event::Source;
 
+use super::group::Group;
 use super::handler::guarded;
 use super::listen::Listen;
 use super::scarce::{give_up, is_scarce};
-use super::seat::Seat;
 use super::stream::Stream;
 use super::transport::registers_by;
 use crate::reactor::{Context, Interest, Options, Readiness, SourceId};
@@ -74,7 +74,7 @@ pub trait Acceptor: Source + fmt::Debug + 'static {
     fn accept(&mut self) -> io::Result<Self::Socket>;
 
     /// Makes a stream of a socket that is to be served.
-    fn stream(&self, socket: Self::Socket, seat: Seat) -> Stream;
+    fn stream(&self, socket: Self::Socket, group: Group) -> Stream;
 }
 
 /// A listening socket. Remove or deregister its source to stop listening. A removed one holds its
@@ -84,8 +84,8 @@ pub struct Listener<A> {
     pub(super) acceptor: A,
     connections_max: usize,
     accepts_per_turn: usize,
-    /// Its own seat; each connection takes the next.
-    seat: Seat,
+    /// The group of its connections, which each of them joins.
+    group: Group,
     /// A descriptor to give up when there are no more; see the head of this file.
     spare: Option<File>,
     /// True while it rests: it accepts nothing until its deadline.
@@ -108,7 +108,7 @@ impl<A> Listener<A> {
             acceptor,
             connections_max: listen.connections_max,
             accepts_per_turn: listen.accepts_per_turn,
-            seat: Seat::first(listen.limits.clone().with_buffers()).accepted(),
+            group: Group::new(listen.limits.clone().with_buffers()).accepted(),
             spare: spare::<A>(),
             resting: false,
             rest: REST_FIRST,
@@ -120,7 +120,7 @@ impl<A> Listener<A> {
 
     /// Connections open now.
     pub fn connections(&self) -> usize {
-        self.seat.others()
+        self.group.connections()
     }
 
     /// Connections closed at once, because there were too many or no descriptors for them.
@@ -190,23 +190,23 @@ fn accept<S: 'static, A: Acceptor>(
                 if listener.spare.is_none() {
                     listener.spare = spare::<A>(); // No descriptor was left at the last attempt.
                 }
-                if listener.seat.others() >= listener.connections_max {
+                if listener.group.connections() >= listener.connections_max {
                     drop(socket);
                     refuse(reactor, id, "the limit on connections is reached");
                     continue;
                 }
-                let stream = listener.acceptor.stream(socket, listener.seat.next());
+                let stream = listener.acceptor.stream(socket, listener.group.join());
                 guarded(reactor, id, |reactor| {
                     on_accept(reactor, state, Accept::Stream(stream));
                 });
             }
             Err(error) => match classify(&error) {
-                Trouble::None => return,
-                Trouble::OneConnection => {}
-                Trouble::Exhausted if !failed => failed = true,
+                AcceptError::NoneWaits => return,
+                AcceptError::OneConnection => {}
+                AcceptError::Exhausted if !failed => failed = true,
                 // Each time half of the rest is given up, so this ends.
-                Trouble::Exhausted if is_scarce(&error) && give_up(reactor) > 0 => {}
-                Trouble::Exhausted => return exhausted(reactor, state, id, error, on_accept),
+                AcceptError::Exhausted if is_scarce(&error) && give_up(reactor) > 0 => {}
+                AcceptError::Exhausted => return exhausted(reactor, state, id, error, on_accept),
             },
         }
     }
@@ -214,9 +214,9 @@ fn accept<S: 'static, A: Acceptor>(
 }
 
 /// The meaning of a failed accept for the listener.
-enum Trouble {
+enum AcceptError {
     /// No connection waits.
-    None,
+    NoneWaits,
     /// The connection that was to be accepted has gone, or its network; accept(2) wants such errors
     /// treated like "try again".
     OneConnection,
@@ -224,17 +224,17 @@ enum Trouble {
     Exhausted,
 }
 
-fn classify(error: &io::Error) -> Trouble {
+fn classify(error: &io::Error) -> AcceptError {
     use io::ErrorKind::{
         ConnectionAborted, ConnectionReset, HostUnreachable, Interrupted, NetworkDown,
         NetworkUnreachable, WouldBlock,
     };
     match error.kind() {
-        WouldBlock => Trouble::None,
+        WouldBlock => AcceptError::NoneWaits,
         ConnectionAborted | ConnectionReset | Interrupted | NetworkDown | NetworkUnreachable
-        | HostUnreachable => Trouble::OneConnection,
+        | HostUnreachable => AcceptError::OneConnection,
         // EMFILE, ENFILE, ENOBUFS, ENOMEM; and any other error, so that the loop does not spin.
-        _ => Trouble::Exhausted,
+        _ => AcceptError::Exhausted,
     }
 }
 

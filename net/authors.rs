@@ -28,9 +28,9 @@ use super::conn::Conn;
 use super::cork::Cork;
 pub use super::drain::{Drainable, drain_too};
 use super::event::{Pressure, Reason};
+use super::group::Group;
 use super::handler::{LOOK_AND_READ, NUDGE};
 use super::relief;
-use super::seat::Seat;
 use super::states::{Sending, fact};
 use super::stream::Stream;
 pub use super::transport::Carrier;
@@ -49,11 +49,11 @@ pub struct Parts {
     pub unread: Vec<u8>,
 }
 
-/// The rest of a connection, which stays when another transport carries it: its limits, its place
-/// among those of its listener, and a mark if it is to be drained.
+/// The rest of a connection, which stays when another transport carries it: its limits, its
+/// membership in the group of its listener's connections, and a mark if it is to be drained.
 #[derive(Debug)]
 pub struct Rest {
-    seat: Seat,
+    group: Group,
     /// `Open`, `Full` or `FullToTheEnd`.
     sending: Sending,
     is_paused: bool,
@@ -64,20 +64,20 @@ pub struct Rest {
 impl Rest {
     /// If it belongs to a server: the stream that it becomes is closed as soon as that is idle.
     pub fn drain(&mut self) {
-        if self.seat.is_accepted() {
+        if self.group.is_accepted() {
             self.facts |= fact::DRAINING;
         }
     }
 
     /// Forgets that the stream was paused, held, or to be drained.
-    pub fn afresh(self) -> Rest {
+    pub fn without_marks(self) -> Rest {
         Rest { sending: Sending::Open, is_paused: false, facts: 0, ..self }
     }
 
     /// A stream with these limits. When it is opened it is read first: some input may be there
     /// already.
     pub fn over(self, carrier: Carrier) -> Stream {
-        let mut conn = Conn::new(carrier, self.seat);
+        let mut conn = Conn::new(carrier, self.group);
         conn.sending = self.sending;
         conn.facts = self.facts;
         if self.is_paused {
@@ -104,9 +104,9 @@ impl Stream {
         let unread = conn.backlog().to_vec();
         let (sending, is_paused) = (conn.sending, conn.is_paused());
         let facts = conn.facts & (fact::HELD | fact::DRAINING);
-        let Conn { io: carrier, seat, .. } = conn;
+        let Conn { io: carrier, group, .. } = conn;
         let parts = over.map_or(Ok(Parts { carrier, unsent, unread }), Err);
-        (parts, Rest { seat, sending, is_paused, facts })
+        (parts, Rest { group, sending, is_paused, facts })
     }
 
     /// See [`Conn::write_last`].
@@ -121,23 +121,23 @@ impl Stream {
 
     /// Returns true if dropping its carrier closes it: no other process has this end.
     pub fn closes_when_dropped(&self) -> bool {
-        self.conn.io.is_one_peer()
+        self.conn.io.has_one_peer()
     }
 
     /// From now on a drain leaves it to the handler to close it, since the protocol has to announce
     /// its own end first: the handler is [nudged](SourceId::nudge) when nothing is in flight. Has
     /// no effect and returns false if it is not a server's: a drain does not touch it.
     pub fn closes_itself(&mut self) -> bool {
-        let is_accepted = self.conn.seat.is_accepted();
+        let is_accepted = self.conn.group.is_accepted();
         if is_accepted {
-            self.conn.seat.keep_farewell();
+            self.conn.group.set_closes_itself();
         }
         is_accepted
     }
 
     /// Connections of its listener that are open, this one among them.
     pub fn connections(&self) -> usize {
-        self.conn.seat.others()
+        self.conn.group.connections()
     }
 }
 
@@ -167,9 +167,9 @@ impl Conn {
     }
 
     /// Announces the end, where dropping does not, as far as that is possible without waiting: TLS
-    /// wants a close_notify even if nobody waits for an answer to it (RFC 8446, 6.1).
-    pub fn say_goodbye(&mut self) {
-        if self.io.says_goodbye() {
+    /// wants a close_notify even if this end waits for no answer to it (RFC 8446, 6.1).
+    pub fn announce_end(&mut self) {
+        if self.io.must_announce_end() {
             let _ = self.io.transport().finish(); // A peer that has gone needs none.
         }
     }
@@ -192,18 +192,18 @@ impl Conn {
     /// Asks for `Drained` although nothing was refused: a caller that holds bytes back needs to
     /// know when there is room. It comes at once if there is.
     pub fn ask_for_drained(&mut self) {
-        self.sending.owe(Sending::Full);
+        self.sending.ask_for_drained(Sending::Full);
     }
 
-    /// Returns true while [`Drained`](super::Event::Drained) is due.
-    pub fn owes_drained(&self) -> bool {
-        self.sending.owes_drained()
+    /// Returns true while [`Drained`](super::Event::Drained) is to come.
+    pub fn awaits_drained(&self) -> bool {
+        self.sending.awaits_drained()
     }
 
-    /// Delivers `Drained` when all is sent, not at the low-water mark: the refused bytes fit into an
+    /// Asks for `Drained` when all is sent, not at the low-water mark: the refused bytes fit into an
     /// empty outbox only.
-    pub fn owe_drained_when_empty(&mut self) {
-        self.sending.owe(Sending::FullToTheEnd);
+    pub fn ask_for_drained_when_empty(&mut self) {
+        self.sending.ask_for_drained(Sending::FullToTheEnd);
     }
 
     /// Returns true if it is being drained: it is to be closed as soon as it is idle.
@@ -225,8 +225,8 @@ impl Conn {
 
     /// Notes that the protocol has just done something for the peer. A drain waits a moment from then
     /// on: the peer may be about to ask again.
-    pub fn note_heard(&mut self, now: Stamp) {
-        self.heard = Some(now);
+    pub fn note_traffic(&mut self, now: Stamp) {
+        self.last_traffic = Some(now);
     }
 }
 

@@ -34,7 +34,7 @@
 //! the kernel holds: see `Listen::send_buffer_bytes` and `receive_buffer_bytes`.
 //!
 //! # Read next
-//! `relief.rs`: who is closed when it is full.
+//! `relief.rs`: which connections are closed when it is full.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -47,8 +47,8 @@ pub(super) const LISTENER_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// The reaction when the budget is nearly used up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenFull {
-    /// Closes those that buffer most, each with a reset and [`Reason::Buffers`], until a quarter of
-    /// the budget is free.
+    /// Closes those that buffer most, each with a reset and
+    /// [`Reason::Buffers`](super::Reason::Buffers), until a quarter of the budget is free.
     #[default]
     CloseLargest,
     /// Closes no connection. Writes are refused until other peers have read; set
@@ -167,7 +167,7 @@ impl BufferBudget {
     }
 }
 
-/// The bytes that a seat's owner holds beside outbox and backlog.
+/// The bytes that one connection holds beside outbox and backlog.
 #[derive(Debug, Default)]
 pub(super) struct Beside {
     charge: Charge,

@@ -3,7 +3,7 @@
 //! Knows its transport and its limits; how it sends is in `outbox.rs`, the loop's side of it in
 //! `drive.rs`.
 //!
-//! The two halves end separately, and the connection ends when both have ended: `states.rs` draws it.
+//! The two halves end separately, and the connection ends when both have ended (`states.rs`).
 //!
 //! `Eof` finishes sending unless `Limits::half_open` says otherwise. If a write fails, the bytes
 //! that the peer sent before are read first (its *last words*). If the input is cut, only that half
@@ -34,8 +34,8 @@ use mio::{Interest, Registry, Token};
 use super::charge::Charge;
 use super::cork::Cork;
 use super::event::Reason;
+use super::group::Group;
 use super::limits::Limits;
-use super::seat::Seat;
 use super::states::{Closing, Receiving, Sending, fact};
 use super::transport::Carrier;
 use crate::timers::{Stamp, Tick};
@@ -50,7 +50,7 @@ pub(super) struct Backlog {
     pub(super) charge: Charge,
 }
 
-/// Parts that few connections ever have, apart from the others, so that an idle connection is small.
+/// Parts that few connections ever have, apart from the others: so an idle connection is small.
 #[derive(Debug, Default)]
 pub(super) struct Rare {
     /// The reason for its end, as soon as it is known.
@@ -65,25 +65,27 @@ pub(super) struct Rare {
     pub(super) lingers_since: Option<Stamp>,
 }
 
-/// Stands for a time in this callback that is not known yet: `flush`, which runs when the handlers
-/// have returned, replaces it by the time. Handlers may take long, and the clock is read once for
-/// all of them. It is later than any real time, but not [`Stamp::NEVER`].
+/// A placeholder for the time at which the handlers of this call return. Handlers may take long, so
+/// the clock is read once, behind all of them: `flush` then puts the time in place of this value.
+/// `SOON` is later than any real time, but it is not [`Stamp::NEVER`].
 pub(super) const SOON: Option<Stamp> = Some(Stamp::new(u64::MAX - 2));
 
-/// One buffered connection. 72 bytes: ten thousand idle ones are this times ten thousand.
+/// One buffered connection. It takes 72 bytes, so 10,000 idle ones take 720 KB.
 #[derive(Debug)]
 pub struct Conn {
     pub(super) io: Carrier,
-    /// Unsent bytes. Without any it is `None`; or the loop's own buffer during its own callback; or it
-    /// notes since when bytes of the transport itself have waited.
+    /// The unsent bytes. There are three cases:
+    /// * `None`: there are none.
+    /// * The loop's buffer, lent during the connection's own callback. It may be empty.
+    /// * Its own buffer. If that is empty, the transport's own bytes wait, and it notes since when.
     pub(super) outbox: Option<Box<Cork>>,
     /// Unconsumed bytes; `None` if there are none.
     pub(super) backlog: Option<Box<Backlog>>,
-    pub(super) seat: Seat,
+    pub(super) group: Group,
     pub(super) rare: Option<Box<Rare>>,
     /// When the last byte passed, in either direction, or [`SOON`]. If no limit needs it: `None`,
-    /// or the time of HTTP's last answer, which a drain needs.
-    pub(super) heard: Option<Stamp>,
+    /// or the time of HTTP's last response, which a drain needs.
+    pub(super) last_traffic: Option<Stamp>,
     /// When the handler last consumed input, or [`SOON`].
     pub(super) progress: Option<Stamp>,
     /// How many of the bytes delivered last were given back. Written by `unread`.
@@ -96,14 +98,14 @@ pub struct Conn {
 }
 
 impl Conn {
-    pub(super) fn new(io: Carrier, seat: Seat) -> Conn {
+    pub(super) fn new(io: Carrier, group: Group) -> Conn {
         Conn {
             io,
             outbox: None,
             backlog: None,
-            seat,
+            group,
             rare: None,
-            heard: None,
+            last_traffic: None,
             progress: None,
             kept: 0,
             sending: Sending::Open,
@@ -134,7 +136,7 @@ impl Conn {
     }
 
     /// Delivers no more `Data` until [`resume`](Conn::resume). The peer is slowed down when the
-    /// kernel's buffer is full. If the peer goes, only a write, a timeout or resuming notices it.
+    /// kernel's buffer is full. Only a write, a timeout or `resume` notices that the peer has gone.
     /// While the connection is also [held](Conn::hold), a reset closes it at once, and the bytes
     /// that the peer sent before are lost: the peer would not receive the answer.
     pub fn pause(&mut self) {
@@ -170,19 +172,19 @@ impl Conn {
         }
     }
 
-    /// Closes gracefully: no more `Data`; the unsent bytes are sent, then FIN, and then the peer's
-    /// FIN is awaited. All within [`Limits::close_grace`]; that wait is cut short when there are no
-    /// descriptors left.
+    /// Closes gracefully: delivers no more `Data`, sends the unsent bytes and then FIN, and waits
+    /// for the peer's FIN. [`Limits::close_grace`] limits the time for all of this. The wait ends
+    /// earlier if there are no descriptors left.
     ///
-    /// Until then, input from the peer is read and discarded: closing a socket with unread
-    /// input would be a reset, and that may destroy the end of our answer at the peer (RFC 1122,
+    /// Until then, input from the peer is read and discarded. Closing a socket with unread input
+    /// would send a reset, and that may destroy the end of our answer at the peer (RFC 1122,
     /// 4.2.2.13). A pipe or a terminal is closed as soon as all is sent.
     pub fn close(&mut self) {
         self.forget_quiet();
         self.begin_close();
     }
 
-    /// [`close`](Conn::close) that leaves a drained connection [`QUIET`](fact::QUIET).
+    /// As [`close`](Conn::close), but a drained connection stays [`QUIET`](fact::QUIET).
     pub(super) fn begin_close(&mut self) {
         self.shutdown();
         if let Some(rare) = &mut self.rare {
@@ -193,7 +195,7 @@ impl Conn {
         }
         if !self.receiving.is_over() {
             // Of two descriptors, the input may be for another reader.
-            let other = !self.io.is_one_peer();
+            let other = !self.io.has_one_peer();
             self.receiving = if other { Receiving::Finished } else { Receiving::Open };
         }
     }
@@ -211,8 +213,8 @@ impl Conn {
         self.was_closed() || self.has_failed() && !self.sending.has_failed()
     }
 
-    /// Returns true if it was closed, by the handler or by a drain. It stays until its unsent bytes have
-    /// gone and the peer has closed, too.
+    /// Returns true if it was closed, by the handler or by a drain. It stays until its unsent bytes
+    /// have gone and the peer has closed, too.
     pub fn was_closed(&self) -> bool {
         self.closing != Closing::No
     }
@@ -235,21 +237,21 @@ impl Conn {
 
     /// Returns true if it stays open for writing when the peer has finished.
     pub(super) fn may_be_half_open(&self) -> bool {
-        self.seat.half_open || self.has(fact::LINKED) || self.io.is_one_way()
+        self.group.half_open || self.has(fact::LINKED) || self.io.is_one_way()
     }
 
     /// The limits in force.
     pub fn limits(&self) -> &Limits {
-        &self.seat
+        &self.group
     }
 
-    /// Changes this connection's limits. Its own copy of them costs some 130 bytes, so limits that
-    /// are the same for all belong to the listener.
+    /// Changes this connection's limits. Its own copy of them costs some 130 bytes, so give the
+    /// limits that are the same for all connections to the listener.
     pub fn set_limits(&mut self, limits: Limits) {
-        if !self.seat.hears() {
-            self.heard = None; // The traffic was not noted until now.
+        if !self.group.notes_traffic() {
+            self.last_traffic = None; // The traffic was not noted until now.
         }
-        self.seat.set_limits(limits);
+        self.group.set_limits(limits);
         self.facts &= !fact::ARMED;
         self.forget_rates();
     }
@@ -271,16 +273,18 @@ impl Conn {
         self.io.peer_cred()
     }
 
-    /// Returns true if all is sent: the outbox is empty, and the transport has no bytes of its own to send.
+    /// Returns true if all is sent: outbox and transport have no unsent bytes.
     #[inline]
     pub(super) fn is_sent(&self) -> bool {
-        self.unsent() == 0 && !self.io.owes()
+        self.unsent() == 0 && !self.io.has_own_unsent()
     }
 
     /// Returns true if both halves have ended and, unless it has failed, the transport has sent its
     /// last record, too.
     pub(super) fn is_over(&self) -> bool {
-        self.sending.is_over() && self.is_read_out() && (self.has_failed() || !self.io.owes())
+        self.sending.is_over()
+            && self.is_read_out()
+            && (self.has_failed() || !self.io.has_own_unsent())
     }
 
     #[inline]

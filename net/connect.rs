@@ -13,8 +13,8 @@ use std::time::Duration;
 use mio::event::Source;
 
 use super::event::Pressure;
+use super::group::Group;
 use super::limits::Limits;
-use super::seat::Seat;
 use super::stream::Stream;
 use super::transport::registers_by;
 use crate::reactor::{Context, Interest, SourceId};
@@ -37,7 +37,7 @@ pub trait Connector: Source + fmt::Debug + 'static {
     }
 
     /// Makes a stream of it.
-    fn stream(self, seat: Seat) -> Stream;
+    fn stream(self, group: Group) -> Stream;
 }
 
 /// A connection that is being made. Remove its source to cancel it; no callback comes then.
@@ -110,7 +110,7 @@ fn outcome<S: 'static, C: Connector>(
     let Connecting { connector, first, .. } = reactor.deregister(id)?;
     Some(match result {
         Ok(()) => {
-            let mut stream = connector.stream(Seat::first(Limits::default()));
+            let mut stream = connector.stream(Group::new(Limits::default()));
             if !first.is_empty() {
                 let _ = stream.write(&first); // It fits; `Closed` reports a failure.
             }

@@ -86,7 +86,7 @@ pub trait Carrier: Source + fmt::Debug + 'static {
     fn send_to(&self, bytes: &[u8], to: &Self::Address) -> io::Result<usize>;
 
     /// Returns true if the kernel reports when there is room again.
-    fn tells_room(&self) -> bool {
+    fn reports_room(&self) -> bool {
         true
     }
 }
@@ -107,7 +107,7 @@ pub struct Socket<C> {
     pub(super) carrier: C,
     budget: Budget,
     /// An error that a send has met and no event has reported yet.
-    trouble: Option<io::Error>,
+    pending_error: Option<io::Error>,
     /// True if a send was refused, and `Writable` was not delivered since.
     blocked: bool,
     watch: Watch,
@@ -156,7 +156,7 @@ impl<C: Carrier> Socket<C> {
                 Err((_, error)) => return Err(error),
             }
         };
-        self.trouble = self.trouble.take().or(earlier);
+        self.pending_error = self.pending_error.take().or(earlier);
         Ok(answer)
     }
 }
@@ -262,7 +262,7 @@ impl<K> Bind<K> {
         let socket = Socket {
             carrier,
             budget: self.budget,
-            trouble: None,
+            pending_error: None,
             blocked: false,
             watch: Watch::Nobody,
         };
@@ -295,7 +295,7 @@ fn drive<S: 'static, C: Carrier>(
         guarded(reactor, id, |reactor| handler(reactor, state, id, Event::Writable));
     }
     // Second: if a handler panics, this error is still there, but room is not reported again.
-    if let Some(error) = reactor.get_mut(id).and_then(|socket| socket.trouble.take()) {
+    if let Some(error) = reactor.get_mut(id).and_then(|socket| socket.pending_error.take()) {
         guarded(reactor, id, |reactor| handler(reactor, state, id, Event::Error(error)));
     }
     if ready.is_readable() {
@@ -327,8 +327,8 @@ fn receive<S: 'static, C: Carrier>(
             Ok((count, from)) => {
                 bytes = bytes.saturating_sub(count);
                 let truncated = count > datagram_bytes;
-                let told = &scratch[..count.min(datagram_bytes)];
-                let event = Event::Received { from, bytes: told, truncated };
+                let datagram = &scratch[..count.min(datagram_bytes)];
+                let event = Event::Received { from, bytes: datagram, truncated };
                 guarded(reactor, id, |reactor| handler(reactor, state, id, event));
                 false
             }
@@ -355,12 +355,12 @@ fn receive<S: 'static, C: Carrier>(
 fn settle<S: 'static, C: Carrier>(reactor: &mut Context<S>, id: SourceId<Socket<C>>) {
     let Some(socket) = reactor.get(id) else { return };
     let (blocked, watch) = (socket.blocked, socket.watch);
-    if socket.trouble.is_some() {
+    if socket.pending_error.is_some() {
         reactor.resume(id, Readiness::READABLE);
     }
-    let tells_room = reactor[id].carrier.tells_room();
+    let reports_room = reactor[id].carrier.reports_room();
     let watched = match (blocked, watch) {
-        (true, Watch::Nobody) if tells_room => {
+        (true, Watch::Nobody) if reports_room => {
             reactor.set_interest(id, Interest::READABLE | Interest::WRITABLE)
         }
         (false, Watch::Kernel) => reactor.set_interest(id, Interest::READABLE),

@@ -10,20 +10,21 @@ use super::throttle::LOOK_AGAIN;
 use crate::reactor::{Context, SourceId};
 use crate::timers::Tick;
 
-/// Returns true if a limit may be up before the armed deadline. Traffic puts limits off; only the
-/// wait for the peer to take bytes begins again. `sent` is true if all is sent.
+/// Returns true if a limit may be up before the armed deadline. Traffic only makes limits later,
+/// but a write timeout begins when bytes begin to wait. `sent` is true if all is sent.
 #[inline]
 pub(super) fn needs_arming(conn: &Conn, sent: bool) -> bool {
-    !conn.has(fact::ARMED) || !sent && conn.seat.write_timeout.is_some()
+    !conn.has(fact::ARMED) || !sent && conn.group.write_timeout.is_some()
 }
 
-/// Arms the source's deadline for the first limit that could be up. It is armed once: traffic only
-/// puts limits off, so the deadline comes early, looks, and is armed for the rest of the time.
+/// Arms the source's deadline for the first limit that can be up. Traffic makes limits later, but
+/// does not arm the deadline again. So the deadline may come too early. The limits are checked
+/// then, and the deadline is armed for the rest of the time.
 pub(super) fn arm<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
     let now = reactor.stamp();
     let Some(conn) = reactor.get_mut(id) else { return };
-    if conn.heard.is_none() && conn.seat.hears() {
-        conn.heard = Some(now); // No limit needed it before.
+    if conn.last_traffic.is_none() && conn.group.notes_traffic() {
+        conn.last_traffic = Some(now); // No limit needed it before.
         conn.progress = Some(now);
     }
     let armed = conn.has(fact::ARMED);
@@ -32,7 +33,7 @@ pub(super) fn arm<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
         let (reads_at, writes_at) = conn.throttled_until();
         let up = if reads_at.or(writes_at).is_some() { up.min(now.after(LOOK_AGAIN)) } else { up };
         if armed && up <= now.tick() {
-            return; // To arm a deadline that is up puts it off to the next turn (R3).
+            return; // It is due in this turn. Armed again, it would come in the next (R3).
         }
         reactor.set_deadline(id, Some(up));
     }
@@ -56,13 +57,13 @@ impl Limit {
 
     /// The tick at which it is up, if it applies now.
     fn up(self, conn: &Conn) -> Option<Tick> {
-        let limits = &*conn.seat;
+        let limits = &*conn.group;
         let (closed, sending) = (conn.was_closed(), !conn.is_sent());
         let (reads_at, writes_at) = conn.throttled_until();
         match self {
             Limit::Grace => Some(conn.lingers_since()?.after(conn.close_grace())),
             Limit::Idle if !closed && reads_at.or(writes_at).is_none() => {
-                Some(conn.heard?.after(limits.idle_timeout?))
+                Some(conn.last_traffic?.after(limits.idle_timeout?))
             }
             Limit::Read if !closed && conn.receiving == Receiving::Open => {
                 Some(conn.progress?.after(limits.read_timeout?))
@@ -77,6 +78,7 @@ impl Limit {
     }
 }
 
+/// Ends the connection if one of its limits is up.
 pub(super) fn check_deadlines<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
     let tick = reactor.tick();
     let Some(conn) = reactor.get_mut(id) else { return };
@@ -87,12 +89,12 @@ pub(super) fn check_deadlines<S: 'static>(reactor: &mut Context<S>, id: SourceId
         Some(Limit::Idle) => time_out(conn, Reason::IdleTimeout),
         Some(Limit::Read) => time_out(conn, Reason::ReadTimeout),
         Some(Limit::Write) => time_out(conn, Reason::WriteTimeout),
-        // `receive` has asked the rate already, and `settle` will.
+        // `receive` has asked the read rate already; `settle` asks the write rate.
         Some(Limit::ReadRate | Limit::WriteRate) | None => {}
     }
 }
 
-/// A graceful close has taken all the time it may.
+/// The grace of a close is over.
 fn end_grace(conn: &mut Conn) {
     if !conn.is_sent() {
         conn.io.transport().reset_on_drop();
@@ -101,7 +103,7 @@ fn end_grace(conn: &mut Conn) {
     conn.fail(Reason::Finished); // Unless a reason was noted before.
 }
 
-/// The peer gets a reset rather than a FIN, which would look like an answer that is complete.
+/// Ends the connection by a reset. A FIN would make an incomplete answer look complete.
 fn time_out(conn: &mut Conn, reason: Reason) {
     conn.io.transport().reset_on_drop();
     conn.fail(reason);

@@ -219,7 +219,7 @@ impl Transport for Descriptor {
         Ok(())
     }
 
-    fn is_one_peer(&self) -> bool {
+    fn has_one_peer(&self) -> bool {
         false
     }
 

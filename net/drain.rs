@@ -16,11 +16,11 @@
 //! a WebSocket by a Close with 1001: the loop checks this each time it has called a connection,
 //! and searches no list.
 //!
-//! *In order* means as [`Conn::close`] does it: bytes that the peer still sends would meet a closed
-//! socket, and the reset that follows may destroy the end of an answer that is on its way. So the
-//! peer may close first, within the grace of a close, but within a second if all is sent. A peer
-//! that was idle when the drain began has its answers, and if no byte passes, 100 ms are enough:
-//! the next request of a busy client comes sooner, and finds the socket open. A peer that was busy
+//! *In order* means by [`Conn::close`]. If a socket is closed at once, bytes that the peer still
+//! sends cause a reset, and that may destroy the end of an answer that is on its way. So the peer
+//! may close first, within the grace of a close, but within a second if all is sent. A peer that
+//! was idle when the drain began has its answers, and if no byte passes, 100 ms are enough: the
+//! next request of a busy client comes sooner, and finds the socket open. A peer that was busy
 //! lately (within the grace of a close) gets the whole second, if the protocol knows that: HTTP
 //! knows when it has answered. TLS sends close_notify first; a WebSocket waits only for the peer's
 //! Close (`ws::Limits::close_timeout`).
@@ -64,7 +64,7 @@ const QUIET_LINGER_MAX: Duration = Duration::from_millis(100);
 /// A drain that is under way; made by [`drain`].
 #[derive(Debug)]
 pub struct Drain {
-    /// The connections that were found and have not been seen to be gone.
+    /// The connections that were found, except those that are known to be gone.
     left: Vec<(SourceId<Conn>, Fate)>,
     report: DrainReport,
 }
@@ -114,7 +114,7 @@ pub trait Drainable: 'static {
     fn drain(&mut self);
 }
 
-/// The types of sources that are drained, too, and how all of one type are.
+/// The other types of sources that are drained, each with a function that drains all of them.
 struct Drainers<S: 'static>(Vec<(TypeId, DrainAll<S>)>);
 
 type DrainAll<S> = fn(&mut Context<S>);
@@ -206,10 +206,10 @@ fn listeners<S: 'static>(reactor: &Context<S>) -> Vec<RawId> {
     of_tcp.chain(of_unix).chain(simulated).collect()
 }
 
-/// Lets a connection close when it is idle, perhaps now; the input so far is read first. `None` for
-/// one that was not accepted.
+/// Lets a connection close when it is idle, perhaps now; the input so far is read first. Returns
+/// `None` if it was not accepted.
 fn begin<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> Option<Fate> {
-    if !reactor[id].seat.is_accepted() {
+    if !reactor[id].group.is_accepted() {
         return None;
     }
     // The kernel may hold data that the next poll has no room to report.
@@ -218,15 +218,15 @@ fn begin<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> Option<Fat
     let conn = &mut reactor[id];
     conn.facts |= fact::DRAINING;
     let is_idle = conn.is_idle();
-    let grace = conn.seat.close_grace;
-    let was_busy = conn.heard.is_some_and(|heard| now < heard.plus(grace));
+    let grace = conn.group.close_grace;
+    let was_busy = conn.last_traffic.is_some_and(|last| now < last.plus(grace));
     if is_idle && !was_busy && !conn.was_closed() {
         conn.facts |= fact::QUIET;
     }
     Some(if is_idle { Fate::Idle } else { Fate::Finished })
 }
 
-/// Calls the drain when all of its connections are gone, by a hook that lives as long.
+/// Adds a hook that calls the drain when all of its connections are gone, and then removes itself.
 fn watch<S: 'static>(reactor: &mut Context<S>, id: SourceId<Drain>) {
     let own = Rc::new(Cell::new(None));
     let hook = own.clone();
@@ -235,7 +235,7 @@ fn watch<S: 'static>(reactor: &mut Context<S>, id: SourceId<Drain>) {
             hook.take().map(|hook| reactor.remove_hook(hook));
             return;
         };
-        // All have to go, so it is enough to look at one as long as that is there.
+        // The drain waits for all, so it is enough to look at one as long as that one is there.
         let mut left = mem::take(&mut drain.left);
         let mut report = drain.report;
         while let Some((conn, fate)) = left.pop_if(|(conn, _)| !reactor.contains(*conn)) {
@@ -255,7 +255,7 @@ fn watch<S: 'static>(reactor: &mut Context<S>, id: SourceId<Drain>) {
     own.set(Some(reactor.before_poll(look)));
 }
 
-/// The deadline.
+/// The deadline has been reached: aborts all that are left.
 fn abort<S: 'static>(reactor: &mut Context<S>, id: SourceId<Drain>) {
     let mut left = mem::take(&mut reactor[id].left);
     for (conn, fate) in &mut left {
@@ -283,8 +283,8 @@ impl Conn {
 
     /// Returns true if nothing is in flight.
     pub(super) fn is_idle(&self) -> bool {
-        let unread = self.backlog.is_some() || self.io.has_more() || self.io.is_amid();
-        let goes_on = self.sending.owes_drained() || self.has(fact::HELD | fact::LINKED);
+        let unread = self.backlog.is_some() || self.io.has_more() || self.io.is_mid_message();
+        let goes_on = self.sending.awaits_drained() || self.has(fact::HELD | fact::LINKED);
         self.is_sent() && !unread && !goes_on && !self.receiving.is_held()
     }
 
@@ -300,7 +300,7 @@ impl Conn {
 
     /// How long the close that has begun may take.
     pub(super) fn close_grace(&self) -> Duration {
-        let grace = self.seat.close_grace;
+        let grace = self.group.close_grace;
         match self.has(fact::DRAINING) && self.is_sent() {
             true if self.has(fact::QUIET) => grace.min(QUIET_LINGER_MAX),
             true => grace.min(LINGER_MAX),

@@ -2,7 +2,7 @@
 //!
 //! Knows the reactor and one connection; the same code drives accepted and connected ones.
 //!
-//! Each call goes the same way, however it came about:
+//! Each call takes the same steps:
 //!
 //! ```text
 //!   deadline?   see which limit is up
@@ -11,8 +11,8 @@
 //!   settle      flush, Drained, FIN, arm the deadline; Closed if both halves have ended
 //! ```
 //!
-//! Reading comes before writing, so that a reset met while writing cannot swallow bytes which the
-//! peer sent before it.
+//! Reading comes before writing. If a write then meets a reset, the bytes that the peer sent before
+//! the reset have been read already.
 //!
 //! # Read next
 //! `receive.rs`: how it reads.
@@ -25,12 +25,12 @@ use super::handler::{HandlerFn, LINK_GONE, LOOK, LOOK_AND_READ, NUDGE};
 use super::receive::{deliver, receive};
 use super::relief::go_on;
 use super::settle::{
-    begins_to_linger, ends_with_peer, flush, is_settled, keep_to_budget, owes_drained, settle,
+    begins_to_linger, ends_with_peer, flush, is_drained_due, is_settled, keep_to_budget, settle,
 };
 use super::states::{Receiving, Sending, fact};
 use crate::reactor::{Context, Readiness, SourceId};
 
-/// The readiness for which a connection is read.
+/// If a connection is called for any of these, it is read.
 const READS: Readiness =
     Readiness::READABLE.with(Readiness::READ_CLOSED).with(Readiness::ERROR).with(LOOK_AND_READ);
 
@@ -45,7 +45,7 @@ pub(super) fn drive<S: 'static>(
     if ready.contains(Readiness::FLUSH) {
         return flush_outside(reactor, id, handler);
     }
-    let (mut more, mut told) = (false, false);
+    let (mut more, mut was_drained) = (false, false);
     if ready.contains(Readiness::DEADLINE) {
         more |= see_deadlines(reactor, state, id, handler);
     }
@@ -56,7 +56,7 @@ pub(super) fn drive<S: 'static>(
         conn.abort();
     }
     if ready.contains(NUDGE) {
-        told = nudge(reactor, state, id, handler);
+        was_drained = nudge(reactor, state, id, handler);
     }
     if ready.is_writable()
         && let Some(conn) = reactor.get_mut(id)
@@ -72,12 +72,12 @@ pub(super) fn drive<S: 'static>(
     {
         conn.fail(Reason::Reset);
     }
-    // If it has sent something in that call, it is called again when that is gone.
-    let knows = told && reactor.get(id).is_some_and(Conn::has_not_sent);
+    // A handler that has sent something is called again when all is sent.
+    let knows = was_drained && reactor.get(id).is_some_and(Conn::has_not_sent);
     settle(reactor, state, id, handler, (knows, more));
 }
 
-/// A limit may be up; input that has come by now is read first. Returns true if more may be left.
+/// A limit may be up. Input that has come by now is read first. Returns true if more may be left.
 fn see_deadlines<S: 'static>(
     reactor: &mut Context<S>,
     state: &mut S,
@@ -87,7 +87,7 @@ fn see_deadlines<S: 'static>(
     let sent = reactor.get(id).is_some_and(Conn::is_sent);
     // The kernel may hold data that this turn's poll had no room to report (R3).
     let more = receive(reactor, state, id, LOOK_AND_READ, handler);
-    if sent && reactor.get(id).is_some_and(|conn| conn.seat.is_timed() && !conn.is_sent()) {
+    if sent && reactor.get(id).is_some_and(|conn| conn.group.is_timed() && !conn.is_sent()) {
         let now = reactor.stamp();
         reactor[id].begin_to_wait(Some(now)); // The new bytes have not waited yet.
     }
@@ -99,14 +99,14 @@ fn see_deadlines<S: 'static>(
 /// This happens (1) after the peer's FIN, because a read returns 0 again, or (2) while reading is
 /// paused and the handler still works on an answer (`hold`).
 fn is_reset_unread(conn: &Conn, ready: Readiness) -> bool {
-    let told = ready.contains(Readiness::FAILED);
+    let failed = ready.contains(Readiness::FAILED);
     let gone = match conn.receiving {
         // Of two descriptors, one hangs up when the input ends; the other has an error.
         Receiving::Finished | Receiving::Cut => {
-            conn.may_be_half_open() && (conn.io.is_one_peer() || told)
+            conn.may_be_half_open() && (conn.io.has_one_peer() || failed)
         }
         // A Unix socket hangs up also when its peer has closed in order.
-        _ => conn.is_paused() && conn.has(fact::HELD) && (conn.io.is_tcp() || told),
+        _ => conn.is_paused() && conn.has(fact::HELD) && (conn.io.is_tcp() || failed),
     };
     gone && conn.sending.is_open() && conn.unsent() == 0
 }
@@ -149,7 +149,7 @@ fn flush_outside<S: 'static, H: HandlerFn<S>>(
         reactor.send(id, LOOK_AND_READ);
     } else if conn.is_drained()
         || ends_with_peer(conn, handler)
-        || owes_drained(conn)
+        || is_drained_due(conn)
         || conn.sending == Sending::Finishing
         || conn.is_over()
     {

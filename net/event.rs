@@ -32,7 +32,7 @@ pub enum Event<'a> {
 pub enum Reason {
     /// In order: all was sent, and the peer closed or its time to do so was up.
     Finished,
-    /// The program called [`Conn::abort`].
+    /// The program called [`Conn::abort`](super::Conn::abort).
     Aborted,
     /// The peer reset it, or was gone when written to.
     Reset,
@@ -86,7 +86,7 @@ impl From<io::Error> for Reason {
 
 /// The result of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "a peer that reads slowly is told here; `let _ =` where that does not matter"]
+#[must_use = "a peer that reads slowly is reported here; `let _ =` where that does not matter"]
 pub enum Pressure {
     /// Taken.
     Below,

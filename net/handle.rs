@@ -93,8 +93,8 @@ impl SourceId<Conn> {
     /// peer knows, so a protocol that needs to know makes the peer acknowledge.
     pub fn lost<S: 'static>(self, reactor: &Context<S>) -> Option<usize> {
         let conn = reactor.get_removed(self)?;
-        let told = conn.is_over();
-        told.then(|| conn.rare.as_ref().map_or(0, |rare| rare.lost))
+        let is_over = conn.is_over();
+        is_over.then(|| conn.rare.as_ref().map_or(0, |rare| rare.lost))
     }
 
     /// Gives back the last `count` bytes of the `Data` being handled; see [`Conn::unread`].

@@ -20,6 +20,7 @@ pub(super) const LOOK_AND_READ: Readiness = Readiness::MESSAGES[0];
 pub(super) const NUDGE: Readiness = Readiness::MESSAGES[1];
 /// A message to an end of a link: the link has gone.
 pub(super) const LINK_GONE: Readiness = Readiness::MESSAGES[2];
+
 /// A connection's handler as a struct; a closure over [`Event`] does the same.
 ///
 /// ```no_run
@@ -63,10 +64,10 @@ pub trait Handler<S>: 'static {
 
 /// A handler, as `drive` calls it.
 pub(super) trait HandlerFn<S> {
-    /// True if it gets `Eof` also for an input that was cut, and checks which it was.
-    const HEARS_CUTS: bool = false;
+    /// True if it gets `Eof` also for an input that was cut; [`Conn::is_cut`] says which it was.
+    const EOF_AT_CUT: bool = false;
 
-    /// Calls it. It may do anything to anything.
+    /// Calls the handler. It may do anything, also remove its own connection.
     fn call(
         &mut self,
         reactor: &mut Context<S>,
@@ -90,10 +91,10 @@ impl<S, F: FnMut(&mut Context<S>, &mut S, SourceId<Conn>, Event<'_>)> HandlerFn<
 }
 
 /// A handler of this library: it asks [`Conn::is_cut`] how the input has ended.
-pub(super) struct HearsCuts<F>(pub(super) F);
+pub(super) struct EofAtCut<F>(pub(super) F);
 
-impl<S, F: HandlerFn<S>> HandlerFn<S> for HearsCuts<F> {
-    const HEARS_CUTS: bool = true;
+impl<S, F: HandlerFn<S>> HandlerFn<S> for EofAtCut<F> {
+    const EOF_AT_CUT: bool = true;
 
     #[inline]
     fn call(
@@ -126,8 +127,8 @@ pub(super) fn call<S: 'static>(
     guarded(reactor, id, |reactor| handler.call(reactor, state, id, event));
 }
 
-/// Calls `call`, which calls a handler. If that panics, the source is called again, since no edge will
-/// come for the work that was left.
+/// Calls `call`, which calls a handler. If that panics, the source is called again, since no edge
+/// will come for the work that was left.
 #[inline(always)]
 pub(super) fn guarded<S: 'static>(
     reactor: &mut Context<S>,

@@ -1,7 +1,7 @@
-//! The sentences that are true of a connection whenever nobody works on it.
+//! The conditions that every connection meets between two calls.
 //!
-//! Knows the parts of a connection; changes none. Each sentence is asserted in debug builds, so in every
-//! test and for every seed, when a call has been settled and when a flush from outside has ended.
+//! Knows the parts of a connection; changes none. Each condition is asserted in debug builds, so in
+//! every test and for every seed: after `settle`, and after a flush from outside.
 //!
 //! # Read next
 //! `conn.rs`: the parts.
@@ -10,7 +10,7 @@ use super::conn::Conn;
 use super::states::{Closing, Receiving, fact};
 
 impl Conn {
-    /// Panics in a debug build if one of the sentences is not true. Costs nothing in a release build.
+    /// Panics in a debug build if a condition is not met. Costs nothing in a release build.
     #[inline]
     pub(super) fn check(&self) {
         if cfg!(debug_assertions) {
@@ -23,7 +23,7 @@ impl Conn {
     fn check_buffers(&self) {
         let outbox = self.outbox.as_ref();
         debug_assert!(
-            outbox.is_none_or(|outbox| !outbox.bytes.is_empty()) || self.io.owes(),
+            outbox.is_none_or(|outbox| !outbox.bytes.is_empty()) || self.io.has_own_unsent(),
             "an outbox that is kept has bytes in it, or waits for those of the transport: {self:?}"
         );
         debug_assert!(
@@ -74,11 +74,11 @@ impl Conn {
             "a rate delays reading until a tick: {self:?}"
         );
         debug_assert!(
-            self.throttled_until().0.is_none() || self.seat.read_rate.is_some(),
+            self.throttled_until().0.is_none() || self.group.read_rate.is_some(),
             "reading is delayed by a rate: {self:?}"
         );
         debug_assert!(
-            !self.is_write_throttled() || self.seat.write_rate.is_some(),
+            !self.is_write_throttled() || self.group.write_rate.is_some(),
             "sending is delayed by a rate: {self:?}"
         );
     }

@@ -105,11 +105,11 @@ impl Limits {
     }
 
     pub(super) fn is_timed(&self) -> bool {
-        self.write_timeout.is_some() || self.hears()
+        self.write_timeout.is_some() || self.notes_traffic()
     }
 
     /// Returns true if a limit counts from bytes that pass, and not only from bytes that wait.
-    pub(super) fn hears(&self) -> bool {
+    pub(super) fn notes_traffic(&self) -> bool {
         self.idle_timeout.is_some()
             || self.read_timeout.is_some()
             || self.read_rate.is_some()

@@ -238,8 +238,8 @@ where
     };
     let id = reactor.own_with(link, options, call); // Its ends call it.
     let [a, b] = share_budget([a, b]);
-    let a = a.linked().open_hearing_cuts(reactor, passing(id, 0));
-    let b = b.linked().open_hearing_cuts(reactor, passing(id, 1));
+    let a = a.linked().open_with_eof_at_cut(reactor, passing(id, 0));
+    let b = b.linked().open_with_eof_at_cut(reactor, passing(id, 1));
     reactor[id].ends.ids = Some([a, b]);
     id
 }
@@ -420,13 +420,13 @@ impl Conn {
     /// Takes as many of `bytes` as fit, after all of them were refused. Returns how many; `Drained`
     /// comes when all is sent. `None` if there will never be room.
     pub(super) fn pass_some(&mut self, bytes: &[u8]) -> Option<usize> {
-        let max = self.seat.outbox_bytes_max;
+        let max = self.group.outbox_bytes_max;
         if !self.sending.is_open() || max == 0 {
             return self.reason().is_some().then_some(0); // `Closed` is on its way.
         }
         let room = max.saturating_sub(self.unsent()).min(bytes.len());
         let _ = self.put(&bytes[..room], 1); // It fits; `Closed` reports a failure.
-        self.sending.owe(Sending::FullToTheEnd);
+        self.sending.ask_for_drained(Sending::FullToTheEnd);
         Some(room)
     }
 }

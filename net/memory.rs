@@ -32,16 +32,16 @@ pub const BUFFER_BYTES: usize = 64 * 1024;
 ///         let _ = conn.write(reactor, &bytes.to_ascii_uppercase());
 ///     }
 /// });
-/// let left = left.open(&mut reactor, |reactor, heard: &mut Vec<u8>, conn, event| {
+/// let left = left.open(&mut reactor, |reactor, received: &mut Vec<u8>, conn, event| {
 ///     if let Event::Data(bytes) = event {
-///         heard.extend(bytes);
+///         received.extend(bytes);
 ///         conn.close(reactor);
 ///     }
 /// });
 /// let _ = left.write(&mut reactor, b"hello");
-/// let mut heard = Vec::new();
-/// reactor.run(&mut heard)?;
-/// assert_eq!(heard, b"HELLO");
+/// let mut received = Vec::new();
+/// reactor.run(&mut received)?;
+/// assert_eq!(received, b"HELLO");
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn pair<S: 'static>(reactor: &mut Context<S>) -> (Stream, Stream) {

@@ -48,6 +48,7 @@ mod event;
 #[cfg(unix)]
 mod fd;
 mod framed;
+mod group;
 mod handle;
 mod handler;
 mod invariants;
@@ -61,7 +62,6 @@ mod rate;
 mod receive;
 mod relief;
 mod scarce;
-mod seat;
 mod settle;
 pub mod sim;
 mod states;

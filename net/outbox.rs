@@ -37,7 +37,7 @@ impl Conn {
             return self.refusal();
         }
         // The rate is asked in `flush`, which knows the time.
-        let later = self.has(fact::BLOCKED) || self.seat.write_rate.is_some();
+        let later = self.has(fact::BLOCKED) || self.group.write_rate.is_some();
         let through = self.unsent() + bytes.len() >= through && !later;
         let taken = if through { self.write_through(bytes) } else { 0 };
         if taken < bytes.len() {
@@ -47,8 +47,8 @@ impl Conn {
                 return self.put_aside();
             }
         }
-        if self.unsent() > self.seat.outbox_bytes_high {
-            self.sending.owe(Sending::Full);
+        if self.unsent() > self.group.outbox_bytes_high {
+            self.sending.ask_for_drained(Sending::Full);
             return Pressure::AboveHigh;
         }
         Pressure::Below
@@ -57,12 +57,12 @@ impl Conn {
     /// The bytes wait in a buffer of this connection's own.
     fn put_aside(&mut self) -> Pressure {
         self.account();
-        if self.unsent() > self.seat.outbox_bytes_high {
-            self.sending.owe(Sending::Full);
+        if self.unsent() > self.group.outbox_bytes_high {
+            self.sending.ask_for_drained(Sending::Full);
             return Pressure::AboveHigh;
         }
-        if self.seat.buffers.as_ref().is_some_and(BufferBudget::is_tight) {
-            self.sending.owe(Sending::FullToTheEnd);
+        if self.group.buffers.as_ref().is_some_and(BufferBudget::is_tight) {
+            self.sending.ask_for_drained(Sending::FullToTheEnd);
             return Pressure::AboveHigh;
         }
         Pressure::Below
@@ -75,41 +75,42 @@ impl Conn {
         if !self.sending.is_open() {
             return false;
         }
-        let max = self.seat.outbox_bytes_max;
+        let max = self.group.outbox_bytes_max;
         let mut admits = self.unsent() + count <= max;
         if admits && !self.has_budget(count) && !self.make_room(count) {
-            self.sending.owe(Sending::FullToTheEnd);
+            self.sending.ask_for_drained(Sending::FullToTheEnd);
             admits = false;
         } else if !admits {
             // No `Drained` if they can never fit.
-            let fit_at_low = count <= max.saturating_sub(self.seat.outbox_bytes_low);
+            let fit_at_low = count <= max.saturating_sub(self.group.outbox_bytes_low);
             match count <= max {
-                true if fit_at_low => self.sending.owe(Sending::Full),
-                true => self.sending.owe(Sending::FullToTheEnd),
+                true if fit_at_low => self.sending.ask_for_drained(Sending::Full),
+                true => self.sending.ask_for_drained(Sending::FullToTheEnd),
                 false => {}
             }
         }
         admits
     }
 
-    /// Returns true if the shared budget has room for `count` bytes. Bytes that will probably leave
-    /// at the next flush always have: those in the loop's own cork, and a few on a connection that
-    /// has nothing unsent. So a peer that reads is not refused because other peers do not read.
+    /// Returns true if the shared budget has room for `count` bytes. There is always room for bytes
+    /// that will probably leave at the next flush: those in the loop's own cork, and a few on a
+    /// connection that has nothing unsent. So writes to a peer that reads are not refused because
+    /// other peers do not read.
     #[inline]
     fn has_budget(&self, count: usize) -> bool {
         if self.outbox.as_ref().is_some_and(|outbox| outbox.lent) {
             return true;
         }
-        let Some(budget) = &self.seat.buffers else { return true };
+        let Some(budget) = &self.group.buffers else { return true };
         budget.has_room(count) || self.unsent() == 0 && count <= WRITE_THROUGH_BYTES
     }
 
-    /// Offers the unsent bytes to the kernel now, not with the next flush: when a callback writes
-    /// much to many, a peer that reads must not look like one that does not. Returns true if there
-    /// is room then.
+    /// Offers the unsent bytes to the kernel now, before the next flush. A callback may write much
+    /// to many peers, and a peer that reads must not be treated like one that does not. Returns
+    /// true if there is room then.
     #[cold]
     fn make_room(&mut self, count: usize) -> bool {
-        while self.unsent() > 0 && !self.has(fact::BLOCKED) && self.seat.write_rate.is_none() {
+        while self.unsent() > 0 && !self.has(fact::BLOCKED) && self.group.write_rate.is_none() {
             let Some(sent) = self.write_once(&[], usize::MAX) else { return false };
             if let Some(outbox) = &mut self.outbox {
                 outbox.bytes.drain(..sent);
@@ -165,18 +166,18 @@ impl Conn {
         self.note_unsent(now);
     }
 
-    /// Returns true if a limit needs the start of the unsent bytes' wait, and it is not noted.
+    /// Returns true if a limit needs the time since which unsent bytes wait, and it is not noted.
     #[inline]
     pub(super) fn waits_unnoted(&self) -> bool {
-        self.seat.is_timed() && self.outbox.as_ref().is_some_and(|outbox| outbox.since.is_none())
+        self.group.is_timed() && self.outbox.as_ref().is_some_and(|outbox| outbox.since.is_none())
     }
 
     /// Sends as many unsent bytes as the kernel takes. Returns true if nothing is left. `now` is
     /// the time to note for the bytes that have passed; `None` if no limit needs it.
     #[inline]
     pub(super) fn flush(&mut self, now: Option<Stamp>) -> bool {
-        if self.heard == SOON {
-            self.heard = now;
+        if self.last_traffic == SOON {
+            self.last_traffic = now;
         }
         if self.progress == SOON {
             self.progress = now;
@@ -188,7 +189,7 @@ impl Conn {
             if let Some(outbox) = &mut self.outbox {
                 outbox.bytes.drain(..sent);
             }
-            if let Some(rate) = &self.seat.write_rate {
+            if let Some(rate) = &self.group.write_rate {
                 rate.spend(sent);
             }
         }
@@ -196,7 +197,7 @@ impl Conn {
             self.facts &= !fact::SENT;
             self.forget_quiet();
             if now.is_some() {
-                self.heard = now;
+                self.last_traffic = now;
             }
             if !self.is_write_throttled()
                 && let Some(outbox) = &mut self.outbox
@@ -204,18 +205,18 @@ impl Conn {
                 outbox.since = now;
             }
         }
-        // A write sends the transport's own bytes first; without a write, `flush_owed` sends them.
-        self.unsent() == 0 && (!self.io.owes() || self.flush_owed(now))
+        // A write sends the transport's own bytes first; without a write, `flush_own` sends them.
+        self.unsent() == 0 && (!self.io.has_own_unsent() || self.flush_own(now))
     }
 
     /// Sends the transport's own bytes. Returns true if nothing is left. Otherwise an
     /// outbox, perhaps an empty one, keeps the time since which they wait.
     #[cold]
-    fn flush_owed(&mut self, now: Option<Stamp>) -> bool {
+    fn flush_own(&mut self, now: Option<Stamp>) -> bool {
         while !self.has(fact::BLOCKED) {
             match self.io.transport().flush() {
                 Ok(()) => {
-                    self.heard = now.or(self.heard);
+                    self.last_traffic = now.or(self.last_traffic);
                     return true;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -275,7 +276,7 @@ impl Conn {
 
     /// Ends sending because a write failed. The peer may have sent something before it went.
     fn fail_sending(&mut self, error: io::Error) {
-        if !self.io.is_one_peer() {
+        if !self.io.has_one_peer() {
             return self.fail(error.into());
         }
         // The kernel reports a reset once. A write gets ECONNRESET, or EPIPE if FIN had come first

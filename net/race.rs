@@ -35,9 +35,9 @@ use mio::{Registry, Token};
 
 use super::address::HostPort;
 use super::connect::Connector;
+use super::group::Group;
 use super::limits::Limits;
 use super::scarce::with_descriptor;
-use super::seat::Seat;
 use super::stream::Stream;
 use crate::reactor::{Context, Interest, Options, Readiness, SourceId};
 use crate::timers::Tick;
@@ -243,7 +243,7 @@ fn outcome<S: 'static, C: Connector>(
     if let Some(at) = reactor[id].winner(now) {
         // All others are closed here.
         let connector = reactor.deregister(id)?.attempts.swap_remove(at).connector;
-        return Some(Ok(connector.stream(Seat::first(Limits::default()))));
+        return Some(Ok(connector.stream(Group::new(Limits::default()))));
     }
     let up = now >= reactor[id].until;
     if !up {

@@ -131,11 +131,11 @@ impl Rate {
         tick
     }
 
-    /// How many of `want` bytes may pass now, or the tick at which to ask again. `due` is that tick
-    /// for a connection that waits.
+    /// Returns how many of `want` bytes may pass now, or the tick at which to ask again. `due` is
+    /// that tick for a connection that waits.
     pub(super) fn ask(&self, now: Stamp, due: Option<Tick>, want: usize) -> Result<usize, Tick> {
         let tick = self.fill(now);
-        // Promises reach as far as `promised`: one beyond that was broken.
+        // Promises reach as far as `promised`: a later one was made before the rate was changed.
         let promised = Tick::new(self.0.promised.get().div_ceil(1000));
         let due = due.filter(|due| *due <= promised);
         let others = self.0.promised.get() >= tick.plus(1).count().saturating_mul(1000);
@@ -148,7 +148,7 @@ impl Rate {
             (true, true) => portion + over,
             (true, false) => over,
         };
-        let granted = granted.min(level); // It may want more by now than it was promised.
+        let granted = granted.min(level); // A portion may be larger than it was when promised.
         if granted >= portion || granted >= want as u64 {
             return Ok(usize::try_from(granted).unwrap_or(usize::MAX).min(want));
         }

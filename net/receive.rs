@@ -3,7 +3,7 @@
 //! Knows one connection and its backlog; `drive.rs` decides when to read.
 //!
 //! # Read next
-//! `settle.rs`: the work that is due then.
+//! `settle.rs`: the steps that follow.
 
 use std::io;
 
@@ -15,8 +15,8 @@ use super::states::{Receiving, Sending, fact};
 use crate::reactor::{Context, Readiness, SCRATCH_BYTES, SourceId};
 use crate::timers::Stamp;
 
-/// The readiness for which it is read until the kernel has no more, not only until a short read:
-/// the end may come after that, or an edge may have been missed.
+/// If a connection is called for any of these, it is read until the kernel has no more, even after
+/// a short read: the end of the input may follow, or an edge may have been missed.
 const TO_THE_END: Readiness = Readiness::READ_CLOSED
     .with(Readiness::WRITE_CLOSED)
     .with(Readiness::ERROR)
@@ -24,7 +24,7 @@ const TO_THE_END: Readiness = Readiness::READ_CLOSED
     .with(LOOK_AND_READ);
 
 /// Reads and delivers until the kernel has no more, the handler pauses, or the turn's budget is
-/// spent. Returns true for the last: there may be more.
+/// spent. Returns true if the budget is spent: there may be more.
 pub(super) fn receive<S: 'static>(
     reactor: &mut Context<S>,
     state: &mut S,
@@ -35,9 +35,9 @@ pub(super) fn receive<S: 'static>(
     let callbacks = reactor.batch_len();
     let Some(conn) = reactor.get_mut(id) else { return false };
     let mut reading = Reading {
-        left: conn.seat.read_bytes_in_turn(callbacks),
-        // After a short read the kernel has no more. It is asked again if the peer has closed, which
-        // the next read reports, and on Windows, where only `WouldBlock` arms the next edge.
+        left: conn.group.read_bytes_in_turn(callbacks),
+        // After a short read the kernel has no more. It is asked again if the peer has closed,
+        // which the next read reports, and on Windows, where only `WouldBlock` arms the next edge.
         to_the_end: cfg!(windows) || ready.intersects(TO_THE_END),
         // If sending fails only while this reads, more may have arrived since the last read.
         last_words: conn.sending.has_failed(),
@@ -65,8 +65,8 @@ pub(super) fn receive<S: 'static>(
     false
 }
 
-/// Reading was resumed: the bytes that were given back before the pause are delivered once more, and
-/// the read timeout, which may not even be armed, starts from zero.
+/// Reading was resumed: the bytes that were given back before the pause are delivered once more,
+/// and the read timeout, which may not even be armed, starts from zero.
 fn deliver_resumed<S: 'static>(
     reactor: &mut Context<S>,
     state: &mut S,
@@ -94,17 +94,18 @@ struct Reading {
     now: Option<Stamp>,
 }
 
-/// How much may be read now.
+/// The room for the next read.
 enum Room {
+    /// At most so many bytes.
     Bytes(usize),
-    /// Nothing; the connection is called again when that has changed.
+    /// None. The connection is called again when that has changed.
     NotNow,
-    /// Nothing; others get their turn first.
+    /// None in this turn: the other sources are called first.
     NextTurn,
 }
 
 impl Reading {
-    /// How much may be read next.
+    /// Returns the room for the next read.
     #[inline(always)]
     fn room<S: 'static>(&mut self, reactor: &mut Context<S>, id: SourceId<Conn>) -> Room {
         let Some(conn) = reactor.get_mut(id) else { return Room::NotNow };
@@ -121,7 +122,7 @@ impl Reading {
             return Room::NotNow; // Called again when more is left, or when all of this is sent.
         }
         let room = self.left.min(SCRATCH_BYTES);
-        if conn.seat.read_rate.is_none() {
+        if conn.group.read_rate.is_none() {
             return Room::Bytes(room);
         }
         let now = *self.now.get_or_insert_with(|| reactor.stamp());
@@ -171,13 +172,13 @@ impl Reading {
         match error.kind() {
             io::ErrorKind::Interrupted => return false,
             io::ErrorKind::WouldBlock => {
-                if conn.io.has_heard() && conn.seat.hears() {
-                    conn.heard = SOON;
+                if conn.io.has_received() && conn.group.notes_traffic() {
+                    conn.last_traffic = SOON;
                 }
                 if conn.io.has_more() {
-                    // Much input and nothing to deliver: others get their turn first.
+                    // Much input and nothing to deliver: the other sources are called first.
                     reactor.send(id, LOOK_AND_READ);
-                    self.last_words = false; // They are still to come.
+                    self.last_words = false; // The last words are still to come.
                 }
             }
             io::ErrorKind::UnexpectedEof => input_is_cut(reactor, state, id, error, handler),
@@ -196,14 +197,14 @@ pub(super) fn deliver<S: 'static>(
     handler: &mut impl HandlerFn<S>,
 ) {
     let conn = &mut reactor[id];
-    if conn.seat.hears() {
-        conn.heard = SOON;
+    if conn.group.notes_traffic() {
+        conn.last_traffic = SOON;
     }
     if conn.was_closed() {
         return;
     }
     conn.forget_quiet();
-    if let Some(rate) = &conn.seat.read_rate {
+    if let Some(rate) = &conn.group.read_rate {
         rate.spend(new.len());
     }
     conn.kept = 0;
@@ -222,7 +223,7 @@ pub(super) fn deliver<S: 'static>(
     if kept < count {
         conn.progress = SOON;
     }
-    if kept > conn.seat.backlog_bytes_max && !conn.is_paused() && !conn.was_closed() {
+    if kept > conn.group.backlog_bytes_max && !conn.is_paused() && !conn.was_closed() {
         conn.io.transport().reset_on_drop();
         return conn.fail(Reason::Backlog);
     }
@@ -234,7 +235,8 @@ pub(super) fn deliver<S: 'static>(
         None => Box::new(Backlog { bytes: new[count - kept..].to_vec(), ..Backlog::default() }),
     };
     backlog.consumed = backlog.bytes.len() - kept;
-    // Moved to the front when that moves less than was consumed: each byte moves once at most.
+    // The kept bytes move to the front if they are fewer than the consumed ones: so each byte moves
+    // once at most.
     if backlog.consumed > kept {
         backlog.bytes.drain(..backlog.consumed);
         backlog.consumed = 0;
@@ -242,8 +244,8 @@ pub(super) fn deliver<S: 'static>(
     conn.backlog = Some(backlog);
 }
 
-/// The input has ended, but anybody on the way could have caused that end. `Closed` reports it,
-/// after the bytes before it were answered.
+/// The input has ended, but the peer did not announce it: an attacker on the path may have caused
+/// the end. `Closed` reports it, after the bytes before it were answered.
 fn input_is_cut<S: 'static>(
     reactor: &mut Context<S>,
     state: &mut S,
@@ -256,7 +258,7 @@ fn input_is_cut<S: 'static>(
         // The input is discarded, so it does not matter if it was complete.
         end_of_input(reactor, state, id, Receiving::Finished, handler);
     } else if conn.sending.has_failed() {
-        conn.fail(why.into()); // There is nobody to answer.
+        conn.fail(why.into()); // No answer can be sent.
     } else {
         conn.end_with(why.into());
         end_of_input(reactor, state, id, Receiving::Cut, handler);
@@ -275,22 +277,22 @@ fn end_of_input<S: 'static, H: HandlerFn<S>>(
     let conn = &mut reactor[id];
     conn.receiving = end;
     conn.kept = 0;
-    let tells = !conn.was_closed()
+    let delivers = !conn.was_closed()
         && conn.sending != Sending::Reset
-        && (end == Receiving::Finished || H::HEARS_CUTS);
+        && (end == Receiving::Finished || H::EOF_AT_CUT);
     reactor.lend(
         (),
         |reactor, (), _| keep_given_back(reactor, id),
         |reactor, ()| {
-            if tells {
+            if delivers {
                 call(reactor, state, id, Event::Eof, handler);
             }
         },
     );
 }
 
-/// The backlog of a finished stream: shown to `Eof`, and gone after it, even if that panics. Bytes
-/// that the handler gave back wait for a [`NUDGE`](super::handler::NUDGE).
+/// Drops the backlog after `Eof`, even if the handler has panicked. The bytes that it gave back in
+/// `Eof` stay, and are delivered again by a [`NUDGE`](super::handler::NUDGE).
 fn keep_given_back<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
     let Some(conn) = reactor.get_mut(id) else { return };
     let kept = conn.kept as usize;

@@ -14,21 +14,21 @@ use crate::reactor::{Context, SourceId};
 /// Turns until a connection that was closed from outside its callback has got `Closed`, and its
 /// handler is dropped with everything in it.
 const TURNS_TO_GO: u64 = 3;
-/// Unused capacity of an outbox that is not worth giving back.
+/// An outbox keeps so much unused capacity: less is not worth giving back.
 const SLACK_BYTES: usize = 16 * 1024;
 
 impl Conn {
     /// Counts the outbox and the backlog at their present size.
     #[inline]
     pub(super) fn account(&mut self) {
-        if self.seat.buffers.is_some() {
+        if self.group.buffers.is_some() {
             self.account_for();
         }
     }
 
     #[cold]
     fn account_for(&mut self) {
-        let Some(budget) = &self.seat.buffers else { return };
+        let Some(budget) = &self.group.buffers else { return };
         let inner = self.io.buffered_bytes();
         if let Some(outbox) = &mut self.outbox
             && !outbox.lent
@@ -38,7 +38,7 @@ impl Conn {
         if let Some(backlog) = &mut self.backlog {
             backlog.charge.set(budget.total(), backlog.bytes.capacity());
         }
-        self.seat.charge_transport(inner);
+        self.group.charge_transport(inner);
     }
 
     /// The outbox, lent by the loop for one callback, stays with the connection: it is shrunk to
@@ -56,14 +56,14 @@ impl Conn {
 
     /// Counts the bytes that a protocol holds for this connection, in place of the number before.
     pub fn charge(&mut self, bytes: usize) {
-        self.seat.charge_protocol(bytes);
+        self.group.charge_protocol(bytes);
     }
 
     /// Bytes that are counted for it.
     fn charged(&self) -> usize {
         let outbox = self.outbox.as_ref().map_or(0, |outbox| outbox.charge.bytes());
         let backlog = self.backlog.as_ref().map_or(0, |backlog| backlog.charge.bytes());
-        outbox + backlog + self.seat.charged()
+        outbox + backlog + self.group.charged()
     }
 
     /// Returns true if it is not to be read now: the budget is tight, and its own peer has not
@@ -71,7 +71,7 @@ impl Conn {
     #[inline]
     pub(super) fn waits_for_budget(&self) -> bool {
         self.unsent() > 0
-            && self.seat.buffers.as_ref().is_some_and(BufferBudget::is_tight)
+            && self.group.buffers.as_ref().is_some_and(BufferBudget::is_tight)
             && !self.was_closed()
             && !self.sending.has_failed()
     }
@@ -81,7 +81,7 @@ impl Conn {
 #[cold]
 pub(super) fn await_budget<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
     let resumer = reactor.resumer();
-    if let Some(budget) = reactor.get(id).and_then(|conn| conn.seat.buffers.as_ref()) {
+    if let Some(budget) = reactor.get(id).and_then(|conn| conn.group.buffers.as_ref()) {
         budget.total().wait(&resumer, id.raw(), LOOK_AND_READ);
     }
 }
@@ -98,7 +98,7 @@ pub(super) fn go_on<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
 /// leave the list of those that wait, or the list would grow as long as the budget is tight.
 #[inline]
 pub(super) fn forget_budget<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> bool {
-    let budget = reactor.get(id).and_then(|conn| conn.seat.buffers.as_ref());
+    let budget = reactor.get(id).and_then(|conn| conn.group.buffers.as_ref());
     let Some(budget) = budget.filter(|budget| budget.total().has_waiting()).cloned() else {
         return false;
     };
@@ -109,7 +109,7 @@ pub(super) fn forget_budget<S: 'static>(reactor: &mut Context<S>, id: SourceId<C
 /// Closes the largest if the budget of this connection is full. Called where one has grown.
 #[inline]
 pub(super) fn relieve<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
-    let budget = reactor.get(id).and_then(|conn| conn.seat.buffers.as_ref());
+    let budget = reactor.get(id).and_then(|conn| conn.group.buffers.as_ref());
     if budget.is_some_and(BufferBudget::is_full)
         && let Some(budget) = budget.cloned()
     {
@@ -128,7 +128,7 @@ pub(super) fn charge<S: 'static>(
 ) -> bool {
     let Some(conn) = reactor.get_mut(id) else { return true };
     conn.charge(bytes);
-    let full = conn.seat.buffers.as_ref().filter(|budget| budget.is_full()).cloned();
+    let full = conn.group.buffers.as_ref().filter(|budget| budget.is_full()).cloned();
     full.is_none_or(|budget| {
         let has_room = budget.has_room(0);
         reactor.defer(move |reactor, _| close_largest(reactor, &budget));
@@ -136,15 +136,15 @@ pub(super) fn charge<S: 'static>(
     })
 }
 
-/// O(sources), and O(n log n) in those that share the budget, once in a few turns; each time frees
-/// an eighth of it, if there is so much to free.
+/// Closes the largest connections that share the budget, once in a few turns. Each time it frees an
+/// eighth of the budget, if it can. O(sources), and O(n log n) in those that share the budget.
 #[cold]
 fn close_largest<S: 'static>(reactor: &mut Context<S>, budget: &BufferBudget) {
     let turn = reactor.statistics().turns;
     if !budget.may_close(turn) {
         return;
     }
-    let shares = |conn: &Conn| conn.seat.buffers.as_ref() == Some(budget) && !conn.has_failed();
+    let shares = |conn: &Conn| conn.group.buffers.as_ref() == Some(budget) && !conn.has_failed();
     let mut all: Vec<(usize, SourceId<Conn>)> = (reactor.ids::<Conn>().into_iter())
         .filter_map(|id| Some((reactor.get(id).filter(|conn| shares(conn))?.charged(), id)))
         .filter(|(charged, _)| *charged > 0)

@@ -1,4 +1,4 @@
-//! The work that is due after a connection was called, step by step.
+//! The last part of a call to a connection: six steps, from sending to the deadline.
 //!
 //! Knows one connection; how it sends is in `outbox.rs`.
 //!
@@ -6,7 +6,7 @@
 //!   1 send     bytes to the kernel; `Drained`, once in a turn, if there is room again
 //!   2 close    our half, if the peer has finished or a drain has waited for this
 //!   3 finish   FIN, when all is sent
-//!   4 listen   before `Closed`: the input that is left, if sending has failed
+//!   4 read     before `Closed`: the input that is left, if sending has failed
 //!   5 end      `Closed`, if both halves have ended; it is the last step then
 //!   6 go on    reading that was resumed; the grace of a close; the deadline
 //! ```
@@ -30,9 +30,9 @@ use super::states::{Closing, Receiving, Sending, fact};
 use super::transport::Carrier;
 use crate::reactor::{Context, SourceId};
 
-/// Takes step 1, and the other steps if there is anything left to do. `knows` is true if
-/// the handler was nudged because it is drained, and left it at that; `more` is true if input was left
-/// for the next turn.
+/// Takes step 1, and the other steps if anything is left to do. `seen` has two parts. `knows` is
+/// true if the handler was nudged in this call because the connection is drained, and has sent
+/// nothing. `more` is true if input was left for the next turn.
 #[inline(always)]
 pub(super) fn settle<S: 'static, H: HandlerFn<S>>(
     reactor: &mut Context<S>,
@@ -55,10 +55,10 @@ fn settle_rest<S: 'static, H: HandlerFn<S>>(
     (knows, more): (bool, bool),
 ) {
     close_if_due(reactor, id, handler, (knows, more));
-    if finish(&mut reactor[id]) && reactor[id].io.owes() {
-        flush(reactor, id); // Notes that it waits from now on.
+    if finish(&mut reactor[id]) && reactor[id].io.has_own_unsent() {
+        flush(reactor, id); // Notes that these bytes wait from now on.
     }
-    if listens_first(reactor, id) {
+    if reads_first(reactor, id) {
         return;
     }
     if reactor[id].is_over() {
@@ -80,7 +80,7 @@ fn send<S: 'static>(
     id: SourceId<Conn>,
     handler: &mut impl HandlerFn<S>,
 ) -> bool {
-    let mut has_told = false;
+    let mut has_delivered = false;
     loop {
         let Some(sent) = flush(reactor, id) else { return true };
         let conn = &mut reactor[id];
@@ -104,7 +104,7 @@ fn send<S: 'static>(
             conn.check();
             return true;
         }
-        if !may_tell_drained(reactor, id, &mut has_told) {
+        if !may_deliver_drained(reactor, id, &mut has_delivered) {
             return false;
         }
         call(reactor, state, id, Event::Drained, handler);
@@ -113,20 +113,20 @@ fn send<S: 'static>(
 
 /// Returns true if `Drained` is due and may be delivered now: once in a turn, since a handler that
 /// fills the outbox each time must let others run.
-fn may_tell_drained<S: 'static>(
+fn may_deliver_drained<S: 'static>(
     reactor: &mut Context<S>,
     id: SourceId<Conn>,
-    has_told: &mut bool,
+    has_delivered: &mut bool,
 ) -> bool {
     let conn = &mut reactor[id];
-    if !owes_drained(conn) {
+    if !is_drained_due(conn) {
         return false;
     }
-    if conn.seat.buffers.as_ref().is_some_and(BufferBudget::is_full) {
+    if conn.group.buffers.as_ref().is_some_and(BufferBudget::is_full) {
         await_budget(reactor, id); // The refused bytes have no room yet.
         return false;
     }
-    if mem::replace(has_told, true) {
+    if mem::replace(has_delivered, true) {
         reactor.resume(id, LOOK);
         return false;
     }
@@ -143,7 +143,7 @@ fn close_if_due<S: 'static, H: HandlerFn<S>>(
 ) {
     let conn = &mut reactor[id];
     let drained = conn.is_drained() && !more;
-    if drained && !conn.seat.has_farewell() {
+    if drained && !conn.group.closes_itself() {
         conn.begin_close(); // It stays quiet if it was.
     } else if ends_with_peer(conn, handler) {
         conn.close();
@@ -152,7 +152,7 @@ fn close_if_due<S: 'static, H: HandlerFn<S>>(
     }
 }
 
-/// Step 3. Returns true if sending has just been finished.
+/// Step 3. Returns true if this call has finished sending.
 fn finish(conn: &mut Conn) -> bool {
     if conn.sending != Sending::Finishing || conn.unsent() > 0 {
         return false;
@@ -169,8 +169,8 @@ fn finish(conn: &mut Conn) -> bool {
     true
 }
 
-/// Step 4. Returns true if there is input to be read before `Closed`: not if the handler has paused.
-fn listens_first<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> bool {
+/// Step 4. Returns true if input is to be read before `Closed`. While reading is paused, none is.
+fn reads_first<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> bool {
     let conn = &mut reactor[id];
     if !conn.sending.has_failed() || conn.is_read_out() {
         return false;
@@ -199,7 +199,7 @@ fn end<S: 'static>(
     handler.call(reactor, state, id, Event::Closed(reason));
 }
 
-/// Step 6. No edge comes for input that waits already.
+/// Step 6. Input that is there already causes no edge, so the connection calls itself.
 fn go_on_reading<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
     if reactor[id].receiving == Receiving::Resuming {
         reactor.send(id, LOOK_AND_READ); // Its own handler resumed it after this turn's reading.
@@ -225,33 +225,35 @@ pub(super) fn is_settled(conn: &Conn, sent: bool) -> bool {
         && !needs_arming(conn, sent)
 }
 
-/// Returns true if the input has ended and we are to close, too: half open is not allowed, or the
-/// input was cut, the handler gets no `Eof` of that, and no answer is to come.
+/// Returns true if the input has ended and our half is to be closed, too: the connection may not
+/// be half open, or the input was cut, its handler gets no `Eof` of a cut, and no answer comes.
 pub(super) fn ends_with_peer<S, H: HandlerFn<S>>(conn: &Conn, _: &H) -> bool {
     let goes_on =
-        !conn.is_cut() || H::HEARS_CUTS || conn.has(fact::HELD) || conn.sending.owes_drained();
+        !conn.is_cut() || H::EOF_AT_CUT || conn.has(fact::HELD) || conn.sending.awaits_drained();
     conn.is_read_out() && !conn.was_closed() && !(goes_on && conn.may_be_half_open())
 }
 
-pub(super) fn owes_drained(conn: &Conn) -> bool {
+/// Returns true if `Drained` is to be delivered, and there is room by now.
+pub(super) fn is_drained_due(conn: &Conn) -> bool {
     match conn.sending {
-        Sending::Full => conn.unsent() <= conn.seat.outbox_bytes_low,
+        Sending::Full => conn.unsent() <= conn.group.outbox_bytes_low,
         Sending::FullToTheEnd => conn.unsent() == 0,
         _ => false,
     }
 }
 
+/// Returns true if the grace of its close is to begin.
 pub(super) fn begins_to_linger(conn: &Conn) -> bool {
     conn.closing == Closing::Asked
 }
 
-/// Sends as much as the kernel takes, and notes when bytes went and came. Returns true if nothing
-/// is left, `None` if the connection has gone. If a limit needs the time, the clock is read again:
-/// callbacks may have taken long since the turn's `now`, and so no limit is up early.
+/// Sends as much as the kernel takes, and notes the time of the traffic. Returns true if nothing is
+/// left, `None` if the connection has gone. If a limit needs the time, the clock is read again:
+/// callbacks may have taken long since the turn's `now`, and no limit may be up early.
 #[inline]
 pub(super) fn flush<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> Option<bool> {
-    let hears = reactor.get(id)?.seat.hears();
-    let now = if hears { Some(reactor.stamp()) } else { None };
+    let notes = reactor.get(id)?.group.notes_traffic();
+    let now = if notes { Some(reactor.stamp()) } else { None };
     let conn = reactor.get_mut(id)?;
     let sent = conn.flush(now);
     if !sent && conn.waits_unnoted() {
@@ -261,7 +263,8 @@ pub(super) fn flush<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) ->
     Some(sent)
 }
 
-/// Counts the bytes that stay with the connection, and closes the largest if the budget is full.
+/// Counts the bytes that stay with the connection. If the budget is full, closes the largest
+/// connections that share it.
 #[cold]
 pub(super) fn keep_to_budget<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) {
     let conn = &mut reactor[id];

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!   sending    Open ─────────────▶ Full, FullToTheEnd   outbox: a write was refused, or much is unsent
-//!              Full… ────────────▶ Open                 settle::may_tell_drained, before `Drained`
+//!              Full… ────────────▶ Open                 settle::may_deliver_drained, before `Drained`
 //!              Open, Full… ──────▶ Finishing            shutdown; close; settle::close_if_due, after Eof
 //!              Finishing ────────▶ Finished             settle::finish: the outbox is empty, FIN
 //!              any ──────────────▶ Failed, Reset        outbox::fail_sending: a write has failed
@@ -15,8 +15,8 @@
 //!   receiving  Open ◀────────────▶ Paused, Resuming     pause, resume; receive::deliver_resumed
 //!              Open ◀────────────▶ Throttled            may_read, in rate.rs
 //!              Open ─────────────▶ Finished             receive::end_of_input: FIN read, Eof delivered
-//!              Open ─────────────▶ Cut                  receive::input_is_cut: an end that anybody could cause
-//!              any ──────────────▶ Finished             settle::listens_first, receive: sending has failed,
+//!              Open ─────────────▶ Cut                  receive::input_is_cut: the peer announced no end
+//!              any ──────────────▶ Finished             settle::reads_first, receive: sending has failed,
 //!                                                       and the input that was left is read
 //!
 //!   closing    No ───────────────▶ Asked                close
@@ -25,7 +25,7 @@
 //!   both halves  any ────────────▶ Finished             fail: abort, a timeout, an error, no grace left
 //! ```
 //!
-//! When both halves have ended, `settle::end` delivers `Closed`, with the first reason that was noted.
+//! When both halves have ended, `settle::end` delivers `Closed`, with the first reason noted.
 //!
 //! # Read next
 //! `event.rs`: the events that its handler gets.
@@ -43,8 +43,8 @@ pub(super) enum Sending {
     Finished,
     /// A write has failed. The bytes that the peer sent before are still to be read.
     Failed,
-    /// The same by a reset, before the peer's FIN: none will come, so that an end of input which is
-    /// read after this is not the peer's.
+    /// A write has met a reset, before the peer's FIN. No FIN will come, so an end of input
+    /// that is read after this is not the peer's.
     Reset,
 }
 
@@ -56,7 +56,7 @@ impl Sending {
     }
 
     /// Returns true if `Drained` is to be delivered.
-    pub(super) fn owes_drained(self) -> bool {
+    pub(super) fn awaits_drained(self) -> bool {
         matches!(self, Sending::Full | Sending::FullToTheEnd)
     }
 
@@ -70,8 +70,8 @@ impl Sending {
         self >= Sending::Failed
     }
 
-    /// `Drained` is to be delivered `when`; later if that was said before.
-    pub(super) fn owe(&mut self, when: Sending) {
+    /// `Drained` is to be delivered at `when`, or at the later moment that was asked for before.
+    pub(super) fn ask_for_drained(&mut self, when: Sending) {
         if self.is_open() {
             *self = when.max(*self);
         }
@@ -88,7 +88,8 @@ pub(super) enum Receiving {
     Throttled,
     /// The next call delivers the backlog again, and reads.
     Resuming,
-    /// The input has ended, but anybody on the way may have caused that end. The other half goes on.
+    /// The input has ended, but the peer did not announce it: an attacker on the path may have
+    /// caused it. The other half goes on.
     Cut,
     Finished,
 }
@@ -100,7 +101,7 @@ impl Receiving {
         self >= Receiving::Cut
     }
 
-    /// Returns true if input may be there that is not read now.
+    /// Returns true if there may be input that is not to be read now.
     pub(super) fn is_held(self) -> bool {
         matches!(self, Receiving::Paused | Receiving::Throttled | Receiving::Resuming)
     }

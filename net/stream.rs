@@ -13,9 +13,9 @@ use super::conn::{Conn, Rare};
 use super::deadline::arm;
 use super::drive::drive;
 use super::event::{Event, Pressure};
-use super::handler::{Handler, HandlerFn, HearsCuts, NUDGE};
+use super::group::Group;
+use super::handler::{EofAtCut, Handler, HandlerFn, NUDGE};
 use super::limits::Limits;
-use super::seat::Seat;
 use super::states::{Closing, Receiving, Sending, fact};
 use super::transport::{Carrier, Transport};
 use crate::reactor::{Context, Interest, Options, SourceId};
@@ -29,8 +29,12 @@ pub struct Stream {
 }
 
 impl Stream {
-    pub(super) fn tcp(stream: mio::net::TcpStream, seat: Seat, peer: Option<SocketAddr>) -> Stream {
-        Stream { conn: Conn::new(Carrier::Tcp(stream), seat), peer }
+    pub(super) fn tcp(
+        stream: mio::net::TcpStream,
+        group: Group,
+        peer: Option<SocketAddr>,
+    ) -> Stream {
+        Stream { conn: Conn::new(Carrier::Tcp(stream), group), peer }
     }
 
     /// Its TCP socket, for options; `None` if the transport is another.
@@ -43,12 +47,12 @@ impl Stream {
 
     /// A stream over anything that can carry one.
     pub fn over<T: Transport + 'static>(transport: T) -> Stream {
-        Stream::carried(Box::new(transport), Seat::first(Limits::default()))
+        Stream::carried(Box::new(transport), Group::new(Limits::default()))
     }
 
-    pub(super) fn carried(transport: Box<dyn Transport>, seat: Seat) -> Stream {
+    pub(super) fn carried(transport: Box<dyn Transport>, group: Group) -> Stream {
         let peer = transport.peer_addr().ok();
-        Stream { conn: Conn::new(Carrier::Other(transport), seat), peer }
+        Stream { conn: Conn::new(Carrier::Other(transport), group), peer }
     }
 
     /// A stream that has one half only. No event reports the end of the other: a reader refuses
@@ -105,7 +109,7 @@ impl Stream {
     /// Counts it among a server's connections, which a [`drain`](super::drain()) ends. Those that a
     /// listener has accepted are; a stream over a transport that wraps one of them needs this call.
     pub fn accepted(mut self) -> Stream {
-        self.conn.seat = self.conn.seat.accepted();
+        self.conn.group = self.conn.group.accepted();
         self
     }
 
@@ -152,12 +156,12 @@ impl Stream {
 
     /// [`open`](Stream::open) with a handler that gets `Eof` also for an input that was cut.
     #[track_caller]
-    pub fn open_hearing_cuts<S, F>(self, reactor: &mut Context<S>, handler: F) -> SourceId<Conn>
+    pub fn open_with_eof_at_cut<S, F>(self, reactor: &mut Context<S>, handler: F) -> SourceId<Conn>
     where
         S: 'static,
         F: FnMut(&mut Context<S>, &mut S, SourceId<Conn>, Event<'_>) + 'static,
     {
-        self.open_handled(reactor, HearsCuts(handler))
+        self.open_handled(reactor, EofAtCut(handler))
     }
 
     #[track_caller]
@@ -166,7 +170,7 @@ impl Stream {
         reactor: &mut Context<S>,
         mut handler: impl HandlerFn<S> + 'static,
     ) -> SourceId<Conn> {
-        let closes = self.conn.io.is_one_peer();
+        let closes = self.conn.io.has_one_peer();
         let options = Options { flush: true, closes, ..Options::default() };
         let both = Interest::READABLE | Interest::WRITABLE;
         let drive = move |reactor: &mut _, state: &mut _, id, ready| {
@@ -174,7 +178,7 @@ impl Stream {
         };
         let id = reactor.register_sure(self.conn, both, options, drive);
         let conn = &reactor[id];
-        let timed = conn.seat.is_timed();
+        let timed = conn.group.is_timed();
         let open = conn.sending == Sending::Open && conn.receiving < Receiving::Resuming;
         let waits = !open || conn.unsent() > 0;
         let left = conn.is_read_out() && conn.backlog.is_some();
@@ -218,8 +222,8 @@ impl From<Conn> for Stream {
             **rare = Rare { reason: rare.reason.take(), lost: rare.lost, ..Rare::default() };
         }
         conn.read_again();
-        conn.seat.forget_farewell();
-        conn.heard = None; // Its time out of the loop does not count.
+        conn.group.clear_closes_itself();
+        conn.last_traffic = None; // Its time out of the loop does not count.
         if let Some(outbox) = &mut conn.outbox {
             outbox.since = None;
         }

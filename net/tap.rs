@@ -85,12 +85,12 @@ pub enum Tap {
 ///     Passing::Data(Side::B, bytes) => Tap::Replace(bytes.to_ascii_uppercase()),
 ///     Passing::Eof(_) => Tap::Pass,
 /// };
-/// net::link_with(&mut reactor, a, b, tap, |_, heard, report| {
-///     heard.push_str(&format!(", {} there and {} back", report.a.bytes, report.b.bytes));
+/// net::link_with(&mut reactor, a, b, tap, |_, received, report| {
+///     received.push_str(&format!(", {} there and {} back", report.a.bytes, report.b.bytes));
 /// });
-/// let client = client.open(&mut reactor, |reactor, heard: &mut String, client, event| {
+/// let client = client.open(&mut reactor, |reactor, received: &mut String, client, event| {
 ///     if let Event::Data(bytes) = event {
-///         heard.push_str(&String::from_utf8_lossy(bytes));
+///         received.push_str(&String::from_utf8_lossy(bytes));
 ///         client.close(reactor);
 ///     }
 /// });
@@ -100,9 +100,9 @@ pub enum Tap {
 ///     }
 /// });
 /// let _ = client.write(&mut reactor, b"hi");
-/// let mut heard = String::new();
-/// reactor.run(&mut heard)?;
-/// assert_eq!(heard, "HELLO, 2 there and 5 back");
+/// let mut received = String::new();
+/// reactor.run(&mut received)?;
+/// assert_eq!(received, "HELLO, 2 there and 5 back");
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///

@@ -15,7 +15,7 @@ use crate::timers::{Stamp, Tick};
 pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 impl Conn {
-    /// The ticks until which a rate delays reading, and sending. Reading also while it is paused.
+    /// The ticks until which a rate delays reading (also while it is paused) and sending.
     pub(super) fn throttled_until(&self) -> (Option<Tick>, Option<Tick>) {
         self.rare.as_ref().map_or((None, None), |rare| (rare.reads_at, rare.writes_at))
     }
@@ -39,10 +39,10 @@ impl Conn {
         }
     }
 
-    /// How many bytes may be read now, at most `room`. `None` while the rate delays it: the
-    /// deadline calls again.
+    /// Returns the number of bytes that may be read now, at most `room`. Returns `None` while the
+    /// rate delays reading: the deadline calls the connection again.
     pub(super) fn may_read(&mut self, now: Stamp, room: usize) -> Option<usize> {
-        let Some(rate) = &self.seat.read_rate else { return Some(room) };
+        let Some(rate) = &self.group.read_rate else { return Some(room) };
         if self.was_closed() || self.sending.has_failed() {
             return Some(room); // It ends soon, and its end may be behind this input.
         }
@@ -56,7 +56,7 @@ impl Conn {
                 if self.receiving == Receiving::Throttled {
                     self.receiving = Receiving::Open;
                 }
-                (self.progress, self.heard) = (SOON, SOON);
+                (self.progress, self.last_traffic) = (SOON, SOON);
             }
             Ok(_) => {}
             Err(_) => {
@@ -69,10 +69,10 @@ impl Conn {
         granted.ok()
     }
 
-    /// How many bytes may be sent now; `None` as for [`may_read`](Conn::may_read).
+    /// Returns the number of bytes that may be sent now; `None` as [`may_read`](Conn::may_read).
     pub(super) fn may_send(&mut self, now: Option<Stamp>) -> Option<usize> {
-        let Some(rate) = &self.seat.write_rate else { return Some(usize::MAX) };
-        let now = now?; // A rate needs the time, so it is there.
+        let Some(rate) = &self.group.write_rate else { return Some(usize::MAX) };
+        let now = now?; // A rate needs the time, so `now` is known.
         let due = self.throttled_until().1;
         let granted = rate.ask(now, due, self.unsent());
         if due.is_some() || granted.is_err() {
@@ -80,7 +80,7 @@ impl Conn {
         }
         match granted {
             Ok(_) if due.is_some() => {
-                self.heard = Some(now);
+                self.last_traffic = Some(now);
                 if let Some(outbox) = &mut self.outbox {
                     outbox.since = Some(now);
                 }

@@ -44,7 +44,7 @@ pub trait Transport: Source + fmt::Debug + Any {
 
     /// Returns true if it has bytes of its own to send, beside those written: the records of a
     /// protocol that it speaks, or the end that [`finish`](Transport::finish) could not send yet.
-    fn owes(&self) -> bool {
+    fn has_own_unsent(&self) -> bool {
         false
     }
 
@@ -68,12 +68,12 @@ pub trait Transport: Source + fmt::Debug + Any {
     }
 
     /// Returns true if it has received a part of something that it can deliver only as a whole.
-    fn is_amid(&self) -> bool {
+    fn is_mid_message(&self) -> bool {
         false
     }
 
     /// Returns true if bytes have come since the last call, even if none can be delivered yet.
-    fn has_heard(&mut self) -> bool {
+    fn has_received(&mut self) -> bool {
         false
     }
 
@@ -114,7 +114,7 @@ pub trait Transport: Source + fmt::Debug + Any {
     /// False for a pair of pipes or a terminal. There, closing does not wait for the other side; a
     /// failed write says nothing about the input; a hang-up ends one direction only; and a dropped
     /// descriptor may stay registered, since another one may keep its file open.
-    fn is_one_peer(&self) -> bool {
+    fn has_one_peer(&self) -> bool {
         true
     }
 
@@ -125,7 +125,7 @@ pub trait Transport: Source + fmt::Debug + Any {
 
     /// Returns true if the end must be announced to the peer even if this end is dropped and waits
     /// for no answer: TLS sends a close_notify (RFC 8446, 6.1).
-    fn says_goodbye(&self) -> bool {
+    fn must_announce_end(&self) -> bool {
         false
     }
 }
@@ -253,12 +253,12 @@ impl Carrier {
         }
     }
 
-    /// See [`Transport::owes`].
+    /// See [`Transport::has_own_unsent`].
     #[inline]
-    pub fn owes(&self) -> bool {
+    pub fn has_own_unsent(&self) -> bool {
         match self {
             Carrier::Tcp(_) => false,
-            Carrier::Other(other) => other.owes(),
+            Carrier::Other(other) => other.has_own_unsent(),
         }
     }
 
@@ -280,19 +280,19 @@ impl Carrier {
         }
     }
 
-    /// See [`Transport::has_heard`].
-    pub(super) fn has_heard(&mut self) -> bool {
+    /// See [`Transport::has_received`].
+    pub(super) fn has_received(&mut self) -> bool {
         match self {
             Carrier::Tcp(_) => false,
-            Carrier::Other(other) => other.has_heard(),
+            Carrier::Other(other) => other.has_received(),
         }
     }
 
-    /// See [`Transport::is_amid`].
-    pub fn is_amid(&self) -> bool {
+    /// See [`Transport::is_mid_message`].
+    pub fn is_mid_message(&self) -> bool {
         match self {
             Carrier::Tcp(_) => false,
-            Carrier::Other(other) => other.is_amid(),
+            Carrier::Other(other) => other.is_mid_message(),
         }
     }
 
@@ -304,11 +304,11 @@ impl Carrier {
         }
     }
 
-    /// See [`Transport::says_goodbye`].
-    pub(super) fn says_goodbye(&self) -> bool {
+    /// See [`Transport::must_announce_end`].
+    pub(super) fn must_announce_end(&self) -> bool {
         match self {
             Carrier::Tcp(_) => false,
-            Carrier::Other(other) => other.says_goodbye(),
+            Carrier::Other(other) => other.must_announce_end(),
         }
     }
 
@@ -320,12 +320,12 @@ impl Carrier {
         }
     }
 
-    /// See [`Transport::is_one_peer`].
+    /// See [`Transport::has_one_peer`].
     #[inline]
-    pub fn is_one_peer(&self) -> bool {
+    pub fn has_one_peer(&self) -> bool {
         match self {
             Carrier::Tcp(_) => true,
-            Carrier::Other(other) => other.is_one_peer(),
+            Carrier::Other(other) => other.has_one_peer(),
         }
     }
 

@@ -195,8 +195,8 @@ impl Bind {
     }
 
     /// True if this host also gets its own datagrams to a group. True on every system.
-    pub fn multicast_loop(mut self, hears: bool) -> Bind {
-        self.kind.multicast_loop = Some(hears);
+    pub fn multicast_loop(mut self, enabled: bool) -> Bind {
+        self.kind.multicast_loop = Some(enabled);
         self
     }
 
@@ -316,11 +316,11 @@ impl Options {
         if is_v6 {
             set(self.ttl, |routers| socket.set_unicast_hops_v6(routers))?;
             set(self.multicast_ttl, |routers| socket.set_multicast_hops_v6(routers))?;
-            set(self.multicast_loop, |hears| socket.set_multicast_loop_v6(hears))
+            set(self.multicast_loop, |enabled| socket.set_multicast_loop_v6(enabled))
         } else {
             set(self.ttl, |routers| socket.set_ttl_v4(routers))?;
             set(self.multicast_ttl, |routers| socket.set_multicast_ttl_v4(routers))?;
-            set(self.multicast_loop, |hears| socket.set_multicast_loop_v4(hears))
+            set(self.multicast_loop, |enabled| socket.set_multicast_loop_v4(enabled))
         }
     }
 }

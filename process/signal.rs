@@ -120,7 +120,7 @@ impl Signal {
         match self.0 {
             signal::SIGKILL | signal::SIGSTOP => Err(self.refuse("no process can")),
             _ if FORBIDDEN.contains(&self.0) => {
-                Err(self.refuse("it tells of a fault in the program that is running"))
+                Err(self.refuse("it reports a fault in the program that is running"))
             }
             1..=SIGNAL_MAX => Ok(()),
             _ => Err(self.refuse("there is no such signal")),

@@ -160,7 +160,7 @@ fn signals_that_cannot_be_handled_are_refused_with_the_reason() {
         (Signal::STOP, "cannot handle SIGSTOP: no process can"),
         (
             Signal::from_raw(Raw::SEGV.as_raw()),
-            "cannot handle SIGSEGV: it tells of a fault in the program that is running",
+            "cannot handle SIGSEGV: it reports a fault in the program that is running",
         ),
         (Signal::from_raw(0), "cannot handle signal 0: there is no such signal"),
         (Signal::from_raw(-7), "cannot handle signal -7: there is no such signal"),

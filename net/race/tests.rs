@@ -22,7 +22,7 @@ impl Connector for Fake {
             .flatten()
     }
 
-    fn stream(self, _: Seat) -> Stream {
+    fn stream(self, _: Group) -> Stream {
         let (one, _) = mio::net::UnixStream::pair().unwrap();
         let one = std::os::fd::OwnedFd::from(one);
         Stream::over(mio::net::TcpStream::from_std(std::net::TcpStream::from(one)))
@@ -61,7 +61,7 @@ fn start(ports: &[u16], lives: &Rc<()>) -> (Reactor<Answer>, SourceId<Race<Fake>
 }
 
 #[test]
-fn losers_are_closed_before_the_winner_is_told() {
+fn losers_are_closed_before_the_winner_is_reported() {
     let (mut answer, lives) = (None, Rc::new(()));
     let (mut reactor, _) = start(&[0, 2, 0, 1, 0], &lives);
     let begin = reactor.now();

@@ -12,9 +12,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Network;
-use super::ether::{Cargo, Flight, State};
+use super::medium::{Cargo, Flight, State};
 use crate::net::connect::{self, Connector, await_connection};
-use crate::net::seat::Seat;
+use crate::net::group::Group;
 use crate::net::stream::Stream;
 use crate::net::transport::registers_by;
 use crate::net::wire::{End, Wire};
@@ -61,7 +61,7 @@ impl Network {
         let wire = Wire::new(self.0.clone(), buffer_bytes, Some([own, addr]), false);
         let connector = SimConnector { end: wire.end(0), peer: addr };
         let id = await_connection(reactor, connector, timeout, done)?;
-        self.0.send(Flight { wire: Rc::downgrade(&wire), to: 1, cargo: Cargo::Knock(addr) });
+        self.0.send(Flight { wire: Rc::downgrade(&wire), to: 1, cargo: Cargo::Connect(addr) });
         Ok(id)
     }
 }
@@ -78,8 +78,8 @@ impl Connector for SimConnector {
         self.end.outcome()
     }
 
-    fn stream(self, seat: Seat) -> Stream {
-        Stream::carried(Box::new(self.end), seat)
+    fn stream(self, group: Group) -> Stream {
+        Stream::carried(Box::new(self.end), group)
     }
 }
 

@@ -16,9 +16,9 @@ use mio::event::Source;
 use mio::{Registry, Token};
 
 use super::Network;
-use super::ether::{Ether, Queue};
+use super::medium::{Medium, Queue};
 use crate::net::accept::{self, Accept, Acceptor};
-use crate::net::seat::Seat;
+use crate::net::group::Group;
 use crate::net::stream::Stream;
 use crate::net::wire::End;
 use crate::reactor::{Context, Interest, RawId, SourceId};
@@ -60,7 +60,7 @@ impl Listen {
             }
             state.listeners.insert(addr, Rc::downgrade(&queue));
         }
-        let acceptor = SimAcceptor { ether: network.0.clone(), addr, queue };
+        let acceptor = SimAcceptor { medium: network.0.clone(), addr, queue };
         accept::serve(reactor, acceptor, &self, move |reactor, state, accepted| {
             if let Accept::Stream(stream) = accepted {
                 on_accept(reactor, state, stream);
@@ -93,7 +93,7 @@ impl Network {
 
 /// The acceptor of a simulated listener.
 pub struct SimAcceptor {
-    ether: Rc<Ether>,
+    medium: Rc<Medium>,
     addr: SocketAddr,
     queue: Rc<RefCell<Queue>>,
 }
@@ -113,8 +113,8 @@ impl Acceptor for SimAcceptor {
         self.queue.borrow_mut().ends.pop_front().ok_or(io::ErrorKind::WouldBlock.into())
     }
 
-    fn stream(&self, end: End, seat: Seat) -> Stream {
-        Stream::carried(Box::new(end), seat)
+    fn stream(&self, end: End, group: Group) -> Stream {
+        Stream::carried(Box::new(end), group)
     }
 }
 
@@ -130,7 +130,7 @@ impl Source for SimAcceptor {
         let id = RawId::from_token(token);
         queue.id = Some(id);
         if !queue.ends.is_empty() {
-            self.ether.resume(id);
+            self.medium.resume(id);
         }
         Ok(())
     }
@@ -147,7 +147,7 @@ impl Source for SimAcceptor {
 
 impl Drop for SimAcceptor {
     fn drop(&mut self) {
-        self.ether.state.borrow_mut().listeners.remove(&self.addr);
+        self.medium.state.borrow_mut().listeners.remove(&self.addr);
         let waiting = std::mem::take(&mut self.queue.borrow_mut().ends);
         for mut end in waiting {
             crate::net::Transport::reset_on_drop(&mut end);

@@ -45,7 +45,7 @@
 //! Datagrams, hosts that crash, disks: this crate's connections do not need them.
 //!
 //! # Read next
-//! `ether.rs`: all that is under way, and when it arrives.
+//! `medium.rs`: all that is under way, and when it arrives.
 
 use std::fmt;
 use std::rc::Rc;
@@ -53,15 +53,15 @@ use std::rc::Rc;
 use crate::reactor::{Context, Options, Priority};
 
 mod connect;
-mod ether;
 mod faults;
 mod listen;
+mod medium;
 
 pub use connect::Connecting;
 pub use faults::Faults;
 pub use listen::{Listen, Listener};
 
-use ether::Ether;
+use medium::Medium;
 
 /// A network in memory. Clones are the same network.
 ///
@@ -91,22 +91,22 @@ use ether::Ether;
 ///     let listener = network.listen(&mut reactor, addr, serve)?;
 ///     reactor.unref(listener);
 ///     network.connect(&mut reactor, addr, Duration::from_secs(3), |reactor, _, stream| {
-///         let conn = stream.unwrap().open(reactor, |_, heard: &mut Vec<u8>, _, event| {
+///         let conn = stream.unwrap().open(reactor, |_, received: &mut Vec<u8>, _, event| {
 ///             if let Event::Data(bytes) = event {
-///                 heard.extend(bytes);
+///                 received.extend(bytes);
 ///             }
 ///         });
 ///         let _ = conn.write(reactor, b"is anybody there?");
 ///         conn.shutdown(reactor);
 ///     })?;
-///     let mut heard = Vec::new();
-///     reactor.run(&mut heard)?;
-///     assert_eq!(heard, b"IS ANYBODY THERE?", "seed {seed}");
+///     let mut received = Vec::new();
+///     reactor.run(&mut received)?;
+///     assert_eq!(received, b"IS ANYBODY THERE?", "seed {seed}");
 /// }
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Clone)]
-pub struct Network(Rc<Ether>);
+pub struct Network(Rc<Medium>);
 
 /// The counts of a network so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -131,16 +131,16 @@ impl Network {
     /// With more sources than a token can number.
     #[track_caller]
     pub fn new<S: 'static>(reactor: &mut Context<S>, seed: u64, faults: Faults) -> Network {
-        let ether = Rc::new(Ether::new(reactor.resumer(), seed, faults));
+        let medium = Rc::new(Medium::new(reactor.resumer(), seed, faults));
         // High: bytes that arrive at the tick of a timeout come before it (R3).
         let options = Options { priority: Priority::High, ..Options::default() };
-        let own = ether.clone();
+        let own = medium.clone();
         let source = reactor.own_with((), options, move |reactor, _, id, _| {
             own.turn(reactor, id.raw());
         });
         reactor.unref(source);
-        ether.state.borrow_mut().source = Some(source);
-        Network(ether)
+        medium.state.borrow_mut().source = Some(source);
+        Network(medium)
     }
 
     /// Takes the network out of the loop. Parcels under way are lost, and nothing arrives any more.

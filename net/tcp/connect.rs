@@ -16,8 +16,8 @@ use mio::net::TcpStream;
 use socket2::SockRef;
 
 use crate::net::connect::{self, Connector, await_connection};
+use crate::net::group::Group;
 use crate::net::scarce::with_descriptor;
-use crate::net::seat::Seat;
 use crate::net::stream::Stream;
 use crate::net::transport::registers_by;
 use crate::reactor::{Context, SourceId};
@@ -112,11 +112,11 @@ impl Connector for TcpConnector {
         }
     }
 
-    fn stream(self, seat: Seat) -> Stream {
+    fn stream(self, group: Group) -> Stream {
         if let Err(error) = SockRef::from(&self.socket).set_tcp_nodelay(true) {
             log::debug!("cannot set TCP_NODELAY: {error}");
         }
-        Stream::tcp(self.socket, seat, Some(self.peer))
+        Stream::tcp(self.socket, group, Some(self.peer))
     }
 }
 

@@ -11,8 +11,8 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::net::accept::{self, Accept, Acceptor};
 use crate::net::address::{ToAddresses, named};
+use crate::net::group::Group;
 use crate::net::listen::{self, Family, bind_first};
-use crate::net::seat::Seat;
 use crate::net::stream::Stream;
 use crate::net::transport::registers_by;
 use crate::reactor::{Context, SourceId};
@@ -344,9 +344,9 @@ impl Acceptor for TcpAcceptor {
     }
 
     #[inline]
-    fn stream(&self, (stream, peer): (TcpStream, SocketAddr), seat: Seat) -> Stream {
+    fn stream(&self, (stream, peer): (TcpStream, SocketAddr), group: Group) -> Stream {
         self.set_options(&stream);
-        Stream::tcp(stream, seat, Some(peer))
+        Stream::tcp(stream, group, Some(peer))
     }
 }
 

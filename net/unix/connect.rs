@@ -12,8 +12,8 @@ use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use super::address::{Address, ToAddress};
 use crate::net::connect::{self, Connector, await_connection};
+use crate::net::group::Group;
 use crate::net::scarce::with_descriptor;
-use crate::net::seat::Seat;
 use crate::net::stream::Stream;
 use crate::net::transport::registers_by;
 use crate::reactor::{Context, SourceId};
@@ -112,8 +112,8 @@ impl Connector for UnixConnector {
         self.peer.error(&error)
     }
 
-    fn stream(self, seat: Seat) -> Stream {
-        Stream::carried(Box::new(self.socket), seat)
+    fn stream(self, group: Group) -> Stream {
+        Stream::carried(Box::new(self.socket), group)
     }
 }
 

@@ -213,7 +213,7 @@ impl Carrier for UnixCarrier {
     }
 
     /// Returns true if it is connected: only then is it woken when a full receiver has room.
-    fn tells_room(&self) -> bool {
+    fn reports_room(&self) -> bool {
         self.is_connected
     }
 }

@@ -12,8 +12,8 @@ use socket2::{Domain, SockRef, Socket, Type};
 use super::address::{Address, ToAddress};
 use super::file::{self, SocketFile};
 use crate::net::accept::{self, Accept, Acceptor};
+use crate::net::group::Group;
 use crate::net::listen::{self, Family};
-use crate::net::seat::Seat;
 use crate::net::stream::Stream;
 use crate::net::transport::registers_by;
 use crate::reactor::{Context, SourceId};
@@ -219,8 +219,8 @@ impl Acceptor for UnixAcceptor {
         self.socket.accept().map(|(stream, _)| stream)
     }
 
-    fn stream(&self, stream: UnixStream, seat: Seat) -> Stream {
-        Stream::carried(Box::new(stream), seat)
+    fn stream(&self, stream: UnixStream, group: Group) -> Stream {
+        Stream::carried(Box::new(stream), group)
     }
 }
 

@@ -3,7 +3,7 @@
 //! Knows socket files and abstract names; an accepted or connected stream becomes a
 //! [`Conn`](super::Conn) like any other.
 //!
-//! The address is a file, and this makes trouble: it stays when its owner dies, other programs may
+//! The address is a file, and this causes problems: it stays when its owner dies, other programs may
 //! remove it, and its permissions decide which programs may connect.
 //!
 //! # Left out

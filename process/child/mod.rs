@@ -94,7 +94,7 @@ pub struct Child {
 enum Due {
     Nothing,
     Kill,
-    Told,
+    Exit,
 }
 
 /// The end of a child.
@@ -278,10 +278,10 @@ fn drive<S: 'static, F>(
         return;
     }
     let drained = child.pipes.are_drained();
-    if !drained && up != Due::Told {
+    if !drained && up != Due::Exit {
         if child.due == Due::Nothing || child.due == Due::Kill && !child.can_be_killed() {
             let grace = child.drain_grace;
-            arm(reactor, id, Due::Told, grace);
+            arm(reactor, id, Due::Exit, grace);
         }
         return;
     }

@@ -16,14 +16,14 @@ fn sh(script: &str) -> Spawn {
 }
 
 #[test]
-fn end_is_told_by_sigchld_where_there_is_no_pidfd() {
+fn end_is_reported_by_sigchld_where_there_is_no_pidfd() {
     let (mut reactor, mut codes) = (Reactor::new().unwrap(), Vec::new());
     for code in 0..5 {
-        let told = |_: &mut Context<Vec<i32>>, codes: &mut Vec<i32>, _, exit: Exit| {
+        let on_exit = |_: &mut Context<Vec<i32>>, codes: &mut Vec<i32>, _, exit: Exit| {
             codes.push(exit.code());
         };
         let spawn = sh(&format!("exit {code}"));
-        let child = spawn.open_by(&mut reactor, no_pidfd, told).unwrap().id;
+        let child = spawn.open_by(&mut reactor, no_pidfd, on_exit).unwrap().id;
         assert!(reactor[child].pidfd.is_none());
     }
     reactor.run(&mut codes).unwrap();
@@ -33,12 +33,12 @@ fn end_is_told_by_sigchld_where_there_is_no_pidfd() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn end_is_told_without_sigchld_where_there_is_a_pidfd() {
+fn end_is_reported_without_sigchld_where_there_is_a_pidfd() {
     use nix::sys::signal::{SigSet, Signal as Named};
 
     let (mut reactor, mut codes) = (Reactor::new().unwrap(), Vec::new());
-    let told = |_: &mut Context<_>, codes: &mut Vec<i32>, _, exit: Exit| codes.push(exit.code());
-    let child = sh("read word; exit 3").stdin().open(&mut reactor, told).unwrap();
+    let on_exit = |_: &mut Context<_>, codes: &mut Vec<i32>, _, exit: Exit| codes.push(exit.code());
+    let child = sh("read word; exit 3").stdin().open(&mut reactor, on_exit).unwrap();
     assert!(reactor[child.id].pidfd.is_some());
     SigSet::from(Named::SIGCHLD).thread_block().unwrap(); // This thread is the test's own.
     drop(child.stdin);

@@ -155,7 +155,7 @@ fn part<S: 'static>(reactor: &mut Context<S>, tls: Tls, rest: Rest, why: &io::Er
         return; // It has gone, or never said anything.
     }
     let alert = tls.unsent().to_vec();
-    let mut stream = rest.afresh().over(tls.carrier);
+    let mut stream = rest.without_marks().over(tls.carrier);
     stream.write_last(&alert); // The limit is for the program's own bytes.
     let id = stream.open(reactor, |_, _, _, _| {});
     reactor[id].close();

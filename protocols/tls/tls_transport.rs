@@ -61,7 +61,7 @@ pub(super) struct Tls {
     pub(super) failed: Option<io::Error>,
     /// True if the carrier may have more, even after a short read or `WouldBlock`.
     pub(super) more: bool,
-    /// True if bytes came since the last call of `has_heard`, and none could be delivered.
+    /// True if bytes came since the last call of `has_received`, and none could be delivered.
     pub(super) received: bool,
     /// True once the peer's close_notify has been reported.
     eof_reported: bool,
@@ -231,8 +231,8 @@ impl Transport for Tls {
         }
     }
 
-    fn owes(&self) -> bool {
-        !self.outgoing.is_empty() || self.ends || self.carrier.owes()
+    fn has_own_unsent(&self) -> bool {
+        !self.outgoing.is_empty() || self.ends || self.carrier.has_own_unsent()
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -257,18 +257,18 @@ impl Transport for Tls {
         self.failed.is_some() || self.more || !self.surplus.is_empty()
     }
 
-    fn has_heard(&mut self) -> bool {
+    fn has_received(&mut self) -> bool {
         mem::take(&mut self.received)
     }
 
-    fn is_amid(&self) -> bool {
-        !self.partial.is_empty() || self.carrier.is_amid()
+    fn is_mid_message(&self) -> bool {
+        !self.partial.is_empty() || self.carrier.is_mid_message()
     }
 
     /// Takes in records that have come, since tickets and new keys are not input of the program.
     fn is_silent(&mut self) -> bool {
         let is_dry = (0..PULLS_PER_READ).any(|_| self.pull(&mut []).is_none());
-        let has_left = !self.surplus.is_empty() || self.is_amid();
+        let has_left = !self.surplus.is_empty() || self.is_mid_message();
         is_dry && !has_left && self.failed.is_none() && !self.session.is_closed()
     }
 
@@ -289,11 +289,11 @@ impl Transport for Tls {
         self.carrier.holds_descriptor()
     }
 
-    fn is_one_peer(&self) -> bool {
-        self.carrier.is_one_peer()
+    fn has_one_peer(&self) -> bool {
+        self.carrier.has_one_peer()
     }
 
-    fn says_goodbye(&self) -> bool {
+    fn must_announce_end(&self) -> bool {
         true
     }
 }

@@ -287,14 +287,14 @@ fn connection_that_cannot_be_watched_is_told_so_by_closed() {
 struct Polite {
     line: Scripted,
     asked: Rc<RefCell<bool>>,
-    owes: bool,
-    heard: bool,
+    has_own_unsent: bool,
+    received: bool,
 }
 
 impl Transport for Polite {
     fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
         if self.asked.take() {
-            (self.owes, self.heard) = (true, true);
+            (self.has_own_unsent, self.received) = (true, true);
         }
         Err(ErrorKind::WouldBlock.into())
     }
@@ -307,17 +307,17 @@ impl Transport for Polite {
         self.line.finish()
     }
 
-    fn owes(&self) -> bool {
-        self.owes
+    fn has_own_unsent(&self) -> bool {
+        self.has_own_unsent
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.owes = false;
+        self.has_own_unsent = false;
         Ok(())
     }
 
-    fn has_heard(&mut self) -> bool {
-        std::mem::take(&mut self.heard)
+    fn has_received(&mut self) -> bool {
+        std::mem::take(&mut self.received)
     }
 }
 
@@ -343,8 +343,12 @@ fn answer_of_the_transport_to_what_came_with_a_deadline_has_not_waited() {
     let limits =
         Limits { idle_timeout: seconds(10), write_timeout: seconds(1), ..Limits::default() };
     let asked = Rc::new(RefCell::new(false));
-    let polite =
-        Polite { line: Scripted(Rc::default()), asked: asked.clone(), owes: false, heard: false };
+    let polite = Polite {
+        line: Scripted(Rc::default()),
+        asked: asked.clone(),
+        has_own_unsent: false,
+        received: false,
+    };
     let closed = |_: &mut Context<_>, closed: &mut Option<Reason>, _, event: Event<'_>| {
         if let Event::Closed(why) = event {
             *closed = Some(why);

@@ -83,7 +83,7 @@ impl Transport for Carrier {
         line.tells && (line.flood || !line.pieces.is_empty())
     }
 
-    fn is_one_peer(&self) -> bool {
+    fn has_one_peer(&self) -> bool {
         !self.0.borrow().is_pair
     }
 }

@@ -100,7 +100,7 @@ impl<S: 'static> Transfer<S> {
             limits.outbox_bytes_max = limits.outbox_bytes_max.max(least);
         });
         let own = pooled.clone();
-        let conn = stream.open_hearing_cuts(reactor, move |reactor, state, conn, event| {
+        let conn = stream.open_with_eof_at_cut(reactor, move |reactor, state, conn, event| {
             own.handle(reactor, state, conn, event);
         });
         self.work.borrow_mut().reused = false;

@@ -274,7 +274,7 @@ fn reap<S: 'static>(
     }
     for (idle, gone) in mem::take(&mut *list.borrow_mut()) {
         if let Some(conn) = idle.and_then(|conn| reactor.get_mut(conn)) {
-            conn.say_goodbye();
+            conn.announce_end();
         }
         reactor.remove(gone);
     }

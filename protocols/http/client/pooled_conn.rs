@@ -46,7 +46,7 @@ impl<S: 'static> PooledConn<S> {
                 if gone.is_none() {
                     self.permit.forget(conn);
                     if let Some(conn) = reactor.get_mut(conn) {
-                        conn.say_goodbye(); // The server may have announced its own end.
+                        conn.announce_end(); // The server may have announced its own end.
                     }
                 }
                 self.current.take();

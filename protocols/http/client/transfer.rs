@@ -216,7 +216,7 @@ impl<S: 'static> Transfer<S> {
                     self.control.step.put(guard);
                 }
                 if is_sent && is_quiet {
-                    reactor[conn].say_goodbye();
+                    reactor[conn].announce_end();
                 }
                 self.drop_connection(reactor);
             }

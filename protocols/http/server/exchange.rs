@@ -225,7 +225,7 @@ impl Exchange {
         }
         conn.release();
         conn.resume();
-        conn.note_heard(now); // For a drain: the client may be about to send the next request.
+        conn.note_traffic(now); // For a drain: the client may be about to send the next request.
         if !self.flags.get().keep_alive {
             self.close(conn);
         }
@@ -244,7 +244,7 @@ impl Exchange {
         if conn.unsent() <= CLOSE_BYTES_MAX {
             conn.close();
         } else {
-            conn.owe_drained_when_empty();
+            conn.ask_for_drained_when_empty();
         }
     }
 

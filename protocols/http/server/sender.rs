@@ -164,7 +164,7 @@ impl Sender {
         let exchange = self.0.clone();
         match exchange.conn(reactor) {
             None => {}
-            Some(conn) if !conn.owes_drained() => {
+            Some(conn) if !conn.awaits_drained() => {
                 reactor.defer(move |reactor, state| then(reactor, state, self));
             }
             Some(_) => {

@@ -71,7 +71,7 @@ pub(super) fn serve<S: 'static>(
         armed,
         excess,
     };
-    let id = stream.open_hearing_cuts(reactor, move |reactor, state, id, event| {
+    let id = stream.open_with_eof_at_cut(reactor, move |reactor, state, id, event| {
         handler.event(reactor, state, id, event);
     });
     exchange.conn.set(Some(id));

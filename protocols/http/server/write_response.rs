@@ -151,7 +151,7 @@ impl Exchange {
             }
             let room = conn.limits().outbox_bytes_max.saturating_sub(conn.unsent());
             if room == 0 {
-                conn.owe_drained_when_empty();
+                conn.ask_for_drained_when_empty();
                 break;
             }
             let piece = &left[..left.len().min(PIECE_BYTES).min(room)];

@@ -1,9 +1,9 @@
-//! The place of a connection among those of its listener, and the limits that all of them share.
+//! The group of a listener's connections: the limits that they share, and their number.
 //!
 //! Knows numbers and limits; never mentions a connection.
 //!
 //! # Read next
-//! `accept.rs`: where places are given.
+//! `accept.rs`: where a connection joins.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Deref;
@@ -12,45 +12,46 @@ use std::rc::Rc;
 use super::budget::Beside;
 use super::limits::Limits;
 
-/// A connection's place among those of its listener: counted while it lives. It holds the limits,
-/// too, which all of them share until one changes its own.
+/// A membership in the group of a listener's connections: a member is counted while it lives. All
+/// members share the limits, until one changes its own. A connection that has no listener is in a
+/// group of its own.
 #[derive(Debug)]
-pub(super) struct Seat(Rc<Shared>);
+pub(super) struct Group(Rc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     limits: Limits,
-    taken: Rc<Cell<usize>>,
+    members: Rc<Cell<usize>>,
     /// True for a server's connections: a listener accepted them, or `Stream::accepted` says so.
     accepted: Cell<bool>,
     /// True if a drain leaves it to the handler to close the connection.
-    farewell: Cell<bool>,
-    /// [`Limits::is_timed`] and [`Limits::hears`], which each event needs.
+    closes_itself: Cell<bool>,
+    /// [`Limits::is_timed`] and [`Limits::notes_traffic`], which each event needs.
     timed: bool,
-    hears: bool,
-    /// Bytes held beside outbox and backlog, if this belongs to one connection only.
+    notes_traffic: bool,
+    /// Bytes held beside outbox and backlog, if no other connection shares this.
     beside: RefCell<Beside>,
 }
 
 impl Shared {
-    fn new(limits: Limits, taken: Rc<Cell<usize>>, accepted: Cell<bool>) -> Rc<Shared> {
-        let (timed, hears) = (limits.is_timed(), limits.hears());
+    fn new(limits: Limits, members: Rc<Cell<usize>>, accepted: Cell<bool>) -> Rc<Shared> {
+        let (timed, notes_traffic) = (limits.is_timed(), limits.notes_traffic());
         Rc::new(Shared {
             limits,
-            taken,
+            members,
             accepted,
-            farewell: Cell::new(false),
+            closes_itself: Cell::new(false),
             timed,
-            hears,
+            notes_traffic,
             beside: RefCell::default(),
         })
     }
 }
 
-impl Seat {
-    /// The seat of the listener itself, not counted as a connection's.
-    pub(super) fn first(limits: Limits) -> Seat {
-        Seat(Shared::new(limits, Rc::new(Cell::new(1)), Cell::new(false)))
+impl Group {
+    /// A group with its first member, which is the listener itself: not counted as a connection.
+    pub(super) fn new(limits: Limits) -> Group {
+        Group(Shared::new(limits, Rc::new(Cell::new(1)), Cell::new(false)))
     }
 
     /// Returns true if there is a limit on its time.
@@ -61,47 +62,47 @@ impl Seat {
 
     /// Returns true if the time of traffic must be noted.
     #[inline]
-    pub(super) fn hears(&self) -> bool {
-        self.0.hears
+    pub(super) fn notes_traffic(&self) -> bool {
+        self.0.notes_traffic
     }
 
-    /// Makes it the seat of a server's connection, for all that share it.
-    pub(super) fn accepted(self) -> Seat {
+    /// Makes it a group of a server's connections, for all that share it.
+    pub(super) fn accepted(self) -> Group {
         self.0.accepted.set(true);
         self
     }
 
-    /// Returns true if it is the seat of a server's connection.
+    /// Returns true if it is a group of a server's connections.
     pub(super) fn is_accepted(&self) -> bool {
         self.0.accepted.get()
     }
 
-    /// The seat of one more connection.
-    pub(super) fn next(&self) -> Seat {
-        self.0.taken.set(self.0.taken.get() + 1);
-        Seat(self.0.clone())
+    /// One more connection is a member.
+    pub(super) fn join(&self) -> Group {
+        self.0.members.set(self.0.members.get() + 1);
+        Group(self.0.clone())
     }
 
-    /// Seats taken beside the first.
-    pub(super) fn others(&self) -> usize {
-        self.0.taken.get() - 1
+    /// The number of connections: all members except the listener.
+    pub(super) fn connections(&self) -> usize {
+        self.0.members.get() - 1
     }
 
     pub(super) fn set_limits(&mut self, limits: Limits) {
         if self.0.limits != limits {
-            self.replace(limits, self.has_farewell());
+            self.replace(limits, self.closes_itself());
         }
     }
 
     /// Stops sharing: makes a copy of its own, with these limits. It keeps its budget, unless the
     /// limits name another, and its charges.
-    fn replace(&mut self, mut limits: Limits, farewell: bool) {
-        let Shared { taken, accepted, .. } = &*self.0;
+    fn replace(&mut self, mut limits: Limits, closes_itself: bool) {
+        let Shared { members, accepted, .. } = &*self.0;
         limits.buffers = limits.buffers.or_else(|| self.0.limits.buffers.clone());
         let beside = if self.is_own() { self.0.beside.take() } else { Beside::default() };
         let (transport, protocol) = beside.parts();
-        self.0 = Shared::new(limits, taken.clone(), accepted.clone());
-        self.0.farewell.set(farewell);
+        self.0 = Shared::new(limits, members.clone(), accepted.clone());
+        self.0.closes_itself.set(closes_itself);
         self.charge(transport, protocol);
     }
 
@@ -140,7 +141,7 @@ impl Seat {
             return;
         }
         if !self.is_own() {
-            self.replace(self.0.limits.clone(), self.has_farewell());
+            self.replace(self.0.limits.clone(), self.closes_itself());
         }
         if let Some(budget) = &self.0.limits.buffers {
             self.0.beside.borrow_mut().set(budget, transport, protocol);
@@ -149,22 +150,22 @@ impl Seat {
 
     /// From now on its handler closes it when it is drained, since the handler sends something
     /// first: the handler is nudged when nothing is in flight.
-    pub(super) fn keep_farewell(&mut self) {
+    pub(super) fn set_closes_itself(&mut self) {
         self.replace(self.0.limits.clone(), true);
     }
 
     /// Called when the connection gets another handler.
-    pub(super) fn forget_farewell(&self) {
-        self.0.farewell.set(false); // If it is shared, this was false already.
+    pub(super) fn clear_closes_itself(&self) {
+        self.0.closes_itself.set(false); // If it is shared, this was false already.
     }
 
     /// Returns true if its handler closes it when it is drained.
-    pub(super) fn has_farewell(&self) -> bool {
-        self.0.farewell.get()
+    pub(super) fn closes_itself(&self) -> bool {
+        self.0.closes_itself.get()
     }
 }
 
-impl Deref for Seat {
+impl Deref for Group {
     type Target = Limits;
 
     #[inline]
@@ -173,8 +174,8 @@ impl Deref for Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for Group {
     fn drop(&mut self) {
-        self.0.taken.set(self.0.taken.get() - 1);
+        self.0.members.set(self.0.members.get() - 1);
     }
 }

@@ -1,4 +1,4 @@
-//! The ether: all that is under way, and when it arrives.
+//! The medium: all that is under way, and when it arrives.
 //!
 //! Knows parcels and dice; never mentions streams.
 //!
@@ -23,7 +23,7 @@ use crate::timers::Tick;
 
 /// The state that the ends of all wires share. They hold it; it holds none of them, so that parcels
 /// under way keep nothing alive.
-pub(super) struct Ether {
+pub(super) struct Medium {
     pub(super) resumer: Resumer,
     pub(super) state: RefCell<State>,
 }
@@ -57,10 +57,10 @@ pub(super) enum Cargo {
     /// For an end.
     Parcel(Parcel),
     /// An attempt to connect, for the listener there.
-    Knock(SocketAddr),
+    Connect(SocketAddr),
 }
 
-impl Carrier for Ether {
+impl Carrier for Medium {
     fn carry(&self, wire: &Rc<Wire>, to: usize, parcel: Parcel) {
         self.send(Flight { wire: Rc::downgrade(wire), to, cargo: Cargo::Parcel(parcel) });
     }
@@ -76,8 +76,8 @@ impl Carrier for Ether {
     }
 }
 
-impl Ether {
-    pub(super) fn new(resumer: Resumer, seed: u64, faults: Faults) -> Ether {
+impl Medium {
+    pub(super) fn new(resumer: Resumer, seed: u64, faults: Faults) -> Medium {
         let state = State {
             dice: Dice::new(seed),
             faults,
@@ -89,7 +89,7 @@ impl Ether {
             port: 0,
             traffic: Traffic::default(),
         };
-        Ether { resumer, state: RefCell::new(state) }
+        Medium { resumer, state: RefCell::new(state) }
     }
 
     /// Notes a send, and wakes the network.
@@ -112,7 +112,7 @@ impl Ether {
             let Some(wire) = flight.wire.upgrade() else { continue };
             woken.extend(match flight.cargo {
                 Cargo::Parcel(parcel) => wire.arrive(flight.to, parcel),
-                Cargo::Knock(addr) => self.knock(&wire, addr),
+                Cargo::Connect(addr) => self.connect_arrived(&wire, addr),
             });
         }
         let next = self.state.borrow_mut().line_up(&mut woken);
@@ -166,11 +166,11 @@ impl State {
                     let most = Tick::count_of(self.faults.fin_delay_max);
                     due = due.plus(self.dice.below(most + 1));
                 }
-                Cargo::Knock(_) if self.dice.chance(self.faults.lose_per_mille) => {
+                Cargo::Connect(_) if self.dice.chance(self.faults.lose_per_mille) => {
                     self.traffic.lost += 1;
                     continue;
                 }
-                Cargo::Knock(_) if self.dice.chance(self.faults.refuse_per_mille) => {
+                Cargo::Connect(_) if self.dice.chance(self.faults.refuse_per_mille) => {
                     self.traffic.refused += 1;
                     due = due.plus(self.latency()); // There and back.
                     self.fly(due, &wire, 0, Cargo::Parcel(Parcel::Refused));
@@ -204,7 +204,7 @@ impl State {
     }
 }
 
-impl fmt::Debug for Ether {
+impl fmt::Debug for Medium {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Ok(state) = self.state.try_borrow() else { return f.write_str("Network") };
         f.debug_struct("Network")
@@ -222,9 +222,9 @@ pub(super) struct Queue {
     pub(super) backlog: usize,
 }
 
-impl Ether {
+impl Medium {
     /// An attempt to connect has arrived.
-    fn knock(&self, wire: &Rc<Wire>, addr: SocketAddr) -> Option<(RawId, Readiness)> {
+    fn connect_arrived(&self, wire: &Rc<Wire>, addr: SocketAddr) -> Option<(RawId, Readiness)> {
         let queue = self.state.borrow().listeners.get(&addr).and_then(|queue| queue.upgrade());
         let Some(queue) = queue else {
             self.state.borrow_mut().traffic.refused += 1;
