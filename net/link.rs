@@ -39,7 +39,8 @@ use super::conn::Conn;
 use super::event::{Event, Pressure, Reason};
 use super::handler::LINK_GONE;
 use super::limits::Limits;
-use super::states::{Receiving, Sending};
+use super::side::Side;
+use super::states::Receiving;
 use super::stream::Stream;
 use crate::reactor::{Context, Options, Readiness, Resumer, SourceId};
 
@@ -74,29 +75,6 @@ impl Drop for Ends {
         for end in self.ids.iter().flatten() {
             self.resumer.send(*end, LINK_GONE);
         }
-    }
-}
-
-/// One side of a link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Side {
-    /// The side that was given first.
-    A,
-    /// The other.
-    B,
-}
-
-impl Side {
-    /// The side opposite.
-    pub fn other(self) -> Side {
-        match self {
-            Side::A => Side::B,
-            Side::B => Side::A,
-        }
-    }
-
-    pub(super) fn of(index: usize) -> Side {
-        if index == 0 { Side::A } else { Side::B }
     }
 }
 
@@ -408,25 +386,4 @@ fn report<S: 'static>(reactor: &mut Context<S>, id: SourceId<Link>) -> Option<Li
         reason: reason.unwrap_or(Reason::Aborted),
     };
     Some(LinkReport { a: end(from_a, a), b: end(from_b, b), duration: now.duration_since(begun) })
-}
-
-impl Conn {
-    /// [`write`](Conn::write) for a link: there is nothing to wait for, so it goes at once.
-    #[inline]
-    pub(super) fn pass(&mut self, bytes: &[u8]) -> Pressure {
-        self.put(bytes, 1)
-    }
-
-    /// Takes as many of `bytes` as fit, after all of them were refused. Returns how many; `Drained`
-    /// comes when all is sent. `None` if there will never be room.
-    pub(super) fn pass_some(&mut self, bytes: &[u8]) -> Option<usize> {
-        let max = self.group.outbox_bytes_max;
-        if !self.sending.is_open() || max == 0 {
-            return self.reason().is_some().then_some(0); // `Closed` is on its way.
-        }
-        let room = max.saturating_sub(self.unsent()).min(bytes.len());
-        let _ = self.put(&bytes[..room], 1); // It fits; `Closed` reports a failure.
-        self.sending.ask_for_drained(Sending::FullToTheEnd);
-        Some(room)
-    }
 }

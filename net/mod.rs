@@ -63,6 +63,7 @@ mod receive;
 mod relief;
 mod scarce;
 mod settle;
+mod side;
 pub mod sim;
 mod states;
 #[cfg(unix)]
@@ -91,10 +92,11 @@ pub use fd::Fd;
 pub use framed::{Framed, framed};
 pub use handler::Handler;
 pub use limits::{Limits, READ_BYTES_PER_TURN_TOTAL};
-pub use link::{Link, LinkEnd, LinkReport, Side, link};
+pub use link::{Link, LinkEnd, LinkReport, link};
 pub use listen::Listen;
 pub use race::{ADDRESSES_MAX, Race};
 pub use rate::Rate;
+pub use side::Side;
 #[cfg(unix)]
 pub use stdio::{stderr, stdin, stdio, stdout};
 pub use stream::Stream;

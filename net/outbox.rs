@@ -290,4 +290,23 @@ impl Conn {
             self.receiving = Receiving::Finished; // Nothing goes on.
         }
     }
+
+    /// [`write`](Conn::write) for a link: there is nothing to wait for, so it goes at once.
+    #[inline]
+    pub(super) fn pass(&mut self, bytes: &[u8]) -> Pressure {
+        self.put(bytes, 1)
+    }
+
+    /// Takes as many of `bytes` as fit, after all of them were refused. Returns how many; `Drained`
+    /// comes when all is sent. `None` if there will never be room.
+    pub(super) fn pass_some(&mut self, bytes: &[u8]) -> Option<usize> {
+        let max = self.group.outbox_bytes_max;
+        if !self.sending.is_open() || max == 0 {
+            return self.reason().is_some().then_some(0); // `Closed` is on its way.
+        }
+        let room = max.saturating_sub(self.unsent()).min(bytes.len());
+        let _ = self.put(&bytes[..room], 1); // It fits; `Closed` reports a failure.
+        self.sending.ask_for_drained(Sending::FullToTheEnd);
+        Some(room)
+    }
 }

@@ -35,7 +35,8 @@ use std::rc::Rc;
 
 use super::conn::Conn;
 use super::event::{Event, Pressure, Reason};
-use super::link::{self, Link, LinkReport, Side};
+use super::link::{self, Link, LinkReport};
+use super::side::Side;
 use super::stream::Stream;
 use crate::reactor::{Context, SourceId};
 
