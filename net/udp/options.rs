@@ -86,7 +86,7 @@ impl Bind {
         self
     }
 
-    /// Notes at which address each datagram arrived, for [`Socket::arrival`] (`IP_PKTINFO`). On
+    /// Notes at which address each datagram arrived, for [`Socket::arrival`](super::Socket::arrival) (`IP_PKTINFO`). On
     /// Linux, with feature `packet-info`; elsewhere [`open`](Bind::open) fails with `Unsupported`.
     /// Off.
     #[cfg(feature = "packet-info")]
