@@ -10,19 +10,23 @@
 //!              Full… ────────────▶ Open                 settle::may_deliver_drained, before `Drained`
 //!              Open, Full… ──────▶ Finishing            shutdown; close; settle::close_if_due, after Eof
 //!              Finishing ────────▶ Finished             settle::finish: the outbox is empty, FIN
-//!              any ──────────────▶ Failed, Reset        outbox::fail_sending: a write has failed
+//!              not ended ────────▶ Failed, Reset        outbox::fail_sending: a write has failed
 //!
-//!   receiving  Open ◀────────────▶ Paused, Resuming     pause, resume; receive::deliver_resumed
-//!              Open ◀────────────▶ Throttled            may_read, in rate.rs
+//!   receiving  Open ─────────────▶ Paused               pause; also from Throttled and Resuming
+//!              Paused ───────────▶ Resuming             resume; read_again, of a stream handed over
+//!              Open ◀────────────▶ Throttled            throttle::may_read; forget_rates
+//!              Resuming ─────────▶ Open                 receive::deliver_resumed
 //!              Open ─────────────▶ Finished             receive::end_of_input: FIN read, Eof delivered
 //!              Open ─────────────▶ Cut                  receive::input_is_cut: the peer announced no end
-//!              any ──────────────▶ Finished             settle::reads_first, receive: sending has failed,
+//!              not ended ────────▶ Open                 close, so that the input is discarded; Finished
+//!                                                       if somebody else may want to read it
+//!              not ended ────────▶ Finished             settle::reads_first, receive: sending has failed,
 //!                                                       and the input that was left is read
 //!
 //!   closing    No ───────────────▶ Asked                close
 //!              Asked ────────────▶ Lingering            settle::go_on_reading: the grace runs
 //!
-//!   both halves  any ────────────▶ Finished             fail: abort, a timeout, an error, no grace left
+//!   both       any ──────────────▶ Finished             fail: abort, a timeout, an error, no grace left
 //! ```
 //!
 //! When both halves have ended, `settle::end` delivers `Closed`, with the first reason noted.

@@ -154,6 +154,24 @@ impl<S: 'static> Context<S> {
     /// out of its slot, usually a callback. Then `put_back` gets the value, also if `call` panics;
     /// its bool is true if `call` has returned. So nothing on the stack borrows the slot while a
     /// callback runs, and the callback survives a panic.
+    ///
+    /// ```
+    /// use std::panic::{AssertUnwindSafe, catch_unwind};
+    /// use waterwheel::Reactor;
+    ///
+    /// let mut reactor = Reactor::<()>::new()?;
+    /// let mut slot = Some("callback");
+    /// let lent = slot.take().unwrap();
+    /// let panicked = catch_unwind(AssertUnwindSafe(|| {
+    ///     let put_back = |_: &mut waterwheel::Context<()>, callback, returned: bool| {
+    ///         assert!(!returned);
+    ///         slot = Some(callback);
+    ///     };
+    ///     reactor.lend(lent, put_back, |_, _| panic!("in the callback"));
+    /// }));
+    /// assert!(panicked.is_err() && slot == Some("callback"));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     #[inline(always)]
     pub fn lend<T, B, C>(&mut self, lent: T, put_back: B, call: C)
     where

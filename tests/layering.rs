@@ -789,6 +789,7 @@ const NAMES_GIVEN_UP: [(&str, &str); 42] = [
     ("knock", "connect_arrived"),
     ("afresh", "without_marks"),
 ];
+/// The floors that were cleared of these names.
 const FLOORS_WITH_NAMES: [&str; 3] = ["net", "protocols", "process"];
 
 /// The same for the protocols alone. A message of HTTP is a request or a response, on either side.

@@ -1,9 +1,9 @@
 //! The loop's state, put together from the records of the trace and nothing else.
 //!
 //! It must be the loop's own at any time: so the trace says all that happens to sources, timers,
-//! deadlines, the lanes of the queue and the deferred callbacks. It also asserts the contract while it goes:
-//! a callback that begins is the first of the first lane that has any left in the batch (R2, R7), none
-//! begins while another runs (R1), a dropped event was really stale (R4).
+//! deadlines, the lanes of the queue and the deferred callbacks. The fold also asserts the contract:
+//! a callback that begins is the first of the first lane that has any left in the batch (R2, R7),
+//! none begins while another runs (R1), a dropped event was really stale (R4).
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
