@@ -20,9 +20,9 @@ const USAGE: &str = "\
 Usage: chat [OPTIONS] [ADDR]
 
 Passes each line on to all the other clients. ADDR is 127.0.0.1:7001 unless given;
-a bare port means 127.0.0.1. Clients may say /nick NAME, /who and /quit. Who has
-vanished leaves: TCP's keep-alive asks every 15 s. All clients together may have
-16 MiB buffered; then who reads least is closed.
+a bare port means 127.0.0.1. Clients may say /nick NAME, /who and /quit. A client
+that vanished leaves: TCP's keep-alive asks every 15 s. All clients together may have
+16 MiB buffered; then the slowest reader is closed.
 
 Options:
   -h, --help      show this";

@@ -24,7 +24,7 @@ Usage: components [OPTIONS] [ADDR]
 
 Sends back whatever a client sends, and sends away who is silent. ADDR is
 127.0.0.1:7001 unless given; a bare port means 127.0.0.1. All clients together may
-have 16 MiB buffered; then who reads least is closed.
+have 16 MiB buffered; then the slowest reader is closed.
 
 Options:
   --idle MILLIS    silence after which a client has to go (default: 60000)

@@ -24,7 +24,7 @@ Usage: embed [OPTIONS] [ADDR]
 Sends back whatever a client sends, from inside a loop of poll(2) that reads
 stdin. ADDR is 127.0.0.1:7001 unless given; a bare port means 127.0.0.1. A client
 that has vanished is closed: TCP's keep-alive asks every 15 s. All clients
-together may have 16 MiB buffered; then who reads least is closed.
+together may have 16 MiB buffered; then the slowest reader is closed.
 
 On stdin:
   remind MS       print a line MS milliseconds later

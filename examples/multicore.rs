@@ -28,7 +28,7 @@ Usage: multicore [OPTIONS] [ADDR]
 A chat on all cores. ADDR is 127.0.0.1:7001 unless given; a bare port means
 127.0.0.1. Ends when its input does. A client that has vanished is closed: TCP's
 keep-alive asks every 15 s. All clients together may have 16 MiB buffered; then
-who reads least is closed.
+the slowest reader is closed.
 
 Options:
   --cores N          threads, each with a reactor (default: as many as cores)

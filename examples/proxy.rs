@@ -27,7 +27,7 @@ Usage: proxy [OPTIONS] [LISTEN [UPSTREAM]]
 Passes each connection on to UPSTREAM (127.0.0.1:7001 unless given). LISTEN is
 127.0.0.1:7002 unless given; a bare port means 127.0.0.1. If either side has
 vanished both are closed: TCP's keep-alive asks every 15 s. All clients together
-may have 16 MiB buffered; then who reads least is closed.
+may have 16 MiB buffered; then the slowest reader is closed.
 
 Options:
   --delay MS       hold up each piece so long, in both directions

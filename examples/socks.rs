@@ -27,7 +27,7 @@ Usage: socks [OPTIONS] [ADDR]
 Serves SOCKS5, without authentication: listen where only friends can connect. ADDR
 is 127.0.0.1:1080 unless given; a bare port means 127.0.0.1. If either side has
 vanished both are closed: TCP's keep-alive asks every 15 s. All clients together
-may have 16 MiB buffered; then who reads least is closed.
+may have 16 MiB buffered; then the slowest reader is closed.
 
 Options:
   -h, --help       show this";

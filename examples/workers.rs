@@ -26,7 +26,7 @@ Usage: workers [OPTIONS] [ADDR]
 Echoes lines, and hashes passwords at the same time: at first in the loop's own
 thread, then on a worker. ADDR is 127.0.0.1:7001 unless given; a bare port means
 127.0.0.1. A client that has vanished is closed: TCP's keep-alive asks every 15 s.
-All clients together may have 16 MiB buffered; then who reads least is closed.
+All clients together may have 16 MiB buffered; then the slowest reader is closed.
 
 Options:
   --hashes N    hash so many passwords each way (default: 20)

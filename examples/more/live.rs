@@ -36,7 +36,7 @@ Usage: live [OPTIONS] [ADDR]
 Tells everybody what anybody POSTs to /say, and a tick now and then: at /events as
 server-sent events, at /poll?after=ID by long poll, at / as a page with both. ADDR
 is 127.0.0.1:8080 unless given; a bare port means 127.0.0.1. All clients together
-may have 16 MiB buffered; then who reads least is closed.
+may have 16 MiB buffered; then the slowest reader is closed.
 
 Options:
   --tick MS       tick so often; no poll waits longer (default: 2000)

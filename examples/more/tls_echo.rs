@@ -26,7 +26,7 @@ Usage: tls_echo [OPTIONS] [ADDR]
 Sends back over TLS whatever a client sends. ADDR is 127.0.0.1:7443 unless given;
 a bare port means 127.0.0.1. Without a certificate it makes one for localhost that
 is good until it ends. A client that has vanished is closed: TCP's keep-alive asks
-every 15 s. All clients together may have 16 MiB buffered; then who reads least is
+every 15 s. All clients together may have 16 MiB buffered; then the slowest reader is
 closed.
 
 Options:

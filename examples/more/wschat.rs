@@ -28,7 +28,7 @@ Usage: wschat [OPTIONS] [ADDR]
 
 Serves a chat over WebSocket, and a page that speaks it. ADDR is 127.0.0.1:7001
 unless given; a bare port means 127.0.0.1. All clients together may have 16 MiB
-buffered; then who reads least is closed.
+buffered; then the slowest reader is closed.
 
 Options:
   -h, --help      show this";
