@@ -276,7 +276,7 @@ fn an_interrupted_wait_neither_ends_run_nor_moves_the_deadline() {
         panic!("{took}");
     };
     assert_eq!(turns, 1, "the interrupted wait is one wait");
-    assert!((400..600).contains(&ms), "waited {ms} ms for 400");
+    assert!((400..700).contains(&ms), "waited {ms} ms for 400");
 }
 
 #[test]
@@ -284,9 +284,9 @@ fn an_interrupted_wait_neither_ends_run_nor_moves_the_deadline() {
 fn child_waits_for_400_ms() {
     let _ceiling = ceiling(LIMIT);
     let mut reactor = Reactor::new().unwrap();
+    let started = Instant::now(); // before the timer is armed: the process may lose its core here
     reactor.after(400 * MS, |_, _| {});
     println!("\nwaiting");
-    let started = Instant::now();
     reactor.run(&mut ()).unwrap();
     println!("\nwaited {} {}", reactor.statistics().turns, started.elapsed().as_millis());
 }
