@@ -35,7 +35,7 @@ use socket2::SockRef;
 use super::event::Pressure;
 use super::handler::guarded;
 use super::transport::registers_by;
-use crate::reactor::{Context, Interest, Options, Readiness, SCRATCH_BYTES, SourceId};
+use crate::reactor::{Context, Interest, Kind, Options, Readiness, SCRATCH_BYTES, SourceId};
 
 /// How long to wait for room where the kernel does not report it.
 const ROOM_AFTER: Duration = Duration::from_millis(10);
@@ -326,6 +326,7 @@ fn receive<S: 'static, C: Carrier>(
         let drained = match received {
             Ok((count, from)) => {
                 bytes = bytes.saturating_sub(count);
+                reactor.note_bytes(id.raw(), Kind::Received, count);
                 let truncated = count > datagram_bytes;
                 let datagram = &scratch[..count.min(datagram_bytes)];
                 let event = Event::Received { from, bytes: datagram, truncated };

@@ -25,7 +25,7 @@ use std::net::SocketAddr;
 use super::conn::Conn;
 use super::event::Pressure;
 use super::limits::Limits;
-use crate::reactor::{Context, SourceId};
+use crate::reactor::{Context, Kind, SourceId};
 
 /// Operations on a connection. All are harmless when it is gone.
 ///
@@ -57,6 +57,9 @@ impl SourceId<Conn> {
     /// 16 KiB are unsent, they are offered to the kernel at once.
     #[inline]
     pub fn write<S: 'static>(self, reactor: &mut Context<S>, bytes: &[u8]) -> Pressure {
+        if reactor.is_observed() {
+            return write_observed(reactor, self, bytes);
+        }
         reactor.get_mut(self).map_or(Pressure::Closed, |conn| conn.write(bytes))
     }
 
@@ -195,4 +198,22 @@ impl SourceId<Conn> {
 
 pub(super) fn gone() -> io::Error {
     io::Error::new(ErrorKind::NotConnected, "it is gone: its id is stale")
+}
+
+/// Writes, and records what was taken and how much of it left at once.
+#[cold]
+fn write_observed<S: 'static>(
+    reactor: &mut Context<S>,
+    id: SourceId<Conn>,
+    bytes: &[u8],
+) -> Pressure {
+    let Some(conn) = reactor.get_mut(id) else { return Pressure::Closed };
+    let before = conn.unsent();
+    let pressure = conn.write(bytes);
+    let after = conn.unsent();
+    if matches!(pressure, Pressure::Below | Pressure::AboveHigh) {
+        reactor.note_bytes(id.raw(), Kind::Written, bytes.len());
+        reactor.note_bytes(id.raw(), Kind::Sent, (before + bytes.len()).saturating_sub(after));
+    }
+    pressure
 }

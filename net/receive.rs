@@ -12,7 +12,7 @@ use super::event::{Event, Reason};
 use super::handler::{HandlerFn, LOOK_AND_READ, call};
 use super::relief::await_budget;
 use super::states::{Receiving, Sending, fact};
-use crate::reactor::{Context, Readiness, SCRATCH_BYTES, SourceId};
+use crate::reactor::{Context, Kind, Readiness, SCRATCH_BYTES, SourceId};
 use crate::timers::Stamp;
 
 /// If a connection is called for any of these, it is read until the kernel has no more, even after
@@ -150,6 +150,7 @@ impl Reading {
             Ok(count) => {
                 let short = count < room && !self.to_the_end && !io.has_more();
                 self.left -= count;
+                reactor.note_bytes(id.raw(), Kind::Received, count);
                 deliver(reactor, state, id, &scratch[..count], handler);
                 short
             }

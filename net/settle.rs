@@ -28,7 +28,7 @@ use super::handler::{HandlerFn, LOOK, LOOK_AND_READ, NUDGE, call};
 use super::relief::{await_budget, forget_budget, go_on, relieve};
 use super::states::{Closing, Receiving, Sending, fact};
 use super::transport::Carrier;
-use crate::reactor::{Context, SourceId};
+use crate::reactor::{Context, Kind, SourceId};
 
 /// Takes step 1, and the other steps if anything is left to do. `seen` has two parts. `knows` is
 /// true if the handler was nudged in this call because the connection is drained, and has sent
@@ -252,6 +252,14 @@ pub(super) fn begins_to_linger(conn: &Conn) -> bool {
 /// callbacks may have taken long since the turn's `now`, and no limit may be up early.
 #[inline]
 pub(super) fn flush<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> Option<bool> {
+    if reactor.is_observed() {
+        return flush_observed(reactor, id);
+    }
+    flush_now(reactor, id)
+}
+
+#[inline(always)]
+fn flush_now<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> Option<bool> {
     let notes = reactor.get(id)?.group.notes_traffic();
     let now = if notes { Some(reactor.stamp()) } else { None };
     let conn = reactor.get_mut(id)?;
@@ -260,6 +268,16 @@ pub(super) fn flush<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) ->
         let now = reactor.stamp();
         reactor[id].note_unsent(Some(now));
     }
+    Some(sent)
+}
+
+/// [`flush`], and records what it has sent.
+#[cold]
+fn flush_observed<S: 'static>(reactor: &mut Context<S>, id: SourceId<Conn>) -> Option<bool> {
+    let before = reactor.get(id)?.unsent();
+    let sent = flush_now(reactor, id)?;
+    let left = reactor.get(id)?.unsent();
+    reactor.note_bytes(id.raw(), Kind::Sent, before.saturating_sub(left));
     Some(sent)
 }
 

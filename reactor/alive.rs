@@ -10,7 +10,7 @@ use std::fmt;
 use super::RawId;
 use super::source::Entry;
 use super::timer::Timer;
-use super::trace::{Subject, lane_bits};
+use super::trace::{Kind, Subject, lane_bits};
 use super::{Context, Place, SourceId};
 use crate::timers::TimerId;
 
@@ -123,8 +123,16 @@ impl<S: 'static> Context<S> {
             },
             Subject::Deadline(_) | Subject::None => return false,
         };
-        self.referenced = self.referenced + usize::from(is) - usize::from(was);
+        self.count_held(subject, was, is);
         true
+    }
+
+    /// Counts what holds the loop after a source or timer has changed.
+    pub(super) fn count_held(&mut self, subject: Subject, was: bool, is: bool) {
+        self.referenced = self.referenced + usize::from(is) - usize::from(was);
+        if was != is && self.trace.is_on() {
+            self.note(Kind::Held, subject, self.place_of(subject), u32::from(is));
+        }
     }
 
     /// Returns true if something holds the loop, so that `run` goes on.

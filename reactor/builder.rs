@@ -22,13 +22,13 @@ use super::authors::Extensions;
 use super::context::Time;
 use super::hook::Hooks;
 use super::local::Local;
-use super::queue::EventQueue;
+use super::queue::{Batch, EventQueue};
 use super::remote::{Arc, Inbox, Mailbox, Waker};
 use super::source::Sources;
 use super::trace::{LoopEvent, Observer, Subject, Trace};
 use super::{Context, DEFERRED_PER_TURN, EVENTS_PER_TURN, WAKE};
 use super::{Place, RawId, Reactor, Readiness, Statistics};
-use crate::timers::{Clock, ManualClock, Wheel};
+use crate::timers::{Clock, ManualClock, PacedClock, Wheel};
 
 /// The policy for a callback that panics (R9).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,6 +80,12 @@ impl<S: 'static> Builder<S> {
     /// is left to do.
     pub fn clock(mut self, clock: &ManualClock) -> Builder<S> {
         self.clock = Clock::Manual(clock.clone());
+        self
+    }
+
+    /// Uses a clock with a pace.
+    pub fn paced(mut self, clock: &PacedClock) -> Builder<S> {
+        self.clock = Clock::Paced(clock.clone());
         self
     }
 
@@ -163,7 +169,9 @@ impl<S: 'static> Builder<S> {
             running: Subject::None,
             running_place: Place::caller(),
             deferred_left: DEFERRED_PER_TURN,
+            batch: Batch::EMPTY,
             batch_len: 0,
+            gate: None,
             stopping: false,
             scratch: Box::default(),
         };

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use super::RawId;
 use super::authors::Extensions;
-use super::hook::Hooks;
+use super::hook::{Gate, Hooks};
 use super::local::{Local, Resumer};
-use super::queue::{Call, EventQueue, Once};
+use super::queue::{Batch, Call, EventQueue, Once};
 use super::remote::{Arc, Inbox, Mailbox};
 use super::source::{Entry, Sources};
 use super::trace::{Kind, Subject, Trace};
@@ -72,8 +72,11 @@ pub struct Context<S> {
     pub(super) running_place: Place,
     /// Deferred callbacks that may still run in this turn.
     pub(super) deferred_left: usize,
+    /// What is left of the batch of this turn.
+    pub(super) batch: Batch,
     /// Callbacks in the batch of this turn.
     pub(super) batch_len: usize,
+    pub(super) gate: Option<Gate<S>>,
     pub(super) stopping: bool,
     pub(super) scratch: Box<[u8]>,
 }
@@ -203,10 +206,6 @@ impl<S: 'static> Context<S> {
     /// The time until that tick begins; zero if it has begun.
     pub fn until_tick(&self, tick: Tick) -> Duration {
         self.time.timeline.until(tick, self.now())
-    }
-
-    pub(super) fn millis_until(&self, tick: Tick) -> u32 {
-        u32::try_from(tick.since(self.tick())).unwrap_or(u32::MAX)
     }
 
     /// Runs `callback` right after the callback that runs now, before the next event (R2).
@@ -339,7 +338,8 @@ impl<S: 'static> Context<S> {
             return Some(Duration::ZERO);
         }
         let deadline = Tick::new(self.wheel.next_deadline()?);
-        Some(self.time.timeline.until(deadline, self.time.clock.now()))
+        let left = self.time.timeline.until(deadline, self.time.clock.now());
+        self.time.clock.real(left)
     }
 }
 

@@ -10,7 +10,7 @@
 use std::any::Any;
 use std::mem;
 
-use super::queue::{Batch, Call, Item};
+use super::queue::{Call, Item};
 use super::source::Callback;
 use super::timer::Timer;
 use super::trace::{Kind, Subject, lane_bits};
@@ -70,9 +70,13 @@ impl<S: 'static> Context<S> {
 
     /// Runs the batch: an event, the callbacks that it deferred, the next event.
     #[inline]
-    pub(super) fn run_batch(&mut self, batch: &mut Batch, state: &mut S) {
+    pub(super) fn run_batch(&mut self, state: &mut S) {
         self.run_deferred(state);
-        while let Some((lane, item)) = self.queue.pop(batch) {
+        while let Some(lane) = self.batch.next_lane() {
+            if self.gate.is_some() {
+                self.pass_gate(state);
+            }
+            let Some(item) = self.queue.pop(&mut self.batch, lane) else { break };
             match item {
                 Item::Source(id) => self.run_source(id, state),
                 Item::Timer(id) => self.run_timer(id, state),
@@ -90,9 +94,11 @@ impl<S: 'static> Context<S> {
     /// Runs deferred callbacks until none is left, or the turn's budget of them is spent.
     #[inline]
     pub(super) fn run_deferred(&mut self, state: &mut S) {
-        while self.deferred_left > 0
-            && let Some(call) = self.next_deferred()
-        {
+        while self.deferred_left > 0 && (!self.deferred.is_empty() || self.local.is_waiting()) {
+            if self.gate.is_some() {
+                self.pass_gate(state);
+            }
+            let Some(call) = self.next_deferred() else { break };
             self.deferred_left -= 1;
             self.run_call((Kind::RunDeferred, Subject::None), call, 0, state);
         }

@@ -1,6 +1,11 @@
-//! Hooks: callbacks at fixed points of every turn.
+//! Hooks: callbacks at fixed points of every turn; and the gate, one before each callback.
 //!
 //! Knows only the names of the phases; `mod.rs` defines the moment of each point.
+//!
+//! The gate is for a debugger. It is called before each event of the batch and before each deferred
+//! callback, when nothing else is on the stack (R1). It may take its time: the loop stands still,
+//! exactly there, and nothing is lost or comes in another order. What it cancels or removes does not
+//! run any more (R4), the next callback included. Hooks run without it.
 
 use super::trace::{Kind, Subject};
 use super::{Context, Place};
@@ -18,6 +23,9 @@ pub(super) enum HookPoint {
 pub struct HookId(HookPoint, u64);
 
 type Callback<S> = Box<dyn FnMut(&mut Context<S>, &mut S)>;
+
+/// The callback of [`Context::set_gate`].
+pub(super) type Gate<S> = Box<dyn FnMut(&mut Context<S>, &mut S) -> bool>;
 
 struct Hook<S> {
     number: u64,
@@ -65,6 +73,49 @@ impl<S> Hooks<S> {
     /// The hook that was running when a panic ended it.
     pub(super) fn take_running(&mut self) -> Option<HookId> {
         self.running.take()
+    }
+}
+
+impl<S: 'static> Context<S> {
+    /// Calls `gate` before each event of the batch and before each deferred callback, for as long
+    /// as it returns true. Replaces the gate that is there. A gate that panics is removed.
+    ///
+    /// ```
+    /// use std::cell::RefCell;
+    /// use std::rc::Rc;
+    /// use waterwheel::Reactor;
+    ///
+    /// let places = Rc::new(RefCell::new(Vec::new()));
+    /// let mut reactor = Reactor::<()>::new()?;
+    /// let seen = places.clone();
+    /// reactor.set_gate(move |reactor, _| {
+    ///     seen.borrow_mut().extend(reactor.upcoming().map(|(kind, _, _)| kind));
+    ///     true
+    /// });
+    /// reactor.defer(|_, _| {});
+    /// reactor.run(&mut ())?;
+    /// assert_eq!(*places.borrow(), [waterwheel::reactor::Kind::RunDeferred]);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn set_gate<F>(&mut self, gate: F)
+    where
+        F: FnMut(&mut Context<S>, &mut S) -> bool + 'static,
+    {
+        self.gate = Some(Box::new(gate));
+    }
+
+    /// Calls the gate, when something is next.
+    #[cold]
+    pub(super) fn pass_gate(&mut self, state: &mut S) {
+        if self.local.is_waiting() {
+            self.take_local();
+        }
+        self.running_place = Place::caller(); // For the log, if the gate panics.
+        if let Some(mut gate) = self.gate.take()
+            && gate(self, state)
+        {
+            self.gate.get_or_insert(gate);
+        }
     }
 }
 

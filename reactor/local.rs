@@ -168,7 +168,7 @@ impl<S: 'static> Context<S> {
     }
 
     #[cold]
-    fn take_local(&mut self) {
+    pub(super) fn take_local(&mut self) {
         while let Some(call) = self.local.pop() {
             if self.trace.is_on() {
                 self.record(Kind::Deferred, Subject::None, call.place, 0, call.cause);

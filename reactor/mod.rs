@@ -74,6 +74,7 @@ mod queue;
 mod readiness;
 mod registration;
 mod remote;
+mod snapshot;
 mod source;
 mod timer;
 mod trace;
@@ -92,10 +93,12 @@ pub use queue::{Once, Priority};
 pub use readiness::{MESSAGES_MAX, Messages, Readiness};
 pub use registration::{Options, Rejected};
 pub use remote::{Origin, POSTS_PER_TURN, PostError, Remote};
+pub use snapshot::{Snapshot, SourceState, TimerState, Waiting};
 pub use timer::{BURST_MAX, Missed, Occurrence};
-pub use trace::{Kind, LoopEvent, Place, Recorder, Subject};
+pub use trace::{Kind, LoopEvent, Observer, Place, Recorder, Subject};
 
 use hook::HookPoint;
+use queue::Batch;
 use timer::Timer;
 
 /// Deferred callbacks that run in one turn; the rest waits for the next (R2).
@@ -303,14 +306,14 @@ impl<S: 'static> Reactor<S> {
     /// Phase 6. Hooks may panic, so they run when the kernel's events are safe in the queue.
     fn dispatch(&mut self, state: &mut S) -> usize {
         let before = self.context.statistics.callbacks;
-        let mut batch = self.context.queue.batch();
-        self.context.batch_len = batch.len();
-        if batch.len() > 0 {
-            let argument = u32::try_from(batch.len()).unwrap_or(u32::MAX);
+        self.context.batch = self.context.queue.batch();
+        self.context.batch_len = self.context.batch.len();
+        if self.context.batch_len > 0 {
+            let argument = u32::try_from(self.context.batch_len).unwrap_or(u32::MAX);
             self.context.note(Kind::Dispatch, Subject::None, Place::caller(), argument);
         }
         self.hooks(HookPoint::AfterPoll, state);
-        self.guard(|context| context.run_batch(&mut batch, state));
+        self.guard(|context| context.run_batch(state));
         let ran = self.context.statistics.callbacks - before;
         self.context.hooks.unseen |= ran > 0; // A hook's own call does not count.
         ran as usize
@@ -337,6 +340,7 @@ impl<S: 'static> InTurn<'_, S> {
         context.deferred_left = DEFERRED_PER_TURN;
         context.running = Subject::None;
         context.trace.running = 0;
+        context.batch = Batch::EMPTY; // A turn that a panic ended has left some.
         context.time.in_turn = true;
         context.removed.clear(); // Left over from a turn that a panic ended.
         let number = context.statistics.turns as u32;

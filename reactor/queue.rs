@@ -90,9 +90,24 @@ pub(super) struct EventQueue<S> {
 }
 
 impl Batch {
+    pub(super) const EMPTY: Batch = Batch { left: [0; 3], lane: 0 };
+
     #[inline]
     pub(super) fn len(&self) -> usize {
         self.left.iter().sum()
+    }
+
+    /// The first lane that has entries left; `None` if the batch is used up.
+    #[inline]
+    pub(super) fn next_lane(&mut self) -> Option<usize> {
+        while *self.left.get(self.lane)? == 0 {
+            self.lane += 1;
+        }
+        Some(self.lane)
+    }
+
+    pub(super) fn left(&self) -> [usize; 3] {
+        self.left
     }
 }
 
@@ -139,19 +154,26 @@ impl<S> EventQueue<S> {
         Batch { left: [0, 1, 2].map(|lane| self.lanes[lane].items.len()), lane: 0 }
     }
 
-    /// Takes the batch's next entry, with its lane. An entry leaves the queue before it runs, so a
-    /// panic loses none of the others (R9).
+    /// Takes the batch's next entry, in [`next_lane`](Batch::next_lane). An entry leaves the queue
+    /// before it runs, so a panic loses none of the others (R9).
     #[inline]
-    pub(super) fn pop(&mut self, batch: &mut Batch) -> Option<(usize, Item)> {
-        while *batch.left.get(batch.lane)? == 0 {
-            batch.lane += 1;
-        }
+    pub(super) fn pop(&mut self, batch: &mut Batch, lane: usize) -> Option<Item> {
         debug_assert!(
-            batch.left[batch.lane] <= self.lanes[batch.lane].items.len(),
+            (1..=self.lanes[lane].items.len()).contains(&batch.left[lane]),
             "a batch is no larger than the queue: only its own entries are taken out"
         );
-        batch.left[batch.lane] -= 1;
-        Some((batch.lane, self.lanes[batch.lane].items.pop_front()?))
+        batch.left[lane] -= 1;
+        self.lanes[lane].items.pop_front()
+    }
+
+    /// The entries of a lane, each call with its place.
+    pub(super) fn entries(&self, lane: usize) -> impl Iterator<Item = (Item, Option<Place>)> {
+        let Lane { items, calls } = &self.lanes[lane];
+        let mut calls = calls.iter();
+        items.iter().map(move |item| match item {
+            Item::Source(_) | Item::Timer(_) | Item::Deadline(_) => (*item, None),
+            _ => (*item, calls.next().map(|call| call.place)),
+        })
     }
 
     /// Takes the call of an entry that was popped from this lane.

@@ -137,6 +137,13 @@ impl<T> Source for Owned<T> {
     }
 }
 
+/// The name of an object's type; for an [`Owned`], of the value's.
+pub(super) fn name_of<T>() -> &'static str {
+    let name = std::any::type_name::<T>();
+    let owned = name.split_once("::Owned<").filter(|(path, _)| path.ends_with("registration"));
+    owned.map_or(name, |(_, value)| value.strip_suffix('>').unwrap_or(value))
+}
+
 impl<S: 'static> Context<S> {
     /// Moves a value of any type into the loop, as a source without a descriptor:
     /// `reactor[id]` is the value, [`deregister`](Context::deregister) returns it, and

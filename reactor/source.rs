@@ -17,7 +17,7 @@ use mio::{Interest, Registry, Token};
 use slab::Slab;
 
 use super::id::{GENERATION_MAX, INDEX_BITS};
-use super::registration::{Options, Owned, Rejected};
+use super::registration::{Options, Owned, Rejected, name_of};
 use super::trace::{Kind, Subject};
 use super::{Context, Place, Priority, RawId, Readiness, SourceId};
 use crate::timers::Tick;
@@ -26,6 +26,8 @@ use crate::timers::Tick;
 pub(super) trait Object: Any {
     fn leave(&mut self, registry: &Registry) -> io::Result<()>;
     fn reregister(&mut self, r: &Registry, token: Token, interest: Interest) -> io::Result<()>;
+    /// The name of its type; for an [`Owned`], of the value's.
+    fn name(&self) -> &'static str;
 }
 
 impl<T: mio::event::Source + 'static> Object for T {
@@ -34,6 +36,9 @@ impl<T: mio::event::Source + 'static> Object for T {
     }
     fn reregister(&mut self, r: &Registry, token: Token, interest: Interest) -> io::Result<()> {
         mio::event::Source::reregister(self, r, token, interest)
+    }
+    fn name(&self) -> &'static str {
+        name_of::<T>()
     }
 }
 
@@ -187,7 +192,13 @@ impl<S: 'static> Context<S> {
                 | mark(options.closes, mark::CLOSES),
         });
         self.referenced += 1;
-        self.note(Kind::Registered, id.into(), place, 0);
+        if self.trace.is_on() {
+            self.trace.what = name_of::<T>();
+            self.note(Kind::Registered, id.into(), place, 0);
+            if options.priority != Priority::Normal {
+                self.note(Kind::Prioritised, id.into(), place, options.priority as u32);
+            }
+        }
         Ok(SourceId::new(id))
     }
 
@@ -207,7 +218,7 @@ impl<S: 'static> Context<S> {
         let was = entry.is_referenced();
         entry.marks = (entry.marks & !mark::IDLE) | (u8::from(idle) * mark::IDLE);
         let is = entry.is_referenced();
-        self.referenced = self.referenced + usize::from(is) - usize::from(was);
+        self.count_held(id.into(), was, is);
         true
     }
 
@@ -312,7 +323,7 @@ impl<S: 'static> Context<S> {
             (None, None) => return true,
         };
         if self.trace.is_on() {
-            let argument = tick.map_or(0, |tick| self.millis_until(tick));
+            let argument = tick.map_or(0, |tick| tick.count() as u32);
             self.note(kind, Subject::Deadline(id), place, argument);
         }
         true

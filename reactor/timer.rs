@@ -203,7 +203,7 @@ impl<S: 'static> Context<S> {
         let id = self.wheel.insert(tick.count(), timer);
         self.referenced += 1;
         if self.trace.is_on() {
-            let argument = self.millis_until(tick);
+            let argument = tick.count() as u32;
             self.note(Kind::Armed, id.into(), place, argument);
         }
         id
@@ -221,7 +221,7 @@ impl<S: 'static> Context<S> {
     pub fn rearm_at(&mut self, id: TimerId, tick: Tick) -> bool {
         let moved = self.wheel.rearm(id, tick.count());
         if moved && self.trace.is_on() {
-            let argument = self.millis_until(tick);
+            let argument = tick.count() as u32;
             self.note(Kind::Rearmed, id.into(), self.place_of(id.into()), argument);
         }
         moved
@@ -296,7 +296,7 @@ impl<S: 'static> Context<S> {
         let next = from.plus(every.period);
         self.wheel.rearm(id, next.count());
         if self.trace.is_on() {
-            let argument = self.millis_until(next);
+            let argument = next.count() as u32;
             self.note(Kind::Rearmed, id.into(), self.place_of(id.into()), argument);
         }
         let deadline = self.time.timeline.instant(due).unwrap_or_else(|| self.now());

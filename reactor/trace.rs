@@ -98,16 +98,25 @@ pub enum Kind {
     /// An event was dropped: its source or timer had gone, or the timer was re-armed (R4). Argument: 1
     /// if it was in the event queue, else 0.
     Stale,
-    /// A source was registered.
+    /// A source was registered; [`what`](LoopEvent::what) it is. It holds the loop.
     Registered,
     /// A source was removed or deregistered.
     Deregistered,
-    /// A source got another lane. Argument: the lane, 0 for High to 2 for Low.
+    /// A source got another lane, or is registered with another than Normal. Argument: the lane, 0
+    /// for High to 2 for Low.
     Prioritised,
+    /// A source or timer began or ceased to hold the loop (R8). Argument: 1 or 0.
+    Held,
+    /// A source has read from its peer. Argument: bytes.
+    Received,
+    /// The program has written to a source by its id. Argument: bytes, all of which it took.
+    Written,
+    /// A source has handed bytes to the kernel for its peer. Argument: how many.
+    Sent,
     /// A source asked to be called again in the next turn. Argument as for `Ready`.
     Resumed,
-    /// A timer, or the deadline of a source, was armed. Argument: milliseconds from now, `u32::MAX` for
-    /// longer.
+    /// A timer, or the deadline of a source, was armed. Argument: the tick of its deadline, of which
+    /// the upper 32 bits are left out. A timer holds the loop.
     Armed,
     /// It was re-armed, by the program or for its next occurrence. Argument as for `Armed`.
     Rearmed,
@@ -167,6 +176,8 @@ pub struct LoopEvent {
     pub place: Place,
     /// The source or timer, if there is one.
     pub subject: Subject,
+    /// For [`Kind::Registered`] the name of the object's type, else empty.
+    pub what: &'static str,
     /// The kind of event.
     pub kind: Kind,
     /// A number; [`Kind`] gives its meaning.
@@ -187,16 +198,20 @@ impl fmt::Display for LoopEvent {
                 write!(f, " {:?}", Readiness::from_bits(self.argument))
             }
             Kind::Wait if self.argument == u32::MAX => f.write_str(" for ever"),
-            Kind::Wait | Kind::Armed | Kind::Rearmed => write!(f, " {} ms", self.argument),
-            Kind::Turn | Kind::Polled | Kind::Stamped | Kind::Dispatch => {
+            Kind::Wait => write!(f, " {} ms", self.argument),
+            Kind::Armed | Kind::Rearmed => write!(f, " for tick {}", self.argument),
+            Kind::Turn | Kind::Polled | Kind::Stamped | Kind::Dispatch | Kind::Held => {
                 write!(f, " {}", self.argument)
             }
+            Kind::Received | Kind::Written | Kind::Sent => write!(f, " {} B", self.argument),
+            Kind::Registered => write!(f, " {}", self.what),
             _ => Ok(()),
         }
     }
 }
 
-pub(super) type Observer = Box<dyn FnMut(&LoopEvent)>;
+/// A closure that receives each record.
+pub type Observer = Box<dyn FnMut(&LoopEvent)>;
 
 /// The observer, and the numbers that connect records.
 pub(super) struct Trace {
@@ -208,11 +223,13 @@ pub(super) struct Trace {
     pub(super) began: u64,
     /// When the clock was last read for a record, in nanoseconds.
     pub(super) at: u64,
+    /// [`LoopEvent::what`] of the next record.
+    pub(super) what: &'static str,
 }
 
 impl Trace {
     pub(super) fn new(observer: Option<Observer>) -> Trace {
-        Trace { observer, sequence: 0, running: 0, began: 0, at: 0 }
+        Trace { observer, sequence: 0, running: 0, began: 0, at: 0, what: "" }
     }
 
     #[inline]
@@ -253,7 +270,8 @@ impl<S> Context<S> {
     /// Records that the callback has ended.
     #[inline]
     pub(super) fn end_callback(&mut self, kind: Kind) {
-        if self.trace.is_on() {
+        // An observer that came while the callback ran has no record of its begin.
+        if self.trace.is_on() && self.trace.running > 0 {
             self.trace.at = self.time.this_moment().nanos();
             let micros = self.trace.at.saturating_sub(self.trace.began) / 1000;
             let argument = u32::try_from(micros).unwrap_or(u32::MAX);
@@ -279,7 +297,35 @@ impl<S> Context<S> {
         let nanos = self.trace.at;
         let sequence = self.trace.sequence;
         if let Some(observer) = &mut self.trace.observer {
-            observer(&LoopEvent { sequence, nanos, cause, place, subject, kind, argument });
+            let what = std::mem::take(&mut self.trace.what);
+            observer(&LoopEvent { sequence, nanos, cause, place, subject, what, kind, argument });
+        }
+    }
+}
+
+impl<S: 'static> Context<S> {
+    /// Replaces the observer and returns the old one. An observer that comes later than the
+    /// [`Builder`](super::Builder)'s begins with a [`snapshot`](Context::snapshot).
+    pub fn set_observer(&mut self, observer: Option<Observer>) -> Option<Observer> {
+        if observer.is_none() {
+            self.trace.running = 0;
+            self.local.set_running(0);
+        }
+        std::mem::replace(&mut self.trace.observer, observer)
+    }
+
+    /// Returns true if there is an observer.
+    #[inline]
+    pub fn is_observed(&self) -> bool {
+        self.trace.is_on()
+    }
+
+    /// For authors of sources: records that a source has received or sent bytes.
+    #[inline]
+    pub fn note_bytes(&mut self, id: RawId, kind: Kind, bytes: usize) {
+        if self.trace.is_on() && bytes > 0 {
+            let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+            self.note(kind, id.into(), self.place_of(id.into()), bytes);
         }
     }
 }

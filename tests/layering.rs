@@ -167,6 +167,9 @@ fn a_pattern_and_a_protocol_use_only_what_a_program_could_use() {
 const LOOP_FILES_MAX: usize = 20;
 const LOOP_CODE_LINES_MAX: usize = 3300;
 
+/// A test that only the model checker compiles; it stands beside what it checks.
+const LOOP_MODEL: &str = "remote/model.rs";
+
 /// The lines of code of a text: neither empty nor only a comment. Tests within a file count, too.
 fn code_lines(text: &str) -> usize {
     let lines = text.lines().map(str::trim_start);
@@ -176,7 +179,8 @@ fn code_lines(text: &str) -> usize {
 #[test]
 fn the_loop_is_small() {
     let files = sources(&home().join("reactor"));
-    let code: usize = files.iter().map(|file| code_lines(&fs::read_to_string(file).unwrap())).sum();
+    let of_the_loop = files.iter().filter(|file| !file.ends_with(LOOP_MODEL));
+    let code: usize = of_the_loop.map(|file| code_lines(&fs::read_to_string(file).unwrap())).sum();
     println!("reactor/: {} files, {code} lines of code", files.len());
     assert!(files.len() <= LOOP_FILES_MAX, "{} files: {files:?}", files.len());
     assert!(code <= LOOP_CODE_LINES_MAX, "{code} lines of code");

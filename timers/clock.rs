@@ -10,6 +10,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::{Now, Stamp, Tick};
@@ -29,6 +30,8 @@ pub enum Clock {
     Monotonic,
     /// Time that stands still until it is moved.
     Manual(ManualClock),
+    /// The system's time at a pace.
+    Paced(PacedClock),
 }
 
 impl Clock {
@@ -38,15 +41,104 @@ impl Clock {
         match self {
             Clock::Monotonic => Instant::now(),
             Clock::Manual(manual) => manual.now(),
+            Clock::Paced(paced) => paced.now(),
+        }
+    }
+
+    /// How long the system has to wait for this clock to advance by `wait`; `None` without end.
+    pub fn real(&self, wait: Duration) -> Option<Duration> {
+        match self {
+            Clock::Monotonic | Clock::Manual(_) => Some(wait),
+            Clock::Paced(paced) => paced.real(wait),
         }
     }
 
     /// The wall clock's time now. # Cost: as [`now`](Clock::now).
     pub fn wall(&self) -> WallTime {
         match self {
-            Clock::Monotonic => SystemTime::now().into(),
+            Clock::Monotonic | Clock::Paced(_) => SystemTime::now().into(),
             Clock::Manual(manual) => manual.wall(),
         }
+    }
+}
+
+/// The system's time at a pace that any thread may change: 1000 per mille is real time, 10 is a
+/// hundred times slower, at 0 it stands still. Clones are the same clock. The wall clock keeps its
+/// own pace.
+///
+/// ```
+/// use std::time::Duration;
+/// use waterwheel::timers::PacedClock;
+/// let clock = PacedClock::new();
+/// clock.set_pace(0);
+/// assert_eq!(clock.now(), clock.now());
+/// ```
+#[derive(Clone, Debug)]
+pub struct PacedClock(Arc<Mutex<Pace>>);
+
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    /// When the pace was set, by the system's clock and by this one.
+    real: Instant,
+    shown: Instant,
+    per_mille: u32,
+}
+
+impl Pace {
+    fn at(self, real: Instant) -> Instant {
+        let nanos = real.saturating_duration_since(self.real).as_nanos();
+        let passed = nanos * u128::from(self.per_mille) / u128::from(PacedClock::REAL);
+        self.shown + Duration::from_nanos(u64::try_from(passed).unwrap_or(u64::MAX))
+    }
+}
+
+impl PacedClock {
+    /// The pace of real time, in parts per thousand, and the fastest.
+    pub const REAL: u32 = 1000;
+
+    /// A clock that shows real time.
+    pub fn new() -> PacedClock {
+        let now = Instant::now();
+        PacedClock(Arc::new(Mutex::new(Pace { real: now, shown: now, per_mille: Self::REAL })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pace> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The time that this clock shows.
+    pub fn now(&self) -> Instant {
+        // The system's clock is read under the lock: a change of pace comes before or after it.
+        let pace = self.lock();
+        pace.at(Instant::now())
+    }
+
+    /// The pace, in parts per thousand of real time.
+    pub fn pace(&self) -> u32 {
+        self.lock().per_mille
+    }
+
+    /// Sets the pace from now on, at most [`REAL`](PacedClock::REAL). The time shown does not jump.
+    /// A loop that sleeps finds out when it wakes: [wake](crate::reactor::Remote::wake) it.
+    pub fn set_pace(&self, per_mille: u32) {
+        let mut pace = self.lock();
+        let real = Instant::now();
+        *pace = Pace { real, shown: pace.at(real), per_mille: per_mille.min(Self::REAL) };
+    }
+
+    fn real(&self, wait: Duration) -> Option<Duration> {
+        if wait.is_zero() {
+            return Some(wait);
+        }
+        let nanos = wait.as_nanos().saturating_mul(u128::from(Self::REAL));
+        let real = nanos.checked_div(u128::from(self.pace()))?;
+        Some(Duration::from_nanos(u64::try_from(real).unwrap_or(u64::MAX)))
+    }
+}
+
+impl Default for PacedClock {
+    fn default() -> PacedClock {
+        PacedClock::new()
     }
 }
 

@@ -21,6 +21,6 @@ mod clock;
 mod tick;
 mod wheel;
 
-pub use clock::{Clock, ManualClock, TICK, Timeline, WallTime};
+pub use clock::{Clock, ManualClock, PacedClock, TICK, Timeline, WallTime};
 pub use tick::{Now, Stamp, Tick};
 pub use wheel::{TimerId, Wheel};

@@ -16,7 +16,23 @@ pub(super) use sync::{Arc, Waker};
 mod mailbox;
 #[cfg(all(test, loom))]
 mod model;
-mod sync;
+
+/// Types that threads share, which is the mailbox alone: the standard library's, or those of a model
+/// checker that tries every order (`model.rs`): `RUSTFLAGS="--cfg loom" cargo test --lib model`.
+mod sync {
+    #[cfg(all(test, loom))]
+    pub(in crate::reactor) use super::model::Waker;
+    #[cfg(all(test, loom))]
+    pub(in crate::reactor) use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*, fence};
+    #[cfg(all(test, loom))]
+    pub(in crate::reactor) use loom::sync::{Arc, Mutex, MutexGuard};
+    #[cfg(not(all(test, loom)))]
+    pub(in crate::reactor) use mio::Waker;
+    #[cfg(not(all(test, loom)))]
+    pub(in crate::reactor) use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*, fence};
+    #[cfg(not(all(test, loom)))]
+    pub(in crate::reactor) use std::sync::{Arc, Mutex, MutexGuard};
+}
 
 /// The most posts that one turn takes, behind the sources' events; the rest waits (R6).
 pub const POSTS_PER_TURN: usize = 1024;
@@ -165,6 +181,11 @@ impl<S> Remote<S> {
         }
         self.mailbox.stop();
         Ok(())
+    }
+
+    /// Wakes the loop if it sleeps. It then turns once, and runs nothing for this.
+    pub fn wake(&self) {
+        self.mailbox.notify_of_post();
     }
 
     /// A handle to the same loop that does not hold it.

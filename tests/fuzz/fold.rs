@@ -3,34 +3,32 @@
 //! It must be the loop's own at any time: so the trace says all that happens to sources, timers,
 //! deadlines, the lanes of the queue and the deferred callbacks. The fold also asserts the contract:
 //! a callback that begins is the first of the first lane that has any left in the batch (R2, R7),
-//! none begins while another runs (R1), a dropped event was really stale (R4).
+//! none begins while another runs (R1), a dropped event was really stale (R4), and what has expired
+//! was due (R5).
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
-use waterwheel::reactor::{Kind, LoopEvent, RawId, Subject};
+use waterwheel::reactor::{
+    Kind, LoopEvent, Place, Priority, RawId, Snapshot, SourceState, Subject, TimerState, Waiting,
+};
 use waterwheel::timers::TimerId;
 
-/// An entry of the queue.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Chip {
-    Source(RawId),
-    Timer(TimerId),
-    Deadline(RawId),
-    Call,
-}
+const LANES: [Priority; 3] = [Priority::High, Priority::Normal, Priority::Low];
 
 #[derive(Default)]
 pub struct Fold {
-    /// By id; the bits that are pending.
-    pub sources: BTreeMap<RawId, u32>,
-    /// True for one that has expired and was not armed again.
-    timers: HashMap<TimerId, bool>,
-    deadlines: BTreeMap<RawId, bool>,
-    lanes: [VecDeque<Chip>; 3],
+    sources: BTreeMap<RawId, SourceState>,
+    /// True for each of these whose deadline has expired and was not armed again.
+    expired: BTreeSet<RawId>,
+    /// By the parts of their ids.
+    timers: BTreeMap<(u32, u32), TimerState>,
+    lanes: [VecDeque<Waiting>; 3],
     batch: [usize; 3],
-    pub deferred: usize,
+    deferred: VecDeque<Place>,
+    /// The turn's tick.
+    tick: u64,
     /// Callbacks on the stack.
     running: Vec<Kind>,
     /// Of the last record.
@@ -47,14 +45,17 @@ impl Fold {
         (fold, move |event: &LoopEvent| fed.borrow_mut().apply(event))
     }
 
-    /// How many timers are armed, deadlines included.
-    pub fn timers(&self) -> usize {
-        self.timers.len() + self.deadlines.len()
-    }
-
-    /// How many entries each lane has.
-    pub fn lanes(&self) -> [usize; 3] {
-        [0, 1, 2].map(|lane| self.lanes[lane].len())
+    /// The state of the loop, as [`waterwheel::Context::snapshot`] has it, but for the upper 32 bits
+    /// of deadlines, which no record has.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            sequence: self.sequence,
+            sources: self.sources.values().cloned().collect(),
+            timers: self.timers.values().cloned().collect(),
+            lanes: [0, 1, 2].map(|lane| self.lanes[lane].iter().copied().collect()),
+            batch: self.batch,
+            deferred: self.deferred.iter().copied().collect(),
+        }
     }
 
     fn apply(&mut self, event: &LoopEvent) {
@@ -67,30 +68,40 @@ impl Fold {
                 self.running.clear(); // A panic may have left it.
                 self.batch = [0; 3];
             }
-            Kind::Registered => assert!(self.sources.insert(source(subject), 0).is_none()),
+            Kind::Stamped => {
+                // The time of the record is a little older than the turn's.
+                let about = event.nanos / 1_000_000;
+                let more = argument.wrapping_sub(about as u32);
+                self.tick = about + u64::from(more);
+            }
+            Kind::Registered => self.register(event),
             Kind::Deregistered => {
                 assert!(self.sources.remove(&source(subject)).is_some());
-                self.deadlines.remove(&source(subject));
+                self.expired.remove(&source(subject));
             }
-            Kind::Armed => self.arm(subject, true),
-            Kind::Rearmed => self.arm(subject, false),
-            Kind::Cancelled => match subject {
-                Subject::Timer(id) => assert!(self.timers.remove(&id).is_some(), "{event}"),
-                Subject::Deadline(id) => assert!(self.deadlines.remove(&id).is_some(), "{event}"),
-                _ => panic!("{event}"),
+            Kind::Prioritised => self.source(subject).lane = LANES[argument as usize],
+            Kind::Held => match subject {
+                Subject::Timer(id) => self.timer(id).holds = argument == 1,
+                _ => self.source(subject).holds = argument == 1,
             },
+            Kind::Armed => self.arm(event, true),
+            Kind::Rearmed => self.arm(event, false),
+            Kind::Cancelled => self.cancel(event),
             Kind::Ready | Kind::Resumed => self.ready(event),
             Kind::Expired => self.expire(event),
-            Kind::Collected => self.lanes[1].push_back(Chip::Call),
-            Kind::Enqueued => self.lanes[argument as usize].push_back(Chip::Call),
-            Kind::Deferred => self.deferred += 1,
+            Kind::Collected => self.lanes[1].push_back(Waiting::Posted(event.place)),
+            Kind::Enqueued => {
+                self.lanes[argument as usize].push_back(Waiting::Enqueued(event.place));
+            }
+            Kind::Deferred if argument == 1 => self.deferred.push_front(event.place),
+            Kind::Deferred => self.deferred.push_back(event.place),
             Kind::Dispatch => {
-                self.batch = self.lanes();
+                self.batch = [0, 1, 2].map(|lane| self.lanes[lane].len());
                 assert_eq!(self.batch.iter().sum::<usize>(), argument as usize, "{event}");
             }
             Kind::Stale if argument == 1 => {
-                let chip = self.pop();
-                assert!(self.is_stale(chip), "{event}: {chip:?} is there");
+                let entry = self.pop();
+                assert!(self.is_stale(entry), "{event}: {entry:?} is there");
             }
             Kind::RunHook
             | Kind::RunDeferred
@@ -110,47 +121,99 @@ impl Fold {
         }
     }
 
-    fn arm(&mut self, subject: Subject, is_new: bool) {
-        let before = match subject {
-            Subject::Timer(id) => self.timers.insert(id, false),
-            Subject::Deadline(id) => self.deadlines.insert(id, false),
-            _ => panic!("{subject:?} is armed"),
+    fn source(&mut self, subject: Subject) -> &mut SourceState {
+        self.sources.get_mut(&source(subject)).expect("it is there")
+    }
+
+    fn timer(&mut self, id: TimerId) -> &mut TimerState {
+        self.timers.get_mut(&id.parts()).expect("it is armed")
+    }
+
+    fn register(&mut self, event: &LoopEvent) {
+        let state = SourceState {
+            id: source(event.subject),
+            what: event.what,
+            place: event.place,
+            lane: Priority::Normal,
+            pending: 0,
+            deadline: None,
+            holds: true,
         };
-        assert_eq!(before.is_none(), is_new, "{subject:?}");
+        assert!(self.sources.insert(state.id, state).is_none(), "{event}");
+    }
+
+    fn arm(&mut self, event: &LoopEvent, is_new: bool) {
+        let deadline = u64::from(event.argument);
+        let before = match event.subject {
+            Subject::Deadline(id) => {
+                self.expired.remove(&id);
+                self.source(id.into()).deadline.replace(deadline).is_some()
+            }
+            Subject::Timer(id) if is_new => {
+                let place = event.place;
+                let state = TimerState { id, place, deadline, holds: true, expired: false };
+                self.timers.insert(id.parts(), state).is_some()
+            }
+            Subject::Timer(id) => {
+                (self.timer(id).deadline, self.timer(id).expired) = (deadline, false);
+                true
+            }
+            _ => panic!("{event}"),
+        };
+        assert_eq!(before, !is_new, "{event}");
+    }
+
+    fn cancel(&mut self, event: &LoopEvent) {
+        match event.subject {
+            Subject::Timer(id) => assert!(self.timers.remove(&id.parts()).is_some(), "{event}"),
+            Subject::Deadline(id) => {
+                self.expired.remove(&id);
+                assert!(self.source(id.into()).deadline.take().is_some(), "{event}");
+            }
+            _ => panic!("{event}"),
+        }
     }
 
     fn ready(&mut self, event: &LoopEvent) {
-        let (id, bits) = (source(event.subject), event.argument & 0xffff);
-        let pending = self.sources.get_mut(&id).expect("it is there");
-        if *pending == 0 && bits > 0 {
-            self.lanes[lane(event)].push_back(Chip::Source(id));
+        let bits = event.argument & 0xffff;
+        let state = self.source(event.subject);
+        let (id, is_new) = (state.id, state.pending == 0 && bits > 0);
+        state.pending |= bits;
+        if is_new {
+            self.lanes[lane(event)].push_back(Waiting::Source(id));
         }
-        *pending |= bits;
     }
 
     fn expire(&mut self, event: &LoopEvent) {
-        let (chip, expired) = match event.subject {
-            Subject::Timer(id) => (Chip::Timer(id), self.timers.get_mut(&id)),
-            Subject::Deadline(id) => (Chip::Deadline(id), self.deadlines.get_mut(&id)),
+        let (entry, deadline) = match event.subject {
+            Subject::Timer(id) => {
+                self.timer(id).expired = true;
+                (Waiting::Timer(id), self.timer(id).deadline)
+            }
+            Subject::Deadline(id) => {
+                self.expired.insert(id);
+                (Waiting::Deadline(id), self.source(id.into()).deadline.expect("it is armed"))
+            }
             _ => panic!("{event}"),
         };
-        *expired.expect("it is armed") = true;
-        self.lanes[lane(event)].push_back(chip);
+        // Later the lower 32 bits of a deadline do not tell on which side of now it is.
+        assert!(self.tick >= 1 << 31 || deadline <= self.tick, "{event}, early for {deadline}");
+        self.lanes[lane(event)].push_back(entry);
     }
 
     /// Takes the entry that is next by the contract.
-    fn pop(&mut self) -> Chip {
+    fn pop(&mut self) -> Waiting {
         let lane = self.batch.iter().position(|left| *left > 0).expect("a batch");
         self.batch[lane] -= 1;
         self.lanes[lane].pop_front().expect("as many as the batch says")
     }
 
-    fn is_stale(&self, chip: Chip) -> bool {
-        match chip {
-            Chip::Source(id) => !self.sources.contains_key(&id),
-            Chip::Timer(id) => self.timers.get(&id) != Some(&true),
-            Chip::Deadline(id) => self.deadlines.get(&id) != Some(&true),
-            Chip::Call => false,
+    fn is_stale(&self, entry: Waiting) -> bool {
+        match entry {
+            Waiting::Source(id) => !self.sources.contains_key(&id),
+            Waiting::Timer(id) => self.timers.get(&id.parts()).is_none_or(|timer| !timer.expired),
+            Waiting::Deadline(id) => !self.expired.contains(&id),
+            Waiting::Enqueued(_) | Waiting::Posted(_) => false,
         }
     }
 
@@ -159,30 +222,27 @@ impl Fold {
         self.running.push(event.kind);
         self.seen.insert(event.sequence);
         match event.kind {
-            Kind::RunDeferred => {
-                self.deferred = self.deferred.checked_sub(1).expect("one was deferred");
-            }
-            Kind::RunEnqueued | Kind::RunPosted => assert_eq!(self.pop(), Chip::Call, "{event}"),
-            Kind::RunSource => {
-                let id = source(event.subject);
-                match self.pop() {
-                    Chip::Deadline(of) => {
-                        assert_eq!(of, id, "{event}");
-                        assert_eq!(self.deadlines.remove(&id), Some(true), "{event}");
-                    }
-                    chip => {
-                        assert_eq!(chip, Chip::Source(id), "{event}");
-                        let pending = self.sources.get_mut(&id).expect("it is there");
-                        assert_eq!(std::mem::take(pending), event.argument, "{event}");
-                    }
+            Kind::RunDeferred => assert_eq!(self.deferred.pop_front(), Some(event.place)),
+            Kind::RunEnqueued => assert_eq!(self.pop(), Waiting::Enqueued(event.place), "{event}"),
+            Kind::RunPosted => assert_eq!(self.pop(), Waiting::Posted(event.place), "{event}"),
+            Kind::RunSource => match self.pop() {
+                Waiting::Deadline(of) => {
+                    assert_eq!(Subject::Source(of), event.subject, "{event}");
+                    assert!(self.expired.remove(&of), "{event}");
+                    self.source(of.into()).deadline = None;
                 }
-            }
+                entry => {
+                    assert_eq!(entry, Waiting::Source(source(event.subject)), "{event}");
+                    let pending = std::mem::take(&mut self.source(event.subject).pending);
+                    assert_eq!(pending, event.argument, "{event}");
+                }
+            },
             Kind::RunTimer => {
                 let Subject::Timer(id) = event.subject else { panic!("{event}") };
-                assert_eq!(self.pop(), Chip::Timer(id), "{event}");
+                assert_eq!(self.pop(), Waiting::Timer(id), "{event}");
                 // One that repeats is armed again before it runs.
-                if self.timers.get(&id).expect("it is armed") == &true {
-                    self.timers.remove(&id);
+                if self.timer(id).expired {
+                    self.timers.remove(&id.parts());
                 }
             }
             _ => {}

@@ -3,6 +3,7 @@
 mod components;
 mod embedded;
 mod forged;
+mod gate;
 mod kernel;
 mod places;
 mod records;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use support::{MS, assert_at_home, ceiling};
 use waterwheel::Reactor;
+use waterwheel::net::memory;
 use waterwheel::patterns::Broken;
 use waterwheel::patterns::tasks::{Schedule, Task, TaskQueue};
 use waterwheel::reactor::{
@@ -15,7 +16,7 @@ use waterwheel::reactor::{
 use waterwheel::timers::ManualClock;
 
 /// How many kinds of records there are. A new one does not compile until it has a number.
-const KINDS: usize = 29;
+const KINDS: usize = 33;
 
 fn number(kind: Kind) -> usize {
     match kind {
@@ -48,6 +49,10 @@ fn number(kind: Kind) -> usize {
         Kind::Stamped => 26,
         Kind::Dispatch => 27,
         Kind::Prioritised => 28,
+        Kind::Held => 29,
+        Kind::Received => 30,
+        Kind::Written => 31,
+        Kind::Sent => 32,
     }
 }
 
@@ -106,6 +111,11 @@ fn busy_loop(recorder: &Recorder, script: &Script) -> Reactor<()> {
     let queue = TaskQueue::new().open(&mut reactor).expect("nothing refuses it");
     let once = Task::new("once", Schedule::after(MS));
     queue.add(&mut reactor, once, |_, _, _| {}).expect("it is new");
+    let (near, far) = memory::pair(&mut reactor);
+    let near = near.open(&mut reactor, |_, _, _, _| {});
+    far.open(&mut reactor, |_, _, _, _| {});
+    let _ = near.write(&mut reactor, b"hello");
+    reactor.unref(near);
     reactor.after(50 * MS, |reactor, _| reactor.stop());
     reactor
 }

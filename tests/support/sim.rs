@@ -235,8 +235,8 @@ pub fn assert_same_calls(by_run: &[LoopEvent], by_host: &[LoopEvent]) {
 /// Compares traces record for record, times included.
 pub fn assert_same(one: &[LoopEvent], other: &[LoopEvent]) {
     let all = |event: &LoopEvent| {
-        let LoopEvent { sequence, nanos, cause, place, subject, kind, argument } = *event;
-        (sequence, nanos, cause, place, subject, kind, argument)
+        let LoopEvent { sequence, nanos, cause, place, subject, what, kind, argument } = *event;
+        (sequence, nanos, cause, place, subject, what, kind, argument)
     };
     for (one, other) in one.iter().zip(other) {
         assert_eq!(all(one), all(other), "the same seed took another way");
