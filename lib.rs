@@ -143,6 +143,8 @@
 
 #[doc = include_str!("glossary.md")]
 pub mod glossary {}
+#[cfg(feature = "inspect")]
+pub mod inspect;
 pub mod net;
 pub mod patterns;
 #[cfg(all(unix, feature = "process"))]

@@ -108,6 +108,11 @@ impl<S: 'static> Context<S> {
         }
     }
 
+    /// The hand of the timer wheel, a tick; see [`Wheel::hand`](crate::timers::Wheel::hand).
+    pub fn hand(&self) -> u64 {
+        self.wheel.hand()
+    }
+
     /// At the [gate](Context::set_gate): what the loop runs next, as the kind of its record, its
     /// subject and its place. Elsewhere it is a guess, since more may come first. An entry that is
     /// stale is shown, too: it is dropped next.

@@ -130,6 +130,20 @@ pub enum Kind {
     Stopped,
 }
 
+impl Kind {
+    /// All kinds; the number of each in a record that is stored is its place here.
+    #[rustfmt::skip]
+    pub const ALL: [Kind; 33] = {
+        use Kind::*;
+        [
+            Turn, Wait, Flushed, Polled, Stamped, Ready, Expired, Collected, Dispatch,
+            RunSource, RunTimer, RunDeferred, RunEnqueued, RunPosted, RunHook, RunNested,
+            Returned, Panicked, Stale, Registered, Deregistered, Prioritised, Held, Received,
+            Written, Sent, Resumed, Armed, Rearmed, Cancelled, Deferred, Enqueued, Stopped,
+        ]
+    };
+}
+
 /// The subject of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Subject {

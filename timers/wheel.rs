@@ -196,6 +196,12 @@ impl<T> Wheel<T> {
         }
     }
 
+    /// The hand: the tick up to which all timers have been checked. With a deadline it gives the
+    /// level and the slot of a timer, by the rule at the top of this file.
+    pub fn hand(&self) -> u64 {
+        self.now
+    }
+
     /// The tick at which to wake; `None` if no timer is armed, the hand's tick if one is due. Never
     /// later than the earliest deadline; earlier only after a timer was cancelled or re-armed (see
     /// `Slot::earliest`).

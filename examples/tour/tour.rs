@@ -1,0 +1,123 @@
+//! Tour: a small chat, and a page on which you see its loop turn, stop it and step through it.
+//!
+//! Run:  cargo run --example tour
+//! Then: open the address that it prints in a browser.
+//! See:  Ann, Bob and Cleo, their lines as events in the queue, and the one callback that runs.
+//! Look: `scenes/`. Each scene is a program of 15 to 40 lines; the page shows its code, asks what it
+//!       does next, and names the rule and the two records that decide it.
+//! Next: a page for your own program: `waterwheel::inspect`, two lines.
+
+use std::io;
+use std::process::ExitCode;
+use std::sync::mpsc;
+
+use people::People;
+use room::Room;
+use serde_json::json;
+use waterwheel::Reactor;
+use waterwheel::inspect::Inspect;
+
+mod people;
+mod room;
+mod scene;
+
+const USAGE: &str = "\
+Usage: tour [OPTIONS] [SCENE]
+
+Serves a page that shows an event loop as it turns, and prints its address. SCENE is the
+number of the scene to begin with, 1 unless given. The page is for this machine only.
+
+Options:
+  --port PORT     listen on this port (default: one that is free)
+  -h, --help      show this";
+
+struct Args {
+    scene: usize,
+    port: u16,
+}
+
+fn main() -> ExitCode {
+    let args = match parse(std::env::args().skip(1)) {
+        Ok(Some(args)) => args,
+        Ok(None) => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        Err(why) => {
+            eprintln!("tour: {why}\n\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tour: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `None` if help was asked for.
+fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Args>, String> {
+    let mut parsed = Args { scene: 1, port: 0 };
+    while let Some(arg) = args.next() {
+        match &*arg {
+            "-h" | "--help" => return Ok(None),
+            "--port" => {
+                let port = args.next().ok_or("--port needs a number")?;
+                parsed.port = port.parse().map_err(|_| format!("{port:?} is no port"))?;
+            }
+            scene => {
+                let number = scene.parse().ok().filter(|n| (1..=scene::ALL.len()).contains(n));
+                let scenes = scene::ALL.len();
+                parsed.scene = number.ok_or(format!("there is no scene {scene:?} of {scenes}"))?;
+            }
+        }
+    }
+    Ok(Some(parsed))
+}
+
+/// Shows one scene after the other, each a loop of its own, until nobody chooses another.
+fn run(args: &Args) -> io::Result<()> {
+    let (choose, chosen) = mpsc::channel();
+    let people = People::start()?;
+    let (of_people, of_scenes) = (people.clone(), people.clone());
+    let mut setup = Inspect::setup()
+        .control()
+        .hello("world", json!(true))
+        .hello("scenes", scene::all_as_json())
+        .command("peer", move |command| of_people.command(command))
+        .command("scene", move |command| {
+            let number = command["n"].as_u64().unwrap_or(0) as usize;
+            if !(1..=scene::ALL.len()).contains(&number) {
+                return Err(format!("There is no scene {number}."));
+            }
+            let _ = choose.send(number); // The program is ending if nobody receives it.
+            of_scenes.end_scene();
+            Ok(())
+        });
+    for scene in scene::ALL {
+        setup = setup.file(scene.file, scene.text);
+    }
+    let inspect = setup.open(&format!("127.0.0.1:{}", args.port))?;
+    println!("Ctrl-C ends it.");
+    people.show_on(inspect);
+    let mut number = args.scene;
+    loop {
+        play(&people, number)?;
+        number = chosen.recv().unwrap_or(number);
+        while let Ok(later) = chosen.try_recv() {
+            number = later;
+        }
+    }
+}
+
+/// Runs a scene until its loop ends by itself, or another one is chosen.
+fn play(people: &People, number: usize) -> io::Result<()> {
+    let scene = &scene::ALL[number - 1];
+    let mut reactor = people.watch(Reactor::builder())?;
+    let mut room = Room::new(people.clone());
+    let address = (scene.build)(&mut reactor, &mut room)?;
+    people.begin_scene(number, address, reactor.remote_unheld());
+    reactor.run(&mut room)
+}

@@ -1,0 +1,161 @@
+//! The ring: the latest records, written by the loop's thread and read by the page's.
+//!
+//! Knows records; takes no lock and never waits. A record is four words of an atomic each, so the
+//! reader may find a record that is being overwritten. It copies the words first and looks at the
+//! head afterwards: what the writer may have reached meanwhile is not used, and counts as lost. This
+//! is the reader's side of a sequence lock (Boehm, "Can seqlocks get along with programming language
+//! memory models?", 2012, section 4), with the head as the sequence.
+//!
+//! # Read next
+//! `wire.rs`: how a record goes to the page.
+
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+/// Records that are kept. 65,536: half a minute of two thousand a second; 2 MiB.
+pub const RECORDS_MAX: usize = 65_536;
+
+/// A record in four words; places and names are numbers (`tables.rs`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Packed {
+    pub nanos: u64,
+    /// The number of the subject's kind: 0 none, 1 source, 2 timer, 3 deadline of a source.
+    pub subject: u8,
+    pub index: u32,
+    pub generation: u32,
+    /// How many records ago the cause was; 0 for none.
+    pub cause: u32,
+    pub argument: u32,
+    pub kind: u8,
+    pub place: u16,
+}
+
+impl Packed {
+    fn words(self) -> [u64; 4] {
+        let pair = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
+        let marks = u32::from(self.kind) << 8 | u32::from(self.subject);
+        [
+            self.nanos,
+            pair(self.index, self.generation),
+            pair(self.cause, self.argument),
+            pair(marks, self.place.into()),
+        ]
+    }
+
+    fn from_words([nanos, id, numbers, last]: [u64; 4]) -> Packed {
+        Packed {
+            nanos,
+            subject: (last >> 32) as u8,
+            index: (id >> 32) as u32,
+            generation: id as u32,
+            cause: (numbers >> 32) as u32,
+            argument: numbers as u32,
+            kind: (last >> 40) as u8,
+            place: last as u16,
+        }
+    }
+}
+
+/// The ring. One thread writes, any may read.
+#[derive(Debug)]
+pub struct Ring {
+    words: Box<[[AtomicU64; 4]]>,
+    /// The number of the last record; 0 before the first.
+    head: AtomicU64,
+    /// The number of the record that is being written, or was written last.
+    begun: AtomicU64,
+}
+
+impl Ring {
+    /// A ring of so many records, rounded up to a power of two. The memory is written only as
+    /// records come.
+    pub fn new(records: usize) -> Ring {
+        let words = (0..records.next_power_of_two()).map(|_| Default::default()).collect();
+        Ring { words, head: AtomicU64::new(0), begun: AtomicU64::new(0) }
+    }
+
+    fn slot(&self, sequence: u64) -> &[AtomicU64; 4] {
+        &self.words[sequence as usize & (self.words.len() - 1)]
+    }
+
+    /// Writes the record of this number; numbers only grow.
+    pub fn write(&self, sequence: u64, record: Packed) {
+        self.begun.store(sequence, Ordering::Relaxed);
+        fence(Ordering::Release);
+        for (word, value) in self.slot(sequence).iter().zip(record.words()) {
+            word.store(value, Ordering::Relaxed);
+        }
+        self.head.store(sequence, Ordering::Release);
+    }
+
+    /// The number of the last record.
+    pub fn head(&self) -> u64 {
+        self.head.load(Ordering::Acquire)
+    }
+
+    /// Reads the record of this number; `None` if it has not come yet, or was overwritten.
+    pub fn read(&self, sequence: u64) -> Option<Packed> {
+        if sequence == 0 || sequence > self.head() {
+            return None;
+        }
+        let words = self.slot(sequence).each_ref().map(|word| word.load(Ordering::Relaxed));
+        fence(Ordering::Acquire);
+        let begun = self.begun.load(Ordering::Relaxed);
+        (begun - sequence < self.words.len() as u64).then(|| Packed::from_words(words))
+    }
+
+    /// The first number that can still be read, if no record is written meanwhile.
+    pub fn oldest(&self) -> u64 {
+        (self.head() + 1).saturating_sub(self.words.len() as u64).max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(n: u64) -> Packed {
+        Packed {
+            nanos: n,
+            subject: n as u8 % 4,
+            index: n as u32,
+            generation: !n as u32,
+            cause: (n * 3) as u32,
+            argument: (n * 7) as u32,
+            kind: n as u8,
+            place: n as u16,
+        }
+    }
+
+    #[test]
+    fn record_comes_out_as_it_went_in_until_it_is_overwritten() {
+        let ring = Ring::new(8);
+        assert_eq!((ring.head(), ring.read(0), ring.read(1)), (0, None, None));
+        for n in 1..=20 {
+            ring.write(n, record(n));
+            assert_eq!(ring.read(n), Some(record(n)));
+            assert_eq!(ring.read(n + 1), None, "has not come");
+            let oldest = ring.oldest();
+            assert_eq!(oldest, n.saturating_sub(7).max(1));
+            assert_eq!(ring.read(oldest), Some(record(oldest)));
+            assert_eq!(ring.read(oldest - 1), None, "was overwritten");
+        }
+    }
+
+    #[test]
+    fn reader_on_another_thread_never_gets_a_mixture() {
+        let ring = Ring::new(4);
+        std::thread::scope(|scope| {
+            scope.spawn(|| (1..=200_000).for_each(|n| ring.write(n, record(n))));
+            let mut read = 0;
+            while ring.head() < 200_000 {
+                for n in ring.oldest()..=ring.head() {
+                    if let Some(found) = ring.read(n) {
+                        assert_eq!(found, record(n));
+                        read += 1;
+                    }
+                }
+            }
+            assert!(read > 0 || ring.read(200_000) == Some(record(200_000)));
+        });
+    }
+}
