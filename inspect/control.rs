@@ -335,7 +335,7 @@ impl<S: 'static> Drop for Side<S> {
 }
 
 fn store_key<S: 'static>(session: &Session, numbers: &mut Numbers, context: &Context<S>) {
-    let frame = key::frame(context, numbers);
+    let frame = key::frame(session.number, context, numbers);
     let sequence = frame["sequence"].as_u64().unwrap_or(0);
     session.lock().key = Some(Key { sequence, json: Value::to_string(&frame) });
 }

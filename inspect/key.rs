@@ -18,7 +18,7 @@ pub const QUEUED_MAX: usize = 4096;
 const REASONS_MAX: usize = 20;
 
 /// The state of a loop at this moment.
-pub fn frame<S: 'static>(context: &Context<S>, numbers: &mut Numbers) -> Value {
+pub fn frame<S: 'static>(session: u64, context: &Context<S>, numbers: &mut Numbers) -> Value {
     let snapshot = context.snapshot();
     let Snapshot { sequence, sources, timers, lanes, batch, deferred } = &snapshot;
     let shown = sources.iter().take(SHOWN_MAX).map(|source| {
@@ -42,6 +42,7 @@ pub fn frame<S: 'static>(context: &Context<S>, numbers: &mut Numbers) -> Value {
     let why = context.why_alive().into_iter().take(REASONS_MAX);
     let now = context.stamp();
     json!({
+        "session": session,
         "sequence": sequence,
         "units": now.nanos() / UNIT,
         "turn": context.statistics().turns,

@@ -84,9 +84,19 @@ struct Now {
     sessions: u64,
     /// Words for sources and timers: a tag, index and generation.
     labels: Vec<(&'static str, (u32, u32), String)>,
-    /// The latest of each kind of event that the program publishes, by its name.
-    published: Vec<(String, String)>,
-    /// Counts the changes of the two above.
+    /// The version at which they have changed last.
+    labelled: u64,
+    /// The latest of each kind of event that the program publishes.
+    published: Vec<Published>,
+    /// Counts the changes of labels and events.
+    version: u64,
+}
+
+/// An event of the program's own.
+#[derive(Clone)]
+struct Published {
+    name: String,
+    text: String,
     version: u64,
 }
 
@@ -259,6 +269,7 @@ impl Inspect {
         }
         now.labels.clear();
         now.version += 1;
+        now.labelled = now.version;
         drop(now);
         // The page's thread asks the new loop for records, if there is a page.
         let _ = self.remote.post(|reactor, desk| desk.tick(reactor));
@@ -282,18 +293,17 @@ impl Inspect {
         }
         now.labels.push((tag, id, word.to_owned()));
         now.version += 1;
+        now.labelled = now.version;
     }
 
     /// Sends an event of the program's own to every page, and the latest of each name to pages that
     /// come later.
     pub fn publish(&self, event: &str, value: &Value) {
         let mut now = self.shared.now();
-        let text = value.to_string();
-        match now.published.iter_mut().find(|(name, _)| name == event) {
-            Some((_, latest)) => *latest = text,
-            None => now.published.push((event.to_owned(), text)),
-        }
         now.version += 1;
+        let (name, text, version) = (event.to_owned(), value.to_string(), now.version);
+        now.published.retain(|known| known.name != name);
+        now.published.push(Published { name, text, version });
     }
 
     /// The latest records of the loop that is shown, the oldest first; none while there is no page.

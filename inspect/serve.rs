@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::control::{Command, Key, Mode, Session, Standing};
 use super::wire::{self, UNIT};
-use super::{Answer, Shared, chrome};
+use super::{Answer, Published, Shared, chrome};
 use crate::protocols::http::{
     Limits, Method, Reply, Request, Response, Sender, Server, SseEvent, StatusCode,
 };
@@ -339,7 +339,7 @@ fn events(reactor: &mut Context<Desk>, desk: &mut Desk, request: &Request<'_>, r
         key: None,
         places: 0,
         names: 0,
-        version: u64::MAX,
+        version: 0,
         state: String::new(),
         ended: false,
     };
@@ -428,23 +428,25 @@ impl Page {
         names.iter().for_each(|names| send(reactor, &self.to, "names", names));
     }
 
+    /// What the program itself says, and has changed since.
     fn send_published(&mut self, reactor: &mut Context<Desk>, shared: &Shared) {
         let now = shared.now();
         if self.version == now.version {
             return;
         }
-        self.version = now.version;
-        let labels = now
-            .labels
-            .iter()
-            .map(|(tag, (index, generation), word)| json!([tag, index, generation, word]));
-        let labels = json!({ "labels": labels.collect::<Vec<_>>() });
-        let published = now.published.clone();
+        let since = std::mem::replace(&mut self.version, now.version);
+        let labels = now.labels.iter();
+        let labels =
+            labels.map(|(tag, (index, generation), word)| json!([tag, index, generation, word]));
+        let labels =
+            (now.labelled > since).then(|| json!({ "labels": labels.collect::<Vec<_>>() }));
+        let published: Vec<Published> =
+            now.published.iter().filter(|event| event.version > since).cloned().collect();
         drop(now);
-        send(reactor, &self.to, "labels", &labels);
-        for (name, text) in &published {
+        for Published { name, text, .. } in &published {
             send_text(reactor, &self.to, name, text);
         }
+        labels.iter().for_each(|labels| send(reactor, &self.to, "labels", labels));
     }
 
     /// Sends what is new, and the keyframe where its record is. Returns true if the page has all

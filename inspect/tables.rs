@@ -15,10 +15,23 @@ pub const ELSEWHERE: u16 = 0;
 const CACHED: usize = 512;
 
 /// What was numbered so far. Pages read it; the loop's thread adds to it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Tables {
     pub places: Vec<(&'static str, u32)>,
     pub names: Vec<&'static str>,
+    place_numbers: HashMap<(&'static str, u32), u16>,
+    name_numbers: HashMap<&'static str, u16>,
+}
+
+impl Tables {
+    fn number_of_place(&mut self, place: (&'static str, u32)) -> u16 {
+        let add = || push(&mut self.places, place);
+        *self.place_numbers.entry(place).or_insert_with(add)
+    }
+
+    fn number_of_name(&mut self, name: &'static str) -> u16 {
+        *self.name_numbers.entry(name).or_insert_with(|| push(&mut self.names, name))
+    }
 }
 
 /// The tables, shared between the threads.
@@ -27,8 +40,10 @@ pub struct SharedTables(Arc<Mutex<Tables>>);
 
 impl SharedTables {
     pub fn new() -> SharedTables {
-        let (places, names) = (vec![("elsewhere", 0)], vec!["?"]);
-        SharedTables(Arc::new(Mutex::new(Tables { places, names })))
+        let mut tables = Tables::default();
+        tables.number_of_place(("elsewhere", 0));
+        tables.number_of_name("?");
+        SharedTables(Arc::new(Mutex::new(tables)))
     }
 
     pub fn lock(&self) -> MutexGuard<'_, Tables> {
@@ -41,20 +56,11 @@ impl SharedTables {
 pub struct Numbers {
     tables: SharedTables,
     cache: Box<[(usize, u32, u16)]>,
-    places: HashMap<(&'static str, u32), u16>,
-    names: HashMap<&'static str, u16>,
 }
 
 impl Numbers {
     pub fn new(tables: SharedTables) -> Numbers {
-        let (mut places, mut names) = (HashMap::new(), HashMap::new());
-        {
-            // A loop before this one has left its entries.
-            let known = tables.lock();
-            places.extend(known.places.iter().enumerate().map(|(n, place)| (*place, n as u16)));
-            names.extend(known.names.iter().enumerate().map(|(n, name)| (*name, n as u16)));
-        }
-        Numbers { tables, cache: vec![(0, 0, ELSEWHERE); CACHED].into(), places, names }
+        Numbers { tables, cache: vec![(0, 0, ELSEWHERE); CACHED].into() }
     }
 
     pub fn of_place(&mut self, place: Place) -> u16 {
@@ -65,24 +71,14 @@ impl Numbers {
         if (known, of_line) == (address, line) {
             return number;
         }
-        let number = number_of(&mut self.places, (file, line), || {
-            push(&mut self.tables.lock().places, (file, line))
-        });
+        let number = self.tables.lock().number_of_place((file, line));
         self.cache[at] = (address, line, number);
         number
     }
 
     pub fn of_name(&mut self, name: &'static str) -> u16 {
-        number_of(&mut self.names, name, || push(&mut self.tables.lock().names, name))
+        self.tables.lock().number_of_name(name)
     }
-}
-
-fn number_of<K: std::hash::Hash + Eq>(
-    known: &mut HashMap<K, u16>,
-    key: K,
-    add: impl FnOnce() -> u16,
-) -> u16 {
-    *known.entry(key).or_insert_with(add)
 }
 
 fn push<T>(list: &mut Vec<T>, entry: T) -> u16 {
@@ -110,6 +106,8 @@ mod tests {
         assert_eq!((numbers.of_place(there), numbers.of_place(there)), (2, 2));
         assert_eq!((numbers.of_name("a"), numbers.of_name("b"), numbers.of_name("a")), (1, 2, 1));
         let mut next = Numbers::new(tables.clone());
+        let meanwhile = Place::caller();
+        assert_eq!((numbers.of_place(meanwhile), next.of_place(meanwhile)), (3, 3));
         assert_eq!((next.of_place(there), next.of_name("b"), next.of_name("c")), (2, 2, 3));
         assert_eq!(tables.lock().names, ["?", "a", "b", "c"]);
         assert_eq!(tables.lock().places[2], (there.file(), there.line()));

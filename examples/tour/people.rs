@@ -104,12 +104,16 @@ impl People {
         }
     }
 
-    /// A scene has begun: all connect to it, one after the other.
-    pub fn begin_scene(&self, number: usize, address: SocketAddr, remote: Remote<Room>) {
-        *self.scene.lock().unwrap_or_else(|lock| lock.into_inner()) = Some(remote);
+    /// The page shows another scene from now on.
+    pub fn announce(&self, number: usize) {
         if let Some(inspect) = self.inspect.get() {
             inspect.publish("scene", &json!({ "n": number }));
         }
+    }
+
+    /// A scene has begun: all connect to it, one after the other.
+    pub fn begin_scene(&self, number: usize, address: SocketAddr, remote: Remote<Room>) {
+        *self.scene.lock().unwrap_or_else(|lock| lock.into_inner()) = Some(remote);
         let _ = self.remote.post(move |reactor, world| {
             world.leave(reactor);
             (world.address, world.scene, world.proof_sent) = (Some(address), number, false);

@@ -115,6 +115,7 @@ fn run(args: &Args) -> io::Result<()> {
 /// Runs a scene until its loop ends by itself, or another one is chosen.
 fn play(people: &People, number: usize) -> io::Result<()> {
     let scene = &scene::ALL[number - 1];
+    people.announce(number);
     let mut reactor = people.watch(Reactor::builder())?;
     let mut room = Room::new(people.clone());
     let address = (scene.build)(&mut reactor, &mut room)?;
