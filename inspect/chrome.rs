@@ -15,7 +15,14 @@ use crate::reactor::Kind;
 
 /// All records that the ring has, as JSON.
 pub fn trace(ring: &Ring, tables: &Tables) -> String {
-    let mut trace = Trace { tables, events: Vec::new(), open: 0, began: HashMap::new(), queued: 0 };
+    let mut trace = Trace {
+        tables,
+        events: Vec::new(),
+        open: 0,
+        asleep: false,
+        began: HashMap::new(),
+        queued: 0,
+    };
     for sequence in ring.oldest()..=ring.head() {
         if let Some(record) = ring.read(sequence) {
             trace.add(sequence, &record);
@@ -30,6 +37,7 @@ struct Trace<'a> {
     events: Vec<Value>,
     /// Callbacks that have begun and not ended.
     open: usize,
+    asleep: bool,
     /// The time at which each callback began, by its record.
     began: HashMap<u64, f64>,
     queued: i64,
@@ -42,10 +50,11 @@ impl Trace<'_> {
         match kind {
             // A panic that left the turn has left callbacks open.
             Kind::Turn => (0..std::mem::take(&mut self.open)).for_each(|_| self.end(at)),
-            Kind::Wait if record.argument > 0 => self.event("B", "asleep", 2, at),
-            Kind::Polled => self.events.push(json!({
-                "ph": "E", "name": "asleep", "pid": 1, "tid": 2, "ts": at,
-            })),
+            Kind::Wait if record.argument > 0 => {
+                self.event("B", "asleep", 2, at);
+                self.asleep = true;
+            }
+            Kind::Polled if std::mem::take(&mut self.asleep) => self.event("E", "asleep", 2, at),
             Kind::Returned | Kind::Panicked if self.open > 0 => {
                 self.open -= 1;
                 self.end(at);

@@ -18,11 +18,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::doctor::TIMERS_ALIKE_MAX;
 use super::key;
 use super::ring::{Packed, RECORDS_MAX, Ring};
 use super::tables::{Numbers, SharedTables};
 use crate::Context;
-use crate::reactor::{Kind, LoopEvent, Remote, Subject};
+use crate::reactor::{Kind, LoopEvent, Missed, Remote, Subject};
 use crate::timers::{Clock, PacedClock};
 
 /// What the loop does when it comes to the gate.
@@ -49,7 +50,7 @@ pub enum Command {
     Block(Duration),
     /// Defers a callback that defers itself, so many times.
     Defer(u32),
-    /// Arms a repeating timer that nobody cancels.
+    /// Arms repeating timers that nobody cancels.
     Leak,
 }
 
@@ -363,8 +364,10 @@ fn carry_out<S: 'static>(
             }
             Command::Defer(times) => defer_again(context, times),
             Command::Leak => {
-                let every = Duration::from_millis(200);
-                context.every(every, crate::reactor::Missed::Skip, |_, _, _| {});
+                let often = Duration::from_millis(200);
+                for _ in 0..TIMERS_ALIKE_MAX {
+                    context.every(often, Missed::Skip, |_, _, _| {});
+                }
             }
         }
     }

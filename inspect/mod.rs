@@ -46,6 +46,7 @@ use tables::SharedTables;
 
 mod chrome;
 mod control;
+mod doctor;
 mod key;
 mod ring;
 mod serve;

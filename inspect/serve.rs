@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::control::{Command, Key, Mode, Session, Standing};
+use super::doctor::Doctor;
 use super::wire::{self, UNIT};
 use super::{Answer, Published, Shared, chrome};
 use crate::protocols::http::{
@@ -36,6 +37,9 @@ pub const RECORDS_PER_TICK: u64 = 2000;
 const BACKLOG_MAX: u64 = 8 * RECORDS_PER_TICK;
 /// A running loop is asked for a keyframe so often, against which each page checks its picture.
 const TICKS_PER_KEY: u64 = 300;
+/// A page gets something so often, also from a loop that stands still: that a browser has gone shows
+/// when it does not take it.
+const TICKS_PER_BEAT: u64 = 15;
 /// Ticks without a page after which a stopped loop is let go: 3 s.
 const TICKS_ALONE_MAX: u32 = 90;
 /// Bytes of a command.
@@ -60,6 +64,9 @@ pub struct Desk {
     observing: bool,
     key: Option<Key>,
     tail: Tail,
+    doctor: Doctor,
+    /// The latest findings, and how often they have changed.
+    findings: (u64, String),
     ticks: u64,
     ticks_alone: u32,
     timer: Option<TimerId>,
@@ -81,7 +88,18 @@ struct Page {
     names: usize,
     version: u64,
     state: String,
+    findings: u64,
     ended: bool,
+}
+
+/// What a tick has found of the loop that is shown.
+struct News<'a> {
+    session: &'a Session,
+    /// The last record.
+    head: u64,
+    key: Option<&'a Key>,
+    tail: &'a Tail,
+    findings: &'a (u64, String),
 }
 
 /// What runs at the end of the records that have come.
@@ -143,6 +161,8 @@ fn serve(shared: Arc<Shared>, token: &str, address: SocketAddr) -> io::Result<Se
         observing: false,
         key: None,
         tail: Tail::default(),
+        doctor: Doctor::default(),
+        findings: (0, String::new()),
         ticks: 0,
         ticks_alone: 0,
         timer: None,
@@ -222,12 +242,28 @@ impl Desk {
         if self.ticks.is_multiple_of(TICKS_PER_KEY) && !self.pages.is_empty() {
             session.command(Command::Key);
         }
+        // The head is read first: a keyframe that comes after it belongs to a later record.
+        let head = session.ring.head();
         if let Some(key) = session.take_key() {
             self.key = Some(key);
         }
-        self.tail.follow(&session);
+        self.tail.follow(&session, &mut self.doctor);
+        if let Some((place, ms)) = self.tail.now() {
+            self.doctor.see_stuck(place, Duration::from_millis(ms));
+        }
+        if let Some(news) = self.doctor.news(&self.shared.tables.lock()) {
+            self.findings = (self.findings.0 + 1, news.to_string());
+        }
+        if self.ticks.is_multiple_of(TICKS_PER_BEAT) {
+            let beat = SseEvent::comment("still here");
+            for page in self.pages.values() {
+                let _ = page.to.event(reactor, &beat);
+            }
+        }
+        let (key, tail, findings) = (self.key.as_ref(), &self.tail, &self.findings);
+        let news = News { session: &session, head, key, tail, findings };
         for page in self.pages.values_mut() {
-            page.catch_up(reactor, &self.shared, &session, self.key.as_ref(), &self.tail);
+            page.catch_up(reactor, &self.shared, &news);
         }
     }
 
@@ -238,6 +274,8 @@ impl Desk {
         if number(&latest) != number(&self.session) {
             self.session = latest;
             (self.observing, self.key, self.tail) = (false, None, Tail::default());
+            (self.doctor, self.findings.1) = (Doctor::default(), "{\"findings\":[]}".to_owned());
+            self.findings.0 += 1;
         }
         let wanted = !self.pages.is_empty();
         if let Some(session) = self.session.as_ref().filter(|_| wanted != self.observing) {
@@ -273,7 +311,8 @@ impl Desk {
 }
 
 impl Tail {
-    fn follow(&mut self, session: &Session) {
+    /// Reads the records that have come, up to the head.
+    fn follow(&mut self, session: &Session, doctor: &mut Doctor) {
         let head = session.ring.head();
         if head - self.read > BACKLOG_MAX {
             self.running.clear();
@@ -281,6 +320,7 @@ impl Tail {
         }
         for sequence in self.read + 1..=head {
             let Some(record) = session.ring.read(sequence) else { continue };
+            doctor.see(&record);
             match Kind::ALL.get(usize::from(record.kind)) {
                 Some(Kind::Turn) => self.running.clear(),
                 Some(Kind::Returned | Kind::Panicked) => drop(self.running.pop()),
@@ -295,9 +335,9 @@ impl Tail {
     }
 
     /// The callback that runs now: its place, and for how many milliseconds it has been seen.
-    fn now(&self) -> Option<(u16, u128)> {
+    fn now(&self) -> Option<(u16, u64)> {
         let (place, seen) = self.running.last()?;
-        Some((*place, seen.map_or(0, |seen| seen.elapsed().as_millis())))
+        Some((*place, seen.map_or(0, |seen| seen.elapsed().as_millis() as u64)))
     }
 }
 
@@ -341,6 +381,7 @@ fn events(reactor: &mut Context<Desk>, desk: &mut Desk, request: &Request<'_>, r
         names: 0,
         version: 0,
         state: String::new(),
+        findings: 0,
         ended: false,
     };
     // `session.record`: the records that have come since are sent, if they are still there.
@@ -394,26 +435,23 @@ impl Desk {
 }
 
 impl Page {
-    fn catch_up(
-        &mut self,
-        reactor: &mut Context<Desk>,
-        shared: &Shared,
-        session: &Session,
-        key: Option<&Key>,
-        tail: &Tail,
-    ) {
+    fn catch_up(&mut self, reactor: &mut Context<Desk>, shared: &Shared, news: &News<'_>) {
         if self.to.is_above_high(reactor) {
             return; // The next tick looks again.
         }
-        if self.session != session.number {
-            self.session = session.number;
+        if self.session != news.session.number {
+            self.session = news.session.number;
             (self.place, self.units, self.wants_key, self.key) = (0, 0, true, None);
             self.ended = false;
         }
         self.send_tables(reactor, shared);
         self.send_published(reactor, shared);
-        let current = self.send_records(reactor, session, key);
-        self.send_state(reactor, session, tail, current);
+        let current = self.send_records(reactor, news);
+        self.send_state(reactor, news, current);
+        if self.findings != news.findings.0 {
+            self.findings = news.findings.0;
+            send_text(reactor, &self.to, "doctor", &news.findings.1);
+        }
     }
 
     fn send_tables(&mut self, reactor: &mut Context<Desk>, shared: &Shared) {
@@ -451,13 +489,8 @@ impl Page {
 
     /// Sends what is new, and the keyframe where its record is. Returns true if the page has all
     /// that there is.
-    fn send_records(
-        &mut self,
-        reactor: &mut Context<Desk>,
-        session: &Session,
-        key: Option<&Key>,
-    ) -> bool {
-        let head = session.ring.head();
+    fn send_records(&mut self, reactor: &mut Context<Desk>, news: &News<'_>) -> bool {
+        let News { session, head, key, .. } = *news;
         if !self.wants_key && head - self.place > BACKLOG_MAX {
             let dropped = json!({ "count": head - self.place, "next": head + 1 });
             send(reactor, &self.to, "dropped", &dropped);
@@ -513,13 +546,8 @@ impl Page {
         let _ = self.to.event(reactor, &SseEvent::data(&text.to_string()).event("rec").id(&id));
     }
 
-    fn send_state(
-        &mut self,
-        reactor: &mut Context<Desk>,
-        session: &Session,
-        tail: &Tail,
-        current: bool,
-    ) {
+    fn send_state(&mut self, reactor: &mut Context<Desk>, news: &News<'_>, current: bool) {
+        let News { session, tail, .. } = news;
         let Standing { mode, standing, pace, ended } = session.standing();
         let stopped = mode == Mode::Stopped;
         let state = json!({

@@ -96,6 +96,22 @@ pub struct Statistics {
     pub unhandled: u64,
 }
 
+/// A line each, with the shares that are worth a look.
+impl fmt::Display for Statistics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let per_turn = self.callbacks as f64 / self.turns.max(1) as f64;
+        writeln!(f, "turns      {:>12}", self.turns)?;
+        writeln!(f, "callbacks  {:>12}   {per_turn:.1} a turn", self.callbacks)?;
+        writeln!(
+            f,
+            "stale      {:>12}   events dropped: their source or timer had gone",
+            self.stale
+        )?;
+        writeln!(f, "panicked   {:>12}   callbacks dropped", self.panicked)?;
+        write!(f, "unhandled  {:>12}   failures that no code handled", self.unhandled)
+    }
+}
+
 /// The clock, and the time that it showed in this turn.
 pub(super) struct Time {
     pub(super) clock: Clock,
