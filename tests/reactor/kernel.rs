@@ -247,6 +247,7 @@ fn sources_that_close_each_other_in_one_batch_never_call_one_that_has_gone() {
 /// (signal(7)). A wait that began anew each time would not end while that goes on, however fast or slow
 /// the machine is.
 #[test]
+#[expect(clippy::zombie_processes, reason = "waitpid(2) takes its end")]
 fn an_interrupted_wait_neither_ends_run_nor_moves_the_deadline() {
     let _ceiling = ceiling(LIMIT);
     let mut child = Command::new(std::env::current_exe().unwrap())
