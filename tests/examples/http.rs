@@ -255,9 +255,9 @@ fn page_tries_all_routes_in_a_browser() {
     assert_eq!(part, says);
     let refused = submitted(&page, "method");
     assert_eq!(refused, "Allow: OPTIONS, POST\n405 Method Not Allowed\nMethod Not Allowed");
-    page.evaluate("document.querySelector('#slow input').value = 500");
+    page.evaluate("document.querySelector('#slow input').value = 2000");
     let slow = submitted(&page, "slow");
-    assert!(slow.starts_with("200 OK\nHere I am, 500 ms later.\nafter "), "{slow}");
+    assert!(slow.starts_with("200 OK\nHere I am, 2000 ms later.\nafter "), "{slow}");
     let others = slow.split("meanwhile ").nth(1).and_then(|rest| rest.split(' ').next());
     assert!(others.and_then(|others| others.parse::<u32>().ok()) > Some(10), "{slow}");
     // The console counts the 405 as an error; there is no other.

@@ -7,6 +7,7 @@ mod fetch;
 mod headers;
 #[cfg(feature = "http")]
 mod http;
+mod inject;
 #[cfg(feature = "http")]
 mod live;
 mod nc;

@@ -1,7 +1,7 @@
 //! What is fuzzed: for each target a function of bytes that panics when a promise is broken.
 //!
-//! `../../fuzz` gives them to libFuzzer; `../fuzz_corpus.rs` to `cargo test`, with what the fuzzer has
-//! kept and with bytes from a seed.
+//! `../../fuzz` gives them to libFuzzer; `main.rs` to `cargo test`, with what the fuzzer has kept
+//! and with bytes from a seed.
 
 mod acts;
 #[cfg(feature = "http")]

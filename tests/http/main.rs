@@ -10,6 +10,7 @@ mod hostile;
 #[cfg(feature = "tls")]
 mod https;
 mod limits;
+mod logged;
 mod next;
 mod replies;
 mod rules;

@@ -151,7 +151,8 @@ fn fill(reactor: &mut Context<Told>, conn: SourceId<Conn>) {
 
 #[test]
 fn ten_thousand_seconds_of_reading_and_writing_are_exact_to_one_burst() {
-    let _ceiling = ceiling(Duration::from_secs(60));
+    // It takes a quarter of a minute of a processor, and a busy machine gives it a part of one.
+    let _ceiling = ceiling(Duration::from_secs(600));
     for (rate, burst, seconds) in [
         (1237, 2000, 10_000),
         (7, 64_000, 1000),

@@ -244,8 +244,10 @@ fn sources_that_close_each_other_in_one_batch_never_call_one_that_has_gone() {
 }
 
 /// epoll_wait(2) fails with EINTR when its process is stopped and continued, handlers or not
-/// (signal(7)). A wait that began anew each time would end 300 ms late.
+/// (signal(7)). A wait that began anew each time would not end while that goes on, however fast or slow
+/// the machine is.
 #[test]
+#[expect(clippy::zombie_processes, reason = "waitpid(2) takes its end")]
 fn an_interrupted_wait_neither_ends_run_nor_moves_the_deadline() {
     let _ceiling = ceiling(LIMIT);
     let mut child = Command::new(std::env::current_exe().unwrap())
@@ -257,26 +259,28 @@ fn an_interrupted_wait_neither_ends_run_nor_moves_the_deadline() {
     let mut output = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     assert!(output.any(|line| line.ends_with("waiting")));
     let mut reactor = Reactor::new().unwrap();
-    let started = Instant::now();
-    reactor.every(20 * MS, Missed::Skip, move |reactor, interrupted: &mut u32, _| {
-        if started.elapsed() > 300 * MS {
+    reactor.every(5 * MS, Missed::Skip, move |reactor, (interrupted, exit), _| {
+        kill_process(pid, Signal::STOP).unwrap();
+        let (_, status) = waitpid(Some(pid), WaitOptions::UNTRACED).unwrap().unwrap();
+        if !status.stopped() {
+            *exit = status.exit_status();
             return reactor.stop();
         }
-        kill_process(pid, Signal::STOP).unwrap();
-        waitpid(Some(pid), WaitOptions::UNTRACED).unwrap(); // has stopped
         kill_process(pid, Signal::CONT).unwrap();
         *interrupted += 1;
+        assert!(*interrupted < 4000, "still waiting after 20 s");
     });
-    let mut interrupted = 0;
-    reactor.run(&mut interrupted).unwrap();
+    let mut state = (0, None);
+    reactor.run(&mut state).unwrap();
+    let (interrupted, exit) = state;
     assert!(interrupted >= 5, "{interrupted}");
+    assert_eq!(exit, Some(0), "by now it has ended, and well");
     let took = output.find_map(|line| line.strip_prefix("waited ").map(str::to_owned)).unwrap();
-    assert!(child.wait().unwrap().success());
     let [turns, ms] = took.split(' ').map(|n| n.parse().unwrap()).collect::<Vec<u64>>()[..] else {
         panic!("{took}");
     };
     assert_eq!(turns, 1, "the interrupted wait is one wait");
-    assert!((400..700).contains(&ms), "waited {ms} ms for 400");
+    assert!(ms >= 400, "waited {ms} ms for 400");
 }
 
 #[test]

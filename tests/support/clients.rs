@@ -1,5 +1,5 @@
 //! The real clients that the tests talk to. A test whose client is not on this machine is skipped,
-//! by name; `tests/your_machine.rs` says at the end which were, and how to install what they want.
+//! by name; `tests/your_tree/machine.rs` says at the end which were, and how to install what they want.
 
 use std::cell::RefCell;
 use std::ffi::OsString;
@@ -78,8 +78,8 @@ pub fn are_here(test: &str, needs: &[&'static Need]) -> bool {
     missing.is_empty()
 }
 
-/// Where a test that is skipped leaves its name. Nobody clears it before a run: `your_machine`,
-/// which runs last, does afterwards.
+/// Where a test that is skipped leaves its name. Nobody clears it before a run: the program
+/// `your_tree`, which runs last, does afterwards.
 pub fn notes() -> PathBuf {
     built().join("skipped")
 }

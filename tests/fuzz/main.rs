@@ -3,6 +3,7 @@
 //! With a fuzzer, for as long as one likes:
 //! `cargo install cargo-fuzz --locked && cargo +nightly fuzz run reactor`
 
+#[path = "mod.rs"]
 mod fuzz;
 
 use std::fs;

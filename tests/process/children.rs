@@ -502,7 +502,7 @@ fn child_holds_the_loop_and_says_where_it_came_from() {
     let child = Spawn::new(command).kill_on_drop().open(&mut reactor, exit).unwrap().id;
     let why = reactor.why_alive();
     let [Alive::Source(id, place)] = why[..] else { panic!("{why:?}") };
-    assert_eq!((id, place.file()), (child.raw(), "tests/children.rs"));
+    assert_eq!((id, place.file()), (child.raw(), "tests/process/children.rs"));
     assert_eq!(reactor[child].name(), "sleep");
     reactor.unref(child);
     reactor.run(&mut log).unwrap(); // Returns, though it runs.

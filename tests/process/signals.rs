@@ -127,7 +127,7 @@ fn handler_holds_the_loop_only_if_it_is_told_to() {
     assert!(reactor.reref(id));
     let [Alive::Source(source, _)] = reactor.why_alive()[..] else { panic!("{reactor:?}") };
     assert_eq!((source, reactor[id].signal()), (id.raw(), Signal::WINCH));
-    assert!(reactor.why_alive()[0].to_string().contains("tests/signals.rs:"), "{line}");
+    assert!(reactor.why_alive()[0].to_string().contains("tests/process/signals.rs:"), "{line}");
     reactor.remove(id);
     reactor.run(&mut told).unwrap();
 }
@@ -223,9 +223,9 @@ fn default_action_of_a_handled_signal_ends_the_process_by_it() {
         return;
     }
     let _ceiling = ceiling(LIMIT);
-    let test = "default_action_of_a_handled_signal_ends_the_process_by_it";
+    let (_, test) = support::named("default_action_of_a_handled_signal_ends_the_process_by_it");
     let mut child = Command::new(std::env::current_exe().unwrap());
-    let output = child.args([test, "--exact"]).env(MARK, "1").output().unwrap();
+    let output = child.args([&test, "--exact"]).env(MARK, "1").output().unwrap();
     assert_eq!(output.status.signal(), Some(Signal::TERM.as_raw()), "{output:?}");
 }
 

@@ -42,7 +42,7 @@ fn hello(limits: Limits) -> Siege<usize> {
 /// each of which has sent what is to be sent, and with `answers` has read the response.
 fn crowd(addr: SocketAddr, count: usize, sends: &str, answers: bool) -> Process {
     let mut child = Command::new(std::env::current_exe().unwrap());
-    child.args(["clients", "--exact", "--ignored", "--nocapture"]);
+    child.args([&support::named("clients").1, "--exact", "--ignored", "--nocapture"]);
     child.env(WHO, format!("{addr} {count} {answers} {sends}"));
     Process::start(&mut child)
 }

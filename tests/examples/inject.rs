@@ -4,7 +4,7 @@
 //! serves must go on serving and give back every descriptor; one that starts may instead end with
 //! one line and code 1, or code 2 if the kernel says that an argument was bad.
 //!
-//! `cargo test --test inject -- --ignored --nocapture` prints what was tried and what became of it.
+//! `cargo test --test examples -- --ignored --nocapture inject` prints what was tried and what became of it.
 #![cfg(target_os = "linux")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -275,13 +275,13 @@ fn judge(tried: &[(Fault, Result<&'static str, String>)]) {
 }
 
 #[test]
-#[ignore = "wants strace: cargo test --test inject -- --ignored"]
+#[ignore = "wants strace: cargo test --test examples -- --ignored inject"]
 fn echo_survives_every_failing_system_call() {
     survives(&["echo", "--idle", "1", "127.0.0.1:0"]);
 }
 
 #[test]
-#[ignore = "wants strace: cargo test --test inject -- --ignored"]
+#[ignore = "wants strace: cargo test --test examples -- --ignored inject"]
 fn proxy_survives_every_failing_system_call() {
     survives(&["proxy", "127.0.0.1:0", &upstream().to_string()]);
 }

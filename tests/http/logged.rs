@@ -1,6 +1,6 @@
 //! What the HTTP server logs: each refusal once, with the peer, and nothing of who is served.
 
-use std::sync::Mutex;
+use std::cell::RefCell;
 use std::time::Duration;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
@@ -10,14 +10,18 @@ use support::siege::{Siege, text};
 use waterwheel::Context;
 use waterwheel::protocols::http::{Body, Limits, Method, Reply, Response, Router, Sender, Server};
 
-/// Keeps what is said at `info` and above.
-struct Lines(Mutex<Vec<(Level, String)>>);
+thread_local! {
+    /// What the loop on this thread said, if a test here wants to know.
+    static LINES: RefCell<Option<Vec<(Level, String)>>> = const { RefCell::new(None) };
+}
 
-static LINES: Lines = Lines(Mutex::new(Vec::new()));
+/// Keeps what is said at `info` and above. The logger is that of the whole program, whose other tests
+/// run on threads of their own.
+struct Lines;
 
 impl Lines {
-    fn take(&self) -> Vec<(Level, String)> {
-        std::mem::take(&mut self.0.lock().unwrap())
+    fn take() -> Vec<(Level, String)> {
+        LINES.replace(Some(Vec::new())).expect("this thread keeps them")
     }
 }
 
@@ -28,7 +32,11 @@ impl Log for Lines {
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
-            self.0.lock().unwrap().push((record.level(), record.args().to_string()));
+            LINES.with_borrow_mut(|lines| {
+                if let Some(lines) = lines {
+                    lines.push((record.level(), record.args().to_string()));
+                }
+            });
         }
     }
 
@@ -66,7 +74,8 @@ const CHUNKED: &str = "HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n
 #[test]
 fn each_refusal_is_one_line_with_the_peer() {
     let _ceiling = ceiling(Duration::from_secs(60));
-    log::set_logger(&LINES).expect("the only logger");
+    LINES.set(Some(Vec::new()));
+    log::set_logger(&Lines).expect("the only logger");
     log::set_max_level(LevelFilter::Info);
     let limits = Limits {
         connections_max: 1,
@@ -96,7 +105,7 @@ fn each_refusal_is_one_line_with_the_peer() {
         if status != 0 {
             assert_eq!(statuses(&text(&peer)), [status], "{sent}");
         }
-        let lines = LINES.take();
+        let lines = Lines::take();
         assert_eq!(lines.len(), usize::from(level.is_some()), "{sent}: {lines:?}");
         let address = peer.socket.local_addr().unwrap().to_string();
         for (own, line) in lines {
@@ -114,5 +123,5 @@ fn each_refusal_is_one_line_with_the_peer() {
     siege.hear_out(&mut peer);
     let address = peer.socket.local_addr().unwrap();
     let line = format!("{address}: answered with 503: the limit on connections is reached");
-    assert_eq!(LINES.take(), [(Level::Info, line)]);
+    assert_eq!(Lines::take(), [(Level::Info, line)]);
 }

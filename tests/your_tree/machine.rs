@@ -1,5 +1,5 @@
-//! What the tests missed on this machine. Cargo runs test programs in the order of their names, so
-//! this one comes last.
+//! What the tests missed on this machine. Those of the other programs have been run by now; nothing in
+//! this program needs a client.
 
 use std::collections::BTreeSet;
 use std::fs;

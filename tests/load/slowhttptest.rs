@@ -86,19 +86,19 @@ fn probe(addr: SocketAddr, over: &AtomicBool) -> Vec<Duration> {
 }
 
 #[test]
-#[ignore = "wants slowhttptest: cargo test --all-features --test slowhttptest -- --ignored"]
+#[ignore = "wants slowhttptest: cargo test --all-features --test load -- --ignored slowhttptest"]
 fn slow_heads_keep_nobody_out() {
     withstand(&["-H", "-i", "3", "-x", "24"], "/");
 }
 
 #[test]
-#[ignore = "wants slowhttptest: cargo test --all-features --test slowhttptest -- --ignored"]
+#[ignore = "wants slowhttptest: cargo test --all-features --test load -- --ignored slowhttptest"]
 fn slow_bodies_keep_nobody_out() {
     withstand(&["-B", "-i", "3", "-s", "8192", "-x", "10"], "/");
 }
 
 #[test]
-#[ignore = "wants slowhttptest: cargo test --all-features --test slowhttptest -- --ignored"]
+#[ignore = "wants slowhttptest: cargo test --all-features --test load -- --ignored slowhttptest"]
 fn slow_readers_keep_nobody_out() {
     withstand(&["-X", "-n", "3", "-w", "512", "-y", "1024", "-z", "32"], "/large");
 }

@@ -9,11 +9,11 @@
 //! `--release`:
 //! ```text
 //! cargo build --all-features --workspace --examples
-//! cargo test --all-features --test under_limits -- \
+//! cargo test --all-features --test load under_limits -- \
 //!   --ignored --nocapture --test-threads 1 --skip tls --skip vault --skip proxy --skip socks
 //! cargo build --release --all-features --workspace --examples
-//! cargo test --release --all-features --test under_limits -- \
-//!   --ignored --nocapture --test-threads 1 tls vault proxy socks
+//! cargo test --release --all-features --test load -- --ignored --nocapture \
+//!   --test-threads 1 under_limits::tls under_limits::vault under_limits::proxy under_limits::socks
 //! ```
 #![cfg(target_os = "linux")]
 
