@@ -8,8 +8,7 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
-use super::ring::{Packed, Ring};
-use super::serve::begins;
+use super::ring::{Packed, Ring, begins};
 use super::tables::Tables;
 use crate::reactor::Kind;
 

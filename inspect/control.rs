@@ -14,17 +14,16 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use serde_json::Value;
 
-use super::doctor::TIMERS_ALIKE_MAX;
+use super::commands::{Command, carry_out};
 use super::key;
-use super::ring::{Packed, RECORDS_MAX, Ring};
+use super::ring::{RECORDS_MAX, Ring};
 use super::tables::{Numbers, SharedTables};
 use crate::Context;
-use crate::reactor::{Kind, LoopEvent, Missed, Remote, Subject};
-use crate::timers::{Clock, PacedClock};
+use crate::reactor::Remote;
+use crate::timers::PacedClock;
 
 /// What the loop does when it comes to the gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,23 +34,6 @@ pub enum Mode {
     StepEvent,
     /// The rest of this turn, then stopped.
     StepTurn(u64),
-}
-
-/// A command that is carried out on the loop's thread, between two callbacks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// Records are wanted from now on, or not any more.
-    Observe(bool),
-    /// A keyframe is wanted.
-    Key,
-    /// Arms a timer that does nothing, after so long.
-    Timer(Duration),
-    /// Computes for so long, and lets nothing else run.
-    Block(Duration),
-    /// Defers a callback that defers itself, so many times.
-    Defer(u32),
-    /// Arms repeating timers that nobody cancels.
-    Leak,
 }
 
 /// A keyframe, and the session and the record that it belongs to.
@@ -212,6 +194,16 @@ impl Session {
         self.asleep.load(Ordering::Relaxed)
     }
 
+    /// Notes if the loop sleeps, as its records say.
+    pub fn set_asleep(&self, asleep: bool) {
+        self.asleep.store(asleep, Ordering::Relaxed);
+    }
+
+    /// The command that waits longest.
+    pub fn next_command(&self) -> Option<Command> {
+        self.lock().commands.pop_front()
+    }
+
     pub fn take_key(&self) -> Option<Key> {
         self.lock().key.take()
     }
@@ -294,7 +286,7 @@ impl<S: 'static> Side<S> {
         self.stand(context);
     }
 
-    /// The loop stands here until it is told to go on.
+    /// The loop stands here until it may go on.
     fn stand(&mut self, context: &mut Context<S>) {
         let session = self.session.clone();
         session.clock.set_pace(0);
@@ -335,92 +327,9 @@ impl<S: 'static> Drop for Side<S> {
     }
 }
 
-fn store_key<S: 'static>(session: &Session, numbers: &mut Numbers, context: &Context<S>) {
+/// Stores a keyframe of this moment, for the page.
+pub fn store_key<S: 'static>(session: &Session, numbers: &mut Numbers, context: &Context<S>) {
     let frame = key::frame(session.number, context, numbers);
     let sequence = frame["sequence"].as_u64().unwrap_or(0);
     session.lock().key = Some(Key { sequence, json: Value::to_string(&frame) });
-}
-
-fn carry_out<S: 'static>(
-    session: &Arc<Session>,
-    tables: &SharedTables,
-    numbers: &mut Numbers,
-    context: &mut Context<S>,
-) {
-    // One at a time: the lock is not held while a command is carried out.
-    loop {
-        let Some(command) = session.lock().commands.pop_front() else { return };
-        match command {
-            Command::Observe(true) => {
-                let observer = observer(session.clone(), Numbers::new(tables.clone()));
-                context.set_observer(Some(Box::new(observer)));
-                store_key(session, numbers, context);
-            }
-            Command::Observe(false) => drop(context.set_observer(None)),
-            Command::Key => store_key(session, numbers, context),
-            Command::Timer(delay) => drop(context.after(delay, |_, _| {})),
-            Command::Block(long) => {
-                context.enqueue(Default::default(), move |context, _| block(context, long));
-            }
-            Command::Defer(times) => defer_again(context, times),
-            Command::Leak => {
-                let often = Duration::from_millis(200);
-                for _ in 0..TIMERS_ALIKE_MAX {
-                    context.every(often, Missed::Skip, |_, _, _| {});
-                }
-            }
-        }
-    }
-}
-
-/// Computes, as a callback must not: nothing else runs meanwhile.
-fn block<S: 'static>(context: &mut Context<S>, long: Duration) {
-    let (began, real) = (context.stamp(), Clock::Monotonic.now());
-    // By the loop's clock; but that stands if the loop is stopped.
-    let passed = |context: &Context<S>| {
-        let nanos = context.stamp().nanos().saturating_sub(began.nanos());
-        Duration::from_nanos(nanos).max(Clock::Monotonic.now() - real)
-    };
-    while passed(context) < long {
-        std::hint::spin_loop();
-    }
-}
-
-fn defer_again<S: 'static>(context: &mut Context<S>, times: u32) {
-    if times > 0 {
-        context.defer(move |context, _| defer_again(context, times - 1));
-    }
-}
-
-/// Writes each record into the ring.
-fn observer(session: Arc<Session>, mut numbers: Numbers) -> impl FnMut(&LoopEvent) {
-    move |event| {
-        let (subject, (index, generation)) = match event.subject {
-            Subject::None => (0, (0, 0)),
-            Subject::Source(id) => (1, id.parts()),
-            Subject::Timer(id) => (2, id.parts()),
-            Subject::Deadline(id) => (3, id.parts()),
-        };
-        let ago = if event.cause == 0 { 0 } else { event.sequence - event.cause };
-        let argument = match event.kind {
-            Kind::Registered => numbers.of_name(event.what).into(),
-            _ => event.argument,
-        };
-        let record = Packed {
-            nanos: event.nanos,
-            subject,
-            index,
-            generation,
-            cause: u32::try_from(ago).unwrap_or(0),
-            argument,
-            kind: event.kind as u8,
-            place: numbers.of_place(event.place),
-        };
-        match event.kind {
-            Kind::Wait => session.asleep.store(event.argument > 0, Ordering::Relaxed),
-            Kind::Polled => session.asleep.store(false, Ordering::Relaxed),
-            _ => {}
-        }
-        session.ring.write(event.sequence, record);
-    }
 }

@@ -17,8 +17,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::ring::Packed;
-use super::serve::begins;
+use super::ring::{Packed, begins};
 use super::tables::Tables;
 use crate::net::Limits;
 use crate::reactor::{DEFERRED_PER_TURN, Kind};

@@ -45,15 +45,18 @@ use serve::Desk;
 use tables::SharedTables;
 
 mod chrome;
+mod commands;
 mod control;
 mod doctor;
 mod key;
+mod pages;
 mod ring;
 mod serve;
 mod tables;
 mod wire;
 
-pub use serve::{PAGES_MAX, RECORDS_PER_TICK, TICK};
+pub use pages::RECORDS_PER_TICK;
+pub use serve::{PAGES_MAX, TICK};
 
 /// What a command of the program's own answers: done, or why not, in one sentence.
 pub type Answer = Result<(), String>;

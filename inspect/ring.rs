@@ -11,6 +11,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
+use crate::reactor::Kind;
+
 /// Records that are kept. 65,536: half a minute of two thousand a second; 2 MiB.
 pub const RECORDS_MAX: usize = 65_536;
 
@@ -53,6 +55,21 @@ impl Packed {
             place: last as u16,
         }
     }
+}
+
+/// Returns true if a record of this kind begins a callback.
+pub fn begins(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::RunSource
+            | Kind::RunTimer
+            | Kind::RunDeferred
+            | Kind::RunEnqueued
+            | Kind::RunPosted
+            | Kind::RunHook
+            | Kind::RunNested
+            | Kind::Flushed
+    )
 }
 
 /// The ring. One thread writes, any may read.

@@ -1,27 +1,26 @@
 //! The page's own loop: it serves the page, streams records to it, and takes its commands.
 //!
-//! Knows HTTP and server-sent events; reaches the watched loop only through its [`Session`]. A page
-//! is a place in the ring and not a queue: one that reads slowly costs no memory. It is told how many
-//! records it has missed, and begins again with a keyframe.
+//! Knows HTTP; reaches the watched loop only through its [`Session`].
 //!
 //! # Read next
-//! `page.html`: what the browser makes of it.
+//! `pages.rs`: what each page is sent. `page.html`: what the browser makes of it.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::control::{Command, Key, Mode, Session, Standing};
+use super::commands::Command;
+use super::control::{Key, Mode, Session};
 use super::doctor::Doctor;
-use super::wire::{self, UNIT};
-use super::{Answer, Published, Shared, chrome};
+use super::pages::{News, Page, Tail, send};
+use super::{Answer, Shared, chrome};
 use crate::protocols::http::{
-    Limits, Method, Reply, Request, Response, Sender, Server, SseEvent, StatusCode,
+    Limits, Method, Reply, Request, Response, Server, SseEvent, StatusCode,
 };
 use crate::reactor::{Kind, Missed, Remote};
 use crate::timers::TimerId;
@@ -31,10 +30,6 @@ use crate::{Context, Reactor};
 pub const PAGES_MAX: usize = 8;
 /// How often a page gets what is new: 30 times a second.
 pub const TICK: Duration = Duration::from_millis(33);
-/// Records that a page gets in one tick: 60,000 a second.
-pub const RECORDS_PER_TICK: u64 = 2000;
-/// Records that may wait for a page; with more it gets none of them, and a keyframe.
-const BACKLOG_MAX: u64 = 8 * RECORDS_PER_TICK;
 /// A running loop is asked for a keyframe so often, against which each page checks its picture.
 const TICKS_PER_KEY: u64 = 300;
 /// A page gets something so often, also from a loop that stands still: that a browser has gone shows
@@ -70,44 +65,6 @@ pub struct Desk {
     ticks: u64,
     ticks_alone: u32,
     timer: Option<TimerId>,
-}
-
-/// One open page.
-struct Page {
-    to: Sender,
-    /// The number of the session whose records it has.
-    session: u64,
-    /// The last record that was sent to it, and its time.
-    place: u64,
-    units: u64,
-    /// It can use no records before it gets a keyframe.
-    wants_key: bool,
-    /// The record of the last keyframe that it has.
-    key: Option<u64>,
-    places: usize,
-    names: usize,
-    version: u64,
-    state: String,
-    findings: u64,
-    ended: bool,
-}
-
-/// What a tick has found of the loop that is shown.
-struct News<'a> {
-    session: &'a Session,
-    /// The last record.
-    head: u64,
-    key: Option<&'a Key>,
-    tail: &'a Tail,
-    findings: &'a (u64, String),
-}
-
-/// What runs at the end of the records that have come.
-#[derive(Default)]
-struct Tail {
-    read: u64,
-    /// The places of the callbacks on the stack, and when each was seen first.
-    running: Vec<(u16, Option<Instant>)>,
 }
 
 /// Serves until it is stopped. Answers the address, or why there is none.
@@ -310,52 +267,6 @@ impl Desk {
     }
 }
 
-impl Tail {
-    /// Reads the records that have come, up to the head.
-    fn follow(&mut self, session: &Session, doctor: &mut Doctor) {
-        let head = session.ring.head();
-        if head - self.read > BACKLOG_MAX {
-            self.running.clear();
-            self.read = head - BACKLOG_MAX;
-        }
-        for sequence in self.read + 1..=head {
-            let Some(record) = session.ring.read(sequence) else { continue };
-            doctor.see(&record);
-            match Kind::ALL.get(usize::from(record.kind)) {
-                Some(Kind::Turn) => self.running.clear(),
-                Some(Kind::Returned | Kind::Panicked) => drop(self.running.pop()),
-                Some(kind) if begins(*kind) => self.running.push((record.place, None)),
-                _ => {}
-            }
-        }
-        self.read = head;
-        for (_, seen) in &mut self.running {
-            seen.get_or_insert_with(Instant::now);
-        }
-    }
-
-    /// The callback that runs now: its place, and for how many milliseconds it has been seen.
-    fn now(&self) -> Option<(u16, u64)> {
-        let (place, seen) = self.running.last()?;
-        Some((*place, seen.map_or(0, |seen| seen.elapsed().as_millis() as u64)))
-    }
-}
-
-/// Returns true if a record of this kind begins a callback.
-pub fn begins(kind: Kind) -> bool {
-    matches!(
-        kind,
-        Kind::RunSource
-            | Kind::RunTimer
-            | Kind::RunDeferred
-            | Kind::RunEnqueued
-            | Kind::RunPosted
-            | Kind::RunHook
-            | Kind::RunNested
-            | Kind::Flushed
-    )
-}
-
 /// A page opens its stream, or comes back and names the last record it has.
 fn events(reactor: &mut Context<Desk>, desk: &mut Desk, request: &Request<'_>, reply: Reply) {
     if desk.pages.len() >= PAGES_MAX {
@@ -370,45 +281,13 @@ fn events(reactor: &mut Context<Desk>, desk: &mut Desk, request: &Request<'_>, r
     let hello = SseEvent::default().retry(Duration::from_secs(1));
     let _ = to.event(reactor, &hello); // There is room.
     send(reactor, &to, "hello", &desk.hello());
-    let mut page = Page {
-        to,
-        session: 0,
-        place: 0,
-        units: 0,
-        wants_key: true,
-        key: None,
-        places: 0,
-        names: 0,
-        version: 0,
-        state: String::new(),
-        findings: 0,
-        ended: false,
-    };
-    // `session.record`: the records that have come since are sent, if they are still there.
-    let last = request.header("Last-Event-ID").and_then(|id| id.split_once('.'));
-    if let Some((session, place)) = last
-        && let (Ok(session), Ok(place)) = (session.parse(), place.parse::<u64>())
-        && let Some(now) = &desk.session
-        && session == now.number
-        && desk.observing
-        && place >= now.ring.oldest()
-        && let Some(record) = now.ring.read(place)
-    {
-        page.session = session;
-        (page.place, page.units, page.wants_key) = (place, record.nanos / UNIT, false);
+    let mut page = Page::new(to);
+    if let Some(session) = desk.session.as_ref().filter(|_| desk.observing) {
+        page.go_on(session, request.header("Last-Event-ID").unwrap_or_default());
     }
     desk.pages.insert(number, page);
     desk.keep_ticking(reactor);
     desk.tick(reactor);
-}
-
-/// Sends one event; what a page that is gone does not take is of no use to anybody.
-fn send(reactor: &mut Context<Desk>, to: &Sender, event: &str, value: &Value) {
-    send_text(reactor, to, event, &value.to_string());
-}
-
-fn send_text(reactor: &mut Context<Desk>, to: &Sender, event: &str, text: &str) {
-    let _ = to.event(reactor, &SseEvent::data(text).event(event));
 }
 
 impl Desk {
@@ -431,142 +310,6 @@ impl Desk {
             hello[name] = value.clone();
         }
         hello
-    }
-}
-
-impl Page {
-    fn catch_up(&mut self, reactor: &mut Context<Desk>, shared: &Shared, news: &News<'_>) {
-        if self.to.is_above_high(reactor) {
-            return; // The next tick looks again.
-        }
-        if self.session != news.session.number {
-            self.session = news.session.number;
-            (self.place, self.units, self.wants_key, self.key) = (0, 0, true, None);
-            self.ended = false;
-        }
-        self.send_tables(reactor, shared);
-        self.send_published(reactor, shared);
-        let current = self.send_records(reactor, news);
-        self.send_state(reactor, news, current);
-        if self.findings != news.findings.0 {
-            self.findings = news.findings.0;
-            send_text(reactor, &self.to, "doctor", &news.findings.1);
-        }
-    }
-
-    fn send_tables(&mut self, reactor: &mut Context<Desk>, shared: &Shared) {
-        let tables = shared.tables.lock();
-        let places = (self.places < tables.places.len())
-            .then(|| json!({ "from": self.places, "places": tables.places[self.places..] }));
-        let names = (self.names < tables.names.len())
-            .then(|| json!({ "from": self.names, "names": tables.names[self.names..] }));
-        (self.places, self.names) = (tables.places.len(), tables.names.len());
-        drop(tables);
-        places.iter().for_each(|places| send(reactor, &self.to, "places", places));
-        names.iter().for_each(|names| send(reactor, &self.to, "names", names));
-    }
-
-    /// What the program itself says, and has changed since.
-    fn send_published(&mut self, reactor: &mut Context<Desk>, shared: &Shared) {
-        let now = shared.now();
-        if self.version == now.version {
-            return;
-        }
-        let since = std::mem::replace(&mut self.version, now.version);
-        let labels = now.labels.iter();
-        let labels =
-            labels.map(|(tag, (index, generation), word)| json!([tag, index, generation, word]));
-        let labels =
-            (now.labelled > since).then(|| json!({ "labels": labels.collect::<Vec<_>>() }));
-        let published: Vec<Published> =
-            now.published.iter().filter(|event| event.version > since).cloned().collect();
-        drop(now);
-        for Published { name, text, .. } in &published {
-            send_text(reactor, &self.to, name, text);
-        }
-        labels.iter().for_each(|labels| send(reactor, &self.to, "labels", labels));
-    }
-
-    /// Sends what is new, and the keyframe where its record is. Returns true if the page has all
-    /// that there is.
-    fn send_records(&mut self, reactor: &mut Context<Desk>, news: &News<'_>) -> bool {
-        let News { session, head, key, .. } = *news;
-        if !self.wants_key && head - self.place > BACKLOG_MAX {
-            let dropped = json!({ "count": head - self.place, "next": head + 1 });
-            send(reactor, &self.to, "dropped", &dropped);
-            session.command(Command::Key);
-            self.wants_key = true;
-            self.place = head;
-        }
-        if self.wants_key {
-            let Some(key) = key.filter(|key| key.sequence >= self.place) else { return false };
-            self.send_key(reactor, key);
-            (self.place, self.wants_key) = (key.sequence, false);
-            self.units = session.ring.read(key.sequence).map_or(0, |record| record.nanos / UNIT);
-        }
-        let last = head.min(self.place + RECORDS_PER_TICK);
-        let new_key =
-            key.filter(|key| self.key != Some(key.sequence) && key.sequence >= self.place);
-        match new_key.filter(|key| key.sequence <= last) {
-            Some(key) => {
-                self.send_batch(reactor, session, key.sequence);
-                self.send_key(reactor, key);
-                self.send_batch(reactor, session, last);
-            }
-            None => self.send_batch(reactor, session, last),
-        }
-        self.place == head
-    }
-
-    fn send_key(&mut self, reactor: &mut Context<Desk>, key: &Key) {
-        self.key = Some(key.sequence);
-        send_text(reactor, &self.to, "key", &key.json);
-    }
-
-    fn send_batch(&mut self, reactor: &mut Context<Desk>, session: &Session, last: u64) {
-        let (first, begin) = (self.place + 1, self.units);
-        let mut bytes = Vec::new();
-        while self.place < last {
-            // One that was overwritten meanwhile is found by the next tick: too many wait.
-            let Some(record) = session.ring.read(self.place + 1) else { break };
-            wire::put(&mut bytes, &mut self.units, &record);
-            self.place += 1;
-        }
-        let count = self.place + 1 - first;
-        if count == 0 {
-            return;
-        }
-        let text = json!({
-            "first": first,
-            "units": begin,
-            "count": count,
-            "b": wire::base64(&bytes),
-        });
-        let id = format!("{}.{}", self.session, self.place);
-        let _ = self.to.event(reactor, &SseEvent::data(&text.to_string()).event("rec").id(&id));
-    }
-
-    fn send_state(&mut self, reactor: &mut Context<Desk>, news: &News<'_>, current: bool) {
-        let News { session, tail, .. } = news;
-        let Standing { mode, standing, pace, ended } = session.standing();
-        let stopped = mode == Mode::Stopped;
-        let state = json!({
-            "mode": if stopped { "stopped" } else { "running" },
-            "standing": standing && current,
-            "asleep": session.is_asleep(),
-            "pace": pace,
-            "now": tail.now(),
-            "posts": 0,
-        });
-        let state = state.to_string();
-        if self.state != state {
-            send_text(reactor, &self.to, "state", &state);
-            self.state = state;
-        }
-        if let Some(why) = ended.filter(|_| current && !self.ended) {
-            send(reactor, &self.to, "end", &json!({ "why": why }));
-            self.ended = true;
-        }
     }
 }
 

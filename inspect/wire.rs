@@ -1,7 +1,7 @@
 //! The wire: records as bytes, and the bytes as text.
 //!
 //! Knows packed records. A record is a few small numbers most of the time, so each is a *varint*:
-//! seven bits a byte, the lowest first, and the highest bit set in all but the last (LEB128). An echo
+//! seven bits a byte, the lowest first, and the highest bit set in each but the last (LEB128). An echo
 //! of 64 clients took six bytes a record. Server-sent events are text, so the bytes are sent in
 //! base64 (RFC 4648, section 4).
 //!

@@ -25,7 +25,8 @@ use std::net::SocketAddr;
 use super::conn::Conn;
 use super::event::Pressure;
 use super::limits::Limits;
-use crate::reactor::{Context, Kind, SourceId};
+use super::note::write_observed;
+use crate::reactor::{Context, SourceId};
 
 /// Operations on a connection. All are harmless when it is gone.
 ///
@@ -198,22 +199,4 @@ impl SourceId<Conn> {
 
 pub(super) fn gone() -> io::Error {
     io::Error::new(ErrorKind::NotConnected, "it is gone: its id is stale")
-}
-
-/// Writes, and records what was taken and how much of it left at once.
-#[cold]
-fn write_observed<S: 'static>(
-    reactor: &mut Context<S>,
-    id: SourceId<Conn>,
-    bytes: &[u8],
-) -> Pressure {
-    let Some(conn) = reactor.get_mut(id) else { return Pressure::Closed };
-    let before = conn.unsent();
-    let pressure = conn.write(bytes);
-    let after = conn.unsent();
-    if matches!(pressure, Pressure::Below | Pressure::AboveHigh) {
-        reactor.note_bytes(id.raw(), Kind::Written, bytes.len());
-        reactor.note_bytes(id.raw(), Kind::Sent, (before + bytes.len()).saturating_sub(after));
-    }
-    pressure
 }

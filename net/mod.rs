@@ -56,6 +56,7 @@ mod limits;
 mod link;
 mod listen;
 pub mod memory;
+mod note;
 mod outbox;
 mod race;
 mod rate;
