@@ -10,6 +10,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -74,7 +75,17 @@ impl Clock {
 /// assert_eq!(clock.now(), clock.now());
 /// ```
 #[derive(Clone, Debug)]
-pub struct PacedClock(Arc<Mutex<Pace>>);
+pub struct PacedClock(Arc<Paced>);
+
+#[derive(Debug)]
+struct Paced {
+    /// At real pace, by how many nanoseconds the time shown is behind the system's; else [`SLOWED`].
+    behind: AtomicU64,
+    pace: Mutex<Pace>,
+}
+
+/// The clock does not go at real pace: the lock has its time.
+const SLOWED: u64 = u64::MAX;
 
 #[derive(Clone, Copy, Debug)]
 struct Pace {
@@ -99,15 +110,29 @@ impl PacedClock {
     /// A clock that shows real time.
     pub fn new() -> PacedClock {
         let now = Instant::now();
-        PacedClock(Arc::new(Mutex::new(Pace { real: now, shown: now, per_mille: Self::REAL })))
+        let pace = Mutex::new(Pace { real: now, shown: now, per_mille: Self::REAL });
+        PacedClock(Arc::new(Paced { behind: AtomicU64::new(0), pace }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Pace> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The time that this clock shows.
+    /// The time that this clock shows. Never earlier than one read before.
+    #[inline]
     pub fn now(&self) -> Instant {
+        let behind = self.0.behind.load(Ordering::SeqCst);
+        let real = Instant::now();
+        // A change of pace marks the clock as slowed before it reads the time. So if there is no mark
+        // yet, the time that it will read is not before this one.
+        if behind != SLOWED && self.0.behind.load(Ordering::SeqCst) == behind {
+            return real - Duration::from_nanos(behind);
+        }
+        self.slowed()
+    }
+
+    #[cold]
+    fn slowed(&self) -> Instant {
         // The system's clock is read under the lock: a change of pace comes before or after it.
         let pace = self.lock();
         pace.at(Instant::now())
@@ -122,12 +147,18 @@ impl PacedClock {
     /// A loop that sleeps finds out when it wakes: [wake](crate::reactor::Remote::wake) it.
     pub fn set_pace(&self, per_mille: u32) {
         let mut pace = self.lock();
+        self.0.behind.store(SLOWED, Ordering::SeqCst);
         let real = Instant::now();
         *pace = Pace { real, shown: pace.at(real), per_mille: per_mille.min(Self::REAL) };
+        if pace.per_mille == Self::REAL {
+            let behind = pace.real.saturating_duration_since(pace.shown).as_nanos();
+            let behind = u64::try_from(behind).unwrap_or(SLOWED);
+            self.0.behind.store(behind, Ordering::SeqCst);
+        }
     }
 
     fn real(&self, wait: Duration) -> Option<Duration> {
-        if wait.is_zero() {
+        if wait.is_zero() || self.0.behind.load(Ordering::SeqCst) != SLOWED {
             return Some(wait);
         }
         let nanos = wait.as_nanos().saturating_mul(u128::from(Self::REAL));

@@ -305,6 +305,24 @@ fn time_does_not_jump_when_its_pace_changes_and_never_goes_back() {
     assert_eq!(thread::spawn(move || elsewhere.now()).join().unwrap(), stands);
 }
 
+#[test]
+fn time_goes_forward_for_a_thread_while_another_changes_its_pace() {
+    let clock = PacedClock::new();
+    let (changes, began) = (clock.clone(), Instant::now());
+    thread::scope(|scope| {
+        let changing = scope.spawn(move || {
+            (0..20_000usize).for_each(|round| changes.set_pace([1000, 0, 500][round % 3]));
+        });
+        let mut last = clock.now();
+        while !changing.is_finished() {
+            let now = clock.now();
+            assert!(now >= last, "back by {:?}", last - now);
+            last = now;
+        }
+        assert!(last - began <= began.elapsed());
+    });
+}
+
 /// A loop that stands still sleeps for ever, and is told when time goes on.
 #[test]
 fn loop_asleep_at_pace_zero_wakes_by_a_remote_and_calls_nobody() {
