@@ -32,12 +32,15 @@ const MODES: [Mode; 3] = [Mode::Without, Mode::Alone, Mode::Looked];
 fn main() {
     let rounds: usize = std::env::args().nth(1).and_then(|rounds| rounds.parse().ok()).unwrap_or(1);
     let mut best = [f64::MAX; 3];
+    // One of them alone, to count its instructions.
+    let only = std::env::args().nth(2);
+    let wanted = |mode: &Mode| only.as_ref().is_none_or(|only| *only == format!("{mode:?}"));
     for _ in 0..rounds {
-        for (mode, best) in MODES.into_iter().zip(&mut best) {
+        for (mode, best) in MODES.into_iter().zip(&mut best).filter(|(mode, _)| wanted(mode)) {
             *best = best.min(round(mode));
         }
     }
-    for (mode, best_of) in MODES.into_iter().zip(best) {
+    for (mode, best_of) in MODES.into_iter().zip(best).filter(|(mode, _)| wanted(mode)) {
         println!("{mode:?}: {best_of:.0} ns a message, {:.3} of that without", best_of / best[0]);
     }
 }
