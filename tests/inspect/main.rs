@@ -1,6 +1,8 @@
 //! The live page from outside: who may see it, what it is sent, what it can do to the loop.
 
+mod browser;
 mod client;
+mod looks;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -63,15 +63,21 @@ impl Browser {
 
     /// Opens a page and waits until it is loaded; what it does by itself then goes on.
     pub fn open(&self, url: &str) -> Page {
+        let page = self.blank();
+        page.go(url);
+        page
+    }
+
+    /// Opens a page on which nothing is, to be prepared for what it will show.
+    pub fn blank(&self) -> Page {
         let target = self.call("", "Target.createTarget", json!({ "url": "about:blank" }));
         let attach = json!({ "targetId": target["targetId"], "flatten": true });
         let session = self.call("", "Target.attachToTarget", attach)["sessionId"].clone();
         let session = session.as_str().expect("a session").to_owned();
         let page = Page { browser: self.clone(), session };
-        for domain in ["Page.enable", "Runtime.enable", "Log.enable"] {
+        for domain in ["Page.enable", "Runtime.enable", "Log.enable", "Network.enable"] {
             page.call(domain, json!({}));
         }
-        page.go(url);
         page
     }
 
@@ -170,26 +176,79 @@ impl Page {
 
     /// Presses Enter, wherever the focus is.
     pub fn press_enter(&self) {
+        self.press("Enter");
+    }
+
+    /// Presses a key, wherever the focus is: a character, or a name such as `ArrowLeft`; with
+    /// `Shift+` before it, shift as well.
+    pub fn press(&self, key: &str) {
+        let (key, shift) = key.strip_prefix("Shift+").map_or((key, false), |key| (key, true));
+        let (text, code) = match key {
+            "Enter" => ("\r", 13),
+            "Tab" => ("", 9),
+            "Escape" => ("", 27),
+            " " => (" ", 32),
+            _ if key.chars().count() == 1 => (key, 0),
+            _ => ("", 0),
+        };
         for kind in ["keyDown", "keyUp"] {
-            let enter = json!({
-                "type": kind, "key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13,
-                "text": if kind == "keyDown" { "\r" } else { "" },
+            let event = json!({
+                "type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code,
+                "modifiers": if shift { 8 } else { 0 },
+                "text": if kind == "keyDown" { text } else { "" },
             });
-            self.call("Input.dispatchKeyEvent", enter);
+            self.call("Input.dispatchKeyEvent", event);
         }
+    }
+
+    /// Clicks into the middle of an element, once it is there and to be seen.
+    pub fn click(&self, selector: &str) {
+        let at = self.wait_for(&format!(
+            "(() => {{
+                const node = document.querySelector({});
+                node?.scrollIntoView({{ block: 'nearest' }});
+                const box = node?.getBoundingClientRect();
+                return box?.width && [box.left + box.width / 2, box.top + box.height / 2];
+            }})()",
+            json!(selector)
+        ));
+        for kind in ["mousePressed", "mouseReleased"] {
+            let event = json!({
+                "type": kind, "x": at[0], "y": at[1], "button": "left", "clickCount": 1,
+            });
+            self.call("Input.dispatchMouseEvent", event);
+        }
+    }
+
+    /// The names and roles of what a screen reader finds.
+    pub fn accessibility(&self) -> Vec<(String, String)> {
+        self.call("Accessibility.enable", json!({}));
+        let tree = self.call("Accessibility.getFullAXTree", json!({}));
+        let nodes = tree["nodes"].as_array().expect("a tree").iter();
+        let nodes = nodes.filter(|node| node["ignored"] == false);
+        let text = |node: &Value, of: &str| node[of]["value"].as_str().unwrap_or("").to_owned();
+        nodes.map(|node| (text(node, "role"), text(node, "name"))).collect()
     }
 
     /// Shows the page in a window of this width, by day or by night.
     pub fn view(&self, width: u32, is_dark: bool) {
+        self.size(width, if width < 600 { 860 } else { 800 });
+        self.media(is_dark, true);
+    }
+
+    pub fn size(&self, width: u32, height: u32) {
         let metrics = json!({
-            "width": width, "height": if width < 600 { 860 } else { 800 },
-            "deviceScaleFactor": 1, "mobile": width < 600,
+            "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600,
         });
         self.call("Emulation.setDeviceMetricsOverride", metrics);
+    }
+
+    /// What the reader prefers: dark or light, and less motion or any.
+    pub fn media(&self, is_dark: bool, is_calm: bool) {
         let scheme = if is_dark { "dark" } else { "light" };
         let media = json!({ "features": [
             { "name": "prefers-color-scheme", "value": scheme },
-            { "name": "prefers-reduced-motion", "value": "reduce" },
+            { "name": "prefers-reduced-motion", "value": if is_calm { "reduce" } else { "no-preference" } },
         ] });
         self.call("Emulation.setEmulatedMedia", media);
     }
@@ -207,18 +266,40 @@ impl Page {
         shot["data"].as_str().expect("base64").to_owned()
     }
 
-    /// What went wrong in it so far: exceptions, and errors in its console, such as a resource that
-    /// could not be loaded.
-    pub fn problems(&self) -> Vec<String> {
+    /// All that it has asked for: addresses of http.
+    pub fn requests(&self) -> Vec<String> {
+        let events = self.events();
+        let asked = events.iter().filter(|event| event["method"] == "Network.requestWillBeSent");
+        let urls = asked.map(|event| event["params"]["request"]["url"].as_str().unwrap_or(""));
+        urls.filter(|url| url.starts_with("http")).map(str::to_owned).collect()
+    }
+
+    /// Cuts it off from the network, or connects it again.
+    pub fn offline(&self, is_off: bool) {
+        let conditions = json!({
+            "offline": is_off, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1,
+        });
+        self.call("Network.emulateNetworkConditions", conditions);
+    }
+
+    /// What it has said unasked so far.
+    fn events(&self) -> Vec<Value> {
         self.evaluate("0"); // What was said before this is here by now.
         let pipe = self.browser.0.borrow();
         let own = pipe.events.iter().filter(|event| event["sessionId"] == self.session.as_str());
+        own.cloned().collect()
+    }
+
+    /// What went wrong in it so far: exceptions, and errors in its console, such as a resource that
+    /// could not be loaded.
+    pub fn problems(&self) -> Vec<String> {
+        let events = self.events();
         let is_problem = |event: &&Value| match event["method"].as_str() {
             Some("Runtime.exceptionThrown") => true,
             Some("Runtime.consoleAPICalled") => event["params"]["type"] == "error",
             Some("Log.entryAdded") => event["params"]["entry"]["level"] == "error",
             _ => false,
         };
-        own.filter(is_problem).map(|event| event["params"].to_string()).collect()
+        events.iter().filter(is_problem).map(|event| event["params"].to_string()).collect()
     }
 }
