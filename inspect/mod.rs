@@ -49,6 +49,7 @@ mod control;
 mod key;
 mod ring;
 mod serve;
+mod steer;
 mod tables;
 mod wire;
 
