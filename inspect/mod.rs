@@ -52,6 +52,7 @@ mod key;
 mod pages;
 mod ring;
 mod serve;
+mod steer;
 mod tables;
 mod wire;
 

@@ -79,6 +79,13 @@ impl Lab {
         let builder = Reactor::builder().clock(&clock).script(&script).panic_policy(policy);
         let builder = builder.observer(observer);
         let mut reactor = builder.mailbox_posts_max(posts_max).build().expect("a selector");
+        if rng.below(2) == 1 {
+            // The order is the same, and the gate knows it.
+            reactor.set_gate(|reactor, world: &mut World| {
+                world.fold.borrow_mut().expect(reactor.upcoming());
+                true
+            });
+        }
         let world = World {
             model: Model::default(),
             rng,

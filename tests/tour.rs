@@ -1,0 +1,605 @@
+//! The tour's scenes without a page: each is played, and its records prove the right answer and no
+//! other.
+//!
+//! The clients are real, on this machine; time is not. It stands still until the loop has nothing
+//! else to do, and then moves to the next deadline.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Output;
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use support::process::output;
+use support::{MS, ceiling, home};
+use waterwheel::Reactor;
+use waterwheel::inspect::Record;
+use waterwheel::reactor::{DEFERRED_PER_TURN, Recorder};
+use waterwheel::timers::ManualClock;
+
+use people::{NAMES, People};
+use room::{Knobs, Room};
+use scene::{ALL, Scene};
+
+#[allow(dead_code)] // All of these belong to the program, and not to its tests alone.
+#[path = "../examples/tour/people.rs"]
+mod people;
+#[allow(dead_code)]
+#[path = "../examples/tour/proof.rs"]
+mod proof;
+#[allow(dead_code)]
+#[path = "../examples/tour/room.rs"]
+mod room;
+#[allow(dead_code)]
+#[path = "../examples/tour/scene.rs"]
+mod scene;
+#[allow(dead_code)]
+#[path = "../examples/tour/world.rs"]
+mod world;
+
+/// Turns after which an experiment ends, and turns in a row in which nothing runs.
+const TURNS_MAX: usize = 3000;
+const IDLE_TURNS_MAX: usize = 200;
+
+/// One of the people.
+struct Client {
+    stream: Option<TcpStream>,
+    to_send: Vec<u8>,
+    got: Vec<u8>,
+    holds: bool,
+}
+
+impl Client {
+    fn connect(address: SocketAddr) -> Client {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        Client { stream: Some(stream), to_send: Vec::new(), got: Vec::new(), holds: false }
+    }
+
+    /// Sends and receives what is possible now. Returns true if nothing is left to send.
+    fn go_on(&mut self) -> bool {
+        let Some(stream) = &mut self.stream else { return true };
+        while !self.to_send.is_empty() {
+            match stream.write(&self.to_send) {
+                Ok(count) => drop(self.to_send.drain(..count)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => self.to_send.clear(), // The server has closed it.
+            }
+        }
+        let mut bytes = [0; 65_536];
+        while !self.holds {
+            match self.stream.as_mut().map(|stream| stream.read(&mut bytes)) {
+                Some(Ok(count)) if count > 0 => self.got.extend_from_slice(&bytes[..count]),
+                Some(Err(error)) if error.kind() == ErrorKind::WouldBlock => break,
+                Some(_) => self.stream = None,
+                None => break,
+            }
+        }
+        self.to_send.is_empty() || self.stream.is_none()
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.got).into_owned()
+    }
+}
+
+/// What comes while a callback computes.
+type Meanwhile = Rc<RefCell<Vec<(TcpStream, String)>>>;
+
+/// A scene that runs.
+struct Stage {
+    scene: &'static Scene,
+    reactor: Reactor<Room>,
+    room: Room,
+    knobs: Knobs,
+    recorder: Recorder,
+    address: SocketAddr,
+    people: Vec<Client>,
+    records: Vec<Record>,
+    meanwhile: Meanwhile,
+}
+
+impl Stage {
+    /// Scene `number`, with all three connected.
+    fn begin(number: usize) -> Stage {
+        let scene = &ALL[number - 1];
+        let (clock, recorder) = (ManualClock::new(), Recorder::new());
+        let builder = Reactor::builder().clock(&clock).observer(recorder.observer());
+        let mut reactor = builder.build().unwrap();
+        let knobs = Knobs::new(scene.knobs);
+        let mut room = Room::new(knobs.clone(), None);
+        let meanwhile = Meanwhile::default();
+        let come = meanwhile.clone();
+        room.computing = Box::new(move |_, long| {
+            clock.advance(long / 4);
+            for (mut stream, text) in come.take() {
+                stream.write_all(text.as_bytes()).unwrap();
+            }
+            clock.advance(long - long / 4);
+        });
+        let address = (scene.code.build)(&mut reactor, &mut room).unwrap();
+        let mut stage = Stage {
+            scene,
+            reactor,
+            room,
+            knobs,
+            recorder,
+            address,
+            people: Vec::new(),
+            records: Vec::new(),
+            meanwhile,
+        };
+        for _ in NAMES {
+            stage.people.push(Client::connect(address));
+            stage.until(|stage| stage.room.members.len() == stage.people.len());
+        }
+        stage.until(|stage| stage.reactor.statistics().turns > 50);
+        stage
+    }
+
+    fn person(&mut self, name: &str) -> &mut Client {
+        let who = NAMES.iter().position(|known| *known == name).unwrap();
+        &mut self.people[who]
+    }
+
+    /// What somebody says reaches the loop's socket before its next turn.
+    fn say(&mut self, name: &str, text: &str) {
+        let person = self.person(name);
+        person.to_send.extend_from_slice(text.as_bytes());
+        person.to_send.push(b'\n');
+        person.go_on();
+    }
+
+    /// One turn. Returns true if nothing ran, and nobody has something to send.
+    fn turn(&mut self) -> bool {
+        let sent = self.people.iter_mut().all(Client::go_on);
+        let ran = self.reactor.turn(&mut self.room, Some(Duration::from_secs(1))).unwrap();
+        let records = self.recorder.take();
+        self.records.extend(records.iter().map(Record::from));
+        ran == 0 && sent
+    }
+
+    fn until(&mut self, done: impl Fn(&Stage) -> bool) {
+        for _ in 0..100_000 {
+            if done(self) {
+                return;
+            }
+            self.turn();
+        }
+        panic!("it does not come to that");
+    }
+
+    /// Until somebody's callback has run: the turn after that is the next.
+    fn until_received(&mut self) {
+        let before = proof::lines(&self.records, 0).count();
+        self.until(|stage| proof::lines(&stage.records, 0).count() > before);
+    }
+
+    /// Until nothing happens any more.
+    fn go_on(&mut self) {
+        let mut idle = 0;
+        for _ in 0..TURNS_MAX {
+            idle = if self.turn() { idle + 1 } else { 0 };
+            if idle == IDLE_TURNS_MAX {
+                break;
+            }
+        }
+    }
+
+    /// What the people do in the scene.
+    fn play(&mut self) {
+        for line in self.scene.lines {
+            let said = people::said(&line.what);
+            match line.what {
+                scene::What::Holds => self.person(line.name).holds = true,
+                _ if line.meanwhile => {
+                    let stream = self.person(line.name).stream.as_ref().unwrap();
+                    let later = (stream.try_clone().unwrap(), said + "\n");
+                    self.meanwhile.borrow_mut().push(later);
+                }
+                _ => self.say(line.name, &said),
+            }
+        }
+        self.go_on();
+    }
+
+    fn is_task_done(&self) -> bool {
+        (self.scene.task.is_done)(&self.records)
+    }
+}
+
+/// How often an experiment is repeated whose lines have not arrived together: the kernel may need a
+/// moment to hand them over.
+const ATTEMPTS: usize = 5;
+
+/// Plays a scene. Its records prove the right answer and no other, also without those of the time
+/// before: a page that was opened late does not have them.
+fn prove(number: usize) -> Stage {
+    let _ceiling = ceiling(Duration::from_secs(60));
+    for attempt in 1.. {
+        let mut stage = Stage::begin(number);
+        set_small(&stage);
+        let begin = stage.records.len();
+        stage.play();
+        let scene = stage.scene;
+        let Some([first, second]) = scene.proof(&stage.records) else {
+            assert!(attempt < ATTEMPTS, "{}: nothing proves the right answer", scene.title);
+            continue;
+        };
+        assert!(first < second, "{}: {first} {second}", scene.title);
+        let late = &stage.records[begin..];
+        assert_eq!(scene.proof(late), Some([first, second]), "{}", scene.title);
+        for (at, answer) in scene.answers.iter().enumerate() {
+            let proves = |records: &[Record]| (answer.proof)(records).is_some();
+            let is_right = at == scene.right();
+            assert_eq!(proves(&stage.records), is_right, "{}: {}", scene.title, answer.text);
+        }
+        assert!(!stage.is_task_done(), "{}: the task is the reader's", scene.title);
+        return stage;
+    }
+    unreachable!()
+}
+
+/// What takes long on the page takes no time here.
+fn set_small(stage: &Stage) {
+    if stage.scene.knobs.iter().any(|knob| knob.name == "hash_ms") {
+        stage.knobs.set("hash_ms", Some(1)).unwrap();
+    }
+}
+
+#[test]
+fn scene_1_an_event_is_queued_before_a_callback_runs() {
+    let mut stage = prove(1);
+    assert_eq!(stage.person("bob").text(), "hello\n");
+    attempt(1, |stage| {
+        stage.say("ann", "stand here");
+        stage.until_received();
+        stage.say("bob", "one");
+        stage.say("cleo", "two");
+    });
+}
+
+#[test]
+fn scene_2_three_lines_are_one_turn_and_one_callback_at_a_time() {
+    let mut stage = prove(2);
+    assert_eq!(stage.person("ann").text(), "two\nthree\n", "the kernel's order");
+    attempt(2, |stage| ["cleo", "ann", "bob"].iter().for_each(|name| stage.say(name, "x")));
+}
+
+#[test]
+fn scene_3_a_deferred_callback_runs_before_what_waits() {
+    let mut stage = prove(3);
+    assert_eq!(stage.person("bob").text(), "deferred\nhello\nenqueued\ntimer of 0 ms\n");
+    attempt(3, |stage| ["bob", "ann"].iter().for_each(|name| stage.say(name, "x")));
+}
+
+#[test]
+fn scene_4_a_slow_reader_has_a_full_outbox_and_delays_nobody() {
+    let mut stage = prove(4);
+    assert!(stage.person("ann").text().contains("refused: his outbox is full\n"));
+    assert_eq!(stage.person("cleo").got.len(), 8 << 20, "she got everything");
+    assert!(stage.person("bob").got.is_empty());
+    stage.person("bob").holds = false;
+    stage.go_on();
+    assert!(stage.is_task_done());
+    let got = stage.person("bob").got.len();
+    assert!((4 << 20..8 << 20).contains(&got), "what was not refused: {got}");
+}
+
+#[test]
+fn scene_5_a_level_is_a_digit_and_not_a_distance() {
+    let mut stage = prove(5);
+    assert_eq!(stage.person("bob").text(), "timer 127\ntimer 130\ntimer 190\n");
+    let level = |hand, deadline| proof::level(hand, deadline);
+    assert_eq!([level(70, 127), level(70, 130), level(70, 200)], [0, 1, 1]);
+    assert_eq!([level(0, 63), level(0, 64), level(130, 190), level(7, 7)], [0, 1, 0, 0]);
+    attempt(5, |stage| {
+        stage.knobs.set("delay_ms", Some(5000)).unwrap();
+        stage.say("ann", "again");
+    });
+}
+
+#[test]
+fn scene_6_after_a_long_callback_the_lines_come_before_the_timer() {
+    let mut stage = prove(6);
+    assert_eq!(stage.person("bob").text(), "in time\ntimer of 100 ms\n", "he is not cut off");
+    assert!(stage.person("bob").stream.is_some());
+    attempt(6, |stage| stage.say("ann", "compute"));
+    let mut stage = Stage::begin(6);
+    stage.say("ann", "compute");
+    stage.go_on();
+    assert!(stage.person("bob").stream.is_none(), "he has said nothing");
+}
+
+#[test]
+fn scene_7_a_chain_of_deferred_callbacks_lets_the_others_in() {
+    let mut stage = prove(7);
+    let text = format!("{DEFERRED_PER_TURN} callbacks have run before this one\n");
+    assert_eq!(stage.person("ann").text(), text);
+    attempt(7, |stage| {
+        stage.say("bob", "enqueue");
+        stage.until_received();
+        for _ in 0..5 {
+            stage.turn();
+        }
+        stage.say("ann", "hello");
+    });
+}
+
+#[test]
+fn scene_8_a_stale_event_reaches_nobody() {
+    let mut stage = prove(8);
+    assert!(stage.person("bob").stream.is_none() && stage.person("cleo").stream.is_some());
+    assert_eq!(stage.person("cleo").text(), "", "not what Bob has said");
+    assert_eq!(stage.reactor.statistics().stale, 1);
+    let mut stage = attempt(8, |stage| {
+        ["ann", "cleo"].iter().for_each(|name| stage.say(name, "mine"));
+    });
+    assert_eq!(stage.person("cleo").text(), "mine\n", "the event was dropped, the bytes were not");
+}
+
+#[test]
+fn scene_9_the_result_of_a_worker_comes_behind_the_lines() {
+    let mut stage = prove(9);
+    let is_hash = |text: String| u64::from_str_radix(text.trim(), 16).is_ok();
+    assert!(is_hash(stage.person("bob").text()) && is_hash(stage.person("ann").text()));
+    // Cleo's line is there when the worker is done: the loop collects both in one turn.
+    attempt(9, |stage| {
+        stage.say("bob", "a password");
+        stage.until_received();
+        while stage.reactor.next_wait() != Some(Duration::ZERO) {
+            std::thread::yield_now();
+        }
+        stage.say("cleo", "hello");
+    });
+}
+
+#[test]
+fn scene_10_a_timer_holds_the_loop_until_unref() {
+    let mut stage = prove(10);
+    assert!(stage.people.iter_mut().all(|person| person.stream.is_none()));
+    let why = stage.reactor.why_alive();
+    let line = "examples/tour/scenes/why_wont_it_end.rs:";
+    assert!(why.len() == 1 && why[0].to_string().replace('\\', "/").contains(line), "{why:?}");
+    (stage.scene.acts[0].run)(&mut stage.reactor, &mut stage.room);
+    stage.turn();
+    assert!(stage.is_task_done());
+    assert!(!stage.reactor.is_alive(), "run returns");
+    assert_eq!(stage.reactor.timers(), 1, "although it is armed");
+}
+
+/// Does the task of a scene; the records then show that.
+fn attempt(number: usize, task: impl Fn(&mut Stage)) -> Stage {
+    for attempt in 1.. {
+        let mut stage = Stage::begin(number);
+        set_small(&stage);
+        task(&mut stage);
+        stage.go_on();
+        if stage.is_task_done() {
+            return stage;
+        }
+        assert!(attempt < ATTEMPTS, "{}: the task is not done", stage.scene.title);
+    }
+    unreachable!()
+}
+
+#[test]
+fn a_scene_in_which_nobody_does_anything_proves_nothing() {
+    let _ceiling = ceiling(Duration::from_secs(60));
+    for number in 1..=ALL.len() {
+        let mut stage = Stage::begin(number);
+        stage.go_on();
+        assert!(stage.records.len() > 20);
+        // As they come: a page looks again and again.
+        for until in cuts(stage.records.len()) {
+            let records = &stage.records[..until];
+            let proved =
+                stage.scene.answers.iter().find(|answer| (answer.proof)(records).is_some());
+            assert!(proved.is_none(), "{}: {}", stage.scene.title, proved.unwrap().text);
+            assert!(!(stage.scene.task.is_done)(records), "{}", stage.scene.title);
+        }
+    }
+}
+
+/// Some places in a list of this length, and its end.
+fn cuts(length: usize) -> impl Iterator<Item = usize> {
+    (0..length).step_by(length / 50 + 1).chain([length])
+}
+
+/// The ring has forgotten the oldest records, or the latest are still to come.
+#[test]
+fn a_part_of_the_records_is_no_reason_to_panic() {
+    let _ceiling = ceiling(Duration::from_secs(60));
+    for number in 1..=ALL.len() {
+        let mut stage = Stage::begin(number);
+        set_small(&stage);
+        stage.play();
+        for from in cuts(stage.records.len()) {
+            for until in cuts(stage.records.len()).filter(|until| *until >= from).step_by(5) {
+                let part = &stage.records[from..until];
+                for answer in stage.scene.answers {
+                    let _ = (answer.proof)(part);
+                }
+                (stage.scene.task.is_done)(part);
+            }
+        }
+    }
+}
+
+/// People who come and go have not done what a scene asks for, either.
+#[test]
+fn somebody_who_goes_and_comes_again_proves_nothing() {
+    let _ceiling = ceiling(Duration::from_secs(60));
+    for number in 1..=ALL.len() {
+        let mut stage = Stage::begin(number);
+        stage.person("bob").stream = None;
+        stage.until(|stage| stage.room.members.len() == 2);
+        *stage.person("bob") = Client::connect(stage.address);
+        stage.go_on();
+        assert_eq!(stage.scene.proof(&stage.records), None, "{}", stage.scene.title);
+        assert!(!stage.is_task_done(), "{}", stage.scene.title);
+    }
+}
+
+#[test]
+fn each_scene_is_a_program_of_15_to_40_lines_and_the_page_gets_all_of_it() {
+    let scenes = scene::all_as_json();
+    assert_eq!(scenes.as_array().unwrap().len(), 10);
+    for (scene, shown) in ALL.iter().zip(scenes.as_array().unwrap()) {
+        let text = fs::read_to_string(home().join(scene.code.file)).unwrap();
+        assert_eq!(text, scene.code.text);
+        assert_eq!(shown["file"], scene.code.file);
+        let lines = text.lines().count();
+        assert!((15..=40).contains(&lines), "{} has {lines} lines", scene.code.file);
+        assert!(text.starts_with("//! ") && text.lines().all(|line| line.len() <= 100));
+    }
+    let titles: BTreeSet<_> = ALL.iter().map(|scene| scene.title).collect();
+    assert_eq!(titles.len(), ALL.len());
+}
+
+#[test]
+fn each_wrong_answer_has_its_reason_and_each_text_is_made_of_sentences() {
+    for scene in ALL {
+        let right = scene.answers.iter().filter(|answer| answer.wrong.is_empty());
+        assert_eq!(right.count(), 1, "{}", scene.title);
+        assert!((3..=4).contains(&scene.answers.len()) && (1..=9).contains(&scene.minutes));
+        let answers = scene.answers.iter().flat_map(|answer| [answer.text, answer.wrong]);
+        let texts = [scene.intro, scene.watch, scene.question, scene.rule.text, scene.task.text];
+        for text in answers.chain(texts).filter(|text| !text.is_empty()) {
+            let is_ended = text.ends_with(['.', '?']);
+            assert!(is_ended && !text.contains("  ") && !text.contains('\n'), "{text:?}");
+        }
+        for knob in scene.knobs {
+            assert!((knob.min..=knob.max).contains(&knob.value), "{}", knob.name);
+        }
+        for line in scene.lines {
+            assert!(NAMES.contains(&line.name));
+        }
+    }
+}
+
+/// The words of a head, without its marks: code, emphasis, and where a link leads.
+fn plain(text: &str) -> String {
+    let head = text.lines().map_while(|line| line.strip_prefix("//!"));
+    let mut text = head.collect::<Vec<_>>().join(" ");
+    while let Some(at) = text.find("](") {
+        let end = at + text[at..].find(')').unwrap();
+        text.replace_range(at..=end, "");
+    }
+    let text: String = text.chars().filter(|c| !"*`[]".contains(*c)).collect();
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn each_rule_is_the_one_of_the_source() {
+    for scene in ALL {
+        let rule = &scene.rule;
+        let head = plain(&fs::read_to_string(home().join(rule.file)).unwrap());
+        let first = rule.text.split_inclusive(['.', ';']).next().unwrap();
+        let begin = match rule.name.parse::<u32>() {
+            Ok(number) => format!("{number}. {first}"),
+            Err(_) if rule.name.starts_with('R') => format!("{} {first}", rule.name),
+            Err(_) => first.to_owned(),
+        };
+        let is_there = head.contains(&begin)
+            // R2 has several sentences; the scene shows the one that decides.
+            || (head.contains(first) && head.contains(&format!("{} ", rule.name)));
+        assert!(is_there, "{}: {begin:?} is not in {}", scene.title, rule.file);
+    }
+}
+
+/// A command that is refused, and why: one sentence.
+fn refused(answer: Result<(), String>, because: &str) {
+    let why = answer.expect_err(because);
+    assert!(why.contains(because) && why.ends_with('.') && !why.contains('\n'), "{why:?}");
+}
+
+#[test]
+fn a_command_with_a_wrong_field_gets_one_sentence() {
+    let _ceiling = ceiling(Duration::from_secs(60));
+    let people = People::start().unwrap();
+    let peer = |command: Value| people.peer(&command);
+    refused(peer(json!({ "do": "peer" })), "\"name\" is a text");
+    refused(peer(json!({ "name": 7, "act": "send" })), "\"name\" is a text");
+    refused(peer(json!({ "name": "dora", "act": "send" })), "nobody called \"dora\"");
+    refused(peer(json!({ "name": "ann" })), "\"act\" is a text");
+    refused(peer(json!({ "name": "ann", "act": "sing" })), "\"sing\" is no act; there are open");
+    refused(peer(json!({ "name": "ann", "act": "send" })), "\"text\" is a text");
+    let bytes = |bytes| peer(json!({ "name": "ann", "act": "send", "bytes": bytes }));
+    refused(bytes(json!("many")), "\"bytes\" is a whole number");
+    refused(bytes(json!(-1)), "\"bytes\" is a whole number");
+    refused(bytes(json!(8 * 1024 * 1024 + 1)), "more than 8,388,608 bytes");
+    let hello = json!({ "name": "ann", "act": "send", "text": "hello" });
+    refused(peer(hello.clone()), "\"ann\" is not connected");
+    refused(people.play(&json!({})), "There is no page");
+    refused(people.knob(&json!({ "name": "times", "value": 1 })), "There is no scene yet");
+    refused(people.act(&json!({ "name": "unref" })), "There is no scene yet");
+    for n in [json!(0), json!(11), json!(-1), json!("one"), json!(1.5), Value::Null] {
+        refused(people::scene_number(&json!({ "n": n })).map(drop), "from 1 to 10");
+    }
+    assert_eq!(people::scene_number(&json!({ "n": 10 })), Ok(10));
+
+    // With a scene: 7 has a knob, and no act.
+    let mut reactor = Reactor::new().unwrap();
+    let knobs = Knobs::new(ALL[6].knobs);
+    let mut room = Room::new(knobs.clone(), Some(people.clone()));
+    let address = (ALL[6].code.build)(&mut reactor, &mut room).unwrap();
+    people.begin_scene(7, address, reactor.remote_unheld(), knobs);
+    while room.members.len() < NAMES.len() {
+        reactor.turn(&mut room, Some(MS)).unwrap();
+    }
+    let names: Vec<_> = room.members.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, NAMES, "each joins under its name");
+    let knob = |command: Value| people.knob(&command);
+    refused(knob(json!({ "value": 1 })), "\"name\" is a text");
+    refused(knob(json!({ "name": "volume", "value": 1 })), "no knob \"volume\"");
+    for value in [json!(0), json!(100_001), json!("5"), json!(2.5), json!(-3), Value::Null] {
+        refused(knob(json!({ "name": "times", "value": value })), "from 1 to 100000");
+    }
+    assert_eq!(room.knob("times"), 5000, "what was refused has changed nothing");
+    assert_eq!(knob(json!({ "name": "times", "value": 100_000 })), Ok(()));
+    assert_eq!(room.knob("times"), 100_000);
+    refused(people.act(&json!({ "name": "unref" })), "no act \"unref\"");
+    refused(people.act(&json!({})), "\"name\" is a text");
+    refused(peer(json!({ "name": "ann", "act": "open" })), "\"ann\" is connected already");
+    assert_eq!(peer(hello), Ok(()));
+    drop(reactor);
+    // Scene 10 has an act, and this loop has gone.
+    let mut reactor = Reactor::new().unwrap();
+    let mut room = Room::new(Knobs::new(&[]), Some(people.clone()));
+    let address = (ALL[9].code.build)(&mut reactor, &mut room).unwrap();
+    people.begin_scene(10, address, reactor.remote_unheld(), Knobs::new(&[]));
+    assert_eq!(people.act(&json!({ "name": "unref" })), Ok(()));
+    drop(reactor);
+    refused(people.act(&json!({ "name": "unref" })), "The loop has ended");
+}
+
+#[test]
+fn the_program_explains_itself_and_refuses_what_it_does_not_know() {
+    let help = output("tour", &["--help"]);
+    let text = String::from_utf8(help.stdout).unwrap();
+    assert!(help.status.success() && text.starts_with("Usage: tour [OPTIONS] [SCENE]"), "{text}");
+    assert_eq!(text.as_bytes(), output("tour", &["-h"]).stdout);
+    let refused = |args: &[&str], because: &str| {
+        let Output { status, stdout, stderr } = output("tour", args);
+        let said = String::from_utf8(stderr).unwrap();
+        assert_eq!((status.code(), stdout.len()), (Some(2), 0), "{args:?}: {said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.starts_with("error: ") && said.contains(because), "{said}");
+    };
+    for scene in ["0", "11", "-1", "one", "1.5", ""] {
+        refused(&[scene], "there is no scene");
+    }
+    for port in ["65536", "-1", "http", ""] {
+        refused(&["--port", port], "is no port");
+    }
+    refused(&["--port"], "--port needs a number");
+    refused(&["--nonsense"], "--nonsense");
+    refused(&["1", "2"], "one scene");
+    refused(&["1", "11"], "one scene");
+}
