@@ -36,6 +36,8 @@ mod world;
 mod program;
 #[path = "tour/stage.rs"]
 mod stage;
+#[path = "tour/wrong.rs"]
+mod wrong;
 
 /// How often an experiment is repeated whose lines have not arrived together: the kernel may need a
 /// moment to hand them over.

@@ -28,10 +28,13 @@ const TICKS_PER_LOOK: u32 = 4;
 const PLAY_TICK: Duration = Duration::from_millis(10);
 /// Ticks of a play until all are there and the loop is asleep: 3 s. A busy loop is stopped then.
 const SETTLE_TICKS_MAX: u32 = 300;
-/// Ticks of a play after which it ends: 15 s, in which a callback may compute.
+/// Ticks of a play until the loop stands still: 15 s, in which a callback may compute.
 const STOP_TICKS_MAX: u32 = 1500;
 /// From the begin of a long callback to what comes while it computes.
 const MEANWHILE: Duration = Duration::from_millis(500);
+
+/// The pace of a clock that is not slowed.
+const REAL_PACE: u32 = waterwheel::timers::PacedClock::REAL;
 
 pub struct World {
     people: [Person; 3],
@@ -236,6 +239,9 @@ impl World {
         }
         world.connect_from(reactor, 0);
         if let Some(inspect) = world.shared.inspect.get() {
+            if scene::ALL[world.scene - 1].is_timed {
+                inspect.set_pace(REAL_PACE);
+            }
             inspect.run();
         }
         world.go_on_in(reactor, Play::Settle, 0);

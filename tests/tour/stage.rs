@@ -140,13 +140,13 @@ impl Stage {
 
     /// One turn. Returns true if nothing ran, and nobody has something to send.
     pub fn turn(&mut self) -> bool {
-        let sent = self.people.iter_mut().fold(true, |sent, person| person.go_on() && sent);
+        let busy = self.people.iter_mut().map(Client::go_on).filter(|sent| !sent).count();
         let ran = self.reactor.turn(&mut self.room, Some(Duration::from_secs(1))).unwrap();
         let records = self.recorder.take();
         let received = records.iter().filter(|record| record.kind == Kind::Received);
         self.received_bytes += received.map(|record| u64::from(record.argument)).sum::<u64>();
         self.records.extend(records.iter().map(Record::from));
-        ran == 0 && sent
+        ran == 0 && busy == 0
     }
 
     pub fn until(&mut self, done: impl Fn(&Stage) -> bool) {

@@ -96,6 +96,7 @@ pub const SCENE: Scene = Scene {
         Line { name: "bob", what: What::Holds, meanwhile: false },
         Line { name: "ann", what: What::Pastes(16 << 20), meanwhile: false },
     ],
+    is_timed: false,
     knobs: &[],
     acts: &[],
     code: code_of!(a_slow_reader),
