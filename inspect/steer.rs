@@ -23,6 +23,13 @@ impl Inspect {
         self.set_mode(Mode::StepTurn(0));
     }
 
+    /// Sets the pace of the loop's clock, in thousandths of the real one: 1000 at most.
+    pub fn set_pace(&self, per_mille: u32) {
+        if let Some(session) = self.session() {
+            session.set_pace(per_mille);
+        }
+    }
+
     fn set_mode(&self, mode: Mode) {
         if let Some(session) = self.session() {
             session.set_mode(mode);

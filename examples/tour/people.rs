@@ -24,7 +24,7 @@ use crate::world::{ACTS, World};
 pub const NAMES: [&str; 3] = ["ann", "bob", "cleo"];
 
 /// The longest text that one of them says at a time: a large paste.
-pub const TEXT_BYTES_MAX: usize = 8 * 1024 * 1024;
+pub const TEXT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long the page waits for an answer of the people's loop, which never stands still.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
@@ -223,7 +223,7 @@ impl People {
     }
 }
 
-const TOO_MUCH: &str = "Nobody says more than 8,388,608 bytes at a time.";
+const TOO_MUCH: &str = "Nobody says more than 16,777,216 bytes at a time.";
 
 /// A text in a command.
 fn text<'a>(command: &'a Value, name: &str) -> Result<&'a str, String> {

@@ -13,6 +13,9 @@ use waterwheel::{Context, SourceId};
 use crate::people::{NAMES, People};
 use crate::scene::Knob;
 
+/// Computes for so long.
+pub type Computing = Box<dyn FnMut(&Context<Room>, Duration)>;
+
 /// The chat's members, by name, and what a scene keeps.
 pub struct Room {
     pub members: Vec<(&'static str, SourceId<Conn>)>,
@@ -20,8 +23,8 @@ pub struct Room {
     pub timer: Option<TimerId>,
     pub listener: Option<RawId>,
     knobs: Knobs,
-    /// Computes for so long. A test moves its clock instead.
-    pub computing: Box<dyn FnMut(&Context<Room>, Duration)>,
+    /// A test moves its clock instead.
+    pub computing: Computing,
     /// They write the names on the page; a test has none.
     people: Option<People>,
 }
@@ -111,7 +114,7 @@ impl Room {
 }
 
 /// The longest that a callback computes if the page has slowed the loop's clock.
-const COMPUTING_MAX: Duration = Duration::from_secs(10);
+const COMPUTING_MAX: Duration = Duration::from_secs(5);
 
 /// Computes until so much time has passed on the loop's own clock.
 fn compute(reactor: &Context<Room>, long: Duration) {

@@ -68,6 +68,8 @@ pub struct Scene {
     pub task: Task,
     /// What the people do when the scene is played, in this order.
     pub lines: &'static [Line],
+    /// True if the scene is about seconds: it is played at the real pace.
+    pub is_timed: bool,
     pub knobs: &'static [Knob],
     pub acts: &'static [Act],
     pub code: Code,
@@ -198,6 +200,7 @@ pub fn all_as_json() -> Value {
             "rule_text": scene.rule.text,
             "task": scene.task.text,
             "lines": scene.lines.iter().map(Line::as_json).collect::<Vec<_>>(),
+            "real_pace": scene.is_timed,
             "knobs": knobs.collect::<Vec<_>>(),
             "acts": acts.collect::<Vec<_>>(),
             "file": scene.code.file,

@@ -26,12 +26,15 @@ const TICK: Duration = Duration::from_millis(50);
 const TICKS_PER_LOOK: u32 = 4;
 /// How often somebody who plays the scene looks how far the loop is.
 const PLAY_TICK: Duration = Duration::from_millis(10);
-/// Ticks of a play after which it goes on with what there is: 3 s until the loop is asleep.
+/// Ticks of a play until all are there and the loop is asleep: 3 s. A busy loop is stopped then.
 const SETTLE_TICKS_MAX: u32 = 300;
-/// Ticks of a play after which it ends: 15 s, in which a callback may compute.
+/// Ticks of a play until the loop stands still: 15 s, in which a callback may compute.
 const STOP_TICKS_MAX: u32 = 1500;
 /// From the begin of a long callback to what comes while it computes.
 const MEANWHILE: Duration = Duration::from_millis(500);
+
+/// The pace of a clock that is not slowed.
+const REAL_PACE: u32 = waterwheel::timers::PacedClock::REAL;
 
 pub struct World {
     people: [Person; 3],
@@ -46,7 +49,10 @@ pub struct World {
     seen: u64,
     proof_sent: bool,
     task_sent: bool,
-    playing: bool,
+    /// Counts the plays: a new one, or a new scene, ends the one before.
+    play: u64,
+    /// Counts what was shown, so that the same text is seen again.
+    notices: u32,
     meanwhile: Vec<&'static Line>,
 }
 
@@ -84,7 +90,8 @@ impl World {
             seen: 0,
             proof_sent: false,
             task_sent: false,
-            playing: false,
+            play: 0,
+            notices: 0,
             meanwhile: Vec::new(),
         }
     }
@@ -108,7 +115,8 @@ impl World {
         self.shared.expected().clear();
         self.run += 1;
         (self.scene, self.address, self.changed) = (number, Some(address), true);
-        (self.proof_sent, self.task_sent, self.playing, self.seen) = (false, false, false, 0);
+        (self.proof_sent, self.task_sent, self.seen) = (false, false, 0);
+        self.play += 1;
         self.meanwhile.clear();
         self.connect_from(reactor, 0);
     }
@@ -217,15 +225,12 @@ impl World {
         if world.shared.inspect.get().is_none() {
             return Err("There is no page.".to_owned());
         }
-        if world.playing {
-            return Err("The scene is being played already.".to_owned());
-        }
         let stage = world.shared.stage().ok_or("There is no scene yet.")?;
         let ended = stage.loop_of_it.post(|_, _| {}).is_err();
         if ended || stage.number != world.scene {
             return Err("The loop has ended; begin the scene again.".to_owned());
         }
-        world.playing = true;
+        world.play += 1;
         world.meanwhile.clear();
         for (who, name) in NAMES.iter().enumerate() {
             if world.people[who].holds {
@@ -234,6 +239,9 @@ impl World {
         }
         world.connect_from(reactor, 0);
         if let Some(inspect) = world.shared.inspect.get() {
+            if scene::ALL[world.scene - 1].is_timed {
+                inspect.set_pace(REAL_PACE);
+            }
             inspect.run();
         }
         world.go_on_in(reactor, Play::Settle, 0);
@@ -241,9 +249,9 @@ impl World {
     }
 
     fn go_on_in(&mut self, reactor: &mut Context<World>, play: Play, ticks: u32) {
-        let run = self.run;
+        let number = self.play;
         reactor.after(PLAY_TICK, move |reactor, world: &mut World| {
-            if world.run == run && world.playing {
+            if world.play == number {
                 world.go_on(reactor, play, ticks + 1);
             }
         });
@@ -254,16 +262,21 @@ impl World {
         let Some(inspect) = shared.inspect.get() else { return };
         match play {
             Play::Settle => {
-                let is_settled = inspect.is_asleep() && self.people.iter().all(Person::is_there);
-                if !is_settled && ticks < SETTLE_TICKS_MAX {
+                let are_there = self.people.iter().all(Person::is_there);
+                if !(inspect.is_asleep() && are_there) && ticks < SETTLE_TICKS_MAX {
                     return self.go_on_in(reactor, play, ticks);
                 }
-                self.stop_loop(inspect);
+                if !are_there {
+                    return self.give_up("Not all can connect; begin the scene again.");
+                }
+                if !self.stop_loop(inspect) {
+                    return self.give_up("The loop has ended; begin the scene again.");
+                }
                 self.go_on_in(reactor, Play::Stop, 0);
             }
             Play::Stop if !inspect.is_standing() => match ticks < STOP_TICKS_MAX {
                 true => self.go_on_in(reactor, play, ticks),
-                false => self.playing = false,
+                false => self.give_up("A callback does not return."),
             },
             Play::Stop => {
                 let lines = scene::ALL[self.scene - 1].lines;
@@ -275,17 +288,23 @@ impl World {
             }
             Play::Sent => {
                 inspect.step_turn();
-                self.playing = false;
+                let played = json!({ "scene": self.scene, "number": self.play });
+                self.shared.publish("played", &played);
             }
         }
     }
 
-    /// A loop that sleeps has no callback before which it could stand, so it gets one.
-    fn stop_loop(&self, inspect: &Inspect) {
+    /// A loop that sleeps has no callback before which it could stand, so it gets one. Returns false
+    /// if there is no loop any more.
+    fn stop_loop(&self, inspect: &Inspect) -> bool {
         inspect.stop();
-        if let Some(stage) = self.shared.stage() {
-            let _ = stage.loop_of_it.post(|_, _| {}); // It has ended: then nothing stands.
-        }
+        self.shared.stage().is_some_and(|stage| stage.loop_of_it.post(|_, _| {}).is_ok())
+    }
+
+    /// The play ends here, and the page shows why.
+    fn give_up(&mut self, why: &str) {
+        self.notices += 1;
+        self.shared.publish("notice", &json!({ "number": self.notices, "text": why }));
     }
 
     fn perform(&mut self, reactor: &mut Context<World>, line: &Line) {

@@ -10,7 +10,7 @@ use crate::scene::{Choice, Line, Rule, Scene, Task, What, code_of};
 pub const SCENE: Scene = Scene {
     title: "A slow reader",
     minutes: 4,
-    intro: "Bob stops reading. Ann pastes 8 MiB, and the server writes each piece of it to Bob and \
+    intro: "Bob stops reading. Ann pastes 16 MiB, and the server writes each piece of it to Bob and \
             to Cleo. The kernel's buffers for Bob are soon full.",
     watch: "The number of bytes that wait for Bob, and what the server answers to Ann.",
     question: "The kernel takes no more bytes for Bob. Where do they go, and who waits?",
@@ -55,16 +55,22 @@ pub const SCENE: Scene = Scene {
             text: "Into Bob's outbox. Above 256 KiB `write` returns `AboveHigh`; over 4 MiB it \
                    refuses. Nobody waits.",
             wrong: "",
-            // A later callback writes to Cleo, and Bob's outbox takes nothing.
+            // A later callback writes more to Cleo than to Bob: his outbox has not taken the rest.
             proof: |records| {
                 let (at, bob) = above(records, high())?;
                 let refused = lines(records, at).find_map(|line| {
                     let ann = records[line].id?;
-                    let written = caused_at(records, line).filter(|r| r.kind == Kind::Written);
-                    let written: Vec<&Record> = written.collect();
-                    let takes = |id: Id| written.iter().find(|r| r.id == Some(id));
-                    let cleo = written.iter().find(|r| r.id != Some(ann) && r.id != Some(bob))?;
-                    (ann != bob && takes(bob).is_none()).then_some(cleo.sequence)
+                    let written = |r: &&Record| r.kind == Kind::Written && r.id != Some(ann);
+                    let to = |record: &Record| record.id == Some(bob);
+                    let all: Vec<_> = caused_at(records, line).filter(written).collect();
+                    let (bobs, cleos): (Vec<_>, Vec<_>) = all.into_iter().partition(|r| to(r));
+                    let taken: u32 = bobs.iter().map(|record| record.argument).sum();
+                    let mut hers = 0;
+                    let more = cleos.iter().find(|record| {
+                        hers += record.argument;
+                        hers > taken
+                    })?;
+                    (ann != bob).then_some(more.sequence)
                 })?;
                 Some([records[at].sequence, refused])
             },
@@ -88,8 +94,9 @@ pub const SCENE: Scene = Scene {
     },
     lines: &[
         Line { name: "bob", what: What::Holds, meanwhile: false },
-        Line { name: "ann", what: What::Pastes(8 << 20), meanwhile: false },
+        Line { name: "ann", what: What::Pastes(16 << 20), meanwhile: false },
     ],
+    is_timed: false,
     knobs: &[],
     acts: &[],
     code: code_of!(a_slow_reader),

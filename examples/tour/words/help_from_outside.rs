@@ -67,6 +67,7 @@ pub const SCENE: Scene = Scene {
         },
     },
     lines: &[says("bob", "a password"), says("ann", "another"), says("cleo", "hello")],
+    is_timed: false,
     knobs: &[Knob {
         name: "hash_ms",
         label: "How long a hash takes on the worker, in ms",

@@ -66,6 +66,7 @@ pub const SCENE: Scene = Scene {
         },
     },
     lines: &[says("ann", "hello")],
+    is_timed: false,
     knobs: &[],
     acts: &[],
     code: code_of!(one_line),

@@ -70,6 +70,7 @@ pub const SCENE: Scene = Scene {
         says("cleo", "hello"),
         Line { name: "bob", what: What::Says("in time"), meanwhile: true },
     ],
+    is_timed: true,
     knobs: &[Knob {
         name: "compute_ms",
         label: "Ann's callback computes for so many ms",

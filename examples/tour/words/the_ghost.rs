@@ -74,6 +74,7 @@ pub const SCENE: Scene = Scene {
         },
     },
     lines: &[says("ann", "change places"), says("bob", "hello")],
+    is_timed: false,
     knobs: &[],
     acts: &[],
     code: code_of!(the_ghost),

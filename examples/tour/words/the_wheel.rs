@@ -61,6 +61,7 @@ pub const SCENE: Scene = Scene {
         },
     },
     lines: &[says("ann", "arm them")],
+    is_timed: false,
     knobs: &[Knob {
         name: "delay_ms",
         label: "Delay of the third timer, in ms",

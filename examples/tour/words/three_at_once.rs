@@ -53,6 +53,7 @@ pub const SCENE: Scene = Scene {
         is_done: |records| crowd(records).is_some_and(|(_, ids)| ids.iter().max() == ids.first()),
     },
     lines: &[says("ann", "one"), says("bob", "two"), says("cleo", "three")],
+    is_timed: false,
     knobs: &[],
     acts: &[],
     code: code_of!(one_line),

@@ -78,6 +78,7 @@ pub const SCENE: Scene = Scene {
         },
     },
     lines: &[says("bob", "defer"), says("ann", "hello")],
+    is_timed: false,
     knobs: &[Knob {
         name: "times",
         label: "How often the callback runs",

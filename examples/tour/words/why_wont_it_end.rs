@@ -63,6 +63,7 @@ pub const SCENE: Scene = Scene {
         },
     },
     lines: &[says("ann", "close")],
+    is_timed: false,
     knobs: &[],
     acts: &[Act {
         name: "unref",

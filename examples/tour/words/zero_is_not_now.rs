@@ -55,6 +55,7 @@ pub const SCENE: Scene = Scene {
         },
     },
     lines: &[says("ann", "soon"), says("bob", "hello")],
+    is_timed: false,
     knobs: &[],
     acts: &[],
     code: code_of!(zero_is_not_now),
