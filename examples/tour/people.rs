@@ -123,7 +123,7 @@ impl People {
         self.shared.expected().pop_front()
     }
 
-    /// A callback has begun to compute: whoever types meanwhile begins soon.
+    /// A callback has begun to compute: those who type meanwhile begin soon.
     pub fn go_on_meanwhile(&self) {
         let _ = self.remote.post(|reactor, world| world.go_on_meanwhile(reactor));
     }
