@@ -297,6 +297,11 @@ impl Inspect {
         now.version += 1;
     }
 
+    /// Pages that come later do not get the latest event of this name: it is out of date.
+    pub fn retract(&self, event: &str) {
+        self.shared.now().published.retain(|(name, _)| name != event);
+    }
+
     /// The latest records of the loop that is shown, the oldest first; none while there is no page.
     pub fn records(&self) -> Vec<Record> {
         let Some(session) = self.shared.now().session.clone() else { return Vec::new() };
