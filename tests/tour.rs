@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use support::{ceiling, home};
 use waterwheel::inspect::Record;
+use waterwheel::net::Limits;
 use waterwheel::reactor::DEFERRED_PER_TURN;
 
 use people::NAMES;
@@ -100,7 +101,9 @@ fn scene_3_a_deferred_callback_runs_before_what_waits() {
 #[test]
 fn scene_4_a_slow_reader_has_a_full_outbox_and_delays_nobody() {
     let mut stage = prove(4);
-    assert!(stage.person("ann").text().contains("refused: his outbox is full\n"));
+    assert!(stage.person("ann").text().contains("refused: an outbox is full\n"));
+    let Limits { outbox_bytes_high, outbox_bytes_max, .. } = Limits::default();
+    assert_eq!((outbox_bytes_high, outbox_bytes_max), (256 << 10, 4 << 20), "as the words say");
     stage.until(|stage| stage.people[2].got.len() == 16 << 20); // Cleo has got everything.
     assert!(stage.person("bob").got.is_empty());
     stage.person("bob").holds = false;
