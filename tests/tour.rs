@@ -95,6 +95,12 @@ fn scene_2_three_lines_are_one_turn_and_one_callback_at_a_time() {
 fn scene_3_a_deferred_callback_runs_before_what_waits() {
     let mut stage = prove(3);
     assert_eq!(stage.person("bob").text(), "deferred\nhello\nenqueued\ntimer of 0 ms\n");
+    let mut stage = Stage::begin(3);
+    stage.knobs.set("lane", Some(2)).unwrap();
+    stage.say("ann", "soon");
+    stage.go_on();
+    let low = "deferred\ntimer of 0 ms\nenqueued\n";
+    assert_eq!(stage.person("bob").text(), low, "lane Low comes behind the timer's");
     attempt(3, |stage| ["bob", "ann"].iter().for_each(|name| stage.say(name, "x")));
 }
 
