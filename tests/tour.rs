@@ -11,7 +11,7 @@ use std::time::Duration;
 use support::{ceiling, home};
 use waterwheel::inspect::Record;
 use waterwheel::net::Limits;
-use waterwheel::reactor::DEFERRED_PER_TURN;
+use waterwheel::reactor::{DEFERRED_PER_TURN, Kind};
 
 use people::NAMES;
 use scene::ALL;
@@ -89,6 +89,23 @@ fn scene_2_three_lines_are_one_turn_and_one_callback_at_a_time() {
     let mut stage = prove(2);
     assert_eq!(stage.person("ann").text(), "two\nthree\n", "the kernel's order");
     attempt(2, |stage| ["cleo", "ann", "bob"].iter().for_each(|name| stage.say(name, "x")));
+}
+
+/// They have connected together, and their events were in one batch for that.
+#[test]
+fn scene_2_lines_that_come_one_after_another_prove_nothing() {
+    let mut stage = Stage::set_up(2);
+    stage.people.extend(NAMES.map(|_| Client::connect(stage.address)));
+    stage.until(|stage| stage.room.members.len() == NAMES.len());
+    stage.go_on();
+    let batches = stage.records.iter().filter(|record| record.kind == Kind::Dispatch);
+    assert!(batches.map(|batch| batch.argument).max() >= Some(3));
+    for name in ["cleo", "ann", "bob"] {
+        stage.say(name, "x");
+        stage.until_received();
+    }
+    assert!(stage.scene.answers.iter().all(|answer| (answer.proof)(&stage.records).is_none()));
+    assert!(!stage.is_task_done());
 }
 
 #[test]
