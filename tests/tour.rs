@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use support::{ceiling, home};
 use waterwheel::inspect::Record;
-use waterwheel::reactor::DEFERRED_PER_TURN;
+use waterwheel::net::Limits;
+use waterwheel::reactor::{DEFERRED_PER_TURN, Kind};
 
 use people::NAMES;
 use scene::ALL;
@@ -90,17 +91,42 @@ fn scene_2_three_lines_are_one_turn_and_one_callback_at_a_time() {
     attempt(2, |stage| ["cleo", "ann", "bob"].iter().for_each(|name| stage.say(name, "x")));
 }
 
+/// They have connected together, and their events were in one batch for that.
+#[test]
+fn scene_2_lines_that_come_one_after_another_prove_nothing() {
+    let mut stage = Stage::set_up(2);
+    stage.people.extend(NAMES.map(|_| Client::connect(stage.address)));
+    stage.until(|stage| stage.room.members.len() == NAMES.len());
+    stage.go_on();
+    let batches = stage.records.iter().filter(|record| record.kind == Kind::Dispatch);
+    assert!(batches.map(|batch| batch.argument).max() >= Some(3));
+    for name in ["cleo", "ann", "bob"] {
+        stage.say(name, "x");
+        stage.until_received();
+    }
+    assert!(stage.scene.answers.iter().all(|answer| (answer.proof)(&stage.records).is_none()));
+    assert!(!stage.is_task_done());
+}
+
 #[test]
 fn scene_3_a_deferred_callback_runs_before_what_waits() {
     let mut stage = prove(3);
     assert_eq!(stage.person("bob").text(), "deferred\nhello\nenqueued\ntimer of 0 ms\n");
+    let mut stage = Stage::begin(3);
+    stage.knobs.set("lane", Some(2)).unwrap();
+    stage.say("ann", "soon");
+    stage.go_on();
+    let low = "deferred\ntimer of 0 ms\nenqueued\n";
+    assert_eq!(stage.person("bob").text(), low, "lane Low comes behind the timer's");
     attempt(3, |stage| ["bob", "ann"].iter().for_each(|name| stage.say(name, "x")));
 }
 
 #[test]
 fn scene_4_a_slow_reader_has_a_full_outbox_and_delays_nobody() {
     let mut stage = prove(4);
-    assert!(stage.person("ann").text().contains("refused: his outbox is full\n"));
+    assert!(stage.person("ann").text().contains("refused: an outbox is full\n"));
+    let Limits { outbox_bytes_high, outbox_bytes_max, .. } = Limits::default();
+    assert_eq!((outbox_bytes_high, outbox_bytes_max), (256 << 10, 4 << 20), "as the words say");
     stage.until(|stage| stage.people[2].got.len() == 16 << 20); // Cleo has got everything.
     assert!(stage.person("bob").got.is_empty());
     stage.person("bob").holds = false;

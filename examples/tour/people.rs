@@ -25,6 +25,8 @@ pub const NAMES: [&str; 3] = ["ann", "bob", "cleo"];
 
 /// The longest text that one of them says at a time: a large paste.
 pub const TEXT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// What is shown of a scene, and is out of date when another one begins.
+const OF_A_SCENE: [&str; 4] = ["proof", "task", "played", "notice"];
 /// How long the page waits for an answer of the people's loop, which never stands still.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
@@ -48,6 +50,8 @@ pub struct Shared {
 #[derive(Clone)]
 pub struct Stage {
     pub number: usize,
+    /// Counts the scenes that have run.
+    pub run: u64,
     pub loop_of_it: Remote<Room>,
     knobs: Knobs,
 }
@@ -123,7 +127,7 @@ impl People {
         self.shared.expected().pop_front()
     }
 
-    /// A callback has begun to compute: those who type meanwhile begin soon.
+    /// A callback has begun to compute: the lines for the time meanwhile come soon.
     pub fn go_on_meanwhile(&self) {
         let _ = self.remote.post(|reactor, world| world.go_on_meanwhile(reactor));
     }
@@ -136,16 +140,26 @@ impl People {
         loop_of_it: Remote<Room>,
         knobs: Knobs,
     ) {
-        *lock(&self.shared.stage) = Some(Stage { number, loop_of_it, knobs });
+        let run = self.shared.stage().map_or(1, |before| before.run + 1);
+        *lock(&self.shared.stage) = Some(Stage { number, run, loop_of_it, knobs });
+        if let Some(inspect) = self.shared.inspect.get() {
+            OF_A_SCENE.iter().for_each(|event| inspect.retract(event));
+        }
+        self.shared.publish("scene", &json!({ "n": number, "run": run }));
         self.publish_knobs();
-        let _ = self.remote.post(move |reactor, world| world.begin_scene(reactor, number, address));
+        let _ = self.remote.post(move |reactor, world| {
+            world.begin_scene(reactor, (number, run), address);
+        });
     }
 
     fn publish_knobs(&self) {
         if let Some(stage) = self.shared.stage() {
             let values: Map<String, Value> =
                 stage.knobs.all().map(|(name, value)| (name.to_owned(), json!(value))).collect();
-            self.shared.publish("knobs", &json!({ "scene": stage.number, "values": values }));
+            self.shared.publish(
+                "knobs",
+                &json!({ "scene": stage.number, "run": stage.run, "values": values }),
+            );
         }
     }
 

@@ -11,6 +11,8 @@ use waterwheel::reactor::Kind;
 /// An index and a generation.
 pub type Id = (u32, u32);
 
+/// The bit of a readiness by which the kernel reports bytes to read.
+const READABLE: u32 = 1;
 /// The bit of a readiness by which the loop reports a source's own deadline.
 const DEADLINE: u32 = 64;
 
@@ -95,13 +97,18 @@ pub fn begin_or_end(records: &[Record], at: usize) -> Option<(usize, &Record)> {
     find(records, at + 1, |record| runs(record) || record.kind == Kind::Returned)
 }
 
+/// Returns true if the kernel reports that bytes have come: a new connection is only writable.
+fn is_readable(record: &Record) -> bool {
+    record.kind == Kind::Ready && record.argument & READABLE != 0
+}
+
 /// Three events or more that were collected together: the places of the three callbacks, and the
 /// sources in the order of the queue.
 pub fn crowd(records: &[Record]) -> Option<([usize; 3], Vec<Id>)> {
     let batches = records.iter().enumerate().filter(|(_, record)| record.kind == Kind::Dispatch);
     batches.filter(|(_, batch)| batch.argument >= 3).find_map(|(at, _)| {
         let (polled, _) = find_back(records, at, |record| record.kind == Kind::Polled)?;
-        let ready = records[polled..at].iter().filter(|record| record.kind == Kind::Ready);
+        let ready = records[polled..at].iter().filter(|record| is_readable(record));
         let ids: Vec<Id> = ready.filter_map(|record| record.id).collect();
         let said =
             lines(records, at).filter(|at| records[*at].id.is_some_and(|id| ids.contains(&id)));

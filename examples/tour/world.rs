@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use waterwheel::inspect::{Answer, Inspect};
 use waterwheel::net::{Conn, Event, Limits, tcp};
 use waterwheel::reactor::Missed;
@@ -40,7 +40,7 @@ pub struct World {
     people: [Person; 3],
     address: Option<SocketAddr>,
     shared: Arc<Shared>,
-    /// Counts the scenes, so that what is late for one is not taken for another.
+    /// The number of the scene's run: what is late for one is not taken for another.
     run: u64,
     scene: usize,
     changed: bool,
@@ -103,7 +103,7 @@ impl World {
     pub fn begin_scene(
         &mut self,
         reactor: &mut Context<World>,
-        number: usize,
+        (number, run): (usize, u64),
         address: SocketAddr,
     ) {
         for person in &mut self.people {
@@ -113,8 +113,8 @@ impl World {
             *person = Person::default();
         }
         self.shared.expected().clear();
-        self.run += 1;
-        (self.scene, self.address, self.changed) = (number, Some(address), true);
+        (self.scene, self.run, self.address) = (number, run, Some(address));
+        self.changed = true;
         (self.proof_sent, self.task_sent, self.seen) = (false, false, 0);
         self.play += 1;
         self.meanwhile.clear();
@@ -227,7 +227,7 @@ impl World {
         }
         let stage = world.shared.stage().ok_or("There is no scene yet.")?;
         let ended = stage.loop_of_it.post(|_, _| {}).is_err();
-        if ended || stage.number != world.scene {
+        if ended || stage.run != world.run {
             return Err("The loop has ended; begin the scene again.".to_owned());
         }
         world.play += 1;
@@ -288,8 +288,7 @@ impl World {
             }
             Play::Sent => {
                 inspect.step_turn();
-                let played = json!({ "scene": self.scene, "number": self.play });
-                self.shared.publish("played", &played);
+                self.publish("played", json!({ "number": self.play }));
             }
         }
     }
@@ -304,7 +303,7 @@ impl World {
     /// The play ends here, and the page shows why.
     fn give_up(&mut self, why: &str) {
         self.notices += 1;
-        self.shared.publish("notice", &json!({ "number": self.notices, "text": why }));
+        self.publish("notice", json!({ "number": self.notices, "text": why }));
     }
 
     fn perform(&mut self, reactor: &mut Context<World>, line: &Line) {
@@ -327,6 +326,12 @@ impl World {
     }
 
     // ---- What the page gets. ----
+
+    /// Publishes something of this scene, and of this run of it.
+    fn publish(&self, event: &str, mut value: Value) {
+        (value["scene"], value["run"]) = (json!(self.scene), json!(self.run));
+        self.shared.publish(event, &value);
+    }
 
     fn show(&mut self) {
         if std::mem::take(&mut self.changed) {
@@ -356,7 +361,7 @@ impl World {
             return;
         }
         // Another scene may have begun on the loop's side.
-        if self.shared.stage().is_none_or(|stage| stage.number != self.scene) {
+        if self.shared.stage().is_none_or(|stage| stage.run != self.run) {
             return;
         }
         self.seen = latest;
@@ -365,11 +370,11 @@ impl World {
         if !self.proof_sent
             && let Some(records) = scene.proof(&records)
         {
-            self.shared.publish("proof", &json!({ "scene": self.scene, "records": records }));
+            self.publish("proof", json!({ "records": records }));
             self.proof_sent = true;
         }
         if !self.task_sent && (scene.task.is_done)(&records) {
-            self.shared.publish("task", &json!({ "scene": self.scene, "done": true }));
+            self.publish("task", json!({ "done": true }));
             self.task_sent = true;
         }
     }

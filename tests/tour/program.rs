@@ -139,6 +139,17 @@ impl Page {
         }
     }
 
+    /// The names of the events up to the next of this name.
+    fn names_until(&mut self, last: &str) -> Vec<String> {
+        let mut names = Vec::new();
+        while names.last().is_none_or(|name| name != last) {
+            let mut line = String::new();
+            assert!(self.events.read_line(&mut line).unwrap() > 0, "the page has ended");
+            names.extend(line.trim_end().strip_prefix("event: ").map(str::to_owned));
+        }
+        names
+    }
+
     /// The status of the answer, and its text.
     fn command(&self, command: &Value) -> String {
         let (address, token, body) = (&self.address, &self.token, command.to_string());
@@ -196,6 +207,13 @@ fn a_scene_is_played_on_a_page_and_another_one_ends() {
     page.event("end", |_| true);
     page.event("task", |task| task["scene"] == 10 && task["done"] == true);
     assert!(page.command(&json!({ "do": "act", "name": "unref" })).starts_with("409"));
+
+    // The same scene begins again: what was proved does not count for it.
+    page.has_done(&json!({ "do": "scene", "n": 10 }));
+    let again = page.event("scene", |scene| scene["run"] == 3);
+    assert_eq!(again["n"], 10);
+    let mut late = Page::open(line.split_whitespace().last().unwrap());
+    assert_eq!(late.names_until("state").iter().filter(|name| *name == "proof").count(), 0);
 
     page.has_done(&json!({ "do": "scene", "n": 7 }));
     page.event("knobs", |knobs| knobs["scene"] == 7 && knobs["values"]["times"] == 5000);

@@ -85,8 +85,19 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Scene `number`, with all three connected.
+    /// Scene `number`, with all three connected, one after the other.
     pub fn begin(number: usize) -> Stage {
+        let mut stage = Stage::set_up(number);
+        for _ in NAMES {
+            stage.people.push(Client::connect(stage.address));
+            stage.until(|stage| stage.room.members.len() == stage.people.len());
+        }
+        stage.until(|stage| stage.reactor.statistics().turns > 50);
+        stage
+    }
+
+    /// Scene `number`, with nobody.
+    pub fn set_up(number: usize) -> Stage {
         let scene = &ALL[number - 1];
         let (clock, recorder) = (ManualClock::new(), Recorder::new());
         let builder = Reactor::builder().clock(&clock).observer(recorder.observer());
@@ -103,7 +114,7 @@ impl Stage {
             clock.advance(long - long / 4);
         });
         let address = (scene.code.build)(&mut reactor, &mut room).unwrap();
-        let mut stage = Stage {
+        Stage {
             scene,
             reactor,
             room,
@@ -115,13 +126,7 @@ impl Stage {
             meanwhile,
             said_bytes: 0,
             received_bytes: 0,
-        };
-        for _ in NAMES {
-            stage.people.push(Client::connect(address));
-            stage.until(|stage| stage.room.members.len() == stage.people.len());
         }
-        stage.until(|stage| stage.reactor.statistics().turns > 50);
-        stage
     }
 
     pub fn person(&mut self, name: &str) -> &mut Client {

@@ -16,9 +16,9 @@ pub fn build(reactor: &mut Context<Room>, _: &mut Room) -> io::Result<SocketAddr
                     // The bytes go into the other's outbox, and the call returns at once.
                     let answer: &[u8] = match other.write(reactor, bytes) {
                         Pressure::Below => continue,
-                        Pressure::AboveHigh => b"taken, but his outbox is above 256 KiB\n",
-                        Pressure::Refused => b"refused: his outbox is full\n",
-                        Pressure::Closed => b"he has gone\n",
+                        Pressure::AboveHigh => b"taken, but an outbox is above 256 KiB\n",
+                        Pressure::Refused => b"refused: an outbox is full\n",
+                        Pressure::Closed => b"somebody has gone\n",
                     };
                     let _ = conn.write(reactor, answer);
                 }

@@ -11,8 +11,8 @@ use waterwheel::reactor::Missed;
 use crate::room::Room;
 
 pub fn build(reactor: &mut Context<Room>, room: &mut Room) -> io::Result<SocketAddr> {
-    let period = Duration::from_millis(200);
-    room.timer = Some(reactor.every(period, Missed::Skip, |_, room, _| room.count += 1));
+    let timer = reactor.every(Duration::from_millis(200), Missed::Skip, |_, _, _| {});
+    room.timer = Some(timer);
     let listener = tcp::listen(reactor, "127.0.0.1:0", |reactor, room: &mut Room, stream| {
         let conn = stream.open(reactor, |reactor, room: &mut Room, conn, event| match event {
             Event::Data(_) => {
@@ -35,5 +35,6 @@ pub fn build(reactor: &mut Context<Room>, room: &mut Room) -> io::Result<SocketA
 
 /// What the button does.
 pub fn unref(reactor: &mut Context<Room>, room: &mut Room) {
-    room.timer.map(|timer| reactor.unref(timer));
+    let Some(timer) = room.timer else { return };
+    reactor.unref(timer);
 }

@@ -13,7 +13,7 @@ pub const SCENE: Scene = Scene {
     question: "The kernel reports that Ann's line is there. What does the loop do now?",
     answers: &[
         Choice {
-            text: "It interrupts the callback that runs, and calls Ann's callback.",
+            text: "It calls Ann's callback at once, also if another callback runs.",
             wrong: "Nothing interrupts a callback: no callback starts while another is on the \
                     stack.",
             proof: |records| {

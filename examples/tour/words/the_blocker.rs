@@ -51,7 +51,7 @@ pub const SCENE: Scene = Scene {
         name: "R3",
         file: "reactor/mod.rs",
         text: "I/O before timers: in each lane, ready sources run before the timers that expire in \
-               the same turn. Bob's limit is a deadline, too: his line runs before it.",
+               the same turn. Bob's limit is a deadline, too: his line is read before it.",
     },
     task: Task {
         text: "Let only Ann type, and wait. Bob is closed: which callback does that, and in which \

@@ -58,7 +58,7 @@ pub const SCENE: Scene = Scene {
     task: Task {
         text: "Let Bob connect again if he is not there. Stop the loop, let Bob type: the loop \
                stands before his callback. Then let Ann and Cleo type, and go on. Cleo's event is \
-               stale, for she has a new id. Is her line lost?",
+               stale, since she has a new id. Is her line lost?",
         is_done: |records| {
             // She had one slot, and an event there; she receives in another.
             let stale = |record: &&Record| record.kind == Kind::Stale && record.argument == 1;

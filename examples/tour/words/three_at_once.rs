@@ -48,7 +48,8 @@ pub const SCENE: Scene = Scene {
                collected all three events; phase 6 runs their callbacks one after the other.",
     },
     task: Task {
-        text: "Let Cleo's event be the first of the three in the queue. Who must type first?",
+        text: "Stop the loop and arm a timer: the loop stands before a callback that does that. Let \
+               all three type, so that Cleo's event is the first of theirs. Who must type first?",
         // Cleo has connected last, so her index is the highest.
         is_done: |records| crowd(records).is_some_and(|(_, ids)| ids.iter().max() == ids.first()),
     },

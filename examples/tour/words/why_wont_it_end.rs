@@ -36,7 +36,7 @@ pub const SCENE: Scene = Scene {
             },
         },
         Choice {
-            text: "No: the timer holds the loop. It returns after `unref`, although the timer is \
+            text: "No: the timer holds the loop. `run` returns after `unref`, although the timer is \
                    still armed.",
             wrong: "",
             proof: |records| {

@@ -4,7 +4,7 @@ use waterwheel::inspect::Record;
 use waterwheel::reactor::Kind;
 
 use crate::proof::{find, is_one_turn, lines, place_of, runs};
-use crate::scene::{Choice, Rule, Scene, Task, code_of, says};
+use crate::scene::{Choice, Knob, Rule, Scene, Task, code_of, says};
 
 pub const SCENE: Scene = Scene {
     title: "Zero is not now",
@@ -56,7 +56,13 @@ pub const SCENE: Scene = Scene {
     },
     lines: &[says("ann", "soon"), says("bob", "hello")],
     is_timed: false,
-    knobs: &[],
+    knobs: &[Knob {
+        name: "lane",
+        label: "Lane of the enqueued callback: 0 High, 1 Normal, 2 Low",
+        min: 0,
+        max: 2,
+        value: 0,
+    }],
     acts: &[],
     code: code_of!(zero_is_not_now),
 };
