@@ -32,6 +32,9 @@ pub const PAGES_MAX: usize = 8;
 pub const TICK: Duration = Duration::from_millis(33);
 /// A running loop is asked for a keyframe so often, against which each page checks its picture.
 const TICKS_PER_KEY: u64 = 300;
+/// Records after a keyframe that asking for it has made itself. A loop that has made no others since
+/// is left asleep.
+const OWN_RECORDS_MAX: u64 = 16;
 /// A page gets something so often, also from a loop that stands still: that a browser has gone shows
 /// when it does not take it.
 const TICKS_PER_BEAT: u64 = 15;
@@ -196,11 +199,14 @@ impl Desk {
         self.follow();
         let Some(session) = self.session.clone() else { return };
         self.let_go(&session);
-        if self.ticks.is_multiple_of(TICKS_PER_KEY) && !self.pages.is_empty() {
-            session.command(Command::Key);
-        }
         // The head is read first: a keyframe that comes after it belongs to a later record.
         let head = session.ring.head();
+        let since = head.saturating_sub(self.key.as_ref().map_or(0, |key| key.sequence));
+        let is_time = self.ticks.is_multiple_of(TICKS_PER_KEY) && !self.pages.is_empty();
+        let is_stopped = session.standing().mode == Mode::Stopped;
+        if is_time && since > OWN_RECORDS_MAX && !is_stopped {
+            session.command(Command::Key);
+        }
         if let Some(key) = session.take_key() {
             self.key = Some(key);
         }
