@@ -157,7 +157,7 @@ pub mod timers;
 pub use mio;
 pub use reactor::{Context, Reactor, SourceId};
 
-/// The README's program, compiled by `cargo test`.
-#[cfg(doctest)]
+/// The README's programs, compiled by `cargo test --all-features`.
+#[cfg(all(doctest, feature = "inspect"))]
 #[doc = include_str!("README.md")]
 struct Readme;

@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::control::{Session, store_key};
 use super::doctor::TIMERS_ALIKE_MAX;
 use super::ring::Packed;
@@ -113,5 +115,23 @@ fn observer(session: Arc<Session>, mut numbers: Numbers) -> impl FnMut(&LoopEven
             _ => {}
         }
         session.ring.write(event.sequence, record);
+    }
+}
+
+/// The longest callback that a page can ask for, in ms.
+const BLOCK_MS_MAX: u64 = 10_000;
+/// How often the callback of a defer storm defers itself: three turns' worth.
+const STORM: u32 = 3 * crate::reactor::DEFERRED_PER_TURN as u32;
+
+/// The command that a fault is, as a page asks for it; or why it is none, in one sentence.
+pub fn fault(
+    command: &Value,
+    number: impl Fn(&str, u64) -> Result<u64, String>,
+) -> Result<Command, String> {
+    match command["what"].as_str() {
+        Some("block") => Ok(Command::Block(Duration::from_millis(number("ms", BLOCK_MS_MAX)?))),
+        Some("defer") => Ok(Command::Defer(STORM)),
+        Some("leak") => Ok(Command::Leak),
+        _ => Err("\"what\" is \"block\", \"defer\" or \"leak\".".to_owned()),
     }
 }

@@ -6,10 +6,12 @@
 //! | it finds | in the records |
 //! |---|---|
 //! | a slow callback | a `Returned` of [`SLOW`] and more; and what waited in the queue meanwhile |
+//! | an event that waited long | [`WAITED`] and more from its `Ready` or `Expired` to its callback |
 //! | a callback that does not end | one that has begun [`STUCK`] ago |
 //! | a defer storm | as many `RunDeferred` in a turn as a turn runs at most |
 //! | timers that pile up | [`TIMERS_ALIKE_MAX`] repeating timers of one place |
 //! | a source that calls itself | [`RESUMED_TURNS_MAX`] turns, each with a `Resumed` of it |
+//! | a listener that cannot accept | a `Failed` |
 //! | a peer that does not read | bytes written and not sent, above the mark for [`ABOVE_MARK`] |
 
 use std::collections::{BTreeMap, HashMap};
@@ -24,6 +26,8 @@ use crate::reactor::{DEFERRED_PER_TURN, Kind};
 
 /// A callback that takes so long delays everybody noticeably.
 pub const SLOW: Duration = Duration::from_millis(50);
+/// An event that has waited in the queue for so long was starved.
+pub const WAITED: Duration = Duration::from_millis(100);
 /// A callback that has not returned after so long is named while it runs.
 pub const STUCK: Duration = Duration::from_secs(1);
 /// Repeating timers of one place, of which more look like a leak.
@@ -62,6 +66,10 @@ pub struct Doctor {
     repeating: BTreeMap<Id, u16>,
     /// How many turns in a row each source has been resumed, and the last of them.
     resumed: HashMap<Id, (u64, u32)>,
+    /// When each source or timer in the queue came into it, in nanoseconds.
+    waiting: HashMap<(u8, Id), u64>,
+    /// The longest callback since the queue was empty last, in microseconds, and its place.
+    longest: (u32, u16),
     /// What is written and not sent, and since when it is above the mark, in nanoseconds.
     unsent: HashMap<Id, (i64, Option<u64>)>,
     turn: u64,
@@ -77,7 +85,13 @@ impl Doctor {
                 self.deferred_in_turn = 0;
                 self.turn += 1;
             }
-            Kind::Ready | Kind::Expired | Kind::Collected | Kind::Enqueued => self.queued += 1,
+            Kind::Ready | Kind::Expired => {
+                self.queued += 1;
+                self.see_waiting(id, record);
+            }
+            Kind::Collected | Kind::Enqueued => self.queued += 1,
+            Kind::Polled => self.longest = (0, 0),
+            Kind::Failed => self.see_failed(record),
             Kind::Resumed => self.see_resumed(id, record),
             Kind::Stale => self.queued -= i64::from(record.argument),
             Kind::Returned => self.see_end(record),
@@ -111,12 +125,47 @@ impl Doctor {
                 }
             }
             Kind::RunHook | Kind::RunNested | Kind::Flushed => {}
-            _ => self.queued -= 1,
+            _ => {
+                self.queued -= 1;
+                self.see_served(record);
+            }
         }
+    }
+
+    fn see_waiting(&mut self, id: Id, record: &Packed) {
+        if self.waiting.len() > KNOWN_MAX {
+            self.waiting.clear();
+        }
+        // The deadline of a source waits apart from its readiness, but runs as the source.
+        let kind = if record.subject == 3 { 1 } else { record.subject };
+        self.waiting.entry((kind, id)).or_insert(record.nanos);
+    }
+
+    fn see_served(&mut self, record: &Packed) {
+        let key = (record.subject, (record.index, record.generation));
+        let Some(since) = self.waiting.remove(&key) else { return };
+        let waited = Duration::from_nanos(record.nanos.saturating_sub(since));
+        if waited >= WAITED && self.longest.0 > 0 {
+            let took = Duration::from_micros(self.longest.0.into()).as_millis();
+            let cause = format!(
+                "It waited {} ms in the queue; the longest callback before it took {took} ms.",
+                waited.as_millis()
+            );
+            let advice = "It is not this callback that is slow, but those before it.";
+            self.find("An event has waited long", cause, advice, record.place);
+        }
+    }
+
+    fn see_failed(&mut self, record: &Packed) {
+        let error = std::io::Error::from_raw_os_error(record.argument.cast_signed());
+        let cause = format!("The system says: {error}.");
+        let advice = "Raise the limit on open files (ulimit -n), or close what is idle.";
+        self.find("A listener cannot accept", cause, advice, record.place);
     }
 
     fn see_end(&mut self, record: &Packed) {
         let Some(place) = self.running.pop() else { return };
+        self.longest = self.longest.max((record.argument, place));
         let took = Duration::from_micros(record.argument.into());
         if took >= SLOW {
             let waited = match self.queued.max(0) {
@@ -259,6 +308,31 @@ mod tests {
         let found = found(ready.into_iter().chain(callback(50_000)).chain(callback(9)));
         assert_eq!(found.len(), 1);
         assert!(found[0].contains("It took 50 ms. 2 events waited"), "{found:?}");
+    }
+
+    #[test]
+    fn event_that_was_starved_is_found_with_what_it_waited_for() {
+        let at = |ms: u64, record: Packed| Packed { nanos: ms * 1_000_000, ..record };
+        let other = |kind, argument| Packed { index: 9, ..record(kind, argument) };
+        let run = |ms| {
+            [
+                at(0, record(Kind::Polled, 1)),
+                at(0, record(Kind::Ready, 1)),
+                at(0, other(Kind::RunSource, 1)),
+                at(ms, other(Kind::Returned, 40_000)),
+                at(ms, record(Kind::RunSource, 1)),
+            ]
+        };
+        assert!(found(run(99)).is_empty());
+        let found = found(run(100));
+        assert!(found[0].contains("It waited 100 ms") && found[0].contains("40 ms"), "{found:?}");
+    }
+
+    #[test]
+    fn listener_without_a_descriptor_is_found_with_the_words_of_the_system() {
+        const EMFILE: u32 = 24; // the same number on each Unix
+        let found = found([record(Kind::Failed, EMFILE)]);
+        assert!(found[0].contains("cannot accept") && found[0].contains("open files"), "{found:?}");
     }
 
     #[test]

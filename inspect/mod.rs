@@ -52,6 +52,7 @@ mod key;
 mod pages;
 mod ring;
 mod serve;
+mod steer;
 mod tables;
 mod wire;
 
@@ -310,6 +311,11 @@ impl Inspect {
         now.published.push(Published { name, text, version });
     }
 
+    /// Pages that come later do not get the latest event of this name: it is out of date.
+    pub fn retract(&self, event: &str) {
+        self.shared.now().published.retain(|known| known.name != event);
+    }
+
     /// The latest records of the loop that is shown, the oldest first; none while there is no page.
     pub fn records(&self) -> Vec<Record> {
         let Some(session) = self.shared.now().session.clone() else { return Vec::new() };
@@ -342,7 +348,7 @@ impl Inspect {
     }
 }
 
-/// A [`LoopEvent`](crate::reactor::LoopEvent) as the page has it.
+/// A [`LoopEvent`] as the page has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// Counted from 1, without gaps.

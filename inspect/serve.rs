@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::commands::Command;
+use super::commands::{Command, fault};
 use super::control::{Key, Mode, Session};
 use super::doctor::Doctor;
 use super::pages::{News, Page, Tail, send};
@@ -387,20 +387,5 @@ impl Desk {
     }
 }
 
-/// The longest delay of a timer, and the longest callback, that a page can ask for, in ms.
+/// The longest delay of a timer that a page can ask for, in ms.
 const DELAY_MS_MAX: u64 = 3_600_000;
-const BLOCK_MS_MAX: u64 = 10_000;
-/// How often the callback of a defer storm defers itself: three turns' worth.
-const STORM: u32 = 3 * crate::reactor::DEFERRED_PER_TURN as u32;
-
-fn fault(
-    command: &Value,
-    number: impl Fn(&str, u64) -> Result<u64, String>,
-) -> Result<Command, String> {
-    match command["what"].as_str() {
-        Some("block") => Ok(Command::Block(Duration::from_millis(number("ms", BLOCK_MS_MAX)?))),
-        Some("defer") => Ok(Command::Defer(STORM)),
-        Some("leak") => Ok(Command::Leak),
-        _ => Err("\"what\" is \"block\", \"defer\" or \"leak\".".to_owned()),
-    }
-}

@@ -42,16 +42,19 @@ pub fn put(out: &mut Vec<u8>, units: &mut u64, record: &Packed) {
 
 /// The bytes in base64, with padding.
 pub fn base64(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for three in bytes.chunks(3) {
-        let all = three.iter().fold(0, |all, byte| all << 8 | u32::from(*byte));
-        let all = all << (8 * (3 - three.len()));
-        for digit in 0..4 {
-            let sextet = all >> (18 - 6 * digit) & 63;
-            text.push(if digit > three.len() { '=' } else { DIGITS[sextet as usize].into() });
-        }
+    let mut text = Vec::with_capacity(bytes.len().div_ceil(3) * 4);
+    let digits = |three: [u8; 3]| {
+        let all = u32::from_be_bytes([0, three[0], three[1], three[2]]);
+        [18, 12, 6, 0].map(|shift| DIGITS[(all >> shift & 63) as usize])
+    };
+    let (threes, rest) = bytes.as_chunks::<3>();
+    threes.iter().for_each(|three| text.extend_from_slice(&digits(*three)));
+    if let [first, more @ ..] = rest {
+        let four = digits([*first, more.first().copied().unwrap_or(0), 0]);
+        text.extend_from_slice(&four[..rest.len() + 1]);
+        text.extend_from_slice(&b"=="[rest.len() - 1..]);
     }
-    text
+    text.into_iter().map(char::from).collect()
 }
 
 #[cfg(test)]

@@ -261,7 +261,9 @@ fn exhausted<S: 'static, A: Acceptor>(
     let news = !std::mem::replace(&mut listener.exhausted, true);
     if news {
         log::error!("cannot accept: {error}");
+        reactor.note_failed(id.raw(), &error);
     }
+    let listener = &mut reactor[id];
     let budget = listener.accepts_per_turn;
     listener.resting = true;
     let rest = listener.rest;

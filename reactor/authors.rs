@@ -8,6 +8,7 @@
 //! | call a callback inside another one, as a part of it | [`Context::begin_nested`] |
 //! | announce work outside of the loop that will post its result | [`Context::begin_outside`] |
 //! | stop something before the parts of the loop are dropped | [`Context::close_first`] |
+//! | record bytes and failures of a source | [`Context::note_bytes`], [`Context::note_failed`] |
 //! | post on behalf of a source | [`Context::origin`], `remote/mod.rs` |
 //! | defer a callback with the place where the program passed it | [`Context::defer_boxed`] |
 //! | call a source as only its author can | [`Messages`](super::Messages), `readiness.rs` |
@@ -22,7 +23,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use super::dispatch::panic_message;
 use super::trace::{Kind, Subject};
-use super::{Context, PanicPolicy, Place};
+use super::{Context, PanicPolicy, Place, RawId};
 
 /// Values, one of each type, and functions that are called first when the loop is dropped.
 #[derive(Default)]
@@ -254,5 +255,30 @@ impl<S: 'static> Context<S> {
         log::error!("the {what} from {place} panicked ({message}) and is dropped");
         self.statistics.panicked += 1;
         self.note(Kind::Panicked, Subject::None, place, 0);
+    }
+}
+
+/// What an author's source adds to the trace.
+impl<S: 'static> Context<S> {
+    /// Returns true if there is an observer.
+    #[inline]
+    pub fn is_observed(&self) -> bool {
+        self.trace.is_on()
+    }
+
+    /// For authors of sources: records that the system has refused the source something it needs.
+    #[cold]
+    pub fn note_failed(&mut self, id: RawId, error: &std::io::Error) {
+        let number = error.raw_os_error().unwrap_or(0);
+        self.note(Kind::Failed, id.into(), self.place_of(id.into()), number.unsigned_abs());
+    }
+
+    /// For authors of sources: records that a source has received or sent bytes.
+    #[inline]
+    pub fn note_bytes(&mut self, id: RawId, kind: Kind, bytes: usize) {
+        if self.trace.is_on() && bytes > 0 {
+            let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+            self.note(kind, id.into(), self.place_of(id.into()), bytes);
+        }
     }
 }

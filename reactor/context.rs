@@ -81,7 +81,16 @@ pub struct Context<S> {
     pub(super) scratch: Box<[u8]>,
 }
 
-/// Counters since the reactor was made.
+/// Counters since the reactor was made; `Display` is a line each.
+///
+/// ```
+/// let mut reactor = waterwheel::Reactor::<()>::new()?;
+/// reactor.defer(|_, _| {});
+/// reactor.run(&mut ())?;
+/// let shown = reactor.statistics().to_string();
+/// assert!(shown.starts_with("turns                 1\ncallbacks             1   1.0 a turn\n"));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
     /// Turns of the loop.

@@ -113,6 +113,9 @@ pub enum Kind {
     Written,
     /// A source has handed bytes to the kernel for its peer. Argument: how many.
     Sent,
+    /// The system has refused a source something it needs, such as a descriptor for a connection to
+    /// accept. Argument: the system's number of the error, 0 without one.
+    Failed,
     /// A source asked to be called again in the next turn. Argument as for `Ready`.
     Resumed,
     /// A timer, or the deadline of a source, was armed. Argument: the tick of its deadline, of which
@@ -133,13 +136,13 @@ pub enum Kind {
 impl Kind {
     /// All kinds; the number of each in a record that is stored is its place here.
     #[rustfmt::skip]
-    pub const ALL: [Kind; 33] = {
+    pub const ALL: [Kind; 34] = {
         use Kind::*;
         [
             Turn, Wait, Flushed, Polled, Stamped, Ready, Expired, Collected, Dispatch,
             RunSource, RunTimer, RunDeferred, RunEnqueued, RunPosted, RunHook, RunNested,
             Returned, Panicked, Stale, Registered, Deregistered, Prioritised, Held, Received,
-            Written, Sent, Resumed, Armed, Rearmed, Cancelled, Deferred, Enqueued, Stopped,
+            Written, Sent, Failed, Resumed, Armed, Rearmed, Cancelled, Deferred, Enqueued, Stopped,
         ]
     };
 }
@@ -326,21 +329,6 @@ impl<S: 'static> Context<S> {
             self.local.set_running(0);
         }
         std::mem::replace(&mut self.trace.observer, observer)
-    }
-
-    /// Returns true if there is an observer.
-    #[inline]
-    pub fn is_observed(&self) -> bool {
-        self.trace.is_on()
-    }
-
-    /// For authors of sources: records that a source has received or sent bytes.
-    #[inline]
-    pub fn note_bytes(&mut self, id: RawId, kind: Kind, bytes: usize) {
-        if self.trace.is_on() && bytes > 0 {
-            let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-            self.note(kind, id.into(), self.place_of(id.into()), bytes);
-        }
     }
 }
 

@@ -1,79 +1,92 @@
 //! The people: Ann, Bob and Cleo, real TCP clients of the scene that runs.
 //!
-//! They live in a loop of their own, on a thread of their own: while the scene's loop stands still
-//! they may go on typing, as people do.
+//! They live in a loop of their own, on a thread of their own (`world.rs`): while the scene's loop
+//! stands still they may go on typing, as people do. Here is the handle to them, for the thread of
+//! the scenes and for the page's.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, OnceLock, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use waterwheel::inspect::{Answer, Inspect};
-use waterwheel::net::{Conn, Event, Pressure, tcp};
-use waterwheel::reactor::{Builder, Missed, Remote};
+use waterwheel::net::Conn;
+use waterwheel::reactor::{Builder, Remote};
 use waterwheel::{Context, Reactor, SourceId};
 
-use crate::room::Room;
-use crate::scene;
+use crate::room::{Knobs, Room};
+use crate::scene::{self, What};
+use crate::world::{ACTS, World};
 
 pub const NAMES: [&str; 3] = ["ann", "bob", "cleo"];
 
-/// The latest bytes that somebody has received and the page shows.
-const SHOWN_BYTES_MAX: usize = 1000;
 /// The longest text that one of them says at a time: a large paste.
-const TEXT_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// How long somebody waits for a connection.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How often the page gets what has changed.
-const TICK: Duration = Duration::from_millis(50);
+pub const TEXT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// What is shown of a scene, and is out of date when another one begins.
+const OF_A_SCENE: [&str; 4] = ["proof", "task", "played", "notice"];
+/// How long the page waits for an answer of the people's loop, which never stands still.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// A handle to their loop.
 #[derive(Clone)]
 pub struct People {
     remote: Remote<World>,
-    inspect: Arc<OnceLock<Inspect>>,
-    /// The loop of the scene that runs.
-    scene: Arc<Mutex<Option<Remote<Room>>>>,
+    shared: Arc<Shared>,
 }
 
-struct World {
-    people: [Person; 3],
-    address: Option<SocketAddr>,
-    inspect: Arc<OnceLock<Inspect>>,
-    scene: usize,
-    changed: bool,
-    proof_sent: bool,
-}
-
+/// What the threads share.
 #[derive(Default)]
-struct Person {
-    conn: Option<SourceId<Conn>>,
-    /// The latest that it has received.
-    got: Vec<u8>,
-    sent: usize,
-    holds: bool,
+pub struct Shared {
+    pub inspect: OnceLock<Inspect>,
+    stage: Mutex<Option<Stage>>,
+    /// Those who have begun to connect, and have not joined yet.
+    expected: Mutex<VecDeque<&'static str>>,
+}
+
+/// The scene that runs.
+#[derive(Clone)]
+pub struct Stage {
+    pub number: usize,
+    /// Counts the scenes that have run.
+    pub run: u64,
+    pub loop_of_it: Remote<Room>,
+    knobs: Knobs,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    pub fn stage(&self) -> Option<Stage> {
+        lock(&self.stage).clone()
+    }
+
+    pub fn expected(&self) -> MutexGuard<'_, VecDeque<&'static str>> {
+        lock(&self.expected)
+    }
+
+    pub fn publish(&self, event: &str, value: &Value) {
+        if let Some(inspect) = self.inspect.get() {
+            inspect.publish(event, value);
+        }
+    }
 }
 
 impl People {
     /// Starts their thread.
     pub fn start() -> io::Result<People> {
-        let inspect: Arc<OnceLock<Inspect>> = Arc::default();
-        let of_world = inspect.clone();
+        let shared: Arc<Shared> = Arc::default();
+        let of_world = shared.clone();
         let (started, answer) = mpsc::sync_channel(1);
         thread::Builder::new().name("people".to_owned()).spawn(move || {
-            let mut world = World {
-                people: Default::default(),
-                address: None,
-                inspect: of_world,
-                scene: 0,
-                changed: false,
-                proof_sent: false,
-            };
+            let mut world = World::new(of_world);
             match Reactor::new() {
                 Ok(mut reactor) => {
-                    reactor.every(TICK, Missed::Skip, |_, world: &mut World, _| world.show());
+                    world.begin(&mut reactor);
                     let _ = started.send(Ok(reactor.remote()));
                     if let Err(error) = reactor.run(&mut world) {
                         eprintln!("tour: the people's loop has ended: {error}");
@@ -83,187 +96,166 @@ impl People {
             }
         })?;
         let remote = answer.recv().map_err(io::Error::other)??;
-        Ok(People { remote, inspect, scene: Arc::default() })
+        Ok(People { remote, shared })
     }
 
     /// From now on there is a page.
     pub fn show_on(&self, inspect: Inspect) {
-        let _ = self.inspect.set(inspect);
+        let _ = self.shared.inspect.set(inspect);
     }
 
     pub fn watch(&self, builder: Builder<Room>) -> io::Result<Reactor<Room>> {
-        match self.inspect.get() {
+        match self.shared.inspect.get() {
             Some(inspect) => inspect.watch(builder),
             None => builder.build(),
         }
     }
 
     pub fn label(&self, conn: SourceId<Conn>, name: &str) {
-        if let Some(inspect) = self.inspect.get() {
+        if let Some(inspect) = self.shared.inspect.get() {
             inspect.label(conn, name);
         }
     }
 
     /// The page shows another scene from now on.
     pub fn announce(&self, number: usize) {
-        if let Some(inspect) = self.inspect.get() {
-            inspect.publish("scene", &json!({ "n": number }));
-        }
+        self.shared.publish("scene", &json!({ "n": number }));
+    }
+
+    /// The one who connects now.
+    pub fn who_connects(&self) -> Option<&'static str> {
+        self.shared.expected().pop_front()
+    }
+
+    /// A callback has begun to compute: the lines for the time meanwhile come soon.
+    pub fn go_on_meanwhile(&self) {
+        let _ = self.remote.post(|reactor, world| world.go_on_meanwhile(reactor));
     }
 
     /// A scene has begun: all connect to it, one after the other.
-    pub fn begin_scene(&self, number: usize, address: SocketAddr, remote: Remote<Room>) {
-        *self.scene.lock().unwrap_or_else(|lock| lock.into_inner()) = Some(remote);
+    pub fn begin_scene(
+        &self,
+        number: usize,
+        address: SocketAddr,
+        loop_of_it: Remote<Room>,
+        knobs: Knobs,
+    ) {
+        let run = self.shared.stage().map_or(1, |before| before.run + 1);
+        *lock(&self.shared.stage) = Some(Stage { number, run, loop_of_it, knobs });
+        if let Some(inspect) = self.shared.inspect.get() {
+            OF_A_SCENE.iter().for_each(|event| inspect.retract(event));
+        }
+        self.shared.publish("scene", &json!({ "n": number, "run": run }));
+        self.publish_knobs();
         let _ = self.remote.post(move |reactor, world| {
-            world.leave(reactor);
-            (world.address, world.scene, world.proof_sent) = (Some(address), number, false);
-            world.open(reactor, 0);
+            world.begin_scene(reactor, (number, run), address);
         });
+    }
+
+    fn publish_knobs(&self) {
+        if let Some(stage) = self.shared.stage() {
+            let values: Map<String, Value> =
+                stage.knobs.all().map(|(name, value)| (name.to_owned(), json!(value))).collect();
+            self.shared.publish(
+                "knobs",
+                &json!({ "scene": stage.number, "run": stage.run, "values": values }),
+            );
+        }
     }
 
     /// Ends the scene that runs, also if its loop stands still.
     pub fn end_scene(&self) {
-        let scene = self.scene.lock().unwrap_or_else(|lock| lock.into_inner());
-        if let Some(remote) = &*scene {
-            let _ = remote.stop();
+        if let Some(stage) = self.shared.stage() {
+            let _ = stage.loop_of_it.stop();
         }
-        if let Some(inspect) = self.inspect.get() {
+        if let Some(inspect) = self.shared.inspect.get() {
             inspect.release();
         }
     }
 
-    /// `{"do":"peer","name":"ann","act":"send","text":"hello"}`.
-    pub fn command(&self, command: &Value) -> Answer {
-        let name = command["name"].as_str().unwrap_or_default();
+    /// Has the people's loop do something, and returns its answer.
+    fn have<F>(&self, what: F) -> Answer
+    where
+        F: FnOnce(&mut Context<World>, &mut World) -> Answer + Send + 'static,
+    {
+        let (answer, answered) = mpsc::sync_channel(1);
+        let posted = self.remote.post(move |reactor, world| {
+            let _ = answer.send(what(reactor, world)); // Nobody has waited so long.
+        });
+        posted.map_err(|_| "The people have gone.".to_owned())?;
+        let answer = answered.recv_timeout(ANSWER_WITHIN);
+        answer.unwrap_or_else(|_| Err("The people do not answer.".to_owned()))
+    }
+
+    /// `{"do":"peer","name":"ann","act":"send","text":"hello"}`; with `bytes`, so many of them.
+    pub fn peer(&self, command: &Value) -> Answer {
+        let name = text(command, "name")?;
         let who = NAMES.iter().position(|known| *known == name);
         let who = who.ok_or(format!("There is nobody called {name:?}."))?;
-        let act = command["act"].as_str().unwrap_or_default().to_owned();
+        let act = text(command, "act")?.to_owned();
         if !ACTS.contains(&&*act) {
             return Err(format!("{act:?} is no act; there are {}.", ACTS.join(", ")));
         }
-        let text = command["text"].as_str().unwrap_or_default().to_owned();
-        let size = command["bytes"].as_u64().unwrap_or(0) as usize;
-        if text.len() > TEXT_BYTES_MAX || size > TEXT_BYTES_MAX {
-            return Err(format!("Nobody says more than {TEXT_BYTES_MAX} bytes at a time."));
+        let size = match &command["bytes"] {
+            Value::Null => None,
+            bytes => Some(bytes.as_u64().ok_or("\"bytes\" is a whole number.")? as usize),
+        };
+        let said = match (&*act, size) {
+            ("send", None) => text(command, "text")?.to_owned(),
+            ("send", Some(size)) if size <= TEXT_BYTES_MAX => "x".repeat(size),
+            ("send", Some(_)) => return Err(TOO_MUCH.to_owned()),
+            _ => String::new(),
+        };
+        if said.len() > TEXT_BYTES_MAX {
+            return Err(TOO_MUCH.to_owned());
         }
-        let text = if size > 0 { "x".repeat(size) } else { text };
-        let posted = self.remote.post(move |reactor, world| world.act(reactor, who, &act, &text));
-        posted.map_err(|_| "The people have gone.".to_owned())
+        self.have(move |reactor, world| world.act(reactor, who, &act, &said))
+    }
+
+    /// `{"do":"play"}`: stops the loop, has the people do what the scene is about, and leaves the
+    /// loop before the first callback that this causes.
+    pub fn play(&self, _: &Value) -> Answer {
+        self.have(World::play)
+    }
+
+    /// `{"do":"knob","name":"times","value":100}`.
+    pub fn knob(&self, command: &Value) -> Answer {
+        let stage = self.shared.stage().ok_or("There is no scene yet.")?;
+        stage.knobs.set(text(command, "name")?, command["value"].as_u64())?;
+        self.publish_knobs();
+        Ok(())
+    }
+
+    /// `{"do":"act","name":"unref"}`.
+    pub fn act(&self, command: &Value) -> Answer {
+        let stage = self.shared.stage().ok_or("There is no scene yet.")?;
+        let name = text(command, "name")?;
+        let act = scene::ALL[stage.number - 1].acts.iter().find(|act| act.name == name);
+        let act = act.ok_or(format!("This scene has no act {name:?}."))?;
+        let posted = stage.loop_of_it.post(move |reactor, room| (act.run)(reactor, room));
+        posted.map_err(|_| "The loop has ended; begin the scene again.".to_owned())
     }
 }
 
-const ACTS: [&str; 6] = ["open", "send", "hold", "read", "fin", "reset"];
+const TOO_MUCH: &str = "Nobody says more than 16,777,216 bytes at a time.";
 
-impl World {
-    fn act(&mut self, reactor: &mut Context<World>, who: usize, act: &str, text: &str) {
-        self.changed = true;
-        let Some(conn) = self.people[who].conn else {
-            if act == "open" {
-                self.connect(reactor, who, false);
-            }
-            return;
-        };
-        match act {
-            "send" => {
-                let line = format!("{text}\n");
-                if matches!(
-                    conn.write(reactor, line.as_bytes()),
-                    Pressure::Below | Pressure::AboveHigh
-                ) {
-                    self.people[who].sent += line.len();
-                }
-            }
-            "hold" => {
-                self.people[who].holds = conn.pause(reactor);
-            }
-            "read" => {
-                conn.resume(reactor);
-                self.people[who].holds = false;
-            }
-            "fin" => drop(conn.shutdown(reactor)),
-            "reset" => drop(conn.abort(reactor)),
-            _ => {}
-        }
-    }
+/// A text in a command.
+fn text<'a>(command: &'a Value, name: &str) -> Result<&'a str, String> {
+    command[name].as_str().ok_or_else(|| format!("\"{name}\" is a text."))
+}
 
-    /// Somebody connects; then the next does, so that each gets its name.
-    fn open(&mut self, reactor: &mut Context<World>, who: usize) {
-        if who < NAMES.len() {
-            self.connect(reactor, who, true);
-        }
-    }
+/// The number of a scene in `{"do":"scene","n":3}`.
+pub fn scene_number(command: &Value) -> Result<usize, String> {
+    let last = scene::ALL.len();
+    let number = command["n"].as_u64().filter(|number| (1..=last as u64).contains(number));
+    number.map(|number| number as usize).ok_or(format!("\"n\" is a scene, from 1 to {last}."))
+}
 
-    fn connect(&mut self, reactor: &mut Context<World>, who: usize, and_the_next: bool) {
-        let Some(address) = self.address else { return };
-        let scene = self.scene;
-        let connecting = tcp::connect(reactor, address, PATIENCE, move |reactor, world, stream| {
-            if world.scene != scene {
-                return;
-            }
-            if let Ok(stream) = stream {
-                let conn = stream.open(reactor, move |_, world: &mut World, conn, event| {
-                    world.hear(who, conn, event);
-                });
-                world.people[who] = Person { conn: Some(conn), ..Person::default() };
-                world.changed = true;
-            }
-            if and_the_next {
-                world.open(reactor, who + 1);
-            }
-        });
-        if let Err(error) = connecting {
-            eprintln!("tour: {} cannot connect: {error}", NAMES[who]);
-        }
-    }
-
-    fn hear(&mut self, who: usize, conn: SourceId<Conn>, event: Event<'_>) {
-        let person = &mut self.people[who];
-        if person.conn != Some(conn) {
-            return; // It belongs to the scene before.
-        }
-        match event {
-            Event::Data(bytes) => {
-                let bytes = &bytes[bytes.len().saturating_sub(SHOWN_BYTES_MAX)..];
-                person.got.extend_from_slice(bytes);
-                let surplus = person.got.len().saturating_sub(SHOWN_BYTES_MAX);
-                person.got.drain(..surplus);
-            }
-            Event::Closed(_) => person.conn = None,
-            _ => {}
-        }
-        self.changed = true;
-    }
-
-    fn leave(&mut self, reactor: &mut Context<World>) {
-        for person in &mut self.people {
-            if let Some(conn) = person.conn.take() {
-                conn.abort(reactor);
-            }
-            *person = Person::default();
-        }
-        self.changed = true;
-    }
-
-    fn show(&mut self) {
-        let Some(inspect) = self.inspect.get() else { return };
-        if std::mem::take(&mut self.changed) {
-            let people = NAMES.iter().zip(&self.people).map(|(name, person)| {
-                json!({
-                    "name": name,
-                    "open": person.conn.is_some(),
-                    "reading": !person.holds,
-                    "got": String::from_utf8_lossy(&person.got),
-                    "sent": person.sent,
-                })
-            });
-            inspect.publish("peers", &json!({ "peers": people.collect::<Vec<_>>() }));
-        }
-        if !self.proof_sent
-            && self.scene > 0
-            && let Some(records) = scene::ALL[self.scene - 1].proof(&inspect.records())
-        {
-            inspect.publish("proof", &json!({ "scene": self.scene, "records": records }));
-            self.proof_sent = true;
-        }
+/// What somebody says in a line of the scene.
+pub fn said(what: &What) -> String {
+    match what {
+        What::Says(text) => (*text).to_owned(),
+        What::Pastes(bytes) => "x".repeat(*bytes - 1), // And the end of the line.
+        What::Holds => String::new(),
     }
 }

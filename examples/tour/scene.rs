@@ -1,4 +1,6 @@
 //! The scenes: what each shows, what it asks, and how its records prove the answer.
+//!
+//! Each has two files: `scenes/` has its code, and `words/` its words.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,36 +8,71 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 use waterwheel::Context;
 use waterwheel::inspect::Record;
-use waterwheel::reactor::Kind;
 
 use crate::room::Room;
 
 /// The code of the scenes, each as the page shows it.
 #[path = "scenes"]
 pub mod code {
+    pub mod a_slow_reader;
+    pub mod help_from_outside;
     pub mod one_line;
+    pub mod the_blocker;
+    pub mod the_ghost;
+    pub mod the_wheel;
+    pub mod who_starves;
+    pub mod why_wont_it_end;
     pub mod zero_is_not_now;
 }
+
+/// Their words.
+#[path = "words"]
+mod words {
+    pub mod a_slow_reader;
+    pub mod help_from_outside;
+    pub mod one_line;
+    pub mod the_blocker;
+    pub mod the_ghost;
+    pub mod the_wheel;
+    pub mod three_at_once;
+    pub mod who_starves;
+    pub mod why_wont_it_end;
+    pub mod zero_is_not_now;
+}
+
+/// In their order.
+pub const ALL: &[Scene] = &[
+    words::one_line::SCENE,
+    words::three_at_once::SCENE,
+    words::zero_is_not_now::SCENE,
+    words::a_slow_reader::SCENE,
+    words::the_wheel::SCENE,
+    words::the_blocker::SCENE,
+    words::who_starves::SCENE,
+    words::the_ghost::SCENE,
+    words::help_from_outside::SCENE,
+    words::why_wont_it_end::SCENE,
+];
 
 /// One scene.
 pub struct Scene {
     pub title: &'static str,
     pub minutes: u32,
-    /// What happens, in one or two sentences.
+    /// What happens, in a few sentences.
     pub intro: &'static str,
     /// What to watch.
     pub watch: &'static str,
     pub question: &'static str,
     pub answers: &'static [Choice],
-    /// The rule that decides, by its name in `reactor/mod.rs`, and in words.
-    pub rule: &'static str,
-    pub rule_text: &'static str,
-    /// Something to do.
-    pub task: &'static str,
-    pub file: &'static str,
-    pub text: &'static str,
-    /// Sets the loop up, and answers where people connect.
-    pub build: fn(&mut Context<Room>, &mut Room) -> io::Result<SocketAddr>,
+    pub rule: Rule,
+    pub task: Task,
+    /// What the people do when the scene is played, in this order.
+    pub lines: &'static [Line],
+    /// True if the scene is about seconds: it is played at the real pace.
+    pub is_timed: bool,
+    pub knobs: &'static [Knob],
+    pub acts: &'static [Act],
+    pub code: Code,
 }
 
 /// An answer to choose.
@@ -47,176 +84,76 @@ pub struct Choice {
     pub proof: fn(&[Record]) -> Option<[u64; 2]>,
 }
 
-pub const ALL: &[Scene] = &[ONE_LINE, THREE_AT_ONCE, ZERO_IS_NOT_NOW];
+/// The rule that decides, as the head of a source file has it.
+pub struct Rule {
+    pub name: &'static str,
+    pub file: &'static str,
+    pub text: &'static str,
+}
 
-/// The path and the text of a scene's file.
-macro_rules! file {
-    ($name:literal) => {
-        (concat!("examples/tour/scenes/", $name), include_str!(concat!("scenes/", $name)))
+/// Something to do.
+pub struct Task {
+    pub text: &'static str,
+    /// Returns true if the records show that it was done.
+    pub is_done: fn(&[Record]) -> bool,
+}
+
+/// What somebody does.
+pub struct Line {
+    pub name: &'static str,
+    pub what: What,
+    /// True if it comes half a second after a callback has begun to compute.
+    pub meanwhile: bool,
+}
+
+/// See [`Line`].
+pub enum What {
+    Says(&'static str),
+    /// So many bytes.
+    Pastes(usize),
+    /// Stops reading.
+    Holds,
+}
+
+/// A number that the page can change while the scene runs.
+pub struct Knob {
+    pub name: &'static str,
+    pub label: &'static str,
+    pub min: u64,
+    pub max: u64,
+    pub value: u64,
+}
+
+/// A button on the page.
+pub struct Act {
+    pub name: &'static str,
+    pub label: &'static str,
+    pub run: fn(&mut Context<Room>, &mut Room),
+}
+
+/// The file of the scene.
+pub struct Code {
+    pub file: &'static str,
+    pub text: &'static str,
+    /// Sets the loop up, and returns the address for the people.
+    pub build: fn(&mut Context<Room>, &mut Room) -> io::Result<SocketAddr>,
+}
+
+/// The code of a scene, by the name of its module.
+macro_rules! code_of {
+    ($name:ident) => {
+        crate::scene::Code {
+            file: concat!("examples/tour/scenes/", stringify!($name), ".rs"),
+            text: include_str!(concat!("../scenes/", stringify!($name), ".rs")),
+            build: crate::scene::code::$name::build,
+        }
     };
 }
+use code_of;
 
-const ONE_LINE: Scene = Scene {
-    title: "One line",
-    minutes: 2,
-    intro: "The loop sleeps. Ann types a line, and the kernel wakes the loop.",
-    watch: "The event, on its way from Ann to the queue.",
-    question: "The kernel says that Ann's line is there. What does the loop do now?",
-    answers: &[
-        Choice {
-            text: "It interrupts what runs, and calls Ann's callback.",
-            wrong: "Nothing interrupts a callback: no callback starts while another is on the stack.",
-            proof: |records| {
-                let (at, run) = find(records, 0, runs)?;
-                let nested = |record: &Record| runs(record) || record.kind == Kind::Returned;
-                let (_, next) = find(records, at + 1, nested)?;
-                runs(next).then_some([run.sequence, next.sequence])
-            },
-        },
-        Choice {
-            text: "It puts an event into the queue, and calls nobody yet.",
-            wrong: "",
-            proof: |records| {
-                let (at, ready) = find(records, 0, is_data)?;
-                let (_, run) = find(records, at + 1, runs)?;
-                Some([ready.sequence, run.sequence])
-            },
-        },
-        Choice {
-            text: "It starts a thread for Ann.",
-            wrong: "There is one thread. Every callback runs on it, one after the other.",
-            // A thread's callback would begin without having been in the queue.
-            proof: |records| {
-                let (at, run) = find(records, 0, |record| record.kind == Kind::RunSource)?;
-                let queued = |record: &Record| {
-                    matches!(record.kind, Kind::Ready | Kind::Resumed | Kind::Expired)
-                        && record.id == run.id
-                };
-                let before = find(&records[..at], 0, queued);
-                before.is_none().then_some([run.sequence, run.sequence])
-            },
-        },
-    ],
-    rule: "R1",
-    rule_text: "Run to completion: no callback starts while another is on the stack. In phase 5 \
-                events are only collected into the queue; in phase 6 they are dispatched.",
-    task: "Send a line from Bob while the loop is stopped, and find his event.",
-    file: file!("one_line.rs").0,
-    text: file!("one_line.rs").1,
-    build: code::one_line::build,
-};
-
-const THREE_AT_ONCE: Scene = Scene {
-    title: "Three at once",
-    minutes: 2,
-    intro: "Stop the loop, and let all three type. Then let it go on.",
-    watch: "The queue: three events in one turn.",
-    question: "Three lines arrive together. How many turns does the loop need, and how many \
-               callbacks run at a time?",
-    answers: &[
-        Choice {
-            text: "Three turns, one callback at a time.",
-            wrong: "A turn takes all that is ready: one wait, three events.",
-            proof: |records| {
-                let (at, _) = crowd(records)?;
-                let (at, first) = find(records, at, runs)?;
-                let (turn, _) = find(records, at, |record| record.kind == Kind::Turn)?;
-                let (_, second) = find(records, turn, runs)?;
-                let alone = records[at + 1..turn].iter().all(|record| !runs(record));
-                alone.then_some([first.sequence, second.sequence])
-            },
-        },
-        Choice {
-            text: "One turn, one callback at a time.",
-            wrong: "",
-            proof: |records| {
-                let (at, _) = crowd(records)?;
-                let (at, first) = find(records, at, runs)?;
-                let (between, _) = find(records, at + 1, |record| record.kind == Kind::Returned)?;
-                let (_, second) = find(records, between, runs)?;
-                let turn = find(records, at, |record| record.kind == Kind::Turn);
-                turn.is_none_or(|(_, turn)| turn.sequence > second.sequence)
-                    .then_some([first.sequence, second.sequence])
-            },
-        },
-        Choice {
-            text: "One turn, three callbacks at a time.",
-            wrong: "There is one stack. The second callback begins when the first has returned.",
-            proof: |records| {
-                let (at, _) = crowd(records)?;
-                let (at, first) = find(records, at, runs)?;
-                let next = |record: &Record| runs(record) || record.kind == Kind::Returned;
-                let (_, next) = find(records, at + 1, next)?;
-                runs(next).then_some([first.sequence, next.sequence])
-            },
-        },
-    ],
-    rule: "R1",
-    rule_text: "Phase 5 takes everything that is ready. Phase 6 runs it, one callback after the \
-                other, each to its end.",
-    task: "Let Cleo's event be the first in the queue: who must type first?",
-    file: file!("one_line.rs").0,
-    text: file!("one_line.rs").1,
-    build: code::one_line::build,
-};
-
-const ZERO_IS_NOT_NOW: Scene = Scene {
-    title: "Zero is not now",
-    minutes: 4,
-    intro: "When Ann types, her callback asks for three things at once: a timer of 0 ms, a call \
-            enqueued in lane High, and a deferred call. Bob has typed, too.",
-    watch: "Where each of the three goes, and the dashed line: left of it is this turn.",
-    question: "Ann's callback returns. What runs next?",
-    answers: &[
-        Choice {
-            text: "The timer: its time is 0 ms.",
-            wrong: "A timer of 0 ms is due in the next turn: this turn has collected its timers \
-                    already.",
-            proof: |records| after_ann(records, Kind::RunTimer),
-        },
-        Choice {
-            text: "The enqueued call: it is in lane High.",
-            wrong: "What is enqueued in a callback waits for the next turn. Lanes order the events \
-                    of one turn.",
-            proof: |records| after_ann(records, Kind::RunEnqueued),
-        },
-        Choice {
-            text: "The deferred call.",
-            wrong: "",
-            proof: |records| after_ann(records, Kind::RunDeferred),
-        },
-        Choice {
-            text: "Bob's callback: he has waited longest.",
-            wrong: "Bob is next in the queue, but deferred calls do not queue: they run before the \
-                    next event.",
-            proof: |records| after_ann(records, Kind::RunSource),
-        },
-    ],
-    rule: "R2",
-    rule_text: "A callback enqueued in phase 6 waits for the next turn. A deferred callback runs \
-                right after the one that defers it, before the next event.",
-    task: "Make Bob hear `deferred` before he hears his own line.",
-    file: file!("zero_is_not_now.rs").0,
-    text: file!("zero_is_not_now.rs").1,
-    build: code::zero_is_not_now::build,
-};
-
-/// Bytes have come for a member: not a new connection, of which somebody only hears.
-fn is_data(record: &Record) -> bool {
-    record.kind == Kind::Ready && record.argument & 1 == 1
-}
-
-/// The begin of a batch of three or more.
-fn crowd(records: &[Record]) -> Option<(usize, &Record)> {
-    find(records, 0, |record| record.kind == Kind::Dispatch && record.argument >= 3)
-}
-
-/// The callback that asked for a deferred one, and the one after it, if that is of this kind.
-fn after_ann(records: &[Record], kind: Kind) -> Option<[u64; 2]> {
-    let (_, deferred) = find(records, 0, |record| record.kind == Kind::Deferred)?;
-    let (at, ann) = find(records, 0, |record| record.sequence == deferred.cause)?;
-    let (_, next) = find(records, at + 1, runs)?;
-    (next.kind == kind).then_some([ann.sequence, next.sequence])
+/// Says this, with the others.
+const fn says(name: &'static str, text: &'static str) -> Line {
+    Line { name, what: What::Says(text), meanwhile: false }
 }
 
 impl Scene {
@@ -230,9 +167,24 @@ impl Scene {
     }
 }
 
+impl Line {
+    /// As the page shows it.
+    fn as_json(&self) -> Value {
+        match self.what {
+            What::Says(text) => json!([self.name, text]),
+            What::Pastes(bytes) => json!([self.name, format!("{} MiB", bytes >> 20), "pastes"]),
+            What::Holds => json!([self.name, "", "stops reading"]),
+        }
+    }
+}
+
 /// The scenes as the page gets them.
 pub fn all_as_json() -> Value {
     let scenes = ALL.iter().enumerate().map(|(at, scene)| {
+        let knobs = scene.knobs.iter().map(|Knob { name, label, min, max, value }| {
+            json!({ "name": name, "label": label, "min": min, "max": max, "value": value })
+        });
+        let acts = scene.acts.iter().map(|act| json!({ "name": act.name, "label": act.label }));
         json!({
             "n": at + 1,
             "title": scene.title,
@@ -243,28 +195,16 @@ pub fn all_as_json() -> Value {
             "answers": scene.answers.iter().map(|answer| answer.text).collect::<Vec<_>>(),
             "wrong": scene.answers.iter().map(|answer| answer.wrong).collect::<Vec<_>>(),
             "right": scene.right(),
-            "rule": scene.rule,
-            "rule_text": scene.rule_text,
-            "file": scene.file,
-            "task": scene.task,
+            "rule": scene.rule.name,
+            "rule_file": scene.rule.file,
+            "rule_text": scene.rule.text,
+            "task": scene.task.text,
+            "lines": scene.lines.iter().map(Line::as_json).collect::<Vec<_>>(),
+            "real_pace": scene.is_timed,
+            "knobs": knobs.collect::<Vec<_>>(),
+            "acts": acts.collect::<Vec<_>>(),
+            "file": scene.code.file,
         })
     });
     scenes.collect()
-}
-
-/// The first record that fits, from a place in the list on, and its place.
-pub fn find(
-    records: &[Record],
-    from: usize,
-    fits: impl Fn(&Record) -> bool,
-) -> Option<(usize, &Record)> {
-    records.iter().enumerate().skip(from).find(|(_, record)| fits(record))
-}
-
-/// Returns true if the record begins a callback of the program, hooks and flushes not counted.
-pub fn runs(record: &Record) -> bool {
-    matches!(
-        record.kind,
-        Kind::RunSource | Kind::RunTimer | Kind::RunDeferred | Kind::RunEnqueued | Kind::RunPosted
-    )
 }

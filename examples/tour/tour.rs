@@ -12,14 +12,16 @@ use std::process::ExitCode;
 use std::sync::mpsc;
 
 use people::People;
-use room::Room;
-use serde_json::json;
+use room::{Knobs, Room};
+use serde_json::{Value, json};
 use waterwheel::Reactor;
-use waterwheel::inspect::Inspect;
+use waterwheel::inspect::{Answer, Inspect};
 
 mod people;
+mod proof;
 mod room;
 mod scene;
+mod world;
 
 const USAGE: &str = "\
 Usage: tour [OPTIONS] [SCENE]
@@ -44,14 +46,14 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Err(why) => {
-            eprintln!("tour: {why}\n\n{USAGE}");
+            eprintln!("error: {why}; try --help");
             return ExitCode::from(2);
         }
     };
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("tour: {error}");
+            eprintln!("error: {error}");
             ExitCode::FAILURE
         }
     }
@@ -59,7 +61,7 @@ fn main() -> ExitCode {
 
 /// `None` if help was asked for.
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Args>, String> {
-    let mut parsed = Args { scene: 1, port: 0 };
+    let mut parsed = Args { scene: 0, port: 0 };
     while let Some(arg) = args.next() {
         match &*arg {
             "-h" | "--help" => return Ok(None),
@@ -67,13 +69,17 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Args>, String>
                 let port = args.next().ok_or("--port needs a number")?;
                 parsed.port = port.parse().map_err(|_| format!("{port:?} is no port"))?;
             }
-            scene => {
-                let number = scene.parse().ok().filter(|n| (1..=scene::ALL.len()).contains(n));
-                let scenes = scene::ALL.len();
-                parsed.scene = number.ok_or(format!("there is no scene {scene:?} of {scenes}"))?;
+            option if option.starts_with("--") => return Err(format!("no option {option:?}")),
+            scene if parsed.scene == 0 => {
+                let last = scene::ALL.len();
+                let number = scene.parse().ok().filter(|number| (1..=last).contains(number));
+                let why = || format!("there is no scene {scene:?}, only 1 to {last}");
+                parsed.scene = number.ok_or_else(why)?;
             }
+            _ => return Err(format!("one scene to begin with, and not also {arg:?}")),
         }
     }
+    parsed.scene = parsed.scene.max(1);
     Ok(Some(parsed))
 }
 
@@ -81,23 +87,23 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Args>, String>
 fn run(args: &Args) -> io::Result<()> {
     let (choose, chosen) = mpsc::channel();
     let people = People::start()?;
-    let (of_people, of_scenes) = (people.clone(), people.clone());
+    let of_scenes = people.clone();
     let mut setup = Inspect::setup()
         .control()
         .hello("world", json!(true))
         .hello("scenes", scene::all_as_json())
-        .command("peer", move |command| of_people.command(command))
+        .command("peer", with(&people, People::peer))
+        .command("play", with(&people, People::play))
+        .command("knob", with(&people, People::knob))
+        .command("act", with(&people, People::act))
         .command("scene", move |command| {
-            let number = command["n"].as_u64().unwrap_or(0) as usize;
-            if !(1..=scene::ALL.len()).contains(&number) {
-                return Err(format!("There is no scene {number}."));
-            }
+            let number = people::scene_number(command)?;
             let _ = choose.send(number); // The program is ending if nobody receives it.
             of_scenes.end_scene();
             Ok(())
         });
     for scene in scene::ALL {
-        setup = setup.file(scene.file, scene.text);
+        setup = setup.file(scene.code.file, scene.code.text);
     }
     let inspect = setup.open(&format!("127.0.0.1:{}", args.port))?;
     println!("Ctrl-C ends it.");
@@ -112,13 +118,23 @@ fn run(args: &Args) -> io::Result<()> {
     }
 }
 
+/// A command that the people carry out.
+fn with(
+    people: &People,
+    command: fn(&People, &Value) -> Answer,
+) -> impl FnMut(&Value) -> Answer + Send + use<> {
+    let people = people.clone();
+    move |value| command(&people, value)
+}
+
 /// Runs a scene until its loop ends by itself, or another one is chosen.
 fn play(people: &People, number: usize) -> io::Result<()> {
     let scene = &scene::ALL[number - 1];
     people.announce(number);
     let mut reactor = people.watch(Reactor::builder())?;
-    let mut room = Room::new(people.clone());
-    let address = (scene.build)(&mut reactor, &mut room)?;
-    people.begin_scene(number, address, reactor.remote_unheld());
+    let knobs = Knobs::new(scene.knobs);
+    let mut room = Room::new(knobs.clone(), Some(people.clone()));
+    let address = (scene.code.build)(&mut reactor, &mut room)?;
+    people.begin_scene(number, address, reactor.remote_unheld(), knobs);
     reactor.run(&mut room)
 }

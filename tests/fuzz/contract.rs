@@ -39,6 +39,8 @@ pub enum Phase {
 pub enum Item {
     Source(RawId),
     Timer(u64),
+    /// The deadline of a source.
+    Deadline(RawId),
     Call(u64),
 }
 
@@ -225,6 +227,8 @@ impl Model {
                 return Some(Run::Source(id, std::mem::take(&mut source.pending)));
             }
             Item::Timer(key) => key,
+            // A source has one deadline: armed again, it is the same, as a timer that is re-armed.
+            Item::Deadline(id) => self.sources.get(&id)?.deadline?,
         };
         let timer = self.timers.get_mut(&key).filter(|timer| timer.stand == Stand::Expired)?;
         let due = timer.deadline;
@@ -268,11 +272,12 @@ impl Model {
             let key = due.remove();
             let timer = self.timers.get_mut(&key).expect("armed");
             timer.stand = Stand::Expired;
-            let lane = match timer.repeat {
-                Repeat::Source(id) => self.sources[&id].lane,
-                _ => 1,
-            };
-            self.lanes[lane].push_back(Item::Timer(key));
+            match timer.repeat {
+                Repeat::Source(id) => {
+                    self.lanes[self.sources[&id].lane].push_back(Item::Deadline(id));
+                }
+                _ => self.lanes[1].push_back(Item::Timer(key)),
+            }
         }
         if self.posts.inbox.is_empty() && self.posts.knocked {
             self.posts.knocked = false;

@@ -29,6 +29,8 @@ pub struct Fold {
     deferred: VecDeque<Place>,
     /// The turn's tick.
     tick: u64,
+    /// What was to be next, as the gate has seen it.
+    expected: Option<(Kind, Subject, Place)>,
     /// Callbacks on the stack.
     running: Vec<Kind>,
     /// Of the last record.
@@ -56,6 +58,25 @@ impl Fold {
             batch: self.batch,
             deferred: self.deferred.iter().copied().collect(),
         }
+    }
+
+    /// The loop stands at the gate, and this is to be next, if it is still there by then.
+    pub fn expect(&mut self, next: Option<(Kind, Subject, Place)>) {
+        assert!(self.running.is_empty(), "the gate is passed while {:?} runs", self.running);
+        self.expected = Some(next.expect("something is next"));
+    }
+
+    /// What runs, or is dropped, is what the gate has seen.
+    fn check_expected(&mut self, event: &LoopEvent) {
+        let Some((kind, subject, place)) = self.expected.take() else { return };
+        if event.kind == Kind::Stale {
+            return; // It was removed at the gate, or was stale before.
+        }
+        let of = match subject {
+            Subject::Deadline(id) => Subject::Source(id),
+            subject => subject,
+        };
+        assert_eq!((event.kind, event.subject, event.place), (kind, of, place), "{event}");
     }
 
     fn apply(&mut self, event: &LoopEvent) {
@@ -100,6 +121,7 @@ impl Fold {
                 assert_eq!(self.batch.iter().sum::<usize>(), argument as usize, "{event}");
             }
             Kind::Stale if argument == 1 => {
+                self.check_expected(event);
                 let entry = self.pop();
                 assert!(self.is_stale(entry), "{event}: {entry:?} is there");
             }
@@ -221,6 +243,9 @@ impl Fold {
         assert!(self.running.is_empty(), "{event}, and {:?} runs", self.running);
         self.running.push(event.kind);
         self.seen.insert(event.sequence);
+        if !matches!(event.kind, Kind::RunHook | Kind::Flushed) {
+            self.check_expected(event);
+        }
         match event.kind {
             Kind::RunDeferred => assert_eq!(self.deferred.pop_front(), Some(event.place)),
             Kind::RunEnqueued => assert_eq!(self.pop(), Waiting::Enqueued(event.place), "{event}"),

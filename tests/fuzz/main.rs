@@ -51,6 +51,9 @@ fn frames_are_those_of_the_definition_whatever_the_bytes_are() {
 #[test]
 fn the_loop_keeps_its_contract_whatever_the_bytes_ask_of_it() {
     replay("reactor", 3000, fuzz::reactor);
+    let compared = fuzz::COMPARED.load(std::sync::atomic::Ordering::Relaxed);
+    println!("{compared} states of the loop are those of its records");
+    assert!(compared > 10_000, "{compared}");
 }
 
 #[cfg(feature = "http")]

@@ -25,7 +25,7 @@ pub use codecs::codecs;
 pub use http_request::http_request;
 #[cfg(feature = "http")]
 pub use http_response::http_response;
-pub use reactor::reactor;
+pub use reactor::{COMPARED, reactor};
 pub use wheel::wheel;
 #[cfg(feature = "ws")]
 pub use ws::ws;

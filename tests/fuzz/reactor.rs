@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::acts::act;
@@ -33,6 +34,9 @@ pub fn reactor(bytes: &[u8]) {
     }
     lab.finish();
 }
+
+/// How often the loop's state and the fold of its records were compared, after an act each.
+pub static COMPARED: AtomicU64 = AtomicU64::new(0);
 
 /// What is thrown on purpose.
 struct OnPurpose;
@@ -79,6 +83,13 @@ impl Lab {
         let builder = Reactor::builder().clock(&clock).script(&script).panic_policy(policy);
         let builder = builder.observer(observer);
         let mut reactor = builder.mailbox_posts_max(posts_max).build().expect("a selector");
+        if rng.below(2) == 1 {
+            // The order is the same, and the gate knows it.
+            reactor.set_gate(|reactor, world: &mut World| {
+                world.fold.borrow_mut().expect(reactor.upcoming());
+                true
+            });
+        }
         let world = World {
             model: Model::default(),
             rng,
@@ -146,6 +157,7 @@ impl Lab {
         let timers = snapshot.timers.iter_mut().map(|timer| &mut timer.deadline);
         deadlines.chain(timers).for_each(|deadline| *deadline &= u64::from(u32::MAX));
         assert_eq!(world.fold.borrow().snapshot(), snapshot);
+        COMPARED.fetch_add(1, Ordering::Relaxed);
         assert_eq!(reactor.is_alive(), model.is_alive(), "{:?}", reactor.why_alive());
         assert_eq!(reactor.why_alive().is_empty(), !model.is_alive());
         let wait = reactor.next_wait();

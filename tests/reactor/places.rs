@@ -16,7 +16,7 @@ use waterwheel::reactor::{
 use waterwheel::timers::ManualClock;
 
 /// How many kinds of records there are. A new one does not compile until it has a number.
-const KINDS: usize = 33;
+const KINDS: usize = 34;
 
 fn number(kind: Kind) -> usize {
     match kind {
@@ -53,6 +53,7 @@ fn number(kind: Kind) -> usize {
         Kind::Received => 30,
         Kind::Written => 31,
         Kind::Sent => 32,
+        Kind::Failed => 33,
     }
 }
 
@@ -116,6 +117,7 @@ fn busy_loop(recorder: &Recorder, script: &Script) -> Reactor<()> {
     far.open(&mut reactor, |_, _, _, _| {});
     let _ = near.write(&mut reactor, b"hello");
     reactor.unref(near);
+    reactor.note_failed(near.raw(), &std::io::Error::from_raw_os_error(24));
     reactor.after(50 * MS, |reactor, _| reactor.stop());
     reactor
 }

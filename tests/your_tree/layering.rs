@@ -20,7 +20,7 @@ const FLOORS: [(&str, &[&str]); 7] = [
     ("inspect", &["slab", "socket2", "mio", "process"]),
 ];
 const KEYWORDS: [&str; 3] = ["async", "await", "unsafe"];
-/// Only `timers/clock.rs` asks for the time.
+/// Only `timers/clock.rs` and `timers/clock/paced.rs` ask for the time.
 const CLOCK: [&str; 5] =
     ["Instant::now", "SystemTime", ".elapsed()", "Timestamp::now", "Zoned::now"];
 
@@ -34,7 +34,8 @@ fn offence(floor: &str, file: &Path, line: &str) -> Option<&'static str> {
     let word = KEYWORDS.iter().chain(FLOORS[at].1).find(|word| words.contains(word));
     let looks_up = || above.find(|above| code.contains(&format!("crate::{above}::")));
     let clock = || CLOCK.iter().find(|read| code.contains(**read));
-    let clock = || if file.ends_with("timers/clock.rs") { None } else { clock().copied() };
+    let may = ["timers/clock.rs", "timers/clock/paced.rs"].iter().any(|may| file.ends_with(may));
+    let clock = || if may { None } else { clock().copied() };
     word.copied().or_else(looks_up).or_else(clock)
 }
 

@@ -1,4 +1,4 @@
-//! A chat: what one says, all the others hear.
+//! A chat: each line goes to all the others.
 
 use std::io;
 use std::net::SocketAddr;

@@ -10,12 +10,15 @@ use waterwheel::reactor::Priority;
 
 use crate::room::Room;
 
+const LANES: [Priority; 3] = [Priority::High, Priority::Normal, Priority::Low];
+
 pub fn build(reactor: &mut Context<Room>, _: &mut Room) -> io::Result<SocketAddr> {
     let listener = tcp::listen(reactor, "127.0.0.1:0", |reactor, room: &mut Room, stream| {
         let conn = stream.open(reactor, |reactor, room: &mut Room, conn, event| match event {
             Event::Data(_) if Some(conn) == room.find("ann") => {
                 reactor.after(Duration::ZERO, |reactor, room| room.say(reactor, "timer of 0 ms"));
-                reactor.enqueue(Priority::High, |reactor, room| room.say(reactor, "enqueued"));
+                let lane = LANES[room.knob("lane") as usize];
+                reactor.enqueue(lane, |reactor, room| room.say(reactor, "enqueued"));
                 reactor.defer(|reactor, room| room.say(reactor, "deferred"));
             }
             Event::Data(line) => drop(conn.write(reactor, line)),
