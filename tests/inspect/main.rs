@@ -3,6 +3,7 @@
 mod browser;
 mod client;
 mod looks;
+mod own;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
