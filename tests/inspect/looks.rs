@@ -59,10 +59,7 @@ fn page_of_the_tour_fits_at_each_size_by_day_and_by_night() {
     let scenes = page.evaluate("hello.scenes.length").as_u64().unwrap();
     let drawn = "!waterwheel.view.changed && new Promise(requestAnimationFrame)";
     for scene in 1..=scenes {
-        page.evaluate(&format!("command({{ do: 'scene', n: {scene} }})"));
-        page.wait_for(&format!(
-            "waterwheel.tape.scene === {scene} && tape.world(1e9).every(p => p.open)"
-        ));
+        tour.go_to(scene);
         page.evaluate("command({ do: 'stop' })");
         for name in ["ann", "bob", "cleo"] {
             let say = json!({ "do": "peer", "name": name, "act": "send", "text": "a line of some words" });
