@@ -265,7 +265,6 @@ impl Page {
             "asleep": session.is_asleep(),
             "pace": pace,
             "now": tail.now(),
-            "posts": 0,
         });
         let state = state.to_string();
         if self.state != state {

@@ -346,12 +346,13 @@ fn the_check_catches_a_circle() {
 }
 
 /// What a program imports, and the feature that has it.
-const FEATURES: [(&str, &str); 9] = [
+const FEATURES: [(&str, &str); 10] = [
     ("http", "http"),
     ("web", "http"),
     ("siege", "http"),
     ("browser", "http"),
     ("ws", "ws"),
+    ("Inspect", "inspect"),
     ("tls", "tls"),
     ("tls_peer", "tls"),
     ("process", "process"),
@@ -428,7 +429,10 @@ fn in_module(
 /// The features that are named in a line, in quotes.
 fn with_those_that_they_bring(line: &str) -> BTreeSet<String> {
     let names = line.split('"').skip(1).step_by(2);
-    let brings = |name| if name == "ws" { vec!["ws", "http"] } else { vec![name] };
+    let brings = |name| match name {
+        "ws" | "inspect" => vec![name, "http"],
+        name => vec![name],
+    };
     names.flat_map(brings).map(str::to_owned).collect()
 }
 
