@@ -35,6 +35,9 @@ fn page_steps_to_the_chip_that_it_has_marked_and_back_to_what_was_seen() {
     });
     let page = look(&Browser::start(), &program);
     page.press(" ");
+    page.wait_for("waterwheel.data.loop.mode === 'stopped'");
+    // If that was while it slept, its time stands as well; a step brings it to a callback.
+    program.command(json!({ "do": "step", "what": "event" }));
     page.wait_for(STANDING);
     // It stands, and the page's own loop goes on: a timer is armed at the gate, within this turn.
     let turn = page.evaluate("waterwheel.view.fold.turn");
