@@ -180,6 +180,8 @@ impl Line {
 
 /// The scenes as the page gets them.
 pub fn all_as_json() -> Value {
+    // The page shows words, and no marks of code.
+    let plain = |text: &str| text.replace('`', "");
     let scenes = ALL.iter().enumerate().map(|(at, scene)| {
         let knobs = scene.knobs.iter().map(|Knob { name, label, min, max, value }| {
             json!({ "name": name, "label": label, "min": min, "max": max, "value": value })
@@ -189,16 +191,16 @@ pub fn all_as_json() -> Value {
             "n": at + 1,
             "title": scene.title,
             "minutes": scene.minutes,
-            "intro": scene.intro,
-            "watch": scene.watch,
-            "question": scene.question,
-            "answers": scene.answers.iter().map(|answer| answer.text).collect::<Vec<_>>(),
-            "wrong": scene.answers.iter().map(|answer| answer.wrong).collect::<Vec<_>>(),
+            "intro": plain(scene.intro),
+            "watch": plain(scene.watch),
+            "question": plain(scene.question),
+            "answers": scene.answers.iter().map(|answer| plain(answer.text)).collect::<Vec<_>>(),
+            "wrong": scene.answers.iter().map(|answer| plain(answer.wrong)).collect::<Vec<_>>(),
             "right": scene.right(),
             "rule": scene.rule.name,
             "rule_file": scene.rule.file,
-            "rule_text": scene.rule.text,
-            "task": scene.task.text,
+            "rule_text": plain(scene.rule.text),
+            "task": plain(scene.task.text),
             "lines": scene.lines.iter().map(Line::as_json).collect::<Vec<_>>(),
             "real_pace": scene.is_timed,
             "knobs": knobs.collect::<Vec<_>>(),

@@ -12,8 +12,7 @@ pub const SCENE: Scene = Scene {
     intro: "Ann's callback arms a timer of 0.1 s, and then it computes for 2 s. Cleo has typed, \
             too. Bob must say something within 1 s, or he is closed; he types after 0.5 s, while \
             the callback computes.",
-    watch: "Bob: his limit has passed before the loop reads his line. His line is read first, so he \
-            stays.",
+    watch: "Bob: his limit passes before the loop has read his line. Is he closed?",
     question: "When does the timer of 0.1 s run?",
     answers: &[
         Choice {
