@@ -9,13 +9,12 @@ use std::collections::HashMap;
 use serde_json::{Value, json};
 
 use super::ring::{Packed, Ring, begins};
-use super::tables::Tables;
 use crate::reactor::Kind;
 
 /// All records that the ring has, as JSON.
-pub fn trace(ring: &Ring, tables: &Tables) -> String {
+pub fn trace(ring: &Ring, places: &[(&str, u32)]) -> String {
     let mut trace = Trace {
-        tables,
+        places,
         events: Vec::new(),
         open: 0,
         asleep: false,
@@ -32,7 +31,7 @@ pub fn trace(ring: &Ring, tables: &Tables) -> String {
 }
 
 struct Trace<'a> {
-    tables: &'a Tables,
+    places: &'a [(&'a str, u32)],
     events: Vec<Value>,
     /// Callbacks that have begun and not ended.
     open: usize,
@@ -67,7 +66,7 @@ impl Trace<'_> {
     }
 
     fn begin(&mut self, sequence: u64, kind: Kind, record: &Packed, at: f64) {
-        let (file, line) = self.tables.places[usize::from(record.place)];
+        let (file, line) = self.places.get(usize::from(record.place)).copied().unwrap_or(("?", 0));
         let name = format!("{file}:{line}");
         self.events.push(json!({
             "ph": "B", "name": name, "cat": format!("{kind:?}"), "pid": 1, "tid": 1, "ts": at,

@@ -3,6 +3,8 @@
 //! Knows the context, as any callback does. Each takes effect at once: at the gate, or in a callback
 //! that was posted if the loop does not stand there.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +15,7 @@ use super::doctor::TIMERS_ALIKE_MAX;
 use super::ring::Packed;
 use super::tables::{Numbers, SharedTables};
 use crate::Context;
-use crate::reactor::{Kind, LoopEvent, Missed, Subject};
+use crate::reactor::{Kind, LoopEvent, Missed, Observer, Subject};
 use crate::timers::Clock;
 
 /// A command that is carried out on the loop's thread, between two callbacks.
@@ -45,11 +47,13 @@ pub fn carry_out<S: 'static>(
         let Some(command) = session.next_command() else { return };
         match command {
             Command::Observe(true) => {
-                let observer = observer(session.clone(), Numbers::new(tables.clone()));
-                context.set_observer(Some(Box::new(observer)));
+                observe(session.clone(), Numbers::new(tables.clone()), context);
                 store_key(session, numbers, context);
             }
-            Command::Observe(false) => drop(context.set_observer(None)),
+            Command::Observe(false) => {
+                let own = context.extension::<ProgramsOwn>().0.take();
+                context.set_observer(own.and_then(|own| own.take()));
+            }
             Command::Key => store_key(session, numbers, context),
             Command::Timer(delay) => drop(context.after(delay, |_, _| {})),
             Command::Block(long) => {
@@ -83,6 +87,24 @@ fn defer_again<S: 'static>(context: &mut Context<S>, times: u32) {
     if times > 0 {
         context.defer(move |context, _| defer_again(context, times - 1));
     }
+}
+
+/// The program's own observer, while a page looks: it receives the records, too.
+#[derive(Default)]
+struct ProgramsOwn(Option<Rc<RefCell<Option<Observer>>>>);
+
+/// Has each record written into the ring, and handed on to the observer that was there before.
+fn observe<S: 'static>(session: Arc<Session>, numbers: Numbers, context: &mut Context<S>) {
+    let own = Rc::new(RefCell::new(None::<Observer>));
+    let (mut write, next) = (observer(session, numbers), own.clone());
+    let before = context.set_observer(Some(Box::new(move |event| {
+        write(event);
+        if let Some(own) = &mut *next.borrow_mut() {
+            own(event);
+        }
+    })));
+    *own.borrow_mut() = before;
+    context.extension::<ProgramsOwn>().0 = Some(own);
 }
 
 /// Writes each record into the ring.

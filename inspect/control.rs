@@ -136,7 +136,7 @@ impl Session {
     pub fn set_mode(&self, mode: Mode) {
         let mut state = self.lock();
         state.mode = match mode {
-            // The turn is the loop's; it stands still while the lock is held, or is asleep.
+            // The turn in which the loop came to the gate last; one that sleeps is past it.
             Mode::StepTurn(_) => Mode::StepTurn(self.turn.load(Ordering::Relaxed)),
             mode => mode,
         };

@@ -38,7 +38,7 @@ use std::thread::{self, JoinHandle};
 
 use serde_json::Value;
 
-use crate::reactor::{Builder, Kind, LoopEvent, Reactor, Remote, SourceId, Subject};
+use crate::reactor::{Builder, Reactor, Remote, SourceId};
 use crate::timers::TimerId;
 use control::{Session, Side};
 use serve::Desk;
@@ -50,6 +50,7 @@ mod control;
 mod doctor;
 mod key;
 mod pages;
+mod record;
 mod ring;
 mod serve;
 mod steer;
@@ -57,6 +58,7 @@ mod tables;
 mod wire;
 
 pub use pages::RECORDS_PER_TICK;
+pub use record::Record;
 pub use serve::{PAGES_MAX, TICK};
 
 /// What a command of the program's own answers: done, or why not, in one sentence.
@@ -252,6 +254,9 @@ impl Inspect {
 
     /// Makes a reactor that the page shows, in place of the one that it has shown so far.
     ///
+    /// It has a [`PacedClock`](crate::timers::PacedClock) in place of the builder's clock, and a
+    /// [gate](crate::Context::set_gate). The builder's observer still receives every record.
+    ///
     /// Its time can be slowed, so `run` it, or `turn` it from a loop that may stand still: at the
     /// gate a stopped loop keeps its thread.
     ///
@@ -316,72 +321,10 @@ impl Inspect {
         self.shared.now().published.retain(|known| known.name != event);
     }
 
-    /// The latest records of the loop that is shown, the oldest first; none while there is no page.
-    pub fn records(&self) -> Vec<Record> {
-        let Some(session) = self.shared.now().session.clone() else { return Vec::new() };
-        let tables = self.shared.tables.lock();
-        let all = session.ring.oldest()..=session.ring.head();
-        let record = |sequence| {
-            let packed = session.ring.read(sequence)?;
-            let kind = *Kind::ALL.get(usize::from(packed.kind))?;
-            Some(Record {
-                sequence,
-                nanos: packed.nanos,
-                cause: match packed.cause {
-                    0 => 0,
-                    ago => sequence - u64::from(ago),
-                },
-                place: tables.places[usize::from(packed.place)],
-                id: (packed.subject > 0).then_some((packed.index, packed.generation)),
-                kind,
-                argument: packed.argument,
-            })
-        };
-        all.filter_map(record).collect()
-    }
-
     /// Lets a loop that stands at the gate go on, and removes the breakpoints.
     pub fn release(&self) {
         if let Some(session) = &self.shared.now().session {
             session.release();
-        }
-    }
-}
-
-/// A [`LoopEvent`] as the page has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
-    /// Counted from 1, without gaps.
-    pub sequence: u64,
-    /// Nanoseconds since the reactor was made, by its clock.
-    pub nanos: u64,
-    /// The number of the callback's record that asked for this; 0 for none.
-    pub cause: u64,
-    /// File and line.
-    pub place: (&'static str, u32),
-    /// Index and generation of the source or timer.
-    pub id: Option<(u32, u32)>,
-    /// What has happened.
-    pub kind: Kind,
-    /// A number; [`Kind`] gives its meaning.
-    pub argument: u32,
-}
-
-impl From<&LoopEvent> for Record {
-    fn from(event: &LoopEvent) -> Record {
-        let id = match event.subject {
-            Subject::None => None,
-            Subject::Source(id) | Subject::Deadline(id) => Some(id.parts()),
-            Subject::Timer(id) => Some(id.parts()),
-        };
-        Record {
-            sequence: event.sequence,
-            nanos: event.nanos,
-            cause: event.cause,
-            place: (event.place.file(), event.place.line()),
-            id,
-            kind: event.kind,
-            argument: event.argument,
         }
     }
 }

@@ -9,6 +9,7 @@
 //! # Read next
 //! `wire.rs`: how a record goes to the page.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::reactor::Kind;
@@ -75,7 +76,10 @@ pub fn begins(kind: Kind) -> bool {
 /// The ring. One thread writes, any may read.
 #[derive(Debug)]
 pub struct Ring {
-    words: Box<[[AtomicU64; 4]]>,
+    /// Made with the first record: a loop that no page has looked at needs no memory for it.
+    words: OnceLock<Box<[[AtomicU64; 4]]>>,
+    /// How many records it holds, a power of two.
+    records: usize,
     /// The number of the last record; 0 before the first.
     head: AtomicU64,
     /// The number of the record that is being written, or was written last.
@@ -83,15 +87,19 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// A ring of so many records, rounded up to a power of two. The memory is written only as
-    /// records come.
+    /// A ring of so many records, rounded up to a power of two.
     pub fn new(records: usize) -> Ring {
-        let words = (0..records.next_power_of_two()).map(|_| Default::default()).collect();
-        Ring { words, head: AtomicU64::new(0), begun: AtomicU64::new(0) }
+        Ring {
+            words: OnceLock::new(),
+            records: records.next_power_of_two(),
+            head: AtomicU64::new(0),
+            begun: AtomicU64::new(0),
+        }
     }
 
     fn slot(&self, sequence: u64) -> &[AtomicU64; 4] {
-        &self.words[sequence as usize & (self.words.len() - 1)]
+        let make = || (0..self.records).map(|_| Default::default()).collect();
+        &self.words.get_or_init(make)[sequence as usize & (self.records - 1)]
     }
 
     /// Writes the record of this number; numbers only grow.
@@ -117,12 +125,12 @@ impl Ring {
         let words = self.slot(sequence).each_ref().map(|word| word.load(Ordering::Relaxed));
         fence(Ordering::Acquire);
         let begun = self.begun.load(Ordering::Relaxed);
-        (begun - sequence < self.words.len() as u64).then(|| Packed::from_words(words))
+        (begun - sequence < self.records as u64).then(|| Packed::from_words(words))
     }
 
     /// The first number that can still be read, if no record is written meanwhile.
     pub fn oldest(&self) -> u64 {
-        (self.head() + 1).saturating_sub(self.words.len() as u64).max(1)
+        (self.head() + 1).saturating_sub(self.records as u64).max(1)
     }
 }
 

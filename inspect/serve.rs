@@ -40,6 +40,8 @@ const OWN_RECORDS_MAX: u64 = 16;
 const TICKS_PER_BEAT: u64 = 15;
 /// Ticks without a page after which a stopped loop is let go: 3 s.
 const TICKS_ALONE_MAX: u32 = 90;
+/// Connections at a time, those of the pages among them: the rest are for commands.
+const CONNECTIONS_MAX: usize = 64;
 /// Bytes of a command.
 const COMMAND_BYTES_MAX: usize = 16 * 1024;
 
@@ -101,8 +103,11 @@ type Served = (Reactor<Desk>, Desk, SocketAddr, Remote<Desk>);
 
 fn serve(shared: Arc<Shared>, token: &str, address: SocketAddr) -> io::Result<Served> {
     let mut reactor = Reactor::new()?;
-    let limits =
-        Limits { body_bytes_max: COMMAND_BYTES_MAX, connections_max: 64, ..Limits::default() };
+    let limits = Limits {
+        body_bytes_max: COMMAND_BYTES_MAX,
+        connections_max: CONNECTIONS_MAX,
+        ..Limits::default()
+    };
     let server = Server::new(answer).limits(limits);
     let listener = server.listen(&mut reactor, address.to_string())?;
     let address = reactor[listener].local_addr();
@@ -150,7 +155,9 @@ fn answer(reactor: &mut Context<Desk>, desk: &mut Desk, request: &Request<'_>, r
         "trace.json" if !post => {
             let session = desk.session.clone();
             let trace = session.map_or_else(String::new, |session| {
-                chrome::trace(&session.ring, &desk.shared.tables.lock())
+                // A copy: the loop's thread must not wait for the tables meanwhile.
+                let places = desk.shared.tables.lock().places.clone();
+                chrome::trace(&session.ring, &places)
             });
             let response = Response::json(trace)
                 .header("Content-Disposition", "attachment; filename=\"waterwheel-trace.json\"");

@@ -13,6 +13,7 @@ use client::{LIMIT, Program};
 use serde_json::{Value, json};
 use support::ceiling;
 use waterwheel::inspect::{Inspect, PAGES_MAX};
+use waterwheel::reactor::Kind;
 
 fn controlled() -> Program {
     Program::start(Inspect::setup().control())
@@ -349,6 +350,49 @@ fn end_of_the_loop_and_the_next_loop_are_announced() {
         assert_eq!(running, number);
         page.until("end", |end| end["why"].as_str().unwrap().contains("run has returned"));
     }
+}
+
+/// A page comes and goes; the observer of the program misses no record and gets none twice.
+#[test]
+fn observer_of_the_program_receives_all_records_also_while_a_page_looks() {
+    let _ceiling = ceiling(LIMIT);
+    let recorder = waterwheel::reactor::Recorder::new();
+    let inspect = Inspect::setup().quiet().open("127.0.0.1:0").unwrap();
+    let builder = waterwheel::Reactor::<u64>::builder().observer(recorder.observer());
+    let mut reactor = inspect.watch(builder).unwrap();
+    let often = Duration::from_millis(1);
+    reactor.every(often, waterwheel::reactor::Missed::Skip, |_, count: &mut u64, _| *count += 1);
+    let (remote, url) = (reactor.remote(), inspect.url());
+    let looking = std::thread::spawn(move || {
+        let program = Program::at(url);
+        for _ in 0..3 {
+            program.page().until("rec", |_| true);
+        }
+        remote.stop().unwrap();
+    });
+    reactor.run(&mut 0).unwrap();
+    looking.join().unwrap();
+    let events = recorder.take();
+    assert!(events.len() > 100);
+    assert!(events.windows(2).all(|pair| pair[1].sequence == pair[0].sequence + 1));
+    let ends = |kind| events.iter().filter(|event| event.kind == kind).count();
+    let begun = ends(Kind::RunTimer) + ends(Kind::RunPosted);
+    assert_eq!(ends(Kind::Returned), begun, "each callback has its end");
+}
+
+/// The recording in the repository is a page that was saved: it has the code of this one.
+#[test]
+fn recording_of_scene_three_was_saved_by_this_page() {
+    let text = |name: &str| {
+        let text = std::fs::read_to_string(support::home().join("inspect").join(name)).unwrap();
+        text.replace("\r\n", "\n")
+    };
+    let code = |text: &str| {
+        let (_, code) = text.split_once("<script id=\"main\">").expect("the page's code");
+        code.split("</script>").next().unwrap().to_owned()
+    };
+    let same = code(&text("page.html")) == code(&text("scene-3.html"));
+    assert!(same, "the page has changed: play scene 3 of the tour, and save it as scene-3.html");
 }
 
 /// A page that people read: with its wheel, its instruments and the comments, but no more.
