@@ -3,7 +3,7 @@
 use waterwheel::SourceId;
 use waterwheel::net::Conn;
 
-use super::commands::{SYNTAX, matches};
+use super::commands::{SYNTAX, matches, pattern};
 use super::db::{Bytes, Done};
 use super::resp::Replies;
 use super::server::Server;
@@ -21,6 +21,9 @@ pub struct Subscriber {
 pub fn subscribe(session: &mut Session, turn: &mut Turn<'_>) -> Done {
     let is_pattern = turn.args[0].len() == "psubscribe".len();
     for name in &turn.args[1..] {
+        if is_pattern {
+            pattern(name)?;
+        }
         let names = if is_pattern { &session.patterns } else { &session.channels };
         if !names.iter().any(|known| &known[..] == *name) {
             session.keep(name.len())?;
@@ -97,7 +100,7 @@ pub fn publish(_: &mut Session, turn: &mut Turn<'_>) -> Done {
     let Turn { reactor, server, .. } = turn;
     let direct = server.channels.get(channel).into_iter().flatten().map(|to| (None, to));
     let matching = server.patterns.iter().filter(|(pattern, _)| matches(pattern, channel));
-    let all = direct.chain(matching.map(|(pattern, to)| (Some(pattern), to)));
+    let all = direct.chain(matching.map(|(name, to)| (Some(name), to)));
     let (mut count, mut message) = (0, Replies::default());
     for (pattern, &Subscriber { conn, resp3 }) in all {
         message.bytes.clear();

@@ -92,11 +92,13 @@ pub fn range(call: &mut Call<'_>) -> Done {
 }
 
 pub fn index(call: &mut Call<'_>) -> Done {
-    let at = call.integer(2)?;
-    let item = call.db.list(call.key())?.and_then(|list| {
-        let at = if at < 0 { at.checked_add(list.len() as i64)? } else { at };
-        list.get(usize::try_from(at).ok()?)
-    });
+    let at = call.integer(2);
+    let Some(list) = call.db.list(call.key())? else {
+        call.replies.null();
+        return Ok(());
+    };
+    let at = at.map(|at| if at < 0 { at.saturating_add(list.len() as i64) } else { at })?;
+    let item = usize::try_from(at).ok().and_then(|at| list.get(at));
     call.replies.optional(item.map(|item| &item[..]));
     Ok(())
 }
@@ -192,7 +194,7 @@ pub fn hincrby(call: &mut Call<'_>) -> Done {
     let (field, by) = (call.args[2], call.integer(3)?);
     let sum = call.db.edit_hash(call.key(), |hash, change| {
         let old = hash.get(field).map(|old| &old[..]);
-        let sum = sum(old.unwrap_or_default(), by).map_err(|error| match error {
+        let sum = sum(old, by).map_err(|error| match error {
             NOT_AN_INTEGER => "ERR hash value is not an integer",
             other => other,
         })?;

@@ -14,6 +14,10 @@ pub const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
 const OVERFLOW: &str = "ERR increment or decrement would overflow";
 const BAD_END: &str = "ERR invalid expire time";
 
+/// The longest pattern: matching may cost its length for each byte of a name.
+pub const PATTERN_BYTES_MAX: usize = 256;
+const LONG_PATTERN: &str = "ERR a pattern has 256 bytes at most";
+
 /// A command that is to be done.
 pub struct Call<'a> {
     pub db: &'a mut Db,
@@ -162,9 +166,15 @@ fn kind(call: &mut Call<'_>) -> Done {
     Ok(())
 }
 
+/// A pattern, if it is not too long.
+pub fn pattern(text: &[u8]) -> Done<&[u8]> {
+    if text.len() > PATTERN_BYTES_MAX { Err(LONG_PATTERN) } else { Ok(text) }
+}
+
 fn keys(call: &mut Call<'_>) -> Done {
+    let wanted = pattern(call.key())?;
     let (mut keys, _) = call.db.scan(0, usize::MAX);
-    keys.retain(|key| matches(call.key(), key));
+    keys.retain(|key| matches(wanted, key));
     call.replies.array(keys.len());
     keys.iter().for_each(|key| call.replies.string(key));
     Ok(())
@@ -172,17 +182,17 @@ fn keys(call: &mut Call<'_>) -> Done {
 
 fn scan(call: &mut Call<'_>) -> Done {
     let from = usize::try_from(call.integer(1)?).map_err(|_| "ERR invalid cursor")?;
-    let (mut count, mut pattern, mut kind) = (10, &b"*"[..], None);
+    let (mut count, mut wanted, mut kind) = (10, &b"*"[..], None);
     for (at, [option, value]) in call.pairs(2)?.iter().enumerate() {
         match option.to_ascii_uppercase().as_slice() {
             b"COUNT" => count = call.integer(3 + 2 * at)?.clamp(1, 10_000) as usize,
-            b"MATCH" => pattern = value,
+            b"MATCH" => wanted = pattern(value)?,
             b"TYPE" => kind = Some(value.to_ascii_lowercase()),
             _ => return Err(SYNTAX),
         }
     }
     let (mut keys, next) = call.db.scan(from, count);
-    keys.retain(|key| matches(pattern, key));
+    keys.retain(|key| matches(wanted, key));
     if let Some(kind) = kind {
         keys.retain(|key| call.db.value(key).is_some_and(|value| value.name().as_bytes() == kind));
     }
@@ -390,7 +400,7 @@ fn add(call: &mut Call<'_>) -> Done {
     let by = if is_less { by.checked_neg().ok_or(OVERFLOW)? } else { by };
     let sum = call.db.edit_string(call.key(), |text, change| {
         let before = text.len();
-        let sum = sum(text, by)?;
+        let sum = sum((!change.is_new).then_some(text), by)?;
         sum.to_string().as_bytes().clone_into(text);
         change.resized(before, text.len());
         Ok(sum)
@@ -400,7 +410,7 @@ fn add(call: &mut Call<'_>) -> Done {
 }
 
 /// A text as a number, and some more; no text is zero.
-pub fn sum(text: &[u8], more: i64) -> Done<i64> {
-    let number = if text.is_empty() { 0 } else { integer(text).ok_or(NOT_AN_INTEGER)? };
+pub fn sum(text: Option<&[u8]>, more: i64) -> Done<i64> {
+    let number = text.map_or(Some(0), integer).ok_or(NOT_AN_INTEGER)?;
     number.checked_add(more).ok_or(OVERFLOW)
 }

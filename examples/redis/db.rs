@@ -58,6 +58,8 @@ impl Value {
 /// What a command has done to a value.
 #[derive(Default)]
 pub struct Change {
+    /// True if there was no value before.
+    pub is_new: bool,
     is_made: bool,
     bytes: isize,
 }
@@ -165,7 +167,7 @@ impl Db {
     ) -> Done<T> {
         let found = self.find(key);
         let at = found.unwrap_or_else(|| self.insert(key.into(), make()));
-        let mut change = Change::default();
+        let mut change = Change { is_new: found.is_none(), ..Change::default() };
         let entry = &mut self.entries[at];
         let done = act(&mut entry.value, &mut change);
         entry.bytes = entry.bytes.wrapping_add_signed(change.bytes);

@@ -30,7 +30,7 @@ mod snapshot;
 mod sorted;
 mod waiting;
 
-use server::{REPLY_BYTES_MAX, Server};
+use server::{Server, UNREAD_BYTES_MAX};
 
 const USAGE: &str = "\
 Usage: redis [OPTIONS] [ADDR]
@@ -40,9 +40,10 @@ sets, expiry, transactions, channels. ADDR is 127.0.0.1:6379 unless given; a bar
 port means 127.0.0.1. No password: listen where only friends can connect.
 
 Values may need 64 MiB; then what would need more is refused, as Redis does. A
-client may leave 16 MiB of replies unread, and a subscriber 4 MiB; then it is
-closed. It may send strings of 8 MiB, and keep 1 MiB of a transaction, of watched
-keys and channels. All clients together may have 16 MiB buffered.
+string has 8 MiB at most, and so has a reply. A client that does not read its
+replies is not read either; a subscriber that leaves 4 MiB unread is closed. Each
+may keep 1 MiB in the server: a transaction, watched keys, channels. All clients
+together may have 16 MiB buffered; then the slowest reader is closed.
 
 Options:
   --memory MIB     what values may need
@@ -67,7 +68,7 @@ fn run(args: &cli::Args) -> Result<(), String> {
     }
     let mut reactor = Reactor::new().map_err(|error| error.to_string())?;
     let limits = Limits {
-        outbox_bytes_max: REPLY_BYTES_MAX,
+        outbox_bytes_max: UNREAD_BYTES_MAX,
         backlog_bytes_max: resp::STRING_BYTES_MAX + 64 * 1024,
         ..cli::limits()
     };

@@ -9,7 +9,7 @@ use waterwheel::timers::TimerId;
 use waterwheel::{Context, SourceId};
 
 use super::channels::Subscriber;
-use super::commands::{COMMANDS, Command, matches};
+use super::commands::{COMMANDS, Command, matches, pattern};
 use super::db::{Bytes, Db, Done, Key};
 use super::resp::{Replies, integer};
 use super::snapshot;
@@ -21,8 +21,8 @@ type Id = SourceId<Conn>;
 pub const VERSION: &str = "7.0.0";
 /// What values may need unless `--memory` says otherwise.
 pub const MEMORY_BYTES: usize = 64 * 1024 * 1024;
-/// The longest reply. A client that wants more is closed.
-pub const REPLY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Replies that a client may leave unread. It is not read meanwhile, so this is more than one is long.
+pub const UNREAD_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Keys that end in one turn; the others wait for the next.
 const ENDS_PER_TURN: usize = 1024;
 
@@ -159,6 +159,7 @@ impl Server {
         let known = known.into_iter().chain([("appendonly", "no"), ("databases", "1")]);
         match (args[1].to_ascii_uppercase().as_slice(), &args[2..]) {
             (b"GET", patterns @ [_, ..]) => {
+                patterns.iter().try_for_each(|name| pattern(name).map(drop))?;
                 let asked = |name: &str| {
                     let mut patterns = patterns.iter().map(|pattern| pattern.to_ascii_lowercase());
                     patterns.any(|pattern| matches(&pattern, name.as_bytes()))

@@ -13,6 +13,7 @@ use super::server::Server;
 /// What a client may keep in the server: requests of a transaction, keys that it watches, channels.
 pub const KEPT_BYTES_MAX: usize = 1024 * 1024;
 const KEEPS_TOO_MUCH: &str = "ERR this connection keeps more than 1 MiB in the server";
+const TOO_LONG: &str = "ERR the reply is longer than 8 MiB, and was not sent";
 /// Replies that are collected before they are written; the client may then have to read some first.
 const REPLIES_BYTES: usize = 64 * 1024;
 
@@ -151,7 +152,8 @@ impl Session {
                 run(self, turn).map_err(str::to_owned)
             }
         });
-        if let Err(error) = done {
+        let is_too_long = std::mem::take(&mut turn.server.replies.is_too_long);
+        if let Err(error) = done.and(if is_too_long { Err(TOO_LONG.to_owned()) } else { Ok(()) }) {
             turn.server.replies.bytes.truncate(begin);
             turn.server.replies.error(error);
         }

@@ -18,6 +18,8 @@ pub const STRING_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const STRINGS_MAX: usize = 1024 * 1024;
 /// The longest request that is typed as a line.
 pub const LINE_BYTES_MAX: usize = 64 * 1024;
+/// The longest reply, so that nobody can ask for one value a million times in one request.
+pub const REPLY_BYTES_MAX: usize = STRING_BYTES_MAX + 64 * 1024;
 /// So many strings need no memory of their own.
 const FEW_STRINGS: usize = 8;
 /// The longest line with a count or a length: a sign and 19 digits, and some room.
@@ -209,9 +211,17 @@ pub struct Replies {
     pub bytes: Vec<u8>,
     /// True for a client that has asked for RESP3.
     pub resp3: bool,
+    /// True if there was more than [`REPLY_BYTES_MAX`], which was left out.
+    pub is_too_long: bool,
 }
 
 impl Replies {
+    /// Returns true if there is room for so many bytes more.
+    fn fits(&mut self, bytes: usize) -> bool {
+        self.is_too_long |= self.bytes.len() + bytes > REPLY_BYTES_MAX;
+        !self.is_too_long
+    }
+
     fn line(&mut self, kind: char, text: impl fmt::Display) {
         let _ = write!(self.bytes, "{kind}{text}\r\n"); // A vector takes everything.
     }
@@ -233,9 +243,11 @@ impl Replies {
     }
 
     pub fn string(&mut self, value: &[u8]) {
-        self.line('$', value.len());
-        self.bytes.extend_from_slice(value);
-        self.bytes.extend_from_slice(b"\r\n");
+        if self.fits(value.len() + 64) {
+            self.line('$', value.len());
+            self.bytes.extend_from_slice(value);
+            self.bytes.extend_from_slice(b"\r\n");
+        }
     }
 
     /// The string, or that there is none.
@@ -247,6 +259,9 @@ impl Replies {
     }
 
     pub fn null(&mut self) {
+        if !self.fits(64) {
+            return;
+        }
         self.bytes.extend_from_slice(if self.resp3 { b"_\r\n" } else { b"$-1\r\n" });
     }
 
@@ -289,6 +304,8 @@ impl fmt::Display for Double {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             value if value.is_infinite() => f.write_str(if value > 0.0 { "inf" } else { "-inf" }),
+            // Nobody wants to read 300 zeros.
+            value if value != 0.0 && !(1e-5..1e17).contains(&value.abs()) => write!(f, "{value:e}"),
             value => value.fmt(f),
         }
     }

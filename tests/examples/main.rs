@@ -13,6 +13,7 @@ mod live;
 mod nc;
 mod nc_clients;
 mod proxy;
+mod redis;
 #[cfg(feature = "process")]
 mod shell;
 mod socks;

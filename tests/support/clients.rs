@@ -39,8 +39,18 @@ pub static ENV: Need = Need::new("env of coreutils 8.31", Some("coreutils"), env
 pub static UNSHARE: Need = Need::new("unshare(1) that may mount", Some("util-linux"), unshare)
     .first(&["--map-root-user", "--mount"]);
 pub static IPV6: Need = Need::new("an IPv6 loopback", None, ipv6);
-pub static ALL: [&Need; 9] =
-    [&NC, &SOCAT, &CURL, &OPENSSL, &PYTHON, &WEBSOCKETS, &ENV, &UNSHARE, &IPV6];
+pub static REDIS_SERVER: Need = Need::new("redis-server 7", Some("redis-server"), redis_server);
+pub static REDIS_CLI: Need = Need::new("redis-cli 7", Some("redis-tools"), redis_cli);
+pub static REDIS_BENCHMARK: Need =
+    Need::new("redis-benchmark 7", Some("redis-tools"), redis_benchmark);
+pub static REDIS_PY: Need = Need::new("Python with redis 8 (pip install redis)", None, redis_py);
+pub static IOREDIS: Need =
+    Need::new("Node with ioredis (npm install ioredis, and its NODE_PATH)", None, ioredis);
+#[rustfmt::skip]
+pub static ALL: [&Need; 14] = [
+    &NC, &SOCAT, &CURL, &OPENSSL, &PYTHON, &WEBSOCKETS, &ENV, &UNSHARE, &IPV6,
+    &REDIS_SERVER, &REDIS_CLI, &REDIS_BENCHMARK, &REDIS_PY, &IOREDIS,
+];
 
 /// Set to `required`, it makes a failure of each test that would be skipped.
 const VARIABLE: &str = "WATERWHEEL_CLIENTS";
@@ -186,6 +196,41 @@ fn python_with(script: &str) -> Option<OsString> {
         let output = Command::new(python).args(["-c", script]).output();
         output.is_ok_and(|output| output.status.success())
     })
+}
+
+/// A program of which `--version` says that it is of at least this major version.
+fn of_version(program: &str, major: u32) -> Option<OsString> {
+    let said = said(program, &["--version"])?;
+    let mut numbers = said.split(|char: char| !char.is_ascii_digit() && char != '.');
+    let version = numbers.find(|number| number.contains('.'))?;
+    (version.split('.').next()?.parse::<u32>().ok()? >= major).then(|| program.into())
+}
+
+fn redis_server() -> Option<OsString> {
+    of_version("redis-server", 7)
+}
+
+fn redis_cli() -> Option<OsString> {
+    of_version("redis-cli", 7)
+}
+
+fn redis_benchmark() -> Option<OsString> {
+    of_version("redis-benchmark", 7)
+}
+
+fn redis_py() -> Option<OsString> {
+    python_with("import redis; assert int(redis.__version__.split('.')[0]) >= 8")
+}
+
+/// Node, if it finds this package: `NODE_PATH` names the folder of those that were installed.
+fn node_with(package: &str) -> Option<OsString> {
+    let script = format!("require('{package}')");
+    let output = Command::new("node").args(["-e", &script]).output().ok()?;
+    output.status.success().then(|| "node".into())
+}
+
+fn ioredis() -> Option<OsString> {
+    node_with("ioredis")
 }
 
 fn env() -> Option<OsString> {
