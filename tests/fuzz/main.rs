@@ -56,6 +56,11 @@ fn the_loop_keeps_its_contract_whatever_the_bytes_ask_of_it() {
     assert!(compared > 10_000, "{compared}");
 }
 
+#[test]
+fn the_keys_of_redis_are_counted_whatever_the_bytes_ask_of_them() {
+    replay("redis", 2000, fuzz::redis);
+}
+
 #[cfg(feature = "http")]
 #[test]
 fn chunked_bodies_are_those_of_the_grammar_whatever_the_bytes_are() {

@@ -14,6 +14,7 @@ mod http_request;
 #[cfg(feature = "http")]
 mod http_response;
 mod reactor;
+mod redis;
 mod wheel;
 #[cfg(feature = "ws")]
 mod ws;
@@ -26,6 +27,7 @@ pub use http_request::http_request;
 #[cfg(feature = "http")]
 pub use http_response::http_response;
 pub use reactor::{COMPARED, reactor};
+pub use redis::redis;
 pub use wheel::wheel;
 #[cfg(feature = "ws")]
 pub use ws::ws;

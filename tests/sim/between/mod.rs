@@ -1,0 +1,3 @@
+//! The examples between processes: their servers, with clients whose network is slow and fails.
+
+mod redis;
