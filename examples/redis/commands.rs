@@ -103,7 +103,7 @@ pub static COMMANDS: &[Command] = &[
     client("info", -1, |_, turn| turn.server.info(turn.reactor)),
     client("config", -2, |_, turn| turn.server.config(turn.args)),
     client("command", -1, |_, turn| turn.server.describe(turn.args)),
-    client("save", 1, |_, turn| turn.server.save(turn.reactor, Some(turn.conn))),
+    client("save", 1, |session, turn| turn.server.save(turn.reactor, (!session.executes).then_some(turn.conn))),
     client("bgsave", -1, |_, turn| turn.server.save(turn.reactor, None)),
 ];
 

@@ -18,7 +18,7 @@ pub type Key = Rc<[u8]>;
 /// What a key or an element counts beside its bytes: about what its places in the tables take.
 pub const COST_BYTES: usize = 96;
 
-/// The result of a command. An error is in the words of Redis, by which clients tell errors apart.
+/// The result of a command. An error is in the words of Redis, by which clients know it.
 pub type Done<T = ()> = Result<T, &'static str>;
 
 pub const WRONG_TYPE: &str = "WRONGTYPE Operation against a key holding the wrong kind of value";
@@ -278,6 +278,11 @@ impl Db {
 
     pub fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// How many keys have an end.
+    pub fn ends(&self) -> usize {
+        self.ends.len()
     }
 
     /// When a key ends; `Some(None)` if it has no end, `None` if there is no such key.

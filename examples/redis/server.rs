@@ -1,4 +1,4 @@
-//! What all clients share: the keys, who waits for a list, who hears a channel; and the snapshot.
+//! What all clients share: the keys, the clients that wait for a list, the subscribers of channels; and the snapshot.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
@@ -136,7 +136,7 @@ impl Server {
              uptime_in_seconds:{}\r\n\r\n# Clients\r\nconnected_clients:{}\r\nblocked_clients:{}\r\n\r\n\
              # Memory\r\nused_memory:{}\r\nmaxmemory:{}\r\nmaxmemory_policy:noeviction\r\n\r\n\
              # Stats\r\ntotal_commands_processed:{}\r\nexpired_keys:{}\r\npubsub_channels:{}\r\n\r\n\
-             # Keyspace\r\ndb0:keys={},expires=0,avg_ttl=0\r\n",
+             # Keyspace\r\ndb0:keys={},expires={}\r\n",
             std::process::id(),
             up.as_secs(),
             self.clients,
@@ -147,6 +147,7 @@ impl Server {
             self.db.expired,
             self.channels.len(),
             self.db.len(),
+            self.db.ends(),
         );
         self.replies.string(text.as_bytes());
         Ok(())

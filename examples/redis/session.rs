@@ -26,7 +26,7 @@ pub struct Session {
     /// True while EXEC runs the requests of a transaction: none of them waits.
     pub executes: bool,
     watched: Vec<(Key, u64)>,
-    /// Channels and patterns that it hears.
+    /// Channels and patterns that it has subscribed to.
     pub channels: Vec<Bytes>,
     pub patterns: Vec<Bytes>,
     pub kept_bytes: usize,
@@ -110,7 +110,9 @@ impl Session {
 
     /// Does a request, or keeps it for EXEC.
     fn request(&mut self, turn: &mut Turn<'_>, args: &[&[u8]], request: &[u8]) {
-        if args.is_empty() {
+        let Some(name) = args.first() else { return };
+        if name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:") {
+            self.closes = true; // A page in a browser talks to a port of this machine.
             return;
         }
         let found = turn.server.find(args);
@@ -159,7 +161,7 @@ impl Session {
         }
     }
 
-    /// Returns true if it hears channels, and could not tell messages from replies.
+    /// Returns true if it has subscribed, and could not know messages from replies.
     fn listens(&self) -> bool {
         !(self.resp3 || self.channels.is_empty() && self.patterns.is_empty())
     }

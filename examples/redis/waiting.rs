@@ -66,7 +66,7 @@ impl Server {
         !self.blocked.is_empty() && self.blocked.contains_key(&conn)
     }
 
-    /// Parks a client until one of these lists has an element, or the time is up; zero is for ever.
+    /// Parks a client until one of these lists has an element, or the time is up; zero is without end.
     pub fn block(
         &mut self,
         reactor: &mut Context<Server>,

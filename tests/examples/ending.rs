@@ -22,7 +22,7 @@ const GRACE: Duration = Duration::from_secs(5);
 
 const AGAIN: &str = "; again to end at once";
 
-fn signal(server: &Process, signal: Signal) {
+pub fn signal(server: &Process, signal: Signal) {
     kill_process(Pid::from_raw(server.id() as i32).unwrap(), signal).unwrap();
 }
 

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
+use super::ending::signal;
+use rustix::process::Signal;
 use support::Rng;
 use support::ceiling;
 use support::clients::{IOREDIS, REDIS_BENCHMARK, REDIS_CLI, REDIS_PY, REDIS_SERVER, skip_without};
@@ -408,7 +410,7 @@ fn replies_are_those_of_redis_whatever_is_asked() {
         let mut asked: Vec<Vec<String>> = Vec::new();
         // Requests since MULTI: their replies come with EXEC, and are compared as what they are of.
         let mut queued: Vec<Vec<String>> = Vec::new();
-        for _ in 0..15_000 {
+        for _ in 0..6000 {
             let request = random_request(&mut rng);
             let strings: Vec<&str> = request.iter().map(String::as_str).collect();
             let replies = talks.each_mut().map(|talk| talk.ask(&strings));
@@ -475,6 +477,9 @@ fn what_is_no_request_gets_the_words_of_redis_and_is_closed() {
         let said = answer(addr, bytes);
         assert_eq!(said, format!("-ERR Protocol error: {word}\r\n"));
     }
+    // A page in somebody's browser that posts to this port.
+    let post = b"POST / HTTP/1.1\r\nHost: 127.0.0.1:6379\r\n\r\nSET a b\r\n";
+    assert_eq!(answer(addr, post), "");
     // What came before is answered first, and what comes behind is not.
     assert!(answer(addr, b"PING\r\n*x\r\nPING\r\n").starts_with("+PONG\r\n-ERR Protocol"));
 }
@@ -513,11 +518,13 @@ fn a_client_keeps_a_mebibyte_in_the_server_and_no_more() {
     // A transaction of a million requests.
     talk.ok(&["MULTI"]);
     let ping = request(&[b"PING"]);
-    let mut refused = 0;
+    let (mut refused, mut line) = (0, Vec::new());
     for _ in 0..100 {
         talk.0.send(ping.repeat(10_000));
         for _ in 0..10_000 {
-            refused += usize::from(talk.reply() != Reply::Line('+', "QUEUED".into()));
+            line.clear();
+            talk.0.0.read_until(b'\n', &mut line).expect("a reply");
+            refused += usize::from(line != b"+QUEUED\r\n");
         }
     }
     assert_eq!(refused, 1_000_000 - 1024 * 1024 / ping.len());
@@ -721,6 +728,10 @@ fn all_kinds_of_values_are_there_again_after_a_save_and_a_kill() {
     let see = |talk: &mut Talk| looks.map(|line| talk.ask(&line.split(' ').collect::<Vec<_>>()));
     let seen = see(&mut talk);
     talk.ok(&["SAVE"]);
+    talk.ok(&["MULTI"]);
+    talk.ask(&["SAVE"]);
+    talk.ask(&["PING"]);
+    assert!(matches!(talk.ask(&["EXEC"]), Reply::All(_, all) if all.len() == 2), "nothing waits");
     talk.ok(&["SET", "later", "lost"]);
     drop(server); // kill -9.
     let (server, addr, loaded) = start();
@@ -729,7 +740,7 @@ fn all_kinds_of_values_are_there_again_after_a_save_and_a_kill() {
     assert_eq!(see(&mut talk), seen);
     // Ended in order it saves by itself.
     talk.ok(&["SET", "later", "kept"]);
-    terminate(&server);
+    signal(&server, Signal::TERM);
     let mut server = server;
     assert_eq!(server.rest().1, Some(0));
     let (server, addr, _) = start();
@@ -749,18 +760,13 @@ fn all_kinds_of_values_are_there_again_after_a_save_and_a_kill() {
     }
 }
 
-fn terminate(server: &Process) {
-    let status = Command::new("kill").args(["-TERM", &server.id().to_string()]).status();
-    assert!(status.expect("kill is there").success());
-}
-
 #[test]
 fn sigterm_ends_it_in_order_with_clients_that_wait() {
     let (mut server, addr) = Process::serve("redis");
     let mut talk = Talk::to(addr);
     talk.send(&["BLPOP", "queue", "0"]);
     while !info(&mut Talk::to(addr), "blocked_clients:1") {}
-    terminate(&server);
+    signal(&server, Signal::TERM);
     let (said, code) = server.rest();
     assert_eq!(code, Some(0), "{}", String::from_utf8_lossy(&said));
     assert_eq!(talk.0.rest(), "");
@@ -770,4 +776,18 @@ fn sigterm_ends_it_in_order_with_clients_that_wait() {
 fn save_without_a_file_says_how_to_have_one() {
     let (_server, addr) = Process::serve("redis");
     assert!(Talk::to(addr).error(&["SAVE"]).contains("--file FILE"));
+}
+
+#[test]
+fn bad_arguments_are_refused_in_one_line() {
+    for (args, why) in [
+        (&["--memory", "much"][..], "--memory wants a whole number"),
+        (&["--nonsense"], "'--nonsense'; try --help"),
+        (&["127.0.0.1:0", "more"], "\"more\""),
+    ] {
+        let output = output("redis", args);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{said}");
+        assert!(said.starts_with("error: ") && said.contains(why), "{said}");
+    }
 }

@@ -5,7 +5,7 @@
 
 #[allow(dead_code, unused_imports)] // Its other part is the program's.
 #[path = "../../examples/redis"]
-mod redis {
+mod example {
     pub mod channels;
     pub mod collections;
     pub mod commands;
@@ -19,11 +19,11 @@ mod redis {
     pub mod waiting;
 }
 
-use redis::commands::{Call, Run};
-use redis::db::{COST_BYTES, Db, Value};
-use redis::resp::{Malformed, Parser};
-use redis::server::Server;
-use redis::snapshot;
+use example::commands::{Call, Run};
+use example::db::{COST_BYTES, Db, Value};
+use example::resp::{Malformed, Parser};
+use example::server::Server;
+use example::snapshot;
 use support::Rng;
 
 use super::cut;

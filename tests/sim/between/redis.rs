@@ -11,7 +11,7 @@ use waterwheel::{Context, SourceId};
 
 #[allow(dead_code, unused_imports)] // Its other part is the program's.
 #[path = "../../../examples/redis"]
-mod redis {
+mod example {
     pub mod channels;
     pub mod collections;
     pub mod commands;
@@ -25,7 +25,7 @@ mod redis {
     pub mod waiting;
 }
 
-use redis::server::Server;
+use example::server::Server;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -155,7 +155,8 @@ fn counters_and_queues_are_right_whatever_the_network_does() {
     thread_local!(static SEEN: RefCell<(Shared, usize)> = RefCell::default());
     let set_up = |sim: &mut Sim<Server>| {
         let seen = Shared::default();
-        let listener = sim.network.listen(&mut sim.reactor, addr(), redis::session::serve).unwrap();
+        let listener =
+            sim.network.listen(&mut sim.reactor, addr(), example::session::serve).unwrap();
         sim.reactor.unref(listener);
         sim.reactor.after(4 * PATIENCE, move |reactor, _| {
             reactor.remove(listener);
@@ -187,10 +188,10 @@ fn counters_and_queues_are_right_whatever_the_network_does() {
             let (mut counter, mut left) = (0, Vec::new());
             for (key, value) in values {
                 match value {
-                    redis::db::Value::String(text) => {
-                        counter = redis::resp::integer(text).expect("a number");
+                    example::db::Value::String(text) => {
+                        counter = example::resp::integer(text).expect("a number");
                     }
-                    redis::db::Value::List(list) if key == b"q" => {
+                    example::db::Value::List(list) if key == b"q" => {
                         left.extend(
                             list.iter().map(|item| String::from_utf8_lossy(item).into_owned()),
                         );
