@@ -6,13 +6,24 @@
 //! is the reader's side of a sequence lock (Boehm, "Can seqlocks get along with programming language
 //! memory models?", 2012, section 4), with the head as the sequence.
 //!
+//! At the end of this file a model checker tries the orders in which the two may go.
+//!
 //! # Read next
 //! `wire.rs`: how a record goes to the page.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::reactor::Kind;
+use sync::{AtomicU64, Ordering, fence};
+
+/// Types that the threads share: the standard library's, or those of a model checker that tries every
+/// order: `RUSTFLAGS="--cfg loom" cargo test --lib model`.
+mod sync {
+    #[cfg(all(test, loom))]
+    pub use loom::sync::atomic::{AtomicU64, Ordering, fence};
+    #[cfg(not(all(test, loom)))]
+    pub use std::sync::atomic::{AtomicU64, Ordering, fence};
+}
 
 /// Records that are kept. 65,536: half a minute of two thousand a second; 2 MiB.
 pub const RECORDS_MAX: usize = 65_536;
@@ -134,22 +145,24 @@ impl Ring {
     }
 }
 
+/// A record whose words all differ from those of the others.
+#[cfg(test)]
+fn record(n: u64) -> Packed {
+    Packed {
+        nanos: n,
+        subject: n as u8 % 4,
+        index: n as u32,
+        generation: !n as u32,
+        cause: (n * 3) as u32,
+        argument: (n * 7) as u32,
+        kind: n as u8,
+        place: n as u16,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn record(n: u64) -> Packed {
-        Packed {
-            nanos: n,
-            subject: n as u8 % 4,
-            index: n as u32,
-            generation: !n as u32,
-            cause: (n * 3) as u32,
-            argument: (n * 7) as u32,
-            kind: n as u8,
-            place: n as u16,
-        }
-    }
 
     #[test]
     fn record_comes_out_as_it_went_in_until_it_is_overwritten() {
@@ -182,5 +195,45 @@ mod tests {
             }
             assert!(read > 0 || ring.read(200_000) == Some(record(200_000)));
         });
+    }
+}
+
+/// The ring under a model checker. It lets a relaxed load return each value that the memory model
+/// allows, older ones included. It cannot move a store in front of a load of the same thread; the
+/// ring needs no order of that kind.
+#[cfg(all(test, loom))]
+mod model {
+    use loom::sync::Arc;
+    use loom::thread;
+
+    use super::*;
+
+    const RECORDS: u64 = 4;
+    /// The last two are written over the first two.
+    const LAST: u64 = 6;
+
+    /// A reader asks for one record, while the last two are written.
+    fn read_one(sequence: u64) {
+        let mut orders = loom::model::Builder::new();
+        orders.preemption_bound = Some(3);
+        orders.check(move || {
+            let ring = Arc::new(Ring::new(RECORDS as usize));
+            (1..=RECORDS).for_each(|n| ring.write(n, record(n)));
+            let writes = ring.clone();
+            let writer = thread::spawn(move || {
+                (RECORDS + 1..=LAST).for_each(|n| writes.write(n, record(n)));
+            });
+            if let Some(found) = ring.read(sequence) {
+                assert_eq!(found, record(sequence));
+            }
+            writer.join().unwrap();
+            let expected = (sequence > LAST - RECORDS).then(|| record(sequence));
+            assert_eq!(ring.read(sequence), expected);
+        });
+    }
+
+    #[test]
+    fn record_is_read_whole_or_not_at_all() {
+        (1..=LAST).for_each(read_one);
     }
 }
