@@ -17,12 +17,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
+use super::Answer;
 use super::commands::{Command, carry_out};
 use super::key;
 use super::ring::{RECORDS_MAX, Ring};
 use super::tables::{Numbers, SharedTables};
 use crate::Context;
-use crate::reactor::Remote;
+use crate::reactor::{PostError, Remote};
 use crate::timers::PacedClock;
 
 /// What the loop does when it comes to the gate.
@@ -70,6 +71,8 @@ struct State {
     /// The pace while it does not stand.
     pace: u32,
     commands: VecDeque<Command>,
+    /// The post for the latest of them has found the program's mailbox full.
+    is_unposted: bool,
     key: Option<Key>,
     breaks: Vec<(String, u32)>,
     /// Why there is no loop any more.
@@ -88,8 +91,8 @@ pub struct Standing {
 /// Reaches a loop from another thread.
 struct Waker {
     wake: Box<dyn Fn() + Send>,
-    /// Posts: commands are carried out in a callback.
-    post: Box<dyn Fn() + Send>,
+    /// Posts: commands are carried out in a callback. Returns false if there is no room for posts.
+    post: Box<dyn Fn() -> bool + Send>,
 }
 
 impl std::fmt::Debug for Waker {
@@ -105,6 +108,7 @@ impl Session {
             standing: false,
             pace: PacedClock::REAL,
             commands: VecDeque::new(),
+            is_unposted: false,
             key: None,
             breaks: Vec::new(),
             ended: None,
@@ -150,13 +154,18 @@ impl Session {
     }
 
     /// Sets or removes a breakpoint at a place. A file is named by the end of its path.
-    pub fn set_break(&self, file: &str, line: u32, on: bool) {
+    pub fn set_break(&self, file: &str, line: u32, on: bool) -> Answer {
         let mut state = self.lock();
         state.breaks.retain(|known| *known != (file.to_owned(), line));
-        if on && state.breaks.len() < BREAKS_MAX {
+        let is_full = on && state.breaks.len() == BREAKS_MAX;
+        if is_full {
+            return Err(format!("There are {BREAKS_MAX} breakpoints already: remove one."));
+        }
+        if on {
             state.breaks.push((file.to_owned(), line));
         }
         self.changed(state);
+        Ok(())
     }
 
     /// The loop has to notice a change of mode, pace or breakpoints.
@@ -175,18 +184,46 @@ impl Session {
         }
     }
 
-    /// Has a command carried out: at the gate, if the loop stands there, else by a post.
-    pub fn command(&self, command: Command) {
+    /// Has a command carried out: at the gate, if the loop stands there, else by a post. One for a loop
+    /// that has ended is of no use to anybody.
+    pub fn command(&self, command: Command) -> Answer {
         let mut state = self.lock();
-        if state.ended.is_some() || state.commands.len() >= COMMANDS_MAX {
-            return;
+        if state.commands.len() >= COMMANDS_MAX {
+            return Err(format!("The loop has not come to {COMMANDS_MAX} commands yet: wait."));
         }
-        state.commands.push_back(command);
+        if state.ended.is_none() {
+            state.commands.push_back(command);
+            self.post(state);
+        }
+        Ok(())
+    }
+
+    /// Has the loop store a keyframe. Those that ask before it does so share one: it is not counted
+    /// among the commands, and does not fail.
+    pub fn want_key(&self) {
+        let mut state = self.lock();
+        if state.ended.is_none() && !state.commands.contains(&Command::Key) {
+            state.commands.push_back(Command::Key);
+            self.post(state);
+        }
+    }
+
+    /// The loop learns that there are commands.
+    fn post(&self, state: MutexGuard<'_, State>) {
         let standing = state.standing;
         self.changed.notify_all();
         drop(state);
         if !standing && let Some(waker) = &*self.waker() {
-            (waker.post)();
+            let posted = (waker.post)();
+            self.lock().is_unposted = !posted;
+        }
+    }
+
+    /// Commands whose post has found no room in the program's mailbox are posted again.
+    pub fn post_again(&self) {
+        let state = self.lock();
+        if state.is_unposted && !state.commands.is_empty() {
+            self.post(state);
         }
     }
 
@@ -221,9 +258,9 @@ impl Session {
     }
 }
 
-/// Breakpoints that are kept.
+/// Breakpoints at a time; one more is refused.
 pub const BREAKS_MAX: usize = 64;
-/// Commands that wait for the loop.
+/// Commands that wait for the loop; one more is refused.
 const COMMANDS_MAX: usize = 256;
 
 /// The loop's side: it lives in the gate, and ends with the loop.
@@ -244,11 +281,12 @@ impl<S: 'static> Side<S> {
             }),
             post: Box::new(move || {
                 let (session, tables) = (posting.clone(), to.clone());
-                // A loop that is gone needs no commands.
-                let _ = remote.post(move |context: &mut Context<S>, _| {
+                let posted = remote.post(move |context: &mut Context<S>, _| {
                     let mut numbers = Numbers::new(tables.clone());
                     carry_out(&session, &tables, &mut numbers, context);
                 });
+                // A loop that is gone needs no commands.
+                !matches!(posted, Err(PostError::Full(_)))
             }),
         };
         *session.waker() = Some(waker);

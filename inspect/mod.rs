@@ -47,6 +47,7 @@ use tables::SharedTables;
 mod chrome;
 mod commands;
 mod control;
+mod ctl;
 mod doctor;
 mod key;
 mod pages;
@@ -298,6 +299,7 @@ impl Inspect {
 
     fn add_label(&self, tag: &'static str, id: (u32, u32), word: &str) {
         let mut now = self.shared.now();
+        now.labels.retain(|(of, known, _)| (*of, *known) != (tag, id));
         if now.labels.len() == LABELS_MAX {
             now.labels.remove(0);
         }

@@ -11,7 +11,6 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::commands::Command;
 use super::control::{Key, Mode, Session, Standing};
 use super::doctor::Doctor;
 use super::ring::begins;
@@ -203,7 +202,7 @@ impl Page {
         if !self.wants_key && head - self.place > BACKLOG_MAX {
             let dropped = json!({ "count": head - self.place, "next": head + 1 });
             send(reactor, &self.to, "dropped", &dropped);
-            session.command(Command::Key);
+            session.want_key();
             self.wants_key = true;
             self.place = head;
         }

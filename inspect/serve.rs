@@ -8,17 +8,17 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::commands::{Command, fault};
+use super::commands::Command;
 use super::control::{Key, Mode, Session};
 use super::doctor::Doctor;
 use super::pages::{News, Page, Tail, send};
-use super::{Answer, Shared, chrome};
+use super::{Shared, chrome, ctl};
 use crate::protocols::http::{
     Limits, Method, Reply, Request, Response, Server, SseEvent, StatusCode,
 };
@@ -212,8 +212,9 @@ impl Desk {
         let is_time = self.ticks.is_multiple_of(TICKS_PER_KEY) && !self.pages.is_empty();
         let is_stopped = session.standing().mode == Mode::Stopped;
         if is_time && since > OWN_RECORDS_MAX && !is_stopped {
-            session.command(Command::Key);
+            session.want_key();
         }
+        session.post_again();
         if let Some(key) = session.take_key() {
             self.key = Some(key);
         }
@@ -249,7 +250,9 @@ impl Desk {
         }
         let wanted = !self.pages.is_empty();
         if let Some(session) = self.session.as_ref().filter(|_| wanted != self.observing) {
-            session.command(Command::Observe(wanted));
+            if session.command(Command::Observe(wanted)).is_err() {
+                return; // The next tick asks again.
+            }
             self.observing = wanted;
         }
     }
@@ -335,7 +338,7 @@ fn control(reactor: &mut Context<Desk>, desk: &mut Desk, request: &Request<'_>, 
         return;
     }
     let done = match serde_json::from_slice(request.body()) {
-        Ok(command) => desk.carry_out(&command),
+        Ok(command) => ctl::carry_out(&desk.shared, desk.session.as_deref(), &command),
         Err(error) => Err(format!("This is no JSON: {error}.")),
     };
     match done {
@@ -349,50 +352,3 @@ fn control(reactor: &mut Context<Desk>, desk: &mut Desk, request: &Request<'_>, 
         }
     }
 }
-
-impl Desk {
-    fn carry_out(&mut self, command: &Value) -> Answer {
-        if !self.shared.setup.control {
-            return Err("This page may only look: the program has not allowed control.".to_owned());
-        }
-        let name = command["do"].as_str().ok_or("A command has a name, in \"do\".")?;
-        let customs = &self.shared.setup.commands;
-        let mut customs = customs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, custom)) = customs.iter_mut().find(|(known, _)| known == name) {
-            return custom(command);
-        }
-        let session = self.session.as_ref().ok_or("There is no loop yet.")?;
-        if session.standing().ended.is_some() {
-            return Err("The loop has ended.".to_owned());
-        }
-        let number = |name: &str, most: u64| {
-            let number = command[name].as_u64().filter(|number| *number <= most);
-            number.ok_or_else(|| format!("\"{name}\" is a whole number, at most {most}."))
-        };
-        match name {
-            "run" => session.set_mode(Mode::Running),
-            "stop" => session.set_mode(Mode::Stopped),
-            "step" => match command["what"].as_str() {
-                Some("event") => session.set_mode(Mode::StepEvent),
-                Some("turn") => session.set_mode(Mode::StepTurn(0)),
-                _ => return Err("\"what\" is \"event\" or \"turn\".".to_owned()),
-            },
-            "pace" => session.set_pace(number("per_mille", 1000)? as u32),
-            "timer" => {
-                let delay = Duration::from_millis(number("ms", DELAY_MS_MAX)?);
-                session.command(Command::Timer(delay));
-            }
-            "break" => {
-                let file = command["file"].as_str().ok_or("\"file\" is the name of a file.")?;
-                let line = number("line", u32::MAX.into())? as u32;
-                session.set_break(file, line, command["on"].as_bool().unwrap_or(true));
-            }
-            "fault" => session.command(fault(command, number)?),
-            _ => return Err(format!("There is no command {name:?}.")),
-        }
-        Ok(())
-    }
-}
-
-/// The longest delay of a timer that a page can ask for, in ms.
-const DELAY_MS_MAX: u64 = 3_600_000;
