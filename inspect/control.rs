@@ -19,6 +19,7 @@ use serde_json::Value;
 
 use super::Answer;
 use super::commands::{Command, carry_out};
+use super::kernel::Selector;
 use super::key;
 use super::ring::{RECORDS_MAX, Ring};
 use super::tables::{Numbers, SharedTables};
@@ -42,6 +43,8 @@ pub enum Mode {
 pub struct Key {
     pub sequence: u64,
     pub json: String,
+    /// The sources in it.
+    pub sources: Value,
 }
 
 /// What the two threads share of one loop.
@@ -51,6 +54,7 @@ pub struct Session {
     pub number: u64,
     pub ring: Ring,
     pub clock: PacedClock,
+    pub selector: Selector,
     state: Mutex<State>,
     /// The loop stands at the gate, and a command has come.
     changed: Condvar,
@@ -117,6 +121,7 @@ impl Session {
             number,
             ring: Ring::new(RECORDS_MAX),
             clock: PacedClock::new(),
+            selector: Selector::default(),
             state: Mutex::new(state),
             changed: Condvar::new(),
             look: AtomicBool::new(false),
@@ -362,12 +367,14 @@ impl<S: 'static> Drop for Side<S> {
         (state.ended, state.standing) = (Some("run has returned, and the loop is gone"), false);
         drop(state);
         *self.session.waker() = None;
+        self.session.selector.close();
     }
 }
 
 /// Stores a keyframe of this moment, for the page.
 pub fn store_key<S: 'static>(session: &Session, numbers: &mut Numbers, context: &Context<S>) {
-    let frame = key::frame(session.number, context, numbers);
+    let mut frame = key::frame(session.number, context, numbers);
     let sequence = frame["sequence"].as_u64().unwrap_or(0);
-    session.lock().key = Some(Key { sequence, json: Value::to_string(&frame) });
+    let json = frame.to_string();
+    session.lock().key = Some(Key { sequence, json, sources: frame["sources"].take() });
 }

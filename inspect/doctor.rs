@@ -13,6 +13,7 @@
 //! | a source that calls itself | [`RESUMED_TURNS_MAX`] turns, each with a `Resumed` of it |
 //! | a listener that cannot accept | a `Failed` |
 //! | a peer that does not read | bytes written and not sent, above the mark for [`ABOVE_MARK`] |
+//! | a source that is not drained | none: the kernel shows it, and on Linux alone (`unread.rs`) |
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -21,6 +22,7 @@ use serde_json::{Value, json};
 
 use super::ring::{Packed, begins};
 use super::tables::Tables;
+use super::unread::Undrained;
 use crate::net::Limits;
 use crate::reactor::{DEFERRED_PER_TURN, Kind};
 
@@ -242,6 +244,11 @@ impl Doctor {
                 "Nothing else runs until it returns. Do the work in pieces, or offload it.";
             self.find("A callback does not end", cause, advice, place);
         }
+    }
+
+    /// A source has left input unread.
+    pub fn see_undrained(&mut self, source: &Undrained) {
+        self.find("A source is not drained", source.cause(), Undrained::ADVICE, source.place);
     }
 
     fn find(&mut self, what: &str, cause: String, advice: &'static str, place: u16) {

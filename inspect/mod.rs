@@ -49,6 +49,7 @@ mod commands;
 mod control;
 mod ctl;
 mod doctor;
+mod kernel;
 mod key;
 mod pages;
 mod record;
@@ -56,6 +57,7 @@ mod ring;
 mod serve;
 mod steer;
 mod tables;
+mod unread;
 mod wire;
 
 pub use pages::RECORDS_PER_TICK;
@@ -268,6 +270,7 @@ impl Inspect {
         now.sessions += 1;
         let session = Arc::new(Session::new(now.sessions));
         let mut reactor = builder.paced(&session.clock).build()?;
+        session.selector.open(&reactor);
         let remote = reactor.remote_unheld();
         let tables = self.shared.tables.clone();
         let mut side = Side::new(session.clone(), tables, remote);

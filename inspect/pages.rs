@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::control::{Key, Mode, Session, Standing};
 use super::doctor::Doctor;
 use super::ring::begins;
+use super::unread::Unread;
 use super::wire::{self, UNIT};
 use super::{Published, Shared};
 use crate::Context;
@@ -66,21 +67,29 @@ pub struct Tail {
 
 impl Tail {
     /// Reads the records that have come, up to the head.
-    pub fn follow(&mut self, session: &Session, doctor: &mut Doctor) {
-        let head = session.ring.head();
+    pub fn follow(&mut self, session: &Session, doctor: &mut Doctor, unread: &mut Unread) {
+        let (head, mut has_missed) = (session.ring.head(), false);
         if head - self.read > BACKLOG_MAX {
             self.running.clear();
             self.read = head - BACKLOG_MAX;
+            has_missed = true;
         }
         for sequence in self.read + 1..=head {
-            let Some(record) = session.ring.read(sequence) else { continue };
+            let Some(record) = session.ring.read(sequence) else {
+                has_missed = true;
+                continue;
+            };
             doctor.see(&record);
+            unread.see(&record);
             match Kind::ALL.get(usize::from(record.kind)) {
                 Some(Kind::Turn) => self.running.clear(),
                 Some(Kind::Returned | Kind::Panicked) => drop(self.running.pop()),
                 Some(kind) if begins(*kind) => self.running.push((record.place, None)),
                 _ => {}
             }
+        }
+        if has_missed {
+            unread.begin_again();
         }
         self.read = head;
         for (_, seen) in &mut self.running {

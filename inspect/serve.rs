@@ -15,15 +15,16 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::commands::Command;
-use super::control::{Key, Mode, Session};
+use super::control::{Key, Mode, Session, Standing};
 use super::doctor::Doctor;
 use super::pages::{News, Page, Tail, send};
+use super::unread::{TICKS_PER_LOOK, Unread};
 use super::{Shared, chrome, ctl};
 use crate::protocols::http::{
     Limits, Method, Reply, Request, Response, Server, SseEvent, StatusCode,
 };
 use crate::reactor::{Kind, Missed, Remote};
-use crate::timers::TimerId;
+use crate::timers::{Clock, TimerId};
 use crate::{Context, Reactor};
 
 /// Pages at a time; one more gets 503.
@@ -65,6 +66,7 @@ pub struct Desk {
     key: Option<Key>,
     tail: Tail,
     doctor: Doctor,
+    unread: Unread,
     /// The latest findings, and how often they have changed.
     findings: (u64, String),
     ticks: u64,
@@ -127,6 +129,7 @@ fn serve(shared: Arc<Shared>, token: &str, address: SocketAddr) -> io::Result<Se
         key: None,
         tail: Tail::default(),
         doctor: Doctor::default(),
+        unread: Unread::default(),
         findings: (0, String::new()),
         ticks: 0,
         ticks_alone: 0,
@@ -216,9 +219,11 @@ impl Desk {
         }
         session.post_again();
         if let Some(key) = session.take_key() {
+            self.unread.see_key(&key.sources);
             self.key = Some(key);
         }
-        self.tail.follow(&session, &mut self.doctor);
+        self.tail.follow(&session, &mut self.doctor, &mut self.unread);
+        self.look(&session);
         if let Some((place, ms)) = self.tail.now() {
             self.doctor.see_stuck(place, Duration::from_millis(ms));
         }
@@ -246,6 +251,7 @@ impl Desk {
             self.session = latest;
             (self.observing, self.key, self.tail) = (false, None, Tail::default());
             (self.doctor, self.findings.1) = (Doctor::default(), "{\"findings\":[]}".to_owned());
+            self.unread = Unread::default();
             self.findings.0 += 1;
         }
         let wanted = !self.pages.is_empty();
@@ -254,6 +260,20 @@ impl Desk {
                 return; // The next tick asks again.
             }
             self.observing = wanted;
+            self.unread = Unread::default(); // It learns the sources from the keyframe.
+        }
+    }
+
+    /// Looks for sources that are not drained, while the loop runs and a page looks.
+    fn look(&mut self, session: &Session) {
+        let Standing { mode, ended, .. } = session.standing();
+        if mode != Mode::Running || ended.is_some() {
+            self.unread.begin_again();
+        } else if self.observing && self.ticks.is_multiple_of(TICKS_PER_LOOK) {
+            let (now, tables) = (Clock::Monotonic.now(), &self.shared.tables);
+            for source in self.unread.look(now, tables, &session.selector) {
+                self.doctor.see_undrained(&source);
+            }
         }
     }
 

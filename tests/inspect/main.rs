@@ -4,6 +4,8 @@ mod browser;
 mod client;
 mod looks;
 mod own;
+#[cfg(target_os = "linux")]
+mod unread;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
