@@ -2,18 +2,19 @@
 //!
 //! Knows the ring and server-sent events; never changes the loop that is shown, but asks it for
 //! keyframes. A page is a place in the ring and not a queue: one that reads slowly costs no memory. It
-//! gets the number of the records that it has missed, and begins again with a keyframe.
+//! gets the number of the records that it has missed, by their kinds, and begins again with a keyframe.
 //!
 //! # Read next
 //! `wire.rs`: a record as bytes.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use super::control::{Key, Mode, Session, Standing};
 use super::doctor::Doctor;
-use super::ring::begins;
+use super::ring::{Ring, begins};
 use super::unread::Unread;
 use super::wire::{self, UNIT};
 use super::{Published, Shared};
@@ -113,6 +114,27 @@ fn send_text<S: 'static>(reactor: &mut Context<S>, to: &Sender, event: &str, tex
     let _ = to.event(reactor, &SseEvent::data(text).event(event));
 }
 
+/// What a page misses of the records behind this one, up to the head: how many of each kind, and the
+/// first and the last of the turns that begin among them. Those that the ring does not have any more
+/// are `unread`.
+fn dropped(ring: &Ring, after: u64, head: u64) -> Value {
+    let (mut counts, mut turns) = ([0; Kind::ALL.len()], None);
+    let kept = ring.oldest().max(after + 1)..=head;
+    for record in kept.filter_map(|sequence| ring.read(sequence)) {
+        let Some(count) = counts.get_mut(usize::from(record.kind)) else { continue };
+        *count += 1;
+        if Kind::ALL[usize::from(record.kind)] == Kind::Turn {
+            let (first, _) = turns.unwrap_or((record.argument, 0));
+            turns = Some((first, record.argument));
+        }
+    }
+    let unread = head - after - counts.iter().sum::<u64>();
+    let names = Kind::ALL.iter().map(|kind| format!("{kind:?}")).chain(["unread".to_owned()]);
+    let kinds = names.zip(counts.into_iter().chain([unread])).filter(|(_, count)| *count > 0);
+    let kinds: BTreeMap<_, _> = kinds.collect();
+    json!({ "count": head - after, "next": head + 1, "kinds": kinds, "turns": turns })
+}
+
 impl Page {
     /// A page that has nothing yet.
     pub fn new(to: Sender) -> Page {
@@ -209,7 +231,7 @@ impl Page {
     fn send_records<S: 'static>(&mut self, reactor: &mut Context<S>, news: &News<'_>) -> bool {
         let News { session, head, key, .. } = *news;
         if !self.wants_key && head - self.place > BACKLOG_MAX {
-            let dropped = json!({ "count": head - self.place, "next": head + 1 });
+            let dropped = dropped(&session.ring, self.place, head);
             send(reactor, &self.to, "dropped", &dropped);
             session.want_key();
             self.wants_key = true;
@@ -283,5 +305,37 @@ impl Page {
             send(reactor, &self.to, "end", &json!({ "why": why }));
             self.ended = true;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ring::Packed;
+    use super::*;
+
+    #[test]
+    fn what_is_dropped_is_counted_by_its_kinds_whatever_the_ring_still_has() {
+        let ring = Ring::new(8);
+        let record =
+            |kind: Kind, argument| Packed { kind: kind as u8, argument, ..Packed::default() };
+        for n in 1..=20u32 {
+            let kind = if n % 5 == 0 { Kind::Turn } else { Kind::Ready };
+            ring.write(n.into(), record(kind, n / 5));
+        }
+        let all = json!({ "count": 20, "next": 21, "turns": [3, 4],
+            "kinds": { "Ready": 6, "Turn": 2, "unread": 12 } });
+        assert_eq!(dropped(&ring, 0, 20), all);
+        let few = json!({ "count": 4, "next": 21, "turns": [4, 4],
+            "kinds": { "Ready": 3, "Turn": 1 } });
+        assert_eq!(dropped(&ring, 16, 20), few, "none is unread");
+        let none = json!({ "count": 2, "next": 20, "turns": null, "kinds": { "Ready": 2 } });
+        assert_eq!(dropped(&ring, 17, 19), none, "no turn began");
+        let past = json!({ "count": 5, "next": 6, "turns": null, "kinds": { "unread": 5 } });
+        assert_eq!(dropped(&ring, 0, 5), past, "all are overwritten");
+        ring.write(21, record(Kind::Ready, 0));
+        ring.write(22, Packed { kind: 200, ..Packed::default() });
+        let odd = json!({ "count": 2, "next": 23, "turns": null,
+            "kinds": { "Ready": 1, "unread": 1 } });
+        assert_eq!(dropped(&ring, 20, 22), odd);
     }
 }

@@ -192,8 +192,15 @@ fn page_that_does_not_read_is_dropped_from_and_told_so() {
     let mut reads = program.page();
     reads.until("rec", |_| true);
     // A second page reads a million records' worth of time; the loop makes far more than it may get.
-    let dropped = reads.until("dropped", |_| true)["count"].as_u64().unwrap();
-    assert!(dropped > 10_000, "{dropped}");
+    // If the page's thread had to wait, the ring has none of them any more.
+    let dropped = reads.until("dropped", |dropped| dropped["turns"].is_array());
+    let count = dropped["count"].as_u64().unwrap();
+    assert!(count > 10_000, "{dropped}");
+    // By kinds, whose sum is the count; and it says which turns were missed.
+    let kinds = dropped["kinds"].as_object().unwrap();
+    assert_eq!(kinds.values().map(|kind| kind.as_u64().unwrap()).sum::<u64>(), count, "{dropped}");
+    let turns = [0, 1].map(|of| dropped["turns"][of].as_u64().unwrap());
+    assert!(turns[1] - turns[0] + 1 >= kinds["Turn"].as_u64().unwrap(), "{dropped}");
     let key = reads.until("key", |_| true)["sequence"].as_u64().unwrap();
     let next = reads.until("rec", |_| true)["first"].as_u64().unwrap();
     assert_eq!(next, key + 1);
