@@ -157,3 +157,26 @@ pub fn fault(
         _ => Err("\"what\" is \"block\", \"defer\" or \"leak\".".to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn fault_is_read_up_to_the_longest_callback() {
+        let read = |command: Value| {
+            let number = |name: &str, most: u64| {
+                let number = command[name].as_u64().filter(|number| *number <= most);
+                number.ok_or(format!("at most {most}"))
+            };
+            fault(&command, number)
+        };
+        let block = |ms: u64| read(json!({ "what": "block", "ms": ms }));
+        assert_eq!(block(BLOCK_MS_MAX), Ok(Command::Block(Duration::from_secs(10))));
+        assert_eq!(block(BLOCK_MS_MAX + 1), Err("at most 10000".to_owned()));
+        assert_eq!(read(json!({ "what": "defer" })), Ok(Command::Defer(STORM)));
+        assert_eq!(read(json!({ "what": "leak" })), Ok(Command::Leak));
+    }
+}

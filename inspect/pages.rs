@@ -310,8 +310,15 @@ impl Page {
 
 #[cfg(test)]
 mod tests {
-    use super::super::ring::Packed;
+    use super::super::ring::{Packed, RECORDS_MAX};
     use super::*;
+
+    /// Else a page could want records that are overwritten, before it gets a keyframe.
+    #[test]
+    fn records_that_may_wait_for_a_page_are_a_part_of_the_ring() {
+        const { assert!(BACKLOG_MAX + RECORDS_PER_TICK < RECORDS_MAX as u64) };
+        assert_eq!(size_of::<Packed>() * RECORDS_MAX, 2 << 20, "bytes");
+    }
 
     #[test]
     fn what_is_dropped_is_counted_by_its_kinds_whatever_the_ring_still_has() {

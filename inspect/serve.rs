@@ -372,3 +372,29 @@ fn control(reactor: &mut Context<Desk>, desk: &mut Desk, request: &Request<'_>, 
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::control::Side;
+    use super::super::tables::SharedTables;
+    use super::*;
+    use crate::reactor::Recorder;
+
+    /// Else a loop that sleeps would be woken for a keyframe, again and again.
+    #[test]
+    fn keyframe_of_a_loop_that_sleeps_makes_few_records() {
+        let recorder = Recorder::new();
+        let mut reactor = Reactor::<()>::builder().observer(recorder.observer()).build().unwrap();
+        let session = Arc::new(Session::new(1));
+        let _side = Side::new(session.clone(), SharedTables::new(), reactor.remote_unheld());
+        session.want_key();
+        session.want_key();
+        // One that runs it, and one that sleeps again.
+        for _ in 0..2 {
+            reactor.turn(&mut (), Some(Duration::ZERO)).unwrap();
+        }
+        assert!(session.take_key().is_some() && session.next_command().is_none());
+        let records = recorder.take().len() as u64;
+        assert!((1..=OWN_RECORDS_MAX).contains(&records), "{records}");
+    }
+}

@@ -2,6 +2,7 @@
 
 mod browser;
 mod client;
+mod limits;
 mod looks;
 mod own;
 #[cfg(target_os = "linux")]
