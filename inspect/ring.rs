@@ -199,8 +199,8 @@ mod tests {
 }
 
 /// The ring under a model checker. It lets a relaxed load return each value that the memory model
-/// allows, older ones included. It cannot move a store in front of a load of the same thread; the
-/// ring needs no order of that kind.
+/// allows, older ones included. It moves no store in front of a load of the same thread, as the memory
+/// model would: here the reader stores nothing, and the writer loads nothing that decides.
 #[cfg(all(test, loom))]
 mod model {
     use loom::sync::Arc;
@@ -212,7 +212,7 @@ mod model {
     /// The last two are written over the first two.
     const LAST: u64 = 6;
 
-    /// A reader asks for one record, while the last two are written: in all orders, a second's worth.
+    /// A reader asks for one record, while the last two are written: in all orders, half a second's.
     fn read_one(sequence: u64) {
         loom::model(move || {
             let ring = Arc::new(Ring::new(RECORDS as usize));

@@ -33,8 +33,10 @@ use crate::timers::Clock;
 pub const UNREAD: Duration = Duration::from_secs(1);
 /// Ticks of the page's thread from one look to the next: half a second, so that three looks see it.
 pub const TICKS_PER_LOOK: u64 = 15;
-/// Of so much time, looks take one part at most.
-const PARTS_PER_LOOK: u32 = 100;
+/// After a look the kernel is left alone for so many times as long as the look took, but not for longer
+/// than this.
+const REST: u32 = 20;
+const REST_MAX: Duration = Duration::from_secs(2);
 /// Sources that are known at a time. One more is left out until others have gone.
 const KNOWN_MAX: usize = 16_384;
 
@@ -168,7 +170,7 @@ impl Unread {
 
     /// A look that began then has taken so long.
     fn rest(&mut self, began: Instant, took: Duration) {
-        self.rests_until = Some(began + took * PARTS_PER_LOOK);
+        self.rests_until = Some(began + took + (took * REST).min(REST_MAX));
     }
 
     fn look_at(
@@ -349,10 +351,13 @@ mod tests {
         let mut unread = Unread::default();
         unread.see(&record(Kind::Registered, name.into()));
         let now = Clock::Monotonic.now();
-        unread.rest(now, Duration::from_millis(50));
-        unread.look(now + Duration::from_millis(4999), &tables, &selector);
-        assert_eq!(unread.known.len(), 1, "it has not looked");
-        unread.look(now + Duration::from_millis(5000), &tables, &selector);
+        for (took, rest) in [(50, 1000), (100, 2000), (101, 2000), (5000, 2000)] {
+            unread.rest(now, Duration::from_millis(took));
+            let late = now + Duration::from_millis(took + rest);
+            unread.look(late - Duration::from_nanos(1), &tables, &selector);
+            assert_eq!(unread.known.len(), 1, "{took}: it has not looked");
+        }
+        unread.look(now + Duration::from_secs(7), &tables, &selector);
         assert_eq!(unread.known.len(), 0, "one of the library's");
     }
 

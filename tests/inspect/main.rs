@@ -202,9 +202,16 @@ fn page_that_does_not_read_is_dropped_from_and_told_so() {
     assert_eq!(kinds.values().map(|kind| kind.as_u64().unwrap()).sum::<u64>(), count, "{dropped}");
     let turns = [0, 1].map(|of| dropped["turns"][of].as_u64().unwrap());
     assert!(turns[1] - turns[0] + 1 >= kinds["Turn"].as_u64().unwrap(), "{dropped}");
-    let key = reads.until("key", |_| true)["sequence"].as_u64().unwrap();
-    let next = reads.until("rec", |_| true)["first"].as_u64().unwrap();
-    assert_eq!(next, key + 1);
+    // After a keyframe the page may be too late once more.
+    let mut key = None;
+    let next = loop {
+        match reads.next() {
+            (name, data) if name == "key" => key = data["sequence"].as_u64(),
+            (name, data) if name == "rec" => break data["first"].as_u64(),
+            _ => {}
+        }
+    };
+    assert_eq!(next, key.map(|key| key + 1));
     stream.set_nonblocking(true).unwrap();
     let mut unread = 0;
     let mut buffer = vec![0; 1 << 20];
@@ -378,6 +385,8 @@ fn observer_of_the_program_receives_all_records_also_while_a_page_looks() {
         for _ in 0..3 {
             program.page().until("rec", |_| true);
         }
+        // On a busy machine few records have been made by now.
+        program.page().until("rec", |rec| rec["first"].as_u64() > Some(100));
         remote.stop().unwrap();
     });
     reactor.run(&mut 0).unwrap();
