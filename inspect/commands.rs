@@ -48,13 +48,16 @@ pub fn carry_out<S: 'static>(
         match command {
             Command::Observe(true) => {
                 observe(session.clone(), Numbers::new(tables.clone()), context);
-                store_key(session, numbers, context);
+                let latest = store_key(session, numbers, context);
+                session.ring.skip_to(latest); // The program's own observer has had some.
             }
             Command::Observe(false) => {
                 let own = context.extension::<ProgramsOwn>().0.take();
                 context.set_observer(own.and_then(|own| own.take()));
             }
-            Command::Key => store_key(session, numbers, context),
+            Command::Key => {
+                store_key(session, numbers, context);
+            }
             Command::Timer(delay) => drop(context.after(delay, |_, _| {})),
             Command::Block(long) => {
                 context.enqueue(Default::default(), move |context, _| block(context, long));

@@ -371,10 +371,15 @@ impl<S: 'static> Drop for Side<S> {
     }
 }
 
-/// Stores a keyframe of this moment, for the page.
-pub fn store_key<S: 'static>(session: &Session, numbers: &mut Numbers, context: &Context<S>) {
+/// Stores a keyframe of this moment, for the page. Returns the number of its record.
+pub fn store_key<S: 'static>(
+    session: &Session,
+    numbers: &mut Numbers,
+    context: &Context<S>,
+) -> u64 {
     let mut frame = key::frame(session.number, context, numbers);
     let sequence = frame["sequence"].as_u64().unwrap_or(0);
     let json = frame.to_string();
     session.lock().key = Some(Key { sequence, json, sources: frame["sources"].take() });
+    sequence
 }

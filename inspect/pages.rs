@@ -230,6 +230,11 @@ impl Page {
     /// that there is.
     fn send_records<S: 'static>(&mut self, reactor: &mut Context<S>, news: &News<'_>) -> bool {
         let News { session, head, key, .. } = *news;
+        let (start, oldest) = (session.ring.start(), session.ring.oldest());
+        if !self.wants_key && self.place + 1 < start {
+            // There was no page for a while; this one has got the keyframe of before.
+            (self.place, self.wants_key) = (start - 1, true);
+        }
         if !self.wants_key && head - self.place > BACKLOG_MAX {
             let dropped = dropped(&session.ring, self.place, head);
             send(reactor, &self.to, "dropped", &dropped);
@@ -238,7 +243,12 @@ impl Page {
             self.place = head;
         }
         if self.wants_key {
-            let Some(key) = key.filter(|key| key.sequence >= self.place) else { return false };
+            let key = key.filter(|key| (self.place..=head).contains(&key.sequence));
+            let Some(key) = key else { return false };
+            if key.sequence + 1 < oldest {
+                session.want_key(); // The records behind this one are no more.
+                return false;
+            }
             self.send_key(reactor, key);
             (self.place, self.wants_key) = (key.sequence, false);
             self.units = session.ring.read(key.sequence).map_or(0, |record| record.nanos / UNIT);

@@ -399,6 +399,62 @@ fn observer_of_the_program_receives_all_records_also_while_a_page_looks() {
     assert_eq!(ends(Kind::Returned), begun, "each callback has its end");
 }
 
+/// While no page looks, the program's observer goes on counting: the ring has a gap, and says so.
+#[test]
+fn records_of_a_page_that_comes_again_are_those_of_the_programs_observer() {
+    let _ceiling = ceiling(LIMIT);
+    let recorder = waterwheel::reactor::Recorder::new();
+    let inspect = Inspect::setup().quiet().open("127.0.0.1:0").unwrap();
+    let builder = waterwheel::Reactor::<u64>::builder().observer(recorder.observer());
+    let mut reactor = inspect.watch(builder).unwrap();
+    let often = Duration::from_millis(1);
+    reactor.every(often, waterwheel::reactor::Missed::Skip, |_, count: &mut u64, _| *count += 1);
+    let (remote, program) = (reactor.remote(), Program::at(inspect.url()));
+    let wait = |turns: u64| {
+        let (answer, answered) = std::sync::mpsc::channel();
+        for _ in 0..turns {
+            let answer = answer.clone();
+            remote.post(move |_, _| answer.send(()).unwrap()).unwrap();
+            answered.recv().unwrap();
+        }
+    };
+    let records = std::thread::scope(|scope| {
+        let looking = scope.spawn(|| {
+            wait(3);
+            for _ in 0..2 {
+                let mut page = program.page();
+                let mut key = None;
+                let next = loop {
+                    match page.next() {
+                        (name, data) if name == "key" => key = data["sequence"].as_u64(),
+                        (name, data) if name == "rec" => break data["first"].as_u64(),
+                        (name, data) => assert_ne!(name, "dropped", "{data}"),
+                    }
+                };
+                assert_eq!(next, key.map(|key| key + 1));
+                drop(page);
+                // Until nothing is recorded any more; then some turns that no page sees.
+                let mut latest = 0;
+                while std::mem::replace(&mut latest, inspect.latest()) != inspect.latest() {
+                    wait(1);
+                }
+                wait(20);
+            }
+            let records = inspect.records();
+            remote.stop().unwrap();
+            records
+        });
+        reactor.run(&mut 0).unwrap();
+        looking.join().unwrap()
+    });
+    let events = recorder.take();
+    assert!(records.len() > 20 && records[0].sequence > 60, "{} records", records.len());
+    for record in records {
+        let event = &events[(record.sequence - events[0].sequence) as usize];
+        assert_eq!(record, waterwheel::inspect::Record::from(event));
+    }
+}
+
 /// The recording in the repository is a page that was saved: it has the code of this one.
 #[test]
 fn recording_of_scene_three_was_saved_by_this_page() {
