@@ -1,0 +1,87 @@
+//! The page goes back into the past of a program that has much: how long a step takes.
+
+use std::time::Duration;
+
+use support::browser::Browser;
+use support::ceiling;
+use waterwheel::Context;
+use waterwheel::inspect::Inspect;
+use waterwheel::reactor::{Missed, Priority};
+
+use super::browser::LIMIT;
+use super::client::Program;
+use super::own::{look, talk};
+
+/// A loop with much in it: 2,000 timers, some of which are armed anew all the time, calls in each
+/// lane, and connections that come, talk and go.
+fn crowd(reactor: &mut Context<u64>) {
+    talk(reactor);
+    let timers: Vec<_> =
+        (0..2000).map(|n| reactor.after(Duration::from_secs(60 + n), |_, _| {})).collect();
+    let often = Duration::from_millis(2);
+    reactor.every(often, Missed::Skip, move |reactor, count: &mut u64, _| {
+        for n in 0..10 {
+            let timer = timers[(*count as usize * 7 + n) % timers.len()];
+            reactor.rearm(timer, Duration::from_secs(90));
+            reactor.enqueue(Priority::Low, |reactor, _| reactor.defer(|_, _| {}));
+        }
+        *count += 1;
+    });
+}
+
+/// What steps back cost, in milliseconds: to find the state, and to show it as well. Each step is done
+/// three times, and the least counts, as the machine does other things, too.
+const STEPS: &str = r"
+(async () => {
+    const found = [], shown = [];
+    let at = tape.end;
+    for (let step = 0; step < 300; step++) {
+        let least = [Infinity, Infinity];
+        for (let time = 0; time < 3; time++) {
+            view.look(at);
+            draw();
+            document.body.offsetHeight;
+            const begin = performance.now();
+            back('isStop');
+            const middle = performance.now();
+            draw();
+            document.body.offsetHeight;
+            least = [middle, performance.now()].map((end, n) => Math.min(least[n], end - begin));
+        }
+        found.push(least[0]);
+        shown.push(least[1]);
+        if (step % 2) at = 1 + Math.floor(tape.end * (step * 0.618 % 1)); // Far away,
+        else at = view.at; // or one more.
+        if (step % 10 === 9) await new Promise(done => setTimeout(done));
+    }
+    return [found, shown].map(times => {
+        times.sort((a, b) => a - b);
+        return [0.5, 0.95, 0.99, 1].map(part => times[Math.ceil(part * times.length) - 1]);
+    });
+})()";
+
+/// What 95 in 100 steps back may cost, in milliseconds: the state alone, and with it drawn and laid
+/// out, which is a frame of 60 in a second.
+const FOUND_MS_MAX: f64 = 4.0;
+const SHOWN_MS_MAX: f64 = 16.0;
+
+#[test]
+#[ignore = "wants chromium: cargo test --all-features --test inspect -- --ignored page"]
+fn page_goes_back_within_a_frame_however_much_there_is() {
+    let _ceiling = ceiling(LIMIT);
+    let program = Program::of(Inspect::setup().control(), crowd);
+    let page = look(&Browser::start(), &program.url);
+    page.wait_for("waterwheel.tape.end > 20000");
+    page.press(" ");
+    page.wait_for("waterwheel.data.loop.mode === 'stopped' && !waterwheel.view.lag");
+    for pane in ["wheel", "ids", "alive"] {
+        page.evaluate(&format!("pane = '{pane}'"));
+        let times = page.evaluate(STEPS);
+        println!("{pane}: median, 95 %, 99 % and most, in ms: found and shown {times}");
+        for (at, bound) in [FOUND_MS_MAX, SHOWN_MS_MAX].into_iter().enumerate() {
+            assert!(times[at][1].as_f64() <= Some(bound), "{pane}: {times}");
+        }
+    }
+    assert_eq!(page.problems(), [""; 0]);
+    program.end();
+}
