@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -27,13 +27,15 @@ struct State {
     program: SocketAddr,
     cuts: AtomicBool,
     is_over: AtomicBool,
+    /// Requests that name the last event that the page has.
+    returns: AtomicUsize,
 }
 
 impl Between {
     fn open(program: SocketAddr) -> Between {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let state = State { program, cuts: false.into(), is_over: false.into() };
+        let state = State { program, cuts: false.into(), is_over: false.into(), returns: 0.into() };
         let state = Arc::new(state);
         let shared = state.clone();
         thread::spawn(move || {
@@ -45,7 +47,7 @@ impl Between {
                 let Ok(program) = TcpStream::connect(shared.program) else { return };
                 let (state, ends) = (shared.clone(), [&page, &program].map(TcpStream::try_clone));
                 let [Ok(to_page), Ok(from_program)] = ends else { return };
-                thread::spawn(move || forth(page, program, address, state.program));
+                thread::spawn(move || forth(page, program, address, &state));
                 let state = shared.clone();
                 thread::spawn(move || back(from_program, to_page, &state));
             }
@@ -68,11 +70,14 @@ impl Drop for Between {
 }
 
 /// Requests, as if they were for the program's own address: it answers to no other.
-fn forth(mut page: TcpStream, mut program: TcpStream, ours: SocketAddr, its: SocketAddr) {
+fn forth(mut page: TcpStream, mut program: TcpStream, ours: SocketAddr, state: &State) {
     let mut buffer = [0; 1 << 16];
     while let Ok(count @ 1..) = page.read(&mut buffer) {
         let request = String::from_utf8_lossy(&buffer[..count]);
-        let request = request.replace(&ours.to_string(), &its.to_string());
+        if request.contains("\r\nLast-Event-ID: ") {
+            state.returns.fetch_add(1, Ordering::Relaxed);
+        }
+        let request = request.replace(&ours.to_string(), &state.program.to_string());
         if program.write_all(request.as_bytes()).is_err() {
             break;
         }
@@ -133,6 +138,7 @@ fn page_that_was_cut_off_comes_back_and_lacks_no_record() {
         assert_eq!(page.evaluate("waterwheel.data.chapters.length"), 1, "it goes on");
         assert_eq!(page.evaluate(WHOLE), true, "cut {cut}");
         assert_eq!(page.evaluate("waterwheel.tape.dropped"), 0, "cut {cut}");
+        assert_eq!(between.state.returns.load(Ordering::Relaxed), cut, "it says what it has");
     }
     // The fold is what the loop says of itself.
     program.command(json!({ "do": "step", "what": "event" }));
