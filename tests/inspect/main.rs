@@ -368,7 +368,10 @@ fn observer_of_the_program_receives_all_records_also_while_a_page_looks() {
     let looking = std::thread::spawn(move || {
         let program = Program::at(url);
         for _ in 0..3 {
-            program.page().until("rec", |_| true);
+            let (mut page, mut seen) = (program.page(), 0);
+            while seen <= 100 {
+                seen += page.until("rec", |_| true)["count"].as_u64().unwrap();
+            }
         }
         remote.stop().unwrap();
     });
