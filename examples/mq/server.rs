@@ -38,6 +38,10 @@ pub const WAITING_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes that a client may send while it waits for a job; then its input is paused.
 pub const AHEAD_BYTES_MAX: usize = 128 * 1024;
 
+/// Commands that need not wait until the jobs that the client has put before are stored: they do
+/// not look at jobs.
+const GO_ON: [&str; 5] = ["put", "use", "watch", "ignore", "quit"];
+
 pub struct Server {
     pub queue: Queue,
     pub journal: Option<Journal>,
@@ -60,6 +64,10 @@ struct Member {
     /// Its answers that are held back, and their bytes.
     held: usize,
     held_bytes: usize,
+    /// Jobs of it that are not stored yet.
+    puts: usize,
+    /// Its next command waits, until there is room for answers or its jobs are stored.
+    is_stopped: bool,
     has_quit: bool,
     /// True if a drain waits for it.
     is_busy: bool,
@@ -89,8 +97,9 @@ pub fn serve(reactor: &mut Context<Server>, server: &mut Server, stream: Stream)
         Event::Eof => server.finish(reactor, client, conn),
         Event::Closed(_) => server.leave(reactor, client),
     });
-    let parser = Parser::default();
-    let member = Member { conn, parser, held: 0, held_bytes: 0, has_quit: false, is_busy: false };
+    let (parser, held, held_bytes, puts) = (Parser::default(), 0, 0, 0);
+    let (is_stopped, has_quit, is_busy) = (false, false, false);
+    let member = Member { conn, parser, held, held_bytes, puts, is_stopped, has_quit, is_busy };
     server.members.insert(client, member);
 }
 
@@ -119,65 +128,103 @@ impl Server {
     /// Does what a client has sent, as far as it is complete and there is room for answers.
     fn receive(&mut self, reactor: &mut Context<Server>, client: ClientId, input: &[u8]) {
         self.queue.now = self.now(reactor);
-        let mut at = 0;
-        let mut goes_on = self.queue.client(client).waits.is_none();
-        while goes_on {
-            let Some(member) = self.members.get_mut(&client) else { return };
+        let (mut at, mut waits) = (0, self.queue.client(client).waits.is_some());
+        while !waits
+            && let Some(member) = self.members.get_mut(&client)
+            && !member.is_stopped
+            && !member.has_quit
+        {
             let (parsed, used) = member.parser.next(&input[at..]);
-            at += used;
-            goes_on = match parsed {
-                Some(Ok(request)) => self.run(reactor, client, &request),
+            match parsed {
+                Some(Ok(request)) if member.puts > 0 && !GO_ON.contains(&request.word) => {
+                    self.stop(reactor, client);
+                    break;
+                }
+                Some(Ok(request)) => waits = self.run(reactor, client, &request),
                 Some(Err(word)) => self.answer(reactor, client, word.as_bytes(), Effect::Send),
-                None => used > 0,
-            };
+                None if used == 0 => break,
+                None => {}
+            }
+            at += used;
         }
         let (conn, left) = (self.members[&client].conn, input.len() - at);
         conn.unread(reactor, left);
-        if left > AHEAD_BYTES_MAX && self.queue.client(client).waits.is_some() {
+        if waits && left > AHEAD_BYTES_MAX {
             conn.pause(reactor);
         }
         self.settle(reactor, client);
         self.arm(reactor);
     }
 
-    /// Returns false if the client's next command has to wait.
+    /// Returns true if the client waits for a job now.
     fn run(&mut self, reactor: &mut Context<Server>, id: ClientId, request: &Request<'_>) -> bool {
         let mut out = mem::take(&mut self.out);
         out.clear();
-        let goes_on = match self.queue.run(id, request, &mut out) {
-            Effect::Wait => false,
-            Effect::Quit => self.quit(reactor, id),
+        let effect = self.queue.run(id, request, &mut out);
+        let waits = matches!(effect, Effect::Wait);
+        match effect {
+            Effect::Wait => {}
+            Effect::Quit => self.quit(id),
             effect => self.answer(reactor, id, &out, effect),
-        };
+        }
         self.out = out;
         self.wake(reactor);
-        goes_on
+        waits
     }
 
-    /// Sends an answer, or holds it back. Returns false if no more answers should be made now.
+    /// Sends an answer, or holds it back.
     fn answer(
         &mut self,
         reactor: &mut Context<Server>,
         client: ClientId,
         answer: &[u8],
         effect: Effect,
-    ) -> bool {
+    ) {
         let change = self.append(reactor, &effect);
-        let Some(member) = self.members.get_mut(&client) else { return false };
-        let conn = member.conn;
-        let (None, 0) = (change, member.held) else {
-            member.held += 1;
-            member.held_bytes += answer.len();
-            let waiting = self.journal.as_ref().map_or(0, Journal::waiting_bytes);
-            let is_full = member.held_bytes > HELD_BYTES_MAX || waiting > WAITING_BYTES_MAX;
-            let before = self.held.back().map_or(0, |held| held.after);
-            let (after, is_change) = (change.unwrap_or(before), change.is_some());
-            let answer = answer.to_vec();
-            self.held.push_back(Held { client, after, answer, effect, is_change });
-            return !(is_full && conn.pause(reactor));
-        };
-        self.apply(effect);
-        write(reactor, conn, answer)
+        let Some(member) = self.members.get_mut(&client) else { return };
+        if change.is_none() && member.held == 0 {
+            self.apply(effect);
+            self.write(reactor, client, answer);
+            return;
+        }
+        member.held += 1;
+        member.held_bytes += answer.len();
+        member.puts += usize::from(matches!(effect, Effect::Insert(_)));
+        let waiting = self.journal.as_ref().map_or(0, Journal::waiting_bytes);
+        let is_full = member.held_bytes > HELD_BYTES_MAX || waiting > WAITING_BYTES_MAX;
+        let before = self.held.back().map_or(0, |held| held.after);
+        let (after, is_change) = (change.unwrap_or(before), change.is_some());
+        self.held.push_back(Held { client, after, answer: answer.to_vec(), effect, is_change });
+        if is_full {
+            self.stop(reactor, client);
+        }
+    }
+
+    /// Returns true if there is room for more.
+    fn write(&mut self, reactor: &mut Context<Server>, client: ClientId, answer: &[u8]) -> bool {
+        let Some(member) = self.members.get(&client) else { return false };
+        let pressure = member.conn.write(reactor, answer);
+        match pressure {
+            Pressure::Below | Pressure::Closed => {}
+            Pressure::AboveHigh => self.stop(reactor, client),
+            Pressure::Refused => drop(member.conn.abort(reactor)), // No limit has room for it.
+        }
+        pressure == Pressure::Below
+    }
+
+    fn stop(&mut self, reactor: &mut Context<Server>, client: ClientId) {
+        if let Some(member) = self.members.get_mut(&client) {
+            member.is_stopped = true;
+            member.conn.pause(reactor);
+        }
+    }
+
+    /// The client goes on with what it has sent: there is room, its jobs are stored, it has a job.
+    fn go_on(&mut self, reactor: &mut Context<Server>, client: ClientId) {
+        let Some(member) = self.members.get_mut(&client).filter(|it| it.held == 0) else { return };
+        member.is_stopped = false;
+        member.conn.resume(reactor);
+        member.conn.nudge(reactor);
     }
 
     /// Appends the changes of a command to the journal. Returns the number of the last, if there
@@ -220,11 +267,11 @@ impl Server {
         while let Some((client, woken)) = self.queue.woken.pop_front() {
             let mut out = Vec::new();
             self.queue.answer_woken(woken, &mut out);
-            let goes_on = self.answer(reactor, client, &out, Effect::Send);
+            self.answer(reactor, client, &out, Effect::Send);
             let Some(member) = self.members.get(&client) else { continue };
-            if goes_on && reactor.get(member.conn).is_some_and(|conn| !conn.backlog().is_empty()) {
-                member.conn.pause(reactor); // Then it is delivered once more.
-                member.conn.resume(reactor);
+            let has_more = reactor.get(member.conn).is_some_and(|conn| !conn.backlog().is_empty());
+            if has_more && !member.is_stopped {
+                self.go_on(reactor, client);
             }
             self.settle(reactor, client);
         }
@@ -256,13 +303,6 @@ impl Server {
         self.origin + reactor.tick().count()
     }
 
-    /// There is room for its answers again.
-    fn go_on(&mut self, reactor: &mut Context<Server>, client: ClientId) {
-        if let Some(member) = self.members.get(&client).filter(|member| member.held == 0) {
-            member.conn.resume(reactor);
-        }
-    }
-
     /// It sends no more. What it has sent is done, but it waits for nothing.
     fn finish(&mut self, reactor: &mut Context<Server>, client: ClientId, conn: SourceId<Conn>) {
         self.queue.client(client).has_ended = true;
@@ -274,14 +314,10 @@ impl Server {
         self.receive(reactor, client, &rest);
     }
 
-    /// It sends no more, and what it has sent behind this is not done. Returns false.
-    fn quit(&mut self, reactor: &mut Context<Server>, client: ClientId) -> bool {
+    /// It sends no more, and what it has sent behind this is not done.
+    fn quit(&mut self, client: ClientId) {
         self.queue.client(client).has_ended = true;
-        if let Some(member) = self.members.get_mut(&client) {
-            member.has_quit = true;
-            member.conn.pause(reactor);
-        }
-        false
+        self.members.entry(client).and_modify(|member| member.has_quit = true);
     }
 
     /// Closes a client that has all its answers, if it sends no more. A drain waits for one that has
@@ -290,8 +326,8 @@ impl Server {
         let Some(member) = self.members.get_mut(&client) else { return };
         let (conn, queued) = (member.conn, self.queue.client(client));
         let is_busy = member.held > 0 || !queued.reserved.is_empty();
-        let is_read = member.has_quit || !conn.is_paused(reactor);
-        if queued.has_ended && member.held == 0 && queued.waits.is_none() && is_read {
+        let goes_on = queued.waits.is_some() || member.is_stopped && !member.has_quit;
+        if queued.has_ended && member.held == 0 && !goes_on {
             conn.close(reactor);
         } else if mem::replace(&mut member.is_busy, is_busy) != is_busy {
             let _ = if is_busy { conn.hold(reactor) } else { conn.release(reactor) };
@@ -320,16 +356,6 @@ impl Server {
     }
 }
 
-/// Returns false if the client takes no more answers for now.
-fn write(reactor: &mut Context<Server>, conn: SourceId<Conn>, answer: &[u8]) -> bool {
-    match conn.write(reactor, answer) {
-        Pressure::Below => true,
-        Pressure::AboveHigh => !conn.pause(reactor),
-        Pressure::Closed => false,
-        Pressure::Refused => !conn.abort(reactor), // More than the limits have room for.
-    }
-}
-
 impl Stores for Server {
     fn journal(&mut self) -> &mut Journal {
         self.journal.as_mut().expect("only a journal asks for it")
@@ -349,19 +375,20 @@ impl Stores for Server {
                 break;
             }
             let is_refused = held.is_change && result.is_err();
+            let is_put = matches!(held.effect, Effect::Insert(_));
             if is_refused {
                 self.undo(held.effect)
             } else {
                 self.apply(held.effect)
             }
             if let Some(member) = self.members.get_mut(&held.client) {
-                let conn = member.conn;
                 member.held -= 1;
                 member.held_bytes -= held.answer.len();
-                let is_last = member.held == 0 && !member.has_quit;
+                member.puts -= usize::from(is_put);
+                let is_stopped = member.is_stopped;
                 let answer = if is_refused { OUT_OF_MEMORY.as_bytes() } else { &held.answer };
-                if write(reactor, conn, answer) && is_last {
-                    conn.resume(reactor);
+                if self.write(reactor, held.client, answer) && is_stopped {
+                    self.go_on(reactor, held.client);
                 }
                 self.settle(reactor, held.client);
             }
