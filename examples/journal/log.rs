@@ -146,6 +146,11 @@ impl Log {
         written
     }
 
+    #[cfg(test)]
+    pub fn set_file(&mut self, file: File) {
+        self.file = file;
+    }
+
     fn write(&mut self, records: &[u8]) -> io::Result<()> {
         let mark = (self.number ^ self.salt).to_le_bytes();
         let length = u32::try_from(records.len()).map_err(io::Error::other)?.to_le_bytes();

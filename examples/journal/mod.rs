@@ -35,6 +35,8 @@ use waterwheel::Context;
 use waterwheel::reactor::Priority;
 
 mod log;
+#[cfg(test)]
+mod tests;
 
 use log::Log;
 

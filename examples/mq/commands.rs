@@ -85,13 +85,13 @@ impl Queue {
 
     fn delete(&mut self, client: ClientId, id: u64, out: &mut Vec<u8>) -> Effect {
         let is_others = |job: &Job| job.state == State::Reserved && job.reserver != client;
-        match self.jobs.get(&id).is_some_and(|job| !is_others(job)).then(|| self.remove(id)) {
-            Some(Some(job)) => {
-                say(out, "DELETED\r\n");
-                Effect::Remove(job)
-            }
-            _ => say(out, NOT_FOUND),
-        }
+        let found = self.jobs.get(&id).is_some_and(|job| !is_others(job));
+        let Some(job) = found.then(|| self.remove(id)).flatten() else {
+            return say(out, NOT_FOUND);
+        };
+        self.of(&job.tube).deleted += 1;
+        say(out, "DELETED\r\n");
+        Effect::Remove(job)
     }
 
     fn reserve_next(&mut self, id: ClientId, timeout: Option<u64>, out: &mut Vec<u8>) -> Effect {

@@ -42,8 +42,8 @@ impl Queue {
     }
 
     /// A job that this client has reserved.
-    fn reserved(&mut self, client: ClientId, id: u64) -> Option<&mut Job> {
-        let is_its = |job: &&mut Job| job.state == State::Reserved && job.reserver == client;
+    fn reserved(&mut self, client: ClientId, id: u64) -> Option<&mut Box<Job>> {
+        let is_its = |job: &&mut Box<Job>| job.state == State::Reserved && job.reserver == client;
         self.jobs.get_mut(&id).filter(is_its)
     }
 
@@ -61,7 +61,7 @@ impl Queue {
         let timer = ends.map(|at| self.timers.insert(at, Due::Client(id)));
         client.waits = Some((arrival, timer));
         for name in &client.watches {
-            self.tubes.entry(name.clone()).or_default().waiting.insert((arrival, id));
+            self.tubes.get_mut(name).map(|tube| tube.waiting.insert((arrival, id)));
         }
     }
 
@@ -71,7 +71,7 @@ impl Queue {
         let Some((arrival, timer)) = client.waits.take() else { return false };
         timer.map(|timer| self.timers.cancel(timer));
         for name in &client.watches {
-            self.tubes.entry(name.clone()).or_default().waiting.remove(&(arrival, id));
+            self.tubes.get_mut(name).map(|tube| tube.waiting.remove(&(arrival, id)));
         }
         true
     }
@@ -85,8 +85,8 @@ impl Queue {
         job.counts.failures += 1;
         let is_dead = job.counts.failures >= self.limits.bury_after;
         job.counts.buries += u64::from(is_dead);
-        let tube = job.tube.clone();
-        self.of(&tube).dead += u64::from(is_dead);
+        let tube = self.tubes.get_mut(&job.tube);
+        tube.map(|tube| tube.dead += u64::from(is_dead));
         self.changed.push(id);
         self.place(
             id,

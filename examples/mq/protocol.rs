@@ -86,6 +86,9 @@ impl Parser {
         if mem::take(&mut self.discards) == Discards::Line {
             return (Some(Err(BAD_FORMAT)), used);
         }
+        if end == 0 {
+            return (None, used); // The rest of a body that was a byte longer than announced.
+        }
         let line = input[..end].strip_suffix(b"\r").and_then(|line| str::from_utf8(line).ok());
         let put = match line.ok_or(BAD_FORMAT).and_then(request) {
             Ok(put) if put.word == "put" => put,
@@ -134,4 +137,132 @@ fn is_name(text: &str) -> bool {
     let may_be = |byte: u8| byte.is_ascii_alphanumeric() || b"-+/;.$_()".contains(&byte);
     let has_room = (1..=NAME_BYTES_MAX).contains(&text.len());
     has_room && !text.starts_with('-') && text.bytes().all(may_be)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a parser finds in a stream that comes in these pieces.
+    fn found(pieces: &[&[u8]]) -> Vec<String> {
+        let (mut parser, mut input, mut all) = (Parser::default(), Vec::new(), Vec::new());
+        for piece in pieces {
+            input.extend_from_slice(piece);
+            loop {
+                let (parsed, used) = parser.next(&input);
+                match parsed {
+                    Some(Ok(Request { word, numbers, name, body, .. })) => {
+                        all.push(format!(
+                            "{word} {numbers:?} {name:?} {:?}",
+                            body.escape_ascii().to_string()
+                        ));
+                    }
+                    Some(Err(answer)) => all.push(answer.trim_end().to_owned()),
+                    None if used == 0 => break,
+                    None => {}
+                }
+                input.drain(..used);
+            }
+        }
+        all
+    }
+
+    /// The only thing that a stream says.
+    fn one(stream: &str) -> String {
+        let mut all = found(&[stream.as_bytes(), b"quit\r\n"]);
+        assert_eq!(all.pop().as_deref(), Some("quit [0, 0, 0, 0] \"\" \"\""), "{stream:?}");
+        assert_eq!(all.len(), 1, "{stream:?}: {all:?}");
+        all.remove(0)
+    }
+
+    #[test]
+    fn requests_are_the_same_wherever_the_stream_is_cut() {
+        let long = format!("use {}\r\n", "x".repeat(1000));
+        let big = format!("put 0 0 1 65536\r\n{}\r\n", "\r\n".repeat(32_768));
+        for (stream, expected) in [
+            (
+                "put 1 2 3 4\r\n\r\n\0\n\r\n",
+                "put [1, 2, 3, 4] \"\" \"\\\\r\\\\n\\\\x00\\\\n\\\\r\\\\n\"",
+            ),
+            ("put 0 0 0 0\r\n\r\n", "put [0, 0, 0, 0] \"\" \"\\\\r\\\\n\""),
+            (
+                "release 18446744073709551615 4294967295 7\r\n",
+                "release [18446744073709551615, 4294967295, 7, 0] \"\" \"\"",
+            ),
+            ("pause-tube a-+/;.$_() 60\r\n", "pause-tube [0, 60, 0, 0] \"a-+/;.$_()\" \"\""),
+            ("reserve\r\n", "reserve [0, 0, 0, 0] \"\" \"\""),
+            (long.as_str(), "BAD_FORMAT"),
+            (big.as_str(), "JOB_TOO_BIG"),
+            ("put 0 0 1 3\r\n1234\r\nquit now\r\n", "EXPECTED_CRLF"),
+        ] {
+            let all = found(&[stream.as_bytes()]);
+            assert_eq!(all[0], expected);
+            // A large one at some places only: each cut copies all of it.
+            for cut in (0..=stream.len()).step_by(1 + stream.len() / 500) {
+                let (front, back) = stream.as_bytes().split_at(cut);
+                assert_eq!(found(&[front, back]), all, "cut at {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_is_no_command_is_refused_by_the_word_for_it() {
+        let name = |bytes: usize| format!("watch {}\r\n", "n".repeat(bytes));
+        assert!(one(&name(NAME_BYTES_MAX)).starts_with("watch "));
+        assert_eq!(one(&name(NAME_BYTES_MAX + 1)), "BAD_FORMAT");
+        for line in [
+            "put",
+            "put 1 2 3",
+            "put 1 2 3 4 5",
+            "put -1 0 0 0",
+            "put +1 0 0 0",
+            "put 4294967296 0 0 0",
+            "put 0 0 0 4294967296",
+            "put 0 0 0 99999999999999999999999",
+            "put 1  2 3 4",
+            "put 1 2 3 4 ",
+            "put a b c d",
+            "delete",
+            "delete x",
+            "delete 18446744073709551616",
+            "reserve 1",
+            "use",
+            "use a b",
+            "use ä",
+            "use -a",
+            "use a\u{0}b",
+            "kick",
+            "pause-tube a",
+            "pause-tube 60 a",
+            "stats x",
+            "list-tubes 1",
+            "quit 1",
+            "release 1 2",
+            "bury 1",
+            "reserve-with-timeout -1",
+        ] {
+            assert_eq!(one(&format!("{line}\r\n")), "BAD_FORMAT", "{line}");
+        }
+        for line in ["", " ", "PUT 0 0 0 0", "peek-", "reserved", "x", "\r", "delete1"] {
+            assert_eq!(one(&format!("{line}\r\n")), "UNKNOWN_COMMAND", "{line:?}");
+        }
+        assert_eq!(one("reserve\n"), "BAD_FORMAT", "it ends with LF alone");
+        assert_eq!(one("put 0 0 1 4\r\nfive5\r\n"), "EXPECTED_CRLF", "and no answer too many");
+        assert_eq!(found(&[b"stats\xff\r\n"]), ["BAD_FORMAT"], "it is no UTF-8");
+    }
+
+    #[test]
+    fn too_large_a_body_is_discarded_and_needs_no_memory() {
+        let mut parser = Parser::default();
+        let line = b"put 0 0 1 4294967295\r\n";
+        assert_eq!(parser.next(line), (None, line.len()));
+        let (piece, mut left) = (vec![b'x'; 1 << 20], (1u64 << 32) + 1);
+        while left > piece.len() as u64 {
+            assert_eq!(parser.next(&piece), (None, piece.len()));
+            left -= piece.len() as u64;
+        }
+        let end = left as usize;
+        assert_eq!(parser.next(&piece[..end]), (Some(Err(JOB_TOO_BIG)), end));
+        assert_eq!(parser.next(b"x\r\n"), (Some(Err(UNKNOWN_COMMAND)), 3));
+    }
 }

@@ -142,9 +142,9 @@ pub struct Queue {
     pub began: u64,
     /// The tube of who has named none; it is always there.
     pub default: Name,
-    pub jobs: HashMap<u64, Job>,
+    pub jobs: HashMap<u64, Box<Job>>,
     pub tubes: BTreeMap<Name, Tube>,
-    pub clients: HashMap<ClientId, Client>,
+    pub clients: BTreeMap<ClientId, Client>,
     pub timers: Wheel<Due>,
     /// The clients to answer now.
     pub woken: VecDeque<(ClientId, Woken)>,
@@ -173,7 +173,7 @@ impl Queue {
             jobs: HashMap::new(),
             tubes: BTreeMap::from([(default.clone(), Tube::default())]),
             default,
-            clients: HashMap::new(),
+            clients: BTreeMap::new(),
             timers,
             woken: VecDeque::new(),
             changed: Vec::new(),
@@ -235,8 +235,11 @@ impl Queue {
     }
 
     /// The tube of a job or a client.
+    ///
+    /// # Panics
+    /// If it was forgotten, which no tube is that has either.
     pub fn of(&mut self, tube: &Name) -> &mut Tube {
-        self.tubes.entry(tube.clone()).or_default()
+        self.tubes.get_mut(tube).expect("a tube that is used")
     }
 
     /// Drops a tube that has no job and no client.
@@ -287,7 +290,10 @@ impl Queue {
     /// Puts a job into the queue that has its room: a new one, or one that was removed.
     pub fn insert(&mut self, job: Job) {
         let (id, state, key) = (job.id, job.state, job.key);
-        self.jobs.insert(id, job);
+        if state == State::Buried {
+            self.last_number = self.last_number.max(key); // Found in a journal.
+        }
+        self.jobs.insert(id, Box::new(job));
         match state {
             State::Reserved => self.place(id, State::Ready),
             state => self.place_at(id, state, key),
@@ -297,9 +303,7 @@ impl Queue {
     /// Takes a job out of the queue. It keeps its room until [`discharge`](Queue::discharge).
     pub fn remove(&mut self, id: u64) -> Option<Job> {
         self.lift(id);
-        let job = self.jobs.remove(&id)?;
-        self.of(&job.tube).deleted += 1;
-        Some(job)
+        self.jobs.remove(&id).map(|job| *job)
     }
 
     /// Puts a job that is in no set into that of its new state, as of now.
@@ -316,7 +320,7 @@ impl Queue {
 
     fn place_at(&mut self, id: u64, state: State, key: u64) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        let tube = self.tubes.entry(job.tube.clone()).or_default();
+        let Some(tube) = self.tubes.get_mut(&job.tube) else { return };
         (job.state, job.key) = (state, key);
         if state == State::Reserved {
             tube.reserved += 1;
@@ -341,7 +345,7 @@ impl Queue {
     /// Takes a job out of its set.
     pub fn lift(&mut self, id: u64) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        let tube = self.tubes.entry(job.tube.clone()).or_default();
+        let Some(tube) = self.tubes.get_mut(&job.tube) else { return };
         if job.state == State::Reserved {
             tube.reserved -= 1;
             let client = self.clients.get_mut(&job.reserver);

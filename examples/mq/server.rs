@@ -17,7 +17,7 @@
 //! Per client: an unfinished command (66 KB), answers (256 KiB, and one more), and as many that are
 //! held back. Jobs count in their tube, clients that wait among the connections.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ pub struct Server {
     pub journal: Option<Journal>,
     /// Prints a line for whoever runs the server.
     say: fn(&str),
-    members: HashMap<ClientId, Member>,
+    members: BTreeMap<ClientId, Member>,
     /// Answers that wait for the disk, in the order of the records that they wait for.
     held: VecDeque<Held>,
     /// Milliseconds since 1970 at the first tick of the loop.
@@ -116,7 +116,7 @@ impl Server {
             queue,
             journal,
             say,
-            members: HashMap::new(),
+            members: BTreeMap::new(),
             held: VecDeque::new(),
             origin,
             timer: None,
@@ -307,8 +307,7 @@ impl Server {
     fn finish(&mut self, reactor: &mut Context<Server>, client: ClientId, conn: SourceId<Conn>) {
         self.queue.client(client).has_ended = true;
         if self.queue.stop_waiting(client) {
-            self.queue.woken.push_back((client, Woken::TimedOut));
-            self.wake(reactor);
+            self.answer(reactor, client, b"TIMED_OUT\r\n", Effect::Send);
         }
         let rest = reactor.get(conn).map_or(Vec::new(), |conn| conn.backlog().to_vec());
         self.receive(reactor, client, &rest);
@@ -402,7 +401,8 @@ impl Stores for Server {
             Effect::Remove(job) => Some(job),
             _ => None,
         });
-        let jobs: Vec<Job> = self.queue.jobs.values().chain(removed).cloned().collect();
+        let jobs: Vec<Job> =
+            self.queue.jobs.values().map(|job| &**job).chain(removed).cloned().collect();
         let next = self.queue.next_job;
         Box::new(move |write| {
             write(&store::next(next));

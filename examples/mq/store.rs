@@ -57,10 +57,11 @@ fn apply(queue: &mut Queue, record: &[u8]) -> Option<()> {
     queue.next_job = queue.next_job.max(id + u64::from(word != "next"));
     match word {
         "job" => {
-            let job = Job { tube: words.nth(13)?.into(), body: body[1..].into(), ..Job::default() };
+            let (tube, body) = (queue.tube(words.nth(13)?)?, body.get(1..)?.into());
+            let job = with_fields(Job { tube, body, ..Job::default() }, &numbers)?;
             take_out(queue, id);
             queue.charge(&job);
-            queue.insert(with_fields(job, &numbers)?);
+            queue.insert(job);
         }
         "set" => {
             if let Some(job) = queue.remove(id) {

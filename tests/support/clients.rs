@@ -33,14 +33,19 @@ pub static OPENSSL: Need = Need::new("OpenSSL 3", Some("openssl"), openssl);
 pub static PYTHON: Need = Need::new("Python 3.7", Some("python3"), python);
 pub static WEBSOCKETS: Need =
     Need::new("Python with websockets 10.1", Some("python3-websockets"), websockets);
+/// beanstalkd's clients: `pip install greenstalk`, `npm install fivebeans`.
+pub static GREENSTALK: Need = Need::new("Python with greenstalk 2", None, greenstalk);
+pub static FIVEBEANS: Need = Need::new("Node with fivebeans 1", None, fivebeans);
 /// It starts a program with signals blocked or ignored.
 pub static ENV: Need = Need::new("env of coreutils 8.31", Some("coreutils"), env);
 /// It gives a program a mount of its own, where the kernel lets it.
 pub static UNSHARE: Need = Need::new("unshare(1) that may mount", Some("util-linux"), unshare)
     .first(&["--map-root-user", "--mount"]);
 pub static IPV6: Need = Need::new("an IPv6 loopback", None, ipv6);
-pub static ALL: [&Need; 9] =
-    [&NC, &SOCAT, &CURL, &OPENSSL, &PYTHON, &WEBSOCKETS, &ENV, &UNSHARE, &IPV6];
+#[rustfmt::skip]
+pub static ALL: [&Need; 11] = [
+    &NC, &SOCAT, &CURL, &OPENSSL, &PYTHON, &WEBSOCKETS, &GREENSTALK, &FIVEBEANS, &ENV, &UNSHARE, &IPV6,
+];
 
 /// Set to `required`, it makes a failure of each test that would be skipped.
 const VARIABLE: &str = "WATERWHEEL_CLIENTS";
@@ -175,6 +180,16 @@ fn websockets() -> Option<OsString> {
          assert [int(part) for part in version.split('.')[:2]] >= [10, 1]\n\
          websockets.connect, websockets.serve",
     )
+}
+
+fn greenstalk() -> Option<OsString> {
+    python_with("import greenstalk\nassert greenstalk.__version__.startswith('2.')")
+}
+
+/// Node finds its modules by `NODE_PATH`.
+fn fivebeans() -> Option<OsString> {
+    let said = said("node", &["-e", "require('fivebeans'); console.log('fine')"])?;
+    said.lines().any(|line| line == "fine").then(|| "node".into())
 }
 
 /// The Python that `WATERWHEEL_PYTHON` names; else the first on the PATH, or the system's, which is
