@@ -8,6 +8,7 @@ use waterwheel::net::sim::Network;
 use waterwheel::net::{Conn, Event, Framed, Limits, Lines, Pressure, Reason, Stream, framed};
 use waterwheel::{Context, SourceId};
 
+mod between;
 mod flows;
 mod protocols;
 #[cfg(feature = "ws")]
