@@ -13,6 +13,7 @@ mod fold;
 mod http_request;
 #[cfg(feature = "http")]
 mod http_response;
+mod mq;
 mod reactor;
 mod wheel;
 #[cfg(feature = "ws")]
@@ -25,6 +26,7 @@ pub use codecs::codecs;
 pub use http_request::http_request;
 #[cfg(feature = "http")]
 pub use http_response::http_response;
+pub use mq::mq;
 pub use reactor::{COMPARED, reactor};
 pub use wheel::wheel;
 #[cfg(feature = "ws")]
