@@ -14,9 +14,9 @@ const NOT_FOUND: &str = "NOT_FOUND\r\n";
 pub enum Effect {
     Send,
     /// Send it when this job is stored, and insert it.
-    Insert(Job),
+    Insert(Box<Job>),
     /// Send it when it is stored that this job is gone.
-    Remove(Job),
+    Remove(Box<Job>),
     /// There is none yet: the client waits for a job.
     Wait,
     Quit,

@@ -14,6 +14,7 @@
 //! O(log n) for each change of a job; a reserve O(tubes that the client watches).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use waterwheel::timers::{TimerId, Wheel};
@@ -142,7 +143,7 @@ pub struct Queue {
     pub began: u64,
     /// The tube of who has named none; it is always there.
     pub default: Name,
-    pub jobs: HashMap<u64, Box<Job>>,
+    pub jobs: HashMap<u64, Box<Job>, BuildHasherDefault<IdHasher>>,
     pub tubes: BTreeMap<Name, Tube>,
     pub clients: BTreeMap<ClientId, Client>,
     pub timers: Wheel<Due>,
@@ -170,7 +171,7 @@ impl Queue {
             limits,
             now,
             began: now,
-            jobs: HashMap::new(),
+            jobs: HashMap::default(),
             tubes: BTreeMap::from([(default.clone(), Tube::default())]),
             default,
             clients: BTreeMap::new(),
@@ -273,13 +274,14 @@ impl Queue {
     }
 
     /// A job that has its room, and is not in the queue yet.
-    pub fn make(&mut self, tube: Name, [pri, delay, ttr]: [u64; 3], body: &[u8]) -> Job {
+    pub fn make(&mut self, tube: Name, [pri, delay, ttr]: [u64; 3], body: &[u8]) -> Box<Job> {
         let (state, key) = match delay {
             0 => (State::Ready, pri),
             _ => (State::Delayed, after(self.now, delay)),
         };
         let (id, created, body) = (self.next_job, self.now, body.into());
         let job = Job { id, tube, pri, delay, ttr, created, body, state, key, ..Job::default() };
+        let job = Box::new(job);
         self.next_job += 1;
         self.total += 1;
         self.charge(&job);
@@ -288,12 +290,12 @@ impl Queue {
     }
 
     /// Puts a job into the queue that has its room: a new one, or one that was removed.
-    pub fn insert(&mut self, job: Job) {
+    pub fn insert(&mut self, job: Box<Job>) {
         let (id, state, key) = (job.id, job.state, job.key);
         if state == State::Buried {
             self.last_number = self.last_number.max(key); // Found in a journal.
         }
-        self.jobs.insert(id, Box::new(job));
+        self.jobs.insert(id, job);
         match state {
             State::Reserved => self.place(id, State::Ready),
             state => self.place_at(id, state, key),
@@ -301,9 +303,9 @@ impl Queue {
     }
 
     /// Takes a job out of the queue. It keeps its room until [`discharge`](Queue::discharge).
-    pub fn remove(&mut self, id: u64) -> Option<Job> {
+    pub fn remove(&mut self, id: u64) -> Option<Box<Job>> {
         self.lift(id);
-        self.jobs.remove(&id).map(|job| *job)
+        self.jobs.remove(&id)
     }
 
     /// Puts a job that is in no set into that of its new state, as of now.
@@ -355,6 +357,24 @@ impl Queue {
         }
         tube.urgent -= u64::from(job.state == State::Ready && job.key < URGENT);
         job.timer.take().map(|timer| self.timers.cancel(timer));
+    }
+}
+
+/// Hashes the numbers of jobs. The queue gives them, so no client can choose those that collide.
+#[derive(Default)]
+pub struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = (self.0 ^ number).wrapping_mul(0x9E37_79B9_7F4A_7C15); // 2^64 / the golden ratio
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 

@@ -15,7 +15,8 @@
 //!
 //! # Limits
 //! Per client: an unfinished command (66 KB), answers (256 KiB, and one more), and as many that are
-//! held back. Jobs count in their tube, clients that wait among the connections.
+//! held back; all clients together have the buffer budget. Jobs count in their tube, and their records
+//! wait for the disk only as long as there are few. Clients that wait are no more than connections.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::mem;
@@ -68,6 +69,7 @@ struct Member {
     puts: usize,
     /// Its next command waits, until there is room for answers or its jobs are stored.
     is_stopped: bool,
+    /// What it has sent behind that is not done.
     has_quit: bool,
     /// True if a drain waits for it.
     is_busy: bool,
@@ -164,7 +166,10 @@ impl Server {
         let waits = matches!(effect, Effect::Wait);
         match effect {
             Effect::Wait => {}
-            Effect::Quit => self.quit(id),
+            Effect::Quit => {
+                self.queue.client(id).has_ended = true;
+                self.members.entry(id).and_modify(|member| member.has_quit = true);
+            }
             effect => self.answer(reactor, id, &out, effect),
         }
         self.out = out;
@@ -183,7 +188,7 @@ impl Server {
         let change = self.append(reactor, &effect);
         let Some(member) = self.members.get_mut(&client) else { return };
         if change.is_none() && member.held == 0 {
-            self.apply(effect);
+            self.apply(effect, false);
             self.write(reactor, client, answer);
             return;
         }
@@ -192,6 +197,7 @@ impl Server {
         member.puts += usize::from(matches!(effect, Effect::Insert(_)));
         let waiting = self.journal.as_ref().map_or(0, Journal::waiting_bytes);
         let is_full = member.held_bytes > HELD_BYTES_MAX || waiting > WAITING_BYTES_MAX;
+        member.conn.charge(reactor, member.held_bytes);
         let before = self.held.back().map_or(0, |held| held.after);
         let (after, is_change) = (change.unwrap_or(before), change.is_some());
         self.held.push_back(Held { client, after, answer: answer.to_vec(), effect, is_change });
@@ -244,21 +250,14 @@ impl Server {
         }
     }
 
-    /// The second step of a command.
-    fn apply(&mut self, effect: Effect) {
-        match effect {
-            Effect::Insert(job) => self.queue.insert(job),
-            Effect::Remove(job) => self.queue.discharge(&job),
-            Effect::Send | Effect::Wait | Effect::Quit => {}
-        }
-    }
-
-    /// The disk has refused it.
-    fn undo(&mut self, effect: Effect) {
-        match effect {
-            Effect::Insert(job) => self.queue.discharge(&job),
-            Effect::Remove(job) => self.queue.insert(job),
-            Effect::Send | Effect::Wait | Effect::Quit => {}
+    /// The second step of a command; or, if the disk has refused the first, its undoing.
+    fn apply(&mut self, effect: Effect, is_refused: bool) {
+        match (effect, is_refused) {
+            (Effect::Insert(job), false) | (Effect::Remove(job), true) => self.queue.insert(job),
+            (Effect::Insert(job), true) | (Effect::Remove(job), false) => {
+                self.queue.discharge(&job)
+            }
+            (Effect::Send | Effect::Wait | Effect::Quit, _) => {}
         }
     }
 
@@ -311,12 +310,6 @@ impl Server {
         }
         let rest = reactor.get(conn).map_or(Vec::new(), |conn| conn.backlog().to_vec());
         self.receive(reactor, client, &rest);
-    }
-
-    /// It sends no more, and what it has sent behind this is not done.
-    fn quit(&mut self, client: ClientId) {
-        self.queue.client(client).has_ended = true;
-        self.members.entry(client).and_modify(|member| member.has_quit = true);
     }
 
     /// Closes a client that has all its answers, if it sends no more. A drain waits for one that has
@@ -375,15 +368,12 @@ impl Stores for Server {
             }
             let is_refused = held.is_change && result.is_err();
             let is_put = matches!(held.effect, Effect::Insert(_));
-            if is_refused {
-                self.undo(held.effect)
-            } else {
-                self.apply(held.effect)
-            }
+            self.apply(held.effect, is_refused);
             if let Some(member) = self.members.get_mut(&held.client) {
                 member.held -= 1;
                 member.held_bytes -= held.answer.len();
                 member.puts -= usize::from(is_put);
+                member.conn.charge(reactor, member.held_bytes);
                 let is_stopped = member.is_stopped;
                 let answer = if is_refused { OUT_OF_MEMORY.as_bytes() } else { &held.answer };
                 if self.write(reactor, held.client, answer) && is_stopped {
@@ -402,7 +392,7 @@ impl Stores for Server {
             _ => None,
         });
         let jobs: Vec<Job> =
-            self.queue.jobs.values().map(|job| &**job).chain(removed).cloned().collect();
+            self.queue.jobs.values().chain(removed).map(|job| Job::clone(job)).collect();
         let next = self.queue.next_job;
         Box::new(move |write| {
             write(&store::next(next));

@@ -58,14 +58,16 @@ fn apply(queue: &mut Queue, record: &[u8]) -> Option<()> {
     match word {
         "job" => {
             let (tube, body) = (queue.tube(words.nth(13)?)?, body.get(1..)?.into());
-            let job = with_fields(Job { tube, body, ..Job::default() }, &numbers)?;
+            let mut job = Box::new(Job { tube, body, ..Job::default() });
+            set_fields(&mut job, &numbers)?;
             take_out(queue, id);
             queue.charge(&job);
             queue.insert(job);
         }
         "set" => {
-            if let Some(job) = queue.remove(id) {
-                queue.insert(with_fields(job, &numbers)?);
+            if let Some(mut job) = queue.remove(id) {
+                set_fields(&mut job, &numbers)?;
+                queue.insert(job);
             }
         }
         "gone" => take_out(queue, id),
@@ -81,11 +83,11 @@ fn take_out(queue: &mut Queue, id: u64) {
     }
 }
 
-fn with_fields(job: Job, numbers: &[u64]) -> Option<Job> {
-    let [id, pri, delay, ttr, created, state, key, counts @ ..] = numbers.first_chunk::<13>()?;
-    let [reserves, timeouts, releases, buries, kicks, failures] = *counts;
-    let counts = Counts { reserves, timeouts, releases, buries, kicks, failures };
-    let (id, pri, delay, ttr) = (*id, *pri, *delay, *ttr);
-    let (created, state, key) = (*created, *STATES.get(*state as usize)?, *key);
-    Some(Job { id, pri, delay, ttr, created, state, key, counts, ..job })
+fn set_fields(job: &mut Job, numbers: &[u64]) -> Option<()> {
+    let [id, pri, delay, ttr, created, state, key, counts @ ..] = *numbers.first_chunk::<13>()?;
+    let [reserves, timeouts, releases, buries, kicks, failures] = counts;
+    job.counts = Counts { reserves, timeouts, releases, buries, kicks, failures };
+    (job.id, job.pri, job.delay, job.ttr) = (id, pri, delay, ttr);
+    (job.created, job.state, job.key) = (created, *STATES.get(state as usize)?, key);
+    Some(())
 }
