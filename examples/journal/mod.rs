@@ -63,7 +63,7 @@ pub struct Journal {
     path: PathBuf,
     /// A worker has it while `is_storing`, and nobody waits for it.
     log: Arc<Mutex<Log>>,
-    _lock: File,
+    _lock: Lock,
     /// The records that no worker has yet, and the number of the last one.
     batch: Vec<u8>,
     last: u64,
@@ -96,12 +96,7 @@ impl Journal {
         replay: impl FnMut(&[u8]) -> Result<(), String>,
     ) -> Result<(Journal, Option<String>), String> {
         // Not the file itself: another one takes its place.
-        let lock = OpenOptions::new().append(true).create(true).open(beside(path, ".lock"));
-        let lock = lock.map_err(|error| error.to_string())?;
-        lock.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => "another program has it".to_owned(),
-            TryLockError::Error(error) => error.to_string(),
-        })?;
+        let lock = Lock::take(&beside(path, ".lock"))?;
         let (log, note) = Log::open(path, replay)?;
         let journal = Journal {
             path: path.to_owned(),
@@ -148,6 +143,28 @@ impl Journal {
     fn log(&self) -> MutexGuard<'_, Log> {
         debug_assert!(!self.is_storing);
         lock(&self.log)
+    }
+}
+
+/// The lock of a file, which only one program has.
+struct Lock(File);
+
+impl Lock {
+    fn take(path: &Path) -> Result<Lock, String> {
+        let file = OpenOptions::new().append(true).create(true).open(path);
+        let file = file.map_err(|error| error.to_string())?;
+        match file.try_lock() {
+            Ok(()) => Ok(Lock(file)),
+            Err(TryLockError::WouldBlock) => Err("another program has it".to_owned()),
+            Err(TryLockError::Error(error)) => Err(error.to_string()),
+        }
+    }
+}
+
+/// A child that was just forked has the file as well, until it executes: flock(2).
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
     }
 }
 

@@ -7,7 +7,7 @@
 //!       python3 -c "import greenstalk as g; print(g.Client(('127.0.0.1', 11300)).reserve().body)"
 //! See:  the job, and that it is there again after `kill -9`: `INSERTED` was sent when it was on the
 //!       disk. A job that a worker has not deleted in its time, or whose worker has gone, goes to
-//!       another one; with `--bury-after 3` not for ever.
+//!       another one; with `--bury-after 3` not without end.
 //! Look: `Server::stored`. A turn is a batch: all that came in it shares one fsync(2), and what
 //!       comes while the disk works shares the next. A hundred producers cost hardly more than one.
 //! Next: a tube whose jobs expire; the client's side, over `tcp::Connect`; a page with the statistics.

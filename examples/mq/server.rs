@@ -46,7 +46,7 @@ const GO_ON: [&str; 5] = ["put", "use", "watch", "ignore", "quit"];
 pub struct Server {
     pub queue: Queue,
     pub journal: Option<Journal>,
-    /// Prints a line for whoever runs the server.
+    /// Prints a line.
     say: fn(&str),
     members: BTreeMap<ClientId, Member>,
     /// Answers that wait for the disk, in the order of the records that they wait for.
