@@ -70,15 +70,12 @@ impl Queue {
     }
 
     fn put(&mut self, id: ClientId, request: &Request<'_>, out: &mut Vec<u8>) -> Effect {
-        let [pri, delay, ttr, _] = request.numbers;
-        let tube = self.client(id).uses.clone();
         if self.is_draining {
             return say(out, "DRAINING\r\n");
-        } else if !self.has_room(&tube, request.body) {
-            return say(out, OUT_OF_MEMORY);
         }
-        self.client(id).has_put = true;
-        let job = self.make(tube, [pri, delay, ttr.max(1)], request.body);
+        let Some(job) = self.make(id, request.numbers, request.body) else {
+            return say(out, OUT_OF_MEMORY);
+        };
         answer(out, format_args!("INSERTED {}\r\n", job.id));
         Effect::Insert(job)
     }

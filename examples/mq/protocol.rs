@@ -89,7 +89,7 @@ impl Parser {
         if end == 0 {
             return (None, used); // The rest of a body that was a byte longer than announced.
         }
-        let line = input[..end].strip_suffix(b"\r").and_then(|line| str::from_utf8(line).ok());
+        let line = input[..end].strip_suffix(b"\r");
         let put = match line.ok_or(BAD_FORMAT).and_then(request) {
             Ok(put) if put.word == "put" => put,
             parsed => return (Some(parsed), used),
@@ -109,34 +109,37 @@ impl Parser {
 }
 
 /// The request in a line, without a body.
-fn request(line: &str) -> Parsed<'_> {
-    let mut words = line.split(' ');
+fn request(line: &[u8]) -> Parsed<'_> {
+    let mut words = line.split(|byte| *byte == b' ');
     let first = words.next().unwrap_or_default();
-    let index = COMMANDS.iter().position(|(word, _)| *word == first).ok_or(UNKNOWN_COMMAND)?;
+    let index = COMMANDS.iter().position(|(word, _)| word.as_bytes() == first);
+    let index = index.ok_or(UNKNOWN_COMMAND)?;
     let (word, arguments) = COMMANDS[index];
     let mut request = Request { index, word, numbers: [0; 4], name: "", body: &[] };
     for (at, kind) in arguments.bytes().enumerate() {
         let text = words.next().ok_or(BAD_FORMAT)?;
         match kind {
-            b't' if is_name(text) => request.name = text,
-            b't' => return Err(BAD_FORMAT),
-            _ => request.numbers[at] = number(text, if kind == b'n' { 32 } else { 64 })?,
+            b't' => request.name = name(text).ok_or(BAD_FORMAT)?,
+            b'n' => request.numbers[at] = number(text, u32::MAX.into()).ok_or(BAD_FORMAT)?,
+            _ => request.numbers[at] = number(text, u64::MAX).ok_or(BAD_FORMAT)?,
         }
     }
     if words.next().is_none() { Ok(request) } else { Err(BAD_FORMAT) }
 }
 
-/// A number of so many bits, in digits only.
-fn number(text: &str, bits: u32) -> Result<u64, &'static str> {
-    let digits = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    let number = digits.and_then(|digits| digits.parse().ok()).ok_or(BAD_FORMAT)?;
-    if number <= u64::MAX >> (64 - bits) { Ok(number) } else { Err(BAD_FORMAT) }
+/// A number in digits only.
+fn number(text: &[u8], most: u64) -> Option<u64> {
+    let digit = |byte: &u8| byte.is_ascii_digit().then(|| u64::from(*byte - b'0'));
+    let add = |number: u64, byte| number.checked_mul(10)?.checked_add(digit(byte)?);
+    let number = text.iter().try_fold(0, add);
+    number.filter(|number| !text.is_empty() && *number <= most)
 }
 
-fn is_name(text: &str) -> bool {
-    let may_be = |byte: u8| byte.is_ascii_alphanumeric() || b"-+/;.$_()".contains(&byte);
+fn name(text: &[u8]) -> Option<&str> {
+    let may_be = |byte: &u8| byte.is_ascii_alphanumeric() || b"-+/;.$_()".contains(byte);
     let has_room = (1..=NAME_BYTES_MAX).contains(&text.len());
-    has_room && !text.starts_with('-') && text.bytes().all(may_be)
+    let is_name = has_room && !text.starts_with(b"-") && text.iter().all(may_be);
+    str::from_utf8(text).ok().filter(|_| is_name)
 }
 
 #[cfg(test)]
@@ -248,7 +251,7 @@ mod tests {
         }
         assert_eq!(one("reserve\n"), "BAD_FORMAT", "it ends with LF alone");
         assert_eq!(one("put 0 0 1 4\r\nfive5\r\n"), "EXPECTED_CRLF", "and no answer too many");
-        assert_eq!(found(&[b"stats\xff\r\n"]), ["BAD_FORMAT"], "it is no UTF-8");
+        assert_eq!(found(&[b"stats\xff\r\n"]), ["UNKNOWN_COMMAND"], "it is no UTF-8");
     }
 
     #[test]

@@ -252,12 +252,6 @@ impl Queue {
         }
     }
 
-    /// Returns true if a tube has room for a job.
-    pub fn has_room(&mut self, tube: &Name, body: &[u8]) -> bool {
-        let (cost, limits) = (JOB_BYTES + body.len() as u64, self.limits);
-        self.of(tube).bytes + cost <= limits.tube_bytes && self.bytes + cost <= limits.bytes
-    }
-
     /// Takes the room of a job.
     pub fn charge(&mut self, job: &Job) {
         let cost = JOB_BYTES + job.body.len() as u64;
@@ -273,20 +267,36 @@ impl Queue {
         self.forget(&job.tube);
     }
 
-    /// A job that has its room, and is not in the queue yet.
-    pub fn make(&mut self, tube: Name, [pri, delay, ttr]: [u64; 3], body: &[u8]) -> Box<Job> {
+    /// A job of a client. It has its room, and is not in the queue yet. `None` if there is no room.
+    pub fn make(&mut self, id: ClientId, numbers: [u64; 4], body: &[u8]) -> Option<Box<Job>> {
+        let (cost, [pri, delay, ttr, _]) = (JOB_BYTES + body.len() as u64, numbers);
+        let client = self.clients.get_mut(&id)?;
+        let tube = self.tubes.get_mut(&client.uses)?;
+        let Limits { tube_bytes, bytes, .. } = self.limits;
+        if tube.bytes + cost > tube_bytes || self.bytes + cost > bytes {
+            return None;
+        }
+        (tube.bytes, self.bytes) = (tube.bytes + cost, self.bytes + cost);
+        (tube.total, self.total) = (tube.total + 1, self.total + 1);
+        client.has_put = true;
         let (state, key) = match delay {
             0 => (State::Ready, pri),
             _ => (State::Delayed, after(self.now, delay)),
         };
-        let (id, created, body) = (self.next_job, self.now, body.into());
-        let job = Job { id, tube, pri, delay, ttr, created, body, state, key, ..Job::default() };
-        let job = Box::new(job);
+        let id = self.next_job;
         self.next_job += 1;
-        self.total += 1;
-        self.charge(&job);
-        self.of(&job.tube).total += 1;
-        job
+        Some(Box::new(Job {
+            id,
+            tube: client.uses.clone(),
+            pri,
+            delay,
+            ttr: ttr.max(1),
+            created: self.now,
+            body: body.into(),
+            state,
+            key,
+            ..Job::default()
+        }))
     }
 
     /// Puts a job into the queue that has its room: a new one, or one that was removed.

@@ -88,12 +88,12 @@ fn defined(stream: &[u8]) -> Vec<String> {
         if line == b"\n" {
             continue;
         }
-        let text = String::from_utf8(line.to_vec()).ok();
-        let text = text.filter(|text| text.len() <= LINE_BYTES_MAX && text.ends_with("\r\n"));
-        let Some(text) = text else {
+        // A byte is a character here, and none but those of ASCII is in a command.
+        let text: String = line.iter().map(|byte| char::from(*byte)).collect();
+        if line.len() > LINE_BYTES_MAX || !text.ends_with("\r\n") {
             all.push("BAD_FORMAT\r\n".to_owned());
             continue;
-        };
+        }
         let words: Vec<&str> = text[..text.len() - 2].split(' ').collect();
         let Some((word, kinds)) = COMMANDS.iter().find(|(word, _)| *word == words[0]) else {
             all.push("UNKNOWN_COMMAND\r\n".to_owned());
