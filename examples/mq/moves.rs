@@ -85,8 +85,9 @@ impl Queue {
         job.counts.failures += 1;
         let is_dead = job.counts.failures >= self.limits.bury_after;
         job.counts.buries += u64::from(is_dead);
-        let tube = self.tubes.get_mut(&job.tube);
-        tube.map(|tube| tube.dead += u64::from(is_dead));
+        if let Some(tube) = self.tubes.get_mut(&job.tube) {
+            tube.dead += u64::from(is_dead);
+        }
         self.changed.push(id);
         self.place(
             id,

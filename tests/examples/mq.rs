@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use support::clients::{FIVEBEANS, GREENSTALK, NC, skip_without};
+use support::clients::{FIVEBEANS, GREENSTALK, NC, UNSHARE, skip_without};
 use support::process::{Client, Process, example, output};
 use support::{Rng, ceiling};
 
 #[allow(dead_code)] // The program uses the rest.
 #[path = "../../examples/mq"]
-mod mq {
+mod program {
     pub mod commands;
     #[path = "../journal/mod.rs"]
     pub mod journal;
@@ -310,7 +310,7 @@ fn a_hundred_thousand_tubes_need_no_more_memory_than_there_may_be() {
         }
     }
     let count: usize = stat(&mut client, "stats", "current-tubes").parse().unwrap();
-    assert!(refused > 4000 && count == mq::queue::TUBES_MAX, "{refused} {count}");
+    assert!(refused > 4000 && count == program::queue::TUBES_MAX, "{refused} {count}");
     let grown = server.resident_kib_max() - before;
     assert!(grown < 32 * 1024, "{grown} KiB");
     assert_eq!(put(&mut Client::connect(addr), b"j").split(' ').next(), Some("INSERTED"));
@@ -437,6 +437,63 @@ fn a_record_that_is_half_there_is_cut_off_and_said() {
     assert_eq!(ask(&mut client, "peek 2"), "NOT_FOUND");
 }
 
+fn long(number: usize) -> Vec<u8> {
+    format!("{number} ").repeat(2000).into_bytes()
+}
+
+/// Puts until the disk is full, makes room and puts again. Returns how many jobs there are, of which
+/// the first is deleted and the last is short, and the number of the last.
+fn fill(
+    server: &mut Process,
+    addr: SocketAddr,
+    error: &str,
+    make_room: impl FnOnce(),
+) -> (usize, String) {
+    let mut client = Client::connect(addr);
+    let mut stored = 0;
+    let refusal = loop {
+        match put(&mut client, &long(stored + 1)) {
+            line if line == format!("INSERTED {}", stored + 1) => stored += 1,
+            line => break line,
+        }
+    };
+    assert_eq!(refusal, "OUT_OF_MEMORY");
+    assert!(stored > 5, "{stored}");
+    let line = server.line();
+    assert!(line.starts_with(&format!("cannot store, so no change is taken: {error}")), "{line}");
+    // Reading goes on. What is refused has not happened.
+    for _ in 0..10 {
+        assert_eq!(put(&mut client, &long(stored + 1)), "OUT_OF_MEMORY");
+    }
+    assert_eq!(stat(&mut client, "stats", "current-jobs-ready"), stored.to_string());
+    let large = format!("put 0 0 60 8000\r\n{}\r\n", "x".repeat(8000));
+    client.send(format!("{large}{large}list-tube-used\r\n"));
+    let answers = [(); 3].map(|()| answer(&mut client));
+    assert_eq!(answers, ["OUT_OF_MEMORY", "OUT_OF_MEMORY", "USING default"]);
+    make_room();
+    let id = put(&mut client, b"there is room").split_off("INSERTED ".len());
+    assert_eq!(server.line(), "the disk stores again");
+    assert_eq!(ask(&mut client, "delete 1"), "DELETED");
+    (stored, id)
+}
+
+/// A file system that is full, and then is not.
+#[test]
+#[cfg(target_os = "linux")]
+fn on_a_full_file_system_it_goes_on_when_there_is_room() {
+    skip_without!(UNSHARE);
+    let folder = journal("tmpfs").parent().unwrap().to_owned();
+    let script = "mount -t tmpfs -o size=300k none \"$0\" && head -c 100000 /dev/zero > \"$0/filler\" \
+        && exec \"$@\"";
+    let mut command = UNSHARE.command();
+    command.args(["sh", "-c", script]).arg(&folder).arg(example("mq").get_program());
+    command.arg("--log").arg(folder.join("jobs")).arg("127.0.0.1:0");
+    let (mut server, addr) = Process::listening(&mut command);
+    let root = PathBuf::from(format!("/proc/{}/root", server.id()));
+    let filler = root.join(folder.strip_prefix("/").unwrap()).join("filler");
+    fill(&mut server, addr, "No space left on device", || fs::remove_file(filler).unwrap());
+}
+
 /// The limit on the size of a file is a disk that is full, and then is not.
 #[test]
 #[cfg(target_os = "linux")]
@@ -448,41 +505,17 @@ fn on_a_full_disk_nothing_is_acknowledged_that_is_not_stored_and_it_goes_on_when
     let mut command = Command::new("sh");
     command.args(["-c", script, "sh"]).arg(program).arg("--log").arg(&path).arg("127.0.0.1:0");
     let (mut server, addr) = Process::listening(&mut command);
-    let mut client = Client::connect(addr);
-    let text = |number: usize| format!("{number} ").repeat(2000).into_bytes();
-    let mut stored = 0;
-    let refusal = loop {
-        match put(&mut client, &text(stored + 1)) {
-            line if line == format!("INSERTED {}", stored + 1) => stored += 1,
-            line => break line,
-        }
-    };
-    assert_eq!(refusal, "OUT_OF_MEMORY");
-    assert!(stored > 5, "{stored}");
-    let line = server.line();
-    assert!(line.starts_with("cannot store, so no change is taken: File too large"), "{line}");
-    // Reading goes on. What is refused has not happened.
-    for _ in 0..10 {
-        assert_eq!(put(&mut client, &text(stored + 1)), "OUT_OF_MEMORY");
-    }
-    assert_eq!(stat(&mut client, "stats", "current-jobs-ready"), stored.to_string());
-    let large = format!("put 0 0 60 8000\r\n{}\r\n", "x".repeat(8000));
-    client.send(format!("{large}{large}list-tube-used\r\n"));
-    let answers = [(); 3].map(|()| answer(&mut client));
-    assert_eq!(answers, ["OUT_OF_MEMORY", "OUT_OF_MEMORY", "USING default"]);
-
     let pid = Pid::from_raw(server.id() as i32);
-    prlimit(pid, Resource::Fsize, Rlimit { current: None, maximum: None }).unwrap();
-    let id = put(&mut client, b"there is room").split_off("INSERTED ".len());
-    assert_eq!(server.line(), "the disk stores again");
-    assert_eq!(ask(&mut client, "delete 1"), "DELETED");
-    drop((client, server));
+    let (stored, id) = fill(&mut server, addr, "File too large", || {
+        prlimit(pid, Resource::Fsize, Rlimit { current: None, maximum: None }).unwrap();
+    });
+    drop(server);
     let (_server, addr) = with_log(&path);
     let mut client = Client::connect(addr);
     assert_eq!(stat(&mut client, "stats", "current-jobs-ready"), stored.to_string());
     for number in 2..=stored {
         let line = ask(&mut client, format!("peek {number}"));
-        assert_eq!(body(&mut client, &line), text(number));
+        assert_eq!(body(&mut client, &line), long(number));
     }
     assert_eq!(ask(&mut client, format!("peek {id}")), format!("FOUND {id} 13"));
 }

@@ -14,7 +14,7 @@ use waterwheel::{Context, SourceId};
 
 #[allow(dead_code)] // The program uses the rest.
 #[path = "../../../examples/mq"]
-mod mq {
+mod program {
     pub mod commands;
     #[path = "../journal/mod.rs"]
     pub mod journal;
@@ -27,8 +27,8 @@ mod mq {
 }
 
 use crate::{PATIENCE, addr, patient};
-use mq::queue::{Limits, Queue, State};
-use mq::server::{self, Server};
+use program::queue::{Limits, Queue, State};
+use program::server::{self, Server};
 
 /// Commands of each client.
 const COMMANDS: usize = 40;
