@@ -281,6 +281,12 @@ fn answers_that_nobody_reads_are_not_made() {
         assert_eq!(ask(&mut other, "peek-buried"), "NOT_FOUND");
         let grown = server.resident_kib_max() - before;
         assert!(grown < 8192, "{grown} KiB");
+        // And when it reads, they come.
+        let mut client = Client::over(client.0.into_inner());
+        for _ in 0..300 {
+            assert_eq!(answer(&mut client), "FOUND 1 65535");
+            assert_eq!(body(&mut client, "65535").len(), 65_535);
+        }
     }
 }
 

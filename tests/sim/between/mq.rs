@@ -94,7 +94,8 @@ impl Peer {
                     self.left,
                     "x".repeat(self.rng.below(900) as usize)
                 );
-                let (pri, ttr) = (self.rng.below(3), 1 + self.rng.below(3));
+                // The longer time is never up: only that its client leaves makes such a job ready.
+                let (pri, ttr) = (self.rng.below(3), [1, 2, 10_000][self.rng.below(3) as usize]);
                 let put = format!("put {pri} 0 {ttr} {}\r\n{body}\r\n", body.len());
                 (put, Asked::Put(body))
             }
