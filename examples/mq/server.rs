@@ -332,6 +332,10 @@ impl Server {
         self.queue.leave(client);
         self.append(reactor, &Effect::Send);
         self.wake(reactor);
+        if let Some((timer, _)) = self.timer.take() {
+            reactor.cancel(timer); // It may have been for a job of this client, and far off.
+        }
+        self.arm(reactor);
     }
 
     /// Takes no new jobs. A client that has jobs waits for no others, so that it can finish them.
