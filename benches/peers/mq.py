@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """mq beside beanstalkd: CPU of the server for each put, and for each reserve and delete.
 
-Wants: beanstalkd (apt-get install beanstalkd); builds the example and `bench-mq`. Takes about two minutes.
+Wants: beanstalkd (apt-get install beanstalkd); builds the example and `bench-mq`. Takes about five minutes, with
+`--quick` (one round) one. MQ_DISK names the folder for the journals, on the disk that is to be measured.
 
 Both servers run in turn, one warm-up and then ROUNDS rounds; the figure is the median of the rounds' ratios. The
 peer beside itself says how much of a ratio is noise. CPU is that of all threads, from /proc/PID/task/*/schedstat.
@@ -84,8 +85,8 @@ def compare(title, durable, loads, pairs, figure, unit):
 
 if not shutil.which("beanstalkd"):
     raise SystemExit("beanstalkd is missing: apt-get install beanstalkd")
-subprocess.run(["cargo", "build", "--offline", "--profile", "measure", "--example", "mq"], cwd=HOME, check=True)
-subprocess.run(["cargo", "build", "--offline", "--profile", "measure", "-p", "waterwheel-peers", "--example", "bench-mq"],
+subprocess.run(["cargo", "build", "--locked", "--profile", "measure", "--example", "mq"], cwd=HOME, check=True)
+subprocess.run(["cargo", "build", "--locked", "--profile", "measure", "-p", "waterwheel-peers", "--example", "bench-mq"],
                cwd=HOME, check=True)
 MQ, BENCH = (f"{HOME}/target/measure/examples/{name}" for name in ("mq", "bench-mq"))
 quick = "--quick" in sys.argv

@@ -128,7 +128,7 @@ impl Log {
         Ok(self)
     }
 
-    /// Stores a batch of records. After an error it is as if none of them had been written.
+    /// Stores a batch of records. After an error none of them is there, unless the log is broken.
     pub fn store(&mut self, records: &[u8]) -> io::Result<()> {
         if self.is_broken {
             return Err(io::Error::other("the log could not be written to the disk before"));

@@ -10,13 +10,14 @@
 //!
 //! When the file has twice what a snapshot would need, a new one is made from a [`Snapshot`] by
 //! another worker. Meanwhile the old file goes on; the new one gets the same batches and takes its
-//! place, between two of them, by rename(2).
+//! place, between two of them, by rename(2). For so long the disk has to have room for both.
 //!
 //! # Rules
 //! 1. [`Stores::stored`] is called once for each batch, in order: all of its records are on the
 //!    disk, or none of them is.
 //! 2. After a full disk the file is cut back, and the next batch is tried again. After a failed
-//!    fsync nothing more goes to the file: batches are refused until a new one has taken its place.
+//!    fsync nothing more goes to the file: batches are refused until a new one has taken its place,
+//!    and a crash before that may bring back what was refused.
 //! 3. Records that are replayed may repeat what a snapshot has already: to apply one twice must do
 //!    no harm.
 //! 4. A snapshot has the effect of every record that is stored.

@@ -40,7 +40,7 @@ Usage: mq [OPTIONS] [ADDR]
 Serves a queue of jobs, by beanstalkd's protocol. ADDR is 127.0.0.1:11300 unless
 given; a bare port means 127.0.0.1. A client that vanished leaves: TCP's keep-alive
 asks every 15 s. All clients together may have 16 MiB buffered; then the slowest
-reader is closed. A job has 65,535 bytes at most, and counts 400 more. There are
+reader is closed. A job has 65,535 bytes at most, and counts 300 more. There are
 10,000 tubes at most; a client watches 1,000, and has 10,000 jobs reserved.
 
 Options:

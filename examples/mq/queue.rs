@@ -27,8 +27,8 @@ pub const TUBES_MAX: usize = 10_000;
 pub const WATCHED_MAX: usize = 1_000;
 /// Jobs that one client has reserved: all of them move when it leaves.
 pub const RESERVED_MAX: usize = 10_000;
-/// Bytes that a job counts for beside its body: about as many as its entries take.
-pub const JOB_BYTES: u64 = 400;
+/// Bytes that a job counts for beside its body: its entries take some 270.
+pub const JOB_BYTES: u64 = 300;
 /// Jobs with a lower priority than this are urgent.
 const URGENT: u64 = 1024;
 

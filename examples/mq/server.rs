@@ -390,6 +390,7 @@ impl Stores for Server {
         self.arm(reactor);
     }
 
+    /// Copies no bodies: 170,000 jobs stopped the loop for some 50 ms.
     fn snapshot(&mut self) -> Snapshot {
         let removed = self.held.iter().filter_map(|held| match &held.effect {
             Effect::Remove(job) => Some(job),
