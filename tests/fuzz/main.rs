@@ -49,6 +49,11 @@ fn frames_are_those_of_the_definition_whatever_the_bytes_are() {
 }
 
 #[test]
+fn requests_of_the_job_queue_are_those_of_the_definition_whatever_the_bytes_are() {
+    replay("mq", 6000, fuzz::mq);
+}
+
+#[test]
 fn the_loop_keeps_its_contract_whatever_the_bytes_ask_of_it() {
     replay("reactor", 3000, fuzz::reactor);
     let compared = fuzz::COMPARED.load(std::sync::atomic::Ordering::Relaxed);

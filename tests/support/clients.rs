@@ -33,6 +33,9 @@ pub static OPENSSL: Need = Need::new("OpenSSL 3", Some("openssl"), openssl);
 pub static PYTHON: Need = Need::new("Python 3.7", Some("python3"), python);
 pub static WEBSOCKETS: Need =
     Need::new("Python with websockets 10.1", Some("python3-websockets"), websockets);
+/// beanstalkd's clients: `pip install greenstalk`, `npm install fivebeans`.
+pub static GREENSTALK: Need = Need::new("Python with greenstalk 2", None, greenstalk);
+pub static FIVEBEANS: Need = Need::new("Node with fivebeans 1", None, fivebeans);
 /// It starts a program with signals blocked or ignored.
 pub static ENV: Need = Need::new("env of coreutils 8.31", Some("coreutils"), env);
 /// It gives a program a mount of its own, where the kernel lets it.
@@ -47,9 +50,23 @@ pub static REDIS_PY: Need = Need::new("Python with redis 8 (pip install redis)",
 pub static IOREDIS: Need =
     Need::new("Node with ioredis (npm install ioredis, and its NODE_PATH)", None, ioredis);
 #[rustfmt::skip]
-pub static ALL: [&Need; 14] = [
-    &NC, &SOCAT, &CURL, &OPENSSL, &PYTHON, &WEBSOCKETS, &ENV, &UNSHARE, &IPV6,
-    &REDIS_SERVER, &REDIS_CLI, &REDIS_BENCHMARK, &REDIS_PY, &IOREDIS,
+pub static ALL: &[&Need] = &[
+    &NC,
+    &SOCAT,
+    &CURL,
+    &OPENSSL,
+    &PYTHON,
+    &WEBSOCKETS,
+    &ENV,
+    &UNSHARE,
+    &IPV6,
+    &REDIS_SERVER,
+    &REDIS_CLI,
+    &REDIS_BENCHMARK,
+    &REDIS_PY,
+    &IOREDIS,
+    &GREENSTALK,
+    &FIVEBEANS,
 ];
 
 /// Set to `required`, it makes a failure of each test that would be skipped.
@@ -185,6 +202,14 @@ fn websockets() -> Option<OsString> {
          assert [int(part) for part in version.split('.')[:2]] >= [10, 1]\n\
          websockets.connect, websockets.serve",
     )
+}
+
+fn greenstalk() -> Option<OsString> {
+    python_with("import greenstalk\nassert greenstalk.__version__.startswith('2.')")
+}
+
+fn fivebeans() -> Option<OsString> {
+    node_with("fivebeans")
 }
 
 /// The Python that `WATERWHEEL_PYTHON` names; else the first on the PATH, or the system's, which is
