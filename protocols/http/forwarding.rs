@@ -199,7 +199,10 @@ impl<S: 'static> Forward<S> {
             Body::Data(bytes) => {
                 passing.kept.take_if(|kept| kept.len() + bytes.len() > Self::KEPT_BYTES_MAX);
                 passing.kept.iter_mut().for_each(|kept| kept.extend_from_slice(bytes));
-                call.pass_on(reactor, &passing.watch, bytes);
+                if !call.pass_on(reactor, &passing.watch, bytes) {
+                    drop(borrowed);
+                    self.give_up(reactor, state);
+                }
             }
             Body::End => {
                 passing.is_ended = true;

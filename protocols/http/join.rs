@@ -72,11 +72,14 @@ impl SourceId<Call> {
     /// If the server has too much unread, the body is paused; the call's callback resumes it at
     /// [`CallEvent::Drained`](super::CallEvent::Drained), by [`Watch::resume_body`].
     ///
-    /// Returns false if the piece cannot be sent: the call or its body has ended.
+    /// Returns false if the piece cannot be sent: the call or its body has ended; or there is no memory
+    /// for the piece, and then the call is cancelled.
     pub fn pass_on<S: 'static>(self, reactor: &mut Context<S>, from: &Watch, bytes: &[u8]) -> bool {
         let pressure = self.write(reactor, bytes);
-        if pressure == Pressure::AboveHigh {
-            from.pause_body(reactor);
+        match pressure {
+            Pressure::Below | Pressure::Closed => {}
+            Pressure::AboveHigh => from.pause_body(reactor),
+            Pressure::Refused => _ = self.cancel(reactor),
         }
         pressure.is_taken()
     }
