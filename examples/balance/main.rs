@@ -9,8 +9,8 @@
 //!       half of them: if all seem broken, it is more likely the network, and half can still try.
 //! Next: weights; https to the clients (`Server::tls`); a cookie that keeps a client at its upstream.
 //!
-//! A client costs 16 KiB of a head and 16 KiB of a body, kept for another attempt; all may have 16 MiB
-//! buffered together, and then the slowest reader is closed.
+//! A client costs 16 KiB of a head and 16 KiB of a body, kept for another attempt, and while its upstream
+//! does not read, 320 KiB of an upload. All may have 16 MiB buffered for them, then the slowest is closed.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ three times in a row is left out for 1 s, then 2 s, up to 60 s; never more than 
 are. A request that failed goes to another one if it may be sent twice; one in five
 may. 502: it broke, 503: all are broken (or no connection in 3 s), 504: too slow.
 
-4,096 clients at a time, with 16 KiB of a body kept for another attempt. All may
+1,024 clients at a time, with 16 KiB of a body kept for another attempt. All may
 have 16 MiB buffered; then the slowest reader is closed.
 
 Options:
@@ -49,7 +49,7 @@ Options:
   -h, --help      show this";
 
 /// Clients at a time.
-const CLIENTS_MAX: usize = 4096;
+const CLIENTS_MAX: usize = 1024;
 /// Connections to one upstream; further requests wait.
 const CONNECTIONS_MAX: usize = 1024;
 /// How long one may take to accept, and a request may wait for a connection.

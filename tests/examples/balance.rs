@@ -534,6 +534,49 @@ fn large_bodies_pass_both_ways_in_bounded_memory() {
     assert!(kib < 40 * 1024, "{kib} KiB");
 }
 
+/// Some do not read what they have asked for, and what others send is not read by the upstream.
+#[test]
+fn crowds_are_bounded_and_others_are_served() {
+    let _ceiling = ceiling(LIMIT);
+    let up = upstream(|mut peer, _| {
+        while let Some(head) = peer.head() {
+            match head[0].split(' ').next().unwrap() {
+                "PUT" => return thread::park(), // The connection stays, and is not read.
+                "POST" => {
+                    peer.say("HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n");
+                    peer.say(vec![7; 99_999_999]);
+                }
+                _ => peer.ok("served"),
+            }
+        }
+    });
+    let (balance, addr) = balance(&[up], &[]);
+    let deaf: Vec<_> = (0..40)
+        .map(|_| {
+            let mut client = Client::connect(addr);
+            client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n");
+            client
+        })
+        .collect();
+    let uploads: Vec<_> = (0..40)
+        .map(|_| {
+            let mut client = Client::connect(addr);
+            client.send("PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999\r\n\r\n");
+            client.0.get_ref().set_nonblocking(true).unwrap();
+            client
+        })
+        .collect();
+    let piece = vec![7; 1 << 16];
+    for _ in 0..100 {
+        for client in &uploads {
+            while matches!(client.0.get_ref().write(&piece), Ok(1..)) {}
+        }
+        assert!(get(addr).0.ends_with("served"));
+    }
+    let kib = balance.resident_kib_max();
+    assert!(kib < 56 * 1024, "{kib} KiB for {} clients", deaf.len() + uploads.len());
+}
+
 /// The client goes; what was asked for it is not needed any more.
 #[test]
 fn upstream_is_left_when_the_client_has_gone() {
