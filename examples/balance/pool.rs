@@ -4,9 +4,9 @@
 //!
 //! ```text
 //!        FAILURES_MAX in a row, and at most half are out      time is up
-//!   in ──────────────────────────────────────────────▶ out ──────────────▶ one request on trial
-//!   ▲                                                   ▲ it fails: twice as long │
-//!   └─────────────────────── it is answered ◀───────────┴─────────────────────────┘
+//!   in ──────────────────────────────────────────────▶ out ──────────────▶ one a second on trial
+//!   ▲                                                   ▲ it fails: twice as long  │
+//!   └─────────────────────── it is answered ◀───────────┴──────────────────────────┘
 //! ```
 
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -40,8 +40,9 @@ pub enum By {
 #[derive(Default)]
 pub struct Upstream {
     pub name: String,
-    /// Until when it is left out. From then on one request at a time may try.
+    /// Until when it is left out. From then on one request in each `OUT` may try.
     pub out: Option<Instant>,
+    on_trial: bool,
     /// How often it was left out, since that was forgotten.
     outs: u32,
     back_since: Option<Instant>,
@@ -60,9 +61,9 @@ impl Upstream {
         self.latency = (before * 7 + after) / 8;
     }
 
-    /// Returns true if it may get a request: it is in, or has none under way when its time is up.
+    /// Returns true if it may get a request: it is in, or its time is up.
     fn is_open(&self, now: Instant) -> bool {
-        self.out.is_none_or(|until| now >= until && self.under_way == 0)
+        self.out.is_none_or(|until| now >= until)
     }
 
     /// How long it is left out the next time.
@@ -98,8 +99,12 @@ impl Pool {
             false => open.or_else(|| self.best(client, tried, |_| true))?,
         };
         self.next = (at + 1) % self.upstreams.len();
-        self.upstreams[at].under_way += 1;
-        self.upstreams[at].requests += 1;
+        let one = &mut self.upstreams[at];
+        one.under_way += 1;
+        one.requests += 1;
+        if one.out.is_some_and(|until| now >= until) {
+            (one.out, one.on_trial) = (Some(now + OUT), true); // The next one may try after that.
+        }
         if tried == 0 {
             self.saved = (self.saved + RETRY_PERCENT).min(RETRIES_SAVED_MAX * 100);
         }
@@ -144,6 +149,7 @@ impl Pool {
     /// been back for as long as it would be out: one that flaps is out for longer and longer.
     pub fn works(&mut self, at: usize, now: Instant) {
         let one = &mut self.upstreams[at];
+        one.on_trial = false;
         if one.out.take().is_some() {
             one.back_since = Some(now);
         } else if one.back_since.is_some_and(|since| now >= since + one.out_time()) {
@@ -159,8 +165,9 @@ impl Pool {
         let one = &mut self.upstreams[at];
         one.failures += 1;
         one.failures_in_row = one.failures_in_row.saturating_add(1);
-        if one.failures_in_row >= FAILURES_MAX && one.out.map_or(may_go, |until| now >= until) {
-            one.out = Some(now + one.out_time());
+        let may_go = one.out.map_or(may_go, |until| now >= until || one.on_trial);
+        if one.failures_in_row >= FAILURES_MAX && may_go {
+            (one.out, one.on_trial) = (Some(now + one.out_time()), false);
             one.outs += 1;
         }
     }
@@ -217,7 +224,6 @@ mod tests {
             now = until;
             assert_eq!(pool.pick(now, None, 0b10), Some(0), "on trial");
             assert_eq!([0; 3].map(|_| pool.pick(now, None, 0)), [Some(1); 3], "one at a time");
-            pool.upstreams[0].under_way = 0;
             pool.fails(0, now);
         }
         now += OUT_MAX;
@@ -231,6 +237,19 @@ mod tests {
         pool.works(0, now);
         fail_out(&mut pool, 0, now);
         assert_eq!(pool.upstreams[0].out, Some(now + OUT), "that was forgotten");
+    }
+
+    #[test]
+    fn long_requests_of_one_that_is_out_do_not_keep_it_out() {
+        let (mut pool, now) = (pool(2, By::Round), Instant::now());
+        assert_eq!(pool.pick(now, None, 0), Some(0)); // A WebSocket, which stays.
+        fail_out(&mut pool, 0, now);
+        assert_eq!(pool.pick(now + OUT, None, 0b10), Some(0));
+        // The client of that one went before there was a response.
+        assert_eq!(pool.pick(now + OUT, None, 0b10), None);
+        assert_eq!(pool.pick(now + 2 * OUT, None, 0b10), Some(0));
+        pool.works(0, now + 2 * OUT);
+        assert_eq!(pool.upstreams[0].out, None);
     }
 
     #[test]
