@@ -1,5 +1,7 @@
 //! The examples: each does what its header promises, with the clients that the header names.
 
+#[cfg(feature = "http")]
+mod balance;
 mod cores;
 mod ending;
 #[cfg(feature = "http")]

@@ -66,6 +66,11 @@ fn the_keys_of_redis_are_counted_whatever_the_bytes_ask_of_them() {
     replay("redis", 2000, fuzz::redis);
 }
 
+#[test]
+fn upstreams_are_left_out_by_the_rules_whatever_the_bytes_do_to_them() {
+    replay("balance", 1000, fuzz::balance);
+}
+
 #[cfg(feature = "http")]
 #[test]
 fn chunked_bodies_are_those_of_the_grammar_whatever_the_bytes_are() {

@@ -4,6 +4,7 @@
 //! and with bytes from a seed.
 
 mod acts;
+mod balance;
 #[cfg(feature = "http")]
 mod chunked;
 mod codecs;
@@ -20,6 +21,7 @@ mod wheel;
 #[cfg(feature = "ws")]
 mod ws;
 
+pub use balance::balance;
 #[cfg(feature = "http")]
 pub use chunked::chunked;
 pub use codecs::codecs;
