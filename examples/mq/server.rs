@@ -51,7 +51,6 @@ pub struct Server {
     members: BTreeMap<ClientId, Member>,
     /// Answers that wait for the disk, in the order of the records that they wait for.
     held: VecDeque<Held>,
-    /// Milliseconds since 1970 at the first tick of the loop.
     origin: u64,
     /// The loop's timer for the queue's, and when it fires.
     timer: Option<(TimerId, u64)>,
@@ -77,7 +76,7 @@ struct Member {
 
 struct Held {
     client: ClientId,
-    /// The record before which it must not go out.
+    /// It goes out when this record is stored.
     after: u64,
     answer: Vec<u8>,
     effect: Effect,
@@ -105,8 +104,7 @@ pub fn serve(reactor: &mut Context<Server>, server: &mut Server, stream: Stream)
     server.members.insert(client, member);
 }
 
-/// The milliseconds since 1970 at the first tick of the loop. From then on the loop's clock counts,
-/// which nobody can set.
+/// Milliseconds since 1970 at the loop's first tick. From then on its clock counts, which nobody sets.
 pub fn origin<S: 'static>(reactor: &Context<S>) -> u64 {
     let wall = u64::try_from(reactor.wall().unix_ms()).unwrap_or(0);
     wall.saturating_sub(reactor.tick().count())
@@ -166,10 +164,7 @@ impl Server {
         let waits = matches!(effect, Effect::Wait);
         match effect {
             Effect::Wait => {}
-            Effect::Quit => {
-                self.queue.client(id).has_ended = true;
-                self.members.entry(id).and_modify(|member| member.has_quit = true);
-            }
+            Effect::Quit => drop(self.members.get_mut(&id).map(|it| it.has_quit = true)),
             effect => self.answer(reactor, id, &out, effect),
         }
         self.out = out;
@@ -233,8 +228,7 @@ impl Server {
         member.conn.nudge(reactor);
     }
 
-    /// Appends the changes of a command to the journal. Returns the number of the last, if there
-    /// are any.
+    /// Appends the changes of a command to the journal. Returns the number of the last, if any.
     fn append(&mut self, reactor: &mut Context<Server>, effect: &Effect) -> Option<u64> {
         let Queue { changed, jobs, .. } = &mut self.queue;
         let Some(journal) = &mut self.journal else {
@@ -318,8 +312,8 @@ impl Server {
         let Some(member) = self.members.get_mut(&client) else { return };
         let (conn, queued) = (member.conn, self.queue.client(client));
         let is_busy = member.held > 0 || !queued.reserved.is_empty();
-        let goes_on = queued.waits.is_some() || member.is_stopped && !member.has_quit;
-        if queued.has_ended && member.held == 0 && !goes_on {
+        let is_done = queued.has_ended && queued.waits.is_none() && !member.is_stopped;
+        if (is_done || member.has_quit) && member.held == 0 {
             conn.close(reactor);
         } else if mem::replace(&mut member.is_busy, is_busy) != is_busy {
             let _ = if is_busy { conn.hold(reactor) } else { conn.release(reactor) };
@@ -341,10 +335,9 @@ impl Server {
     /// Takes no new jobs. A client that has jobs waits for no others, so that it can finish them.
     pub fn drain(&mut self, reactor: &mut Context<Server>) {
         self.queue.is_draining = true;
-        let mut busy: Vec<ClientId> = self.queue.clients.keys().copied().collect();
-        busy.retain(|id| !self.queue.client(*id).reserved.is_empty());
-        for client in busy {
-            if self.queue.stop_waiting(client) {
+        let clients: Vec<ClientId> = self.queue.clients.keys().copied().collect();
+        for client in clients {
+            if !self.queue.client(client).reserved.is_empty() && self.queue.stop_waiting(client) {
                 self.queue.woken.push_back((client, Woken::DeadlineSoon));
             }
         }

@@ -230,6 +230,30 @@ fn commands_that_come_at_once_are_done_in_order() {
     }
 }
 
+/// More than is kept while it waits for a job: the rest waits in the network.
+#[test]
+fn what_a_client_sends_ahead_while_it_waits_is_done_when_it_has_its_job() {
+    let path = journal("ahead");
+    for (_server, addr) in [serve(&[]), with_log(&path)] {
+        let [mut client, mut other] = [(); 2].map(|()| Client::connect(addr));
+        let stream = client.0.get_ref().try_clone().unwrap();
+        let ahead = format!("put 0 0 60 50000\r\n{}\r\n", "x".repeat(50_000)).repeat(100);
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                (&stream).write_all(b"reserve\r\n").unwrap();
+                (&stream).write_all(ahead.as_bytes()).unwrap();
+            });
+            while stat(&mut other, "stats", "current-waiting") != "1" {}
+            assert_eq!(put(&mut other, b"j"), "INSERTED 1");
+            assert_eq!(answer(&mut client), "RESERVED 1 1");
+            assert_eq!(body(&mut client, "1"), b"j");
+            for id in 2..102 {
+                assert_eq!(answer(&mut client), format!("INSERTED {id}"));
+            }
+        });
+    }
+}
+
 #[test]
 fn hostile_commands_get_the_word_for_them_and_the_next_is_served() {
     let (_server, addr) = serve(&[]);
