@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use support::sim::{Sim, explore};
+use support::sim::{Sim, explore_program};
 use support::tcp::Flow;
 use waterwheel::net::{Limits, Pressure};
 use waterwheel::protocols::http::{
@@ -172,5 +172,5 @@ fn responses_are_whole_or_look_cut_whatever_the_networks_do() {
             }
         });
     };
-    explore("responses_are_whole_or_look_cut_whatever_the_networks_do", set_up, check);
+    explore_program("responses_are_whole_or_look_cut_whatever_the_networks_do", set_up, check);
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use support::Rng;
-use support::sim::{Sim, explore};
+use support::sim::{Sim, explore_program};
 use support::tcp::watched;
 use waterwheel::net::{Conn, Event, Pressure, Stream};
 use waterwheel::timers::WallTime;
@@ -252,7 +252,7 @@ fn check(server: &Server) {
 
 #[test]
 fn every_command_is_answered_where_nothing_is_lost() {
-    explore(
+    explore_program(
         "every_command_is_answered_where_nothing_is_lost",
         |sim| set_up(sim, true),
         |_, server| check(server),
@@ -261,7 +261,7 @@ fn every_command_is_answered_where_nothing_is_lost() {
 
 #[test]
 fn no_job_is_lost_or_kept_whatever_becomes_of_the_clients() {
-    explore(
+    explore_program(
         "no_job_is_lost_or_kept_whatever_becomes_of_the_clients",
         |sim| set_up(sim, false),
         |_, server| check(server),
