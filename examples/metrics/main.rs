@@ -1,7 +1,7 @@
 //! Metrics: statsd's datagrams in, Prometheus's page out, and alarms. One timer makes all of them.
 //!
 //! Run:  cargo run --release --features http --example metrics -- --window 1 --alert 'queue > 5 for 3s'
-//! Then: echo 'hits:1|c' | nc -u -w0 127.0.0.1 8125      and queue:7|g, queue:-4|g, time:320|ms
+//! Then: echo 'hits:1|c' | nc -u -w1 127.0.0.1 8125      and queue:7|g, queue:-4|g, time:320|ms
 //!       curl 127.0.0.1:9102/metrics                     or open http://127.0.0.1:9102/
 //! See:  FIRING three seconds after the queue has grown, RESOLVED when it has shrunk; the times in
 //!       buckets; a bad line counted in `waterwheel_lines_total`; and what the kernel had to drop.

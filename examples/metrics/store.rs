@@ -264,10 +264,10 @@ fn add_tags(key: &mut String, tags: &str) -> bool {
     for tag in tags.split(',').filter(|tag| !tag.is_empty()) {
         let (name, value) = tag.split_once(':').unwrap_or((tag, "true"));
         let mut name = name.replace(is_strange, "_");
-        // `le` is the bucket's.
-        if name.is_empty() || name == "le" || name.starts_with(|first: char| first.is_ascii_digit())
-        {
-            name.insert(0, '_');
+        // `le` is the bucket's, and what begins so is Prometheus's own, or no name.
+        let is_taken = |first: char| first == '_' || first.is_ascii_digit();
+        if name.is_empty() || name == "le" || name.starts_with(is_taken) {
+            name.insert_str(0, "tag_");
         }
         all.push((name, value));
     }

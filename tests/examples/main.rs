@@ -10,6 +10,8 @@ mod http;
 mod inject;
 #[cfg(feature = "http")]
 mod live;
+#[cfg(feature = "http")]
+mod metrics;
 mod nc;
 mod nc_clients;
 mod proxy;

@@ -46,10 +46,14 @@ pub static REDIS_BENCHMARK: Need =
 pub static REDIS_PY: Need = Need::new("Python with redis 8 (pip install redis)", None, redis_py);
 pub static IOREDIS: Need =
     Need::new("Node with ioredis (npm install ioredis, and its NODE_PATH)", None, ioredis);
+pub static STATSD: Need = Need::new("Python with statsd 4 (pip install statsd)", None, statsd);
+/// Of the package only this program is wanted, which needs nothing else of it.
+pub static PROMTOOL: Need = Need::new("promtool 2", Some("prometheus"), promtool);
 #[rustfmt::skip]
-pub static ALL: [&Need; 14] = [
+pub static ALL: [&Need; 16] = [
     &NC, &SOCAT, &CURL, &OPENSSL, &PYTHON, &WEBSOCKETS, &ENV, &UNSHARE, &IPV6,
     &REDIS_SERVER, &REDIS_CLI, &REDIS_BENCHMARK, &REDIS_PY, &IOREDIS,
+    &STATSD, &PROMTOOL,
 ];
 
 /// Set to `required`, it makes a failure of each test that would be skipped.
@@ -231,6 +235,16 @@ fn node_with(package: &str) -> Option<OsString> {
 
 fn ioredis() -> Option<OsString> {
     node_with("ioredis")
+}
+
+fn statsd() -> Option<OsString> {
+    python_with("import statsd; statsd.StatsClient(ipv6=False).pipeline")
+}
+
+/// The first on the PATH, or the one that `WATERWHEEL_PROMTOOL` names.
+fn promtool() -> Option<OsString> {
+    let named = std::env::var("WATERWHEEL_PROMTOOL").unwrap_or_else(|_| "promtool".into());
+    of_version(&named, 2)
 }
 
 fn env() -> Option<OsString> {
