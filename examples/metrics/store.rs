@@ -264,12 +264,13 @@ fn add_tags(key: &mut String, tags: &str) -> bool {
     for tag in tags.split(',').filter(|tag| !tag.is_empty()) {
         let (name, value) = tag.split_once(':').unwrap_or((tag, "true"));
         let mut name = name.replace(is_strange, "_");
-        // `le` is the bucket's, and what begins so is Prometheus's own, or no name.
+        // Those are the buckets', and what begins so is Prometheus's own, or no name.
         let is_taken = |first: char| first == '_' || first.is_ascii_digit();
-        if name.is_empty() || name == "le" || name.starts_with(is_taken) {
+        if ["", "le", "quantile"].contains(&&*name) || name.starts_with(is_taken) {
             name.insert_str(0, "tag_");
         }
-        all.push((name, value));
+        // To Prometheus an empty value is no tag.
+        all.extend((!value.is_empty()).then_some((name, value)));
     }
     all.sort_by(|one, other| one.0.cmp(&other.0));
     all.dedup_by(|one, other| one.0 == other.0);

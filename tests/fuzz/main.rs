@@ -61,6 +61,12 @@ fn the_keys_of_redis_are_counted_whatever_the_bytes_ask_of_them() {
     replay("redis", 2000, fuzz::redis);
 }
 
+#[test]
+fn the_page_of_metrics_is_prometheuss_whatever_the_bytes_are() {
+    replay("metrics", 2000, fuzz::metrics);
+    replay("metrics", 4000, |bytes| fuzz::metrics(&[&[1], bytes].concat()));
+}
+
 #[cfg(feature = "http")]
 #[test]
 fn chunked_bodies_are_those_of_the_grammar_whatever_the_bytes_are() {
