@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The example `metrics` beside statsd, the one of npm: server CPU per datagram, and how many each lost.
 #
-# Wants: node, and statsd in NODE_PATH (npm install statsd@0.10), and python3. Takes about two minutes: one
+# Wants: node, and statsd in NODE_PATH (npm install statsd), and python3. Takes about two minutes: one
 # round to warm up and ROUNDS (5) that count. In each round ours, theirs, and theirs again get the same
 # datagrams, slowly enough that neither loses many; the figures are medians of ratios within a round, so
 # what the machine does meanwhile falls out. The last column is statsd against itself: the noise.
@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 rounds=${ROUNDS:-5} datagrams=${DATAGRAMS:-60000}
 statsd=$(node -p 'require.resolve("statsd/stats.js")' 2>/dev/null) ||
-  { echo "statsd is missing: npm install statsd@0.10, and its folder in NODE_PATH"; exit 1; }
+  { echo "statsd is missing: npm install statsd, and its folder in NODE_PATH"; exit 1; }
 cargo build --release --quiet --features http --example metrics
 scratch=$(mktemp -d)
 pids=()

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use support::ceiling;
-use support::clients::{CURL, NC, PROMTOOL, STATSD, skip_without};
+use support::clients::{NC, PROMTOOL, STATSD, skip_without};
 use support::http::{Bench, body, get};
 use support::process::{Client, Process, example, output};
 use waterwheel::SourceId;
