@@ -16,6 +16,8 @@ mod nc;
 mod nc_clients;
 mod proxy;
 mod redis;
+#[cfg(feature = "http")]
+mod rpc;
 #[cfg(feature = "process")]
 mod shell;
 mod socks;

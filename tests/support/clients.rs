@@ -49,11 +49,16 @@ pub static IOREDIS: Need =
 pub static STATSD: Need = Need::new("Python with statsd 4 (pip install statsd)", None, statsd);
 /// Of the package only this program is wanted, which needs nothing else of it.
 pub static PROMTOOL: Need = Need::new("promtool 2", Some("prometheus"), promtool);
+pub static VSCODE_JSONRPC: Need = Need::new(
+    "Node with vscode-jsonrpc 8 (npm install vscode-jsonrpc, and its NODE_PATH)",
+    None,
+    vscode_jsonrpc,
+);
 #[rustfmt::skip]
-pub static ALL: [&Need; 16] = [
+pub static ALL: [&Need; 17] = [
     &NC, &SOCAT, &CURL, &OPENSSL, &PYTHON, &WEBSOCKETS, &ENV, &UNSHARE, &IPV6,
     &REDIS_SERVER, &REDIS_CLI, &REDIS_BENCHMARK, &REDIS_PY, &IOREDIS,
-    &STATSD, &PROMTOOL,
+    &STATSD, &PROMTOOL, &VSCODE_JSONRPC,
 ];
 
 /// Set to `required`, it makes a failure of each test that would be skipped.
@@ -235,6 +240,10 @@ fn node_with(package: &str) -> Option<OsString> {
 
 fn ioredis() -> Option<OsString> {
     node_with("ioredis")
+}
+
+fn vscode_jsonrpc() -> Option<OsString> {
+    node_with("vscode-jsonrpc/node")
 }
 
 fn statsd() -> Option<OsString> {

@@ -32,9 +32,11 @@ pub fn run(
     Ok(match method {
         "echo" => Begun::Done(params),
         "add" => {
-            let sum = param(&params, 0, "a").as_f64().zip(param(&params, 1, "b").as_f64());
-            let sum = sum.map(|(a, b)| a + b).filter(|sum| sum.is_finite());
-            Begun::Done(json!(sum.ok_or(INVALID_PARAMS)?))
+            let (a, b) = (param(&params, 0, "a"), param(&params, 1, "b"));
+            let whole = a.as_i64().zip(b.as_i64()).and_then(|(a, b)| a.checked_add(b));
+            let sum = a.as_f64().zip(b.as_f64()).map(|(a, b)| a + b).filter(|sum| sum.is_finite());
+            let whole = whole.map(Value::from);
+            Begun::Done(whole.or(sum.map(Value::from)).ok_or(INVALID_PARAMS)?)
         }
         "sleep" => {
             let ms = param(&params, 0, "ms").as_u64().filter(|ms| *ms <= SLEEP_MS_MAX);
