@@ -1,3 +1,5 @@
 //! The examples between processes: their servers, with clients whose network is slow and fails.
 
 mod redis;
+#[cfg(feature = "http")]
+mod rpc;
