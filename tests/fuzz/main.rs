@@ -69,6 +69,12 @@ fn the_page_of_metrics_is_prometheuss_whatever_the_bytes_are() {
 
 #[cfg(feature = "http")]
 #[test]
+fn messages_of_rpc_are_those_of_the_definition_whatever_the_bytes_are() {
+    replay("rpc", 3000, fuzz::rpc);
+}
+
+#[cfg(feature = "http")]
+#[test]
 fn chunked_bodies_are_those_of_the_grammar_whatever_the_bytes_are() {
     replay("chunked", 6000, fuzz::chunked);
 }

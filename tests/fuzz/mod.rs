@@ -16,6 +16,8 @@ mod http_response;
 mod metrics;
 mod reactor;
 mod redis;
+#[cfg(feature = "http")]
+mod rpc;
 mod wheel;
 #[cfg(feature = "ws")]
 mod ws;
@@ -30,6 +32,8 @@ pub use http_response::http_response;
 pub use metrics::metrics;
 pub use reactor::{COMPARED, reactor};
 pub use redis::redis;
+#[cfg(feature = "http")]
+pub use rpc::rpc;
 pub use wheel::wheel;
 #[cfg(feature = "ws")]
 pub use ws::ws;

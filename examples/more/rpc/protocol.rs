@@ -97,7 +97,7 @@ fn content_length(head: &[u8]) -> Result<usize, FrameError> {
     for line in head.split("\r\n") {
         let (name, value) = line.split_once(':').ok_or(FrameError::Malformed("a head"))?;
         if name.eq_ignore_ascii_case("content-length") {
-            let digits = value.trim();
+            let digits = value.trim_ascii();
             if length.is_some() || digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit())
             {
                 return Err(FrameError::Malformed("a Content-Length"));
