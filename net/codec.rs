@@ -168,8 +168,8 @@ enum Form {
     Big(usize),
     /// In so many bytes, the lowest first.
     Little(usize),
-    /// Seven bits a byte, the lowest first, in so many bytes at most. All but the last byte have
-    /// their eighth bit set.
+    /// Seven bits a byte, the lowest first, in so many bytes at most. The eighth bit of a byte
+    /// is set if another one follows.
     Varint(usize),
 }
 

@@ -20,15 +20,16 @@ use waterwheel::protocols::http;
 
 #[allow(dead_code, unused_imports)] // Its other part is the program's.
 #[path = "../../examples/metrics"]
-mod server {
+mod program {
     pub mod alert;
     pub mod protocol;
     pub mod server;
     pub mod store;
 }
 
-use server::alert::Rule;
-use server::server::Server;
+use program::alert::Rule;
+use program::server::{self, Server};
+use program::store;
 
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -97,13 +98,13 @@ struct Lab {
 impl Lab {
     fn new(rules: &[&str], buffer_bytes: usize) -> Lab {
         let rules = rules.iter().map(|rule| Rule::parse(rule).expect("a rule")).collect();
-        let pages = http::Server::routes(server::server::pages());
-        let mut bench = Bench::with_state(pages, Server::new(server::store::NAMES_MAX, rules));
+        let pages = http::Server::routes(server::pages());
+        let mut bench = Bench::with_state(pages, Server::new(store::NAMES_MAX, rules));
         let said = Rc::new(RefCell::new(Vec::new()));
         let lines = said.clone();
         let window = (buffer_bytes, Duration::from_secs(1));
         let say = move |line| lines.borrow_mut().push(line);
-        let socket = server::server::open(&mut bench.reactor, "127.0.0.1:0", window, say).unwrap();
+        let socket = server::open(&mut bench.reactor, "127.0.0.1:0", window, say).unwrap();
         Lab { bench, socket, said }
     }
 

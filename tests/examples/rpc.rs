@@ -70,11 +70,11 @@ fn header_keeps_its_promises_to_nc() {
     nc.type_in("{\"jsonrpc\":\"2.0\",\"method\":\"$/cancelRequest\",\"params\":{\"id\":1}}\n");
     let line = nc.line();
     assert!(line.contains("-32800") && line.contains("\"id\":1"), "{line}");
-    nc.type_in("{\"jsonrpc\":\"2.0\",\"id\":3,\"method\":\"ask\",\"params\":[\"Shall I?\"]}\n\n");
+    nc.type_in("{\"jsonrpc\":\"2.0\",\"id\":3,\"method\":\"ask\",\"params\":[\"Go on?\"]}\n\n");
     let asked: Value = serde_json::from_str(&nc.line()).expect("JSON");
     assert_eq!(
         (&asked["method"], &asked["params"]["question"]),
-        (&json!("confirm"), &json!("Shall I?"))
+        (&json!("confirm"), &json!("Go on?"))
     );
     nc.type_in(format!("{}\n", result(asked["id"].clone(), json!(true))));
     assert_eq!(nc.line(), r#"{"id":3,"jsonrpc":"2.0","result":true}"#);
@@ -102,7 +102,7 @@ const code = promise => promise.then(() => 'none', error => error.code);
     note('slow')(c.sendRequest('sleep', 300)), note('fast')(c.sendRequest('sleep', { ms: 10 })),
     note('sum')(c.sendRequest('add', 1, 2.5)), note('hash')(c.sendRequest('hash', 'foobar', 1)) ]);
   console.log(order.map(([name]) => name).filter(name => name !== 'hash').join(), order.find(([name]) => name === 'hash')[1]);
-  console.log(await c.sendRequest('ask', 'Shall I?'), await code(c.sendRequest('ask', 'no')));
+  console.log(await c.sendRequest('ask', 'Go on??'), await code(c.sendRequest('ask', 'no')));
   console.log(await code(c.sendRequest('none')), await code(c.sendRequest('add', 'x')));
   const source = new rpc.CancellationTokenSource();
   const cancelled = code(c.sendRequest('sleep', 50000, source.token));

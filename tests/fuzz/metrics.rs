@@ -59,7 +59,7 @@ fn is_line(line: &[u8]) -> bool {
         |text: &str| text.parse::<f64>().is_ok_and(|number| number.abs() < f64::INFINITY);
     loop {
         let Some((front, part)) = rest.rsplit_once('|') else { return false };
-        let is_rate = |rate: &str| rate.parse().is_ok_and(|rate: f64| rate >= 1e-9 && rate <= 1.0);
+        let is_rate = |rate: &str| rate.parse().is_ok_and(|rate: f64| (1e-9..=1.0).contains(&rate));
         let front_has_kind = front.contains('|');
         match part.chars().next() {
             _ if !front_has_kind => {

@@ -81,7 +81,7 @@ fn frames(mut stream: &[u8]) -> Decoded {
         let lengths: Vec<_> = lines
             .iter()
             .flatten()
-            .filter(|(name, _)| name.to_ascii_lowercase() == "content-length")
+            .filter(|(name, _)| name.eq_ignore_ascii_case("content-length"))
             .collect();
         let malformed = Some(FrameError::Malformed("a head"));
         let (true, Some(_), [(_, length)]) = (is_text, &lines, &lengths[..]) else {

@@ -5,13 +5,13 @@
 //!       {"jsonrpc":"2.0","id":1,"method":"sleep","params":[5000]}
 //!       {"jsonrpc":"2.0","id":2,"method":"add","params":[1,2]}
 //!       {"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":1}}
-//!       {"jsonrpc":"2.0","id":3,"method":"ask","params":["Shall I?"]}
+//!       {"jsonrpc":"2.0","id":3,"method":"ask","params":["Go on?"]}
 //!       {"jsonrpc":"2.0","id":4,"result":true}     with the id of the `confirm` that you got
 //!       curl 127.0.0.1:4040 -d '[{"jsonrpc":"2.0","id":1,"method":"hash","params":["a",9]}]'
 //! See:  the answer to 2 before that to 1; an editor's client (vscode-jsonrpc) at the same port, with
 //!       `Content-Length` in front of each message.
-//! Look: `Session::end`. A call that waits is an entry in a map, by its number, and whoever has the
-//!       result names that number: a timer, a worker, the client. If the entry has gone, nobody waits.
+//! Look: `Session::end`. A call that waits is an entry in a map, by its number, and a result comes
+//!       with that number: from a timer, a worker, the client. If the entry has gone, nobody waits.
 //! Next: `$/progress` while a hash is made; calls of one client in the order in which they came;
 //!       WebSocket (`wschat` has the handshake), each message a frame.
 

@@ -24,7 +24,7 @@ pub const NO_WAY_BACK: (i32, &str) = (-32002, "over HTTP nobody can be called ba
 /// As the Language Server Protocol has it.
 pub const CANCELLED: (i32, &str) = (-32800, "Request cancelled");
 
-/// How messages are told apart on a connection.
+/// Where messages end on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
     /// One on each line.
@@ -119,7 +119,7 @@ fn content_length(head: &[u8]) -> Result<usize, FrameError> {
 pub enum Message {
     /// It wants an answer.
     Call { id: Value, method: String, params: Value },
-    /// It wants none, whatever becomes of it.
+    /// It gets none, not even an error.
     Notification { method: String, params: Value },
     /// To a call of ours: the result, or the error.
     Answer { id: Value, result: Result<Value, Value> },

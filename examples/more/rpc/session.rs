@@ -1,4 +1,4 @@
-//! A client's calls, and ours to it: what is still to be answered, and by whom.
+//! A client's calls, and ours to it: what is still to be answered, and what it waits for.
 //!
 //! Knows messages and the loop. A message comes by a connection or by a POST; all else is the same.
 
