@@ -151,6 +151,11 @@ pub mod patterns;
 pub mod process;
 pub mod protocols;
 pub mod reactor;
+/// The ring of the live page, which the model checker compiles without the rest of it.
+#[cfg(all(test, loom, not(feature = "inspect")))]
+#[allow(dead_code)]
+#[path = "inspect/ring.rs"]
+mod ring;
 pub mod timers;
 
 /// The version of mio whose sources [`Context::register`] takes.

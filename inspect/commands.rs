@@ -48,13 +48,16 @@ pub fn carry_out<S: 'static>(
         match command {
             Command::Observe(true) => {
                 observe(session.clone(), Numbers::new(tables.clone()), context);
-                store_key(session, numbers, context);
+                let latest = store_key(session, numbers, context);
+                session.ring.skip_to(latest); // The program's own observer has had some.
             }
             Command::Observe(false) => {
                 let own = context.extension::<ProgramsOwn>().0.take();
                 context.set_observer(own.and_then(|own| own.take()));
             }
-            Command::Key => store_key(session, numbers, context),
+            Command::Key => {
+                store_key(session, numbers, context);
+            }
             Command::Timer(delay) => drop(context.after(delay, |_, _| {})),
             Command::Block(long) => {
                 context.enqueue(Default::default(), move |context, _| block(context, long));
@@ -155,5 +158,28 @@ pub fn fault(
         Some("defer") => Ok(Command::Defer(STORM)),
         Some("leak") => Ok(Command::Leak),
         _ => Err("\"what\" is \"block\", \"defer\" or \"leak\".".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn fault_is_read_up_to_the_longest_callback() {
+        let read = |command: Value| {
+            let number = |name: &str, most: u64| {
+                let number = command[name].as_u64().filter(|number| *number <= most);
+                number.ok_or(format!("at most {most}"))
+            };
+            fault(&command, number)
+        };
+        let block = |ms: u64| read(json!({ "what": "block", "ms": ms }));
+        assert_eq!(block(BLOCK_MS_MAX), Ok(Command::Block(Duration::from_secs(10))));
+        assert_eq!(block(BLOCK_MS_MAX + 1), Err("at most 10000".to_owned()));
+        assert_eq!(read(json!({ "what": "defer" })), Ok(Command::Defer(STORM)));
+        assert_eq!(read(json!({ "what": "leak" })), Ok(Command::Leak));
     }
 }

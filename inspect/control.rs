@@ -17,12 +17,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
+use super::Answer;
 use super::commands::{Command, carry_out};
+use super::kernel::Selector;
 use super::key;
 use super::ring::{RECORDS_MAX, Ring};
 use super::tables::{Numbers, SharedTables};
 use crate::Context;
-use crate::reactor::Remote;
+use crate::reactor::{PostError, Remote};
 use crate::timers::PacedClock;
 
 /// What the loop does when it comes to the gate.
@@ -41,6 +43,8 @@ pub enum Mode {
 pub struct Key {
     pub sequence: u64,
     pub json: String,
+    /// The sources in it.
+    pub sources: Value,
 }
 
 /// What the two threads share of one loop.
@@ -50,6 +54,7 @@ pub struct Session {
     pub number: u64,
     pub ring: Ring,
     pub clock: PacedClock,
+    pub selector: Selector,
     state: Mutex<State>,
     /// The loop stands at the gate, and a command has come.
     changed: Condvar,
@@ -70,6 +75,8 @@ struct State {
     /// The pace while it does not stand.
     pace: u32,
     commands: VecDeque<Command>,
+    /// The post for the latest of them has found the program's mailbox full.
+    is_unposted: bool,
     key: Option<Key>,
     breaks: Vec<(String, u32)>,
     /// Why there is no loop any more.
@@ -88,8 +95,8 @@ pub struct Standing {
 /// Reaches a loop from another thread.
 struct Waker {
     wake: Box<dyn Fn() + Send>,
-    /// Posts: commands are carried out in a callback.
-    post: Box<dyn Fn() + Send>,
+    /// Posts: commands are carried out in a callback. Returns false if there is no room for posts.
+    post: Box<dyn Fn() -> bool + Send>,
 }
 
 impl std::fmt::Debug for Waker {
@@ -105,6 +112,7 @@ impl Session {
             standing: false,
             pace: PacedClock::REAL,
             commands: VecDeque::new(),
+            is_unposted: false,
             key: None,
             breaks: Vec::new(),
             ended: None,
@@ -113,6 +121,7 @@ impl Session {
             number,
             ring: Ring::new(RECORDS_MAX),
             clock: PacedClock::new(),
+            selector: Selector::default(),
             state: Mutex::new(state),
             changed: Condvar::new(),
             look: AtomicBool::new(false),
@@ -150,13 +159,18 @@ impl Session {
     }
 
     /// Sets or removes a breakpoint at a place. A file is named by the end of its path.
-    pub fn set_break(&self, file: &str, line: u32, on: bool) {
+    pub fn set_break(&self, file: &str, line: u32, on: bool) -> Answer {
         let mut state = self.lock();
         state.breaks.retain(|known| *known != (file.to_owned(), line));
-        if on && state.breaks.len() < BREAKS_MAX {
+        let is_full = on && state.breaks.len() == BREAKS_MAX;
+        if is_full {
+            return Err(format!("There are {BREAKS_MAX} breakpoints already: remove one."));
+        }
+        if on {
             state.breaks.push((file.to_owned(), line));
         }
         self.changed(state);
+        Ok(())
     }
 
     /// The loop has to notice a change of mode, pace or breakpoints.
@@ -175,18 +189,46 @@ impl Session {
         }
     }
 
-    /// Has a command carried out: at the gate, if the loop stands there, else by a post.
-    pub fn command(&self, command: Command) {
+    /// Has a command carried out: at the gate, if the loop stands there, else by a post. One for a loop
+    /// that has ended is of no use to anybody.
+    pub fn command(&self, command: Command) -> Answer {
         let mut state = self.lock();
-        if state.ended.is_some() || state.commands.len() >= COMMANDS_MAX {
-            return;
+        if state.commands.len() >= COMMANDS_MAX {
+            return Err(format!("The loop has not come to {COMMANDS_MAX} commands yet: wait."));
         }
-        state.commands.push_back(command);
+        if state.ended.is_none() {
+            state.commands.push_back(command);
+            self.post(state);
+        }
+        Ok(())
+    }
+
+    /// Has the loop store a keyframe. Those that ask before it does so share one: it is not counted
+    /// among the commands, and does not fail.
+    pub fn want_key(&self) {
+        let mut state = self.lock();
+        if state.ended.is_none() && !state.commands.contains(&Command::Key) {
+            state.commands.push_back(Command::Key);
+            self.post(state);
+        }
+    }
+
+    /// The loop learns that there are commands.
+    fn post(&self, state: MutexGuard<'_, State>) {
         let standing = state.standing;
         self.changed.notify_all();
         drop(state);
         if !standing && let Some(waker) = &*self.waker() {
-            (waker.post)();
+            let posted = (waker.post)();
+            self.lock().is_unposted = !posted;
+        }
+    }
+
+    /// Commands whose post has found no room in the program's mailbox are posted again.
+    pub fn post_again(&self) {
+        let state = self.lock();
+        if state.is_unposted && !state.commands.is_empty() {
+            self.post(state);
         }
     }
 
@@ -221,9 +263,9 @@ impl Session {
     }
 }
 
-/// Breakpoints that are kept.
+/// Breakpoints at a time; one more is refused.
 pub const BREAKS_MAX: usize = 64;
-/// Commands that wait for the loop.
+/// Commands that wait for the loop; one more is refused.
 const COMMANDS_MAX: usize = 256;
 
 /// The loop's side: it lives in the gate, and ends with the loop.
@@ -244,11 +286,12 @@ impl<S: 'static> Side<S> {
             }),
             post: Box::new(move || {
                 let (session, tables) = (posting.clone(), to.clone());
-                // A loop that is gone needs no commands.
-                let _ = remote.post(move |context: &mut Context<S>, _| {
+                let posted = remote.post(move |context: &mut Context<S>, _| {
                     let mut numbers = Numbers::new(tables.clone());
                     carry_out(&session, &tables, &mut numbers, context);
                 });
+                // A loop that is gone needs no commands.
+                !matches!(posted, Err(PostError::Full(_)))
             }),
         };
         *session.waker() = Some(waker);
@@ -324,12 +367,19 @@ impl<S: 'static> Drop for Side<S> {
         (state.ended, state.standing) = (Some("run has returned, and the loop is gone"), false);
         drop(state);
         *self.session.waker() = None;
+        self.session.selector.close();
     }
 }
 
-/// Stores a keyframe of this moment, for the page.
-pub fn store_key<S: 'static>(session: &Session, numbers: &mut Numbers, context: &Context<S>) {
-    let frame = key::frame(session.number, context, numbers);
+/// Stores a keyframe of this moment, for the page. Returns the number of its record.
+pub fn store_key<S: 'static>(
+    session: &Session,
+    numbers: &mut Numbers,
+    context: &Context<S>,
+) -> u64 {
+    let mut frame = key::frame(session.number, context, numbers);
     let sequence = frame["sequence"].as_u64().unwrap_or(0);
-    session.lock().key = Some(Key { sequence, json: Value::to_string(&frame) });
+    let json = frame.to_string();
+    session.lock().key = Some(Key { sequence, json, sources: frame["sources"].take() });
+    sequence
 }

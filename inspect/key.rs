@@ -12,7 +12,7 @@ use crate::reactor::{Snapshot, Waiting};
 /// Sources and timers that a keyframe has; of the others it has the number. 4,096 of each are some
 /// 300 KB.
 pub const SHOWN_MAX: usize = 4096;
-/// Entries of each lane, and deferred callbacks, that a keyframe has.
+/// Entries of each lane, and deferred callbacks, that a keyframe has; and the number of all of them.
 pub const QUEUED_MAX: usize = 4096;
 /// Reasons why the loop is alive that a keyframe has.
 const REASONS_MAX: usize = 20;
@@ -34,6 +34,12 @@ pub fn frame<S: 'static>(session: u64, context: &Context<S>, numbers: &mut Numbe
         json!([index, generation, timer.deadline, place, timer.holds, timer.expired])
     });
     let timers_shown: Vec<Value> = shown.collect();
+    let totals = json!({
+        "sources": sources.len(),
+        "timers": timers.len(),
+        "lanes": lanes.each_ref().map(Vec::len),
+        "deferred": deferred.len(),
+    });
     let lanes = lanes.each_ref().map(|lane| {
         lane.iter().take(QUEUED_MAX).map(|entry| chip(entry, numbers)).collect::<Vec<_>>()
     });
@@ -54,7 +60,7 @@ pub fn frame<S: 'static>(session: u64, context: &Context<S>, numbers: &mut Numbe
         "batch": batch,
         "deferred": deferred,
         "why": why.map(|reason| reason.to_string()).collect::<Vec<_>>(),
-        "totals": { "sources": sources.len(), "timers": timers.len() },
+        "totals": totals,
     })
 }
 

@@ -47,7 +47,9 @@ use tables::SharedTables;
 mod chrome;
 mod commands;
 mod control;
+mod ctl;
 mod doctor;
+mod kernel;
 mod key;
 mod pages;
 mod record;
@@ -55,6 +57,7 @@ mod ring;
 mod serve;
 mod steer;
 mod tables;
+mod unread;
 mod wire;
 
 pub use pages::RECORDS_PER_TICK;
@@ -267,6 +270,7 @@ impl Inspect {
         now.sessions += 1;
         let session = Arc::new(Session::new(now.sessions));
         let mut reactor = builder.paced(&session.clock).build()?;
+        session.selector.open(&reactor);
         let remote = reactor.remote_unheld();
         let tables = self.shared.tables.clone();
         let mut side = Side::new(session.clone(), tables, remote);
@@ -298,6 +302,7 @@ impl Inspect {
 
     fn add_label(&self, tag: &'static str, id: (u32, u32), word: &str) {
         let mut now = self.shared.now();
+        now.labels.retain(|(of, known, _)| (*of, *known) != (tag, id));
         if now.labels.len() == LABELS_MAX {
             now.labels.remove(0);
         }

@@ -2,19 +2,20 @@
 //!
 //! Knows the ring and server-sent events; never changes the loop that is shown, but asks it for
 //! keyframes. A page is a place in the ring and not a queue: one that reads slowly costs no memory. It
-//! gets the number of the records that it has missed, and begins again with a keyframe.
+//! gets the number of the records that it has missed, by their kinds, and begins again with a keyframe.
 //!
 //! # Read next
 //! `wire.rs`: a record as bytes.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::commands::Command;
 use super::control::{Key, Mode, Session, Standing};
 use super::doctor::Doctor;
-use super::ring::begins;
+use super::ring::{Ring, begins};
+use super::unread::Unread;
 use super::wire::{self, UNIT};
 use super::{Published, Shared};
 use crate::Context;
@@ -67,21 +68,29 @@ pub struct Tail {
 
 impl Tail {
     /// Reads the records that have come, up to the head.
-    pub fn follow(&mut self, session: &Session, doctor: &mut Doctor) {
-        let head = session.ring.head();
+    pub fn follow(&mut self, session: &Session, doctor: &mut Doctor, unread: &mut Unread) {
+        let (head, mut has_missed) = (session.ring.head(), false);
         if head - self.read > BACKLOG_MAX {
             self.running.clear();
             self.read = head - BACKLOG_MAX;
+            has_missed = true;
         }
         for sequence in self.read + 1..=head {
-            let Some(record) = session.ring.read(sequence) else { continue };
+            let Some(record) = session.ring.read(sequence) else {
+                has_missed = true;
+                continue;
+            };
             doctor.see(&record);
+            unread.see(&record);
             match Kind::ALL.get(usize::from(record.kind)) {
                 Some(Kind::Turn) => self.running.clear(),
                 Some(Kind::Returned | Kind::Panicked) => drop(self.running.pop()),
                 Some(kind) if begins(*kind) => self.running.push((record.place, None)),
                 _ => {}
             }
+        }
+        if has_missed {
+            unread.begin_again();
         }
         self.read = head;
         for (_, seen) in &mut self.running {
@@ -103,6 +112,27 @@ pub fn send<S: 'static>(reactor: &mut Context<S>, to: &Sender, event: &str, valu
 
 fn send_text<S: 'static>(reactor: &mut Context<S>, to: &Sender, event: &str, text: &str) {
     let _ = to.event(reactor, &SseEvent::data(text).event(event));
+}
+
+/// What a page misses of the records behind this one, up to the head: how many of each kind, and the
+/// first and the last of the turns that begin among them. Those that the ring does not have any more
+/// are `unread`.
+fn dropped(ring: &Ring, after: u64, head: u64) -> Value {
+    let (mut counts, mut turns) = ([0; Kind::ALL.len()], None);
+    let kept = ring.oldest().max(after + 1)..=head;
+    for record in kept.filter_map(|sequence| ring.read(sequence)) {
+        let Some(count) = counts.get_mut(usize::from(record.kind)) else { continue };
+        *count += 1;
+        if Kind::ALL[usize::from(record.kind)] == Kind::Turn {
+            let (first, _) = turns.unwrap_or((record.argument, 0));
+            turns = Some((first, record.argument));
+        }
+    }
+    let unread = head - after - counts.iter().sum::<u64>();
+    let names = Kind::ALL.iter().map(|kind| format!("{kind:?}")).chain(["unread".to_owned()]);
+    let kinds = names.zip(counts.into_iter().chain([unread])).filter(|(_, count)| *count > 0);
+    let kinds: BTreeMap<_, _> = kinds.collect();
+    json!({ "count": head - after, "next": head + 1, "kinds": kinds, "turns": turns })
 }
 
 impl Page {
@@ -200,15 +230,25 @@ impl Page {
     /// that there is.
     fn send_records<S: 'static>(&mut self, reactor: &mut Context<S>, news: &News<'_>) -> bool {
         let News { session, head, key, .. } = *news;
+        let (start, oldest) = (session.ring.start(), session.ring.oldest());
+        if !self.wants_key && self.place + 1 < start {
+            // There was no page for a while; this one has got the keyframe of before.
+            (self.place, self.wants_key) = (start - 1, true);
+        }
         if !self.wants_key && head - self.place > BACKLOG_MAX {
-            let dropped = json!({ "count": head - self.place, "next": head + 1 });
+            let dropped = dropped(&session.ring, self.place, head);
             send(reactor, &self.to, "dropped", &dropped);
-            session.command(Command::Key);
+            session.want_key();
             self.wants_key = true;
             self.place = head;
         }
         if self.wants_key {
-            let Some(key) = key.filter(|key| key.sequence >= self.place) else { return false };
+            let key = key.filter(|key| (self.place..=head).contains(&key.sequence));
+            let Some(key) = key else { return false };
+            if key.sequence + 1 < oldest {
+                session.want_key(); // The records behind this one are no more.
+                return false;
+            }
             self.send_key(reactor, key);
             (self.place, self.wants_key) = (key.sequence, false);
             self.units = session.ring.read(key.sequence).map_or(0, |record| record.nanos / UNIT);
@@ -275,5 +315,44 @@ impl Page {
             send(reactor, &self.to, "end", &json!({ "why": why }));
             self.ended = true;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ring::{Packed, RECORDS_MAX};
+    use super::*;
+
+    /// Else a page could want records that are overwritten, before it gets a keyframe.
+    #[test]
+    fn records_that_may_wait_for_a_page_are_a_part_of_the_ring() {
+        const { assert!(BACKLOG_MAX + RECORDS_PER_TICK < RECORDS_MAX as u64) };
+        assert_eq!(size_of::<Packed>() * RECORDS_MAX, 2 << 20, "bytes");
+    }
+
+    #[test]
+    fn what_is_dropped_is_counted_by_its_kinds_whatever_the_ring_still_has() {
+        let ring = Ring::new(8);
+        let record =
+            |kind: Kind, argument| Packed { kind: kind as u8, argument, ..Packed::default() };
+        for n in 1..=20u32 {
+            let kind = if n % 5 == 0 { Kind::Turn } else { Kind::Ready };
+            ring.write(n.into(), record(kind, n / 5));
+        }
+        let all = json!({ "count": 20, "next": 21, "turns": [3, 4],
+            "kinds": { "Ready": 6, "Turn": 2, "unread": 12 } });
+        assert_eq!(dropped(&ring, 0, 20), all);
+        let few = json!({ "count": 4, "next": 21, "turns": [4, 4],
+            "kinds": { "Ready": 3, "Turn": 1 } });
+        assert_eq!(dropped(&ring, 16, 20), few, "none is unread");
+        let none = json!({ "count": 2, "next": 20, "turns": null, "kinds": { "Ready": 2 } });
+        assert_eq!(dropped(&ring, 17, 19), none, "no turn began");
+        let past = json!({ "count": 5, "next": 6, "turns": null, "kinds": { "unread": 5 } });
+        assert_eq!(dropped(&ring, 0, 5), past, "all are overwritten");
+        ring.write(21, record(Kind::Ready, 0));
+        ring.write(22, Packed { kind: 200, ..Packed::default() });
+        let odd = json!({ "count": 2, "next": 23, "turns": null,
+            "kinds": { "Ready": 1, "unread": 1 } });
+        assert_eq!(dropped(&ring, 20, 22), odd);
     }
 }

@@ -6,13 +6,24 @@
 //! is the reader's side of a sequence lock (Boehm, "Can seqlocks get along with programming language
 //! memory models?", 2012, section 4), with the head as the sequence.
 //!
+//! At the end of this file a model checker tries the orders in which the two may go.
+//!
 //! # Read next
 //! `wire.rs`: how a record goes to the page.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::reactor::Kind;
+use sync::{AtomicU64, Ordering, fence};
+
+/// Types that the threads share: the standard library's, or those of a model checker that tries every
+/// order: `RUSTFLAGS="--cfg loom" cargo test --lib model`.
+mod sync {
+    #[cfg(all(test, loom))]
+    pub use loom::sync::atomic::{AtomicU64, Ordering, fence};
+    #[cfg(not(all(test, loom)))]
+    pub use std::sync::atomic::{AtomicU64, Ordering, fence};
+}
 
 /// Records that are kept. 65,536: half a minute of two thousand a second; 2 MiB.
 pub const RECORDS_MAX: usize = 65_536;
@@ -84,6 +95,8 @@ pub struct Ring {
     head: AtomicU64,
     /// The number of the record that is being written, or was written last.
     begun: AtomicU64,
+    /// The first number since which none is left out.
+    start: AtomicU64,
 }
 
 impl Ring {
@@ -94,6 +107,7 @@ impl Ring {
             records: records.next_power_of_two(),
             head: AtomicU64::new(0),
             begun: AtomicU64::new(0),
+            start: AtomicU64::new(1),
         }
     }
 
@@ -102,7 +116,22 @@ impl Ring {
         &self.words.get_or_init(make)[sequence as usize & (self.records - 1)]
     }
 
-    /// Writes the record of this number; numbers only grow.
+    /// The records up to this one were not written if they are later than the last: nobody looked. They,
+    /// and those before them, cannot be read.
+    pub fn skip_to(&self, sequence: u64) {
+        if sequence > self.head.load(Ordering::Relaxed) {
+            self.begun.store(sequence, Ordering::Relaxed);
+            self.start.store(sequence + 1, Ordering::Relaxed);
+            self.head.store(sequence, Ordering::Release);
+        }
+    }
+
+    /// The number behind the last that was skipped; 1 if none was.
+    pub fn start(&self) -> u64 {
+        self.start.load(Ordering::Relaxed)
+    }
+
+    /// Writes the record of this number, the next one.
     pub fn write(&self, sequence: u64, record: Packed) {
         self.begun.store(sequence, Ordering::Relaxed);
         fence(Ordering::Release);
@@ -119,7 +148,8 @@ impl Ring {
 
     /// Reads the record of this number; `None` if it has not come yet, or was overwritten.
     pub fn read(&self, sequence: u64) -> Option<Packed> {
-        if sequence == 0 || sequence > self.head() {
+        // The head is read first: who sees it behind a gap sees where the gap ends.
+        if sequence > self.head() || sequence < self.start() {
             return None;
         }
         let words = self.slot(sequence).each_ref().map(|word| word.load(Ordering::Relaxed));
@@ -130,26 +160,28 @@ impl Ring {
 
     /// The first number that can still be read, if no record is written meanwhile.
     pub fn oldest(&self) -> u64 {
-        (self.head() + 1).saturating_sub(self.records as u64).max(1)
+        (self.head() + 1).saturating_sub(self.records as u64).max(self.start())
+    }
+}
+
+/// A record whose words all differ from those of the others.
+#[cfg(test)]
+fn record(n: u64) -> Packed {
+    Packed {
+        nanos: n,
+        subject: n as u8 % 4,
+        index: n as u32,
+        generation: !n as u32,
+        cause: (n * 3) as u32,
+        argument: (n * 7) as u32,
+        kind: n as u8,
+        place: n as u16,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn record(n: u64) -> Packed {
-        Packed {
-            nanos: n,
-            subject: n as u8 % 4,
-            index: n as u32,
-            generation: !n as u32,
-            cause: (n * 3) as u32,
-            argument: (n * 7) as u32,
-            kind: n as u8,
-            place: n as u16,
-        }
-    }
 
     #[test]
     fn record_comes_out_as_it_went_in_until_it_is_overwritten() {
@@ -163,6 +195,21 @@ mod tests {
             assert_eq!(oldest, n.saturating_sub(7).max(1));
             assert_eq!(ring.read(oldest), Some(record(oldest)));
             assert_eq!(ring.read(oldest - 1), None, "was overwritten");
+        }
+    }
+
+    #[test]
+    fn records_that_nobody_wrote_are_not_read() {
+        let ring = Ring::new(8);
+        ring.skip_to(0);
+        (1..=3).for_each(|n| ring.write(n, record(n)));
+        ring.skip_to(3);
+        assert_eq!((ring.start(), ring.oldest(), ring.head()), (1, 1, 3), "there is no gap");
+        ring.skip_to(6);
+        assert_eq!((ring.start(), ring.oldest(), ring.head()), (7, 7, 6));
+        ring.write(7, record(7));
+        for n in 0..=8 {
+            assert_eq!(ring.read(n), (n == 7).then(|| record(7)), "{n}");
         }
     }
 
@@ -181,6 +228,63 @@ mod tests {
                 }
             }
             assert!(read > 0 || ring.read(200_000) == Some(record(200_000)));
+        });
+    }
+}
+
+/// The ring under a model checker. It lets a relaxed load return each value that the memory model
+/// allows, older ones included. It moves no store in front of a load of the same thread, as the memory
+/// model would: here the reader stores nothing, and the writer loads nothing that decides.
+#[cfg(all(test, loom))]
+mod model {
+    use loom::sync::Arc;
+    use loom::thread;
+
+    use super::*;
+
+    const RECORDS: u64 = 4;
+    /// The last two are written over the first two.
+    const LAST: u64 = 6;
+
+    /// A reader asks for one record, while the last two are written: in all orders, half a second's.
+    fn read_one(sequence: u64) {
+        loom::model(move || {
+            let ring = Arc::new(Ring::new(RECORDS as usize));
+            (1..=RECORDS).for_each(|n| ring.write(n, record(n)));
+            let writes = ring.clone();
+            let writer = thread::spawn(move || {
+                (RECORDS + 1..=LAST).for_each(|n| writes.write(n, record(n)));
+            });
+            if let Some(found) = ring.read(sequence) {
+                assert_eq!(found, record(sequence));
+            }
+            writer.join().unwrap();
+            let expected = (sequence > LAST - RECORDS).then(|| record(sequence));
+            assert_eq!(ring.read(sequence), expected);
+        });
+    }
+
+    #[test]
+    fn record_is_read_whole_or_not_at_all() {
+        (1..=LAST).for_each(read_one);
+    }
+
+    #[test]
+    fn record_that_nobody_wrote_is_not_read() {
+        (1..=LAST).for_each(|sequence| {
+            loom::model(move || {
+                let ring = Arc::new(Ring::new(RECORDS as usize));
+                (1..=2).for_each(|n| ring.write(n, record(n)));
+                let writes = ring.clone();
+                let writer = thread::spawn(move || {
+                    writes.skip_to(LAST - 1);
+                    writes.write(LAST, record(LAST));
+                });
+                let found = ring.read(sequence);
+                assert!(found.is_none() || found == Some(record(sequence)));
+                assert!(found.is_none() || !(3..LAST).contains(&sequence));
+                writer.join().unwrap();
+            });
         });
     }
 }

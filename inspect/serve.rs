@@ -8,22 +8,23 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::commands::{Command, fault};
-use super::control::{Key, Mode, Session};
+use super::commands::Command;
+use super::control::{Key, Mode, Session, Standing};
 use super::doctor::Doctor;
 use super::pages::{News, Page, Tail, send};
-use super::{Answer, Shared, chrome};
+use super::unread::{TICKS_PER_LOOK, Unread};
+use super::{Shared, chrome, ctl};
 use crate::protocols::http::{
     Limits, Method, Reply, Request, Response, Server, SseEvent, StatusCode,
 };
 use crate::reactor::{Kind, Missed, Remote};
-use crate::timers::TimerId;
+use crate::timers::{Clock, TimerId};
 use crate::{Context, Reactor};
 
 /// Pages at a time; one more gets 503.
@@ -65,6 +66,7 @@ pub struct Desk {
     key: Option<Key>,
     tail: Tail,
     doctor: Doctor,
+    unread: Unread,
     /// The latest findings, and how often they have changed.
     findings: (u64, String),
     ticks: u64,
@@ -127,6 +129,7 @@ fn serve(shared: Arc<Shared>, token: &str, address: SocketAddr) -> io::Result<Se
         key: None,
         tail: Tail::default(),
         doctor: Doctor::default(),
+        unread: Unread::default(),
         findings: (0, String::new()),
         ticks: 0,
         ticks_alone: 0,
@@ -212,12 +215,15 @@ impl Desk {
         let is_time = self.ticks.is_multiple_of(TICKS_PER_KEY) && !self.pages.is_empty();
         let is_stopped = session.standing().mode == Mode::Stopped;
         if is_time && since > OWN_RECORDS_MAX && !is_stopped {
-            session.command(Command::Key);
+            session.want_key();
         }
+        session.post_again();
         if let Some(key) = session.take_key() {
+            self.unread.see_key(&key.sources);
             self.key = Some(key);
         }
-        self.tail.follow(&session, &mut self.doctor);
+        self.tail.follow(&session, &mut self.doctor, &mut self.unread);
+        self.look(&session);
         if let Some((place, ms)) = self.tail.now() {
             self.doctor.see_stuck(place, Duration::from_millis(ms));
         }
@@ -245,12 +251,29 @@ impl Desk {
             self.session = latest;
             (self.observing, self.key, self.tail) = (false, None, Tail::default());
             (self.doctor, self.findings.1) = (Doctor::default(), "{\"findings\":[]}".to_owned());
+            self.unread = Unread::default();
             self.findings.0 += 1;
         }
         let wanted = !self.pages.is_empty();
         if let Some(session) = self.session.as_ref().filter(|_| wanted != self.observing) {
-            session.command(Command::Observe(wanted));
+            if session.command(Command::Observe(wanted)).is_err() {
+                return; // The next tick asks again.
+            }
             self.observing = wanted;
+            self.unread = Unread::default(); // It learns the sources from the keyframe.
+        }
+    }
+
+    /// Looks for sources that are not drained, while the loop runs and a page looks.
+    fn look(&mut self, session: &Session) {
+        let Standing { mode, ended, .. } = session.standing();
+        if mode != Mode::Running || ended.is_some() {
+            self.unread.begin_again();
+        } else if self.observing && self.ticks.is_multiple_of(TICKS_PER_LOOK) {
+            let (now, tables) = (Clock::Monotonic.now(), &self.shared.tables);
+            for source in self.unread.look(now, tables, &session.selector) {
+                self.doctor.see_undrained(&source);
+            }
         }
     }
 
@@ -335,7 +358,7 @@ fn control(reactor: &mut Context<Desk>, desk: &mut Desk, request: &Request<'_>, 
         return;
     }
     let done = match serde_json::from_slice(request.body()) {
-        Ok(command) => desk.carry_out(&command),
+        Ok(command) => ctl::carry_out(&desk.shared, desk.session.as_deref(), &command),
         Err(error) => Err(format!("This is no JSON: {error}.")),
     };
     match done {
@@ -350,49 +373,28 @@ fn control(reactor: &mut Context<Desk>, desk: &mut Desk, request: &Request<'_>, 
     }
 }
 
-impl Desk {
-    fn carry_out(&mut self, command: &Value) -> Answer {
-        if !self.shared.setup.control {
-            return Err("This page may only look: the program has not allowed control.".to_owned());
+#[cfg(test)]
+mod tests {
+    use super::super::control::Side;
+    use super::super::tables::SharedTables;
+    use super::*;
+    use crate::reactor::Recorder;
+
+    /// Else a loop that sleeps would be woken for a keyframe, again and again.
+    #[test]
+    fn keyframe_of_a_loop_that_sleeps_makes_few_records() {
+        let recorder = Recorder::new();
+        let mut reactor = Reactor::<()>::builder().observer(recorder.observer()).build().unwrap();
+        let session = Arc::new(Session::new(1));
+        let _side = Side::new(session.clone(), SharedTables::new(), reactor.remote_unheld());
+        session.want_key();
+        session.want_key();
+        // One that runs it, and one that sleeps again.
+        for _ in 0..2 {
+            reactor.turn(&mut (), Some(Duration::ZERO)).unwrap();
         }
-        let name = command["do"].as_str().ok_or("A command has a name, in \"do\".")?;
-        let customs = &self.shared.setup.commands;
-        let mut customs = customs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, custom)) = customs.iter_mut().find(|(known, _)| known == name) {
-            return custom(command);
-        }
-        let session = self.session.as_ref().ok_or("There is no loop yet.")?;
-        if session.standing().ended.is_some() {
-            return Err("The loop has ended.".to_owned());
-        }
-        let number = |name: &str, most: u64| {
-            let number = command[name].as_u64().filter(|number| *number <= most);
-            number.ok_or_else(|| format!("\"{name}\" is a whole number, at most {most}."))
-        };
-        match name {
-            "run" => session.set_mode(Mode::Running),
-            "stop" => session.set_mode(Mode::Stopped),
-            "step" => match command["what"].as_str() {
-                Some("event") => session.set_mode(Mode::StepEvent),
-                Some("turn") => session.set_mode(Mode::StepTurn(0)),
-                _ => return Err("\"what\" is \"event\" or \"turn\".".to_owned()),
-            },
-            "pace" => session.set_pace(number("per_mille", 1000)? as u32),
-            "timer" => {
-                let delay = Duration::from_millis(number("ms", DELAY_MS_MAX)?);
-                session.command(Command::Timer(delay));
-            }
-            "break" => {
-                let file = command["file"].as_str().ok_or("\"file\" is the name of a file.")?;
-                let line = number("line", u32::MAX.into())? as u32;
-                session.set_break(file, line, command["on"].as_bool().unwrap_or(true));
-            }
-            "fault" => session.command(fault(command, number)?),
-            _ => return Err(format!("There is no command {name:?}.")),
-        }
-        Ok(())
+        assert!(session.take_key().is_some() && session.next_command().is_none());
+        let records = recorder.take().len() as u64;
+        assert!((1..=OWN_RECORDS_MAX).contains(&records), "{records}");
     }
 }
-
-/// The longest delay of a timer that a page can ask for, in ms.
-const DELAY_MS_MAX: u64 = 3_600_000;

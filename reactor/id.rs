@@ -60,6 +60,11 @@ impl RawId {
             generation: (token >> INDEX_BITS) as u32,
         }
     }
+
+    /// The id in a token's number, as the kernel lists it: for an observer of its lists.
+    pub fn from_number(token: usize) -> RawId {
+        RawId::from_token(Token(token))
+    }
 }
 
 impl fmt::Debug for RawId {

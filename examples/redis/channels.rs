@@ -1,4 +1,5 @@
-//! Channels: a message goes to all that have subscribed, and a subscriber that does not read is closed.
+//! Channels: a message goes to all that have subscribed, and a subscriber that does not read is
+//! closed.
 
 use waterwheel::SourceId;
 use waterwheel::net::Conn;
@@ -94,7 +95,8 @@ impl Server {
     }
 }
 
-/// Sends a message to all subscribers of the channel. One that does not read is closed, and the others go on.
+/// Sends a message to all subscribers of the channel. One that does not read is closed, and the
+/// others go on.
 pub fn publish(_: &mut Session, turn: &mut Turn<'_>) -> Done {
     let &[_, channel, text] = turn.args else { return Err(SYNTAX) };
     let Turn { reactor, server, .. } = turn;

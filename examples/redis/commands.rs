@@ -1,7 +1,7 @@
 //! The commands on keys and strings, and the table of all commands on values.
 //!
-//! Each is a function: it has the strings of the request, changes the database, and appends its reply.
-//! Those that are about a client or the server are in `session.rs` and `server.rs`.
+//! Each is a function: it has the strings of the request, changes the database, and appends its
+//! reply. Those that are about a client or the server are in `session.rs` and `server.rs`.
 
 use super::collections as of;
 use super::db::{Db, Done, Value};
@@ -65,45 +65,53 @@ pub static COMMANDS: &[Command] = &[
     command("type", 2, kind), command("keys", 2, keys), command("scan", -2, scan),
     command("dbsize", 1, size), command("flushall", -1, clear), command("flushdb", -1, clear),
     command("expire", 3, expire), command("pexpire", 3, expire), command("pexpireat", 3, expire),
-    command("expireat", 3, expire), command("ttl", 2, ttl), command("pttl", 2, ttl), command("persist", 2, persist),
-    grows("rename", 3, rename),
+    command("expireat", 3, expire), command("ttl", 2, ttl), command("pttl", 2, ttl),
+    command("persist", 2, persist), grows("rename", 3, rename),
     // Strings.
-    command("get", 2, get), grows("set", -3, set), command("mget", -2, mget), grows("mset", -3, mset),
-    grows("setex", 4, set_with_end), grows("psetex", 4, set_with_end), grows("setnx", 3, setnx),
-    command("getdel", 2, getdel), command("strlen", 2, length), grows("append", 3, append),
-    grows("incr", 2, add), grows("decr", 2, add), grows("incrby", 3, add), grows("decrby", 3, add),
+    command("get", 2, get), grows("set", -3, set), command("mget", -2, mget),
+    grows("mset", -3, mset), grows("setex", 4, set_with_end), grows("psetex", 4, set_with_end),
+    grows("setnx", 3, setnx), command("getdel", 2, getdel), command("strlen", 2, length),
+    grows("append", 3, append), grows("incr", 2, add), grows("decr", 2, add),
+    grows("incrby", 3, add), grows("decrby", 3, add),
     // Lists.
     grows("lpush", -3, of::push), grows("rpush", -3, of::push), command("lpop", -2, of::pop),
     command("rpop", -2, of::pop), command("llen", 2, of::count), command("lrange", 4, of::range),
-    command("lindex", 3, of::index), command("ltrim", 4, of::trim), command("lrem", 4, of::remove_equal),
+    command("lindex", 3, of::index), command("ltrim", 4, of::trim),
+    command("lrem", 4, of::remove_equal),
     // Hashes.
-    grows("hset", -4, of::hset), grows("hmset", -4, of::hset), command("hget", 3, of::hget), command("hmget", -3, of::hget),
-    command("hdel", -3, of::hdel), command("hlen", 2, of::count), command("hexists", 3, of::contains),
-    command("hgetall", 2, of::hall), command("hkeys", 2, of::hall), command("hvals", 2, of::hall),
-    grows("hincrby", 4, of::hincrby),
+    grows("hset", -4, of::hset), grows("hmset", -4, of::hset), command("hget", 3, of::hget),
+    command("hmget", -3, of::hget), command("hdel", -3, of::hdel), command("hlen", 2, of::count),
+    command("hexists", 3, of::contains), command("hgetall", 2, of::hall),
+    command("hkeys", 2, of::hall), command("hvals", 2, of::hall), grows("hincrby", 4, of::hincrby),
     // Sets.
-    grows("sadd", -3, of::sadd), command("srem", -3, of::srem), command("sismember", 3, of::contains),
-    command("scard", 2, of::count), command("smembers", 2, of::members), command("spop", -2, of::spop),
-    command("sinter", -2, of::combine), command("sunion", -2, of::combine), command("sdiff", -2, of::combine),
+    grows("sadd", -3, of::sadd), command("srem", -3, of::srem),
+    command("sismember", 3, of::contains), command("scard", 2, of::count),
+    command("smembers", 2, of::members), command("spop", -2, of::spop),
+    command("sinter", -2, of::combine), command("sunion", -2, of::combine),
+    command("sdiff", -2, of::combine),
     // Sorted sets.
-    grows("zadd", -4, sorted::zadd), grows("zincrby", 4, sorted::zadd), command("zrem", -3, sorted::zrem),
-    command("zscore", 3, sorted::zscore), command("zcard", 2, of::count), command("zrank", 3, sorted::zrank),
-    command("zrange", -4, sorted::zrange), command("zrevrange", -4, sorted::zrange), command("zcount", 4, sorted::zscores),
-    command("zrangebyscore", -4, sorted::zscores), command("zremrangebyscore", 4, sorted::zscores),
-    command("zpopmin", -2, sorted::zpop), command("zpopmax", -2, sorted::zpop),
+    grows("zadd", -4, sorted::zadd), grows("zincrby", 4, sorted::zadd),
+    command("zrem", -3, sorted::zrem), command("zscore", 3, sorted::zscore),
+    command("zcard", 2, of::count), command("zrank", 3, sorted::zrank),
+    command("zrange", -4, sorted::zrange), command("zrevrange", -4, sorted::zrange),
+    command("zcount", 4, sorted::zscores), command("zrangebyscore", -4, sorted::zscores),
+    command("zremrangebyscore", 4, sorted::zscores), command("zpopmin", -2, sorted::zpop),
+    command("zpopmax", -2, sorted::zpop),
     // Clients and the server.
-    client("ping", -1, session::ping), client("echo", 2, session::echo), client("hello", -1, session::hello),
-    client("select", 2, session::select), client("quit", -1, session::quit), client("reset", 1, session::reset),
-    client("client", -2, session::client), client("multi", 1, session::multi), client("exec", 1, session::exec),
-    client("discard", 1, session::discard), client("watch", -2, session::watch), client("unwatch", 1, session::unwatch),
+    client("ping", -1, session::ping), client("echo", 2, session::echo),
+    client("hello", -1, session::hello), client("select", 2, session::select),
+    client("quit", -1, session::quit), client("reset", 1, session::reset),
+    client("client", -2, session::client), client("multi", 1, session::multi),
+    client("exec", 1, session::exec), client("discard", 1, session::discard),
+    client("watch", -2, session::watch), client("unwatch", 1, session::unwatch),
     client("blpop", -3, waiting::await_list), client("brpop", -3, waiting::await_list),
     client("subscribe", -2, channels::subscribe), client("psubscribe", -2, channels::subscribe),
-    client("unsubscribe", -1, channels::unsubscribe), client("punsubscribe", -1, channels::unsubscribe),
-    client("publish", 3, channels::publish),
+    client("unsubscribe", -1, channels::unsubscribe),
+    client("punsubscribe", -1, channels::unsubscribe), client("publish", 3, channels::publish),
     client("info", -1, |_, turn| turn.server.info(turn.reactor)),
     client("config", -2, |_, turn| turn.server.config(turn.args)),
     client("command", -1, |_, turn| turn.server.describe(turn.args)),
-    client("save", 1, |session, turn| turn.server.save(turn.reactor, (!session.executes).then_some(turn.conn))),
+    client("save", 1, session::save),
     client("bgsave", -1, |_, turn| turn.server.save(turn.reactor, None)),
 ];
 
@@ -203,8 +211,8 @@ fn scan(call: &mut Call<'_>) -> Done {
     Ok(())
 }
 
-/// Returns true if a text is of a pattern: `*` stands for any bytes, `?` for one, `[a-z]` and `[^a-z]`
-/// for one of those named, and a backslash takes the meaning of what follows.
+/// Returns true if a text is of a pattern: `*` stands for any bytes, `?` for one, `[a-z]` and
+/// `[^a-z]` for one of those named, and a backslash takes the meaning of what follows.
 ///
 /// Only the last `*` is tried again, so the cost is the product of the lengths at most.
 pub fn matches(pattern: &[u8], text: &[u8]) -> bool {

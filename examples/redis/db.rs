@@ -145,7 +145,8 @@ impl Db {
         sorted, edit_sorted: Sorted(Sorted);
     }
 
-    /// The number of a key. One whose end has come is none, even if its timer was not looked at yet.
+    /// The number of a key. One whose end has come is none, even if its timer was not looked at
+    /// yet.
     fn find(&mut self, key: &[u8]) -> Option<usize> {
         let at = *self.numbers.get(key)?;
         if self.entries[at].end.is_some_and(|(end, _)| end <= self.now_ms) {

@@ -5,11 +5,11 @@
 //!       redis-cli LPUSH queue one     in another terminal
 //!       redis-benchmark -q -n 100000
 //! See:  each answer; the BLPOP that waited gets its element when somebody pushes one.
-//! Look: `db.rs`: no lock, no atomic, no transaction log. A callback runs to its end before the next
-//!       begins, so commands of a thousand clients are done one after the other, each as a whole.
-//!       MULTI needs no more than a list of requests, and WATCH no more than a counter.
-//! Next: ask for a password (AUTH); keep the keys that were used last when memory is short; append each
-//!       change to a file as it happens (`mq` does).
+//! Look: `db.rs`: no lock, no atomic, no transaction log. A callback runs to its end before the
+//!       next begins, so commands of a thousand clients are done one after the other, each as a
+//!       whole. MULTI needs no more than a list of requests, and WATCH no more than a counter.
+//! Next: ask for a password (AUTH); keep the keys that were used last when memory is short; append
+//!       each change to a file as it happens (`mq` does).
 
 use std::path::PathBuf;
 

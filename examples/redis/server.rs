@@ -1,4 +1,5 @@
-//! What all clients share: the keys, the clients that wait for a list, the subscribers of channels; and the snapshot.
+//! What all clients share: the keys, the clients that wait for a list, the subscribers of
+//! channels; and the snapshot.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
@@ -21,7 +22,8 @@ type Id = SourceId<Conn>;
 pub const VERSION: &str = "7.0.0";
 /// What values may need unless `--memory` says otherwise.
 pub const MEMORY_BYTES: usize = 64 * 1024 * 1024;
-/// Replies that a client may leave unread. It is not read meanwhile, so this is more than one is long.
+/// Replies that a client may leave unread. It is not read meanwhile, so this is more than one is
+/// long.
 pub const UNREAD_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Keys that end in one turn; the others wait for the next.
 const ENDS_PER_TURN: usize = 1024;
@@ -187,7 +189,8 @@ impl Server {
         }
     }
 
-    /// COMMAND: all commands, with how many strings each takes; COUNT; and DOCS, of which there are none.
+    /// COMMAND: all commands, with how many strings each takes; COUNT; and DOCS, of which there
+    /// are none.
     pub fn describe(&mut self, args: &[&[u8]]) -> Done {
         let replies = &mut self.replies;
         match args.get(1).map(|what| what.to_ascii_uppercase()).as_deref() {

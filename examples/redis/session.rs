@@ -350,6 +350,12 @@ pub fn exec(session: &mut Session, turn: &mut Turn<'_>) -> Done {
     Ok(())
 }
 
+/// SAVE: the client waits for the file, but not in the middle of a transaction.
+pub fn save(session: &mut Session, turn: &mut Turn<'_>) -> Done {
+    let waits = (!session.executes).then_some(turn.conn);
+    turn.server.save(turn.reactor, waits)
+}
+
 pub fn discard(session: &mut Session, turn: &mut Turn<'_>) -> Done {
     session.take_transaction("ERR DISCARD without MULTI")?;
     unwatch(session, turn)

@@ -1,4 +1,5 @@
-//! The snapshot: a file of the requests that would make all keys again, and a last one that says so.
+//! The snapshot: a file of the requests that would make all keys again, and a last one that says
+//! so.
 //!
 //! It is written to another name, synced and renamed: the file is always whole, the old or the new.
 

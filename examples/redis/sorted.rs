@@ -77,7 +77,8 @@ impl Sorted {
         low: Bound<f64>,
         high: Bound<f64>,
     ) -> impl DoubleEndedIterator<Item = (f64, &Key)> {
-        // No member is before the empty one: a bound that excludes its score begins at the next score.
+        // No member is before the empty one: a bound that excludes its score begins at the next
+        // score.
         let least = |score: f64| (Score(score), Key::from(&b""[..]));
         let low = match low {
             Bound::Included(score) => Bound::Included(least(score)),

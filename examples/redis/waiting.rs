@@ -1,7 +1,7 @@
 //! BLPOP and BRPOP: a reply that is parked until there is something to reply.
 //!
-//! The client is not asked to wait, and nothing blocks: its requests stay unread until its list has an
-//! element, its time is up, or it goes.
+//! The client is not asked to wait, and nothing blocks: its requests stay unread until its list
+//! has an element, its time is up, or it goes.
 
 use std::time::Duration;
 
@@ -66,7 +66,8 @@ impl Server {
         !self.blocked.is_empty() && self.blocked.contains_key(&conn)
     }
 
-    /// Parks a client until one of these lists has an element, or the time is up; zero is without end.
+    /// Parks a client until one of these lists has an element, or the time is up; zero is without
+    /// end.
     pub fn block(
         &mut self,
         reactor: &mut Context<Server>,

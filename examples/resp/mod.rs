@@ -6,7 +6,8 @@
 //!   reply     $5\r\nhello\r\n   :17\r\n   +OK\r\n   -ERR unknown command …\r\n   *2\r\n…
 //! ```
 //! RESP3 (after `HELLO 3`) has more kinds of reply: maps, sets, doubles, and pushes, which are no
-//! answer to a request. The specification: <https://redis.io/docs/latest/develop/reference/protocol-spec/>
+//! answer to a request. The specification:
+//! <https://redis.io/docs/latest/develop/reference/protocol-spec/>
 
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
@@ -158,8 +159,8 @@ impl Parser {
     }
 }
 
-/// Appends the first word of a line, without its quotes, and returns the rest of the line; `None` if
-/// a quote has no end, or its end is not the end of the word.
+/// Appends the first word of a line, without its quotes, and returns the rest of the line; `None`
+/// if a quote has no end, or its end is not the end of the word.
 fn word<'a>(line: &'a [u8], out: &mut Vec<u8>) -> Option<&'a [u8]> {
     let quote = line[0];
     if quote != b'"' && quote != b'\'' {

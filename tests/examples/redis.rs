@@ -1,5 +1,5 @@
-//! The example `redis`: with redis-cli, redis-benchmark, redis-py and ioredis; beside redis-server, reply
-//! by reply; and with clients that mean no good.
+//! The example `redis`: with redis-cli, redis-benchmark, redis-py and ioredis; beside
+//! redis-server, reply by reply; and with clients that mean no good.
 
 use std::collections::BTreeMap;
 use std::fs;

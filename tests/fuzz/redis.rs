@@ -1,5 +1,5 @@
-//! The example `redis` without its sockets: requests are the same wherever they are cut, and whatever they
-//! ask, the memory that is counted is that of the values that are there.
+//! The example `redis` without its sockets: requests are the same wherever they are cut, and
+//! whatever they ask, the memory that is counted is that of the values that are there.
 //!
 //! The first two bytes choose the cuts and the time that passes; the rest is the stream.
 

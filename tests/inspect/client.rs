@@ -31,7 +31,10 @@ impl Program {
         })
     }
 
-    pub fn of(setup: Setup, build: fn(&mut Context<u64>)) -> Program {
+    pub fn of<F>(setup: Setup, build: F) -> Program
+    where
+        F: FnOnce(&mut Context<u64>) + Send + 'static,
+    {
         let (started, answer) = mpsc::channel();
         let thread = thread::spawn(move || {
             let inspect = setup.quiet().open("127.0.0.1:0").unwrap();
@@ -166,6 +169,17 @@ impl Page {
             if of == name && fits(&data) {
                 return data;
             }
+        }
+    }
+
+    /// Reads on until so many beats have come, two a second. No event of that name may come meanwhile.
+    pub fn beats(&mut self, count: usize, never: &str) {
+        let mut beats = 0;
+        while beats < count {
+            let mut line = String::new();
+            assert!(self.lines.read_line(&mut line).unwrap() > 0, "the stream has ended");
+            assert_ne!(line.trim_end(), format!("event: {never}"));
+            beats += usize::from(line.starts_with(": "));
         }
     }
 

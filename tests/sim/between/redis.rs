@@ -1,4 +1,5 @@
-//! The example `redis`: clients that count together by WATCH, and others that hand elements on by BLPOP.
+//! The example `redis`: clients that count together by WATCH, and others that hand elements on by
+//! BLPOP.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
