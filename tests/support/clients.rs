@@ -234,8 +234,9 @@ fn redis_py() -> Option<OsString> {
 /// Node, if it finds this package: `NODE_PATH` names the folder of those that were installed.
 fn node_with(package: &str) -> Option<OsString> {
     let script = format!("require('{package}')");
-    let output = Command::new("node").args(["-e", &script]).output().ok()?;
-    output.status.success().then(|| "node".into())
+    let node = "node";
+    let output = Command::new(node).args(["-e", &script]).output().ok()?;
+    output.status.success().then(|| node.into())
 }
 
 fn ioredis() -> Option<OsString> {
