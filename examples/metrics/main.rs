@@ -34,8 +34,8 @@ Prometheus; / and /alerts are for people. ADDR is 127.0.0.1:8125 and PAGES is
 
 Anybody who reaches ADDR can send. A name has 128 bytes at most, its tags 256. Names
 beyond --names are dropped and counted; one of times or a histogram counts as 14. In
-a window sets take 100,000 members together. All of it needs 16 MiB at most. Pages
-that are not read yet may need 16 MiB more; then who reads least is closed.
+a window sets take 100,000 members together. All of it needs 16 MiB at most, and a
+page 8 MiB. Two are kept for clients that read slowly; others then get the last one.
 
 A rule is 'NAME > NUMBER' or 'NAME > NUMBER for TIME', also with >= < <=. It is about
 a gauge's value; and in the last window about a counter's events a second, a set's
@@ -46,7 +46,8 @@ Options:
                     more rules
   --window SECONDS  how often rules are looked at [10]
   --names N         how many are kept [10000]
-  --buffer KIB      what the kernel may keep of datagrams that wait [208]
+  --buffer KIB      what the kernel may keep of datagrams that wait [208]; it gives no
+                    more than its net.core.rmem_max
   -h, --help        show this";
 
 const OPTIONS: [&str; 4] = ["--alert", "--window", "--names", "--buffer"];

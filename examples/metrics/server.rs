@@ -1,6 +1,7 @@
 //! What is counted, and the loop: a socket, one timer, and pages.
 
 use std::io;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use waterwheel::net::{ToAddresses, udp};
@@ -14,6 +15,8 @@ use super::store::Store;
 
 /// Datagrams that are taken in one turn; then others are called.
 const DATAGRAMS_PER_TURN: usize = 256;
+/// Pages of `/metrics` that are kept for clients that read slowly.
+const PAGES_MAX: usize = 2;
 
 pub struct Server {
     pub store: Store,
@@ -21,11 +24,13 @@ pub struct Server {
     pub datagrams: u64,
     /// Datagrams that the kernel had to throw away, as it said last.
     pub dropped: u64,
+    /// Those that somebody still reads.
+    pages: Vec<Weak<[u8]>>,
 }
 
 impl Server {
     pub fn new(names_max: usize, rules: Vec<Rule>) -> Server {
-        Server { store: Store::new(names_max), rules, datagrams: 0, dropped: 0 }
+        Server { store: Store::new(names_max), rules, datagrams: 0, dropped: 0, pages: Vec::new() }
     }
 }
 
@@ -68,6 +73,7 @@ impl Server {
             say(format!("the kernel has dropped {now} datagrams: a greater --buffer takes more"));
         }
         self.dropped = dropped;
+        self.pages.retain(|page| page.strong_count() > 0);
         self.count_itself(reactor);
         self.store.roll(window);
         for rule in &mut self.rules {
@@ -103,6 +109,20 @@ impl Server {
         store.set("waterwheel_names", "", Kind::Gauge, "Names that are kept.", names);
     }
 
+    /// The page for Prometheus. While as many as may be are still being read, it is the last of them
+    /// once more: a thousand clients that do not read theirs cost no more than two.
+    fn page(&mut self, reactor: &Context<Server>) -> Rc<[u8]> {
+        self.pages.retain(|page| page.strong_count() > 0);
+        let last = self.pages.last().filter(|_| self.pages.len() == PAGES_MAX);
+        if let Some(page) = last.and_then(Weak::upgrade) {
+            return page;
+        }
+        self.count_itself(reactor);
+        let page: Rc<[u8]> = self.store.page().into_bytes().into();
+        self.pages.push(Rc::downgrade(&page));
+        page
+    }
+
     fn alerts(&self) -> String {
         self.rules.iter().map(|rule| format!("{rule}\n")).collect()
     }
@@ -112,8 +132,7 @@ impl Server {
 pub fn pages() -> Router<Server> {
     Router::new()
         .get("/metrics", |reactor, server: &mut Server, _, reply| {
-            server.count_itself(reactor);
-            let page = Response::text(server.store.page());
+            let page = Response::text(server.page(reactor));
             reply.send(reactor, page.header("Content-Type", "text/plain; version=0.0.4"));
         })
         .get("/alerts", |reactor, server, _, reply| {

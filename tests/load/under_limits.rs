@@ -518,6 +518,32 @@ fn http_lives_with_a_crowd_that_never_finishes_its_uploads() {
 
 #[test]
 #[ignore = "loads the machine for seconds: the head of this file has the command"]
+fn rpc_lives_with_a_crowd_that_never_reads() {
+    in_time(|| {
+        let call = |text: &str| {
+            format!(
+                "{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"echo\",\"params\":[\"{text}\"]}}\n"
+            )
+        };
+        let flood = call(&"x".repeat(16 * 1024)).into_bytes();
+        let crowd = Crowd { flood, ..Crowd::default() };
+        endures(
+            "rpc",
+            serve("rpc", &["127.0.0.1:0"]),
+            crowd,
+            |_| {},
+            |client| {
+                client.get_mut().write_all(call("me").as_bytes()).unwrap();
+                let mut line = String::new();
+                client.read_line(&mut line).unwrap();
+                assert_eq!(line, "{\"id\":1,\"jsonrpc\":\"2.0\",\"result\":[\"me\"]}\n");
+            },
+        )
+    });
+}
+
+#[test]
+#[ignore = "loads the machine for seconds: the head of this file has the command"]
 fn live_lives_with_a_crowd_that_never_reads() {
     in_time(|| {
         let talk = |addr| {
