@@ -47,6 +47,14 @@ Options:
   --timeout SECONDS  how long a call may take [30]
   -h, --help         show this";
 
+/// Bytes of a client that are read in one turn, and of answers that it may leave unread and still be
+/// read. An answer costs microseconds, and may be forty times as long as its question: a thousand
+/// clients that send nonsense as fast as they can must not make a turn of many seconds.
+const READ_BYTES_PER_TURN: usize = 16 * 1024;
+const ANSWERS_BYTES: usize = 4 * 1024;
+/// How long a client may take nothing of its answers.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
 fn main() {
     let args = cli::parse(USAGE, "127.0.0.1:4040", &["--framing", "--timeout"]);
     cli::exit_on_error(run(&args));
@@ -62,9 +70,16 @@ fn run(args: &cli::Args) -> Result<(), String> {
     });
     let timeout = Duration::from_secs(args.number("--timeout").unwrap_or(30));
     let mut reactor = Reactor::new().map_err(|error| error.to_string())?;
+    let limits = Limits {
+        outbox_bytes_high: ANSWERS_BYTES,
+        outbox_bytes_low: ANSWERS_BYTES / 4,
+        read_bytes_per_turn: READ_BYTES_PER_TURN,
+        write_timeout: Some(WRITE_TIMEOUT),
+        ..cli::limits()
+    };
     let posts = posts();
     let listener = tcp::Listen::new()
-        .limits(Limits { write_timeout: Some(Duration::from_secs(30)), ..cli::limits() })
+        .limits(limits)
         .keepalive(Some(cli::KEEPALIVE))
         .open(&mut reactor, &args.addr, move |reactor, _, stream| {
             accept(reactor, stream, framing, &posts);
