@@ -140,21 +140,73 @@ impl Codec for Lines {
     }
 }
 
-/// Frames with their length in front: 32 bits, big-endian, not counting themselves.
+/// Frames with their length in front, not counting itself: 32 bits, big-endian, unless one of the
+/// methods chooses another form.
 ///
 /// A declared length allocates nothing; memory is used as bytes arrive.
+///
+/// ```
+/// use waterwheel::net::{Codec, LengthPrefix};
+///
+/// let mut out = Vec::new();
+/// LengthPrefix::new(1000).bits(16).encode(b"hi", &mut out)?;
+/// LengthPrefix::new(1000).bits(16).little_endian().encode(b"hi", &mut out)?;
+/// LengthPrefix::new(1000).varint(4).encode(&[b'x'; 300], &mut out)?;
+/// assert_eq!(out[..10], *b"\x00\x02hi\x02\x00hi\xac\x02");
+/// # Ok::<(), waterwheel::net::FrameError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct LengthPrefix {
     bytes_max: usize,
+    form: Form,
+}
+
+/// How a length is written.
+#[derive(Clone, Copy, Debug)]
+enum Form {
+    /// In so many bytes, the highest first.
+    Big(usize),
+    /// In so many bytes, the lowest first.
+    Little(usize),
+    /// Seven bits a byte, the lowest first, in so many bytes at most. The eighth bit of a byte
+    /// is set if another one follows.
+    Varint(usize),
 }
 
 impl LengthPrefix {
-    /// Bytes of the length.
-    const PREFIX: usize = 4;
-
     /// Frames of at most `bytes_max` bytes.
     pub fn new(bytes_max: usize) -> LengthPrefix {
-        LengthPrefix { bytes_max }
+        LengthPrefix { bytes_max, form: Form::Big(4) }
+    }
+
+    /// Lengths of 8, 16, 32 or 64 bits, big-endian.
+    ///
+    /// # Panics
+    /// With any other number.
+    pub fn bits(mut self, bits: u32) -> LengthPrefix {
+        assert!(matches!(bits, 8 | 16 | 32 | 64), "a length has 8, 16, 32 or 64 bits");
+        self.form = Form::Big(bits as usize / 8);
+        self
+    }
+
+    /// The lowest byte of a length first. Call it after [`bits`](LengthPrefix::bits).
+    pub fn little_endian(mut self) -> LengthPrefix {
+        if let Form::Big(bytes) = self.form {
+            self.form = Form::Little(bytes);
+        }
+        self
+    }
+
+    /// Lengths of one byte for each seven bits, `length_bytes_max` at most: 10 are the 64 bits of
+    /// LEB128 as Protocol Buffers have it, 4 the integers of MQTT. One with zeros in front is taken;
+    /// none is sent.
+    ///
+    /// # Panics
+    /// With 0 bytes, or more than 10.
+    pub fn varint(mut self, length_bytes_max: usize) -> LengthPrefix {
+        assert!((1..=10).contains(&length_bytes_max), "a length has 1 to 10 bytes");
+        self.form = Form::Varint(length_bytes_max);
+        self
     }
 
     fn check(&self, length: u64) -> Result<usize, FrameError> {
@@ -163,22 +215,84 @@ impl LengthPrefix {
     }
 }
 
+impl Form {
+    /// The length at the front of the input, and its own bytes; `None` if it is not complete.
+    #[inline]
+    fn read(self, input: &[u8]) -> Result<Option<(u64, usize)>, FrameError> {
+        let bytes = match self {
+            Form::Varint(bytes_max) => return read_varint(input, bytes_max),
+            Form::Big(bytes) | Form::Little(bytes) => bytes,
+        };
+        let Some(length) = input.get(..bytes) else { return Ok(None) };
+        let add = |length: u64, byte: &u8| length << 8 | u64::from(*byte);
+        let length = match self {
+            Form::Little(_) => length.iter().rev().fold(0, add),
+            _ => length.iter().fold(0, add),
+        };
+        Ok(Some((length, bytes)))
+    }
+
+    /// The longest length that can be written.
+    fn most(self) -> u64 {
+        let bits = match self {
+            Form::Big(bytes) | Form::Little(bytes) => 8 * bytes,
+            Form::Varint(bytes) => 7 * bytes,
+        };
+        u64::MAX >> 64_usize.saturating_sub(bits)
+    }
+
+    fn write(self, mut length: u64, out: &mut Vec<u8>) {
+        match self {
+            Form::Big(bytes) => out.extend_from_slice(&length.to_be_bytes()[8 - bytes..]),
+            Form::Little(bytes) => out.extend_from_slice(&length.to_le_bytes()[..bytes]),
+            Form::Varint(_) => {
+                while length >= 0x80 {
+                    out.push(length as u8 | 0x80);
+                    length >>= 7;
+                }
+                out.push(length as u8);
+            }
+        }
+    }
+}
+
+fn read_varint(input: &[u8], bytes_max: usize) -> Result<Option<(u64, usize)>, FrameError> {
+    let mut length = 0;
+    for (at, byte) in input.iter().take(bytes_max).enumerate() {
+        let part = u64::from(byte & 0x7F);
+        if at == 9 && (2..0x80).contains(byte) {
+            return Err(FrameError::Malformed("a length of more than 64 bits"));
+        }
+        length |= part << (7 * at);
+        if byte & 0x80 == 0 {
+            return Ok(Some((length, at + 1)));
+        }
+    }
+    match input.len() < bytes_max {
+        true => Ok(None),
+        false => Err(FrameError::Malformed("a length that does not end")),
+    }
+}
+
 impl Codec for LengthPrefix {
     fn decode(&mut self, input: &[u8]) -> Result<Option<Frame>, FrameError> {
-        let Some(prefix) = input.first_chunk::<{ LengthPrefix::PREFIX }>() else { return Ok(None) };
-        let length = self.check(u64::from(u32::from_be_bytes(*prefix)))?;
-        if input.len() - LengthPrefix::PREFIX < length {
+        let Some((length, prefix)) = self.form.read(input)? else { return Ok(None) };
+        let length = self.check(length)?;
+        if input.len() - prefix < length {
             return Ok(None);
         }
-        let end = LengthPrefix::PREFIX + length;
-        Ok(Some(Frame { payload: LengthPrefix::PREFIX..end, consumed: end }))
+        let end = prefix + length;
+        Ok(Some(Frame { payload: prefix..end, consumed: end }))
     }
 
     fn encode(&self, payload: &[u8], out: &mut Vec<u8>) -> Result<(), FrameError> {
-        self.check(payload.len() as u64)?;
-        let too_long = FrameError::TooLong { bytes_max: u32::MAX as usize };
-        let length = u32::try_from(payload.len()).map_err(|_| too_long)?;
-        out.extend_from_slice(&length.to_be_bytes());
+        let length = payload.len() as u64;
+        self.check(length)?;
+        if length > self.form.most() {
+            let bytes_max = usize::try_from(self.form.most()).unwrap_or(usize::MAX);
+            return Err(FrameError::TooLong { bytes_max });
+        }
+        self.form.write(length, out);
         out.extend_from_slice(payload);
         Ok(())
     }

@@ -12,11 +12,15 @@ mod http;
 mod inject;
 #[cfg(feature = "http")]
 mod live;
+#[cfg(feature = "http")]
+mod metrics;
 mod mq;
 mod nc;
 mod nc_clients;
 mod proxy;
 mod redis;
+#[cfg(feature = "http")]
+mod rpc;
 #[cfg(feature = "process")]
 mod shell;
 mod socks;

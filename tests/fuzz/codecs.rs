@@ -30,8 +30,9 @@ pub fn codecs(bytes: &[u8]) {
     let mut cuts = Rng::from_seed(rng.below(256) + 1);
     let pieces = cut(stream, &mut cuts);
     if prefixed {
-        let expected = prefixed_frames(stream, limit);
-        check(|| LengthPrefix::new(limit), stream, pieces, &expected, pauses);
+        let form = Form::ALL[cuts.below(Form::ALL.len() as u64) as usize];
+        let expected = prefixed_frames(stream, limit, form);
+        check(|| form.codec(limit), stream, pieces, &expected, pauses);
     } else {
         check(|| Lines::new(limit), stream, pieces, &lines(stream, limit), pauses);
     }
@@ -52,16 +53,76 @@ fn lines(stream: &[u8], bytes_max: usize) -> Decoded {
     (frames, None)
 }
 
-fn prefixed_frames(mut stream: &[u8], bytes_max: usize) -> Decoded {
+/// How a length is written: in so many bytes, or as a varint of so many at most.
+#[derive(Clone, Copy)]
+enum Form {
+    Big(usize),
+    Little(usize),
+    Varint(usize),
+}
+
+impl Form {
+    #[rustfmt::skip]
+    const ALL: [Form; 14] = [
+        Form::Big(4), Form::Big(4), Form::Big(4), Form::Big(1), Form::Big(2), Form::Big(8), Form::Little(1), Form::Little(2),
+        Form::Little(4), Form::Little(8), Form::Varint(1), Form::Varint(4), Form::Varint(5), Form::Varint(10),
+    ];
+
+    fn codec(self, bytes_max: usize) -> LengthPrefix {
+        let codec = LengthPrefix::new(bytes_max);
+        match self {
+            Form::Big(4) => codec,
+            Form::Big(bytes) => codec.bits(8 * bytes as u32),
+            Form::Little(bytes) => codec.bits(8 * bytes as u32).little_endian(),
+            Form::Varint(bytes) => codec.varint(bytes),
+        }
+    }
+
+    /// The bytes of the length at the front of a stream, the highest first, seven or eight bits each.
+    fn digits(self, stream: &[u8]) -> Result<Option<(Vec<u8>, u32)>, FrameError> {
+        let (bytes, is_little) = match self {
+            Form::Big(bytes) => (bytes, false),
+            Form::Little(bytes) => (bytes, true),
+            Form::Varint(bytes_max) => {
+                return match stream.iter().position(|byte| *byte < 0x80) {
+                    Some(last) if last < bytes_max => {
+                        let digits = stream[..=last].iter().rev().map(|byte| byte % 0x80);
+                        Ok(Some((digits.collect(), 7)))
+                    }
+                    None if stream.len() < bytes_max => Ok(None),
+                    _ => Err(FrameError::Malformed("a length that does not end")),
+                };
+            }
+        };
+        let Some(digits) = stream.get(..bytes) else { return Ok(None) };
+        let mut digits = digits.to_vec();
+        if is_little {
+            digits.reverse();
+        }
+        Ok(Some((digits, 8)))
+    }
+}
+
+fn prefixed_frames(mut stream: &[u8], bytes_max: usize, form: Form) -> Decoded {
     let mut frames = Vec::new();
-    while let [a, b, c, d, rest @ ..] = stream {
-        let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
-        if length > bytes_max {
+    loop {
+        let (digits, bits) = match form.digits(stream) {
+            Ok(Some(found)) => found,
+            Ok(None) => break,
+            Err(error) => return (frames, Some(error)),
+        };
+        let length =
+            digits.iter().fold(0_u128, |length, digit| length << bits | u128::from(*digit));
+        if length > u128::from(u64::MAX) {
+            return (frames, Some(FrameError::Malformed("a length of more than 64 bits")));
+        }
+        if length > bytes_max as u128 {
             return (frames, Some(FrameError::TooLong { bytes_max }));
         }
-        let Some(frame) = rest.get(..length) else { break };
+        let rest = &stream[digits.len()..];
+        let Some(frame) = rest.get(..length as usize) else { break };
         frames.push(frame.to_vec());
-        stream = &rest[length..];
+        stream = &rest[length as usize..];
     }
     (frames, (!stream.is_empty()).then_some(FrameError::Truncated))
 }

@@ -71,6 +71,18 @@ fn upstreams_are_left_out_by_the_rules_whatever_the_bytes_do_to_them() {
     replay("balance", 1000, fuzz::balance);
 }
 
+#[test]
+fn the_page_of_metrics_is_prometheuss_whatever_the_bytes_are() {
+    replay("metrics", 2000, fuzz::metrics);
+    replay("metrics", 4000, |bytes| fuzz::metrics(&[&[1], bytes].concat()));
+}
+
+#[cfg(feature = "http")]
+#[test]
+fn messages_of_rpc_are_those_of_the_definition_whatever_the_bytes_are() {
+    replay("rpc", 3000, fuzz::rpc);
+}
+
 #[cfg(feature = "http")]
 #[test]
 fn chunked_bodies_are_those_of_the_grammar_whatever_the_bytes_are() {

@@ -14,9 +14,12 @@ mod fold;
 mod http_request;
 #[cfg(feature = "http")]
 mod http_response;
+mod metrics;
 mod mq;
 mod reactor;
 mod redis;
+#[cfg(feature = "http")]
+mod rpc;
 mod wheel;
 #[cfg(feature = "ws")]
 mod ws;
@@ -29,9 +32,12 @@ pub use codecs::codecs;
 pub use http_request::http_request;
 #[cfg(feature = "http")]
 pub use http_response::http_response;
+pub use metrics::metrics;
 pub use mq::mq;
 pub use reactor::{COMPARED, reactor};
 pub use redis::redis;
+#[cfg(feature = "http")]
+pub use rpc::rpc;
 pub use wheel::wheel;
 #[cfg(feature = "ws")]
 pub use ws::ws;

@@ -5,15 +5,16 @@
 //! 1,000 clients make it buffer as much as they can and read nothing, and meanwhile somebody polite
 //! must be served. All of it is bounded: so many clients, so many exchanges.
 //!
-//! Most are quick enough in a debug build. Those that go through TLS or a second server are run with
-//! `--release`:
+//! Most are quick enough in a debug build. Those that go through TLS or a second server, or read JSON,
+//! are run with `--release`:
 //! ```text
 //! cargo build --all-features --workspace --examples
 //! cargo test --all-features --test load under_limits -- \
-//!   --ignored --nocapture --test-threads 1 --skip tls --skip vault --skip proxy --skip socks
+//!   --ignored --nocapture --test-threads 1 --skip tls --skip vault --skip proxy --skip socks --skip rpc
 //! cargo build --release --all-features --workspace --examples
 //! cargo test --release --all-features --test load -- --ignored --nocapture \
-//!   --test-threads 1 under_limits::tls under_limits::vault under_limits::proxy under_limits::socks
+//!   --test-threads 1 under_limits::tls under_limits::vault under_limits::proxy under_limits::socks \
+//!   under_limits::rpc
 //! ```
 #![cfg(target_os = "linux")]
 
@@ -535,6 +536,33 @@ fn http_lives_with_a_crowd_that_never_finishes_its_uploads() {
             |client| {
                 client.get_mut().write_all(&get("/hello/Ann")).unwrap();
                 assert_eq!(response(client), "HTTP/1.1 200 OK");
+            },
+        )
+    });
+}
+
+#[test]
+#[ignore = "loads the machine for seconds: the head of this file has the command"]
+fn rpc_lives_with_a_crowd_that_never_reads() {
+    in_time(|| {
+        let call = |text: &str| {
+            format!(
+                "{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"echo\",\"params\":[\"{text}\"]}}\n"
+            )
+        };
+        // Each line is an error, and each error forty times as long.
+        let flood = b"x\n".repeat(8 * 1024);
+        let crowd = Crowd { flood, ..Crowd::default() };
+        endures(
+            "rpc",
+            serve("rpc", &["127.0.0.1:0"]),
+            crowd,
+            |_| {},
+            |client| {
+                client.get_mut().write_all(call("me").as_bytes()).unwrap();
+                let mut line = String::new();
+                client.read_line(&mut line).unwrap();
+                assert_eq!(line, "{\"id\":1,\"jsonrpc\":\"2.0\",\"result\":[\"me\"]}\n");
             },
         )
     });

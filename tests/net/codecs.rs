@@ -84,6 +84,98 @@ fn length_limit_is_exact_and_tells_before_the_payload_comes() {
     }
 }
 
+/// All the forms that a length can have.
+fn forms(bytes_max: usize) -> Vec<LengthPrefix> {
+    let new = || LengthPrefix::new(bytes_max);
+    let mut forms: Vec<_> = [8, 16, 32, 64].map(|bits| new().bits(bits)).into();
+    forms.extend([8, 16, 32, 64].map(|bits| new().bits(bits).little_endian()));
+    forms.extend([1, 2, 4, 5, 9, 10].map(|bytes| new().varint(bytes)));
+    forms
+}
+
+#[test]
+fn length_of_any_form_is_the_same_wherever_the_stream_is_cut() {
+    let expected = (frames(&[b"one", b"", b"\x80"]), None);
+    for codec in forms(100) {
+        let mut stream = Vec::new();
+        for frame in &expected.0 {
+            codec.encode(frame, &mut stream).unwrap();
+        }
+        assert_eq!(decode_cut(&codec, &stream), expected, "{codec:?}");
+        assert_eq!(decode_cut(&codec, &stream[..stream.len() - 1]).1, Some(FrameError::Truncated));
+    }
+}
+
+#[test]
+fn each_form_of_a_length_is_written_as_its_protocol_has_it() {
+    let written = |codec: LengthPrefix, length: usize| {
+        let mut out = Vec::new();
+        codec.encode(&vec![0; length], &mut out).map(|()| out[..out.len() - length].to_vec())
+    };
+    let new = || LengthPrefix::new(usize::MAX);
+    assert_eq!(written(new(), 258).unwrap(), [0, 0, 1, 2]);
+    assert_eq!(written(new().bits(8), 255).unwrap(), [255]);
+    assert_eq!(written(new().bits(16), 258).unwrap(), [1, 2]);
+    assert_eq!(written(new().bits(16).little_endian(), 258).unwrap(), [2, 1]);
+    assert_eq!(written(new().bits(64), 258).unwrap(), [0, 0, 0, 0, 0, 0, 1, 2]);
+    assert_eq!(written(new().bits(64).little_endian(), 258).unwrap(), [2, 1, 0, 0, 0, 0, 0, 0]);
+    // The limits of one, two and three bytes in MQTT 3.1.1, table 2.4.
+    for (length, bytes) in [
+        (0, &[0][..]),
+        (127, &[0x7F]),
+        (128, &[0x80, 1]),
+        (16_383, &[0xFF, 0x7F]),
+        (16_384, &[0x80, 0x80, 1]),
+        (2_097_151, &[0xFF, 0xFF, 0x7F]),
+    ] {
+        assert_eq!(written(new().varint(4), length).unwrap(), bytes, "{length}");
+        assert_eq!(written(new().varint(10), length).unwrap(), bytes, "{length}");
+    }
+    for (codec, bytes_max) in [
+        (new().bits(8), 255),
+        (new().bits(16), 65_535),
+        (new().varint(1), 127),
+        (new().varint(2), 16_383),
+    ] {
+        assert_eq!(written(codec.clone(), bytes_max + 1), Err(FrameError::TooLong { bytes_max }));
+        assert!(written(codec, bytes_max).is_ok());
+    }
+}
+
+#[test]
+fn length_that_is_too_long_or_does_not_end_is_refused_in_any_form() {
+    for (mut codec, longer) in forms(5).into_iter().zip(forms(6)) {
+        let mut bytes = Vec::new();
+        longer.encode(b"123456", &mut bytes).unwrap();
+        let too_long = Err(FrameError::TooLong { bytes_max: 5 });
+        assert_eq!(codec.decode(&bytes[..bytes.len() - 6]), too_long, "{codec:?}");
+    }
+    let varint = |bytes, input: &[u8]| LengthPrefix::new(usize::MAX).varint(bytes).decode(input);
+    assert!(matches!(varint(4, &[0x80; 4]), Err(FrameError::Malformed(_))));
+    assert_eq!(varint(4, &[0x80; 3]), Ok(None));
+    assert_eq!(varint(4, &[0x81, 0x80, 0x80, 0]), Ok(None)); // A 1, with zeros in front.
+    let most = [&[0xFF; 9][..], &[1]].concat();
+    assert_eq!(varint(10, &most), Ok(None));
+    for more in [2, 0x7F, 0x80, 0x82] {
+        let more = [&[0xFF; 9][..], &[more]].concat();
+        assert!(matches!(varint(10, &more), Err(FrameError::Malformed(_))), "{more:?}");
+    }
+    let mut codec = LengthPrefix::new(usize::MAX).bits(64);
+    assert_eq!(codec.decode(&[255; 9]), Ok(None));
+}
+
+#[test]
+#[should_panic(expected = "8, 16, 32 or 64 bits")]
+fn length_of_other_bits_is_a_mistake() {
+    let _ = LengthPrefix::new(1).bits(24);
+}
+
+#[test]
+#[should_panic(expected = "1 to 10 bytes")]
+fn length_of_no_bytes_is_a_mistake() {
+    let _ = LengthPrefix::new(1).varint(0);
+}
+
 #[test]
 fn declared_length_allocates_nothing() {
     let mut codec = LengthPrefix::new(usize::MAX);

@@ -49,6 +49,14 @@ pub static REDIS_BENCHMARK: Need =
 pub static REDIS_PY: Need = Need::new("Python with redis 8 (pip install redis)", None, redis_py);
 pub static IOREDIS: Need =
     Need::new("Node with ioredis (npm install ioredis, and its NODE_PATH)", None, ioredis);
+pub static STATSD: Need = Need::new("Python with statsd 4 (pip install statsd)", None, statsd);
+/// Of the package only this program is wanted, which needs nothing else of it.
+pub static PROMTOOL: Need = Need::new("promtool 2", Some("prometheus"), promtool);
+pub static VSCODE_JSONRPC: Need = Need::new(
+    "Node with vscode-jsonrpc 8 (npm install vscode-jsonrpc, and its NODE_PATH)",
+    None,
+    vscode_jsonrpc,
+);
 #[rustfmt::skip]
 pub static ALL: &[&Need] = &[
     &NC,
@@ -67,6 +75,9 @@ pub static ALL: &[&Need] = &[
     &IOREDIS,
     &GREENSTALK,
     &FIVEBEANS,
+    &STATSD,
+    &PROMTOOL,
+    &VSCODE_JSONRPC,
 ];
 
 /// Set to `required`, it makes a failure of each test that would be skipped.
@@ -250,12 +261,27 @@ fn redis_py() -> Option<OsString> {
 /// Node, if it finds this package: `NODE_PATH` names the folder of those that were installed.
 fn node_with(package: &str) -> Option<OsString> {
     let script = format!("require('{package}')");
-    let output = Command::new("node").args(["-e", &script]).output().ok()?;
-    output.status.success().then(|| "node".into())
+    let node = "node";
+    let output = Command::new(node).args(["-e", &script]).output().ok()?;
+    output.status.success().then(|| node.into())
 }
 
 fn ioredis() -> Option<OsString> {
     node_with("ioredis")
+}
+
+fn vscode_jsonrpc() -> Option<OsString> {
+    node_with("vscode-jsonrpc/node")
+}
+
+fn statsd() -> Option<OsString> {
+    python_with("import statsd; statsd.StatsClient(ipv6=False).pipeline")
+}
+
+/// The first on the PATH, or the one that `WATERWHEEL_PROMTOOL` names.
+fn promtool() -> Option<OsString> {
+    let named = std::env::var("WATERWHEEL_PROMTOOL").unwrap_or_else(|_| "promtool".into());
+    of_version(&named, 2)
 }
 
 fn env() -> Option<OsString> {

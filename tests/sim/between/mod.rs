@@ -4,3 +4,5 @@
 mod balance;
 mod mq;
 mod redis;
+#[cfg(feature = "http")]
+mod rpc;
