@@ -62,6 +62,10 @@ fn idle(name: &str, addr: SocketAddr) -> [Client; 2] {
             served.send([5, 1, 0]);
             served.0.read_exact(&mut [0; 2]).unwrap();
         }
+        "mqtt" => {
+            served.send(b"\x10\x0c\0\x04MQTT\x04\x02\0\0\0\0");
+            served.0.read_exact(&mut [0; 4]).unwrap();
+        }
         _ => {
             served.send("GET /none HTTP/1.1\r\nHost: here\r\n\r\n");
             assert!(served.line().starts_with("HTTP/1.1 404"));
@@ -73,7 +77,7 @@ fn idle(name: &str, addr: SocketAddr) -> [Client; 2] {
 #[test]
 fn idle_clients_that_do_not_close_hold_up_no_server() {
     let _ceiling = ceiling(LIMIT);
-    let mut servers = vec!["echo", "chat", "embed", "socks"];
+    let mut servers = vec!["echo", "chat", "embed", "mqtt", "socks"];
     servers.extend(cfg!(feature = "http").then_some("live"));
     servers.extend(cfg!(feature = "ws").then_some("wschat"));
     for name in servers {

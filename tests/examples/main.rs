@@ -10,6 +10,7 @@ mod http;
 mod inject;
 #[cfg(feature = "http")]
 mod live;
+mod mqtt;
 mod nc;
 mod nc_clients;
 mod proxy;
