@@ -1,3 +1,4 @@
 //! The examples between processes: their servers, with clients whose network is slow and fails.
 
+mod mqtt;
 mod redis;
