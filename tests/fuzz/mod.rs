@@ -13,6 +13,7 @@ mod fold;
 mod http_request;
 #[cfg(feature = "http")]
 mod http_response;
+mod mqtt;
 mod reactor;
 mod redis;
 mod wheel;
@@ -26,6 +27,7 @@ pub use codecs::codecs;
 pub use http_request::http_request;
 #[cfg(feature = "http")]
 pub use http_response::http_response;
+pub use mqtt::{mqtt, mqtt_stream};
 pub use reactor::{COMPARED, reactor};
 pub use redis::redis;
 pub use wheel::wheel;
