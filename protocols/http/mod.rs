@@ -38,6 +38,7 @@
 //! | serve | [`listen`]; [`Server`] for limits, TLS and other streams, [`Router`] for paths |
 //! | respond now, later, or without end | [`Reply`]; [`Response`], [`Sender`], [`SseEvent`] |
 //! | receive a body larger than memory | [`Router::stream`], [`Server::streaming`] |
+//! | pass requests on | [`Forward`]; in parts: [`ClientRequest::forward`], [`Reply::forward`], [`Sender::pass_on`] |
 //! | send requests | [`Client`]; [`ClientRequest`] for more than a GET, [`CallEvent`] for a response as it comes |
 //!
 //! No peer can make either side keep more, or wait longer, than [`Limits`] and [`ClientLimits`]
@@ -49,10 +50,13 @@
 mod chunked;
 mod client;
 mod date;
+mod forward;
+mod forwarding;
 mod framing;
 mod head;
 mod head_scan;
 mod headers;
+mod join;
 mod payload;
 mod percent;
 mod range;
@@ -70,6 +74,7 @@ pub use client::{
     Call, CallEvent, CallStage, Client, ClientLimits, ClientRequest, ClientResponse,
     ClientResponseHead, Dialed, Error,
 };
+pub use forwarding::{Forward, ForwardEvent};
 pub use headers::Headers;
 pub use payload::Payload;
 pub use range::{RANGES_MAX, Ranges, content_range, part_head, parts_end, ranges};

@@ -58,6 +58,10 @@ fn idle(name: &str, addr: SocketAddr) -> [Client; 2] {
             served.send("hello\n");
             assert_eq!(served.line(), "hello");
         }
+        "mq" => {
+            served.send("reserve-with-timeout 0\r\n");
+            assert_eq!(served.line(), "TIMED_OUT\r");
+        }
         "socks" => {
             served.send([5, 1, 0]);
             served.0.read_exact(&mut [0; 2]).unwrap();
@@ -77,7 +81,7 @@ fn idle(name: &str, addr: SocketAddr) -> [Client; 2] {
 #[test]
 fn idle_clients_that_do_not_close_hold_up_no_server() {
     let _ceiling = ceiling(LIMIT);
-    let mut servers = vec!["echo", "chat", "embed", "mqtt", "socks"];
+    let mut servers = vec!["echo", "chat", "embed", "mq", "mqtt", "socks"];
     servers.extend(cfg!(feature = "http").then_some("live"));
     servers.extend(cfg!(feature = "ws").then_some("wschat"));
     for name in servers {

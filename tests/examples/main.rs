@@ -1,5 +1,7 @@
 //! The examples: each does what its header promises, with the clients that the header names.
 
+#[cfg(feature = "http")]
+mod balance;
 mod cores;
 mod ending;
 #[cfg(feature = "http")]
@@ -10,6 +12,7 @@ mod http;
 mod inject;
 #[cfg(feature = "http")]
 mod live;
+mod mq;
 mod mqtt;
 mod nc;
 mod nc_clients;

@@ -49,6 +49,11 @@ fn frames_are_those_of_the_definition_whatever_the_bytes_are() {
 }
 
 #[test]
+fn requests_of_the_job_queue_are_those_of_the_definition_whatever_the_bytes_are() {
+    replay("mq", 6000, fuzz::mq);
+}
+
+#[test]
 fn the_loop_keeps_its_contract_whatever_the_bytes_ask_of_it() {
     replay("reactor", 3000, fuzz::reactor);
     let compared = fuzz::COMPARED.load(std::sync::atomic::Ordering::Relaxed);
@@ -71,6 +76,11 @@ fn topics_match_as_a_list_of_filters_does_whatever_the_packets_are() {
         let ran = catch_unwind(|| fuzz::mqtt(&bytes));
         assert!(ran.is_ok(), "mqtt fails over {bytes:?}");
     }
+}
+
+#[test]
+fn upstreams_are_left_out_by_the_rules_whatever_the_bytes_do_to_them() {
+    replay("balance", 1000, fuzz::balance);
 }
 
 #[cfg(feature = "http")]

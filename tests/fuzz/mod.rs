@@ -4,6 +4,7 @@
 //! and with bytes from a seed.
 
 mod acts;
+mod balance;
 #[cfg(feature = "http")]
 mod chunked;
 mod codecs;
@@ -13,6 +14,7 @@ mod fold;
 mod http_request;
 #[cfg(feature = "http")]
 mod http_response;
+mod mq;
 mod mqtt;
 mod reactor;
 mod redis;
@@ -20,6 +22,7 @@ mod wheel;
 #[cfg(feature = "ws")]
 mod ws;
 
+pub use balance::balance;
 #[cfg(feature = "http")]
 pub use chunked::chunked;
 pub use codecs::codecs;
@@ -27,6 +30,7 @@ pub use codecs::codecs;
 pub use http_request::http_request;
 #[cfg(feature = "http")]
 pub use http_response::http_response;
+pub use mq::mq;
 pub use mqtt::{mqtt, mqtt_stream};
 pub use reactor::{COMPARED, reactor};
 pub use redis::redis;

@@ -6,6 +6,7 @@ mod client_edges;
 mod client_queue;
 mod early;
 mod edges;
+mod forward;
 mod hostile;
 #[cfg(feature = "tls")]
 mod https;

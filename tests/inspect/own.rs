@@ -13,11 +13,11 @@ use super::browser::{LIMIT, STANDING, text};
 use super::client::Program;
 
 /// A page that shows a program of one's own, at once.
-fn look(browser: &Browser, program: &Program) -> Page {
+pub fn look(browser: &Browser, url: &str) -> Page {
     let page = browser.blank();
     page.size(1280, 800);
     page.media(false, true);
-    page.go(&program.url);
+    page.go(url);
     page.wait_for("waterwheel.tape?.end > 0");
     page
 }
@@ -33,7 +33,7 @@ fn page_steps_to_the_chip_that_it_has_marked_and_back_to_what_was_seen() {
             reactor.defer(|reactor, _| reactor.enqueue(Default::default(), |_, _| {}));
         });
     });
-    let page = look(&Browser::start(), &program);
+    let page = look(&Browser::start(), &program.url);
     page.press(" ");
     page.wait_for("waterwheel.data.loop.mode === 'stopped'");
     // If that was while it slept, its time stands as well; a step brings it to a callback.
@@ -112,7 +112,7 @@ fn assert_the_wheel_shows_each_timer(page: &Page) {
 fn page_folds_the_records_into_what_the_loop_says_it_is() {
     let _ceiling = ceiling(LIMIT);
     let program = Program::of(Inspect::setup().control(), talk);
-    let page = look(&Browser::start(), &program);
+    let page = look(&Browser::start(), &program.url);
     let mut rng = Rng::new();
     for round in 0..300 {
         let command = match rng.below(8) {
@@ -149,7 +149,7 @@ fn page_folds_the_records_into_what_the_loop_says_it_is() {
 }
 
 /// Connections to itself that come, talk and go, timers of several kinds, and calls in each lane.
-fn talk(reactor: &mut Context<u64>) {
+pub fn talk(reactor: &mut Context<u64>) {
     use waterwheel::net::{Event, tcp};
     use waterwheel::reactor::Priority;
     let listener = tcp::listen(reactor, "127.0.0.1:0", |reactor, _: &mut u64, stream| {
@@ -225,7 +225,7 @@ fn page_lives_through_a_flood_of_records() {
         }
         reactor.enqueue(Default::default(), again);
     });
-    let page = look(&Browser::start(), &program);
+    let page = look(&Browser::start(), &program.url);
     page.wait_for("/records dropped/.test(document.getElementById('badge').textContent)");
     page.wait_for("waterwheel.tape.end > 150000"); // As many as it keeps, and more.
     // In the best of some seconds: a machine that is busy with other things shows fewer.

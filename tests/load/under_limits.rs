@@ -471,6 +471,30 @@ fn chat_lives_with_a_crowd_that_never_reads() {
     });
 }
 
+/// Eight bytes of a client's are 60,000 of an answer.
+#[test]
+#[ignore = "loads the machine for seconds: the head of this file has the command"]
+fn mq_lives_with_a_crowd_that_never_reads() {
+    in_time(|| {
+        let server = serve("mq", &["127.0.0.1:0", "--bytes", "10000000"]);
+        let first = format!("put 0 0 60 60000\r\n{}\r\n", "x".repeat(60_000)).into_bytes();
+        let flood = b"peek 1\r\n".repeat(FLOOD_BYTES / 8);
+        let crowd = Crowd { first, flood, ..Crowd::default() };
+        endures(
+            "mq",
+            server,
+            crowd,
+            |_| {},
+            |client| {
+                client.get_mut().write_all(b"list-tube-used\r\n").unwrap();
+                let mut line = String::new();
+                client.read_line(&mut line).unwrap();
+                assert_eq!(line, "USING default\r\n");
+            },
+        )
+    });
+}
+
 /// The handshake of a WebSocket, with the key of RFC 6455's own example.
 const JOIN: &[u8] = b"GET /chat HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
     Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\

@@ -33,6 +33,9 @@ pub static OPENSSL: Need = Need::new("OpenSSL 3", Some("openssl"), openssl);
 pub static PYTHON: Need = Need::new("Python 3.7", Some("python3"), python);
 pub static WEBSOCKETS: Need =
     Need::new("Python with websockets 10.1", Some("python3-websockets"), websockets);
+/// beanstalkd's clients: `pip install greenstalk`, `npm install fivebeans`.
+pub static GREENSTALK: Need = Need::new("Python with greenstalk 2", None, greenstalk);
+pub static FIVEBEANS: Need = Need::new("Node with fivebeans 1", None, fivebeans);
 /// It starts a program with signals blocked or ignored.
 pub static ENV: Need = Need::new("env of coreutils 8.31", Some("coreutils"), env);
 /// It gives a program a mount of its own, where the kernel lets it.
@@ -57,10 +60,29 @@ pub static PAHO: Need = Need::new("Python with paho-mqtt 2 (pip install paho-mqt
 pub static MQTT_JS: Need =
     Need::new("Node with mqtt (npm install mqtt, and its NODE_PATH)", None, mqtt_js);
 #[rustfmt::skip]
-pub static ALL: [&Need; 20] = [
-    &NC, &SOCAT, &CURL, &OPENSSL, &PYTHON, &WEBSOCKETS, &ENV, &UNSHARE, &IPV6,
-    &REDIS_SERVER, &REDIS_CLI, &REDIS_BENCHMARK, &REDIS_PY, &IOREDIS,
-    &MOSQUITTO, &MOSQUITTO_PUB, &MOSQUITTO_SUB, &CURL_MQTT, &PAHO, &MQTT_JS,
+pub static ALL: &[&Need] = &[
+    &NC,
+    &SOCAT,
+    &CURL,
+    &OPENSSL,
+    &PYTHON,
+    &WEBSOCKETS,
+    &ENV,
+    &UNSHARE,
+    &IPV6,
+    &REDIS_SERVER,
+    &REDIS_CLI,
+    &REDIS_BENCHMARK,
+    &REDIS_PY,
+    &IOREDIS,
+    &GREENSTALK,
+    &FIVEBEANS,
+    &MOSQUITTO,
+    &MOSQUITTO_PUB,
+    &MOSQUITTO_SUB,
+    &CURL_MQTT,
+    &PAHO,
+    &MQTT_JS,
 ];
 
 /// Set to `required`, it makes a failure of each test that would be skipped.
@@ -204,6 +226,14 @@ fn websockets() -> Option<OsString> {
          assert [int(part) for part in version.split('.')[:2]] >= [10, 1]\n\
          websockets.connect, websockets.serve",
     )
+}
+
+fn greenstalk() -> Option<OsString> {
+    python_with("import greenstalk\nassert greenstalk.__version__.startswith('2.')")
+}
+
+fn fivebeans() -> Option<OsString> {
+    node_with("fivebeans")
 }
 
 /// The Python that `WATERWHEEL_PYTHON` names; else the first on the PATH, or the system's, which is

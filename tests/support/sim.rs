@@ -122,12 +122,33 @@ pub fn explore<S: 'static>(
     set_up: impl Fn(&mut Sim<S>) -> S,
     check: impl Fn(&Sim<S>, &S),
 ) {
+    explore_share(1, test, set_up, check);
+}
+
+/// [`explore`] for a tenth of the seeds: the server is a whole program, and a run costs ten times what
+/// others cost.
+#[track_caller]
+pub fn explore_program<S: 'static>(
+    test: &str,
+    set_up: impl Fn(&mut Sim<S>) -> S,
+    check: impl Fn(&Sim<S>, &S),
+) {
+    explore_share(10, test, set_up, check);
+}
+
+#[track_caller]
+fn explore_share<S: 'static>(
+    share: u64,
+    test: &str,
+    set_up: impl Fn(&mut Sim<S>) -> S,
+    check: impl Fn(&Sim<S>, &S),
+) {
     let number = |name| var(name).ok().map(|n| n.parse::<u64>().expect("a number"));
     let seeds = match number("WATERWHEEL_SEED") {
         Some(seed) => seed..seed + 1,
         None => {
             let base = number("WATERWHEEL_SEED_BASE").unwrap_or(0);
-            base..base + number("WATERWHEEL_SEEDS").unwrap_or(SEEDS)
+            base..base + number("WATERWHEEL_SEEDS").unwrap_or(SEEDS).div_ceil(share)
         }
     };
     let times = (seeds.end - seeds.start).div_ceil(SEEDS);

@@ -10,7 +10,7 @@ use support::clients::{ALL, CURL, IPV6, NC, Need, notes};
 /// The tests that were skipped, from what they left behind. What is here by now does not count: it
 /// was skipped in a run of before.
 fn skipped<'a>(notes: &'a str, is_missing: impl Fn(&Need) -> bool) -> Skipped<'a> {
-    let missing: Vec<&Need> = ALL.into_iter().filter(|need| is_missing(need)).collect();
+    let missing: Vec<&Need> = ALL.iter().copied().filter(|need| is_missing(need)).collect();
     let (mut tests, mut wanted) = (BTreeSet::new(), Vec::new());
     for need in missing {
         let lines = notes.lines().filter_map(|line| line.split_once('\t'));

@@ -14,7 +14,7 @@ use super::client_request::RequestBody;
 use super::error::CallStage;
 use super::source_guard::{Reaper, StepGuard};
 use super::upload::Upload;
-use crate::net::{Conn, Pressure};
+use crate::net::{Conn, Limits, Pressure, Stream};
 use crate::reactor::{Context, Messages, SourceId};
 use crate::timers::{Stamp, Tick};
 
@@ -116,6 +116,8 @@ pub(super) struct Control {
     /// The tick at which the whole call has taken too long.
     until: Tick,
     limits: Rc<ClientLimits>,
+    /// While a head with 101 is delivered: the bytes behind it.
+    pub(super) behind: RefCell<Option<Vec<u8>>>,
 }
 
 impl Control {
@@ -139,6 +141,7 @@ impl Control {
             since: Cell::new(since),
             until,
             limits,
+            behind: RefCell::default(),
         }
     }
 
@@ -245,6 +248,20 @@ impl SourceId<Call> {
             control.since.set(reactor.stamp()); // Meanwhile nothing could have come.
             control.arm(reactor, self);
         }
+    }
+
+    /// Takes the connection over, with the limits of any other, in the callback for a `Head` of 101:
+    /// from now on both sides speak the protocol that the server has named. The call has ended, and
+    /// no callback comes any more. `None` at any other time.
+    pub fn take_stream<S: 'static>(self, reactor: &mut Context<S>) -> Option<Stream> {
+        let control = reactor.get(self)?.control.clone();
+        let behind = control.behind.take()?;
+        let conn = control.conn.take()?;
+        control.step.release();
+        reactor.remove(self);
+        let conn = reactor.deregister(conn)?;
+        let limits = |limits: &mut Limits| *limits = Limits::default();
+        Some(Stream::from(conn).adjust_limits(limits).unread(&behind))
     }
 
     /// Ends the call: no callback comes any more, and its connection is removed. Returns false if

@@ -127,7 +127,8 @@ impl<S: 'static> Transfer<S> {
             let Some(target) = &work.target else { return };
             work.pooled = Rc::downgrade(&pooled);
             work.place = Some(pooled.key().clone());
-            work.reader = Reader::new(work.request.method.clone(), self.shared.limits.heads());
+            let reader = Reader::new(work.request.method.clone(), self.shared.limits.heads());
+            work.reader = reader.upgrading(work.request.upgrade.is_some());
             (work.sent, work.received) = (0, false);
             let proxy = self.shared.settings.proxy.as_ref().filter(|_| !target.secure);
             work.request.encode(target, proxy, &mut head);

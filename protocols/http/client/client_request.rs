@@ -16,6 +16,7 @@ use http::Method;
 use super::client_url::ClientUrl;
 use super::dial::Proxy;
 use super::error::Error;
+use super::fields::Fields;
 use crate::protocols::http::headers::{is_text, is_token};
 use crate::protocols::http::response::put_number;
 
@@ -36,9 +37,11 @@ pub struct ClientRequest {
     pub(super) method: Method,
     /// Or the text that was given, and the reason why it is no URL.
     pub(super) url: Result<ClientUrl, (Box<str>, Box<str>)>,
-    pub(super) headers: Vec<(Box<str>, Box<[u8]>)>,
+    pub(super) headers: Fields,
     pub(super) body: RequestBody,
     pub(super) expects_continue: bool,
+    /// The protocols to which the connection may change.
+    pub(super) upgrade: Option<Box<str>>,
     pub(super) redirects_max: u32,
     pub(super) timeout: Option<Duration>,
     pub(super) body_bytes_max: Option<u64>,
@@ -75,9 +78,10 @@ impl ClientRequest {
         ClientRequest {
             method,
             url: ClientUrl::parse(url).map_err(|why| (shown(url), why.into())),
-            headers: Vec::new(),
+            headers: Fields::default(),
             body: RequestBody::None,
             expects_continue: false,
+            upgrade: None,
             redirects_max: 0,
             timeout: None,
             body_bytes_max: None,
@@ -109,12 +113,26 @@ impl ClientRequest {
         ClientRequest::new(Method::DELETE, url)
     }
 
+    /// The same request, with the same path, to another server: `origin` is such as
+    /// `http://127.0.0.1:8001`.
+    pub fn to_origin(mut self, origin: impl AsRef<str>) -> ClientRequest {
+        if let Ok(target) = &self.url {
+            let url = [origin.as_ref(), target.path()].concat();
+            self.url = ClientUrl::parse(&url).map_err(|why| (shown(&url), why.into()));
+        }
+        self
+    }
+
     /// Adds a field. A `Host` replaces the host of the URL in the head. Fields that say where the
     /// body ends, and `Expect` and `Upgrade`, are refused when the request is sent.
     /// `Proxy-Authorization` goes to a proxy that forwards, and never through a tunnel.
     pub fn header(mut self, name: impl AsRef<str>, value: impl AsRef<[u8]>) -> ClientRequest {
-        self.headers.push((name.as_ref().into(), value.as_ref().into()));
+        self.add_header(name.as_ref(), value.as_ref());
         self
+    }
+
+    pub(in crate::protocols::http) fn add_header(&mut self, name: &str, value: &[u8]) {
+        self.headers.push(name, value);
     }
 
     /// The body. It is kept until the response is there.
@@ -136,6 +154,15 @@ impl ClientRequest {
     /// default.
     pub fn expect_continue(mut self) -> ClientRequest {
         self.expects_continue = true;
+        self
+    }
+
+    /// Asks the server to speak another protocol on this connection (RFC 9110, 7.8). If it does, the
+    /// [`Head`](super::CallEvent::Head) has the status 101, and
+    /// [`take_stream`](crate::SourceId::take_stream) is to be called in that callback. Only for a
+    /// request without a body.
+    pub fn upgrade(mut self, protocols: impl AsRef<str>) -> ClientRequest {
+        self.upgrade = Some(protocols.as_ref().into());
         self
     }
 
@@ -178,7 +205,16 @@ impl ClientRequest {
             return Err("CONNECT is for proxies".to_owned());
         }
         let mut bytes = 0;
-        for (name, value) in &self.headers {
+        if let Some(protocols) = &self.upgrade {
+            if protocols.trim().is_empty() || !protocols.bytes().all(is_text) {
+                return Err("no protocol to upgrade to".to_owned());
+            }
+            if self.body != RequestBody::None || self.named("connection").next().is_some() {
+                return Err("an upgrade has no body, and its own Connection".to_owned());
+            }
+            bytes += protocols.len();
+        }
+        for (name, value) in self.headers.iter() {
             if name.is_empty() || !name.bytes().all(is_token) {
                 return Err(format!("not a field name: {name:?}"));
             }
@@ -208,7 +244,7 @@ impl ClientRequest {
 
     pub(super) fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         let of_name = self.headers.iter().filter(move |(own, _)| own.eq_ignore_ascii_case(name));
-        of_name.map(|(_, value)| &value[..])
+        of_name.map(|(_, value)| value)
     }
 
     /// Returns true if it asks the server to close the connection after the response.
@@ -244,11 +280,15 @@ impl ClientRequest {
                 field(out, name, value.as_bytes());
             }
         }
-        for (name, value) in &self.headers {
+        for (name, value) in self.headers.iter() {
             // For the next proxy (RFC 9110, 11.7.2): there is none, or it sees ciphertext only.
             if proxy.is_some() || !name.eq_ignore_ascii_case("proxy-authorization") {
                 field(out, name, value);
             }
+        }
+        if let Some(protocols) = &self.upgrade {
+            field(out, "Connection", b"Upgrade");
+            field(out, "Upgrade", protocols.as_bytes());
         }
         match self.body_bytes() {
             Some(length) => {
@@ -303,7 +343,7 @@ fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 impl fmt::Debug for ClientRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let url = self.url.as_ref().map(ClientUrl::url);
-        let names: Vec<&str> = self.headers.iter().map(|(name, _)| &**name).collect();
+        let names: Vec<&str> = self.headers.iter().map(|(name, _)| name).collect();
         f.debug_struct("ClientRequest")
             .field("method", &self.method)
             .field("url", &url)

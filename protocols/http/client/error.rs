@@ -6,6 +6,8 @@
 use std::fmt;
 use std::io::{self, ErrorKind};
 
+use http::StatusCode;
+
 use crate::net::Reason;
 use crate::patterns::Broken;
 use crate::protocols::http::Refusal;
@@ -121,6 +123,20 @@ impl Error {
             Error::Lost { reason: Reason::WriteTimeout, .. } => true,
             Error::Connect { error, .. } => error.kind() == ErrorKind::TimedOut,
             _ => false,
+        }
+    }
+}
+
+impl Error {
+    /// The status that a gateway's client gets for this (RFC 9110, 15.6): 504 if a limit on time
+    /// was up, 503 if that was the wait for a connection, 400 if the request cannot be sent, and 502 for
+    /// all else.
+    pub fn gateway_status(&self) -> StatusCode {
+        match self {
+            Error::Request { .. } => StatusCode::BAD_REQUEST,
+            Error::Timeout { stage: CallStage::Queue, .. } => StatusCode::SERVICE_UNAVAILABLE,
+            error if error.is_timeout() => StatusCode::GATEWAY_TIMEOUT,
+            _ => StatusCode::BAD_GATEWAY,
         }
     }
 }

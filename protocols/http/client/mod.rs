@@ -34,6 +34,7 @@ mod client_url;
 mod deliver;
 mod dial;
 mod error;
+mod fields;
 mod host_pool;
 mod pooled_conn;
 pub(super) mod reader;

@@ -6,6 +6,7 @@
 //! ```text
 //!   Head ──1xx──▶ Head        ──head──▶ Length(n) | Chunked | UntilClose ──▶ Done
 //!                                         n = 0: Done at once
+//!   Head ──101, if it was asked for──▶ Done: what follows is another protocol
 //! ```
 //!
 //! # Read next
@@ -31,6 +32,8 @@ pub struct Reader {
     scan: Scan,
     interim: u32,
     keep_alive: bool,
+    /// The request asks for another protocol.
+    upgrades: bool,
 }
 
 #[derive(Debug)]
@@ -68,7 +71,13 @@ impl Reader {
             scan: Scan::default(),
             interim: 0,
             keep_alive: false,
+            upgrades: false,
         }
+    }
+
+    /// A response of 101 is a final one, because the request asks for another protocol.
+    pub fn upgrading(self, upgrades: bool) -> Reader {
+        Reader { upgrades, ..self }
     }
 
     /// Takes one step. Returns how many bytes of `input` it has used, and its result.
@@ -120,6 +129,10 @@ impl Reader {
         self.scan = Scan::default();
         let (used, status) = (head.bytes, head.status);
         if status == StatusCode::SWITCHING_PROTOCOLS {
+            if self.upgrades {
+                self.at = At::Done;
+                return Ok((used, Step::Head(head)));
+            }
             return Err(Refusal::bad("it switches to a protocol that was not requested"));
         }
         if status.is_informational() {

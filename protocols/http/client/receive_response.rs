@@ -93,6 +93,9 @@ impl<S: 'static> Transfer<S> {
                     }
                     true
                 }
+                Step::Head(head) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
+                    return self.switch(reactor, state, call, &head, rest);
+                }
                 Step::Head(head) => self.on_head(reactor, state, call, &head),
                 Step::Data(bytes) => match self.skips(bytes.len()) {
                     None => self.deliver(reactor, state, call, CallEvent::Data(bytes)),
@@ -104,6 +107,25 @@ impl<S: 'static> Transfer<S> {
             if !goes_on {
                 return self.drop_connection(reactor);
             }
+        }
+    }
+
+    /// The server speaks the other protocol from here on: the callback takes the connection, or the
+    /// call fails.
+    fn switch(
+        self: &Rc<Self>,
+        reactor: &mut Context<S>,
+        state: &mut S,
+        call: SourceId<Call>,
+        head: &ResponseHead<'_>,
+        behind: &[u8],
+    ) {
+        *self.control.behind.borrow_mut() = Some(behind.to_vec());
+        if self.on_head(reactor, state, call, head) {
+            let why = Refusal::bad("its connection was not taken over");
+            self.refuse(reactor, state, call, why);
+        } else if self.control.behind.take().is_some() {
+            self.drop_connection(reactor); // The call was cancelled.
         }
     }
 

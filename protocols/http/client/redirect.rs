@@ -48,14 +48,14 @@ impl ClientRequest {
             next.expects_continue = false;
             let of_body =
                 |name: &str| name.get(..8).is_some_and(|n| n.eq_ignore_ascii_case("content-"));
-            next.headers.retain(|(name, _)| !of_body(name));
+            next.headers.retain(|name| !of_body(name));
         } else if matches!(self.body, RequestBody::Stream(_)) && !unsent {
             return Err("its body was sent and is gone".to_owned());
         }
         if there.origin() != target.origin() {
             const STAY: [&str; 4] = ["authorization", "cookie", "proxy-authorization", "host"];
             let stays = |name: &str| STAY.iter().any(|stay| name.eq_ignore_ascii_case(stay));
-            next.headers.retain(|(name, _)| !stays(name));
+            next.headers.retain(|name| !stays(name));
         }
         let lost = there.origin() == target.origin() && there.authorization.is_none();
         if let Some(basic) = target.authorization.as_ref().filter(|_| lost)

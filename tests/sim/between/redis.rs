@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use support::sim::{Sim, explore};
+use support::sim::{Sim, explore_program};
 use waterwheel::net::{Conn, Framed, Lines, Stream, framed};
 use waterwheel::{Context, SourceId};
 
@@ -215,5 +215,5 @@ fn counters_and_queues_are_right_whatever_the_network_does() {
             }
         });
     };
-    explore("counters_and_queues_are_right_whatever_the_network_does", set_up, check);
+    explore_program("counters_and_queues_are_right_whatever_the_network_does", set_up, check);
 }
