@@ -27,8 +27,8 @@ pub const SUBSCRIPTIONS_MAX: usize = 1000;
 pub const CLIENT_BYTES_MAX: usize = 256;
 /// What a session is counted with, beside its client's name.
 const SESSION_BYTES: usize = 512;
-/// Deliveries, and topics looked at, in one turn: some milliseconds. Then each client has one packet
-/// done in a turn, whatever that asks for.
+/// Packets, deliveries, and topics looked at, in one turn: some milliseconds. Then each client has
+/// one packet done in a turn, whatever that asks for.
 pub const WORK_MAX: usize = 20_000;
 /// The same for the filters of one SUBSCRIBE; a SUBACK refuses those beyond.
 const SUBSCRIBE_WORK_MAX: usize = 500_000;

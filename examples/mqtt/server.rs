@@ -61,6 +61,7 @@ fn data(
             }
             (Err(malformed), _) => Err(malformed),
         };
+        broker.work += 1;
         if let Err(Malformed(why)) = done {
             log::warn!("a client is closed: {why}");
             end(reactor, broker, conn, *key);
