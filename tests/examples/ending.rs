@@ -62,9 +62,17 @@ fn idle(name: &str, addr: SocketAddr) -> [Client; 2] {
             served.send("reserve-with-timeout 0\r\n");
             assert_eq!(served.line(), "TIMED_OUT\r");
         }
+        "redis" => {
+            served.send("PING\r\n");
+            assert_eq!(served.line(), "+PONG\r");
+        }
         "socks" => {
             served.send([5, 1, 0]);
             served.0.read_exact(&mut [0; 2]).unwrap();
+        }
+        "mqtt" => {
+            served.send(b"\x10\x0c\0\x04MQTT\x04\x02\0\0\0\0");
+            served.0.read_exact(&mut [0; 4]).unwrap();
         }
         _ => {
             served.send("GET /none HTTP/1.1\r\nHost: here\r\n\r\n");
@@ -77,7 +85,7 @@ fn idle(name: &str, addr: SocketAddr) -> [Client; 2] {
 #[test]
 fn idle_clients_that_do_not_close_hold_up_no_server() {
     let _ceiling = ceiling(LIMIT);
-    let mut servers = vec!["echo", "chat", "embed", "mq", "socks"];
+    let mut servers = vec!["echo", "chat", "embed", "mq", "mqtt", "redis", "socks"];
     servers.extend(cfg!(feature = "http").then_some("live"));
     servers.extend(cfg!(feature = "ws").then_some("wschat"));
     for name in servers {

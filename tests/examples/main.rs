@@ -15,6 +15,7 @@ mod live;
 #[cfg(feature = "http")]
 mod metrics;
 mod mq;
+mod mqtt;
 mod nc;
 mod nc_clients;
 mod proxy;

@@ -55,7 +55,7 @@ fn is_asked(name: &str, own: SocketAddr, peer: SocketAddr) {
 #[test]
 fn servers_ask_whether_their_silent_clients_are_there() {
     let _ceiling = ceiling(LIMIT);
-    let mut servers = vec!["chat", "echo", "embed", "mq", "multicore", "socks"];
+    let mut servers = vec!["chat", "echo", "embed", "mq", "mqtt", "multicore", "redis", "socks"];
     servers.extend(["tls_echo", "vault"].iter().filter(|_| cfg!(feature = "tls")));
     for name in servers {
         let (_server, addr) = Process::serve(name);

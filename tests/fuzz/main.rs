@@ -67,6 +67,18 @@ fn the_keys_of_redis_are_counted_whatever_the_bytes_ask_of_them() {
 }
 
 #[test]
+fn topics_match_as_a_list_of_filters_does_whatever_the_packets_are() {
+    replay("mqtt", 2000, fuzz::mqtt);
+    // Bytes from a seed are seldom packets.
+    let mut rng = Rng::new();
+    for _ in 0..2000 {
+        let bytes = fuzz::mqtt_stream(&mut rng);
+        let ran = catch_unwind(|| fuzz::mqtt(&bytes));
+        assert!(ran.is_ok(), "mqtt fails over {bytes:?}");
+    }
+}
+
+#[test]
 fn upstreams_are_left_out_by_the_rules_whatever_the_bytes_do_to_them() {
     replay("balance", 1000, fuzz::balance);
 }

@@ -16,6 +16,7 @@ mod http_request;
 mod http_response;
 mod metrics;
 mod mq;
+mod mqtt;
 mod reactor;
 mod redis;
 #[cfg(feature = "http")]
@@ -34,6 +35,7 @@ pub use http_request::http_request;
 pub use http_response::http_response;
 pub use metrics::metrics;
 pub use mq::mq;
+pub use mqtt::{mqtt, mqtt_stream};
 pub use reactor::{COMPARED, reactor};
 pub use redis::redis;
 #[cfg(feature = "http")]

@@ -418,6 +418,44 @@ fn socks_lives_with_a_crowd_that_never_reads() {
     });
 }
 
+/// Each subscribes to all, and reads nothing.
+#[test]
+#[ignore = "loads the machine for seconds: the head of this file has the command"]
+fn mqtt_lives_with_a_crowd_that_never_reads() {
+    const CONNECT: &[u8] = b"\x10\x0c\0\x04MQTT\x04\x02\0\0\0\0";
+    const PINGREQ: [u8; 2] = [0xc0, 0];
+    fn answer<const LENGTH: usize>(client: &mut BufReader<TcpStream>) -> [u8; LENGTH] {
+        let mut bytes = [0; LENGTH];
+        client.read_exact(&mut bytes).unwrap();
+        bytes
+    }
+    // Two megabytes to everybody, as quickly as they are acknowledged.
+    fn talk(addr: SocketAddr) {
+        let mut talker = connect(addr);
+        talker.get_mut().write_all(CONNECT).unwrap();
+        assert_eq!(answer(&mut talker), [0x20, 2, 0, 0]);
+        let message = [&b"\x32\xed\x07\0\x01a\0\x07"[..], &[b'x'; 1000]].concat();
+        for _ in 0..2000 {
+            talker.get_mut().write_all(&message).unwrap();
+            assert_eq!(answer(&mut talker), [0x40, 2, 0, 7]);
+        }
+    }
+    in_time(|| {
+        let first = [CONNECT, b"\x82\x06\0\x01\0\x01#\x01"].concat();
+        let crowd = Crowd { first, ..Crowd::default() };
+        let mut is_new = true;
+        let exchange = |client: &mut BufReader<TcpStream>| {
+            if std::mem::take(&mut is_new) {
+                client.get_mut().write_all(CONNECT).unwrap();
+                assert_eq!(answer(client), [0x20, 2, 0, 0]);
+            }
+            client.get_mut().write_all(&PINGREQ).unwrap();
+            assert_eq!(answer(client), [0xd0, 0]);
+        };
+        endures("mqtt", serve("mqtt", &["127.0.0.1:0"]), crowd, talk, exchange)
+    });
+}
+
 #[test]
 #[ignore = "loads the machine for seconds: the head of this file has the command"]
 fn chat_lives_with_a_crowd_that_never_reads() {
@@ -453,6 +491,30 @@ fn mq_lives_with_a_crowd_that_never_reads() {
                 let mut line = String::new();
                 client.read_line(&mut line).unwrap();
                 assert_eq!(line, "USING default\r\n");
+            },
+        )
+    });
+}
+
+/// Nine bytes of a client's are 60,000 of a reply.
+#[test]
+#[ignore = "loads the machine for seconds: the head of this file has the command"]
+fn redis_lives_with_a_crowd_that_never_reads() {
+    in_time(|| {
+        let server = serve("redis", &["127.0.0.1:0", "--memory", "8"]);
+        let first = format!("SET big {}\r\n", "x".repeat(60_000)).into_bytes();
+        let flood = b"GET big\r\n".repeat(FLOOD_BYTES / 9);
+        let crowd = Crowd { first, flood, ..Crowd::default() };
+        endures(
+            "redis",
+            server,
+            crowd,
+            |_| {},
+            |client| {
+                client.get_mut().write_all(b"PING\r\n").unwrap();
+                let mut line = String::new();
+                client.read_line(&mut line).unwrap();
+                assert_eq!(line, "+PONG\r\n");
             },
         )
     });

@@ -57,6 +57,16 @@ pub static VSCODE_JSONRPC: Need = Need::new(
     None,
     vscode_jsonrpc,
 );
+pub static MOSQUITTO_PUB: Need =
+    Need::new("mosquitto_pub 2", Some("mosquitto-clients"), mosquitto_pub);
+pub static MOSQUITTO_SUB: Need =
+    Need::new("mosquitto_sub 2", Some("mosquitto-clients"), mosquitto_sub);
+pub static MOSQUITTO: Need = Need::new("mosquitto 2", Some("mosquitto"), mosquitto_broker);
+pub static CURL_MQTT: Need =
+    Need::new("curl with mqtt", Some("curl"), curl_mqtt).first(&["-q", "--noproxy", "*"]);
+pub static PAHO: Need = Need::new("Python with paho-mqtt 2 (pip install paho-mqtt)", None, paho);
+pub static MQTT_JS: Need =
+    Need::new("Node with mqtt (npm install mqtt, and its NODE_PATH)", None, mqtt_js);
 #[rustfmt::skip]
 pub static ALL: &[&Need] = &[
     &NC,
@@ -78,6 +88,12 @@ pub static ALL: &[&Need] = &[
     &STATSD,
     &PROMTOOL,
     &VSCODE_JSONRPC,
+    &MOSQUITTO,
+    &MOSQUITTO_PUB,
+    &MOSQUITTO_SUB,
+    &CURL_MQTT,
+    &PAHO,
+    &MQTT_JS,
 ];
 
 /// Set to `required`, it makes a failure of each test that would be skipped.
@@ -190,9 +206,17 @@ fn socat() -> Option<OsString> {
 }
 
 fn curl() -> Option<OsString> {
+    curl_with("https")
+}
+
+fn curl_mqtt() -> Option<OsString> {
+    curl_with("mqtt")
+}
+
+fn curl_with(wanted: &str) -> Option<OsString> {
     let version = said("curl", &["--version"])?;
     let protocols = version.lines().find_map(|line| line.strip_prefix("Protocols: "))?;
-    protocols.split(' ').any(|protocol| protocol == "https").then(|| "curl".into())
+    protocols.split(' ').any(|protocol| protocol == wanted).then(|| "curl".into())
 }
 
 /// Some systems call LibreSSL so, whose options differ.
@@ -260,10 +284,8 @@ fn redis_py() -> Option<OsString> {
 
 /// Node, if it finds this package: `NODE_PATH` names the folder of those that were installed.
 fn node_with(package: &str) -> Option<OsString> {
-    let script = format!("require('{package}')");
-    let node = "node";
-    let output = Command::new(node).args(["-e", &script]).output().ok()?;
-    output.status.success().then(|| node.into())
+    let script = format!("require('{package}'); console.log('fine')");
+    (said("node", &["-e", &script])?.trim_end() == "fine").then(|| "node".into())
 }
 
 fn ioredis() -> Option<OsString> {
@@ -282,6 +304,34 @@ fn statsd() -> Option<OsString> {
 fn promtool() -> Option<OsString> {
     let named = std::env::var("WATERWHEEL_PROMTOOL").unwrap_or_else(|_| "promtool".into());
     of_version(&named, 2)
+}
+
+/// `--help` says the version, as "mosquitto_pub version 2.0.11 running on …". The broker is where only
+/// the PATH of root looks.
+fn mosquitto(program: &str) -> Option<OsString> {
+    let said = said(program, &["--help"])?;
+    let version = said.split_once(" version ")?.1.split('.').next()?.parse::<u32>().ok()?;
+    (version >= 2).then(|| program.into())
+}
+
+fn mosquitto_broker() -> Option<OsString> {
+    mosquitto("mosquitto").or_else(|| mosquitto("/usr/sbin/mosquitto"))
+}
+
+fn mosquitto_pub() -> Option<OsString> {
+    mosquitto("mosquitto_pub")
+}
+
+fn mosquitto_sub() -> Option<OsString> {
+    mosquitto("mosquitto_sub")
+}
+
+fn paho() -> Option<OsString> {
+    python_with("import paho.mqtt; assert int(paho.mqtt.__version__.split('.')[0]) >= 2")
+}
+
+fn mqtt_js() -> Option<OsString> {
+    node_with("mqtt")
 }
 
 fn env() -> Option<OsString> {

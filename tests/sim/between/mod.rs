@@ -3,6 +3,7 @@
 #[cfg(feature = "http")]
 mod balance;
 mod mq;
+mod mqtt;
 mod redis;
 #[cfg(feature = "http")]
 mod rpc;

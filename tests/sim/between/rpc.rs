@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::sim::{Sim, explore};
+use support::sim::{Sim, explore_program};
 use waterwheel::net::{Codec, Framed, Lines, framed};
 
 #[allow(dead_code, unused_imports)] // Its other part is the program's.
@@ -223,5 +223,9 @@ fn each_call_is_answered_once_and_rightly_whatever_the_network_does() {
             }
         }
     };
-    explore("each_call_is_answered_once_and_rightly_whatever_the_network_does", set_up, check);
+    explore_program(
+        "each_call_is_answered_once_and_rightly_whatever_the_network_does",
+        set_up,
+        check,
+    );
 }
