@@ -46,9 +46,10 @@ impl ClientRequest {
     ///
     /// Fields for one connection, and all that `Connection` names, are left out. The client's address
     /// is added to `X-Forwarded-For`, behind what the client itself may have claimed, and its `Host` is
-    /// sent as it was and as `X-Forwarded-Host`. `X-Forwarded-Proto` is the caller's to add. A body is to be written piece by piece, as by
-    /// [`pass_on`](SourceId::pass_on). A request to change to WebSocket goes on; other protocols do
-    /// not: by `h2c` a client could send requests that the proxy does not see.
+    /// sent as it was and as `X-Forwarded-Host`. `X-Forwarded-Proto` is the caller's to add. A body is
+    /// to be written piece by piece, as by [`pass_on`](SourceId::pass_on). A request to change to
+    /// WebSocket goes on; other protocols do not: by `h2c` a client could send requests that the proxy
+    /// does not see.
     ///
     /// A `CONNECT`, or an `OPTIONS *`, is not valid when it is sent.
     pub fn forward(request: &Request<'_>, origin: impl AsRef<str>, name: &str) -> ClientRequest {
