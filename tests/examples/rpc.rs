@@ -374,3 +374,14 @@ fn bad_arguments_are_refused_in_one_line() {
         assert!(said.starts_with("error: ") && said.contains(because), "{args:?}: {said}");
     }
 }
+
+#[test]
+fn client_that_sends_nothing_but_nonsense_is_closed_and_one_that_errs_is_not() {
+    let (_server, addr) = Process::serve("rpc");
+    let mut client = Client::connect(addr);
+    client.send("x\n".repeat(99) + "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"echo\"}\n");
+    client.send("x\n".repeat(300));
+    let answers = client.rest();
+    let errors = answers.lines().filter(|line| line.contains("-32700")).count();
+    assert_eq!((errors, answers.lines().count()), (99 + 100, 99 + 100 + 1));
+}

@@ -39,8 +39,9 @@ one. ADDR is 127.0.0.1:4040 unless given; a bare port means 127.0.0.1. The first
 bytes of a connection show its framing: lines, headers (Content-Length), or http.
 
 A message has 64 KiB at most, a batch 100 calls, and a client 100 that are still to be
-answered. Who does not read its answers is not read; all clients together may have
-16 MiB buffered, then the slowest reader is closed.
+answered. Who sends 100 messages in a row that are no JSON is closed. Who does not
+read its answers is not read; all clients together may have 16 MiB buffered, then
+the slowest reader is closed.
 
 Options:
   --framing NAME     lines, headers or http, and no other

@@ -26,6 +26,10 @@ pub struct Server {
     pub timeout: Duration,
 }
 
+/// A client is closed after so many messages in a row that are no JSON: it speaks something else, and
+/// each of its bytes costs us forty.
+pub const NONSENSE_MAX: usize = 100;
+
 /// What a call waits for, to be stopped if nobody waits for the call any more.
 pub enum Waits {
     Timer(TimerId),
@@ -59,6 +63,8 @@ pub struct Session {
     /// By numbers of our own: an id may be used again once its call is answered.
     calls: RefCell<BTreeMap<u64, Call>>,
     next: Cell<u64>,
+    /// Messages in a row that were no JSON.
+    nonsense: Cell<usize>,
     /// True when the client will send no more.
     has_ended: Cell<bool>,
 }
@@ -105,14 +111,24 @@ pub fn post(reactor: &mut Context<Server>, server: &mut Server, body: &[u8], rep
 impl Session {
     fn new(way: Way) -> Rc<Session> {
         let (calls, next) = (RefCell::default(), Cell::new(1));
-        Rc::new(Session { way, calls, next, has_ended: Cell::new(false) })
+        Rc::new(Session { way, calls, next, nonsense: Cell::new(0), has_ended: Cell::new(false) })
     }
 
     /// A message has come: one, or a batch.
     fn heard(self: &Rc<Self>, reactor: &mut Context<Server>, server: &Server, text: &[u8]) {
         let refused = |error| answer(Value::Null, Err(error));
-        match serde_json::from_slice(text) {
-            Err(_) => self.send(reactor, &refused(protocol::PARSE_ERROR)),
+        let message = serde_json::from_slice(text);
+        self.nonsense.set(if message.is_ok() { 0 } else { self.nonsense.get() + 1 });
+        match message {
+            Err(_) => {
+                self.send(reactor, &refused(protocol::PARSE_ERROR));
+                if let Way::Conn(conn, _) = self.way
+                    && self.nonsense.get() >= NONSENSE_MAX
+                {
+                    log::info!("a client that sends no JSON is closed");
+                    conn.close(reactor);
+                }
+            }
             Ok(Value::Array(all)) if all.is_empty() => {
                 self.send(reactor, &refused(protocol::EMPTY_BATCH));
             }
