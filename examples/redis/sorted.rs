@@ -80,6 +80,7 @@ impl Sorted {
         // No member is before the empty one: a bound that excludes its score begins at the next
         // score.
         let least = |score: f64| (Score(score), Key::from(&b""[..]));
+        let low_bound = low;
         let low = match low {
             Bound::Included(score) => Bound::Included(least(score)),
             Bound::Excluded(score) => Bound::Included(least(score.next_up())),
@@ -92,7 +93,10 @@ impl Sorted {
             Bound::Excluded(score) => Bound::Excluded(least(score)),
             _ => Bound::Unbounded,
         };
+        // Behind the highest score there is none, and no next one to begin at.
+        let is_behind_all = low_bound == Bound::Excluded(f64::INFINITY);
         let is_empty = match (&low, &high) {
+            _ if is_behind_all => true,
             (Bound::Included(low), Bound::Excluded(high)) => low >= high,
             _ => false,
         };

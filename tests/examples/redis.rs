@@ -250,8 +250,8 @@ fn random_request(rng: &mut Rng) -> Vec<String> {
     let place = words(&["0", "1", "2", "-1", "-2", "5", "-9", "x"]);
     let until = words(&["0", "1", "-1", "3", "-4", "100"]);
     let score = words(&["0", "1", "-1.5", "2", "inf", "-inf", "nan", "1e15", "x"]);
-    let low = words(&["-inf", "(1", "0", "(-1.5", "2"]);
-    let high = words(&["+inf", "2", "(2", "1", "-inf"]);
+    let low = words(&["-inf", "(-inf", "(+inf", "+inf", "(1", "0", "(-1.5", "2"]);
+    let high = words(&["+inf", "(+inf", "2", "(2", "1", "-inf"]);
     let form = words(&[
         "SET K I",
         "SET K I NX",
