@@ -7,8 +7,9 @@
 //!       after 0.1 s, 0.2 s, 0.4 s, and then given up; its exit code becomes ours.
 //! Look: `ended`. The end of a child is delivered once, after the last of its output, so one
 //!       function handles it.
-//! Next: start a job when another has printed "ready"; pass Ctrl-Z on; restart on SIGHUP.
+//! Next: pass Ctrl-Z on; restart on SIGHUP. With `--list examples/article/list` it starts eight servers.
 
+use std::fs;
 use std::io;
 use std::process::{Command, Stdio, exit};
 use std::time::Duration;
@@ -23,16 +24,22 @@ mod cli;
 
 const USAGE: &str = "\
 Usage: shell [OPTIONS] COMMAND...
+       shell [OPTIONS] --list FILE
 
 Runs each COMMAND with sh, all at the same time, and prints what they print with the
 command's number in front. One that fails is started again. SIGINT and SIGTERM are
 passed on, and nothing is started after that; the second one kills. That nobody reads
 stdout any more counts as a SIGTERM.
 
+FILE has a command in each line; empty lines and those that begin with # do not count.
+A line may begin with 'NAME: ', which is printed instead of the number. Each command
+is started when the one before it has printed a line on stdout, or is over.
+
 The exit code is 0 if all ended with success, else that of the first that was given up,
 or 128 and the signal's number.
 
 Options:
+  --list FILE      the commands, one after the other
   --restarts N     start a command again at most so often (default: 3)
   --backoff MS     wait so long before the first time, then twice as long each
                    time, 10 s at most (default: 100)
@@ -63,6 +70,8 @@ impl Shell {
 }
 
 struct Job {
+    /// Printed in front of its lines.
+    name: String,
     command: String,
     stage: Stage,
     failures: u64,
@@ -72,13 +81,15 @@ struct Job {
 
 #[derive(Clone, Copy, PartialEq)]
 enum Stage {
+    /// For the one before it in the list.
+    Listed,
     Runs(SourceId<Child>),
     Waits(TimerId),
     Over,
 }
 
 fn main() {
-    let args = cli::parse_values(USAGE, &["--restarts", "--backoff"], &[]);
+    let args = cli::parse_values(USAGE, &["--list", "--restarts", "--backoff"], &[]);
     let mut code = 0;
     cli::exit_on_error(run(&args).map(|of_jobs| code = of_jobs));
     exit(code);
@@ -86,9 +97,7 @@ fn main() {
 
 fn run(args: &cli::Args) -> Result<i32, String> {
     let text = |error: io::Error| error.to_string();
-    if args.values.is_empty() {
-        cli::bad_usage("no command to run; try --help");
-    }
+    let mut jobs = jobs(args);
     let restarts = args.number("--restarts").unwrap_or(3);
     let backoff = Duration::from_millis(args.number("--backoff").unwrap_or(100));
     let mut reactor = Reactor::new().map_err(text)?;
@@ -106,16 +115,39 @@ fn run(args: &cli::Args) -> Result<i32, String> {
         Event::Closed(_) => pass_on(reactor, shell, Signal::TERM),
         Event::Data(_) | Event::Eof => {}
     });
-    let jobs = args.values.iter().enumerate().map(|(number, command)| Job {
-        command: command.clone(),
-        stage: start_after(&mut reactor, number, Duration::ZERO),
-        failures: 0,
-        pipes: Vec::new(),
-    });
-    let jobs = jobs.collect();
+    let first = if args.text("--list").is_some() { 1 } else { jobs.len() };
+    for (number, job) in jobs.iter_mut().enumerate().take(first) {
+        job.stage = start_after(&mut reactor, number, Duration::ZERO);
+    }
     let mut shell = Shell { jobs, out, restarts, backoff, ending: None, finish: None, code: 0 };
     cli::run(&mut reactor, &mut shell)?;
     Ok(shell.ending.map_or(shell.code, |signal| 128 + signal.as_raw()))
+}
+
+/// The jobs that the command line asks for. None of them is started.
+fn jobs(args: &cli::Args) -> Vec<Job> {
+    let path = args.text("--list");
+    let cannot = |error| cli::bad_usage(format_args!("cannot read the list: {error}"));
+    let list = path.map(|path| fs::read_to_string(path).unwrap_or_else(cannot));
+    if list.is_some() != args.values.is_empty() {
+        cli::bad_usage("wants commands, or a list of them; try --help");
+    }
+    let lines = list.iter().flat_map(|list| list.lines()).map(str::trim);
+    let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let commands = args.values.iter().map(String::as_str).chain(lines);
+    let is_name = |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+    let jobs = commands.enumerate().map(|(number, line)| {
+        let named = line.split_once(": ").filter(|(name, _)| path.is_some() && is_name(name));
+        let (name, command) = named
+            .map_or(((number + 1).to_string(), line), |(name, command)| (name.to_owned(), command));
+        let command = command.to_owned();
+        Job { name, command, stage: Stage::Listed, failures: 0, pipes: Vec::new() }
+    });
+    let jobs: Vec<Job> = jobs.collect();
+    if jobs.is_empty() {
+        cli::bad_usage("no command in the list");
+    }
+    jobs
 }
 
 fn start_after(reactor: &mut Context<Shell>, number: usize, wait: Duration) -> Stage {
@@ -132,22 +164,22 @@ fn start(reactor: &mut Context<Shell>, shell: &mut Shell, number: usize) {
     });
     match spawned {
         Ok(spawned) => {
-            let pipes = [spawned.stdout, spawned.stderr].into_iter().flatten();
-            let pipes = pipes.map(|pipe| {
-                pipe.open(
-                    reactor,
-                    framed(Lines::new(LINE_BYTES_MAX), {
-                        move |reactor, shell, _, frame| match frame {
-                            Framed::Frame(line) => print(reactor, shell, number, "| ", line),
-                            Framed::Error(error) => {
-                                note(reactor, shell, number, &error.to_string())
+            let pipes = [(spawned.stdout, true), (spawned.stderr, false)].map(|(pipe, is_out)| {
+                let lines = framed(Lines::new(LINE_BYTES_MAX), {
+                    move |reactor, shell, _, frame| match frame {
+                        Framed::Frame(line) => {
+                            print(reactor, shell, number, "| ", line);
+                            if is_out {
+                                start_next(reactor, shell, number);
                             }
-                            _ => {}
                         }
-                    }),
-                )
+                        Framed::Error(error) => note(reactor, shell, number, &error.to_string()),
+                        _ => {}
+                    }
+                });
+                pipe.map(|pipe| pipe.open(reactor, lines))
             });
-            let pipes: Vec<_> = pipes.collect();
+            let pipes = pipes.into_iter().flatten();
             let job = &mut shell.jobs[number];
             // A process that its last run has left behind may still have the old ones.
             job.pipes.retain(|pipe| reactor.contains(*pipe));
@@ -155,6 +187,14 @@ fn start(reactor: &mut Context<Shell>, shell: &mut Shell, number: usize) {
             job.stage = Stage::Runs(spawned.id);
         }
         Err(error) => ended(reactor, shell, number, &error.to_string(), 127),
+    }
+}
+
+/// The next one in the list may start, if it has not.
+fn start_next(reactor: &mut Context<Shell>, shell: &mut Shell, number: usize) {
+    let is_listed = |job: &&mut Job| job.stage == Stage::Listed;
+    if let Some(job) = shell.jobs.get_mut(number + 1).filter(is_listed) {
+        job.stage = start_after(reactor, number + 1, Duration::ZERO);
     }
 }
 
@@ -172,6 +212,7 @@ fn ended(reactor: &mut Context<Shell>, shell: &mut Shell, number: usize, how: &s
         shell.code = code;
     }
     note(reactor, shell, number, how);
+    start_next(reactor, shell, number);
     let mut pipes = shell.jobs.iter().flat_map(|job| &job.pipes);
     if pipes.any(|pipe| pipe.is_open(reactor)) {
         finish_soon(reactor, shell); // `sleep 15 & echo hi`: the sleep has them.
@@ -211,7 +252,8 @@ fn pass_on(reactor: &mut Context<Shell>, shell: &mut Shell, signal: Signal) {
     if shell.is_over() {
         return reactor.stop();
     }
-    for number in 0..shell.jobs.len() {
+    // From the last: none may start the next one.
+    for number in (0..shell.jobs.len()).rev() {
         match shell.jobs[number].stage {
             Stage::Runs(child) => match child.kill(reactor, signal) {
                 Ok(_) => note(reactor, shell, number, &format!("{signal} sent")),
@@ -221,6 +263,7 @@ fn pass_on(reactor: &mut Context<Shell>, shell: &mut Shell, signal: Signal) {
                 reactor.cancel(timer);
                 ended(reactor, shell, number, "not started again", 0);
             }
+            Stage::Listed => shell.jobs[number].stage = Stage::Over,
             Stage::Over => {}
         }
     }
@@ -232,7 +275,7 @@ fn note(reactor: &mut Context<Shell>, shell: &Shell, number: usize, what: &str) 
 
 /// Prints a line. If our stdout is not read, the jobs wait; if it has gone, its id is stale.
 fn print(reactor: &mut Context<Shell>, shell: &Shell, number: usize, mark: &str, line: &[u8]) {
-    let head = format!("{}{mark}", number + 1);
+    let head = format!("{}{mark}", shell.jobs[number].name);
     if shell.out.write(reactor, &[head.as_bytes(), line, b"\n"].concat()) == Pressure::AboveHigh {
         each_pipe(reactor, shell, |reactor, pipe| pipe.pause(reactor));
     }

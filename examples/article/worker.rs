@@ -64,8 +64,11 @@ struct Worker {
     jobs: BTreeMap<u64, Job>,
     jobs_max: usize,
     work: Duration,
-    /// Of the next line. It begins with the time, so that no earlier run has used it.
+    /// Of the next line.
     next: u64,
+    /// Whose line it is: of this run, so that a collector that drops what it has takes no line for one
+    /// of another worker.
+    from: String,
     /// True while the queue has a `reserve` to answer.
     is_asking: bool,
     is_ending: bool,
@@ -98,7 +101,8 @@ fn run(args: &cli::Args) -> Result<(), String> {
         jobs: BTreeMap::new(),
         jobs_max: jobs_max as usize,
         work: Duration::from_millis(work_ms),
-        next: u64::try_from(reactor.wall().unix_ms()).unwrap_or(0).saturating_mul(1000),
+        next: 1,
+        from: format!("{}-{}", std::process::id(), reactor.wall().unix_ms()),
         is_asking: false,
         is_ending: false,
     };
@@ -205,10 +209,9 @@ impl Worker {
     /// now, it is sent when there is one.
     fn send(&self, reactor: &mut Context<Worker>, number: u64, job: &Job) {
         let Some(logs) = self.logs else { return };
-        let (pid, Job { id, text, .. }) = (std::process::id(), job);
-        let line = format!(
-            "<134>1 - - worker {pid} - [ww@32473 id=\"{number}\"] order {id} worked: {text}"
-        );
+        let (pid, from, Job { id, text, .. }) = (std::process::id(), &self.from, job);
+        let element = format!("[ww@32473 id=\"{number}\" from=\"{from}\"]");
+        let line = format!("<134>1 - - worker {pid} - {element} order {id} worked: {text}");
         if !logs.write(reactor, format!("{} {line}", line.len()).as_bytes()).is_taken() {
             logs.abort(reactor); // It reads nothing. The next connection gets all lines.
         }
