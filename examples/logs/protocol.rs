@@ -108,7 +108,9 @@ impl Head<'_> {
         while message.get(at) == Some(&b'[') {
             let Some(length) = element(&message[at..]) else { return head };
             let inside = &message[at + 1..at + length - 1];
-            let own = inside.strip_prefix(OWN).filter(|rest| rest.starts_with(b" "));
+            // The first of them: what is passed on has ours in front.
+            let own =
+                inside.strip_prefix(OWN).filter(|it| it.starts_with(b" ") && head.id.is_none());
             if let Some(id) = own.and_then(|params| param(params, b" id=\"")) {
                 head.own = at..at + length;
                 head.id = Some((param(inside, b" from=\"").unwrap_or(host), id));
@@ -117,7 +119,6 @@ impl Head<'_> {
         }
         at += usize::from(at == start && message.get(at) == Some(&b'-'));
         head.elements = Some(start..at).filter(|_| matches!(message.get(at), None | Some(b' ')));
-        head.own = head.own.start..head.own.end;
         if head.elements.as_ref().is_none_or(Range::is_empty) {
             return Head { priority: head.priority, ..Head::default() };
         }
@@ -189,4 +190,144 @@ pub fn write_frame(message: &[u8], from: u64, id: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(length.to_string().as_bytes());
     out.push(b' ');
     parts.iter().for_each(|part| out.extend_from_slice(part));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn messages(pieces: &[&[u8]]) -> Vec<String> {
+        let (mut framing, mut input, mut all) = (Framing::default(), Vec::new(), Vec::new());
+        for (at, piece) in pieces.iter().enumerate() {
+            input.extend_from_slice(piece);
+            while let Some((message, used)) = framing.next(&input, at + 1 == pieces.len()) {
+                all.push(String::from_utf8_lossy(message).into_owned());
+                input.drain(..used);
+            }
+        }
+        assert!(input.is_empty(), "an end leaves nothing");
+        all
+    }
+
+    #[test]
+    fn framing_is_found_for_each_message_wherever_the_stream_is_cut() {
+        let stream = b"<1>a\n7 <1>two\nb\n12 monkeys\n5 <2>\n\n99999 <x\n9 <3>short";
+        let expected = ["<1>a", "<1>two\n", "b", "12 monkeys", "<2>\n\n", "99999 <x", "<3>short"];
+        for cut in 0..=stream.len() {
+            let (one, other) = stream.split_at(cut);
+            assert_eq!(messages(&[one, other]), expected, "{cut}");
+        }
+        let bytes: Vec<&[u8]> = stream.chunks(1).collect();
+        assert_eq!(messages(&bytes), expected);
+    }
+
+    #[test]
+    fn length_that_cannot_be_is_text() {
+        for text in
+            ["", "1", "12", "12 ", "0 <13>", "01 <1>", "65537 <1>x", "123456 <1>", "1  <", "1x"]
+        {
+            let expected: &[&str] = if text.is_empty() { &[] } else { &[text] };
+            assert_eq!(messages(&[text.as_bytes()]), expected);
+        }
+        assert_eq!(messages(&[b"65536 <1>x"]), ["<1>x"]);
+    }
+
+    #[test]
+    fn longer_line_goes_on_in_the_next_message_and_is_no_length() {
+        let line = [&[b'x'; MESSAGE_BYTES_MAX][..], b"5 <1>rest\nnext\n"].concat();
+        let all = messages(&[&line, b""]);
+        assert_eq!(
+            (all[0].len(), &all[1..]),
+            (MESSAGE_BYTES_MAX, &["5 <1>rest".into(), "next".into()][..])
+        );
+        let exact = [&[b'x'; MESSAGE_BYTES_MAX][..], b"\n"].concat();
+        assert_eq!(messages(&[&exact, b""]).len(), 1);
+    }
+
+    #[test]
+    fn priority_is_0_to_191() {
+        for good in ["<0>", "<13>", "<191>", "<00>"] {
+            assert_eq!(priority(good.as_bytes()), Some(good.len()), "{good}");
+        }
+        for bad in ["", "<", "<>", "<192>", "<256>", "<1", "<-1>", "<+1>", "<1a>", "13>", "<0013>"]
+        {
+            assert_eq!(priority(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn id_is_that_of_our_element_in_a_message_of_rfc_5424() {
+        let id = |text: &str| {
+            let id = Head::of(text.as_bytes()).id.map(|(from, id)| [from, id].map(<[u8]>::to_vec));
+            id.map(|both| both.map(|part| String::from_utf8(part).unwrap()).join("/"))
+        };
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(id("<1>1 - h - - - [ww@32473 id=\"7\"] x"), some("h/7"));
+        assert_eq!(id("<1>1 - h - - - [ww@32473 id=\"7\"]"), some("h/7"));
+        assert_eq!(
+            id("<1>1 - h a p m [a@1 x=\"\\\"]\"][ww@32473 id=\"7\" from=\"f\"] x"),
+            some("f/7")
+        );
+        for none in [
+            "<1>1 - h - - - - [ww@32473 id=\"7\"] x", // Text.
+            "1 - h - - - [ww@32473 id=\"7\"] x",
+            "<1>2 - h - - - [ww@32473 id=\"7\"] x",
+            "<1>1 - h - - [ww@32473 id=\"7\"] x",
+            "<1>1 -  - - - [ww@32473 id=\"7\"] x",
+            "<1>1 - h - - - [ww@324730 id=\"7\"] x",
+            "<1>1 - h - - - [ww@32473 id=\"\"] x",
+            "<1>1 - h - - - [ww@32473 id=\"a b\"] x",
+            "<1>1 - h - - - [ww@32473 id=\"7\" x",
+            "<1>1 - h - - - [ww@32473 id=\"7\"]x",
+        ] {
+            assert_eq!(id(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn message_is_passed_on_with_one_id_and_all_else_as_it_was() {
+        let passed = |text: &str| {
+            let mut out = Vec::new();
+            write_frame(text.as_bytes(), 10, 7, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        let own = "[ww@32473 id=\"7\" from=\"000000000000000a\"]";
+        let framed = |text: &str| format!("{} {text}", text.len());
+        for (text, expected) in [
+            ("hello", format!("<13>1 - - - - - {own} hello")),
+            (
+                "<4>Oct 11 22:14:15 host su: hi",
+                format!("<4>1 - - - - - {own} Oct 11 22:14:15 host su: hi"),
+            ),
+            ("<4>1 t h a p m - text", format!("<4>1 t h a p m {own} text")),
+            ("<4>1 t h a p m -", format!("<4>1 t h a p m {own}")),
+            (
+                "<4>1 t h a p m [a@1 x=\"]\\\"\"] é\n",
+                format!("<4>1 t h a p m {own}[a@1 x=\"]\\\"\"] é\n"),
+            ),
+            ("<4>1 t h a p m [ww@32473 id=\"1\"] x", format!("<4>1 t h a p m {own} x")),
+            (
+                "<4>1 t h a p m [a@1][ww@32473 id=\"1\"][b@1] x",
+                format!("<4>1 t h a p m {own}[a@1][b@1] x"),
+            ),
+            (
+                "<4>1 t h a p m [ww@32473 id=\"1\"][ww@32473 id=\"2\"] x",
+                format!("<4>1 t h a p m {own}[ww@32473 id=\"2\"] x"),
+            ),
+            ("<4>1 t h a p m [broken x", format!("<4>1 - - - - - {own} 1 t h a p m [broken x")),
+        ] {
+            assert_eq!(passed(text), framed(&expected));
+            // The receiver finds the id, and a second hop changes nothing but it.
+            let again = passed(&expected);
+            assert_eq!(again, framed(&expected));
+        }
+    }
+
+    #[test]
+    fn control_characters_are_three_octal_digits_in_the_output() {
+        let mut out = Vec::new();
+        let text = b"<1>a\0b\nc\x1b\td\x7f\xff\xc3\xa4";
+        write_line(text, &Head::of(text), &mut out);
+        assert_eq!(out, b"<1>a#000b#012c#033\td#177\xff\xc3\xa4\n");
+    }
 }
