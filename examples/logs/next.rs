@@ -128,7 +128,7 @@ impl Server {
                 Ok(piece) => {
                     let mut at = 0;
                     let is_end = piece.1 != Behind::More;
-                    while let Some((line, used, _)) = protocol::line(&piece.0[at..], is_end) {
+                    while let Some((line, used, _)) = protocol::line(&piece.0[at..], 0, is_end) {
                         server.take(reactor, line, None);
                         at += used;
                     }

@@ -27,22 +27,28 @@ const NO_PRIORITY: &[u8] = b"<13>";
 pub struct Framing {
     /// True if a line was too long and goes on.
     in_line: bool,
+    /// Bytes known to hold no end of a line.
+    looked_at: usize,
 }
 
 impl Framing {
     /// The first message of the input, and the bytes that it takes; `None` if more are to come. It
-    /// may be empty. Nothing comes behind the input if `is_end`. O(8 KiB) for an unfinished one.
+    /// may be empty. Nothing comes behind the input if `is_end`. O(bytes), however it is cut: called
+    /// again, it looks at what is new.
     pub fn next<'a>(&mut self, input: &'a [u8], is_end: bool) -> Option<(&'a [u8], usize)> {
         if let Some(Range { start, end }) = counted(input).filter(|_| !self.in_line) {
             return match input.get(start..end) {
                 Some(message) => Some((message, end)),
                 None if !is_end => None,
                 None if input.get(start) == Some(&b'<') => Some((&input[start..], input.len())),
-                None => line(input, is_end).map(|(message, used, _)| (message, used)),
+                None => line(input, 0, is_end).map(|(message, used, _)| (message, used)),
             };
         }
-        let (message, used, goes_on) = line(input, is_end)?;
-        self.in_line = goes_on;
+        let Some((message, used, goes_on)) = line(input, self.looked_at, is_end) else {
+            self.looked_at = input.len();
+            return None;
+        };
+        (self.in_line, self.looked_at) = (goes_on, 0);
         Some((message, used))
     }
 }
@@ -61,10 +67,11 @@ fn counted(input: &[u8]) -> Option<Range<usize>> {
     (length <= FRAME_BYTES_MAX).then_some(digits + 1..digits + 1 + length)
 }
 
-/// The line in front, or as much of it as is a message; the bytes that it takes; if it goes on.
-pub fn line(input: &[u8], is_end: bool) -> Option<(&[u8], usize, bool)> {
+/// The line in front, or as much of it as is a message; the bytes that it takes; if it goes on. It ends
+/// at or behind `from`.
+pub fn line(input: &[u8], from: usize, is_end: bool) -> Option<(&[u8], usize, bool)> {
     let seen = &input[..input.len().min(MESSAGE_BYTES_MAX + 1)];
-    match seen.iter().position(|byte| *byte == b'\n') {
+    match seen[from..].iter().position(|byte| *byte == b'\n').map(|at| from + at) {
         Some(end) => Some((&input[..end], end + 1, false)),
         None if seen.len() > MESSAGE_BYTES_MAX => {
             Some((&input[..MESSAGE_BYTES_MAX], MESSAGE_BYTES_MAX, true))

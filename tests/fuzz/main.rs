@@ -55,7 +55,7 @@ fn requests_of_the_job_queue_are_those_of_the_definition_whatever_the_bytes_are(
 
 #[test]
 fn messages_of_syslog_are_those_of_the_definition_whatever_the_bytes_are() {
-    replay("logs", 3000, fuzz::logs);
+    replay("logs", 1500, fuzz::logs);
 }
 
 #[test]
