@@ -150,7 +150,8 @@ pub fn replay(
     match letter {
         b'N' => {
             let (first, _) = number(rest).ok_or_else(bad)?;
-            (spool.name, spool.first) = (one, spool.first.max(first));
+            spool.name = one;
+            spool.forget(first);
         }
         b'M' => {
             spool.push(one, rest);

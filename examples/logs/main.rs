@@ -185,11 +185,7 @@ fn listen(
 /// The file; its ids were seen.
 fn disk(output: Option<&str>, seen: &mut Seen) -> Result<server::Disk, String> {
     let lines = match output {
-        None => {
-            let stdout = std::io::stdout();
-            let copy = std::os::fd::AsFd::as_fd(&stdout).try_clone_to_owned();
-            Lines::of(fs::File::from(copy.map_err(|error| error.to_string())?))
-        }
+        None => Lines::of(stdout().map_err(|error| error.to_string())?),
         Some(path) => {
             let (lines, torn) = Lines::open(Path::new(path), |line| keep::see(seen, line))
                 .map_err(|error| format!("cannot open {path}: {error}"))?;
@@ -211,6 +207,18 @@ fn disk(output: Option<&str>, seen: &mut Seen) -> Result<server::Disk, String> {
             server.written(reactor, up_to, result);
         });
     }))
+}
+
+#[cfg(unix)]
+fn stdout() -> std::io::Result<fs::File> {
+    use std::os::fd::AsFd;
+    Ok(std::io::stdout().as_fd().try_clone_to_owned()?.into())
+}
+
+#[cfg(windows)]
+fn stdout() -> std::io::Result<fs::File> {
+    use std::os::windows::io::AsHandle;
+    Ok(std::io::stdout().as_handle().try_clone_to_owned()?.into())
 }
 
 fn next_at(addr: String) -> server::Dial {

@@ -26,11 +26,13 @@ use super::follow::{Follow, Position};
 use super::journal::Journal;
 use super::keep::position;
 use super::next::pauses;
-use super::protocol::{self, Framing, Head, MESSAGE_BYTES_MAX};
+use super::protocol::{self, FRAME_BYTES_MAX, Framing, Head, MESSAGE_BYTES_MAX};
 use super::spool::{Seen, Spool, hash, record};
 
 /// Bytes that wait for the disk. 4 MiB.
 pub const WAITING_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of a message that says its length and has an id: with another id in it, it can be passed on.
+pub const PASSED_BYTES_MAX: usize = FRAME_BYTES_MAX - 128;
 /// What is held, of a few dozen bytes each.
 const HELD_MAX: usize = 100_000;
 /// How often a file is looked at, and a failed disk tried again.
@@ -133,7 +135,10 @@ pub fn serve(reactor: &mut Context<Server>, _: &mut Server, stream: Stream) {
             server.receive(reactor, conn, &mut framing, &rest, true);
             server.wait(reactor, Held::Close(conn));
         }
-        Event::Closed(_) => drop(server.latest.remove(&conn)),
+        Event::Closed(_) => {
+            server.latest.remove(&conn);
+            server.paused.retain(|paused| *paused != conn);
+        }
     });
 }
 
@@ -226,22 +231,19 @@ impl Server {
             return;
         }
         let head = Head::of(message);
-        if let Some((sender, id)) = head.id {
-            let is_new = self.seen.is_new(hash(sender), hash(id));
-            match is_new {
-                true => self.put(reactor, message, &head),
-                false => self.counts.again += 1,
-            }
-            if let Some(conn) = conn {
-                self.wait(reactor, Held::Ack(conn, id.to_vec()));
-            }
-            return;
+        let is_new = head.id.is_none_or(|(from, id)| self.seen.is_new(hash(from), hash(id)));
+        if is_new {
+            let most = if head.id.is_some() { PASSED_BYTES_MAX } else { MESSAGE_BYTES_MAX };
+            self.counts.cut += u64::from(message.len() >= most);
+            let mut pieces = message.chunks(most);
+            self.put(reactor, pieces.next().unwrap_or_default(), &head);
+            pieces.for_each(|piece| self.put(reactor, piece, &Head::default()));
+        } else {
+            self.counts.again += 1;
         }
-        self.counts.cut += u64::from(message.len() >= MESSAGE_BYTES_MAX);
-        let mut pieces = message.chunks(MESSAGE_BYTES_MAX);
-        let first = pieces.next().unwrap_or_default();
-        self.put(reactor, first, &head);
-        pieces.for_each(|piece| self.put(reactor, piece, &Head::default()));
+        if let (Some((_, id)), Some(conn)) = (head.id, conn) {
+            self.wait(reactor, Held::Ack(conn, id.to_vec()));
+        }
     }
 
     fn put(&mut self, reactor: &mut Context<Server>, message: &[u8], head: &Head<'_>) {

@@ -88,22 +88,22 @@ pub fn number(record: &[u8]) -> Option<(u64, &[u8])> {
 /// The last ids of each sender. 8 MiB at most.
 #[derive(Default)]
 pub struct Seen {
-    /// When it was heard, and the ids, by a hash.
+    /// When a message of it came last, and its ids, by a hash.
     pub senders: BTreeMap<u64, (u64, VecDeque<u64>)>,
-    heard: u64,
+    came: u64,
 }
 
 impl Seen {
     /// Returns true if it was not among them. O(ids).
     pub fn is_new(&mut self, sender: u64, id: u64) -> bool {
-        self.heard += 1;
+        self.came += 1;
         if self.senders.len() == SENDERS_MAX && !self.senders.contains_key(&sender) {
-            let oldest = self.senders.iter().min_by_key(|(_, (heard, _))| *heard);
+            let oldest = self.senders.iter().min_by_key(|(_, (came, _))| *came);
             let oldest = oldest.map(|(sender, _)| *sender);
             oldest.and_then(|oldest| self.senders.remove(&oldest));
         }
-        let (heard, ids) = self.senders.entry(sender).or_default();
-        *heard = self.heard;
+        let (came, ids) = self.senders.entry(sender).or_default();
+        *came = self.came;
         let is_new = !ids.contains(&id);
         if is_new {
             ids.truncate(IDS_MAX - 1);

@@ -17,6 +17,9 @@ use support::{Rng, ceiling};
 
 use crate::ending::signal;
 
+#[path = "../../examples/journal/follow.rs"]
+mod follow;
+
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// An empty folder, and a server in it.
@@ -321,6 +324,50 @@ fn files_are_followed_through_both_rotations_and_a_restart() {
     assert_eq!(once.len(), lines.len(), "{lines:?}");
 }
 
+/// What is unfinished when the file is emptied is a message; and of a renamed one when it is over.
+#[test]
+fn an_unfinished_line_is_kept_when_its_file_is_emptied_or_replaced() {
+    use follow::{Behind, Follow, Position};
+    let folder = Folder::new("follow");
+    let path = folder.path("log");
+    let mut follow = Follow::new(path.clone(), Position::default());
+    let piece = |text: &str, behind| (text.as_bytes().to_vec(), behind);
+    assert_eq!(follow.read().unwrap(), piece("", Behind::More), "there is none yet");
+    let mut look = |text: &str, behind, took| {
+        let found = follow.read().unwrap();
+        assert_eq!(found, piece(text, behind));
+        follow.took(&found, took);
+        follow.position
+    };
+    fs::write(&path, "one\nunfin").unwrap();
+    look("one\nunfin", Behind::More, 4);
+    look("unfin", Behind::More, 0);
+    fs::write(&path, "").unwrap();
+    assert_eq!(look("unfin", Behind::Emptied, 5).at, 0);
+    fs::write(&path, "two\nhalf").unwrap();
+    look("two\nhalf", Behind::More, 4);
+    fs::rename(&path, folder.path("log.1")).unwrap();
+    look("half", Behind::More, 0);
+    fs::write(&path, "new\n").unwrap();
+    // Whoever writes to the old one may go on for a look.
+    File::options().append(true).open(folder.path("log.1")).unwrap().write_all(b" more").unwrap();
+    look("half more", Behind::More, 0);
+    assert_eq!(look("half more", Behind::Nothing, 9), Position::default());
+    let position = look("new\n", Behind::More, 4);
+    // Another one reads on where this one was, also if the file has another name since.
+    File::options().append(true).open(&path).unwrap().write_all(b"last\n").unwrap();
+    fs::rename(&path, folder.path("log.2")).unwrap();
+    fs::write(&path, "newer\n").unwrap();
+    let mut follow = Follow::new(path, position);
+    let found = follow.read().unwrap();
+    assert_eq!(found, piece("last\n", Behind::More));
+    follow.took(&found, 5);
+    let found = follow.read().unwrap();
+    assert_eq!(found, piece("", Behind::Nothing));
+    follow.took(&found, 0);
+    assert_eq!(follow.read().unwrap(), piece("newer\n", Behind::More));
+}
+
 #[test]
 fn senders_wait_while_the_spool_is_full_and_datagrams_are_counted() {
     let _ceiling = ceiling(LIMIT);
@@ -350,6 +397,31 @@ fn senders_wait_while_the_spool_is_full_and_datagrams_are_counted() {
     let numbers: Vec<usize> =
         numbers.map(|line| line.split(' ').nth_back(1).unwrap().parse().unwrap()).collect();
     assert!(numbers == (0..lines).collect::<Vec<_>>(), "in order, each once");
+    ends(forwarder);
+    ends(collector);
+}
+
+/// With another id in it a frame is longer, and longer than the limit is none.
+#[test]
+fn the_greatest_messages_are_passed_on() {
+    let _ceiling = ceiling(LIMIT);
+    let folder = Folder::new("greatest");
+    let (collector, next) = folder.collector(&[]);
+    let options = ["--forward", &next.to_string(), "--spool", "spool"];
+    let (forwarder, addr) = folder.start("forwarder", &options, "127.0.0.1:0");
+    let mut client = Client::connect(addr);
+    for (number, length) in (65_300..=65_536).step_by(59).enumerate() {
+        let head = format!("<13>1 - h - - - [ww@32473 id=\"{number}\"] ");
+        client.send(format!("{length} {head}{}", "x".repeat(length - head.len())));
+        assert_eq!(client.line(), format!("ack {number}"));
+    }
+    client.send(format!("65536 <13>{}", "y".repeat(65_532)));
+    client.send("<13>last\n");
+    let lines = folder.when("all", |text| text.contains("last"));
+    let count = |of: char| lines.iter().map(|line| line.matches(of).count()).sum::<usize>();
+    let heads: usize = (65_300..=65_536).step_by(59).map(|length| length - 34).sum();
+    // "logs" has no x of its own, and neither has our element.
+    assert_eq!((count('x'), count('y')), (heads, 65_532));
     ends(forwarder);
     ends(collector);
 }
