@@ -507,7 +507,7 @@ fn logs_lives_with_a_crowd_that_never_finishes() {
         let first = format!("60000 <13>{}", "x".repeat(50_000)).into_bytes();
         let crowd = Crowd { first, ..Crowd::default() };
         let mut id = 0;
-        endures(
+        let endured = endures(
             "logs",
             server,
             crowd,
@@ -522,6 +522,7 @@ fn logs_lives_with_a_crowd_that_never_finishes() {
             },
         );
         std::fs::remove_file(&output).unwrap();
+        endured
     });
 }
 

@@ -18,8 +18,7 @@ use waterwheel::{Context, SourceId};
 mod program {
     #[path = "../journal/follow.rs"]
     pub mod follow;
-    #[path = "../journal/mod.rs"]
-    pub mod journal;
+    pub use super::super::mq::program::journal;
     pub mod keep;
     pub mod next;
     pub mod protocol;
