@@ -1,5 +1,8 @@
 //! Keeping: lines go to the disk in batches; messages and positions into the journal of the spool.
 //!
+//! A position follows its lines: with --forward in the same batch, so a crash parts none; with --output
+//! behind them, so after a crash some may come again, and none is lost.
+//!
 //! The disk may refuse both. Then it is tried again every second, and meanwhile nobody is read.
 
 use std::collections::HashMap;

@@ -95,10 +95,10 @@ pub struct Head<'a> {
 
 impl Head<'_> {
     pub fn of(message: &[u8]) -> Head<'_> {
-        let mut head = Head { priority: priority(message).unwrap_or(0), ..Head::default() };
-        let Some(fields) = message[head.priority..].strip_prefix(b"1 ") else { return head };
-        if head.priority == 0 {
-            return head;
+        let plain = Head { priority: priority(message).unwrap_or(0), ..Head::default() };
+        let Some(fields) = message[plain.priority..].strip_prefix(b"1 ") else { return plain };
+        if plain.priority == 0 {
+            return plain;
         }
         // Time, host, application, process, kind of message.
         let mut at = message.len() - fields.len();
@@ -106,14 +106,14 @@ impl Head<'_> {
         for field in 0..5 {
             let length = message[at..].iter().position(|byte| *byte == b' ').unwrap_or(0);
             if length == 0 {
-                return head;
+                return plain;
             }
             host = if field == 1 { &message[at..at + length] } else { host };
             at += length + 1;
         }
-        let start = at;
+        let (start, mut head) = (at, Head { priority: plain.priority, ..Head::default() });
         while message.get(at) == Some(&b'[') {
-            let Some(length) = element(&message[at..]) else { return head };
+            let Some(length) = element(&message[at..]) else { return plain };
             let inside = &message[at + 1..at + length - 1];
             // The first of them: what is passed on has ours in front.
             let own =
@@ -127,7 +127,7 @@ impl Head<'_> {
         at += usize::from(at == start && message.get(at) == Some(&b'-'));
         head.elements = Some(start..at).filter(|_| matches!(message.get(at), None | Some(b' ')));
         if head.elements.as_ref().is_none_or(Range::is_empty) {
-            return Head { priority: head.priority, ..Head::default() };
+            return plain;
         }
         head
     }
@@ -286,6 +286,7 @@ mod tests {
             "<1>1 - h - - - [ww@32473 id=\"a b\"] x",
             "<1>1 - h - - - [ww@32473 id=\"7\" x",
             "<1>1 - h - - - [ww@32473 id=\"7\"]x",
+            "<1>1 - h - - - [ww@32473 id=\"7\"][broken x",
         ] {
             assert_eq!(id(none), None, "{none}");
         }
