@@ -70,7 +70,8 @@ impl Args {
     }
 }
 
-/// Reads the arguments of a program whose `options` all take a value. `addr` is the address unless
+/// Reads the arguments of a program whose `options` all take a value, or as many as are named behind
+/// one (`--tls CERT KEY`), which [`Args::all`] gives in order. `addr` is the address unless
 /// one is given; if it is empty the program takes none. `--help` prints `usage` and ends the
 /// program; so does a mistake, with one line on stderr and exit code 2.
 pub fn parse(usage: &str, addr: &str, options: &[&str]) -> Args {
@@ -140,9 +141,10 @@ fn read(
             }
             _ => return Err(arg.unexpected()),
         };
-        if opts.contains(&name.as_str()) {
-            let value = parser.value()?.string()?;
-            args.options.push((name, value));
+        if let Some(option) = opts.iter().find(|opt| opt.split(' ').next() == Some(&name)) {
+            for _ in 0..option.split(' ').count().max(2) - 1 {
+                args.options.push((name.clone(), parser.value()?.string()?));
+            }
         } else if flags.contains(&name.as_str()) {
             args.switches.push(name);
         } else {

@@ -12,6 +12,8 @@ mod http;
 mod inject;
 #[cfg(feature = "http")]
 mod live;
+#[cfg(feature = "tls")]
+mod logs;
 #[cfg(feature = "http")]
 mod metrics;
 mod mq;

@@ -56,7 +56,7 @@ fn is_asked(name: &str, own: SocketAddr, peer: SocketAddr) {
 fn servers_ask_whether_their_silent_clients_are_there() {
     let _ceiling = ceiling(LIMIT);
     let mut servers = vec!["chat", "echo", "embed", "mq", "mqtt", "multicore", "redis", "socks"];
-    servers.extend(["tls_echo", "vault"].iter().filter(|_| cfg!(feature = "tls")));
+    servers.extend(["logs", "tls_echo", "vault"].iter().filter(|_| cfg!(feature = "tls")));
     for name in servers {
         let (_server, addr) = Process::serve(name);
         let client = TcpStream::connect(addr).unwrap();

@@ -54,6 +54,11 @@ fn requests_of_the_job_queue_are_those_of_the_definition_whatever_the_bytes_are(
 }
 
 #[test]
+fn messages_of_syslog_are_those_of_the_definition_whatever_the_bytes_are() {
+    replay("logs", 1500, fuzz::logs);
+}
+
+#[test]
 fn the_loop_keeps_its_contract_whatever_the_bytes_ask_of_it() {
     replay("reactor", 3000, fuzz::reactor);
     let compared = fuzz::COMPARED.load(std::sync::atomic::Ordering::Relaxed);

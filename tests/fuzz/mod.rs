@@ -14,6 +14,7 @@ mod fold;
 mod http_request;
 #[cfg(feature = "http")]
 mod http_response;
+mod logs;
 mod metrics;
 mod mq;
 mod mqtt;
@@ -33,6 +34,7 @@ pub use codecs::codecs;
 pub use http_request::http_request;
 #[cfg(feature = "http")]
 pub use http_response::http_response;
+pub use logs::logs;
 pub use metrics::metrics;
 pub use mq::mq;
 pub use mqtt::{mqtt, mqtt_stream};

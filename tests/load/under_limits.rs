@@ -496,6 +496,36 @@ fn mq_lives_with_a_crowd_that_never_reads() {
     });
 }
 
+/// Each sends a message that it never finishes, and then lines; one has an id, and hears of it.
+#[cfg(feature = "tls")]
+#[test]
+#[ignore = "loads the machine for seconds: the head of this file has the command"]
+fn logs_lives_with_a_crowd_that_never_finishes() {
+    in_time(|| {
+        let output = std::env::temp_dir().join(format!("under_limits-{}.log", std::process::id()));
+        let server = serve("logs", &["127.0.0.1:0", "--output", output.to_str().unwrap()]);
+        let first = format!("60000 <13>{}", "x".repeat(50_000)).into_bytes();
+        let crowd = Crowd { first, ..Crowd::default() };
+        let mut id = 0;
+        let endured = endures(
+            "logs",
+            server,
+            crowd,
+            |_| {},
+            |client| {
+                id += 1;
+                let text = format!("<13>1 - h - - - [ww@32473 id=\"{id}\"] x\n");
+                client.get_mut().write_all(text.as_bytes()).unwrap();
+                let mut line = String::new();
+                client.read_line(&mut line).unwrap();
+                assert_eq!(line, format!("ack {id}\n"));
+            },
+        );
+        std::fs::remove_file(&output).unwrap();
+        endured
+    });
+}
+
 /// Nine bytes of a client's are 60,000 of a reply.
 #[test]
 #[ignore = "loads the machine for seconds: the head of this file has the command"]

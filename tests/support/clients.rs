@@ -67,6 +67,8 @@ pub static CURL_MQTT: Need =
 pub static PAHO: Need = Need::new("Python with paho-mqtt 2 (pip install paho-mqtt)", None, paho);
 pub static MQTT_JS: Need =
     Need::new("Node with mqtt (npm install mqtt, and its NODE_PATH)", None, mqtt_js);
+pub static LOGGER: Need = Need::new("logger of util-linux 2.26", Some("bsdutils"), logger);
+pub static RSYSLOGD: Need = Need::new("rsyslogd 8", Some("rsyslog"), rsyslogd);
 #[rustfmt::skip]
 pub static ALL: &[&Need] = &[
     &NC,
@@ -94,6 +96,8 @@ pub static ALL: &[&Need] = &[
     &CURL_MQTT,
     &PAHO,
     &MQTT_JS,
+    &LOGGER,
+    &RSYSLOGD,
 ];
 
 /// Set to `required`, it makes a failure of each test that would be skipped.
@@ -312,6 +316,18 @@ fn mosquitto(program: &str) -> Option<OsString> {
     let said = said(program, &["--help"])?;
     let version = said.split_once(" version ")?.1.split('.').next()?.parse::<u32>().ok()?;
     (version >= 2).then(|| program.into())
+}
+
+/// That of inetutils has other options.
+fn logger() -> Option<OsString> {
+    said("logger", &["--help"])?.contains("--octet-count").then(|| "logger".into())
+}
+
+/// Where only the PATH of root looks.
+fn rsyslogd() -> Option<OsString> {
+    let is_right =
+        |name: &&str| said(name, &["-v"]).is_some_and(|said| said.starts_with("rsyslogd  8"));
+    ["rsyslogd", "/usr/sbin/rsyslogd"].iter().find(|name| is_right(name)).map(OsString::from)
 }
 
 fn mosquitto_broker() -> Option<OsString> {

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "http")]
 mod balance;
+mod logs;
 mod mq;
 mod mqtt;
 mod redis;

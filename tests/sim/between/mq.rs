@@ -14,7 +14,7 @@ use waterwheel::{Context, SourceId};
 
 #[allow(dead_code)] // The program uses the rest.
 #[path = "../../../examples/mq"]
-mod program {
+pub(super) mod program {
     pub mod commands;
     #[path = "../journal/mod.rs"]
     pub mod journal;
