@@ -129,8 +129,10 @@ fn jobs(args: &cli::Args) -> Vec<Job> {
     let path = args.text("--list");
     let cannot = |error| cli::bad_usage(format_args!("cannot read the list: {error}"));
     let list = path.map(|path| fs::read_to_string(path).unwrap_or_else(cannot));
-    if list.is_some() != args.values.is_empty() {
-        cli::bad_usage("wants commands, or a list of them; try --help");
+    match (&list, args.values.is_empty()) {
+        (None, true) => cli::bad_usage("no command to run; try --help"),
+        (Some(_), false) => cli::bad_usage("wants commands, or a list of them; try --help"),
+        _ => {}
     }
     let lines = list.iter().flat_map(|list| list.lines()).map(str::trim);
     let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));

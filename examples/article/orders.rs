@@ -91,7 +91,8 @@ fn address(args: &cli::Args, option: &str) -> Result<Option<SocketAddr>, String>
     let Some(name) = args.text(option) else { return Ok(None) };
     let found = name.to_addresses().map_err(cli::cannot("look up"))?;
     let address = found.into_iter().find(SocketAddr::is_ipv4);
-    address.map(Some).ok_or_else(|| format!("{option} {name} is no address of IPv4"))
+    let refuse = || cli::bad_usage(format_args!("{option} {name} is no address of IPv4"));
+    Ok(Some(address.unwrap_or_else(refuse)))
 }
 
 fn health(reactor: &mut Context<Orders>, orders: &mut Orders, _: &Request<'_>, reply: Reply) {

@@ -47,7 +47,7 @@ impl Times {
     }
 
     /// The time that so many of a thousand did not exceed.
-    fn permille(&self, permille: u64) -> Duration {
+    pub fn permille(&self, permille: u64) -> Duration {
         let wanted = (self.count * permille).div_ceil(1000);
         let mut seen = 0;
         let found = self.counts.iter().position(|count| {

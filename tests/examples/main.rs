@@ -1,5 +1,7 @@
 //! The examples: each does what its header promises, with the clients that the header names.
 
+#[cfg(all(target_os = "linux", feature = "http", feature = "process", feature = "tls"))]
+mod article;
 #[cfg(feature = "http")]
 mod balance;
 mod cores;
@@ -14,6 +16,8 @@ mod inject;
 mod live;
 #[cfg(feature = "tls")]
 mod logs;
+#[cfg(feature = "http")]
+mod load;
 #[cfg(feature = "http")]
 mod metrics;
 mod mq;

@@ -205,6 +205,86 @@ fn last_lines_come_to_a_slow_reader() {
     assert_eq!((lines, code), (42_000, Some(0)));
 }
 
+/// A file with a list, which one test uses.
+fn list(name: &str, text: &str) -> String {
+    let file = format!("waterwheel-list-{}-{name}", std::process::id());
+    let path = std::env::temp_dir().join(file);
+    fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn commands_of_a_list_start_one_after_the_other() {
+    let stays = "exec sleep 1000";
+    let path = list(
+        "order",
+        &format!(
+            "# A list.\n\none: echo up; {stays}\n  true\r\n\
+             three-3: echo error >&2; read x </proc/self/stat; echo up; echo more; {stays}\n\
+             a b: true\nlast: echo x; {stays}"
+        ),
+    );
+    let mut shell = Process::start(example("shell").args(["--restarts", "0", "--list", &path]));
+    let mut lines: Vec<String> = (0..8).map(|_| shell.line()).collect();
+    // Which of the two pipes is read first is not known, nor if all lines of one come before the next starts.
+    let mut of = |name: &str| {
+        let (those, rest) = lines.drain(..).partition(|line| line.starts_with(name));
+        lines = rest;
+        let those: Vec<String> = those;
+        those
+    };
+    assert_eq!(of("three-3| error").len(), 1);
+    assert_eq!(of("three-3| more").len(), 1);
+    let failed = of("4| ");
+    assert_eq!(failed.len(), 1, "{failed:?}"); // sh knows no `a`.
+    let expected =
+        ["one| up", "2: exit status: 0", "three-3| up", "4: exit status: 127", "last| x"];
+    assert_eq!(lines, expected);
+    signal(&shell, Signal::TERM);
+    assert_eq!(shell.finish().1, Some(143));
+    fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_command_of_a_list_that_fails_is_started_again_before_the_next_one() {
+    let path = list("fails", "bad: exit 3\ngood: echo x\n");
+    let args = ["--restarts", "1", "--backoff", "1", "--list", &path];
+    let done = output("shell", &args);
+    let text = String::from_utf8(done.stdout).unwrap();
+    let lines =
+        "bad: exit status: 3; again in 1ms\nbad: exit status: 3\ngood| x\ngood: exit status: 0\n";
+    assert_eq!((text.as_str(), done.status.code()), (lines, Some(3)));
+    fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn nothing_of_a_list_starts_after_a_signal() {
+    let path = list("signal", "up: echo up >&2; exec sleep 1000\nnever: echo never\n");
+    let mut shell = Process::start(example("shell").args(["--list", &path]));
+    assert_eq!(shell.line(), "up| up");
+    signal(&shell, Signal::TERM);
+    let (rest, code) = shell.finish();
+    let rest = String::from_utf8(rest).unwrap();
+    assert_eq!((rest.as_str(), code), ("up: SIGTERM sent\nup: signal: 15 (SIGTERM)\n", Some(143)));
+    fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_list_that_is_none_is_a_mistake() {
+    let empty = list("empty", "# nothing\n\n");
+    for (args, because) in [
+        (&["--list", "/no/such/list"][..], "cannot read the list: No such file"),
+        (&["--list", &empty], "no command in the list"),
+        (&["--list", &empty, "true"], "wants commands, or a list of them; try --help"),
+    ] {
+        let Output { status, stdout, stderr } = output("shell", args);
+        let said = String::from_utf8(stderr).unwrap();
+        assert_eq!((status.code(), stdout.len(), said.lines().count()), (Some(2), 0, 1), "{said}");
+        assert!(said.contains(because), "{said}");
+    }
+    fs::remove_file(empty).unwrap();
+}
+
 #[test]
 fn no_command_is_a_mistake() {
     let Output { status, stdout, stderr } = output("shell", &[]);
