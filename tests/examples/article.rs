@@ -222,9 +222,13 @@ fn no_accepted_order_is_lost_whatever_is_killed() {
         let teas = worked.orders.values().filter(|text| *text == "two teas").count();
         teas >= loaded && orders.keys().all(|id| worked.orders.contains_key(id))
     };
+    let mut queue = Client::connect(addr(11300));
     while !is_done(&worked) {
-        thread::yield_now(); // The ceiling ends it if one is lost.
+        let left = ["ready", "reserved"]
+            .map(|of| stat(&mut queue, "stats", &format!("current-jobs-{of}: ")));
         worked.read(&mut file);
+        let lost = || orders.keys().find(|id| !worked.orders.contains_key(id));
+        assert!(left != ["0", "0"] || is_done(&worked), "the queue is empty: {:?} is lost", lost());
     }
     assert!(orders.iter().all(|(id, text)| worked.orders[id] == *text));
     println!("{} orders, {} lines; {loaded} by load", worked.orders.len(), worked.lines);
@@ -323,14 +327,18 @@ fn say(queue: &mut Client, command: &str) -> String {
     queue.line().trim_end().to_owned()
 }
 
-/// The state of a job.
-fn state(queue: &mut Client, job: u64) -> String {
-    let line = say(queue, &format!("stats-job {job}"));
+/// The value behind this in the answer to a command; or the answer, if it has no values.
+fn stat(queue: &mut Client, command: &str, key: &str) -> String {
+    let line = say(queue, command);
     let Some(length) = line.strip_prefix("OK ") else { return line };
     let mut text = vec![0; length.parse::<usize>().unwrap() + 2];
     queue.0.read_exact(&mut text).unwrap();
     let text = String::from_utf8(text).unwrap();
-    text.lines().find_map(|line| line.strip_prefix("state: ")).unwrap().to_owned()
+    text.lines().find_map(|line| line.strip_prefix(key)).unwrap().to_owned()
+}
+
+fn state(queue: &mut Client, job: u64) -> String {
+    stat(queue, &format!("stats-job {job}"), "state: ")
 }
 
 fn await_state(queue: &mut Client, job: u64, wanted: &str) {
