@@ -13,12 +13,14 @@
 mod check;
 mod kernel;
 mod peer;
+mod process;
 mod seed;
 mod wire;
 
 pub use check::{expect, refuse, same, within};
 pub use kernel::{Heard, Interest, Kernel, Mio, Script, Waiting};
 pub use peer::{Listener, Peer};
+pub use process::{memory_kib, open_files, processor_time, status, switches};
 pub use seed::{Seed, seeds};
 pub use wire::{Calls, Says, Wire};
 
