@@ -13,16 +13,20 @@
 mod check;
 mod kernel;
 mod peer;
+mod poll;
 mod process;
 mod seed;
 mod wire;
+mod wires;
 
 pub use check::{expect, refuse, same, within};
 pub use kernel::{Heard, Interest, Kernel, Mio, Script, Waiting};
 pub use peer::{Listener, Peer};
+pub use poll::{Entry, Poll, PollScript, Polled, Said, Socket, SystemPoll};
 pub use process::{memory_kib, open_files, processor_time, status, switches};
 pub use seed::{Seed, seeds};
 pub use wire::{Calls, Says, Wire};
+pub use wires::Wires;
 
 /// The crates that a chapter may need.
 pub use {mio, rustix, socket2};

@@ -41,6 +41,9 @@ struct State {
     calls: Calls,
     read_later: bool,
     write_later: bool,
+    arrivals: usize,
+    /// True if a kernel stands before it: a `Later` is over when time passes, not when it was said.
+    has_kernel: bool,
 }
 
 /// One end of a stream whose other end is a script. Clones are the same stream, so a check keeps
@@ -61,6 +64,7 @@ impl Wire {
         let mut state = self.0.borrow_mut();
         state.input.extend(says);
         state.read_later = false;
+        state.arrivals += 1;
     }
 
     /// Adds what the next calls of `write` get. The stream is ready again.
@@ -83,6 +87,55 @@ impl Wire {
     pub fn new_round(&self) {
         let mut state = self.0.borrow_mut();
         (state.read_later, state.write_later) = (false, false);
+    }
+
+    /// From now on a `Later` is said until time passes.
+    pub(crate) fn has_kernel(&self) {
+        self.0.borrow_mut().has_kernel = true;
+    }
+
+    /// Returns true if a read would not say `Later`.
+    pub fn can_read(&self) -> bool {
+        !matches!(self.0.borrow().input.front(), None | Some(Says::Later))
+    }
+
+    /// Returns true if a write would not say `Later`.
+    pub fn can_write(&self) -> bool {
+        self.0.borrow().room.front() != Some(&Says::Later)
+    }
+
+    /// Returns true if the peer has reset the connection.
+    pub fn is_reset(&self) -> bool {
+        self.0.borrow().input.front() == Some(&Says::Reset)
+    }
+
+    /// Returns true if the end can be read before a `Later`: it has arrived.
+    pub fn has_end(&self) -> bool {
+        let state = self.0.borrow();
+        let arrived = state.input.iter().take_while(|says| **says != Says::Later);
+        arrived.into_iter().any(|says| matches!(says, Says::End | Says::Reset))
+    }
+
+    /// How often something has come to be read: what stands behind a `Later` that is over.
+    pub fn arrivals(&self) -> usize {
+        self.0.borrow().arrivals
+    }
+
+    /// Time passes: a `Later` that the script has come to is over. Returns true if there was one.
+    pub fn time_passes(&self) -> bool {
+        let mut state = self.0.borrow_mut();
+        let read = state.input.front() == Some(&Says::Later);
+        let write = state.room.front() == Some(&Says::Later);
+        if read {
+            state.input.pop_front();
+            state.read_later = false;
+            state.arrivals += 1;
+        }
+        if write {
+            state.room.pop_front();
+            state.write_later = false;
+        }
+        read || write
     }
 
     /// Returns true if the script of the reads is over.
@@ -116,7 +169,10 @@ impl Read for Wire {
             Some(Says::Interrupted) => Err(error(ErrorKind::Interrupted)),
             Some(Says::Reset) => Err(error(ErrorKind::ConnectionReset)),
             Some(Says::Takes(_)) => panic!("a mistake of this check: Takes is for writes"),
-            Some(Says::Later) | None => {
+            later @ (Some(Says::Later) | None) => {
+                if later.is_some() && state.has_kernel {
+                    state.input.push_front(Says::Later);
+                }
                 state.read_later = true;
                 Err(error(ErrorKind::WouldBlock))
             }
@@ -135,6 +191,9 @@ impl Write for Wire {
             Some(Says::Interrupted) => return Err(error(ErrorKind::Interrupted)),
             Some(Says::Reset) => return Err(error(ErrorKind::ConnectionReset)),
             Some(Says::Later) => {
+                if state.has_kernel {
+                    state.room.push_front(Says::Later);
+                }
                 state.write_later = true;
                 return Err(error(ErrorKind::WouldBlock));
             }
@@ -170,5 +229,16 @@ mod tests {
         assert_eq!(ours.write(b"c").unwrap(), 1);
         assert_eq!(wire.written(), b"abc");
         assert_eq!(wire.calls().reads_after_later, 2, "two without a new round");
+    }
+
+    #[test]
+    fn a_later_is_over_when_time_passes() {
+        let wire = Wire::new();
+        assert!(!wire.can_read() && wire.can_write());
+        wire.to_read([Says::Later, Says::Reset]);
+        wire.to_write([Says::Later]);
+        assert!(!wire.can_read() && !wire.can_write());
+        assert!(wire.time_passes() && wire.can_read() && wire.can_write() && wire.is_reset());
+        assert!(!wire.time_passes());
     }
 }
