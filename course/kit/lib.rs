@@ -11,6 +11,7 @@
 //! 3. A failure is one sentence, with what was expected and what came.
 
 mod check;
+mod epoll;
 mod kernel;
 mod peer;
 mod poll;
@@ -20,6 +21,7 @@ mod wire;
 mod wires;
 
 pub use check::{expect, refuse, same, within};
+pub use epoll::{Epoll, Trigger};
 pub use kernel::{Heard, Interest, Kernel, Mio, Script, Waiting};
 pub use peer::{Listener, Peer};
 pub use poll::{Entry, Poll, PollScript, Polled, Said, Socket, SystemPoll};

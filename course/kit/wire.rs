@@ -42,6 +42,7 @@ struct State {
     read_later: bool,
     write_later: bool,
     arrivals: usize,
+    rooms: usize,
     /// True if a kernel stands before it: a `Later` is over when time passes, not when it was said.
     has_kernel: bool,
 }
@@ -121,6 +122,11 @@ impl Wire {
         self.0.borrow().arrivals
     }
 
+    /// How often there has come room to be written into, behind a `Later` that is over.
+    pub fn rooms(&self) -> usize {
+        self.0.borrow().rooms
+    }
+
     /// Time passes: a `Later` that the script has come to is over. Returns true if there was one.
     pub fn time_passes(&self) -> bool {
         let mut state = self.0.borrow_mut();
@@ -134,6 +140,7 @@ impl Wire {
         if write {
             state.room.pop_front();
             state.write_later = false;
+            state.rooms += 1;
         }
         read || write
     }

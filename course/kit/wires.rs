@@ -21,8 +21,8 @@ pub struct Wires {
     pub polls: usize,
     /// True if it reports changes.
     is_edge: bool,
-    /// For each wire, how many arrivals were reported.
-    seen: BTreeMap<usize, usize>,
+    /// For each wire: its arrivals, of bytes and of room, at the last report.
+    seen: BTreeMap<usize, (usize, usize)>,
 }
 
 impl Wires {
@@ -93,17 +93,22 @@ impl Poll for Wires {
 }
 
 impl Kernel for Wires {
-    /// Every wire, for reading.
+    /// Reports states of what can be read; or changes of what can be read or written. The first
+    /// change is that a wire is there.
     fn poll(&mut self, timeout: Option<Duration>, ready: &mut Vec<Heard>) -> io::Result<()> {
         let found = self.wait(timeout, |wires| {
             let mut heard = Vec::new();
             for (token, wire) in &wires.wires {
-                let (seen, arrivals) = (wires.seen.entry(*token).or_default(), wire.arrivals());
-                // A change: something has come since it was reported last.
-                if wire.can_read() && (!wires.is_edge || *seen < arrivals) {
-                    *seen = arrivals;
-                    let hung_up = wire.has_end();
-                    heard.push(Heard { token: *token, readable: true, writable: false, hung_up });
+                let (readable, hung_up) = (wire.can_read(), wire.has_end());
+                let writable = wires.is_edge && wire.can_write();
+                let now = (wire.arrivals(), wire.rooms());
+                let is_new = !wires.is_edge
+                    || wires.seen.get(token).is_none_or(|(arrivals, rooms)| {
+                        readable && *arrivals < now.0 || writable && *rooms < now.1
+                    });
+                if is_new && (readable || writable) {
+                    wires.seen.insert(*token, now);
+                    heard.push(Heard { token: *token, readable, writable, hung_up });
                 }
             }
             heard
@@ -123,17 +128,22 @@ mod tests {
 
     #[test]
     fn a_level_is_reported_again_and_an_edge_is_not() {
-        for (mut kernel, wire, again) in [Wires::level, Wires::edge].map(|kernel| {
+        for (mut kernel, wire, edge) in [Wires::level, Wires::edge].map(|kernel| {
             let wire = Wire::new();
             wire.to_read([Says::Later, Says::Bytes(vec![7; 10]), Says::Later, Says::End]);
             (kernel(slice::from_ref(&wire)), wire, kernel(&[]).is_edge)
         }) {
             let mut ready = Vec::new();
+            if edge {
+                Kernel::poll(&mut kernel, None, &mut ready).unwrap();
+                assert!(ready[0].writable && !ready[0].readable, "it is there, and has room");
+                ready.clear();
+            }
             Kernel::poll(&mut kernel, None, &mut ready).unwrap();
             assert_eq!((ready.len(), ready[0].hung_up, kernel.now), (1, false, LATER));
             assert_eq!(wire.clone().read(&mut [0; 4]).unwrap(), 4);
             Kernel::poll(&mut kernel, Some(Duration::ZERO), &mut ready).unwrap();
-            assert_eq!(ready.len(), if again { 1 } else { 2 });
+            assert_eq!(ready.len(), if edge { 1 } else { 2 });
             assert_eq!(wire.clone().read(&mut [0; 9]).unwrap(), 6);
             Kernel::poll(&mut kernel, Some(5 * LATER), &mut ready).unwrap();
             assert!(ready.last().unwrap().hung_up);
