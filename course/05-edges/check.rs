@@ -50,8 +50,8 @@ fn serve(wires: &[Wire], sent: &[Vec<u8>], budget: usize) -> Wires {
                 - wires.iter().map(|wire| wire.written().len()).sum::<usize>();
             let count = clients.len();
             refuse(&format!(
-                "{count} clients hang for ever: {missing} bytes have not come back, or an end was \
-                 not read, and no change will be reported."
+                "Clients that hang for ever: {count}. Bytes that have not come back: {missing}. No \
+                 change will be reported any more."
             ));
         }
         if edges.kernel.polls > 100_000 {
