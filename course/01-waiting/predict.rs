@@ -24,6 +24,8 @@ fn main() -> std::io::Result<()> {
     ann.finish(); // Ann leaves.
     bob.expect("hello from Bob");
     println!("Ann has left, and Bob has his answer");
+    bob.finish();
+    bob.expect_end(); // The server has printed its line by now.
     println!("answer: {}", if at_once { 'a' } else { 'c' });
     Ok(())
 }
