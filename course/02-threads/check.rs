@@ -79,7 +79,7 @@ fn one_client_too_many_reads_busy_and_the_end() {
 }
 
 #[test]
-fn whoever_comes_and_goes_the_limit_holds() {
+fn the_limit_holds_while_clients_come_and_go() {
     seeds(200, |seed| {
         let clients_max = 1 + seed.below(4) as usize;
         let (server, address) = start(clients_max);
@@ -145,7 +145,7 @@ fn serve_and_count(client: &TcpStream) {
 }
 
 #[test]
-fn stop_lets_nobody_in_and_waits_for_those_who_are() {
+fn stop_lets_nobody_in_and_waits_for_those_inside() {
     let Listener { listener, address } = Listener::new();
     let server = Server::start(listener, 3, serve_and_count);
     let mut peers = ["Ann", "Bob", "Cleo"].map(|name| served(name, address));

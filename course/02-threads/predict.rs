@@ -19,27 +19,15 @@ fn main() -> std::io::Result<()> {
     let _server = threads::Server::start(listener, clients, |mut client| {
         let _ = client.write(b"hello").and_then(|_| client.read(&mut [0])); // It waits here.
     });
-    let mut peers = Vec::new();
-    for _ in 0..clients {
-        let mut peer = Peer::connect("a silent client", address);
-        peer.expect("hello");
-        peers.push(peer);
-    }
+    let mut peers: Vec<_> = (0..clients).map(|_| Peer::connect("a client", address)).collect();
+    peers.iter_mut().for_each(|peer| peer.expect("hello"));
     let mib = memory_kib().unwrap_or(0).saturating_sub(before) as f64 / 1024.0;
     println!("{clients} threads that wait need {mib:.1} MiB");
     let start = switches().unwrap_or(0);
     thread::sleep(Duration::from_secs(1));
     println!("switches in a second: {}", switches().unwrap_or(0) - start);
     let room = clients as f64 * 2.0; // MiB, of all stacks together.
-    println!(
-        "answer: {}",
-        if mib > room / 2.0 {
-            'a'
-        } else if mib > room / 10.0 {
-            'b'
-        } else {
-            'c'
-        }
-    );
+    let rank = usize::from(mib < room / 2.0) + usize::from(mib < room / 10.0);
+    println!("answer: {}", ['a', 'b', 'c'][rank]);
     Ok(())
 }

@@ -1,5 +1,5 @@
 //! Your server with two places: `cargo run -p course --example run02`, then `nc 127.0.0.1 7102`,
-//! three times. Ctrl-D there sends the end.
+//! three times.
 
 use std::io;
 use std::net::TcpListener;

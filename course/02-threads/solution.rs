@@ -5,8 +5,8 @@
 //!   it, and when `serve` returns or panics, the client's connection is closed.
 //! * At most `clients_max` clients are served at a time. One more reads exactly `busy\n` and then
 //!   the end, and nobody waits for it.
-//! * A client's place is free before its connection is closed: who reads the end of an old
-//!   connection finds room for a new one. A `serve` that panics frees its place, too.
+//! * A client's place is free before its connection is closed: a client that reads the end of
+//!   its old connection finds room for a new one. A `serve` that panics frees its place, too.
 //! * `stop` closes the listener, so no new client comes. Then it waits until each client has been
 //!   served to its end. It gives how many were served, those whose `serve` has panicked included.
 

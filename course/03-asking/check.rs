@@ -130,14 +130,14 @@ fn a_client_with_nothing_to_say_costs_one_call_in_a_round() {
 }
 
 #[test]
-fn who_says_much_does_not_keep_the_others_waiting() {
+fn a_client_that_says_much_does_not_keep_the_others_waiting() {
     let (much, little) = (Wire::new(), Wire::new());
     much.to_read((0..1000).map(|_| Says::Bytes(vec![7; 4096])));
     little.to_read([Says::Bytes(b"hello".into())]);
     let mut clients: Vec<_> = [much.clone(), little.clone()].map(Client::new).into();
     same(ask::round(&mut clients), 2, "Both are busy.");
     same(String::from_utf8_lossy(&little.written()), "hello", "The second has its answer.");
-    same(much.calls().reads, 1, "Who says much is read once before that.");
+    same(much.calls().reads, 1, "The client that says much is read once before that.");
 }
 
 #[test]

@@ -213,7 +213,7 @@ fn a_server_sleeps_while_nothing_can_be_done() {
 }
 
 #[test]
-fn who_is_owed_bytes_is_asked_when_there_is_room_and_not_before() {
+fn a_client_that_is_owed_bytes_is_asked_when_there_is_room() {
     seeds(200, |seed| {
         let scripts: Vec<_> = (0..1 + seed.below(4)).map(|_| scripted(seed)).collect();
         serve(&scripts);

@@ -108,7 +108,7 @@ fn every_byte_comes_back_however_the_edges_fall() {
 }
 
 #[test]
-fn who_floods_does_not_keep_the_others_waiting() {
+fn a_flood_does_not_keep_the_others_waiting() {
     let (flood, little) = (Wire::new(), Wire::new());
     flood.to_read((0..1000).map(|_| Says::Bytes(vec![7; 4096])));
     little.to_read([Says::Bytes(b"hello".into())]);
@@ -139,7 +139,7 @@ fn the_loop_does_not_sleep_while_a_client_is_resumed() {
 }
 
 #[test]
-fn what_was_resumed_is_heard_once_with_what_the_kernel_says() {
+fn a_resumed_token_is_heard_once_with_all_reasons() {
     seeds(200, |seed| {
         let mut edges = Edges::new(Script::default());
         for act in 0..50 {
