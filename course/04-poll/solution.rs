@@ -1,0 +1,105 @@
+//! Can the kernel wait for many? A table of sockets, and one call that sleeps until one is ready.
+//!
+//! # Contract
+//! * `poll` asks with one entry for each token that is registered. It returns when the kernel has
+//!   said something, or when the timeout is over: not before, and at most a millisecond after. It
+//!   does not ask more often than it must. `None`: there is no timeout.
+//! * Whatever the kernel has said of a socket is in one `Heard`: `hung_up` beside `readable`. A
+//!   socket that has failed, or is unknown, counts as hung up. A socket of which nothing was said
+//!   is not among them.
+//! * A signal (`Interrupted`) ends no wait, and moves no deadline.
+//! * `turn` waits once, asks each client that was heard, and forgets those that have ended. It gives
+//!   what was heard. A client that is owed bytes waits for room to write; any other one waits for
+//!   bytes to read.
+
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind, Read, Write};
+use std::time::Duration;
+
+use kit::{Entry, Heard, Interest, Kernel, Poll, Said};
+
+use super::ask::{Client, State};
+
+/// The table, and the token of each entry.
+pub struct Wait<P> {
+    pub poll: P,
+    entries: Vec<Entry>,
+    tokens: Vec<usize>,
+}
+
+impl<P: Poll> Wait<P> {
+    pub fn new(poll: P) -> Wait<P> {
+        Wait { poll, entries: Vec::new(), tokens: Vec::new() }
+    }
+
+    /// Waits for that socket, too, under a new token.
+    pub fn register(&mut self, number: i32, token: usize, wants: Interest) {
+        self.entries.push(Entry { number, wants, says: Said::default() });
+        self.tokens.push(token);
+    }
+
+    /// Waits for something else from now on.
+    pub fn change(&mut self, token: usize, wants: Interest) {
+        if let Some(place) = self.tokens.iter().position(|other| *other == token) {
+            self.entries[place].wants = wants;
+        }
+    }
+
+    /// Does not wait for it any more.
+    pub fn deregister(&mut self, token: usize) {
+        if let Some(place) = self.tokens.iter().position(|other| *other == token) {
+            self.entries.swap_remove(place);
+            self.tokens.swap_remove(place);
+        }
+    }
+}
+
+/// Milliseconds as poll(2) takes them: rounded up, and -1 for no timeout.
+fn milliseconds(left: Option<Duration>) -> i32 {
+    let Some(left) = left else { return -1 };
+    left.as_nanos().div_ceil(1_000_000).min(i32::MAX as u128) as i32
+}
+
+impl<P: Poll> Kernel for Wait<P> {
+    fn poll(&mut self, timeout: Option<Duration>, ready: &mut Vec<Heard>) -> io::Result<()> {
+        let end = timeout.and_then(|timeout| self.poll.now().checked_add(timeout));
+        loop {
+            let left = end.map(|end| end.saturating_sub(self.poll.now()));
+            match self.poll.poll(&mut self.entries, milliseconds(left)) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+                Ok(0) if end.is_none_or(|end| self.poll.now() < end) => continue,
+                Ok(_) => break,
+            }
+        }
+        for (Entry { says, .. }, token) in self.entries.iter().zip(&self.tokens) {
+            let hung_up = says.hung_up || says.failed || says.unknown;
+            if says.readable || says.writable || hung_up {
+                let (readable, writable) = (says.readable, says.writable);
+                ready.push(Heard { token: *token, readable, writable, hung_up });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Waits once, and asks the clients that were heard. A client's token is its key.
+pub fn turn<P: Poll, S: Read + Write>(
+    wait: &mut Wait<P>,
+    clients: &mut BTreeMap<usize, Client<S>>,
+    timeout: Option<Duration>,
+) -> io::Result<Vec<Heard>> {
+    let mut heard = Vec::new();
+    wait.poll(timeout, &mut heard)?;
+    for Heard { token, .. } in &heard {
+        let Some(client) = clients.get_mut(token) else { continue }; // A listener, for instance.
+        if client.ask() == State::Ended {
+            wait.deregister(*token);
+            clients.remove(token);
+        } else {
+            let owes = !client.owed.is_empty();
+            wait.change(*token, Interest { readable: !owes, writable: owes });
+        }
+    }
+    Ok(heard)
+}

@@ -1,0 +1,44 @@
+//! The chapters as they lie on the disk.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A chapter, and what its folder has.
+#[derive(Debug)]
+pub struct Chapter {
+    pub number: usize,
+    pub folder: PathBuf,
+    pub name: String,
+    /// The file that the student writes.
+    pub file: String,
+    pub readme: String,
+}
+
+impl Chapter {
+    /// The text of a file of the folder.
+    pub fn text(&self, file: &str) -> String {
+        let path = self.folder.join(file);
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+}
+
+pub fn course() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All of them, in order.
+pub fn all() -> Vec<Chapter> {
+    let mut chapters = Vec::new();
+    for entry in fs::read_dir(course()).unwrap().flatten() {
+        let name = entry.file_name().into_string().unwrap();
+        let Some(number) = name.split_once('-').and_then(|(number, _)| number.parse().ok()) else {
+            continue;
+        };
+        let readme = fs::read_to_string(entry.path().join("README.md")).unwrap();
+        let file = readme.split("*You write `").nth(1).and_then(|rest| rest.split('`').next());
+        let file = file.unwrap_or_else(|| panic!("{name}: no \"You write\"")).to_owned();
+        chapters.push(Chapter { number, folder: entry.path(), name, file, readme });
+    }
+    chapters.sort_by_key(|chapter| chapter.number);
+    chapters
+}

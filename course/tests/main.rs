@@ -1,0 +1,5 @@
+//! The course as a whole: its checks, and its text.
+
+mod chapters;
+mod proof;
+mod text;
