@@ -11,6 +11,7 @@
 //! 3. A failure is one sentence, with what was expected and what came.
 
 mod check;
+mod duplex;
 mod epoll;
 mod kernel;
 mod peer;
@@ -21,6 +22,7 @@ mod wire;
 mod wires;
 
 pub use check::{expect, refuse, same, within};
+pub use duplex::{Duplex, Event, Limits, Next, Pressure, unless_later};
 pub use epoll::{Epoll, Trigger};
 pub use kernel::{Heard, Interest, Kernel, Mio, Script, Waiting};
 pub use peer::{Listener, Peer};
