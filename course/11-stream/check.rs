@@ -135,7 +135,7 @@ fn the_stream_is_finished_behind_its_last_byte() {
 }
 
 #[test]
-fn the_peers_end_is_not_ours() {
+fn the_end_of_the_peer_is_not_ours() {
     let (wire, mut ends) = (Wire::new(), 0);
     let mut stream = Stream::new(wire.clone(), LIMITS);
     wire.to_read([Says::Bytes(b"how many?".into()), Says::End]);

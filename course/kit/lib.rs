@@ -14,6 +14,7 @@ mod check;
 mod duplex;
 mod epoll;
 mod kernel;
+pub mod model;
 mod peer;
 mod poll;
 mod process;
