@@ -1,5 +1,5 @@
-//! Break: a mailbox in which two lines have changed places, and the order that loses a post. And the
-//! price of a wake.
+//! Break: a mailbox in which two lines have changed places, and the order that loses a post. And
+//! the price of a wake.
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -5,8 +5,8 @@
 //!   one thread in the order in which it has posted them.
 //! * `fall_asleep` announces that the loop is about to sleep. It says false if something waits: the
 //!   loop must not sleep then. `be_awake` takes the announcement back.
-//! * A post that comes when the loop has been told that it may sleep wakes it. No order of the steps
-//!   of two threads loses a post.
+//! * A post that comes when the loop has been told that it may sleep wakes it. No order of the
+//!   steps of two threads loses a post.
 //! * Each announcement is answered by one wake at most, and without one nobody wakes the loop.
 //! * `offload` returns at once. A worker, another thread, does the work, and posts a callback. When
 //!   the loop runs that callback, it calls `done` with the result. There are at most `threads`
