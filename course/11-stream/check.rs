@@ -1,5 +1,5 @@
-//! Nine sentences about `stream.rs`. The kernel reports changes of a scripted stream; time passes in
-//! it only while nothing is ready.
+//! Nine sentences about `stream.rs`. The kernel reports changes of a scripted stream; time passes
+//! in it only while nothing is ready.
 
 use std::slice;
 use std::time::Duration;

@@ -367,10 +367,9 @@ mod tests {
 
     #[test]
     fn a_sleep_that_nobody_ends_is_found() {
-        let sleeper = Sleeper::default();
         let failure = orders(|| {
-            let (sleeps, wakes) = (sleeper.clone(), sleeper.clone());
-            sleeper.state().woken = false;
+            let sleeps = Sleeper::default();
+            let wakes = sleeps.clone();
             vec![
                 thread("loop", move || (0..2).for_each(|_| sleeps.poll(true))),
                 thread("poster", move || (0..2).for_each(|_| wakes.wake())),
