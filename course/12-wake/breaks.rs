@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use kit::model::{AtomicBool, Failure, Mutex, PREEMPTIONS_MAX, Sleeper, Wake, orders, thread};
+use kit::model::{AtomicBool, Failure, Mutex, Sleeper, Wake, orders, thread};
 use kit::{Kernel, Mio};
 
 #[path = "wake.rs"]
@@ -91,6 +91,5 @@ fn price() -> std::io::Result<()> {
     let start = Instant::now();
     (0..POSTS).for_each(|number| mailbox.post(number));
     println!("your mailbox:         {} ns a post", start.elapsed().as_nanos() / 100_000);
-    println!("(a model tries orders with up to {PREEMPTIONS_MAX} changes away from a thread)");
     Ok(())
 }

@@ -19,6 +19,7 @@ mod peer;
 mod poll;
 mod process;
 mod seed;
+mod turns;
 mod wire;
 mod wires;
 
@@ -30,6 +31,7 @@ pub use peer::{Listener, Peer};
 pub use poll::{Entry, Poll, PollScript, Polled, Said, Socket, SystemPoll};
 pub use process::{memory_kib, open_files, processor_time, status, switches};
 pub use seed::{Seed, seeds};
+pub use turns::{Loop, Timer};
 pub use wire::{Calls, Says, Wire};
 pub use wires::Wires;
 
