@@ -83,6 +83,10 @@ fn a_write_is_taken_whole_or_not_at_all() {
         }
         same(wire.calls().writes_after_later, 0, "After WouldBlock it does not write again.");
     });
+    let mut stream = Stream::new(Wire::new(), LIMITS);
+    same(stream.write(&[7; 6000]), Pressure::Below, "The high mark itself is not above it.");
+    same(stream.write(&[7; 5000]), Pressure::AboveHigh, "As many as the limit are taken.");
+    same(stream.write(&[7; 1]), Pressure::Refused, "One more is not.");
 }
 
 #[test]
@@ -103,6 +107,14 @@ fn drained_comes_once_and_at_the_low_mark() {
     same(drive(&mut stream, 999), 0, "2,001 bytes are unsent; that is more than the low mark.");
     same(drive(&mut stream, 1), 1, "2,000 bytes are unsent: now there is room.");
     same(drive(&mut stream, 1000), 0, "Drained comes once.");
+    stream.write(&[7; 6000]);
+    same(drive(&mut stream, 3000), 0, "4,000 bytes are unsent; that is more than the low mark.");
+    same(stream.write(&[7; 100]), Pressure::Below, "4,100 bytes are not above the high mark.");
+    same(
+        drive(&mut stream, 3000),
+        1,
+        "Nobody has told the one that was to stop: now there is room.",
+    );
     stream.write(&[7; 9000]);
     stream.shutdown();
     same(drive(&mut stream, 10_000), 0, "After shutdown nobody can write, so there is no Drained.");

@@ -145,6 +145,11 @@ impl Loop {
     }
 }
 
+/// Waits until the workers have ended. 8 s: five checks may wait for them, of 60 s in all.
+fn end(workers: Workers) {
+    within(8, "The workers are dropped, and still wait for work.", move || drop(workers));
+}
+
 #[test]
 fn each_result_comes_once_and_on_the_thread_of_the_loop() {
     seeds(100, |seed| {
@@ -162,7 +167,7 @@ fn each_result_comes_once_and_on_the_thread_of_the_loop() {
                 ours.run();
             }
         }
-        drop(workers);
+        end(workers);
         ours.run();
         let (mut squares, us) = (Vec::new(), thread::current().id());
         for (square, worker, done) in seen.lock().unwrap().iter() {
@@ -186,7 +191,7 @@ fn the_loop_does_not_wait_for_the_work() {
         ours.run();
         expect(given.try_recv().is_err(), "The work is not done, and done was called.");
         let _ = send.send(7); // Only now can the work go on.
-        drop(workers);
+        end(workers);
         ours.run();
         given.recv().ok().and_then(|result| result.ok()?.ok())
     });
@@ -200,9 +205,9 @@ fn all_workers_work_at_the_same_time() {
         let workers = Workers::new(3, &ours.mailbox);
         for _ in 0..3 {
             let all = all.clone();
-            workers.offload(move || drop(all.wait()), |_| {});
+            workers.offload(move || all.wait().is_leader(), |_| {});
         }
-        drop(workers);
+        end(workers);
     });
 }
 
@@ -220,10 +225,9 @@ fn work_that_panics_is_an_error_and_its_worker_goes_on() {
             let done = move |result: thread::Result<u32>| seen.lock().unwrap().push(result.ok());
             workers.offload(work, done);
         }
-        drop(workers);
+        end(workers);
         ours.run();
-        let results = seen.lock().unwrap().clone();
-        results
+        seen.lock().unwrap().clone()
     });
     let expected = [Some(0), None, Some(2), None, Some(4)];
     same(results, expected, "One worker does the work in order, and a panic is an Err.");
@@ -236,6 +240,6 @@ fn a_result_wakes_the_loop() {
     let workers = Workers::new(2, &ours.mailbox);
     expect(ours.mailbox.fall_asleep(), "Nothing waits, so the loop may sleep.");
     (0..10).for_each(|number| workers.offload(move || number, |_| {}));
-    drop(workers);
+    end(workers);
     same(sleeper.wakes(), 1, "Ten results came while it slept; it is woken once.");
 }

@@ -56,7 +56,7 @@ pub type Call = Box<dyn FnOnce() + Send>;
 
 /// Threads that work for the loop.
 pub struct Workers {
-    post: Box<dyn Fn(Call)>,
+    post: Box<dyn Fn(Call) + Send>,
 }
 
 impl Workers {

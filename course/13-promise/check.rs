@@ -102,11 +102,14 @@ struct Chain {
     is_settled: bool,
 }
 
+/// The ends of a chain that are not used up.
+type Ends = (Option<Promise<u64>>, Option<Resolver<u64>>);
+
 #[test]
 fn callbacks_run_in_the_order_in_which_they_became_due() {
     seeds(200, |seed| {
         let (on, log) = (Loop::new(), Log::default());
-        let mut chains: Vec<(Chain, Option<Promise<u64>>, Option<Resolver<u64>>)> = Vec::new();
+        let mut chains: Vec<(Chain, Ends)> = Vec::new();
         let (mut due, mut expected) = (VecDeque::new(), Vec::new());
         for act in 0..60 {
             let at = seed.below(1 + chains.len() as u64) as usize;
@@ -114,9 +117,9 @@ fn callbacks_run_in_the_order_in_which_they_became_due() {
                 (_, None) => {
                     let (promise, resolver) = promise(&on);
                     let chain = Chain { callbacks: Vec::new(), next: 0, is_settled: false };
-                    chains.push((chain, Some(promise), Some(resolver)));
+                    chains.push((chain, (Some(promise), Some(resolver))));
                 }
-                (0, Some((chain, tail, _))) => {
+                (0, Some((chain, (tail, _)))) => {
                     let log = log.clone();
                     let add = move |value| {
                         log.push(act);
@@ -127,7 +130,7 @@ fn callbacks_run_in_the_order_in_which_they_became_due() {
                     let is_next = chain.next + 1 == chain.callbacks.len();
                     due.extend((chain.is_settled && is_next).then_some(at));
                 }
-                (1, Some((chain, _, resolver))) if !chain.is_settled => {
+                (1, Some((chain, (_, resolver)))) if !chain.is_settled => {
                     let _ = resolver.take().map(|resolver| resolver.settle(Ok(0)));
                     chain.is_settled = true;
                     due.extend((!chain.callbacks.is_empty()).then_some(at));
@@ -135,7 +138,7 @@ fn callbacks_run_in_the_order_in_which_they_became_due() {
                 _ => {
                     on.step();
                     if let Some(at) = due.pop_front() {
-                        let (chain, ..) = &mut chains[at];
+                        let chain = &mut chains[at].0;
                         expected.push(chain.callbacks[chain.next]);
                         chain.next += 1;
                         due.extend((chain.next < chain.callbacks.len()).then_some(at));

@@ -366,6 +366,15 @@ mod tests {
     }
 
     #[test]
+    fn a_thread_that_waits_in_a_circle_is_found() {
+        let failure = orders(|| {
+            let flag = AtomicBool::default();
+            vec![thread("waits", move || while !flag.load() {})]
+        });
+        assert!(failure.unwrap_err().sentence.contains("in a circle"));
+    }
+
+    #[test]
     fn a_sleep_that_nobody_ends_is_found() {
         let failure = orders(|| {
             let sleeps = Sleeper::default();
