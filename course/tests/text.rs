@@ -211,6 +211,27 @@ fn each_chapter_has_its_steps_in_order_and_its_files() {
     }
 }
 
+/// In a fresh clone the student's file is not there yet, and rustfmt would look for it.
+#[test]
+fn rustfmt_leaves_out_the_file_that_a_student_writes() {
+    for chapter in chapters::all() {
+        let module = format!("mod {};", chapter.file.trim_end_matches(".rs"));
+        for entry in fs::read_dir(&chapter.folder).unwrap().flatten() {
+            let path = entry.path();
+            if path.extension().is_none_or(|extension| extension != "rs") {
+                continue;
+            }
+            let text = fs::read_to_string(&path).unwrap();
+            let mut before = "";
+            for line in text.lines() {
+                let skips = line != module || before == "#[rustfmt::skip]";
+                assert!(skips, "{}: {module} without #[rustfmt::skip]", path.display());
+                before = line;
+            }
+        }
+    }
+}
+
 #[test]
 fn the_answer_to_each_question_is_one_line_of_its_file() {
     for chapter in chapters::all() {
