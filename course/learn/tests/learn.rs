@@ -5,6 +5,11 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a killed process may take to be gone.
+const GONE: Duration = Duration::from_secs(20);
 
 /// A folder of this test, with `registry.rs` of chapter 6 in it, if there is a text for it.
 struct Course(PathBuf);
@@ -38,6 +43,11 @@ impl Course {
         let folder = format!("learn/certify-{}/", child.id());
         let said = text(&child.wait_with_output().unwrap());
         let line = said.lines().find(|line| line.starts_with("06-ids ")).unwrap_or(&said);
+        // What was killed needs a moment to be gone.
+        let until = Instant::now() + GONE;
+        while left(&folder) > 0 && Instant::now() < until {
+            thread::sleep(Duration::from_millis(20));
+        }
         (line["06-ids".len()..].trim().to_owned(), left(&folder))
     }
 }
