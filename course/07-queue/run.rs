@@ -88,14 +88,14 @@ fn send(people: &mut Registry<TcpStream>, id: Id, line: &str) {
 /// Puts each line into the lane that its first character names. A client that has sent its last
 /// line stays until its lines are answered.
 fn read(people: &mut Registry<TcpStream>, queue: &mut Queue<Entry>, from: Id) {
-    let (mut text, mut bytes) = (Vec::new(), [0; 1024]);
+    let (mut text, mut bytes, mut ended) = (Vec::new(), [0; 1024], false);
     loop {
         let Some(stream) = people.get(from) else { return };
         match stream.read(&mut bytes) {
             Ok(count @ 1..) => text.extend_from_slice(&bytes[..count]),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
             Ok(_) if !text.is_empty() => {
-                queue.push(Lane::Low, Entry::Heard(token(from))); // The end, once more.
+                ended = true;
                 break;
             }
             _ => return drop(people.remove(from)),
@@ -109,5 +109,8 @@ fn read(people: &mut Registry<TcpStream>, queue: &mut Queue<Entry>, from: Id) {
             Some('*') => queue.push(Lane::High, Entry::Again(from, line, 3)),
             _ => queue.push(Lane::Normal, Entry::Line(from, line)),
         }
+    }
+    if ended {
+        queue.push(Lane::Low, Entry::Heard(token(from))); // The end once more, behind its lines.
     }
 }
