@@ -127,6 +127,7 @@ pub struct Setup {
     program: String,
     control: bool,
     anywhere: bool,
+    framed_by: Option<String>,
     quiet: bool,
     files: Vec<(String, String)>,
     hello: Vec<(String, Value)>,
@@ -154,6 +155,13 @@ impl Setup {
     /// them out, and it is not encrypted. Default: only loopback addresses.
     pub fn anywhere(mut self) -> Setup {
         self.anywhere = true;
+        self
+    }
+
+    /// Lets a page of another origin (`http://127.0.0.1:7100`) show this one in a frame. Default:
+    /// none may.
+    pub fn framed_by(mut self, origin: &str) -> Setup {
+        self.framed_by = Some(origin.to_owned());
         self
     }
 
@@ -200,6 +208,12 @@ impl Setup {
             let why = format!("{address} is no loopback address; `anywhere` allows others");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-.:/[]".contains(c);
+        if let Some(origin) = self.framed_by.as_ref().filter(|origin| !origin.chars().all(is_plain))
+        {
+            let why = format!("{origin:?} is no origin, as http://127.0.0.1:7100 is");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
         let (token, quiet) = (new_token()?, self.quiet);
         let shared =
             Arc::new(Shared { setup: self, tables: SharedTables::new(), now: Mutex::default() });
@@ -243,6 +257,7 @@ impl Inspect {
             program: program.to_string_lossy().into_owned(),
             control: false,
             anywhere: false,
+            framed_by: None,
             quiet: false,
             files: Vec::new(),
             hello: Vec::new(),

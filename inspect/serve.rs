@@ -48,7 +48,7 @@ const COMMAND_BYTES_MAX: usize = 16 * 1024;
 
 const PAGE: &str = include_str!("page.html");
 const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
-                      connect-src 'self'; img-src data:; frame-ancestors 'none'; base-uri 'none'";
+                      connect-src 'self'; img-src data:; base-uri 'none'; frame-ancestors ";
 
 /// The state of the page's loop.
 pub struct Desk {
@@ -151,9 +151,7 @@ fn answer(reactor: &mut Context<Desk>, desk: &mut Desk, request: &Request<'_>, r
     let post = request.method() == Method::POST;
     match path {
         "ctl" if post => control(reactor, desk, request, reply),
-        "" if !post => {
-            reply.send(reactor, private(Response::html(PAGE)));
-        }
+        "" if !post => drop(reply.send(reactor, desk.private(Response::html(PAGE)))),
         "events" if !post => events(reactor, desk, request, reply),
         "trace.json" if !post => {
             let session = desk.session.clone();
@@ -164,7 +162,7 @@ fn answer(reactor: &mut Context<Desk>, desk: &mut Desk, request: &Request<'_>, r
             });
             let response = Response::json(trace)
                 .header("Content-Disposition", "attachment; filename=\"waterwheel-trace.json\"");
-            reply.send(reactor, private(response));
+            reply.send(reactor, desk.private(response));
         }
         "" | "ctl" | "events" | "trace.json" => {
             reply.send(reactor, Response::new(StatusCode::METHOD_NOT_ALLOWED));
@@ -175,15 +173,16 @@ fn answer(reactor: &mut Context<Desk>, desk: &mut Desk, request: &Request<'_>, r
     }
 }
 
-fn private(response: Response) -> Response {
-    response
-        .header("Cache-Control", "no-store")
-        .header("Content-Security-Policy", POLICY)
-        .header("X-Content-Type-Options", "nosniff")
-        .header("Referrer-Policy", "no-referrer")
-}
-
 impl Desk {
+    fn private(&self, response: Response) -> Response {
+        let by = self.shared.setup.framed_by.as_deref().unwrap_or("'none'");
+        response
+            .header("Cache-Control", "no-store")
+            .header("Content-Security-Policy", format!("{POLICY}{by}"))
+            .header("X-Content-Type-Options", "nosniff")
+            .header("Referrer-Policy", "no-referrer")
+    }
+
     /// The rest of a request's path, if it begins with the token.
     fn path_of<'a>(&self, request: &Request<'a>) -> Option<&'a str> {
         let (token, path) = request.path().strip_prefix('/')?.split_once('/')?;

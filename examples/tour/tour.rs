@@ -30,12 +30,14 @@ Serves a page that shows an event loop as it turns, and prints its address. SCEN
 number of the scene to begin with, 1 unless given. The page is for this machine only.
 
 Options:
-  --port PORT     listen on this port (default: one that is free)
-  -h, --help      show this";
+  --port PORT         listen on this port (default: one that is free)
+  --framed-by ORIGIN  let the page at ORIGIN (http://127.0.0.1:7100) show it in a frame
+  -h, --help          show this";
 
 struct Args {
     scene: usize,
     port: u16,
+    framed_by: Option<String>,
 }
 
 fn main() -> ExitCode {
@@ -61,13 +63,16 @@ fn main() -> ExitCode {
 
 /// `None` if help was asked for.
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Args>, String> {
-    let mut parsed = Args { scene: 0, port: 0 };
+    let mut parsed = Args { scene: 0, port: 0, framed_by: None };
     while let Some(arg) = args.next() {
         match &*arg {
             "-h" | "--help" => return Ok(None),
             "--port" => {
                 let port = args.next().ok_or("--port needs a number")?;
                 parsed.port = port.parse().map_err(|_| format!("{port:?} is no port"))?;
+            }
+            "--framed-by" => {
+                parsed.framed_by = Some(args.next().ok_or("--framed-by needs an origin")?);
             }
             option if option.starts_with("--") => return Err(format!("no option {option:?}")),
             scene if parsed.scene == 0 => {
@@ -104,6 +109,9 @@ fn run(args: &Args) -> io::Result<()> {
         });
     for scene in scene::ALL {
         setup = setup.file(scene.code.file, scene.code.text);
+    }
+    if let Some(origin) = &args.framed_by {
+        setup = setup.framed_by(origin);
     }
     let inspect = setup.open(&format!("127.0.0.1:{}", args.port))?;
     println!("Ctrl-C ends it.");

@@ -68,6 +68,7 @@ pub struct Spawn {
     stdout: bool,
     stderr: bool,
     group: bool,
+    kill_rest: bool,
     kill_on_drop: bool,
     drain_grace: Duration,
     linger: Duration,
@@ -97,6 +98,7 @@ impl Spawn {
             stdout: false,
             stderr: false,
             group: false,
+            kill_rest: false,
             kill_on_drop: false,
             drain_grace: Duration::from_secs(1),
             linger: Duration::from_secs(1),
@@ -127,6 +129,13 @@ impl Spawn {
     pub fn group(mut self) -> Spawn {
         self.group = true;
         self
+    }
+
+    /// As [`group`](Spawn::group); and when [`Exit`](super::Exit) is delivered, what is left of the group
+    /// is killed. Off: it goes on.
+    pub fn group_ends_with_it(mut self) -> Spawn {
+        self.kill_rest = true;
+        self.group()
     }
 
     /// Kills it, with its group if it has one, when its source is dropped, and waits until it is
@@ -236,7 +245,7 @@ impl Spawn {
             has_exited: false,
             asked: None,
             due: Due::Nothing,
-            takes_group: false,
+            takes_group: self.kill_rest,
         })
     }
 }

@@ -14,10 +14,10 @@ mod http;
 mod inject;
 #[cfg(feature = "http")]
 mod live;
-#[cfg(feature = "tls")]
-mod logs;
 #[cfg(feature = "http")]
 mod load;
+#[cfg(feature = "tls")]
+mod logs;
 #[cfg(feature = "http")]
 mod metrics;
 mod mq;

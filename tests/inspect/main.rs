@@ -17,7 +17,7 @@ use std::time::Duration;
 use client::{LIMIT, Program};
 use serde_json::{Value, json};
 use support::ceiling;
-use waterwheel::inspect::{Inspect, PAGES_MAX};
+use waterwheel::inspect::{Inspect, PAGES_MAX, Setup};
 use waterwheel::reactor::Kind;
 
 fn controlled() -> Program {
@@ -63,6 +63,29 @@ fn another_host_or_origin_is_refused_also_with_the_token() {
 }
 
 /// Another site may send a form, and a link may send a GET, with nobody asking the user.
+#[test]
+fn page_stands_in_no_frame_but_that_of_the_page_that_is_named() {
+    let _ceiling = ceiling(LIMIT);
+    let policy = |setup: Setup| {
+        let inspect = setup.quiet().open("127.0.0.1:0").unwrap();
+        let url = inspect.url();
+        let (host, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
+        let mut page = TcpStream::connect(host).unwrap();
+        write!(page, "GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        page.read_to_string(&mut answer).unwrap();
+        let policy = answer.lines().find_map(|line| line.split_once("frame-ancestors "));
+        policy.unwrap_or_else(|| panic!("{answer}")).1.to_owned()
+    };
+    assert_eq!(policy(Inspect::setup()), "'none'");
+    let origin = "http://127.0.0.1:7100";
+    assert_eq!(policy(Inspect::setup().framed_by(origin)), origin);
+    for bad in ["*; script-src *", "http://a b", "a\r\nSet-Cookie: b"] {
+        let error = Inspect::setup().framed_by(bad).open("127.0.0.1:0").unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput, "{bad}");
+    }
+}
+
 #[test]
 fn form_is_no_command_and_a_link_is_none() {
     let _ceiling = ceiling(LIMIT);

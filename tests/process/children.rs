@@ -379,6 +379,30 @@ fn what_is_left_of_a_terminated_group_goes_with_its_leader() {
     turn_until(&mut reactor, &mut log, |_, _| !runs(grandchild));
 }
 
+#[test]
+fn what_is_left_of_a_group_may_go_when_its_leader_ends_by_itself() {
+    let _ceiling = ceiling(LIMIT);
+    for goes in [true, false] {
+        let (mut reactor, mut log) = (Reactor::new().unwrap(), Log::new());
+        let spawn = sh("sh -c 'echo $$; exec sleep 1000 >/dev/null' & read line").stdin().stdout();
+        let spawn = if goes { spawn.group_ends_with_it() } else { spawn.group() };
+        let child = spawn.open(&mut reactor, exit).unwrap();
+        note(&mut reactor, "", child.stdout);
+        turn_until(&mut reactor, &mut log, |_, log| !log.is_empty());
+        let grandchild: u32 = log[0].trim().parse().unwrap();
+        drop(child.stdin); // The leader reads the end, and ends.
+        reactor.run(&mut log).unwrap();
+        assert_eq!(log[1..], [" finished", "exit 1 drained"]);
+        if goes {
+            turn_until(&mut reactor, &mut log, |_, _| !runs(grandchild));
+        } else {
+            assert!(runs(grandchild));
+            let pid = rustix::process::Pid::from_raw(grandchild as i32).unwrap();
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        }
+    }
+}
+
 /// The descriptors a child has, as `sh` sees them.
 fn listing() -> Command {
     let mut command = Command::new("sh");
