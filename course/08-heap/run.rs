@@ -20,6 +20,8 @@ use registry::{Id, Registry};
 
 const LISTENER: usize = usize::MAX;
 const READABLE: Interest = Interest { readable: true, writable: false };
+/// The longest wait: the kernel counts milliseconds in 32 bits, and a longer one would wrap round.
+const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A client, and the alarms that it has asked for.
 struct Client {
@@ -44,8 +46,9 @@ fn main() -> io::Result<()> {
     let (mut clients, mut timers) = (Registry::<Client>::new(), Timers::<(Id, String)>::new());
     loop {
         let now = start.elapsed();
-        let timeout =
-            timers.next_deadline().map(|at| Duration::from_millis(at).saturating_sub(now));
+        let timeout = timers
+            .next_deadline()
+            .map(|at| Duration::from_millis(at).saturating_sub(now).min(WAIT_MAX));
         match timeout {
             Some(timeout) => println!("sleeps {timeout:?} at most"),
             None => println!("sleeps until a client comes"),
