@@ -115,6 +115,36 @@ fn hints_come_one_by_one_and_lines_are_marked() {
 }
 
 #[test]
+fn a_question_of_a_quiz_is_answered_by_its_program_and_then_explained() {
+    let course = Course::new("quiz", None);
+    let asked = text(&course.learn("quiz 1"));
+    assert!(asked.contains("Quiz 1, question 8") && !asked.contains("Chapter 3"), "{asked}");
+    let out = course.learn("quiz 1 4 b");
+    let said = text(&out);
+    assert!(out.status.success() && said.contains("read gave Ok(0)"), "{said}");
+    assert!(said.contains("You said b; it is a. Why?\nZero bytes is the end"), "{said}");
+    assert!(text(&course.learn("list")).contains("8 questions, 0 of 1 right"));
+    for (words, why) in [
+        ("quiz 9", "there is no quiz 9, only 1"),
+        ("quiz 1 9 a", "there is no question 9, only 1 to 8"),
+        ("quiz 1 0 a", "there is no question 0, only 1 to 8"),
+        ("quiz 1 1 z", "there is no answer 'z', only a, b, c"),
+        ("quiz", "which quiz"),
+    ] {
+        let out = course.learn(words);
+        assert_eq!(out.status.code(), Some(2), "{words}");
+        assert!(text(&out).contains(why), "{words}: {}", text(&out));
+    }
+    let page = Page::serve(&course);
+    let (_, state) = page.ask("GET TOKEN/state HTTP/1.1", "");
+    assert!(state.contains("Zero bytes is") && !state.contains("A handle is not"), "{state}");
+    let (status, text) = page.ask("GET TOKEN/text?quiz=1 HTTP/1.1", "");
+    assert!(status == 200 && !text.contains("Zero bytes is"), "{text}");
+    let (status, why) = page.ask(JSON, "{\"do\":\"check\",\"chapter\":104}");
+    assert!(status == 409 && why.contains("can only be answered"), "{why}");
+}
+
+#[test]
 fn reset_keeps_what_was_written() {
     let course = Course::new("reset", Some("mine"));
     assert!(text(&course.learn("reset 6")).contains("registry.rs.old1"));
