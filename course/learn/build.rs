@@ -27,9 +27,9 @@ fn main() {
     folders.sort_by_key(fs::DirEntry::file_name);
     for folder in folders {
         let name = folder.file_name().to_string_lossy().into_owned();
-        let files: Vec<String> = if name == "quizzes" {
+        let files: Vec<String> = if name == "quizzes" || name == "articles" {
             println!("cargo::rerun-if-changed={}", folder.path().display());
-            let inside = fs::read_dir(folder.path()).expect("the quizzes").flatten();
+            let inside = fs::read_dir(folder.path()).expect("a folder").flatten();
             let mut inside: Vec<_> =
                 inside.map(|file| file.file_name().to_string_lossy().into_owned()).collect();
             inside.sort();

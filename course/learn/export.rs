@@ -46,6 +46,14 @@ pub fn run(chapters: &[Chapter], quizzes: &[Quiz], folder: &Path) -> io::Result<
             );
         }
     }
+    let articles = book::given("articles/README.md").unwrap_or_default();
+    let title = articles.lines().next().unwrap_or_default().trim_start_matches("# ");
+    let body = format!(
+        "<main><nav><a href=\"index.html\">all chapters</a></nav>\n{}</main>",
+        html("articles", articles)
+    );
+    fs::write(folder.join("articles.html"), whole(title, &body))?;
+    list += &format!("<li><a href=\"articles.html\">{}</a></li>\n", escape(title));
     let body = format!(
         "<main><h1>The course</h1>\n<p>Build a loop, break it, read the real one. To do it, clone the \
          repository and type <code>cargo learn</code>; this is its text.</p>\n<ul class=\"list\">\n{list}</ul>\n\

@@ -40,6 +40,9 @@ const WATCH: Duration = Duration::from_millis(300);
 /// How often a page is sent something, so that it shows when it has gone.
 const BEAT: Duration = Duration::from_secs(15);
 
+/// What articles get wrong; it belongs to no chapter.
+const ARTICLES: &str = "articles/README.md";
+
 const PAGE: &str = include_str!("page.html");
 const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
                       connect-src 'self'; img-src data:; frame-src http://127.0.0.1:*; \
@@ -154,6 +157,9 @@ fn text(desk: &Desk, request: &Request<'_>) -> Response {
     let number = |name| request.query_param(name).and_then(|number| number.parse().ok());
     if let Some(quiz) = number("quiz").and_then(|number| desk.quiz(number)) {
         return Response::html(render::html("quizzes", quiz.text));
+    }
+    if request.query_param("page").as_deref() == Some("articles") {
+        return Response::html(render::html("articles", book::given(ARTICLES).unwrap_or_default()));
     }
     match number("chapter").and_then(|number| desk.chapter(number)) {
         Some(chapter) => {

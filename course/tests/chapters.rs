@@ -41,14 +41,17 @@ impl Text {
     }
 }
 
-/// The texts of the chapters and of the quizzes.
+/// The texts of the chapters and of the quizzes, and the one on articles.
 pub fn texts() -> Vec<Text> {
     let of = |chapter: Chapter| Text {
         number: chapter.number,
         path: chapter.folder.join("README.md"),
         text: chapter.readme,
     };
-    all().into_iter().map(of).chain(quizzes()).collect()
+    let path = course().join("articles/README.md");
+    // It comes after all chapters.
+    let articles = Text { number: usize::MAX, text: fs::read_to_string(&path).unwrap(), path };
+    all().into_iter().map(of).chain(quizzes()).chain([articles]).collect()
 }
 
 /// The texts of the quizzes.
