@@ -648,3 +648,29 @@ fn a_spool_that_has_grown_is_written_anew() {
     ends(forwarder);
     ends(collector);
 }
+
+/// The system refuses a thread, for which there is no memory, and then gives one.
+#[test]
+#[cfg(target_os = "linux")]
+fn without_a_thread_nothing_is_lost() {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    let _ceiling = ceiling(LIMIT);
+    let folder = Folder::new("thread");
+    let (server, addr) = folder.collector(&[]);
+    let mut client = Client::connect(addr);
+    client.send("x".repeat(1000)); // Its connection has its memory; no line yet, so no thread.
+    let status = format!("/proc/{}/status", server.id());
+    let status = fs::read_to_string(status).unwrap();
+    let size = status.split("VmSize:").nth(1).unwrap().split_whitespace().next().unwrap();
+    // A thread's stack takes 2 MiB.
+    let most = Some(size.parse::<u64>().unwrap() * 1024 + (1 << 20));
+    let pid = Pid::from_raw(server.id() as i32);
+    prlimit(pid, Resource::As, Rlimit { current: most, maximum: None }).unwrap();
+    client.send("\n<13>1 - h - - - [ww@32473 id=\"1\"] second\n");
+    folder.when("said", |text| text.contains("cannot write: cannot start a worker thread"));
+    prlimit(pid, Resource::As, Rlimit { current: None, maximum: None }).unwrap();
+    assert_eq!(client.line(), "ack 1");
+    let lines = folder.text("all");
+    assert!(lines.contains("xxx") && lines.ends_with("second\n"), "{lines}");
+    ends(server);
+}
