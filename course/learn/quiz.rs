@@ -120,7 +120,7 @@ mod tests {
                 assert!(one.number > 100 && chapters.iter().all(|c| c.number != one.number));
                 let (quiz, number) = one.quiz.unwrap();
                 assert!(asked(quiz, number).unwrap().contains("\n- a) "), "{}", one.title);
-                assert!(because(quiz, number).unwrap().contains(" Chapter "), "{}", one.title);
+                assert!(because(quiz, number).unwrap().contains(" Chapter"), "{}", one.title);
             }
         }
     }
