@@ -11,17 +11,21 @@
 //! 3. A failure is one sentence, with what was expected and what came.
 
 mod check;
+mod duplex;
 mod epoll;
 mod kernel;
+pub mod model;
 mod peer;
 mod poll;
 mod process;
 mod quiz;
 mod seed;
+mod turns;
 mod wire;
 mod wires;
 
 pub use check::{expect, refuse, same, within};
+pub use duplex::{Duplex, Event, Limits, Next, Pressure, unless_later};
 pub use epoll::{Epoll, Trigger};
 pub use kernel::{Heard, Interest, Kernel, Mio, Script, Waiting};
 pub use peer::{Listener, Peer};
@@ -29,6 +33,7 @@ pub use poll::{Entry, Poll, PollScript, Polled, Said, Socket, SystemPoll};
 pub use process::{memory_kib, open_files, processor_time, status, switches};
 pub use quiz::{Question, quiz};
 pub use seed::{Seed, seeds};
+pub use turns::{Loop, Timer};
 pub use wire::{Calls, Says, Wire};
 pub use wires::Wires;
 
