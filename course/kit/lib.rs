@@ -12,20 +12,24 @@
 
 mod check;
 mod epoll;
+mod input;
 mod kernel;
 mod peer;
 mod poll;
 mod process;
+mod request;
 mod seed;
 mod wire;
 mod wires;
 
 pub use check::{expect, refuse, same, within};
 pub use epoll::{Epoll, Trigger};
+pub use input::Input;
 pub use kernel::{Heard, Interest, Kernel, Mio, Script, Waiting};
 pub use peer::{Listener, Peer};
 pub use poll::{Entry, Poll, PollScript, Polled, Said, Socket, SystemPoll};
 pub use process::{memory_kib, open_files, processor_time, status, switches};
+pub use request::Request;
 pub use seed::{Seed, seeds};
 pub use wire::{Calls, Says, Wire};
 pub use wires::Wires;
