@@ -15,6 +15,7 @@ use kit::{Event, Heard, Interest, Kernel, Limits, Mio, Next, Pressure};
 
 #[path = "stream.rs"]
 #[allow(clippy::all, dead_code, unused)]
+#[rustfmt::skip]
 mod stream;
 
 use stream::Stream;

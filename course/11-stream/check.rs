@@ -10,6 +10,7 @@ use kit::{
 
 #[path = "stream.rs"]
 #[allow(clippy::all, dead_code, unused)]
+#[rustfmt::skip]
 mod stream;
 
 use stream::{READS_MAX, Stream};

@@ -17,6 +17,7 @@ mod ask;
 mod edge;
 #[path = "stream.rs"]
 #[allow(clippy::all, dead_code, unused)]
+#[rustfmt::skip]
 mod stream;
 
 use edge::Edges;

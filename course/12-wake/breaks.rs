@@ -9,6 +9,7 @@ use kit::{Kernel, Mio};
 
 #[path = "wake.rs"]
 #[allow(clippy::all, dead_code, unused)]
+#[rustfmt::skip]
 mod wake;
 
 /// A mailbox that looks and then sleeps.

@@ -10,6 +10,7 @@ use kit::{expect, refuse, same, seeds, within};
 
 #[path = "wake.rs"]
 #[allow(clippy::all, dead_code, unused)]
+#[rustfmt::skip]
 mod wake;
 
 use wake::{Call, Mailbox, Workers};

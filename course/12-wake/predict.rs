@@ -9,6 +9,7 @@ use kit::{Kernel, Mio, mio};
 
 #[path = "solution.rs"]
 #[allow(dead_code)]
+#[rustfmt::skip]
 mod wake;
 
 /// Wakes a poll, and counts.

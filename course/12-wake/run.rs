@@ -16,6 +16,7 @@ use kit::{Interest, Kernel, Mio};
 mod registry;
 #[path = "wake.rs"]
 #[allow(clippy::all, dead_code, unused)]
+#[rustfmt::skip]
 mod wake;
 
 use registry::{Id, Registry};

@@ -11,6 +11,7 @@ use waterwheel::patterns::Promise;
 
 #[path = "promise.rs"]
 #[allow(clippy::all, dead_code, unused)]
+#[rustfmt::skip]
 mod promise;
 
 const LINKS: u64 = 1_000_000;

@@ -9,6 +9,7 @@ use kit::{Loop, Seed, expect, refuse, same, seeds};
 
 #[path = "promise.rs"]
 #[allow(clippy::all, dead_code, unused)]
+#[rustfmt::skip]
 mod promise;
 
 use promise::{Outcome, Promise, Resolver, all, promise, race};

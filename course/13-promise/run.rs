@@ -11,6 +11,7 @@ use kit::{Interest, Kernel, Loop, Mio};
 
 #[path = "promise.rs"]
 #[allow(clippy::all, dead_code, unused)]
+#[rustfmt::skip]
 mod promise;
 #[cfg_attr(kept = "06", path = "../06-ids/registry.rs")]
 #[cfg_attr(not(kept = "06"), path = "../06-ids/solution.rs")]
