@@ -255,6 +255,28 @@ fn the_answer_to_each_question_is_one_line_of_its_file() {
     }
 }
 
+/// From this chapter on the check has a half-way.
+const HALF_WAY_FROM: usize = 9;
+
+#[test]
+fn each_sentence_that_the_text_names_is_one_of_the_check() {
+    for chapter in chapters::all() {
+        let check = chapter.text("check.rs");
+        let names = chapter.readme.split('`').filter(|word| {
+            let is_name =
+                word.bytes().all(|b| b.is_ascii_lowercase() || b"_0123456789".contains(&b));
+            is_name && word.matches('_').count() >= 4
+        });
+        let mut count = 0;
+        for name in names {
+            assert!(check.contains(&format!("fn {name}()")), "{}: no check {name}", chapter.name);
+            count += 1;
+        }
+        let has_half_way = chapter.readme.to_lowercase().contains("half-way") && count >= 2;
+        assert!(chapter.number < HALF_WAY_FROM || has_half_way, "{}: no half-way", chapter.name);
+    }
+}
+
 #[test]
 fn no_word_is_used_before_the_chapter_that_explains_it() {
     let words = fs::read_to_string(chapters::course().join("words.txt")).unwrap();
