@@ -374,3 +374,44 @@ fn what_a_program_has_deleted_is_put_back_and_what_it_has_changed_is_named() {
     assert_eq!(read("check.rs"), source("06-ids/check.rs"));
     assert_eq!((read("registry.rs"), read("hints.md")), ("mine".to_owned(), "none".to_owned()));
 }
+
+/// A student with a browser: a prediction, a hint, a question about the real file, a quiz.
+#[test]
+#[ignore = "wants chromium: cargo test -p learn -- --ignored page"]
+fn the_page_in_a_browser() {
+    let course = Course::new("browser", None);
+    let server = Page::serve(&course);
+    let browser = support::browser::Browser::start();
+    let page = browser.open(&format!("http://{}{}", server.address, server.path));
+    page.wait_for("document.title === '6. Who is number 5?'");
+    page.wait_for("document.querySelectorAll('.act').length === 6");
+    let said = |step: &str| format!("document.querySelector('#act-{step} .said').textContent");
+    page.evaluate("document.querySelectorAll('#act-Predict button')[1].click()");
+    page.wait_for(&format!("{} === 'You said b; it is c. Why?'", said("Predict")));
+    page.wait_for("document.querySelector('#output').textContent.includes('answer: c')");
+    page.evaluate("document.querySelectorAll('#act-Check button')[1].click()");
+    page.wait_for("document.querySelector('.hints').textContent.includes('Hint 1 of 3: ')");
+    // A line of the file that is clicked is the answer that is tried.
+    page.evaluate("document.querySelector('[data-question=\"1\"] button').click()");
+    page.wait_for("document.querySelectorAll('#file div').length > 20");
+    page.evaluate("document.querySelectorAll('#file div')[0].click()");
+    page.evaluate("document.querySelectorAll('[data-question=\"1\"] button')[1].click()");
+    let answer = "document.querySelector('[data-question=\"1\"] .said').textContent";
+    page.wait_for(&format!("{answer}.startsWith(' Not line 1: //!')"));
+    page.evaluate("location.hash = 'quiz1'");
+    page.wait_for("document.title === 'Quiz 1. What the kernel offers'");
+    page.evaluate("document.querySelectorAll('.act')[3].querySelectorAll('button')[1].click()");
+    page.wait_for("document.querySelector('#said-104').textContent.includes('You said b; it is a. Why?Zero bytes is')");
+    assert!(!page.text().contains("A handle is not the thread"), "it is not asked yet");
+    page.evaluate("location.hash = 'articles'");
+    page.wait_for("document.title === 'What the articles get wrong'");
+    // A page that comes back is where it was.
+    page.evaluate("location.reload()");
+    page.wait_for("document.title === 'What the articles get wrong'");
+    assert!(page.overflow() <= 0, "the page is wider than its window");
+    let home = format!("http://{}/", server.address);
+    for address in page.requests() {
+        assert!(address.starts_with(&home) || address == "about:blank", "{address}");
+    }
+    assert_eq!(page.problems(), Vec::<String>::new());
+}
