@@ -12,6 +12,8 @@
 
 mod chat;
 mod check;
+mod door;
+mod doors;
 mod epoll;
 mod input;
 mod kernel;
@@ -21,20 +23,24 @@ mod poll;
 mod process;
 mod request;
 mod seed;
+mod times;
 mod wire;
 mod wires;
 
 pub use chat::{Act, Bug, Chat, Letters, Talk, acts, talk};
 pub use check::{expect, refuse, same, within};
+pub use door::{Door, Report};
+pub use doors::{Descriptor, DoorScript};
 pub use epoll::{Epoll, Trigger};
 pub use input::Input;
 pub use kernel::{Heard, Interest, Kernel, Mio, Script, Waiting};
 pub use network::{Arrival, End, Faults, Network};
 pub use peer::{Listener, Peer};
 pub use poll::{Entry, Poll, PollScript, Polled, Said, Socket, SystemPoll};
-pub use process::{memory_kib, open_files, processor_time, status, switches};
+pub use process::{memory_kib, open_files, processor_time, status, switches, told_to_end};
 pub use request::Request;
 pub use seed::{Seed, seeds};
+pub use times::Times;
 pub use wire::{Calls, Says, Wire};
 pub use wires::Wires;
 
