@@ -3,13 +3,14 @@
 
 #[path = "registry.rs"]
 #[allow(clippy::all, dead_code)]
+#[rustfmt::skip]
 mod registry;
 
 use registry::Registry;
 
 fn main() {
     // With numbers: a place is a name.
-    let mut people = vec!["Ann", "Bob"];
+    let mut people = ["Ann", "Bob"];
     let bob = 1;
     let letter = "Bob, the key is under the mat";
     people[bob] = "Cleo"; // Bob leaves, Cleo comes, and the place is free for her.

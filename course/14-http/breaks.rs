@@ -14,6 +14,7 @@ use waterwheel::{Context, Reactor, SourceId};
 
 #[path = "http.rs"]
 #[allow(clippy::all, dead_code)]
+#[rustfmt::skip]
 mod http;
 
 /// A length and a coding. By the length, the body is all that follows. By the chunks, it is empty, and

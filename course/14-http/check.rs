@@ -5,6 +5,7 @@ use kit::{Input, Request, Seed, expect, same, seeds};
 
 #[path = "http.rs"]
 #[allow(clippy::all, dead_code)]
+#[rustfmt::skip]
 mod http;
 
 use http::{BODY_MAX, HEAD_MAX, Reader};

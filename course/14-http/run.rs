@@ -8,6 +8,7 @@ use kit::{Input, Interest, Kernel, Mio, Request};
 
 #[path = "http.rs"]
 #[allow(clippy::all, dead_code)]
+#[rustfmt::skip]
 mod http;
 #[cfg_attr(kept = "06", path = "../06-ids/registry.rs")]
 #[cfg_attr(not(kept = "06"), path = "../06-ids/solution.rs")]

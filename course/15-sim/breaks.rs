@@ -9,6 +9,7 @@ use kit::{End, Faults, Network};
 
 #[path = "sim.rs"]
 #[allow(clippy::all, dead_code)]
+#[rustfmt::skip]
 mod sim;
 
 use sim::Net;

@@ -5,6 +5,7 @@ use kit::{Act, Arrival, Bug, End, Faults, Network, Seed, acts, expect, refuse, s
 
 #[path = "sim.rs"]
 #[allow(clippy::all, dead_code)]
+#[rustfmt::skip]
 mod sim;
 
 use sim::{Net, shrink};

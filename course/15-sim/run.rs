@@ -9,6 +9,7 @@ use kit::{Act, Bug, Chat, Faults, Interest, Kernel, Letters, Mio, Seed, acts, ta
 
 #[path = "sim.rs"]
 #[allow(clippy::all, dead_code)]
+#[rustfmt::skip]
 mod sim;
 
 use sim::{Net, shrink};

@@ -13,6 +13,7 @@ use waterwheel::net::{Event, tcp};
 
 #[path = "ops.rs"]
 #[allow(clippy::all, dead_code)]
+#[rustfmt::skip]
 mod ops;
 
 use ops::Ops;

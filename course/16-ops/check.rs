@@ -8,6 +8,7 @@ use kit::{Descriptor, DoorScript, Report, expect, same, seeds};
 
 #[path = "ops.rs"]
 #[allow(clippy::all, dead_code)]
+#[rustfmt::skip]
 mod ops;
 
 use ops::{Ops, REST};

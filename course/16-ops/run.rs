@@ -15,6 +15,7 @@ use kit::{Input, Interest, Kernel, Mio, Times};
 mod http;
 #[path = "ops.rs"]
 #[allow(clippy::all, dead_code)]
+#[rustfmt::skip]
 mod ops;
 
 use ops::Ops;

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::panic;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
@@ -50,6 +51,23 @@ fn short(value: &impl Debug) -> String {
     }
 }
 
+/// The ceiling of a wait after another one has expired in this process. 1 s: the check has failed
+/// by then, and ten ceilings in a row would keep the student waiting.
+const CEILING_THEN: Duration = Duration::from_secs(1);
+
+/// True when a ceiling of this process has expired.
+static EXPIRED: AtomicBool = AtomicBool::new(false);
+
+/// How long a wait may take, if it may take so long the first time.
+pub(crate) fn ceiling(first: Duration) -> Duration {
+    if EXPIRED.load(Ordering::Relaxed) { first.min(CEILING_THEN) } else { first }
+}
+
+/// Makes the ceilings of this process short from now on.
+pub(crate) fn has_expired() {
+    EXPIRED.store(true, Ordering::Relaxed);
+}
+
 /// Runs `work` on a thread of its own and gives what it returns, or fails with the sentence after
 /// so many seconds. A thread cannot be ended from outside: it goes on until the check's process
 /// ends.
@@ -64,9 +82,13 @@ pub fn within<T: Send + 'static>(
 ) -> T {
     let (send, receive) = channel();
     let worker = thread::spawn(move || send.send(work()));
-    match receive.recv_timeout(Duration::from_secs(seconds)) {
+    let ceiling = ceiling(Duration::from_secs(seconds));
+    match receive.recv_timeout(ceiling) {
         Ok(value) => value,
-        Err(RecvTimeoutError::Timeout) => panic!("{sentence} (after {seconds} s)"),
+        Err(RecvTimeoutError::Timeout) => {
+            has_expired();
+            panic!("{sentence} (after {} s)", ceiling.as_secs())
+        }
         Err(RecvTimeoutError::Disconnected) => match worker.join() {
             Err(panic) => panic::resume_unwind(panic),
             Ok(_) => unreachable!("it has sent nothing"),
@@ -100,6 +122,7 @@ mod tests {
             })
         }));
         assert_eq!(text, "It waits. (after 1 s)");
+        assert_eq!(ceiling(Duration::from_secs(60)), CEILING_THEN, "the next waits are short");
         assert_eq!(said(|| within(60, "It waits.", || panic!("{}", "no"))), "no");
     }
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
+use crate::check::{ceiling, has_expired};
+
 /// How long a client waits before the check fails. 10 s: a busy machine is no mistake.
 const CEILING: Duration = Duration::from_secs(10);
 
@@ -45,7 +47,6 @@ impl Peer {
     pub fn connect(name: &str, address: SocketAddr) -> Peer {
         let stream = TcpStream::connect_timeout(&address, CEILING)
             .unwrap_or_else(|error| panic!("{name} cannot connect: {error}."));
-        stream.set_read_timeout(Some(CEILING)).expect("a timeout");
         stream.set_write_timeout(Some(CEILING)).expect("a timeout");
         Peer { stream, name: name.to_owned() }
     }
@@ -59,6 +60,16 @@ impl Peer {
         sent.unwrap_or_else(|error| panic!("{} could not send: {error}.", self.name));
     }
 
+    /// A read with the ceiling; it is short after one has expired in this process.
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        self.stream.set_read_timeout(Some(ceiling(CEILING)))?;
+        let read = self.stream.read(into);
+        if read.as_ref().is_err_and(is_timeout) {
+            has_expired();
+        }
+        read
+    }
+
     /// Reads until there is exactly this, or something else.
     ///
     /// # Panics
@@ -68,7 +79,7 @@ impl Peer {
         let (expected, mut got) = (bytes.as_ref(), Vec::new());
         while got.len() < expected.len() && expected.starts_with(&got) {
             let mut into = vec![0; expected.len() - got.len()];
-            match self.stream.read(&mut into) {
+            match self.read(&mut into) {
                 Ok(0) => break,
                 Ok(count) => got.extend_from_slice(&into[..count]),
                 Err(error) if is_timeout(&error) => {
@@ -88,7 +99,7 @@ impl Peer {
     /// If something comes, or the end does not within the ceiling.
     #[track_caller]
     pub fn expect_end(&mut self) {
-        match self.stream.read(&mut [0; 64]) {
+        match self.read(&mut [0; 64]) {
             Ok(0) => {}
             Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
             Ok(_) => panic!("{} got more bytes, and not the end.", self.name),

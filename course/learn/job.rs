@@ -70,6 +70,9 @@ impl Kind {
 
     /// What Cargo calls the program, and how it is asked for.
     fn target(self, chapter: &Chapter) -> (&'static [&'static str], String) {
+        if let Some((quiz, _)) = chapter.quiz {
+            return (&["build", "--example"], format!("quiz{quiz}"));
+        }
         match self {
             Kind::Check | Kind::Certify => (&["test", "--no-run", "--test"], chapter.check()),
             _ => (&["build", "--example"], format!("{}{:02}", self.word(), chapter.number)),
@@ -320,6 +323,7 @@ fn run(reactor: &mut Context<Desk>, desk: &mut Desk, program: &str) {
         job.scratch = Some(scratch);
     } else {
         command = Command::new(program);
+        command.args(job.chapter.quiz.map(|(_, question)| question.to_string()));
         command.current_dir(book::top());
     }
     command.env("RUST_BACKTRACE", "0").stdin(Stdio::null());

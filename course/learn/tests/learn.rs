@@ -5,6 +5,11 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a killed process may take to be gone.
+const GONE: Duration = Duration::from_secs(20);
 
 /// A folder of this test, with `registry.rs` of chapter 6 in it, if there is a text for it.
 struct Course(PathBuf);
@@ -38,6 +43,11 @@ impl Course {
         let folder = format!("learn/certify-{}/", child.id());
         let said = text(&child.wait_with_output().unwrap());
         let line = said.lines().find(|line| line.starts_with("06-ids ")).unwrap_or(&said);
+        // What was killed needs a moment to be gone.
+        let until = Instant::now() + GONE;
+        while left(&folder) > 0 && Instant::now() < until {
+            thread::sleep(Duration::from_millis(20));
+        }
         (line["06-ids".len()..].trim().to_owned(), left(&folder))
     }
 }
@@ -102,6 +112,36 @@ fn hints_come_one_by_one_and_lines_are_marked() {
     }
     let progress = fs::read_to_string(course.0.join(".progress")).unwrap();
     assert!(progress.contains("\"hints\": 3"), "{progress}");
+}
+
+#[test]
+fn a_question_of_a_quiz_is_answered_by_its_program_and_then_explained() {
+    let course = Course::new("quiz", None);
+    let asked = text(&course.learn("quiz 1"));
+    assert!(asked.contains("Quiz 1, question 8") && !asked.contains("Chapter 3"), "{asked}");
+    let out = course.learn("quiz 1 4 b");
+    let said = text(&out);
+    assert!(out.status.success() && said.contains("read gave Ok(0)"), "{said}");
+    assert!(said.contains("You said b; it is a. Why?\nZero bytes is the end"), "{said}");
+    assert!(text(&course.learn("list")).contains("8 questions, 0 of 1 right"));
+    for (words, why) in [
+        ("quiz 9", "there is no quiz 9, only 1"),
+        ("quiz 1 9 a", "there is no question 9, only 1 to 8"),
+        ("quiz 1 0 a", "there is no question 0, only 1 to 8"),
+        ("quiz 1 1 z", "there is no answer 'z', only a, b, c"),
+        ("quiz", "which quiz"),
+    ] {
+        let out = course.learn(words);
+        assert_eq!(out.status.code(), Some(2), "{words}");
+        assert!(text(&out).contains(why), "{words}: {}", text(&out));
+    }
+    let page = Page::serve(&course);
+    let (_, state) = page.ask("GET TOKEN/state HTTP/1.1", "");
+    assert!(state.contains("Zero bytes is") && !state.contains("A handle is not"), "{state}");
+    let (status, text) = page.ask("GET TOKEN/text?quiz=1 HTTP/1.1", "");
+    assert!(status == 200 && !text.contains("Zero bytes is"), "{text}");
+    let (status, why) = page.ask(JSON, "{\"do\":\"check\",\"chapter\":104}");
+    assert!(status == 409 && why.contains("can only be answered"), "{why}");
 }
 
 #[test]
