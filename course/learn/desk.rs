@@ -260,10 +260,13 @@ impl Desk {
 /// What is said under a verdict.
 pub fn note(chapter: &Chapter, verdict: &Verdict) -> String {
     if verdict.passed {
-        let next = chapter.number + 1;
-        return format!(
-            "It passes. Then: run it, break it, read the real one; chapter {next} waits."
-        );
+        let next = book::chapters().into_iter().map(|other| other.number);
+        let next = next.filter(|number| *number > chapter.number).min();
+        let then = "It passes. Then: run it, break it, read the real one";
+        return match next {
+            Some(next) => format!("{then}; chapter {next} waits."),
+            None => format!("{then}. It is the last chapter."),
+        };
     }
     if chapter.is_untouched() {
         let (line, file) = (chapter.first_line(), chapter.shown());
