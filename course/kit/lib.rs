@@ -17,6 +17,7 @@ mod peer;
 mod poll;
 mod process;
 mod seed;
+mod slots;
 mod wire;
 mod wires;
 
@@ -27,6 +28,7 @@ pub use peer::{Listener, Peer};
 pub use poll::{Entry, Poll, PollScript, Polled, Said, Socket, SystemPoll};
 pub use process::{memory_kib, open_files, processor_time, status, switches};
 pub use seed::{Seed, seeds};
+pub use slots::Slots;
 pub use wire::{Calls, Says, Wire};
 pub use wires::Wires;
 
