@@ -26,6 +26,7 @@ mod process;
 mod quiz;
 mod request;
 mod seed;
+mod slots;
 mod times;
 mod turns;
 mod wire;
@@ -46,6 +47,7 @@ pub use process::{memory_kib, open_files, processor_time, status, switches, told
 pub use quiz::{Question, quiz};
 pub use request::Request;
 pub use seed::{Seed, seeds};
+pub use slots::Slots;
 pub use times::Times;
 pub use turns::{Loop, Timer};
 pub use wire::{Calls, Says, Wire};
