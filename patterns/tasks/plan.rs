@@ -328,7 +328,7 @@ impl<T> Plan<T> {
             self.tell_trouble(id, why, now);
         }
         let Some(task) = self.tasks.get_mut(id.index as usize) else { return };
-        match (task.timetable.look_at(), task.look) {
+        match (task.timetable.look_at(id.index), task.look) {
             (Some(tick), Some(timer)) => {
                 self.wheel.rearm(timer, tick.count());
             }
