@@ -155,7 +155,7 @@ fn read(
 }
 
 /// A bare port means loopback.
-fn with_host(addr: &str) -> String {
+pub fn with_host(addr: &str) -> String {
     if addr.parse::<u16>().is_ok() { format!("127.0.0.1:{addr}") } else { addr.to_owned() }
 }
 

@@ -51,6 +51,9 @@ impl Log {
         let text = |error: io::Error| error.to_string();
         let mut options = OpenOptions::new();
         let mut file = options.read(true).append(true).create(true).open(path).map_err(text)?;
+        if !file.metadata().map_err(text)?.is_file() {
+            return Err("it is no file".to_owned()); // A device may have no end.
+        }
         let mut all = Vec::new();
         file.read_to_end(&mut all).map_err(text)?;
         if all.is_empty() {

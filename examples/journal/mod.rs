@@ -46,6 +46,10 @@ pub const REWRITE_BYTES_MIN: u64 = 4 * 1024 * 1024;
 /// The time from one attempt at a new file to the next, while the disk fails.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 
+/// How long the lock of a file is waited for, and how often it is looked at: no loop runs yet.
+const LOCK_WAIT: Duration = Duration::from_millis(500);
+const LOCK_LOOK: Duration = Duration::from_millis(5);
+
 /// Writes the records that make the state as it was. A worker calls it, with the function that
 /// writes one record.
 pub type Snapshot = Box<dyn FnOnce(&mut dyn FnMut(&[u8])) + Send>;
@@ -154,15 +158,22 @@ impl Lock {
     fn take(path: &Path) -> Result<Lock, String> {
         let file = OpenOptions::new().append(true).create(true).open(path);
         let file = file.map_err(|error| error.to_string())?;
-        match file.try_lock() {
-            Ok(()) => Ok(Lock(file)),
-            Err(TryLockError::WouldBlock) => Err("another program has it".to_owned()),
-            Err(TryLockError::Error(error)) => Err(error.to_string()),
+        let begun = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Lock(file)),
+                Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_WAIT => {
+                    std::thread::sleep(LOCK_LOOK);
+                }
+                Err(TryLockError::WouldBlock) => return Err("another program has it".to_owned()),
+                Err(TryLockError::Error(error)) => return Err(error.to_string()),
+            }
         }
     }
 }
 
-/// A child that was just forked has the file as well, until it executes: flock(2).
+/// A child that was just forked has the file as well, until it executes: flock(2). So it is unlocked,
+/// and not only closed; and after a crash at such a moment the next program waits a little.
 impl Drop for Lock {
     fn drop(&mut self) {
         let _ = self.0.unlock();

@@ -29,7 +29,8 @@
 //! 5. A task holds the loop (R8) while it has a run to come or under way, unless it was unref'd.
 //!
 //! # Left out
-//! Tasks that outlive the process; they can be built on `plan.rs`. Ending a callback from outside,
+//! Tasks that outlive the process: who stores how far they had come gives that back by
+//! [`Schedule::since`] and [`run_again`](SourceId::run_again). Ending a callback from outside,
 //! which is impossible.
 //!
 //! # Read next
@@ -41,7 +42,7 @@ use std::rc::Rc;
 
 use super::Random;
 use crate::reactor::{Context, Options, Place, SourceId};
-use crate::timers::Tick;
+use crate::timers::{Tick, WallTime};
 
 #[cfg(feature = "cron")]
 mod cron;
@@ -246,7 +247,23 @@ impl<S: 'static> SourceId<TaskQueue<S>> {
     /// Makes a task due now, in addition to its schedule. Returns false also if it is under way and
     /// its [`Overrun`] has no room. A paused task waits for the end of the pause.
     pub fn run_now(self, reactor: &mut Context<S>, task: TaskId) -> bool {
-        self.change(reactor, |queue, now| queue.plan.run_now(task, now)).unwrap_or(false)
+        self.change(reactor, |queue, now| queue.plan.run_as(task, now.moment, 1)).unwrap_or(false)
+    }
+
+    /// Makes a run due now that was planned before, by an earlier process or by another one: it has
+    /// the time for which it was due then, and the number of this attempt. [`Task::retry`] counts
+    /// on from there. Returns false as [`run_now`](SourceId::run_now) does.
+    pub fn run_again(
+        self,
+        reactor: &mut Context<S>,
+        task: TaskId,
+        due: WallTime,
+        attempt: u32,
+    ) -> bool {
+        let run = |queue: &mut TaskQueue<S>, now: Present| {
+            queue.plan.run_as(task, now.moment.of_wall(due), attempt)
+        };
+        self.change(reactor, run).unwrap_or(false)
     }
 
     /// Gives a task another schedule, from now on. Runs under way go on.

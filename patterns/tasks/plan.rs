@@ -236,9 +236,10 @@ impl<T> Plan<T> {
         true
     }
 
-    /// Makes a task due now, too. Returns false if it is stale or has no room for another run.
-    pub(super) fn run_now(&mut self, id: TaskId, now: Present) -> bool {
-        let accepted = self.submit(id, now.moment);
+    /// Makes a task due now, too, for a moment and as an attempt of that number. Returns false if it
+    /// is stale or has no room for another run.
+    pub(super) fn run_as(&mut self, id: TaskId, due: Moment, number: u32) -> bool {
+        let accepted = self.submit(id, Attempt { due, number: number.max(1) });
         self.settle(id);
         accepted
     }
@@ -300,18 +301,18 @@ impl<T> Plan<T> {
             task.passed += missed;
         }
         for due in due.drain(..) {
-            self.submit(id, due);
+            self.submit(id, Attempt { due, number: 1 });
         }
         self.due = due;
         self.arm_look(id, now);
         self.settle(id);
     }
 
-    fn submit(&mut self, id: TaskId, due: Moment) -> bool {
+    fn submit(&mut self, id: TaskId, attempt: Attempt) -> bool {
         let Some(task) = self.task_mut(id) else { return false };
         let room = task.under_way() < task.settings.overrun.most();
         if room {
-            task.waiting.push_back(Attempt { due, number: 1 });
+            task.waiting.push_back(attempt);
         } else {
             task.counts.skipped += 1;
             task.passed += 1;
@@ -327,7 +328,7 @@ impl<T> Plan<T> {
             self.tell_trouble(id, why, now);
         }
         let Some(task) = self.tasks.get_mut(id.index as usize) else { return };
-        match (task.timetable.look_at(), task.look) {
+        match (task.timetable.look_at(id.index), task.look) {
             (Some(tick), Some(timer)) => {
                 self.wheel.rearm(timer, tick.count());
             }

@@ -28,6 +28,9 @@ use crate::timers::{Now, TICK, Tick, WallTime};
 pub const CATCH_UP_MAX: u32 = 100;
 /// How often a cron line that waits checks if the wall clock was set.
 pub const WALL_LOOK: Duration = Duration::from_secs(60);
+/// Tasks that look at the wall clock in the same tick: about 0.1 ms for all of them.
+#[cfg(feature = "cron")]
+const LOOKS_AT_ONCE: u32 = 64;
 /// A wall clock that falls behind the monotonic one by more than this was set back. Less is drift,
 /// or a slow correction by NTP, at most half a millisecond a second.
 #[cfg(feature = "cron")]
@@ -62,8 +65,7 @@ impl Moment {
     }
 
     /// The moment at which the wall clock shows `wall`, if it is not set in between.
-    #[cfg(feature = "cron")]
-    fn of_wall(self, wall: WallTime) -> Moment {
+    pub(super) fn of_wall(self, wall: WallTime) -> Moment {
         let ms = wall.ms_since(self.wall);
         let tick = Tick::new(self.tick.count().saturating_add_signed(ms));
         Moment { tick, wall }
@@ -96,7 +98,11 @@ enum When {
         first: Duration,
     },
     #[cfg(feature = "cron")]
-    Cron(Box<Cron>),
+    Cron {
+        cron: Box<Cron>,
+        /// All occurrences until then have been taken care of; `None`: until it is added.
+        since: Option<WallTime>,
+    },
 }
 
 impl Schedule {
@@ -120,6 +126,20 @@ impl Schedule {
     pub fn first_after(mut self, delay: Duration) -> Schedule {
         if let When::Every { first, .. } = &mut self.0 {
             *first = delay;
+        }
+        self
+    }
+
+    /// Counts the occurrences of a cron line from then on, and not from when the task is added: for
+    /// a program that has stored how far it had come. The missed ones are made up for at once, as
+    /// [`Task::catch_up`](super::Task::catch_up) says. A time in the future means that the wall
+    /// clock was set back: nothing is due before it, unless it is more than a day away and so was
+    /// wrong. No effect on others.
+    #[cfg_attr(not(feature = "cron"), allow(unused_mut, unused_variables))]
+    pub fn since(mut self, wall: WallTime) -> Schedule {
+        #[cfg(feature = "cron")]
+        if let When::Cron { since, .. } = &mut self.0 {
+            *since = Some(wall);
         }
         self
     }
@@ -161,7 +181,8 @@ impl Schedule {
         if line.trim().eq_ignore_ascii_case("@reboot") {
             return Ok(Schedule::after(Duration::ZERO));
         }
-        Ok(Schedule(When::Cron(Box::new(Cron::parse(line, zone)?))))
+        let cron = Box::new(Cron::parse(line, zone)?);
+        Ok(Schedule(When::Cron { cron, since: None }))
     }
 
     /// Returns true if there is only one occurrence.
@@ -198,7 +219,14 @@ impl Timetable {
                 Some(now.of_tick(present.exact.after(*first)))
             }
             #[cfg(feature = "cron")]
-            When::Cron(_) => None,
+            When::Cron { .. } => None,
+        };
+        #[cfg(feature = "cron")]
+        let since = match schedule.0 {
+            When::Cron { since, .. } => {
+                since.filter(|since| since.ms_since(now.wall) <= WAS_WRONG_MS)
+            }
+            _ => None,
         };
         #[cfg_attr(not(feature = "cron"), allow(unused_mut))]
         let mut timetable = Timetable {
@@ -207,12 +235,12 @@ impl Timetable {
             #[cfg(feature = "cron")]
             looked: now,
             #[cfg(feature = "cron")]
-            ran: None,
+            ran: since,
             trouble: None,
             told: false,
         };
         #[cfg(feature = "cron")]
-        timetable.seek(now.wall, now);
+        timetable.seek(since.unwrap_or(now.wall), now);
         timetable
     }
 
@@ -220,13 +248,16 @@ impl Timetable {
         &self.schedule
     }
 
-    /// The tick at which to check if the next occurrence has come; `None` if there is none.
-    pub(super) fn look_at(&self) -> Option<Tick> {
+    /// The tick at which to check if the next occurrence has come; `None` if there is none. Where there
+    /// are many, those with another `number` look at the wall clock in another turn, a little earlier.
+    #[cfg_attr(not(feature = "cron"), allow(unused_variables))]
+    pub(super) fn look_at(&self, number: u32) -> Option<Tick> {
         let next = self.next.map(|next| next.tick);
         match &self.schedule.0 {
             #[cfg(feature = "cron")]
-            When::Cron(_) if next.is_some() || self.trouble.is_some() => {
-                let look = self.looked.tick.plus(Tick::count_of(WALL_LOOK));
+            When::Cron { .. } if next.is_some() || self.trouble.is_some() => {
+                let early = u64::from(number / LOOKS_AT_ONCE).min(Tick::count_of(WALL_LOOK) / 2);
+                let look = self.looked.tick.plus(Tick::count_of(WALL_LOOK) - early);
                 Some(next.map_or(look, |next| next.min(look)))
             }
             _ => next,
@@ -242,7 +273,7 @@ impl Timetable {
     /// most, to `due`, oldest first, and returns how many were passed over.
     pub(super) fn fire(&mut self, now: Moment, most: u32, due: &mut Vec<Moment>) -> u64 {
         #[cfg(feature = "cron")]
-        if let When::Cron(_) = self.schedule.0 {
+        if let When::Cron { .. } = self.schedule.0 {
             return self.fire_cron(now, most as usize, due);
         }
         let Some(next) = self.next else { return 0 };
@@ -265,7 +296,7 @@ impl Timetable {
     /// `fire` for a cron line: follows the wall clock and ignores the ticks.
     #[cfg(feature = "cron")]
     fn fire_cron(&mut self, now: Moment, most: usize, due: &mut Vec<Moment>) -> u64 {
-        let When::Cron(cron) = &self.schedule.0 else { return 0 };
+        let When::Cron { cron, .. } = &self.schedule.0 else { return 0 };
         let back_ms = self.looked.of_tick(now.tick).wall.ms_since(now.wall);
         self.looked = now;
         if let Some(next) = self.next
@@ -293,7 +324,7 @@ impl Timetable {
     /// Looks for the next occurrence of a cron line.
     #[cfg(feature = "cron")]
     fn seek(&mut self, after: WallTime, now: Moment) {
-        let When::Cron(cron) = &self.schedule.0 else { return };
+        let When::Cron { cron, .. } = &self.schedule.0 else { return };
         let (next, trouble) = match cron.next(after) {
             Ok(next) => (next, None),
             Err(why) => (None, Some(Arc::from(why))),
@@ -311,7 +342,7 @@ impl fmt::Debug for Schedule {
             When::Once { delay } => write!(f, "once after {delay:?}"),
             When::Every { period, .. } => write!(f, "every {:?}", Duration::from_millis(*period)),
             #[cfg(feature = "cron")]
-            When::Cron(cron) => write!(f, "{cron:?}"),
+            When::Cron { cron, .. } => write!(f, "{cron:?}"),
         }
     }
 }

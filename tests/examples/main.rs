@@ -28,6 +28,12 @@ mod proxy;
 mod redis;
 #[cfg(feature = "http")]
 mod rpc;
+#[cfg(all(unix, feature = "cron", feature = "http", feature = "process"))]
+mod scheduler;
+#[cfg(all(unix, feature = "cron", feature = "http", feature = "process"))]
+mod scheduler_minutes;
+#[cfg(all(unix, feature = "cron", feature = "http", feature = "process"))]
+mod scheduler_shared;
 #[cfg(feature = "process")]
 mod shell;
 mod socks;

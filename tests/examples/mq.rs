@@ -14,7 +14,7 @@ use support::{Rng, ceiling};
 
 #[allow(dead_code)] // The program uses the rest.
 #[path = "../../examples/mq"]
-mod program {
+pub mod program {
     pub mod commands;
     #[path = "../journal/mod.rs"]
     pub mod journal;

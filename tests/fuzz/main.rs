@@ -94,6 +94,11 @@ fn the_page_of_metrics_is_prometheuss_whatever_the_bytes_are() {
     replay("metrics", 4000, |bytes| fuzz::metrics(&[&[1], bytes].concat()));
 }
 
+#[test]
+fn crontabs_records_and_replies_are_those_of_the_definition_whatever_the_bytes_are() {
+    replay("scheduler", 5000, fuzz::scheduler);
+}
+
 #[cfg(feature = "http")]
 #[test]
 fn messages_of_rpc_are_those_of_the_definition_whatever_the_bytes_are() {

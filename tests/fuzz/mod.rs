@@ -22,6 +22,7 @@ mod reactor;
 mod redis;
 #[cfg(feature = "http")]
 mod rpc;
+mod scheduler;
 mod wheel;
 #[cfg(feature = "ws")]
 mod ws;
@@ -42,6 +43,7 @@ pub use reactor::{COMPARED, reactor};
 pub use redis::redis;
 #[cfg(feature = "http")]
 pub use rpc::rpc;
+pub use scheduler::scheduler;
 pub use wheel::wheel;
 #[cfg(feature = "ws")]
 pub use ws::ws;

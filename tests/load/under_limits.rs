@@ -633,6 +633,30 @@ fn http_lives_with_a_crowd_that_never_finishes_its_uploads() {
     });
 }
 
+#[cfg(all(feature = "cron", feature = "process"))]
+#[test]
+#[ignore = "loads the machine for seconds: the head of this file has the command"]
+fn scheduler_lives_with_a_crowd_that_never_reads() {
+    in_time(|| {
+        let tab = std::env::temp_dir().join(format!("under_limits-{}.tab", std::process::id()));
+        std::fs::write(&tab, "@yearly true\n".repeat(300)).unwrap();
+        let crowd = Crowd { flood: get("/").repeat(30), ..Crowd::default() };
+        let args = [tab.to_str().unwrap(), "--http", "127.0.0.1:0"];
+        let endured = endures(
+            "scheduler",
+            serve("scheduler", &args),
+            crowd,
+            |_| {},
+            |client| {
+                client.get_mut().write_all(&get("/runs/none@1")).unwrap();
+                assert_eq!(response(client), "HTTP/1.1 404 Not Found");
+            },
+        );
+        std::fs::remove_file(&tab).unwrap();
+        endured
+    });
+}
+
 #[test]
 #[ignore = "loads the machine for seconds: the head of this file has the command"]
 fn rpc_lives_with_a_crowd_that_never_reads() {

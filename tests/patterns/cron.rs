@@ -415,3 +415,41 @@ report     1       0        0  01:45:00
 sweep      5       0        0  01:00:00
 upload     5       2        0  01:00:00
 ";
+
+/// For when a line is due that was last taken care of at `since`, with the clock at `start`.
+fn dues_since(since: &str, start: &str, line: &str, runs: u32) -> Dues {
+    let clock = ManualClock::new();
+    clock.set_wall(at(start));
+    let mut reactor = Reactor::builder().clock(&clock).build().unwrap();
+    let queue = TaskQueue::new().open(&mut reactor).unwrap();
+    let schedule = Schedule::cron_in(line, "UTC").unwrap().since(at(since));
+    let task = Task::new("line", schedule).catch_up(runs).overrun(Overrun::Queue(9));
+    queue.add(&mut reactor, task, note).unwrap();
+    let mut dues = Dues::new();
+    run_for(&mut reactor, &mut dues, HOUR);
+    dues.into_iter().map(|due| due.split(" +").next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn occurrences_since_an_earlier_process_are_caught_up_when_the_task_is_added() {
+    let (noon, line) = ("2026-05-04 12:10:00", "*/30 * * * *");
+    let next = "05-04 12:30:00";
+    assert_eq!(dues_since("2026-05-04 12:05:00", noon, line, 2), [next, "05-04 13:00:00"]);
+    for (runs, caught) in [
+        (1, &["05-04 12:00:00"][..]),
+        (2, &["05-04 11:30:00", "05-04 12:00:00"]),
+        (9, &["05-04 11:00:00", "05-04 11:30:00", "05-04 12:00:00"]),
+    ] {
+        let all = [caught, &[next, "05-04 13:00:00"]].concat();
+        assert_eq!(dues_since("2026-05-04 10:30:00", noon, line, runs), all, "{runs}");
+    }
+}
+
+#[test]
+fn what_an_earlier_process_ran_is_not_due_again_after_the_clock_was_set_back() {
+    let (back, line) = ("2026-05-04 12:10:00", "*/30 * * * *");
+    assert_eq!(dues_since("2026-05-04 12:30:00", back, line, 3), ["05-04 13:00:00"]);
+    // It was wrong, and by more than a day.
+    let all = ["05-04 12:30:00", "05-04 13:00:00"];
+    assert_eq!(dues_since("2036-05-04 12:30:00", back, line, 3), all);
+}

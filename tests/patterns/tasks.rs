@@ -388,3 +388,26 @@ fn a_record_carries_the_time_of_the_system_and_a_turn_has_one_time() {
     reactor.run(&mut World::default()).unwrap();
     assert_eq!(reactor.wall(), WallTime::MANUAL.plus_ms(10 + DAY.as_millis() as i64));
 }
+
+#[test]
+fn run_that_was_planned_before_keeps_its_due_time_and_counts_its_attempts_on() {
+    let mut reactor = on(&ManualClock::new());
+    let queue = open(&mut reactor, TaskQueue::new());
+    let task = Task::new("again", Schedule::on_demand()).retry(Backoff::new(3).jitter_percent(0));
+    let seen = Rc::new(Cell::new((WallTime::MANUAL, 0)));
+    let noted = seen.clone();
+    let task = queue.add(&mut reactor, task, move |_, _: &mut World, run: Run| {
+        noted.set((run.due().wall, run.attempt()));
+        run.fail("no");
+    });
+    let (task, due) = (task.unwrap(), WallTime::MANUAL.plus_ms(-5000));
+    assert!(queue.run_again(&mut reactor, task, due, 2));
+    assert!(!queue.run_again(&mut reactor, task, due, 2), "one is under way");
+    let mut world = World::default();
+    run_to(&mut reactor, &mut world, 1000);
+    assert_eq!(seen.get(), (due, 3), "the second of two attempts that were left");
+    let attempts: Vec<_> =
+        reactor[queue].history().map(|run| (run.due.wall, run.attempt)).collect();
+    assert_eq!(attempts, [(due, 2), (due, 3)]);
+    assert!(queue.remove(&mut reactor, task) && !queue.run_again(&mut reactor, task, due, 1));
+}

@@ -69,6 +69,8 @@ pub static MQTT_JS: Need =
     Need::new("Node with mqtt (npm install mqtt, and its NODE_PATH)", None, mqtt_js);
 pub static LOGGER: Need = Need::new("logger of util-linux 2.26", Some("bsdutils"), logger);
 pub static RSYSLOGD: Need = Need::new("rsyslogd 8", Some("rsyslog"), rsyslogd);
+/// It gives a program another clock, also a fast one.
+pub static FAKETIME: Need = Need::new("faketime", Some("faketime"), faketime);
 #[rustfmt::skip]
 pub static ALL: &[&Need] = &[
     &NC,
@@ -98,6 +100,7 @@ pub static ALL: &[&Need] = &[
     &MQTT_JS,
     &LOGGER,
     &RSYSLOGD,
+    &FAKETIME,
 ];
 
 /// Set to `required`, it makes a failure of each test that would be skipped.
@@ -353,6 +356,11 @@ fn mqtt_js() -> Option<OsString> {
 fn env() -> Option<OsString> {
     let said = said("env", &["--block-signal=USR1", "echo", "fine"])?;
     (said.trim_end() == "fine").then(|| "env".into())
+}
+
+fn faketime() -> Option<OsString> {
+    let said = said("faketime", &["-f", "@2026-03-29 00:59:59", "date", "+%F"])?;
+    (said.trim_end() == "2026-03-29").then(|| "faketime".into())
 }
 
 fn unshare() -> Option<OsString> {

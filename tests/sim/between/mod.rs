@@ -8,3 +8,5 @@ mod mqtt;
 mod redis;
 #[cfg(feature = "http")]
 mod rpc;
+#[cfg(all(unix, feature = "cron", feature = "http", feature = "process"))]
+mod scheduler;

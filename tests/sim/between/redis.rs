@@ -12,7 +12,7 @@ use waterwheel::{Context, SourceId};
 
 #[allow(dead_code, unused_imports)] // Its other part is the program's.
 #[path = "../../../examples/redis"]
-mod example {
+pub(super) mod example {
     pub mod channels;
     pub mod collections;
     pub mod commands;
