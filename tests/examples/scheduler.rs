@@ -240,7 +240,8 @@ fn child_that_forks_away_holds_nothing_up() {
 fn overlap_is_skipped_queued_or_allowed_as_the_line_says() {
     let _ceiling = ceiling(LIMIT);
     let line = |name, overlap| {
-        let wait = "echo >>NAME; while ! [ -e go ]; do sleep 0.01; done".replace("NAME", name);
+        let wait = "echo >>NAME; for i in $(seq 6000); do [ -e go ] && break; sleep 0.01; done"
+            .replace("NAME", name);
         format!("#: name={name} overlap={overlap}\n@yearly {wait}\n")
     };
     let lines = [line("skip", "skip"), line("queue", "queue"), line("allow", "allow")];
@@ -267,8 +268,10 @@ fn overlap_is_skipped_queued_or_allowed_as_the_line_says() {
 #[test]
 fn more_runs_than_may_wait_are_skipped() {
     let _ceiling = ceiling(LIMIT);
-    let folder =
-        Folder::new("full", "#: overlap=queue\n@yearly while ! [ -e go ]; do sleep 0.01; done\n");
+    let folder = Folder::new(
+        "full",
+        "#: overlap=queue\n@yearly for i in $(seq 6000); do [ -e go ] && break; sleep 0.01; done\n",
+    );
     let (server, addr) = folder.start(&["--store", "runs"]);
     let mut client = Client::connect(addr);
     let request = format!("POST /tasks/while/run HTTP/1.1\r\nHost: {addr}\r\n\r\n");
@@ -402,7 +405,7 @@ fn end_waits_for_what_runs_and_begins_nothing_more() {
     let _ceiling = ceiling(LIMIT);
     let folder = Folder::new(
         "end",
-        "#: name=short overlap=queue\n@yearly echo >>began; while ! [ -e go ]; do sleep 0.01; done\n\
+        "#: name=short overlap=queue\n@yearly echo >>began; for i in $(seq 6000); do [ -e go ] && break; sleep 0.01; done\n\
          #: name=long\n@yearly exec sleep 1000\n",
     );
     let (server, addr) = folder.start(&["--store", "runs", "--grace", "2"]);
@@ -427,8 +430,8 @@ fn run_without_an_end_is_lost_and_begins_again_only_if_it_is_idempotent() {
     let _ceiling = ceiling(LIMIT);
     let folder = Folder::new(
         "lost",
-        "#: name=once\n@yearly echo $ATTEMPT >>once; while ! [ -e go ]; do sleep 0.01; done\n\
-         #: name=again idempotent\n@yearly echo $ATTEMPT >>again; while ! [ -e go ]; do sleep 0.01; done\n\
+        "#: name=once\n@yearly echo $ATTEMPT >>once; for i in $(seq 6000); do [ -e go ] && break; sleep 0.01; done\n\
+         #: name=again idempotent\n@yearly echo $ATTEMPT >>again; for i in $(seq 6000); do [ -e go ] && break; sleep 0.01; done\n\
          @reboot echo >>boots\n",
     );
     let (server, addr) = folder.start(&["--store", "runs"]);
