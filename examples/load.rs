@@ -14,7 +14,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use waterwheel::protocols::http::{CallEvent, Client, ClientLimits, ClientRequest, Method};
+use waterwheel::protocols::http::{CallEvent, Client, ClientLimits, ClientRequest, Error, Method};
 use waterwheel::timers::TimerId;
 use waterwheel::{Context, Reactor};
 
@@ -198,6 +198,8 @@ impl Load {
                 load.count(format!("status {status}"));
                 load.free(reactor);
             }
+            // No other one would be sent, either.
+            CallEvent::Failed(error @ Error::Request { .. }) => cli::bad_usage(error),
             CallEvent::Failed(error) => {
                 let (text, url) = (error.to_string(), error.url().unwrap_or_default());
                 load.count(text.strip_prefix(&format!("{url}: ")).unwrap_or(&text).to_owned());

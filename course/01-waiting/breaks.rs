@@ -11,6 +11,7 @@ use waterwheel::net::{Event, tcp};
 
 #[path = "echo.rs"]
 #[allow(clippy::all, dead_code)]
+#[rustfmt::skip]
 mod echo;
 
 /// How long the polite client waits. 2 s: long for an answer, short for you.

@@ -8,6 +8,7 @@ use kit::{Listener, Peer, Says, Wire, expect, same, seeds, within};
 
 #[path = "echo.rs"]
 #[allow(clippy::all, dead_code)]
+#[rustfmt::skip]
 mod echo;
 
 /// Starts the server; it ends with the check's process.

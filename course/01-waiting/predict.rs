@@ -7,6 +7,7 @@ use kit::Peer;
 
 #[path = "solution.rs"]
 #[allow(dead_code)]
+#[rustfmt::skip]
 mod echo;
 
 fn main() -> std::io::Result<()> {

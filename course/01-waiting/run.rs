@@ -4,6 +4,7 @@ use std::net::TcpListener;
 
 #[path = "echo.rs"]
 #[allow(clippy::all, dead_code)]
+#[rustfmt::skip]
 mod echo;
 
 fn main() -> std::io::Result<()> {

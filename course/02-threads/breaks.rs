@@ -15,6 +15,7 @@ use waterwheel::net::{Event, tcp};
 mod echo;
 #[path = "threads.rs"]
 #[allow(clippy::all, dead_code)]
+#[rustfmt::skip]
 mod threads;
 
 /// The places of your server.

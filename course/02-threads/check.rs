@@ -15,6 +15,7 @@ use kit::{Listener, Peer, expect, refuse, same, seeds, within};
 mod echo;
 #[path = "threads.rs"]
 #[allow(clippy::all, dead_code)]
+#[rustfmt::skip]
 mod threads;
 
 use threads::Server;

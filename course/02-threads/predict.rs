@@ -9,6 +9,7 @@ use kit::{Peer, memory_kib, open_files, switches};
 
 #[path = "solution.rs"]
 #[allow(dead_code)]
+#[rustfmt::skip]
 mod threads;
 
 fn main() -> std::io::Result<()> {

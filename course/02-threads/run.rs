@@ -11,6 +11,7 @@ use std::thread;
 mod echo;
 #[path = "threads.rs"]
 #[allow(clippy::all, dead_code)]
+#[rustfmt::skip]
 mod threads;
 
 fn main() -> io::Result<()> {

@@ -14,6 +14,7 @@ use waterwheel::net::{Event, Pressure, tcp};
 
 #[path = "ask.rs"]
 #[allow(clippy::all, dead_code)]
+#[rustfmt::skip]
 mod ask;
 
 /// What all clients of your server are owed.

@@ -9,6 +9,7 @@ use kit::{Listener, Peer, Says, Seed, Wire, expect, refuse, same, seeds};
 
 #[path = "ask.rs"]
 #[allow(clippy::all, dead_code)]
+#[rustfmt::skip]
 mod ask;
 
 use ask::{Client, State};

@@ -8,6 +8,7 @@ use kit::{Peer, processor_time};
 
 #[path = "solution.rs"]
 #[allow(dead_code)]
+#[rustfmt::skip]
 mod ask;
 
 fn main() -> io::Result<()> {

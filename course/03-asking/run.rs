@@ -8,6 +8,7 @@ use kit::processor_time;
 
 #[path = "ask.rs"]
 #[allow(clippy::all, dead_code)]
+#[rustfmt::skip]
 mod ask;
 
 fn main() -> io::Result<()> {

@@ -16,6 +16,7 @@ use kit::{Entry, Interest, Kernel, Mio, Poll, SystemPoll};
 mod ask;
 #[path = "wait.rs"]
 #[allow(clippy::all, dead_code)]
+#[rustfmt::skip]
 mod wait;
 
 const READS: Interest = Interest { readable: true, writable: false };

@@ -14,6 +14,7 @@ use kit::{
 mod ask;
 #[path = "wait.rs"]
 #[allow(clippy::all, dead_code)]
+#[rustfmt::skip]
 mod wait;
 
 use ask::Client;

@@ -13,6 +13,7 @@ use kit::{Interest, Socket, SystemPoll};
 mod ask;
 #[path = "wait.rs"]
 #[allow(clippy::all, dead_code)]
+#[rustfmt::skip]
 mod wait;
 
 const LISTENER: usize = 0;

@@ -14,6 +14,7 @@ use kit::{Epoll, Interest, Kernel, Trigger};
 mod ask;
 #[path = "edge.rs"]
 #[allow(clippy::all, dead_code)]
+#[rustfmt::skip]
 mod edge;
 
 use ask::Client;

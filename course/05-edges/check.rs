@@ -12,6 +12,7 @@ use kit::{Heard, Kernel, Says, Script, Seed, Waiting, Wire, Wires, expect, refus
 mod ask;
 #[path = "edge.rs"]
 #[allow(clippy::all, dead_code)]
+#[rustfmt::skip]
 mod edge;
 
 use ask::Client;

@@ -12,6 +12,7 @@ use kit::{Epoll, Interest, Trigger};
 mod ask;
 #[path = "edge.rs"]
 #[allow(clippy::all, dead_code)]
+#[rustfmt::skip]
 mod edge;
 
 const LISTENER: usize = 0;

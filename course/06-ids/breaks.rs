@@ -3,6 +3,7 @@
 
 #[path = "registry.rs"]
 #[allow(clippy::all, dead_code)]
+#[rustfmt::skip]
 mod registry;
 
 use registry::Registry;

@@ -6,6 +6,7 @@ use kit::{refuse, same, seeds};
 
 #[path = "registry.rs"]
 #[allow(clippy::all, dead_code)]
+#[rustfmt::skip]
 mod registry;
 
 use registry::{Id, Registry};

@@ -8,6 +8,7 @@ use kit::{Interest, Kernel, Mio};
 
 #[path = "registry.rs"]
 #[allow(clippy::all, dead_code)]
+#[rustfmt::skip]
 mod registry;
 
 use registry::{Id, Registry};

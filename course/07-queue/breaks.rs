@@ -14,6 +14,7 @@ use waterwheel::reactor::{Context, Priority};
 
 #[path = "queue.rs"]
 #[allow(clippy::all, dead_code)]
+#[rustfmt::skip]
 mod queue;
 
 use queue::{Lane, Queue};

@@ -4,6 +4,7 @@ use kit::{expect, refuse, same, seeds};
 
 #[path = "queue.rs"]
 #[allow(clippy::all, dead_code)]
+#[rustfmt::skip]
 mod queue;
 
 use queue::{Lane, Queue};

@@ -10,6 +10,7 @@ use kit::{Interest, Kernel, Mio};
 
 #[path = "queue.rs"]
 #[allow(clippy::all, dead_code)]
+#[rustfmt::skip]
 mod queue;
 #[cfg_attr(kept = "06", path = "../06-ids/registry.rs")]
 #[cfg_attr(not(kept = "06"), path = "../06-ids/solution.rs")]

@@ -9,6 +9,7 @@ use waterwheel::timers::Wheel;
 
 #[path = "heap.rs"]
 #[allow(clippy::all, dead_code)]
+#[rustfmt::skip]
 mod heap;
 
 use heap::Timers;

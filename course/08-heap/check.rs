@@ -8,6 +8,7 @@ use kit::{expect, same, seeds, within};
 
 #[path = "heap.rs"]
 #[allow(clippy::all, dead_code)]
+#[rustfmt::skip]
 mod heap;
 
 use heap::{Id, Timers, deadline, tick};

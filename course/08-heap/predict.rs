@@ -6,6 +6,7 @@ use kit::{Kernel, Script};
 
 #[path = "solution.rs"]
 #[allow(dead_code)]
+#[rustfmt::skip]
 mod heap;
 
 fn main() -> std::io::Result<()> {

@@ -9,6 +9,7 @@ use kit::{Interest, Kernel, Mio};
 
 #[path = "heap.rs"]
 #[allow(clippy::all, dead_code)]
+#[rustfmt::skip]
 mod heap;
 #[cfg_attr(kept = "06", path = "../06-ids/registry.rs")]
 #[cfg_attr(not(kept = "06"), path = "../06-ids/solution.rs")]

@@ -121,6 +121,14 @@ impl Mio {
         self.poll.registry().register(source, mio::Token(token), interest)
     }
 
+    /// What wakes a poll from another thread. The poll then hears this token.
+    ///
+    /// # Errors
+    /// If there are no descriptors left.
+    pub fn waker(&self, token: usize) -> io::Result<mio::Waker> {
+        mio::Waker::new(self.poll.registry(), mio::Token(token))
+    }
+
     /// # Errors
     /// If it was not registered.
     pub fn deregister(&mut self, source: &mut impl mio::event::Source) -> io::Result<()> {

@@ -10,25 +10,46 @@
 //!    would never end; no check passes because something was fast.
 //! 3. A failure is one sentence, with what was expected and what came.
 
+mod chat;
 mod check;
+mod door;
+mod doors;
+mod duplex;
 mod epoll;
+mod input;
 mod kernel;
+pub mod model;
+mod network;
 mod peer;
 mod poll;
 mod process;
+mod quiz;
+mod request;
 mod seed;
 mod slots;
+mod times;
+mod turns;
 mod wire;
 mod wires;
 
+pub use chat::{Act, Bug, Chat, Letters, Talk, acts, talk};
 pub use check::{expect, refuse, same, within};
+pub use door::{Door, Report};
+pub use doors::{Descriptor, DoorScript};
+pub use duplex::{Duplex, Event, Limits, Next, Pressure, unless_later};
 pub use epoll::{Epoll, Trigger};
+pub use input::Input;
 pub use kernel::{Heard, Interest, Kernel, Mio, Script, Waiting};
+pub use network::{Arrival, End, Faults, Network};
 pub use peer::{Listener, Peer};
 pub use poll::{Entry, Poll, PollScript, Polled, Said, Socket, SystemPoll};
-pub use process::{memory_kib, open_files, processor_time, status, switches};
+pub use process::{memory_kib, open_files, processor_time, status, switches, told_to_end};
+pub use quiz::{Question, quiz};
+pub use request::Request;
 pub use seed::{Seed, seeds};
 pub use slots::Slots;
+pub use times::Times;
+pub use turns::{Loop, Timer};
 pub use wire::{Calls, Says, Wire};
 pub use wires::Wires;
 

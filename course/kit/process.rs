@@ -1,6 +1,8 @@
 //! What this process costs: memory, threads, switches, processor time, descriptors.
 
 use std::fs;
+use std::io;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -46,6 +48,19 @@ pub fn open_files(wanted: u64) -> u64 {
         Ok(()) => wanted,
         Err(_) => current,
     }
+}
+
+/// A stream that gets a byte when this process is told to end: by SIGTERM, or by Ctrl-C.
+///
+/// # Errors
+/// There are no descriptors left.
+pub fn told_to_end() -> io::Result<UnixStream> {
+    let (ours, theirs) = UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        signal_hook::low_level::pipe::register(signal, theirs.try_clone()?)?;
+    }
+    Ok(ours)
 }
 
 #[cfg(test)]

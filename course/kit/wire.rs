@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::rc::Rc;
 
+use crate::Duplex;
+
 /// What the kernel says to one call of `read` or `write`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Says {
@@ -38,6 +40,8 @@ struct State {
     input: VecDeque<Says>,
     room: VecDeque<Says>,
     written: Vec<u8>,
+    /// True if it was finished: nothing more may be written.
+    finished: bool,
     calls: Calls,
     read_later: bool,
     write_later: bool,
@@ -78,6 +82,11 @@ impl Wire {
     /// All that was written so far.
     pub fn written(&self) -> Vec<u8> {
         self.0.borrow().written.clone()
+    }
+
+    /// Returns true if it was finished. What is written after that fails, and is lost.
+    pub fn is_finished(&self) -> bool {
+        self.0.borrow().finished
     }
 
     pub fn calls(&self) -> Calls {
@@ -192,6 +201,9 @@ impl Write for Wire {
         let mut state = self.0.borrow_mut();
         state.calls.writes += 1;
         state.calls.writes_after_later += usize::from(state.write_later);
+        if state.finished {
+            return Err(error(ErrorKind::BrokenPipe));
+        }
         let count = match state.room.pop_front() {
             None => bytes.len(),
             Some(Says::Takes(most)) => most.min(bytes.len()),
@@ -217,6 +229,13 @@ impl Write for Wire {
     }
 }
 
+impl Duplex for Wire {
+    fn finish(&mut self) -> io::Result<()> {
+        self.0.borrow_mut().finished = true;
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,6 +255,9 @@ mod tests {
         assert_eq!(ours.write(b"c").unwrap(), 1);
         assert_eq!(wire.written(), b"abc");
         assert_eq!(wire.calls().reads_after_later, 2, "two without a new round");
+        ours.finish().unwrap();
+        assert_eq!(ours.write(b"d").unwrap_err().kind(), ErrorKind::BrokenPipe);
+        assert!(wire.is_finished() && wire.written() == b"abc");
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub struct Chapter {
     pub questions: Vec<Question>,
     /// The scene of the tour in which the real loop shows it.
     pub scene: Option<u32>,
+    /// If it is a question of a quiz: of which one, and its number there, from 1.
+    pub quiz: Option<(u32, u32)>,
 }
 
 /// A question about the real file; its answer is the number of a line.
@@ -62,6 +64,20 @@ pub fn given(path: &str) -> Option<&'static str> {
     FILES.iter().find(|(name, _)| *name == path).map(|(_, text)| *text)
 }
 
+/// All files of the course, as they were then.
+pub fn files() -> impl Iterator<Item = (&'static str, &'static str)> {
+    FILES.iter().copied()
+}
+
+/// The answers that a text offers, each a line: `- a) one`.
+pub fn options(text: &str) -> Vec<(char, String)> {
+    let option = |line: &str| {
+        let (letter, rest) = line.strip_prefix("- ")?.split_once(") ")?;
+        Some((letter.parse().ok()?, rest.to_owned()))
+    };
+    text.lines().filter_map(option).collect()
+}
+
 /// All chapters, in order.
 pub fn chapters() -> Vec<Chapter> {
     let readme = |(path, text): &(&'static str, &'static str)| {
@@ -87,11 +103,7 @@ impl Chapter {
         let minutes = minutes?.parse().ok()?;
         let hints = given(&format!("{name}/hints.md")).unwrap_or_default();
         let hints = hints.split("\n---\n").map(str::trim).filter(|hint| !hint.is_empty()).collect();
-        let option = |line: &str| {
-            let (letter, rest) = line.strip_prefix("- ")?.split_once(") ")?;
-            Some((letter.parse().ok()?, rest.to_owned()))
-        };
-        let options = step(text, "Predict").lines().filter_map(option).collect();
+        let options = options(step(text, "Predict"));
         let question = |line: &str| {
             let (path, needle) =
                 line.split_once("<!-- ")?.1.split_once(" -->")?.0.split_once(": ")?;
@@ -113,6 +125,7 @@ impl Chapter {
             hints,
             questions,
             scene,
+            quiz: None,
         })
     }
 
@@ -189,7 +202,7 @@ impl Chapter {
                 Err(error) => return Err(error),
             }
         }
-        if !self.path().exists() {
+        if self.quiz.is_none() && !self.path().exists() {
             fs::write(self.path(), self.given("starter.rs"))?;
         }
         Ok(said)

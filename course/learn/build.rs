@@ -27,11 +27,20 @@ fn main() {
     folders.sort_by_key(fs::DirEntry::file_name);
     for folder in folders {
         let name = folder.file_name().to_string_lossy().into_owned();
-        if !name.starts_with(|first: char| first.is_ascii_digit()) {
+        let files: Vec<String> = if name == "quizzes" || name == "articles" {
+            println!("cargo::rerun-if-changed={}", folder.path().display());
+            let inside = fs::read_dir(folder.path()).expect("a folder").flatten();
+            let mut inside: Vec<_> =
+                inside.map(|file| file.file_name().to_string_lossy().into_owned()).collect();
+            inside.sort();
+            inside
+        } else if name.starts_with(|first: char| first.is_ascii_digit()) {
+            FILES.map(str::to_owned).to_vec()
+        } else {
             continue;
-        }
-        for file in FILES {
-            let path = folder.path().join(file);
+        };
+        for file in files {
+            let path = folder.path().join(&file);
             println!("cargo::rerun-if-changed={}", path.display());
             if path.exists() {
                 let path = path.display().to_string();

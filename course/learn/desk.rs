@@ -15,6 +15,7 @@ use waterwheel::protocols::http::{Sender, SseEvent};
 use crate::book::{self, Chapter};
 use crate::job::{self, Job, Kind};
 use crate::progress::{self, Mark, Progress};
+use crate::quiz::{self, Quiz};
 use crate::report::Verdict;
 use crate::terminal;
 use crate::tour::Tour;
@@ -39,6 +40,7 @@ pub enum Audience {
 
 pub struct Desk {
     pub chapters: Vec<Chapter>,
+    pub quizzes: Vec<Quiz>,
     pub progress: Progress,
     pub audience: Audience,
     pub job: Option<Job>,
@@ -68,6 +70,7 @@ impl Desk {
         let desk = Desk {
             at: 1,
             chapters,
+            quizzes: quiz::quizzes(),
             progress,
             audience,
             job: None,
@@ -83,8 +86,14 @@ impl Desk {
         (desk, said)
     }
 
+    /// The chapter of that number, or the question of a quiz.
     pub fn chapter(&self, number: u32) -> Option<Chapter> {
-        self.chapters.iter().find(|chapter| chapter.number == number).cloned()
+        let questions = self.quizzes.iter().flat_map(|quiz| &quiz.questions);
+        self.chapters.iter().chain(questions).find(|chapter| chapter.number == number).cloned()
+    }
+
+    pub fn quiz(&self, number: u32) -> Option<&Quiz> {
+        self.quizzes.iter().find(|quiz| quiz.number == number)
     }
 
     pub fn tell(&mut self, reactor: &mut Context<Desk>, told: Told<'_>) {
@@ -193,7 +202,29 @@ impl Desk {
                 "mark": mark.json(),
             })
         };
+        let question = |one: &Chapter| {
+            let letters: Vec<_> =
+                one.options.iter().map(|(letter, _)| letter.to_string()).collect();
+            let mark = self.progress.mark(one.number);
+            let because = one.quiz.and_then(|(quiz, number)| quiz::because(quiz, number));
+            json!({
+                "number": one.number,
+                "options": letters,
+                "because": because.filter(|_| mark.answer.is_some()),
+                "mark": mark.json(),
+            })
+        };
+        let quiz = |quiz: &Quiz| {
+            json!({
+                "number": quiz.number,
+                "title": quiz.title,
+                "label": quiz.label,
+                "after": quiz.after,
+                "questions": quiz.questions.iter().map(question).collect::<Vec<_>>(),
+            })
+        };
         json!({
+            "quizzes": self.quizzes.iter().map(quiz).collect::<Vec<_>>(),
             "chapters": self.chapters.iter().map(chapter).collect::<Vec<_>>(),
             "at": self.at,
             "tour": self.tour.url,
@@ -229,10 +260,13 @@ impl Desk {
 /// What is said under a verdict.
 pub fn note(chapter: &Chapter, verdict: &Verdict) -> String {
     if verdict.passed {
-        let next = chapter.number + 1;
-        return format!(
-            "It passes. Then: run it, break it, read the real one; chapter {next} waits."
-        );
+        let next = book::chapters().into_iter().map(|other| other.number);
+        let next = next.filter(|number| *number > chapter.number).min();
+        let then = "It passes. Then: run it, break it, read the real one";
+        return match next {
+            Some(next) => format!("{then}; chapter {next} waits."),
+            None => format!("{then}. It is the last chapter."),
+        };
     }
     if chapter.is_untouched() {
         let (line, file) = (chapter.first_line(), chapter.shown());

@@ -8,7 +8,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::book::{self, Chapter};
-use crate::render::{escape, html};
+use crate::quiz::{self, Quiz};
+use crate::render::{escape, html, sentence};
 use crate::terminal::print;
 
 const STYLE: &str = include_str!("site.css");
@@ -19,7 +20,7 @@ const RECORDING: &str = include_str!("../../inspect/scene-3.html");
 ///
 /// # Errors
 /// The folder has something in it, or cannot be written; a program of the course does not run.
-pub fn run(chapters: &[Chapter], folder: &Path) -> io::Result<()> {
+pub fn run(chapters: &[Chapter], quizzes: &[Quiz], folder: &Path) -> io::Result<()> {
     if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
         let why = format!("{} is not empty; name a new folder", folder.display());
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
@@ -28,14 +29,31 @@ pub fn run(chapters: &[Chapter], folder: &Path) -> io::Result<()> {
     let mut list = String::new();
     for chapter in chapters {
         print(&format!("{} …", chapter.name));
-        let said = predicted(chapter)?;
+        let said = recorded(&format!("predict{:02}", chapter.number), None)?;
         fs::write(folder.join(format!("{}.html", chapter.name)), page(chapters, chapter, &said))?;
         let (name, title) = (chapter.name, escape(&chapter.title));
         list += &format!(
             "<li><a href=\"{name}.html\">{title}</a> <small>{} minutes</small></li>\n",
             chapter.minutes
         );
+        for quiz in quizzes.iter().filter(|quiz| quiz.after == chapter.number) {
+            let name = format!("quiz-{}", quiz.number);
+            fs::write(folder.join(format!("{name}.html")), quiz_page(quiz)?)?;
+            list += &format!(
+                "<li><a href=\"{name}.html\">{}</a> <small>{} questions</small></li>\n",
+                escape(&quiz.title),
+                quiz.questions.len()
+            );
+        }
     }
+    let articles = book::given("articles/README.md").unwrap_or_default();
+    let title = articles.lines().next().unwrap_or_default().trim_start_matches("# ");
+    let body = format!(
+        "<main><nav><a href=\"index.html\">all chapters</a></nav>\n{}</main>",
+        html("articles", articles)
+    );
+    fs::write(folder.join("articles.html"), whole(title, &body))?;
+    list += &format!("<li><a href=\"articles.html\">{}</a></li>\n", escape(title));
     let body = format!(
         "<main><h1>The course</h1>\n<p>Build a loop, break it, read the real one. To do it, clone the \
          repository and type <code>cargo learn</code>; this is its text.</p>\n<ul class=\"list\">\n{list}</ul>\n\
@@ -56,20 +74,37 @@ fn whole(title: &str, body: &str) -> String {
     )
 }
 
-/// What the prediction's program prints.
-fn predicted(chapter: &Chapter) -> io::Result<String> {
+/// What a program of the course prints.
+fn recorded(program: &str, argument: Option<u32>) -> io::Result<String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["run", "--quiet", "--package", "course", "--example"]);
-    command.arg(format!("predict{:02}", chapter.number)).current_dir(book::top());
+    command.args(["run", "--quiet", "--package", "course", "--example", program]);
+    command.args(argument.map(|argument| argument.to_string())).current_dir(book::top());
     let out = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
     if !out.status.success() {
-        return Err(io::Error::other(format!(
-            "the prediction of {} fails: {}",
-            chapter.name, out.status
-        )));
+        return Err(io::Error::other(format!("{program} fails: {}", out.status)));
     }
     Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+}
+
+/// The questions, each with what its program printed and the rule behind it.
+fn quiz_page(quiz: &Quiz) -> io::Result<String> {
+    let text = html("quizzes", quiz.text);
+    let mut parts = text.split("</section>");
+    let mut body = parts.next().unwrap_or_default().to_owned();
+    // The first part has no question: it is what stands before the title.
+    body += &format!("</section>{}", parts.next().unwrap_or_default());
+    for (question, part) in quiz.questions.iter().zip(parts) {
+        let Some((of, number)) = question.quiz else { continue };
+        let said = escape(&recorded(&format!("quiz{of}"), Some(number))?);
+        let because = sentence(quiz::because(of, number).unwrap_or_default());
+        body += &format!(
+            "</section>{part}<details><summary>You have an answer? This is what the program printed.\
+             </summary><pre>{said}</pre><p>{because}</p></details>"
+        );
+    }
+    let nav = "<nav><a href=\"index.html\">all chapters</a></nav>";
+    Ok(whole(&quiz.title, &format!("<main>{nav}\n{body}</section></main>")))
 }
 
 fn page(chapters: &[Chapter], chapter: &Chapter, said: &str) -> String {
@@ -91,7 +126,7 @@ fn page(chapters: &[Chapter], chapter: &Chapter, said: &str) -> String {
     );
     text = after("Predict", &shown, &text);
     let hints: String = (1..).zip(&chapter.hints).fold(String::new(), |all, (number, hint)| {
-        format!("{all}<details><summary>Hint {number}</summary><p>{}</p></details>", escape(hint))
+        format!("{all}<details><summary>Hint {number}</summary><p>{}</p></details>", sentence(hint))
     });
     text = after("Check", &hints, &text);
     text = after("Watch", "<p><a href=\"recording.html\">A recording of the loop</a></p>", &text);

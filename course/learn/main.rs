@@ -20,6 +20,7 @@ mod desk;
 mod export;
 mod job;
 mod progress;
+mod quiz;
 mod render;
 mod report;
 mod serve;
@@ -39,6 +40,8 @@ Usage: cargo learn [N]                 the course in a browser, chapter N open
        cargo learn N --break           the attack of chapter N
        cargo learn N --hint            the next hint
        cargo learn N --read Q LINE     is LINE the answer to question Q?
+       cargo learn quiz Q              the questions of quiz Q, one after the other
+       cargo learn quiz Q N ANSWER     your answer to question N; then what the program does
        cargo learn list                the chapters, and how far you are
        cargo learn reset N             the file as it was; yours is kept beside it
        cargo learn keep [N...]         later chapters use your files that pass their checks
@@ -58,6 +61,7 @@ enum Act {
     Serve(Option<u32>, u16),
     Job(Kind, u32),
     Predict(u32, Option<char>),
+    Quiz(u32, Option<(u32, char)>),
     Hint(u32),
     Read(u32, usize, usize),
     List,
@@ -151,6 +155,18 @@ fn parse(mut parser: lexopt::Parser) -> Result<Act, String> {
     Ok(act)
 }
 
+fn parse_number<T: std::str::FromStr>(word: &str) -> Result<T, String> {
+    word.parse().map_err(|_| format!("{word:?} is no number"))
+}
+
+fn letter(answer: &str) -> Result<char, String> {
+    let mut letters = answer.chars();
+    match (letters.next(), letters.next()) {
+        (Some(letter), None) => Ok(letter),
+        _ => Err(format!("an answer is one letter, not {answer:?}")),
+    }
+}
+
 fn of_words(words: &[&str], flag: Option<&str>, port: Option<u16>) -> Result<Act, String> {
     let number = |word: &str| word.parse().map_err(|_| format!("{word:?} is no chapter"));
     Ok(match (words, flag) {
@@ -158,6 +174,11 @@ fn of_words(words: &[&str], flag: Option<&str>, port: Option<u16>) -> Result<Act
         (["list"], None) => Act::List,
         (["reset", chapter], None) => Act::Reset(number(chapter)?),
         (["reset"], _) => return Err("which chapter is to be reset?".to_owned()),
+        (["quiz", quiz], None) => Act::Quiz(parse_number(quiz)?, None),
+        (["quiz", quiz, question, answer], None) => {
+            Act::Quiz(parse_number(quiz)?, Some((parse_number(question)?, letter(answer)?)))
+        }
+        (["quiz", ..], _) => return Err("which quiz, or which question and answer?".to_owned()),
         (["keep"], Some("off")) => Act::KeepNone,
         (["keep", rest @ ..], None) => {
             Act::Keep(rest.iter().copied().map(number).collect::<Result<_, _>>()?)
@@ -171,15 +192,10 @@ fn of_words(words: &[&str], flag: Option<&str>, port: Option<u16>) -> Result<Act
         ([chapter], Some("hint")) => Act::Hint(number(chapter)?),
         ([chapter], Some("predict")) => Act::Predict(number(chapter)?, None),
         ([chapter, answer], Some("predict")) => {
-            let mut letters = answer.chars();
-            match (letters.next(), letters.next()) {
-                (Some(letter), None) => Act::Predict(number(chapter)?, Some(letter)),
-                _ => return Err(format!("an answer is one letter, not {answer:?}")),
-            }
+            Act::Predict(number(chapter)?, Some(letter(answer)?))
         }
         ([chapter, question, line], Some("read")) => {
-            let parse = |word: &str| word.parse().map_err(|_| format!("{word:?} is no number"));
-            Act::Read(number(chapter)?, parse(question)?, parse(line)?)
+            Act::Read(number(chapter)?, parse_number(question)?, parse_number(line)?)
         }
         (_, Some("read")) => return Err("--read wants a question and a line".to_owned()),
         ([], Some(flag)) => return Err(format!("--{flag} of which chapter?")),
@@ -191,7 +207,7 @@ fn carry_out(desk: &mut Desk, act: Act) -> io::Result<u8> {
     let chapter = act.chapter().and_then(|number| desk.chapter(number));
     match (act, chapter) {
         (Act::Help, _) => print(USAGE),
-        (Act::List, _) => print(&terminal::list(&desk.chapters, &desk.progress)),
+        (Act::List, _) => print(&terminal::list(&desk.chapters, &desk.quizzes, &desk.progress)),
         (Act::Serve(_, port), chapter) => {
             desk.audience = Audience::Pages;
             if let Some(chapter) = chapter {
@@ -201,6 +217,7 @@ fn carry_out(desk: &mut Desk, act: Act) -> io::Result<u8> {
         }
         (Act::Job(kind, _), Some(chapter)) => return work(desk, kind, &chapter),
         (Act::Predict(_, answer), Some(chapter)) => return predict(desk, &chapter, answer),
+        (Act::Quiz(number, answer), _) => return take_quiz(desk, number, answer),
         (Act::Hint(_), Some(chapter)) => hint(desk, &chapter)?,
         (Act::Read(_, question, line), Some(chapter)) => {
             let (is_right, said) = chapter.mark_line(question, line);
@@ -223,7 +240,9 @@ fn carry_out(desk: &mut Desk, act: Act) -> io::Result<u8> {
             print("Later chapters use our solutions again.");
         }
         (Act::Certify(folder), _) => return certify::run(&desk.chapters, folder),
-        (Act::Export(folder), _) => return export::run(&desk.chapters, &folder).map(|()| 0),
+        (Act::Export(folder), _) => {
+            return export::run(&desk.chapters, &desk.quizzes, &folder).map(|()| 0);
+        }
         _ => unreachable!("the chapter was looked up"),
     }
     Ok(0)
@@ -270,6 +289,35 @@ fn predict(desk: &mut Desk, chapter: &Chapter, answer: Option<char>) -> io::Resu
     }
     desk.progress.change(chapter.number, |mark| mark.predicts(answer))?;
     work(desk, Kind::Predict, chapter)
+}
+
+/// One answer, or all questions in a row.
+fn take_quiz(desk: &mut Desk, number: u32, answer: Option<(u32, char)>) -> io::Result<u8> {
+    let Some(quiz) = desk.quiz(number).cloned() else {
+        let numbers: Vec<_> = desk.quizzes.iter().map(|quiz| quiz.number.to_string()).collect();
+        eprintln!("error: there is no quiz {number}, only {}", numbers.join(", "));
+        return Ok(2);
+    };
+    let all = quiz.questions.len();
+    if let Some((question, letter)) = answer {
+        let at = usize::try_from(question).ok().and_then(|question| question.checked_sub(1));
+        let Some(chapter) = at.and_then(|at| quiz.questions.get(at)) else {
+            eprintln!("error: there is no question {question}, only 1 to {all}");
+            return Ok(2);
+        };
+        return predict(desk, chapter, Some(letter));
+    }
+    print(&format!("{}\n", quiz.title));
+    for chapter in &quiz.questions {
+        let code = predict(desk, chapter, None)?;
+        if code != 0 {
+            return Ok(code);
+        }
+        print("");
+    }
+    let (answered, right) = quiz.score(&desk.progress);
+    print(&format!("{answered} of {all} answered, {right} of them right."));
+    Ok(0)
 }
 
 fn hint(desk: &mut Desk, chapter: &Chapter) -> io::Result<()> {
@@ -349,6 +397,8 @@ mod tests {
             assert_eq!(act(words), Ok(Act::Predict(6, Some('b'))));
         }
         assert_eq!(act("6 --read 1 42"), Ok(Act::Read(6, 1, 42)));
+        assert_eq!(act("quiz 1"), Ok(Act::Quiz(1, None)));
+        assert_eq!(act("quiz 1 3 b"), Ok(Act::Quiz(1, Some((3, 'b')))));
         assert_eq!(act("keep"), Ok(Act::Keep(vec![])));
         assert_eq!(act("keep 1 2"), Ok(Act::Keep(vec![1, 2])));
         assert_eq!(act("keep --off"), Ok(Act::KeepNone));
@@ -367,6 +417,11 @@ mod tests {
             "6 --predict ab",
             "6 --read 1",
             "6 --read x y",
+            "quiz",
+            "quiz x",
+            "quiz 1 2",
+            "quiz 1 2 bc",
+            "quiz 1 --check",
             "reset",
             "--port",
             "--port x",

@@ -74,6 +74,15 @@ fn link(name: &str, to: &str) -> String {
     }
 }
 
+/// A sentence, with what stands in backticks as code.
+pub fn sentence(text: &str) -> String {
+    let part = |(at, part): (usize, &str)| match at % 2 {
+        0 => escape(part),
+        _ => format!("<code>{}</code>", escape(part)),
+    };
+    text.split('`').enumerate().map(part).collect()
+}
+
 pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
@@ -91,6 +100,11 @@ mod tests {
         for chapter in crate::book::chapters() {
             assert!(!html(chapter.name, chapter.given("README.md")).contains("<!--"));
         }
+    }
+
+    #[test]
+    fn a_sentence_has_its_code_as_code() {
+        assert_eq!(sentence("`a<b` is & no more"), "<code>a&lt;b</code> is &amp; no more");
     }
 
     #[test]

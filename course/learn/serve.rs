@@ -40,6 +40,9 @@ const WATCH: Duration = Duration::from_millis(300);
 /// How often a page is sent something, so that it shows when it has gone.
 const BEAT: Duration = Duration::from_secs(15);
 
+/// What articles get wrong; it belongs to no chapter.
+const ARTICLES: &str = "articles/README.md";
+
 const PAGE: &str = include_str!("page.html");
 const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
                       connect-src 'self'; img-src data:; frame-src http://127.0.0.1:*; \
@@ -88,7 +91,7 @@ pub fn run(desk: &mut Desk, port: u16) -> io::Result<()> {
     });
     print(&format!("the course: http://{address}/{token}/"));
     print("Open it in a browser; Ctrl-C ends it.\n");
-    print(&terminal::list(&desk.chapters, &desk.progress));
+    print(&terminal::list(&desk.chapters, &desk.quizzes, &desk.progress));
     reactor.run(desk)
 }
 
@@ -151,8 +154,14 @@ fn bad(status: StatusCode, why: &str) -> Response {
 
 /// The text of a chapter.
 fn text(desk: &Desk, request: &Request<'_>) -> Response {
-    let number = request.query_param("chapter").and_then(|number| number.parse().ok());
-    match number.and_then(|number| desk.chapter(number)) {
+    let number = |name| request.query_param(name).and_then(|number| number.parse().ok());
+    if let Some(quiz) = number("quiz").and_then(|number| desk.quiz(number)) {
+        return Response::html(render::html("quizzes", quiz.text));
+    }
+    if request.query_param("page").as_deref() == Some("articles") {
+        return Response::html(render::html("articles", book::given(ARTICLES).unwrap_or_default()));
+    }
+    match number("chapter").and_then(|number| desk.chapter(number)) {
         Some(chapter) => {
             // As it is on the disk: who writes the course sees it at once.
             let path = chapter.folder().join("README.md");
@@ -237,7 +246,11 @@ fn carry_out(
     };
     let number = chapter.number;
     let said = String::new();
-    match wanted["do"].as_str().unwrap_or_default() {
+    let what = wanted["do"].as_str().unwrap_or_default();
+    if chapter.quiz.is_some() && !["predict", "stop"].contains(&what) {
+        return Err("A question of a quiz can only be answered.".to_owned());
+    }
+    match what {
         "open" => desk.open(number),
         "check" => job::start(reactor, desk, Kind::Check, &chapter),
         "run" => job::start(reactor, desk, Kind::Run, &chapter),

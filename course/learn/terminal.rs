@@ -8,6 +8,7 @@ use crate::book::{self, Chapter, step};
 use crate::desk::{Audience, note};
 use crate::job::{Job, Kind};
 use crate::progress::{Mark, Progress};
+use crate::quiz::{self, Quiz};
 use crate::report::Verdict;
 
 /// Prints; that nobody reads any more is no error of ours.
@@ -41,7 +42,11 @@ pub fn over(audience: Audience, job: &Job, verdict: &Verdict, mark: &Mark) {
     }
     match job.kind {
         Kind::Check | Kind::Certify => print(&check(&job.chapter, verdict)),
-        Kind::Predict => print(&prediction(mark)),
+        Kind::Predict => {
+            print(&prediction(mark));
+            let because = job.chapter.quiz.and_then(|(quiz, number)| quiz::because(quiz, number));
+            because.into_iter().for_each(print);
+        }
         Kind::Run | Kind::Break if !verdict.sentence.is_empty() => print(&verdict.sentence),
         Kind::Run | Kind::Break => {}
     }
@@ -97,17 +102,20 @@ fn prediction(mark: &Mark) -> String {
 
 /// The question of a chapter, and its options.
 pub fn question(chapter: &Chapter) -> String {
-    let text = step(chapter.given("README.md"), "Predict");
-    format!(
-        "{}\n{}\nYour answer, before it runs: cargo learn {} --predict a",
-        chapter.title,
-        text.trim_end(),
-        chapter.number
-    )
+    let (text, how) = match chapter.quiz {
+        Some((of, number)) => {
+            (quiz::asked(of, number).unwrap_or_default(), format!("quiz {of} {number} a"))
+        }
+        None => (
+            step(chapter.given("README.md"), "Predict").trim(),
+            format!("{} --predict a", chapter.number),
+        ),
+    };
+    format!("{}\n\n{text}\n\nYour answer, before it runs: cargo learn {how}", chapter.title)
 }
 
 /// The chapters, and how far one is.
-pub fn list(chapters: &[Chapter], progress: &Progress) -> String {
+pub fn list(chapters: &[Chapter], quizzes: &[Quiz], progress: &Progress) -> String {
     let kept = book::kept();
     let mut text = String::new();
     for chapter in chapters {
@@ -125,6 +133,9 @@ pub fn list(chapters: &[Chapter], progress: &Progress) -> String {
         };
         let kept = if kept.contains(&chapter.number) { ", your file is kept" } else { "" };
         text += &format!("{how} {:<56} {} minutes{spent}{kept}\n", chapter.title, chapter.minutes);
+        for quiz in quizzes.iter().filter(|quiz| quiz.after == chapter.number) {
+            text += &format!("{}\n", quiz.line(progress));
+        }
     }
     text.trim_end().to_owned()
 }

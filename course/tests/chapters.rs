@@ -26,6 +26,51 @@ pub fn course() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// A text of the course, and the chapter whose words it may use.
+#[derive(Debug)]
+pub struct Text {
+    pub number: usize,
+    pub path: PathBuf,
+    pub text: String,
+}
+
+impl Text {
+    /// The path that is shown.
+    pub fn name(&self) -> String {
+        self.path.strip_prefix(course()).unwrap().display().to_string()
+    }
+}
+
+/// The texts of the chapters and of the quizzes, and the one on articles.
+pub fn texts() -> Vec<Text> {
+    let of = |chapter: Chapter| Text {
+        number: chapter.number,
+        path: chapter.folder.join("README.md"),
+        text: chapter.readme,
+    };
+    let path = course().join("articles/README.md");
+    // It comes after all chapters.
+    let articles = Text { number: usize::MAX, text: fs::read_to_string(&path).unwrap(), path };
+    all().into_iter().map(of).chain(quizzes()).chain([articles]).collect()
+}
+
+/// The texts of the quizzes.
+pub fn quizzes() -> Vec<Text> {
+    let mut quizzes = Vec::new();
+    for entry in fs::read_dir(course().join("quizzes")).unwrap().flatten() {
+        let path = entry.path();
+        if path.extension().is_some_and(|extension| extension == "md") {
+            let text = fs::read_to_string(&path).unwrap();
+            let number = text.split(" · after chapter ").nth(1);
+            let number = number.and_then(|rest| rest.split(' ').next()?.parse().ok());
+            let number = number.unwrap_or_else(|| panic!("{}: after which?", path.display()));
+            quizzes.push(Text { number, path, text });
+        }
+    }
+    quizzes.sort_by_key(|quiz| quiz.number);
+    quizzes
+}
+
 /// All of them, in order.
 pub fn all() -> Vec<Chapter> {
     let mut chapters = Vec::new();

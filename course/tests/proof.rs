@@ -18,6 +18,9 @@ const CEILING: Duration = Duration::from_secs(60);
 /// Mutants of a check, at least.
 const MUTANTS_MIN: usize = 3;
 
+/// Questions of a quiz.
+const QUIZ_QUESTIONS: usize = 8;
+
 struct Mutant {
     sentence: String,
     fails: String,
@@ -258,5 +261,30 @@ fn each_prediction_is_marked_by_the_program() {
         let options = options.split("\n## ").next().unwrap();
         assert!(options.contains(&format!("\n- {answer}) ")), "{name}: no option {answer})");
         assert!(options.matches("\n- ").count() >= 3, "{name}: fewer than three options");
+    }
+}
+
+/// Each question of a quiz is answered by its program, with one of the options.
+#[test]
+fn each_question_of_a_quiz_is_answered_by_its_program() {
+    for quiz in chapters::quizzes() {
+        let name = quiz.name();
+        let program = format!("quiz{}", quiz.path.file_stem().unwrap().to_str().unwrap());
+        let questions: Vec<&str> = quiz.text.split("\n## Question ").skip(1).collect();
+        assert_eq!(questions.len(), QUIZ_QUESTIONS, "{name}");
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["run", "--quiet", "--package", "course", "--example", &program]);
+        let ran = cargo.current_dir(chapters::course()).output().expect("Cargo runs");
+        let said = String::from_utf8_lossy(&ran.stdout).into_owned();
+        let answers: Vec<_> =
+            said.lines().filter_map(|line| line.split_once(". answer: ")).collect();
+        assert!(ran.status.success() && answers.len() == questions.len(), "{name}: {said}");
+        for (question, (number, answer)) in questions.iter().zip(answers) {
+            assert!(question.starts_with(&format!("{number}\n")), "{name}: {number}");
+            assert!(question.contains(&format!("\n- {answer}) ")), "{name}: {number}: {answer})");
+            assert!(question.matches("\n- ").count() >= 3, "{name}: {number}: too few options");
+            let shown = format!("fn=question_{number}\n");
+            assert!(question.contains(&shown), "{name}: {number}: whose program?");
+        }
     }
 }

@@ -33,10 +33,12 @@ pub enum News<'a> {
     Down,
 }
 
+type OnNews<S> = dyn Fn(&mut Context<S>, &mut S, News<'_>);
+
 struct Kept<S: 'static, C> {
     addr: String,
     codec: C,
-    on: Box<dyn Fn(&mut Context<S>, &mut S, News<'_>)>,
+    on: Box<OnNews<S>>,
     /// The pauses that are left; all of them again when a frame has come.
     pauses: RefCell<Box<dyn Iterator<Item = Duration>>>,
 }

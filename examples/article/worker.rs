@@ -126,10 +126,12 @@ fn on_queue(reactor: &mut Context<Worker>, worker: &mut Worker, news: News<'_>) 
                     worker.begin(reactor, id, body);
                 }
             }
-            // The next time that a job is done.
+            // It asks again when a job is done; if the last one was done meanwhile, now.
             Answer::NoJob => {
                 worker.is_asking = false;
-                return;
+                if !worker.jobs.is_empty() {
+                    return;
+                }
             }
             Answer::Deleted | Answer::NotFound | Answer::Inserted(_) => return,
             answer => return log::warn!("the queue says: {answer:?}"),

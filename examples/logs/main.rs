@@ -13,9 +13,10 @@
 use std::collections::HashMap;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
+use std::mem;
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use waterwheel::net::{drain, tcp, udp};
@@ -197,16 +198,22 @@ fn disk(output: Option<&str>, seen: &mut Seen) -> Result<server::Disk, String> {
     };
     let lines = Arc::new(Mutex::new(lines));
     Ok(Rc::new(move |reactor, batch, up_to| {
-        let lines = lines.clone();
-        let work = move || lines.lock().unwrap_or_else(PoisonError::into_inner).append(batch);
+        // The batch stays here until a worker has taken it: there may be none.
+        let (lines, batch) = (lines.clone(), Arc::new(Mutex::new(batch)));
+        let given = batch.clone();
+        let work = move || lock(&lines).append(mem::take(&mut *lock(&given)));
         reactor.offload(work, move |reactor, server: &mut Server, done| {
             let result = match done {
                 Ok(result) => result.map_err(|(lines, error)| (lines, error.to_string())),
-                Err(error) => panic!("the disk's worker has failed: {error}"),
+                Err(error) => Err((mem::take(&mut *lock(&batch)), error.to_string())),
             };
             server.written(reactor, up_to, result);
         });
     }))
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(unix)]

@@ -411,6 +411,27 @@ fn a_worker_has_as_many_jobs_as_it_may_and_ends_although_nobody_acknowledges() {
     await_state(&mut queue, 6, "ready");
 }
 
+/// The last job is done while the worker asks for one that is there now.
+#[test]
+fn a_worker_asks_again_when_its_last_job_was_done_before_the_answer() {
+    let _ceiling = ceiling(LIMIT);
+    let queue = TcpListener::bind("127.0.0.1:0").unwrap();
+    let logs = TcpListener::bind("127.0.0.1:0").unwrap();
+    let names = [&queue, &logs].map(|listener| listener.local_addr().unwrap().to_string());
+    let args = ["--queue", &names[0], "--logs", &names[1], "--work", "1"];
+    let _worker = Process::start(example("worker").args(args));
+    let mut queue = Client::over(queue.accept().unwrap().0);
+    let mut collector = Client::over(logs.accept().unwrap().0);
+    assert_eq!(queue.line().trim_end(), "reserve");
+    queue.send("RESERVED 7 1\r\na\r\n");
+    assert_eq!(queue.line().trim_end(), "reserve-with-timeout 0");
+    assert!(message(&mut collector).contains("order 7 worked: a"));
+    collector.send("ack 1\n");
+    assert_eq!(queue.line().trim_end(), "delete 7");
+    queue.send("TIMED_OUT\r\nDELETED\r\n");
+    assert_eq!(queue.line().trim_end(), "reserve");
+}
+
 #[test]
 fn bad_arguments_are_refused_in_one_line() {
     for (name, args, because) in [

@@ -168,6 +168,9 @@ fn bad_arguments_are_refused_in_one_line() {
         (&["-n", "x", "http://a/"], "-n wants a whole number"),
         (&["--method", "G T", "http://a/"], "no method: \"G T\""),
         (&["-H", "nonsense", "http://a/"], "no header field: \"nonsense\""),
+        (&["ftp://a/"], "the scheme is \"ftp\", not http or https"),
+        (&["http://"], "http://"),
+        (&["-H", "a b: c", "http://a/"], "a b"),
         (&["--nonsense"], "try --help"),
     ] {
         let out = output("load", args);

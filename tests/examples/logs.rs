@@ -569,3 +569,108 @@ fn a_full_disk_is_said_and_nothing_is_acknowledged() {
     assert!(std::io::Read::read(&mut client.0, &mut [0; 1]).is_err(), "no answer");
     drop(server);
 }
+
+/// The spool's disk is full, and then is not: nothing is acknowledged that is not stored, and what waits
+/// is stored as soon as there is room.
+#[test]
+#[cfg(target_os = "linux")]
+fn on_a_full_disk_the_spool_goes_on_when_there_is_room() {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    const MESSAGES: usize = 100;
+    let _ceiling = ceiling(LIMIT);
+    let folder = Folder::new("full_spool");
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let next = nobody.local_addr().unwrap().to_string();
+    drop(nobody);
+    let said = File::create(folder.path("forwarder")).unwrap();
+    let script = "trap '' XFSZ; ulimit -S -f 200; exec \"$@\""; // Blocks of 512 bytes: 100 KiB.
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", script, "sh"]).arg(example("logs").get_program());
+    command.args(["--forward", &next, "--spool", "spool", "127.0.0.1:0"]);
+    let (forwarder, addr) = Process::listening(command.current_dir(&folder.0).stderr(said));
+    let mut client = Client::connect(addr);
+    let message =
+        |id: usize| format!("<13>1 - h - - - [ww@32473 id=\"{id}\"] {}", "x".repeat(2000));
+    for id in 0..MESSAGES {
+        client.send(format!("{} {}", message(id).len(), message(id)));
+    }
+    folder.when("forwarder", |text| {
+        text.matches("cannot write to the spool: File too large").count() >= 2
+    });
+    assert!(fs::metadata(folder.path("spool")).unwrap().len() <= 200 * 512);
+    let pid = Pid::from_raw(forwarder.id() as i32);
+    prlimit(pid, Resource::Fsize, Rlimit { current: None, maximum: None }).unwrap();
+    for id in 0..MESSAGES {
+        assert_eq!(client.line(), format!("ack {id}"));
+    }
+    drop(forwarder); // By SIGKILL: what was acknowledged is on the disk.
+    let options = ["--forward", &next, "--spool", "spool"];
+    let (forwarder, _) = folder.start("forwarder", &options, "127.0.0.1:0");
+    let (collector, _) = folder.start("said", &["--output", "all"], &next);
+    let lines = folder.lines("all", MESSAGES);
+    for (id, line) in lines.iter().enumerate() {
+        assert!(line.ends_with(&"x".repeat(2000)), "{id}: {line}");
+    }
+    ends(forwarder);
+    ends(collector);
+    assert_eq!(folder.text("all").lines().count(), MESSAGES, "each once");
+}
+
+/// A spool of which nearly all has been passed on is written anew, and is the same.
+#[test]
+fn a_spool_that_has_grown_is_written_anew() {
+    const MESSAGES: usize = 3000;
+    const BYTES: usize = 4000;
+    let _ceiling = ceiling(LIMIT);
+    let folder = Folder::new("rewrite");
+    let (collector, next) = folder.collector(&[]);
+    let options = ["--forward", &next.to_string(), "--spool", "spool"];
+    let (forwarder, addr) = folder.start("forwarder", &options, "127.0.0.1:0");
+    let mut client = Client::connect(addr);
+    // 12 MB in all, and no file is made anew below 4 MiB.
+    for id in 0..MESSAGES {
+        let message = format!("<13>1 - h - - - [ww@32473 id=\"{id}\"] {}", "x".repeat(BYTES));
+        client.send(format!("{} {message}", message.len()));
+        assert_eq!(client.line(), format!("ack {id}"));
+    }
+    folder.lines("all", MESSAGES);
+    let bytes = fs::metadata(folder.path("spool")).unwrap().len();
+    assert!(bytes < (MESSAGES * BYTES) as u64 / 2, "{bytes} bytes are in the spool");
+    drop(forwarder); // By SIGKILL.
+    let (forwarder, addr) = folder.start("forwarder", &options, "127.0.0.1:0");
+    send(addr, "<13>last\n");
+    let lines = folder.when("all", |text| text.contains("last"));
+    assert!(
+        lines.len() <= MESSAGES + 1,
+        "{} lines: what was passed on has come again",
+        lines.len()
+    );
+    ends(forwarder);
+    ends(collector);
+}
+
+/// The system refuses a thread, for which there is no memory, and then gives one.
+#[test]
+#[cfg(target_os = "linux")]
+fn without_a_thread_nothing_is_lost() {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    let _ceiling = ceiling(LIMIT);
+    let folder = Folder::new("thread");
+    let (server, addr) = folder.collector(&[]);
+    let mut client = Client::connect(addr);
+    client.send("x".repeat(1000)); // Its connection has its memory; no line yet, so no thread.
+    let status = format!("/proc/{}/status", server.id());
+    let status = fs::read_to_string(status).unwrap();
+    let size = status.split("VmSize:").nth(1).unwrap().split_whitespace().next().unwrap();
+    // A thread's stack takes 2 MiB.
+    let most = Some(size.parse::<u64>().unwrap() * 1024 + (1 << 20));
+    let pid = Pid::from_raw(server.id() as i32);
+    prlimit(pid, Resource::As, Rlimit { current: most, maximum: None }).unwrap();
+    client.send("\n<13>1 - h - - - [ww@32473 id=\"1\"] second\n");
+    folder.when("said", |text| text.contains("cannot write: cannot start a worker thread"));
+    prlimit(pid, Resource::As, Rlimit { current: None, maximum: None }).unwrap();
+    assert_eq!(client.line(), "ack 1");
+    let lines = folder.text("all");
+    assert!(lines.contains("xxx") && lines.ends_with("second\n"), "{lines}");
+    ends(server);
+}
