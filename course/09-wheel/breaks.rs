@@ -6,6 +6,7 @@ use waterwheel::timers;
 
 #[path = "wheel.rs"]
 #[allow(clippy::all, dead_code)]
+#[rustfmt::skip]
 mod wheel;
 
 use wheel::Wheel;

@@ -8,6 +8,7 @@ use kit::{expect, refuse, same, seeds, within};
 mod heap;
 #[path = "wheel.rs"]
 #[allow(clippy::all, dead_code)]
+#[rustfmt::skip]
 mod wheel;
 
 use heap::Timers;

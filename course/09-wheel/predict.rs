@@ -2,6 +2,7 @@
 
 #[path = "solution.rs"]
 #[allow(dead_code)]
+#[rustfmt::skip]
 mod wheel;
 
 fn main() {

@@ -17,6 +17,7 @@ mod heap;
 mod registry;
 #[path = "wheel.rs"]
 #[allow(clippy::all, dead_code)]
+#[rustfmt::skip]
 mod wheel;
 
 use registry::{Id, Registry};

@@ -8,6 +8,7 @@ use waterwheel::reactor::{Context, PanicPolicy, Priority};
 
 #[path = "dispatch.rs"]
 #[allow(clippy::all, dead_code)]
+#[rustfmt::skip]
 mod dispatch;
 #[cfg_attr(kept = "07", path = "../07-queue/queue.rs")]
 #[cfg_attr(not(kept = "07"), path = "../07-queue/solution.rs")]

@@ -10,6 +10,7 @@ use kit::{Interest, Kernel, Mio};
 
 #[path = "dispatch.rs"]
 #[allow(clippy::all, dead_code)]
+#[rustfmt::skip]
 mod dispatch;
 #[cfg_attr(kept = "07", path = "../07-queue/queue.rs")]
 #[cfg_attr(not(kept = "07"), path = "../07-queue/solution.rs")]
