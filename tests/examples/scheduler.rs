@@ -274,7 +274,7 @@ fn more_runs_than_may_wait_are_skipped() {
     );
     let (server, addr) = folder.start(&["--store", "runs"]);
     let mut client = Client::connect(addr);
-    let request = format!("POST /tasks/while/run HTTP/1.1\r\nHost: {addr}\r\n\r\n");
+    let request = format!("POST /tasks/for/run HTTP/1.1\r\nHost: {addr}\r\n\r\n");
     client.send(request.repeat(300));
     let mut runs = Vec::new();
     while runs.len() < 300 {
