@@ -111,7 +111,10 @@ pub fn question(chapter: &Chapter) -> String {
             format!("{} --predict a", chapter.number),
         ),
     };
-    format!("{}\n\n{text}\n\nYour answer, before it runs: cargo learn {how}", chapter.title)
+    format!(
+        "{}\n\n{text}\n\nYour answer, before it runs; if it is a: cargo learn {how}",
+        chapter.title
+    )
 }
 
 /// The chapters, and how far one is.
