@@ -2,4 +2,5 @@
 
 mod chapters;
 mod proof;
+mod rill;
 mod text;
