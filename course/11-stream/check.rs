@@ -1,4 +1,4 @@
-//! Nine sentences about `stream.rs`. The kernel reports changes of a scripted stream; time passes
+//! Ten sentences about `stream.rs`. The kernel reports changes of a scripted stream; time passes
 //! in it only while nothing is ready.
 
 use std::slice;
@@ -119,6 +119,22 @@ fn drained_comes_once_and_at_the_low_mark() {
     stream.write(&[7; 9000]);
     stream.shutdown();
     same(drive(&mut stream, 10_000), 0, "After shutdown nobody can write, so there is no Drained.");
+}
+
+#[test]
+fn a_hang_up_alone_is_read_out() {
+    let wire = Wire::new();
+    let mut stream = Stream::new(wire.clone(), LIMITS);
+    wire.to_read([Says::Bytes(b"bye".into()), Says::End]);
+    let (mut got, mut ends) = (Vec::new(), 0);
+    let hang_up = Heard { token: 0, readable: false, writable: false, hung_up: true };
+    stream.drive(hang_up, |_, event| match event {
+        Event::Data(bytes) => got.extend_from_slice(bytes),
+        Event::End => ends += 1,
+        Event::Drained => {}
+    });
+    same(String::from_utf8_lossy(&got), "bye", "The peer has hung up, and these bytes were there.");
+    same(ends, 1, "Behind them is the end.");
 }
 
 #[test]

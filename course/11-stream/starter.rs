@@ -9,6 +9,7 @@
 //!   call again until the kernel reports the stream.
 //! * After `AboveHigh` the handler gets `Drained`, once, when at most `low` bytes are unsent.
 //! * While `is_paused` is true, nothing is read.
+//! * A hang-up is a reason to read and to send: what has become of the stream is found by that.
 //! * The peer's end is one `End`, and sending goes on. After `shutdown` the stream is finished,
 //!   once, when the last byte was sent, and receiving goes on.
 //! * `close` is `shutdown`; and what the peer still sends is read to its end and thrown away, even
