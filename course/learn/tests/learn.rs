@@ -185,12 +185,14 @@ fn certify_passes_the_solutions_and_names_what_fails() {
     let out = course.command("certify").arg(&course.0).output().unwrap();
     let all = format!("{chapters} of {chapters} chapters pass.");
     assert!(out.status.success() && text(&out).contains(&all), "{}", text(&out));
-    fs::write(course.0.join("06-ids/registry.rs"), source("06-ids/starter.rs")).unwrap();
+    let course = Course::new("certify", Some(&source("06-ids/starter.rs")));
+    fs::create_dir_all(course.0.join("01-waiting")).unwrap();
     fs::write(course.0.join("01-waiting/echo.rs"), "fn").unwrap();
     let out = course.command("certify").arg(&course.0).output().unwrap();
     let said = text(&out);
     assert_eq!(out.status.code(), Some(1), "{said}");
     assert!(said.contains("not begun") && said.contains("it does not compile: error"), "{said}");
+    assert!(said.contains("02-threads   not there") && said.contains("\n0 of "), "{said}");
     let nowhere = course.learn("certify /nowhere");
     assert!(text(&nowhere).contains("no chapter of the course"), "{}", text(&nowhere));
 }
