@@ -128,9 +128,14 @@ fn page(reactor: &Context<Scheduler>, scheduler: &Scheduler, after: &str) -> Str
              <form method=post action=\"/tasks/{name}/run\"><button>run</button></form>"
         );
     }
+    let behind = (Bound::Excluded(last_name), Bound::Unbounded);
+    let next = match scheduler.tasks.range::<str, _>(behind).next() {
+        Some(_) => format!("; <a href=\"/?after={last_name}\">the next {ROWS_MAX}</a>"),
+        None => String::new(),
+    };
     let _ = write!(
         page,
-        "</table><p>{} tasks, {ROWS_MAX} on a page: <a href=\"/?after={last_name}\">the next</a>\
+        "</table><p>tasks: {}{next}\
          <h1>Runs</h1><table id=runs>\
          <tr><th>run<th>due<th>attempt<th>how<th>code<th>by<th>output",
         scheduler.tasks.len()

@@ -144,6 +144,27 @@ pub fn run(addr: SocketAddr, name: &str) -> Value {
     over(addr, &post(addr, name))
 }
 
+/// Asks for three runs, and kills the server (SIGKILL) after some answers and a moment. Gives the runs
+/// that it has answered.
+pub fn post_and_kill(server: Process, addr: SocketAddr, rng: &mut Rng) -> Vec<String> {
+    let mut client = Client::connect(addr);
+    for name in ["again", "once", "again"] {
+        client.send(format!("POST /tasks/{name}/run HTTP/1.1\r\nHost: {addr}\r\n\r\n"));
+    }
+    let mut answered = Vec::new();
+    let answers = rng.below(4) as usize;
+    while answered.len() < answers {
+        let line = client.line();
+        answered.extend(line.strip_prefix("Location: /runs/").map(|run| run.trim().to_owned()));
+    }
+    let (begun, micros) = (Instant::now(), rng.below(15_000));
+    while begun.elapsed() < Duration::from_micros(micros) {
+        std::hint::spin_loop();
+    }
+    drop(server);
+    answered
+}
+
 pub fn ends(mut server: Process) {
     signal(&server, Signal::TERM);
     assert_eq!(server.rest().1, Some(0));
@@ -581,25 +602,7 @@ fn hundred_kills_lose_no_run_and_double_none() {
     let mut accepted: Vec<String> = Vec::new();
     for _ in 0..100 {
         let (server, addr) = folder.start(&["--store", "runs"]);
-        let mut client = Client::connect(addr);
-        for name in ["again", "once", "again"] {
-            client.send(format!("POST /tasks/{name}/run HTTP/1.1\r\nHost: {addr}\r\n\r\n"));
-        }
-        let answers = rng.below(4);
-        for _ in 0..answers {
-            let location = loop {
-                let line = client.line();
-                if let Some(run) = line.strip_prefix("Location: /runs/") {
-                    break run.trim().to_owned();
-                }
-            };
-            accepted.push(location);
-        }
-        let (begun, micros) = (Instant::now(), rng.below(15_000));
-        while begun.elapsed() < Duration::from_micros(micros) {
-            std::hint::spin_loop();
-        }
-        drop(server);
+        accepted.extend(post_and_kill(server, addr, &mut rng));
     }
     let (server, addr) = folder.start(&["--store", "runs"]);
     let mut began = BTreeMap::new();

@@ -10,7 +10,7 @@ use support::process::{Client, Process};
 use support::{Rng, ceiling};
 
 use super::scheduler::{
-    Folder, LIMIT, ask, ends, over, run, try_post, try_status, wait, with_clock,
+    Folder, LIMIT, ask, ends, over, post_and_kill, run, try_post, try_status, wait, with_clock,
 };
 
 /// A redis-server that has each write on the disk before it answers, in a folder of its own.
@@ -136,25 +136,7 @@ fn hundred_kills_of_a_worker_lose_no_run_and_double_none() {
         let name = if round % 2 == 0 { "b".to_owned() } else { format!("b{round}") };
         let (b, at_b) = redis.worker(&folder, &name, "1");
         accepted.push(post_early(at_b, "once"));
-        let mut client = Client::connect(at_b);
-        for name in ["again", "once", "again"] {
-            client.send(format!("POST /tasks/{name}/run HTTP/1.1\r\nHost: {at_b}\r\n\r\n"));
-        }
-        let answers = rng.below(4);
-        for _ in 0..answers {
-            let location = loop {
-                let line = client.line();
-                if let Some(run) = line.strip_prefix("Location: /runs/") {
-                    break run.trim().to_owned();
-                }
-            };
-            accepted.push(location);
-        }
-        let (begun, micros) = (Instant::now(), rng.below(15_000));
-        while begun.elapsed() < Duration::from_micros(micros) {
-            std::hint::spin_loop();
-        }
-        drop(b);
+        accepted.extend(post_and_kill(b, at_b, &mut rng));
     }
     let runs: BTreeMap<String, Value> =
         accepted.iter().map(|id| (id.clone(), over(at_a, id))).collect();
