@@ -183,7 +183,10 @@ fn entry<'a>(
         slug(word.rsplit('/').next().unwrap_or_default())
     });
     if options.name.is_none() {
-        let base = if name.is_empty() { "task".to_owned() } else { name.clone() };
+        if name.is_empty() {
+            name.push_str("task"); // As of `[ -x /a ] && /a`.
+        }
+        let base = name.clone();
         let count = counts.entry(base.clone()).or_insert(0);
         while *count == 0 || names.contains(&name) {
             *count += 1;

@@ -126,6 +126,13 @@ fn options_are_for_the_next_line_and_variables_for_all_below() {
 }
 
 #[test]
+fn entries_whose_commands_begin_with_no_letter_have_names_as_well() {
+    let all = entries("@daily [ -x /a ] && /a\n@daily ( cd /b; ./b )\n@daily [ -x /c ] && /c\n");
+    let names: Vec<&str> = all.iter().map(|entry| entry.name.as_str()).collect();
+    assert_eq!(names, ["task", "task-2", "task-3"]);
+}
+
+#[test]
 fn names_of_entries_differ_also_if_one_is_like_a_number_of_another() {
     let all = entries("#: name=a-2\n@daily x\n@daily a\n@daily a\n@daily a\n");
     let names: Vec<_> = all.iter().map(|entry| entry.name.as_str()).collect();
