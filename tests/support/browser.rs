@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::process::Process;
 use serde_json::{Value, json};
@@ -82,6 +83,11 @@ impl Browser {
     }
 
     fn call(&self, session: &str, method: &str, params: Value) -> Value {
+        self.try_call(session, method, params).unwrap_or_else(|error| panic!("{method}: {error}"))
+    }
+
+    /// Its answer, or the error that it gives instead.
+    fn try_call(&self, session: &str, method: &str, params: Value) -> Result<Value, Value> {
         let mut pipe = self.0.borrow_mut();
         pipe.sent += 1;
         let id = pipe.sent;
@@ -97,8 +103,10 @@ impl Browser {
             };
             let mut answer: Value = serde_json::from_slice(&answer).expect("JSON");
             if answer["id"] == id {
-                assert!(answer["error"].is_null(), "{method}: {answer}");
-                return answer["result"].take();
+                return match answer["error"].take() {
+                    Value::Null => Ok(answer["result"].take()),
+                    error => Err(error),
+                };
             }
             pipe.events.push(answer);
         }
@@ -132,30 +140,48 @@ impl Page {
 
     /// The value of a JavaScript expression; a promise is waited for.
     pub fn evaluate(&self, expression: &str) -> Value {
+        self.try_evaluate(expression).unwrap_or_else(|error| panic!("{expression}: {error}"))
+    }
+
+    /// The value, or the browser's error: the page has left for another one meanwhile.
+    fn try_evaluate(&self, expression: &str) -> Result<Value, Value> {
         let params = json!({
             "expression": expression, "awaitPromise": true, "returnByValue": true,
             "userGesture": true,
         });
-        let mut answer = self.call("Runtime.evaluate", params);
+        let mut answer = self.browser.try_call(&self.session, "Runtime.evaluate", params)?;
         let error = &answer["exceptionDetails"];
         assert!(error.is_null(), "{expression}: {error:#}\n{}", self.text_or_nothing());
-        answer["result"]["value"].take()
+        Ok(answer["result"]["value"].take())
     }
 
-    /// Waits until an expression becomes true, in JavaScript's sense, and answers its value.
+    /// Waits until an expression becomes true, in JavaScript's sense, and answers its value. Where
+    /// the expression throws it is not true yet: an element is still to come. A page that loads
+    /// itself again meanwhile, or leaves, is waited for as well.
     pub fn wait_for(&self, expression: &str) -> Value {
-        self.evaluate(&format!(
-            "new Promise((resolve, reject) => {{
-                const end = Date.now() + {WAIT_MS};
-                const look = () => {{
-                    const value = {expression};
-                    if (value) resolve(value);
-                    else if (Date.now() > end) reject(new Error('waited in vain'));
-                    else setTimeout(look, 10);
-                }};
-                look();
-            }})"
-        ))
+        let until = Instant::now() + Duration::from_millis(WAIT_MS.into());
+        loop {
+            let left_ms = until.saturating_duration_since(Instant::now()).as_millis();
+            let waited = self.try_evaluate(&format!(
+                "new Promise((resolve, reject) => {{
+                    const end = Date.now() + {left_ms};
+                    const look = () => {{
+                        let value, error;
+                        try {{ value = {expression}; }} catch (thrown) {{ error = thrown; }}
+                        if (value) resolve(value);
+                        else if (Date.now() > end) reject(error ?? new Error('waited in vain'));
+                        else setTimeout(look, 10);
+                    }};
+                    look();
+                }})"
+            ));
+            match waited {
+                Ok(value) => return value,
+                // What the browser says of a page that is no longer there, and of nothing else.
+                Err(error) if error["code"] == -32000 && left_ms > 0 => {}
+                Err(error) => panic!("{expression}: {error}"),
+            }
+        }
     }
 
     /// The text that is to be seen.
